@@ -1,0 +1,53 @@
+"""Exceptions of gprann. Every message names the argument or the file and structure, and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["ConfigError", "DataError", "FactorisationError", "FormatError", "GprannError", "TrainingError", "nearest_name"]
+
+
+class GprannError(Exception):
+    """Base class of every error that gprann raises on purpose."""
+
+
+class DataError(GprannError, ValueError):
+    """Input data that cannot be used: names the file, the structure (counted from 0) and the remedy."""
+
+
+class FormatError(DataError):
+    """A file that is truncated, damaged or not of the format it claims to be."""
+
+
+class ConfigError(GprannError, ValueError):
+    """A configuration file or option with an unknown key or an impossible value."""
+
+
+class FactorisationError(GprannError, ArithmeticError):
+    """A covariance matrix that is not positive definite; `row` is the first row at fault."""
+
+    def __init__(self, message: str, row: int = -1) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+class TrainingError(GprannError, ArithmeticError):
+    """Training that diverged (NaN or infinite loss); the last good state has been kept."""
+
+
+def nearest_name(name: str, valid: Iterable[str]) -> str:
+    """Return a hint `did you mean 'x'?` for a misspelt name, or the list of the valid names.
+
+    Examples
+    --------
+    >>> nearest_name("atms", ["atoms", "pairs"])
+    "did you mean 'atoms'?"
+    >>> nearest_name("zzz", ["atoms", "pairs"])
+    'valid names: atoms, pairs'
+    """
+    names = list(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return "valid names: " + ", ".join(names)

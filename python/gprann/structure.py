@@ -1,0 +1,295 @@
+"""Structures with their labels, and data sets of them.
+
+Every step of the pipeline takes a `Dataset` and gives a `Dataset`; none of them changes its input.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, overload
+
+import ase
+import numpy as np
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import atomic_numbers
+from numpy.typing import NDArray
+
+from gprann.errors import DataError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["Composition", "Dataset", "Origin", "Structure"]
+
+Composition = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a structure comes from.
+
+    Attributes
+    ----------
+    file : str
+        File it was read from, empty if it was not read from a file.
+    index : int
+        Position in that file (or in the data set it was made from), counted from 0.
+    method : str
+        `reference` for first-principles labels, `taylor` or `gpr` for synthetic ones.
+    """
+
+    file: str = ""
+    index: int = 0
+    method: str = "reference"
+
+    def __str__(self) -> str:
+        place = f"{self.file}, structure {self.index}" if self.file else f"structure {self.index}"
+        return place if self.method == "reference" else f"{self.method} copy of {place}"
+
+
+def _frozen(array: NDArray[np.generic]) -> None:
+    array.flags.writeable = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Structure:
+    """One arrangement of atoms with its labels. Immutable: make a changed copy with `replace`.
+
+    Attributes
+    ----------
+    symbols : tuple of str, length N
+        Chemical symbols.
+    positions : ndarray, shape (N, 3), Å
+    cell : ndarray, shape (3, 3), Å
+        Rows are the lattice vectors; zeros where there is none.
+    pbc : ndarray of bool, shape (3,)
+    energy : float or None, eV
+        TOTAL energy of the structure.
+    forces : ndarray, shape (N, 3), eV/Å, or None
+    stress : ndarray, shape (6,), eV/Å³, or None
+        Voigt order xx yy zz yz xz xy; positive when the structure wants to shrink (ASE's sign).
+    weight : float
+        Weight of the structure in a training loss.
+    energy_variance : float, eV²
+        Variance of the energy label, 0 for first-principles labels.
+    group : str
+        Free label under which errors are reported.
+    origin : Origin
+
+    Raises
+    ------
+    DataError
+        If an array has the wrong shape, a value is not finite, or a symbol is no element.
+
+    Examples
+    --------
+    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
+    >>> len(h2), h2.formula
+    (2, 'H2')
+    """
+
+    symbols: tuple[str, ...]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, 3)))
+    pbc: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(3, dtype=bool))
+    energy: float | None = None
+    forces: NDArray[np.float64] | None = None
+    stress: NDArray[np.float64] | None = None
+    weight: float = 1.0
+    energy_variance: float = 0.0
+    group: str = ""
+    origin: Origin = field(default_factory=Origin)
+
+    def __post_init__(self) -> None:
+        n = len(self.symbols)
+        object.__setattr__(self, "symbols", tuple(self.symbols))
+        if n == 0:
+            raise DataError(f"{self.origin}: has no atoms; remove it from the data")
+        for symbol in set(self.symbols):
+            if atomic_numbers.get(symbol, 0) == 0:
+                raise DataError(f"{self.origin}: '{symbol}' is not a chemical element; check the species column")
+        self._take("positions", (n, 3), "Å")
+        self._take("cell", (3, 3), "Å")
+        object.__setattr__(self, "pbc", np.array(self.pbc, dtype=bool) & np.ones(3, dtype=bool))
+        _frozen(self.pbc)
+        self._check_cell()
+        if self.forces is not None:
+            self._take("forces", (n, 3), "eV/Å")
+        if self.stress is not None:
+            self._take("stress", (6,), "eV/Å³")
+        if self.energy is not None:
+            object.__setattr__(self, "energy", float(self.energy))
+            if not np.isfinite(self.energy):
+                raise DataError(f"{self.origin}: energy is {self.energy}; remove or recompute the structure")
+        if not (np.isfinite(self.weight) and self.weight >= 0):
+            raise DataError(f"{self.origin}: weight is {self.weight}; it must be finite and not negative")
+
+    def _take(self, name: str, shape: tuple[int, ...], unit: str) -> None:
+        """Store a private, read-only, C-ordered float64 copy of an array after checking it."""
+        array = np.array(getattr(self, name), dtype=np.float64, order="C")
+        if array.shape != shape:
+            raise DataError(f"{self.origin}: {name} has shape {array.shape}, expected {shape}")
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            where = f"atom {bad[0][0]}" if shape[0] == len(self.symbols) and len(shape) == 2 else f"row {bad[0][0]}"
+            raise DataError(
+                f"{self.origin}: {name} of {where} is {array[tuple(bad[0])]} {unit}; remove or recompute the structure"
+            )
+        _frozen(array)
+        object.__setattr__(self, name, array)
+
+    def _check_cell(self) -> None:
+        periodic = self.cell[self.pbc]
+        if len(periodic) and np.linalg.matrix_rank(periodic, tol=1e-6) < len(periodic):
+            raise DataError(
+                f"{self.origin}: the cell vectors of the periodic directions are zero or linearly dependent; "
+                "give the cell or switch pbc off"
+            )
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    @property
+    def composition(self) -> Composition:
+        """Numbers of atoms by element, sorted by symbol."""
+        return tuple(sorted(Counter(self.symbols).items()))
+
+    @property
+    def formula(self) -> str:
+        """Chemical formula, elements in alphabetical order."""
+        return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in self.composition)
+
+    def replace(self, **changes: object) -> Structure:
+        """Return a copy with some attributes changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_ase(cls, atoms: ase.Atoms, *, group: str = "", origin: Origin | None = None) -> Structure:
+        """Make a structure from ASE atoms, with the results of their calculator where there are any."""
+        results = dict(atoms.calc.results) if atoms.calc is not None else {}
+        energy = results.get("energy", results.get("free_energy"))
+        return cls(
+            tuple(atoms.get_chemical_symbols()),
+            atoms.positions,
+            np.asarray(atoms.cell[:]),
+            np.asarray(atoms.pbc),
+            energy=None if energy is None else float(energy),
+            forces=results.get("forces"),
+            stress=results.get("stress"),
+            group=group,
+            origin=origin or Origin(),
+        )
+
+    def to_ase(self) -> ase.Atoms:
+        """Return ASE atoms; labels are attached as a `SinglePointCalculator`."""
+        atoms = ase.Atoms(list(self.symbols), positions=self.positions, cell=self.cell, pbc=self.pbc)
+        labels = {"energy": self.energy, "forces": self.forces, "stress": self.stress}
+        given = {name: np.copy(value) if isinstance(value, np.ndarray) else value
+                 for name, value in labels.items() if value is not None}
+        if given:
+            atoms.calc = SinglePointCalculator(atoms, **given)
+        return atoms
+
+
+class Dataset(Sequence[Structure]):
+    """An immutable sequence of structures.
+
+    Parameters
+    ----------
+    structures : iterable of Structure
+
+    Examples
+    --------
+    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
+    >>> data = Dataset([h2, h2.replace(energy=-31.5)])
+    >>> data.energies.tolist(), data.species
+    ([-31.7, -31.5], ('H',))
+    """
+
+    __slots__ = ("_structures",)
+
+    def __init__(self, structures: Iterable[Structure] = ()) -> None:
+        self._structures = tuple(structures)
+
+    def __len__(self) -> int:
+        return len(self._structures)
+
+    @overload
+    def __getitem__(self, index: int) -> Structure: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Structure | Self:
+        if isinstance(index, slice):
+            return type(self)(self._structures[index])
+        return self._structures[index]
+
+    def __iter__(self) -> Iterator[Structure]:
+        return iter(self._structures)
+
+    def __add__(self, other: Iterable[Structure]) -> Dataset:
+        return Dataset((*self._structures, *other))
+
+    def __repr__(self) -> str:
+        formulas = Counter(structure.formula for structure in self)
+        listed = ", ".join(f"{count} x {formula}" for formula, count in formulas.most_common(4))
+        more = ", ..." if len(formulas) > 4 else ""
+        return f"Dataset({len(self)} structures: {listed}{more})"
+
+    def select(self, indices: Iterable[int]) -> Dataset:
+        """Return the structures with the given indices, in the given order."""
+        return Dataset(self._structures[int(i)] for i in indices)
+
+    def filter(self, condition: Callable[[Structure], bool]) -> Dataset:
+        """Return the structures for which `condition` is true."""
+        return Dataset(structure for structure in self if condition(structure))
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Chemical symbols that occur, in alphabetical order."""
+        return tuple(sorted({symbol for structure in self for symbol in set(structure.symbols)}))
+
+    @property
+    def n_atoms(self) -> NDArray[np.int64]:
+        """Number of atoms of each structure, shape (n,)."""
+        return np.array([len(structure) for structure in self], dtype=np.int64)
+
+    @property
+    def energies(self) -> NDArray[np.float64]:
+        """Total energies, shape (n,), eV.
+
+        Raises
+        ------
+        DataError
+            If a structure has no energy.
+        """
+        return np.array([_required(structure, "energy") for structure in self], dtype=np.float64)
+
+    @property
+    def forces(self) -> list[NDArray[np.float64]]:
+        """Forces, one array (N, 3) in eV/Å per structure.
+
+        Raises
+        ------
+        DataError
+            If a structure has no forces.
+        """
+        return [np.asarray(_required(structure, "forces")) for structure in self]
+
+    @property
+    def has_energies(self) -> bool:
+        """Whether every structure has an energy."""
+        return all(structure.energy is not None for structure in self)
+
+    @property
+    def has_forces(self) -> bool:
+        """Whether every structure has forces."""
+        return all(structure.forces is not None for structure in self)
+
+
+def _required(structure: Structure, name: str) -> float | NDArray[np.float64]:
+    value: float | NDArray[np.float64] | None = getattr(structure, name)
+    if value is None:
+        raise DataError(f"{structure.origin}: has no {name}; add them to the file or leave the structure out")
+    return value
