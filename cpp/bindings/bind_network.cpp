@@ -1,0 +1,120 @@
+#include "gprann/network.hpp"
+
+#include "pybind.hpp"
+
+namespace gprann::bindings {
+
+namespace {
+
+struct OwnedAtomFeatures {
+  Doubles features;
+  Int64s rows;
+  AtomFeatures view;
+
+  OwnedAtomFeatures(Doubles features_, Int64s rows_) : features(std::move(features_)), rows(std::move(rows_)) {
+    if (features.ndim() != 2 || rows.ndim() != 2) throw std::invalid_argument("features and rows must have two dimensions");
+    const Index n = rows.shape(1) - 1;
+    Index first = 0;
+    for (Index t = 0; t < rows.shape(0); ++t) {
+      const Index last = rows.at(t, n);
+      require_offsets(rows, t * (n + 1), n, first, last, "rows");
+      first = last;
+    }
+    require_size(features.shape(0), first, "features");
+    view = {n, features.shape(1), features.data(), rows.data()};
+  }
+};
+
+Activation activation_of(const std::string& name) {
+  if (name == "linear") return Activation::linear;
+  if (name == "tanh") return Activation::tanh;
+  if (name == "softplus") return Activation::softplus;
+  if (name == "silu") return Activation::silu;
+  throw std::invalid_argument("unknown activation '" + name + "'");
+}
+
+void require_fit(const Network& network, const VectorIn& parameters, const OwnedAtomFeatures& atoms) {
+  require_size(parameters.size(), network.n_parameters(), "parameters");
+  require_size(atoms.view.size, network.input_size(), "a feature vector");
+  require_size(atoms.rows.shape(0), network.n_species(), "first dimension of rows");
+}
+
+Vector energies(const Network& self, const VectorIn& parameters, const OwnedAtomFeatures& atoms, int n_threads) {
+  require_fit(self, parameters, atoms);
+  Vector E(atoms.view.n_structures);
+  self.energies(parameters.data(), atoms.view, n_threads, E.data());
+  return E;
+}
+
+std::pair<Vector, Matrix> atom_energies(const Network& self, const VectorIn& parameters, const OwnedAtomFeatures& atoms,
+                                int n_threads) {
+  require_fit(self, parameters, atoms);
+  Vector eps(atoms.features.shape(0));
+  Matrix slopes(atoms.features.shape(0), atoms.view.size);
+  self.atoms(parameters.data(), atoms.view, n_threads, eps.data(), slopes.data());
+  return {std::move(eps), std::move(slopes)};
+}
+
+std::pair<double, Vector> energy_loss(const Network& self, const VectorIn& parameters, const OwnedAtomFeatures& atoms,
+                                      const Int64s& batch, const VectorIn& targets, const VectorIn& weights,
+                                      int n_threads) {
+  require_fit(self, parameters, atoms);
+  require_size(targets.size(), atoms.view.n_structures, "targets");
+  require_size(weights.size(), atoms.view.n_structures, "weights");
+  for (Index i = 0; i < batch.size(); ++i)
+    if (batch.data()[i] < 0 || batch.data()[i] >= atoms.view.n_structures) throw std::invalid_argument("batch index out of range");
+  Vector gradient(self.n_parameters());
+  const double loss = self.energy_loss(parameters.data(), atoms.view, batch.data(), batch.size(), targets.data(),
+                                       weights.data(), n_threads, gradient.data());
+  return {loss, std::move(gradient)};
+}
+
+std::pair<Vector, Matrix> energy_rows(const Network& self, const VectorIn& parameters, const OwnedAtomFeatures& atoms) {
+  require_fit(self, parameters, atoms);
+  Vector E(atoms.view.n_structures);
+  Matrix rows(atoms.view.n_structures, self.n_parameters());
+  self.energy_rows(parameters.data(), atoms.view, 0, atoms.view.n_structures, E.data(), rows.data());
+  return {std::move(E), std::move(rows)};
+}
+
+double normal_equations(const Network& self, const VectorIn& parameters, const OwnedAtomFeatures& atoms,
+                        const VectorIn& targets, const VectorIn& weights, const Blas& blas, int n_threads, MatrixOut H,
+                        Eigen::Ref<Vector> b) {
+  require_fit(self, parameters, atoms);
+  require_size(targets.size(), atoms.view.n_structures, "targets");
+  require_size(weights.size(), atoms.view.n_structures, "weights");
+  require_size(H.rows(), self.n_parameters(), "first dimension of H");
+  require_size(H.cols(), self.n_parameters(), "second dimension of H");
+  require_size(H.outerStride(), H.cols(), "row stride of H");
+  require_size(b.size(), self.n_parameters(), "b");
+  return self.normal_equations(parameters.data(), atoms.view, targets.data(), weights.data(), blas, n_threads,
+                               H.data(), b.data());
+}
+
+}  // namespace
+
+void bind_network(py::module_& module) {
+  py::class_<OwnedAtomFeatures>(module, "AtomFeatures", "Standardised descriptors sorted by species and structure.")
+      .def(py::init<Doubles, Int64s>(), py::arg("features").noconvert(), py::arg("rows").noconvert());
+  py::class_<Network>(module, "Network", "One multilayer perceptron per species.")
+      .def(py::init([](std::vector<Index> sizes, const std::string& activation, Index n_species) {
+             return Network(std::move(sizes), activation_of(activation), n_species);
+           }),
+           py::arg("sizes"), py::arg("activation"), py::arg("n_species"))
+      .def_property_readonly("n_parameters", &Network::n_parameters)
+      .def("energies", &energies, py::arg("parameters").noconvert(), py::arg("atoms"), py::arg("n_threads"),
+           ReleaseGil(), "Energies (n).")
+      .def("atoms", &atom_energies, py::arg("parameters").noconvert(), py::arg("atoms"), py::arg("n_threads"),
+           ReleaseGil(), "Atomic energies (n_atoms) and their slopes (n_atoms, D).")
+      .def("energy_loss", &energy_loss, py::arg("parameters").noconvert(), py::arg("atoms"),
+           py::arg("batch").noconvert(), py::arg("targets").noconvert(), py::arg("weights").noconvert(),
+           py::arg("n_threads"), ReleaseGil(), "Weighted sum of squared energy errors and its gradient (P).")
+      .def("energy_rows", &energy_rows, py::arg("parameters").noconvert(), py::arg("atoms"), ReleaseGil(),
+           "Energies (n) and dE/dw (n, P).")
+      .def("normal_equations", &normal_equations, py::arg("parameters").noconvert(), py::arg("atoms"),
+           py::arg("targets").noconvert(), py::arg("weights").noconvert(), py::arg("blas"), py::arg("n_threads"),
+           py::arg("H").noconvert(), py::arg("b").noconvert(), ReleaseGil(),
+           "Fills H (lower triangle) and b of the normal equations; returns the loss.");
+}
+
+}  // namespace gprann::bindings

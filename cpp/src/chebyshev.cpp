@@ -1,0 +1,504 @@
+#include "gprann/chebyshev.hpp"
+
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+#include "gprann/cutoff.hpp"
+#include "gprann/parallel.hpp"
+
+namespace gprann {
+
+namespace {
+
+/// A with T_a = sum_l A_al P_l for a, l = 0..order, from x P_l = ((l+1) P_{l+1} + l P_{l-1}) / (2l+1).
+Matrix chebyshev_in_legendre(int order) {
+  const Index n = order + 1;
+  Matrix A = Matrix::Zero(n, n);
+  A(0, 0) = 1.0;
+  if (order > 0) A(1, 1) = 1.0;
+  for (Index a = 2; a < n; ++a) {
+    for (Index l = 0; l < a; ++l) {
+      const double c = 2 * A(a - 1, l) / (2.0 * static_cast<double>(l) + 1);
+      A(a, l + 1) += c * static_cast<double>(l + 1);
+      if (l > 0) A(a, l - 1) += c * static_cast<double>(l);
+    }
+    A.row(a) -= A.row(a - 2);
+  }
+  return A;
+}
+
+}  // namespace
+
+/// The neighbours of one atom within one cutoff, as lanes of components.
+struct Shell {
+  Index count = 0;
+  std::vector<Lane> r, inverse_r, x, y, z;  // distance Å, unit vector
+  std::vector<Lane> f, df;                  // cutoff function and slope
+  std::vector<Lane> w;                      // (channels, blocks) species weights
+  std::vector<Lane> vx, vy, vz;             // tangent of the neighbour vector (JVP only)
+  std::vector<Lane> gx, gy, gz;             // gradient with respect to the neighbour vector (VJP only)
+  std::vector<std::int64_t> pair;           // which pair of the batch each one is
+
+  Index blocks() const { return chunk_count(count, lane_width); }
+
+  void clear(Index capacity, Index channels) {
+    count = 0;
+    const auto n = static_cast<std::size_t>(chunk_count(capacity, lane_width));
+    if (r.size() < n)
+      for (auto* v : {&r, &inverse_r, &x, &y, &z, &f, &df, &vx, &vy, &vz, &gx, &gy, &gz}) v->resize(n);
+    if (w.size() < n * static_cast<std::size_t>(channels)) w.resize(n * static_cast<std::size_t>(channels));
+    if (pair.size() < static_cast<std::size_t>(capacity)) pair.resize(static_cast<std::size_t>(capacity));
+    stride = static_cast<Index>(w.size()) / std::max<Index>(channels, 1);
+  }
+
+  Lane& weight(Index channel, Index block) { return w[static_cast<std::size_t>(channel * stride + block)]; }
+  const Lane& weight(Index channel, Index block) const {
+    return w[static_cast<std::size_t>(channel * stride + block)];
+  }
+
+  /// Fills the lanes behind the last neighbour with a harmless one of weight zero at the cutoff.
+  void pad(double cutoff, Index channels) {
+    for (Index k = count; k < blocks() * lane_width; ++k) {
+      const auto b = static_cast<std::size_t>(k / lane_width);
+      const Index e = k % lane_width;
+      r[b][e] = cutoff;
+      inverse_r[b][e] = 1.0 / cutoff;
+      x[b][e] = 1.0;
+      y[b][e] = z[b][e] = vx[b][e] = vy[b][e] = vz[b][e] = 0.0;
+      for (Index c = 0; c < channels; ++c) weight(c, static_cast<Index>(b))[e] = 0.0;
+    }
+    for (Index b = 0; b < blocks(); ++b)
+      cosine_cutoff(r[static_cast<std::size_t>(b)], cutoff, f[static_cast<std::size_t>(b)],
+                    df[static_cast<std::size_t>(b)]);
+  }
+
+  Index stride = 0;
+};
+
+struct ChebyshevDescriptor::Environment {
+  Shell radial;
+  Shell angular;
+};
+
+/// Moments of one atom and what is derived from them.
+struct ChebyshevDescriptor::Sums {
+  Matrix moments;          // (channels, (L+1)^2): c_lm
+  Vector squares;          // (channels): sum_j (w_j f_j)^2
+  Matrix tangent_moments;  // the same, their tangents
+  Vector tangent_squares;
+  Matrix cotangent;  // (channels, (L+1)^2): d(beta . G)/dc_lm
+  std::vector<Lane> harmonics, dx, dy, dz, accumulator;
+};
+
+ChebyshevDescriptor::ChebyshevDescriptor(int radial_order, double radial_cutoff, int angular_order,
+                                         double angular_cutoff, const Matrix& weights)
+    : radial_order_(radial_order),
+      radial_cutoff_(radial_cutoff),
+      angular_order_(std::max(angular_order, -1)),
+      angular_cutoff_(angular_cutoff),
+      weights_(weights),
+      legendre_(chebyshev_in_legendre(std::max(angular_order, 0))),
+      harmonics_(std::max(angular_order, 0)) {
+  if (radial_order < 0) throw std::invalid_argument("radial order must be 0 or more, got " + std::to_string(radial_order));
+  if (!(radial_cutoff > 0)) throw std::invalid_argument("radial cutoff must be positive, got " + std::to_string(radial_cutoff));
+  if (angular_order_ >= 0 && !(angular_cutoff > 0))
+    throw std::invalid_argument("angular cutoff must be positive, got " + std::to_string(angular_cutoff));
+  if (weights.rows() < 1 || weights.cols() < 1) throw std::invalid_argument("weights must have shape (channels, species)");
+}
+
+double ChebyshevDescriptor::cutoff() const {
+  return angular_order_ >= 0 ? std::max(radial_cutoff_, angular_cutoff_) : radial_cutoff_;
+}
+
+void ChebyshevDescriptor::gather(const Neighbours& batch, Index atom, const double* direction,
+                                 Environment& env) const {
+  const std::int64_t begin = batch.first_pair[atom];
+  const std::int64_t end = batch.first_pair[atom + 1];
+  env.radial.clear(end - begin, n_channels());
+  env.angular.clear(angular_order_ >= 0 ? end - begin : 0, n_channels());
+  auto add = [&](Shell& shell, std::int64_t p, double r, double inverse_r) {
+    const auto b = static_cast<std::size_t>(shell.count / lane_width);
+    const Index e = shell.count % lane_width;
+    const std::int32_t j = batch.neighbour[p];
+    shell.r[b][e] = r;
+    shell.inverse_r[b][e] = inverse_r;
+    shell.x[b][e] = batch.vectors[3 * p] * inverse_r;
+    shell.y[b][e] = batch.vectors[3 * p + 1] * inverse_r;
+    shell.z[b][e] = batch.vectors[3 * p + 2] * inverse_r;
+    for (Index c = 0; c < n_channels(); ++c) shell.weight(c, static_cast<Index>(b))[e] = weights_(c, batch.species[j]);
+    if (direction != nullptr) {
+      shell.vx[b][e] = direction[3 * j] - direction[3 * atom];
+      shell.vy[b][e] = direction[3 * j + 1] - direction[3 * atom + 1];
+      shell.vz[b][e] = direction[3 * j + 2] - direction[3 * atom + 2];
+    }
+    shell.pair[static_cast<std::size_t>(shell.count++)] = p;
+  };
+  for (std::int64_t p = begin; p < end; ++p) {
+    const double* v = batch.vectors + 3 * p;
+    const double r = std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+    const double inverse_r = 1.0 / r;
+    if (r < radial_cutoff_) add(env.radial, p, r, inverse_r);
+    if (angular_order_ >= 0 && r < angular_cutoff_) add(env.angular, p, r, inverse_r);
+  }
+  env.radial.pad(radial_cutoff_, n_channels());
+  if (angular_order_ >= 0) env.angular.pad(angular_cutoff_, n_channels());
+}
+
+void ChebyshevDescriptor::radial_values(const Environment& env, double* values) const {
+  const Shell& shell = env.radial;
+  for (Index c = 0; c < n_channels(); ++c) std::fill_n(values + radial_at(c, 0), radial_order_ + 1, 0.0);
+  for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
+    const Lane x = shell.r[b] * (2.0 / radial_cutoff_) - 1.0;
+    for (Index c = 0; c < n_channels(); ++c) {
+      const Lane wf = shell.weight(c, static_cast<Index>(b)) * shell.f[b];
+      double* out = values + radial_at(c, 0);
+      Lane t0 = wf;
+      Lane t1 = x * wf;
+      out[0] += t0.sum();
+      for (int a = 1; a <= radial_order_; ++a) {
+        out[a] += t1.sum();
+        const Lane next = 2.0 * x * t1 - t0;
+        t0 = t1;
+        t1 = next;
+      }
+    }
+  }
+}
+
+void ChebyshevDescriptor::sum_moments(const Environment& env, Sums& sums) const {
+  const Shell& shell = env.angular;
+  const Index m = harmonics_.size();
+  sums.moments.resize(n_channels(), m);
+  sums.squares.resize(n_channels());
+  sums.harmonics.resize(static_cast<std::size_t>(m));
+  sums.accumulator.assign(static_cast<std::size_t>(n_channels() * (m + 1)), Lane::Zero());
+  for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
+    harmonics_.values(shell.x[b], shell.y[b], shell.z[b], sums.harmonics.data());
+    for (Index c = 0; c < n_channels(); ++c) {
+      const Lane wf = shell.weight(c, static_cast<Index>(b)) * shell.f[b];
+      Lane* accumulator = sums.accumulator.data() + c * (m + 1);
+      for (Index k = 0; k < m; ++k) accumulator[k] += wf * sums.harmonics[static_cast<std::size_t>(k)];
+      accumulator[m] += wf * wf;
+    }
+  }
+  for (Index c = 0; c < n_channels(); ++c) {
+    const Lane* accumulator = sums.accumulator.data() + c * (m + 1);
+    for (Index k = 0; k < m; ++k) sums.moments(c, k) = accumulator[k].sum();
+    sums.squares[c] = accumulator[m].sum();
+  }
+}
+
+void ChebyshevDescriptor::angular_values(const Sums& sums, double* values) const {
+  for (Index c = 0; c < n_channels(); ++c) {
+    Vector power(angular_order_ + 1);
+    for (Index l = 0; l <= angular_order_; ++l)
+      power[l] = 0.5 * (sums.moments.row(c).segment(l * l, 2 * l + 1).squaredNorm() - sums.squares[c]);
+    VectorMap(values + angular_at(c, 0), angular_order_ + 1).noalias() = legendre_ * power;
+  }
+}
+
+void ChebyshevDescriptor::radial_tangents(const Environment& env, double* tangent) const {
+  const Shell& shell = env.radial;
+  const double scale = 2.0 / radial_cutoff_;
+  for (Index c = 0; c < n_channels(); ++c) std::fill_n(tangent + radial_at(c, 0), radial_order_ + 1, 0.0);
+  for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
+    const Lane x = shell.r[b] * scale - 1.0;
+    const Lane rdot = shell.x[b] * shell.vx[b] + shell.y[b] * shell.vy[b] + shell.z[b] * shell.vz[b];
+    const Lane f = shell.f[b] * rdot * scale;
+    const Lane df = shell.df[b] * rdot;
+    for (Index c = 0; c < n_channels(); ++c) {
+      const Lane& w = shell.weight(c, static_cast<Index>(b));
+      double* out = tangent + radial_at(c, 0);
+      Lane t0 = w, t1 = x * w, s0 = Lane::Zero(), s1 = w;  // w T_a and w dT_a/dx
+      out[0] += (t0 * df).sum();
+      for (int a = 1; a <= radial_order_; ++a) {
+        out[a] += (t1 * df + s1 * f).sum();
+        const Lane t2 = 2.0 * x * t1 - t0;
+        const Lane s2 = 2.0 * (t1 + x * s1) - s0;
+        t0 = t1, t1 = t2, s0 = s1, s1 = s2;
+      }
+    }
+  }
+}
+
+void ChebyshevDescriptor::angular_tangents(const Environment& env, Sums& sums, double* tangent) const {
+  const Shell& shell = env.angular;
+  const auto m = static_cast<std::size_t>(harmonics_.size());
+  sum_moments(env, sums);
+  for (auto* v : {&sums.dx, &sums.dy, &sums.dz}) v->resize(m);
+  sums.tangent_moments.setZero(n_channels(), harmonics_.size());
+  sums.tangent_squares.setZero(n_channels());
+  sums.accumulator.assign(static_cast<std::size_t>(n_channels()) * (m + 1), Lane::Zero());
+  for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
+    harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], sums.harmonics.data(), sums.dx.data(), sums.dy.data(),
+                         sums.dz.data());
+    const Lane rdot = shell.x[b] * shell.vx[b] + shell.y[b] * shell.vy[b] + shell.z[b] * shell.vz[b];
+    const Lane fdot = shell.df[b] * rdot;
+    const Lane over_r = shell.f[b] * shell.inverse_r[b];
+    const Lane ux = (shell.vx[b] - shell.x[b] * rdot) * over_r;
+    const Lane uy = (shell.vy[b] - shell.y[b] * rdot) * over_r;
+    const Lane uz = (shell.vz[b] - shell.z[b] * rdot) * over_r;
+    for (std::size_t k = 0; k < m; ++k)
+      sums.harmonics[k] = fdot * sums.harmonics[k] + ux * sums.dx[k] + uy * sums.dy[k] + uz * sums.dz[k];
+    for (Index c = 0; c < n_channels(); ++c) {
+      const Lane& w = shell.weight(c, static_cast<Index>(b));
+      Lane* accumulator = sums.accumulator.data() + c * static_cast<Index>(m + 1);
+      for (std::size_t k = 0; k < m; ++k) accumulator[k] += w * sums.harmonics[k];
+      accumulator[m] += 2.0 * w * w * shell.f[b] * fdot;
+    }
+  }
+  for (Index c = 0; c < n_channels(); ++c) {
+    const Lane* accumulator = sums.accumulator.data() + c * static_cast<Index>(m + 1);
+    for (std::size_t k = 0; k < m; ++k) sums.tangent_moments(c, static_cast<Index>(k)) = accumulator[k].sum();
+    sums.tangent_squares[c] = accumulator[m].sum();
+    Vector power(angular_order_ + 1);
+    for (Index l = 0; l <= angular_order_; ++l)
+      power[l] = sums.moments.row(c).segment(l * l, 2 * l + 1).dot(sums.tangent_moments.row(c).segment(l * l, 2 * l + 1)) -
+                 0.5 * sums.tangent_squares[c];
+    VectorMap(tangent + angular_at(c, 0), angular_order_ + 1).noalias() = legendre_ * power;
+  }
+}
+
+void ChebyshevDescriptor::radial_gradients(Environment& env, const double* cotangent) const {
+  Shell& shell = env.radial;
+  const double scale = 2.0 / radial_cutoff_;
+  for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
+    const Lane x = shell.r[b] * scale - 1.0;
+    Lane slope = Lane::Zero();  // d(beta . G)/dr
+    for (Index c = 0; c < n_channels(); ++c) {
+      const double* beta = cotangent + radial_at(c, 0);
+      Lane t0 = Lane::Ones(), t1 = x, s0 = Lane::Zero(), s1 = Lane::Ones();
+      Lane value = Lane::Constant(beta[0]), derivative = Lane::Zero();
+      for (int a = 1; a <= radial_order_; ++a) {
+        value += beta[a] * t1;
+        derivative += beta[a] * s1;
+        const Lane t2 = 2.0 * x * t1 - t0;
+        const Lane s2 = 2.0 * (t1 + x * s1) - s0;
+        t0 = t1, t1 = t2, s0 = s1, s1 = s2;
+      }
+      slope += shell.weight(c, static_cast<Index>(b)) * (value * shell.df[b] + derivative * shell.f[b] * scale);
+    }
+    shell.gx[b] = slope * shell.x[b];
+    shell.gy[b] = slope * shell.y[b];
+    shell.gz[b] = slope * shell.z[b];
+  }
+}
+
+void ChebyshevDescriptor::angular_gradients(Environment& env, Sums& sums, const double* cotangent) const {
+  Shell& shell = env.angular;
+  const auto m = static_cast<std::size_t>(harmonics_.size());
+  for (auto* v : {&sums.dx, &sums.dy, &sums.dz}) v->resize(m);
+  sum_moments(env, sums);
+  sums.cotangent.resize(n_channels(), harmonics_.size());
+  Vector self(n_channels());  // d(beta . G)/d(sum of squares)
+  for (Index c = 0; c < n_channels(); ++c) {
+    const ConstVectorMap beta(cotangent + angular_at(c, 0), angular_order_ + 1);
+    self[c] = -0.5 * beta.sum();  // sum_l A_al = T_a(1) = 1
+    const Vector gamma = legendre_.transpose() * beta;
+    for (Index l = 0; l <= angular_order_; ++l)
+      sums.cotangent.row(c).segment(l * l, 2 * l + 1) = gamma[l] * sums.moments.row(c).segment(l * l, 2 * l + 1);
+  }
+  for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
+    harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], sums.harmonics.data(), sums.dx.data(), sums.dy.data(),
+                         sums.dz.data());
+    Lane slope = Lane::Zero(), qx = Lane::Zero(), qy = Lane::Zero(), qz = Lane::Zero();
+    for (Index c = 0; c < n_channels(); ++c) {
+      const Lane& w = shell.weight(c, static_cast<Index>(b));
+      const double* g = sums.cotangent.data() + c * static_cast<Index>(m);
+      Lane value = Lane::Zero(), px = Lane::Zero(), py = Lane::Zero(), pz = Lane::Zero();
+      for (std::size_t k = 0; k < m; ++k) {
+        value += g[k] * sums.harmonics[k];
+        px += g[k] * sums.dx[k];
+        py += g[k] * sums.dy[k];
+        pz += g[k] * sums.dz[k];
+      }
+      slope += w * value + 2.0 * self[c] * w * w * shell.f[b];
+      qx += w * px, qy += w * py, qz += w * pz;
+    }
+    slope *= shell.df[b];
+    const Lane over_r = shell.f[b] * shell.inverse_r[b];
+    const Lane along = slope - over_r * (qx * shell.x[b] + qy * shell.y[b] + qz * shell.z[b]);
+    shell.gx[b] = along * shell.x[b] + over_r * qx;
+    shell.gy[b] = along * shell.y[b] + over_r * qy;
+    shell.gz[b] = along * shell.z[b] + over_r * qz;
+  }
+}
+
+void ChebyshevDescriptor::values(const Neighbours& batch, int n_threads, double* values) const {
+  constexpr Index chunk = 64;
+  std::vector<Environment> envs(static_cast<std::size_t>(std::max(n_threads, 1)));
+  std::vector<Sums> sums(envs.size());
+  parallel_for(chunk_count(batch.n_atoms, chunk), n_threads, [&](Index item, int thread) {
+    Environment& env = envs[static_cast<std::size_t>(thread)];
+    for (Index i = item * chunk; i < std::min(batch.n_atoms, (item + 1) * chunk); ++i) {
+      gather(batch, i, nullptr, env);
+      radial_values(env, values + i * size());
+      if (angular_order_ < 0) continue;
+      sum_moments(env, sums[static_cast<std::size_t>(thread)]);
+      angular_values(sums[static_cast<std::size_t>(thread)], values + i * size());
+    }
+  });
+}
+
+void ChebyshevDescriptor::jvp(const Neighbours& batch, const double* direction, int n_threads, double* tangent) const {
+  constexpr Index chunk = 64;
+  std::vector<Environment> envs(static_cast<std::size_t>(std::max(n_threads, 1)));
+  std::vector<Sums> sums(envs.size());
+  parallel_for(chunk_count(batch.n_atoms, chunk), n_threads, [&](Index item, int thread) {
+    Environment& env = envs[static_cast<std::size_t>(thread)];
+    for (Index i = item * chunk; i < std::min(batch.n_atoms, (item + 1) * chunk); ++i) {
+      gather(batch, i, direction, env);
+      radial_tangents(env, tangent + i * size());
+      if (angular_order_ >= 0) angular_tangents(env, sums[static_cast<std::size_t>(thread)], tangent + i * size());
+    }
+  });
+}
+
+void ChebyshevDescriptor::atom_gradients(const Neighbours& batch, Index atom, const double* cotangent,
+                                         Environment& env, Sums& sums, double* gradient, double* virial) const {
+  gather(batch, atom, nullptr, env);
+  radial_gradients(env, cotangent);
+  if (angular_order_ >= 0) angular_gradients(env, sums, cotangent);
+  for (const Shell* shell : {&env.radial, &env.angular}) {
+    for (Index k = 0; k < shell->count; ++k) {
+      const auto b = static_cast<std::size_t>(k / lane_width);
+      const std::int64_t p = shell->pair[static_cast<std::size_t>(k)];
+      const double g[3] = {shell->gx[b][k % lane_width], shell->gy[b][k % lane_width], shell->gz[b][k % lane_width]};
+      double* at_neighbour = gradient + 3 * static_cast<Index>(batch.neighbour[p]);
+      for (int d = 0; d < 3; ++d) {
+        at_neighbour[d] += g[d];
+        gradient[3 * atom + d] -= g[d];
+      }
+      if (virial == nullptr) continue;
+      for (int d = 0; d < 3; ++d)
+        for (int e = 0; e < 3; ++e) virial[3 * d + e] += batch.vectors[3 * p + d] * g[e];
+    }
+  }
+}
+
+void ChebyshevDescriptor::vjp(const Neighbours& batch, const double* cotangent, int n_threads, double* gradient,
+                              double* virial) const {
+  // A structure is the unit of work: its atoms receive gradients from no other. Large structures are cut into
+  // pieces with gradients of their own, summed in order, so that one big cell uses all threads.
+  constexpr Index piece_atoms = 512;
+  constexpr Index max_pieces = 16;
+  struct Piece {
+    Index structure, begin, end;
+    Matrix gradient;
+    Eigen::Matrix<double, 9, 1> virial = Eigen::Matrix<double, 9, 1>::Zero();
+  };
+  std::vector<Piece> pieces;
+  for (Index s = 0; s < batch.n_structures; ++s) {
+    const Index begin = batch.first_atom[s];
+    const Index n = batch.first_atom[s + 1] - begin;
+    const Index count = std::clamp<Index>(chunk_count(n, piece_atoms), 1, max_pieces);
+    for (Index q = 0; q < count; ++q) pieces.push_back({s, begin + n * q / count, begin + n * (q + 1) / count, {}});
+  }
+  auto whole = [&](const Piece& piece) {
+    return piece.begin == batch.first_atom[piece.structure] && piece.end == batch.first_atom[piece.structure + 1];
+  };
+  std::fill_n(gradient, 3 * batch.n_atoms, 0.0);
+  std::vector<Environment> envs(static_cast<std::size_t>(std::max(n_threads, 1)));
+  std::vector<Sums> sums(envs.size());
+  parallel_for(static_cast<Index>(pieces.size()), n_threads, [&](Index item, int thread) {
+    Piece& piece = pieces[static_cast<std::size_t>(item)];
+    double* target = gradient;
+    if (!whole(piece)) {
+      const Index first = batch.first_atom[piece.structure];
+      piece.gradient.setZero(batch.first_atom[piece.structure + 1] - first, 3);
+      target = piece.gradient.data() - 3 * first;
+    }
+    for (Index i = piece.begin; i < piece.end; ++i)
+      atom_gradients(batch, i, cotangent + i * size(), envs[static_cast<std::size_t>(thread)],
+                     sums[static_cast<std::size_t>(thread)], target, virial ? piece.virial.data() : nullptr);
+  });
+  if (virial != nullptr) std::fill_n(virial, 9 * batch.n_structures, 0.0);
+  for (const Piece& piece : pieces) {
+    if (virial != nullptr) Eigen::Map<Eigen::Matrix<double, 9, 1>>(virial + 9 * piece.structure) += piece.virial;
+    if (piece.gradient.size() > 0)
+      MatrixMap(gradient + 3 * batch.first_atom[piece.structure], piece.gradient.rows(), 3) += piece.gradient;
+  }
+}
+
+void ChebyshevDescriptor::radial_slopes(const Environment& env, Matrix& slopes) const {
+  const Shell& shell = env.radial;
+  const double scale = 2.0 / radial_cutoff_;
+  for (Index k = 0; k < shell.count; ++k) {
+    const auto b = static_cast<std::size_t>(k / lane_width);
+    const Index e = k % lane_width;
+    const double x = shell.r[b][e] * scale - 1.0;
+    const double u[3] = {shell.x[b][e], shell.y[b][e], shell.z[b][e]};
+    double t0 = 1.0, t1 = x, s0 = 0.0, s1 = 1.0;
+    for (int a = 0; a <= radial_order_; ++a) {
+      const double slope = t0 * shell.df[b][e] + s0 * shell.f[b][e] * scale;
+      for (Index c = 0; c < n_channels(); ++c)
+        for (int d = 0; d < 3; ++d)
+          slopes(3 * k + d, radial_at(c, a)) = shell.weight(c, static_cast<Index>(b))[e] * slope * u[d];
+      const double t2 = 2.0 * x * t1 - t0;
+      const double s2 = 2.0 * (t1 + x * s1) - s0;
+      t0 = t1, t1 = t2, s0 = s1, s1 = s2;
+    }
+  }
+}
+
+void ChebyshevDescriptor::angular_slopes(const Environment& env, const Sums& sums, Matrix& slopes) const {
+  const Shell& shell = env.angular;
+  const auto m = static_cast<std::size_t>(harmonics_.size());
+  std::vector<Lane> y(m), dx(m), dy(m), dz(m);
+  Matrix power(angular_order_ + 1, 3);
+  for (Index k = 0; k < shell.count; ++k) {
+    const auto b = static_cast<std::size_t>(k / lane_width);
+    const Index e = k % lane_width;
+    if (e == 0) harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], y.data(), dx.data(), dy.data(), dz.data());
+    const Eigen::RowVector3d u(shell.x[b][e], shell.y[b][e], shell.z[b][e]);
+    const double f = shell.f[b][e];
+    const double df = shell.df[b][e];
+    for (Index c = 0; c < n_channels(); ++c) {
+      const double w = shell.weight(c, static_cast<Index>(b))[e];
+      for (Index l = 0; l <= angular_order_; ++l) {
+        double value = 0.0;
+        Eigen::RowVector3d q = Eigen::RowVector3d::Zero();
+        for (Index i = l * l; i < (l + 1) * (l + 1); ++i) {
+          const auto s = static_cast<std::size_t>(i);
+          const double moment = sums.moments(c, i);
+          value += moment * y[s][e];
+          q += moment * Eigen::RowVector3d(dx[s][e], dy[s][e], dz[s][e]);
+        }
+        power.row(l) = w * ((value * df - w * f * df) * u + f * shell.inverse_r[b][e] * (q - q.dot(u) * u));
+      }
+      slopes.block(3 * k, angular_at(c, 0), 3, angular_order_ + 1) = (legendre_ * power).transpose();
+    }
+  }
+}
+
+void ChebyshevDescriptor::jacobian(const Neighbours& batch, Index s, double* jacobian) const {
+  const Index first = batch.first_atom[s];
+  const Index n = batch.first_atom[s + 1] - first;
+  Environment env;
+  Sums sums;
+  Matrix slopes;
+  auto scatter = [&](const Shell& shell, Index atom, double* block) {
+    MatrixMap J(block, size(), 3 * n);
+    for (Index k = 0; k < shell.count; ++k) {
+      const Index j = batch.neighbour[shell.pair[static_cast<std::size_t>(k)]] - first;
+      J.middleCols(3 * j, 3) += slopes.middleRows(3 * k, 3).transpose();
+      J.middleCols(3 * atom, 3) -= slopes.middleRows(3 * k, 3).transpose();
+    }
+  };
+  std::fill_n(jacobian, n * size() * 3 * n, 0.0);
+  for (Index i = 0; i < n; ++i) {
+    gather(batch, first + i, nullptr, env);
+    double* block = jacobian + i * size() * 3 * n;
+    slopes.setZero(3 * env.radial.count, size());
+    radial_slopes(env, slopes);
+    scatter(env.radial, i, block);
+    if (angular_order_ < 0) continue;
+    sum_moments(env, sums);
+    slopes.setZero(3 * env.angular.count, size());
+    angular_slopes(env, sums, slopes);
+    scatter(env.angular, i, block);
+  }
+}
+
+}  // namespace gprann

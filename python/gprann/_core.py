@@ -1,0 +1,80 @@
+"""Pick the build of the compiled core that suits this processor.
+
+The wheel for x86-64 carries three builds (`_core_base`, `_core_v3` with AVX2 and FMA, `_core_v4` with AVX-512); other
+processors have `_core_base` alone. `GPRANN_INSTRUCTION_SET` (base, v3, v4) overrides the choice. Only one is ever loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING
+
+from gprann import _cpu
+from gprann.errors import ConfigError, nearest_name
+
+if TYPE_CHECKING:
+    from gprann._kernels import (
+        AtomFeatures,
+        Blas,
+        ChebyshevDescriptor,
+        FeatureSets,
+        Neighbours,
+        Network,
+        SquaredExponential,
+        cholesky,
+        covariance,
+        energy_covariance,
+        energy_variance,
+        pair_distances,
+        predict_rows,
+        solve_lower,
+        solve_lower_transposed,
+    )
+
+__all__ = [
+    "INSTRUCTION_SET",
+    "AtomFeatures",
+    "Blas",
+    "ChebyshevDescriptor",
+    "FeatureSets",
+    "Neighbours",
+    "Network",
+    "SquaredExponential",
+    "cholesky",
+    "covariance",
+    "energy_covariance",
+    "energy_variance",
+    "pair_distances",
+    "predict_rows",
+    "solve_lower",
+    "solve_lower_transposed",
+]
+
+_LEVELS = ("base", "v3", "v4")
+
+
+def _candidates() -> list[str]:
+    """Builds to try, best first."""
+    wanted = os.environ.get("GPRANN_INSTRUCTION_SET")
+    if wanted is not None:
+        if wanted not in _LEVELS:
+            raise ConfigError(f"GPRANN_INSTRUCTION_SET={wanted}: {nearest_name(wanted, _LEVELS)}")
+        return [wanted]
+    best = _LEVELS.index(_cpu.instruction_set())
+    return list(reversed(_LEVELS[: best + 1]))
+
+
+def _load() -> str:
+    for level in _candidates():
+        try:
+            module = importlib.import_module(f"gprann._core_{level}")
+        except ModuleNotFoundError:
+            continue
+        globals().update({name: getattr(module, name) for name in __all__ if name != "INSTRUCTION_SET"})
+        return level
+    raise ImportError("no compiled core was found: reinstall with 'pip install --force-reinstall gprann'")
+
+
+INSTRUCTION_SET = _load()
+"""Which build was loaded: base, v3 or v4."""
