@@ -15,7 +15,8 @@ Function from_capsule(const py::object& capsule) {
   return reinterpret_cast<Function>(pointer);
 }
 
-Blas make_blas(const py::object& gemm, const py::object& syrk, const py::object& trsm, const py::object& potrf) {
+Blas make_blas(const py::object& gemm, const py::object& syrk, const py::object& trsm,
+               const py::object& potrf) {
   return {from_capsule<Blas::Gemm>(gemm), from_capsule<Blas::Syrk>(syrk), from_capsule<Blas::Trsm>(trsm),
           from_capsule<Blas::Potrf>(potrf)};
 }
@@ -33,8 +34,8 @@ template <void (*solve)(const Blas&, ConstBlock, Block, int)>
 void solve_rows(const Blas& blas, const MatrixIn& L, MatrixOut B, int n_threads) {
   require_square(L, "L");
   require_size(B.cols(), L.rows(), "a right-hand side");
-  solve(blas, {L.data(), L.rows(), L.cols(), L.outerStride()}, {B.data(), B.rows(), B.cols(), B.outerStride()},
-        n_threads);
+  solve(blas, {L.data(), L.rows(), L.cols(), L.outerStride()},
+        {B.data(), B.rows(), B.cols(), B.outerStride()}, n_threads);
 }
 
 }  // namespace
@@ -43,7 +44,8 @@ void bind_blas(py::module_& module) {
   py::class_<Blas>(module, "Blas", "BLAS and LAPACK routines behind the large products.")
       .def(py::init(&make_blas), py::arg("gemm") = py::none(), py::arg("syrk") = py::none(),
            py::arg("trsm") = py::none(), py::arg("potrf") = py::none());
-  module.def("cholesky", &factor, py::arg("blas"), py::arg("K").noconvert(), py::arg("n_threads"), ReleaseGil(),
+  module.def("cholesky", &factor, py::arg("blas"), py::arg("K").noconvert(), py::arg("n_threads"),
+             ReleaseGil(),
              "K (n, n) <- its Cholesky factor in the lower triangle; returns -1 or the failing row.");
   module.def("solve_lower", &solve_rows<solve_lower>, py::arg("blas"), py::arg("L").noconvert(),
              py::arg("B").noconvert(), py::arg("n_threads"), ReleaseGil(), "Rows b of B <- L^-1 b.");

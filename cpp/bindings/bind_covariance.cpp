@@ -22,7 +22,8 @@ struct OwnedFeatureSets {
         features(std::move(features_)),
         jacobians(std::move(jacobians_)),
         directions(std::move(directions_)) {
-    if (kind_rows.ndim() != 2 || features.ndim() != 2) throw std::invalid_argument("kind_rows and features must have two dimensions");
+    if (kind_rows.ndim() != 2 || features.ndim() != 2)
+      throw std::invalid_argument("kind_rows and features must have two dimensions");
     const Index n = kind_rows.shape(0);
     const Index kinds = kind_rows.shape(1) - 1;
     const Index size = features.shape(1);
@@ -33,14 +34,22 @@ struct OwnedFeatureSets {
     for (Index a = 0; a < n; ++a) {
       const std::int64_t last = kind_rows.at(a, kinds);
       require_offsets(kind_rows, a * (kinds + 1), kinds, first_row.back(), last, "kind_rows");
-      first_jacobian.push_back(first_jacobian.back() + (last - first_row.back()) * size * directions.data()[a]);
+      first_jacobian.push_back(first_jacobian.back() +
+                               (last - first_row.back()) * size * directions.data()[a]);
       first_observation.push_back(first_observation.back() + 1 + directions.data()[a]);
       first_row.push_back(last);
     }
     require_size(features.shape(0), first_row.back(), "features");
     if (jacobians.size() > 0) require_size(jacobians.size(), first_jacobian.back(), "jacobians");
-    view = {n,         kinds, size, first_row.data(), kind_rows.data(), features.data(), first_jacobian.data(),
-            jacobians.data(), first_observation.data()};
+    view = {n,
+            kinds,
+            size,
+            first_row.data(),
+            kind_rows.data(),
+            features.data(),
+            first_jacobian.data(),
+            jacobians.data(),
+            first_observation.data()};
   }
   OwnedFeatureSets(const OwnedFeatureSets&) = delete;
 
@@ -64,10 +73,11 @@ void fill_covariance(const OwnedFeatureSets& A, const OwnedFeatureSets& B, const
   covariance(A.view, B.view, kernel, blas, lower, n_threads, block_of(K, A.observations(), B.observations()));
 }
 
-void fill_energy_covariance(const OwnedFeatureSets& A, const OwnedFeatureSets& B, const SquaredExponential& kernel,
-                            const Blas& blas, int n_threads, MatrixOut K) {
+void fill_energy_covariance(const OwnedFeatureSets& A, const OwnedFeatureSets& B,
+                            const SquaredExponential& kernel, const Blas& blas, int n_threads, MatrixOut K) {
   require_matching(A, B);
-  energy_covariance(A.view, B.view, kernel, blas, n_threads, block_of(K, A.view.n_structures, B.observations()));
+  energy_covariance(A.view, B.view, kernel, blas, n_threads,
+                    block_of(K, A.view.n_structures, B.observations()));
 }
 
 Vector prior_energy_variance(const OwnedFeatureSets& A, const SquaredExponential& kernel) {
@@ -76,8 +86,9 @@ Vector prior_energy_variance(const OwnedFeatureSets& A, const SquaredExponential
   return variance;
 }
 
-std::pair<Vector, Matrix> predict(const Int64s& first, const MatrixIn& features, const VectorIn& energy_weight,
-                                  const MatrixIn& slope, const Int64s& query_first, const MatrixIn& query,
+std::pair<Vector, Matrix> predict(const Int64s& first, const MatrixIn& features,
+                                  const VectorIn& energy_weight, const MatrixIn& slope,
+                                  const Int64s& query_first, const MatrixIn& query,
                                   const SquaredExponential& kernel, const Blas& blas, int n_threads) {
   const Index kinds = first.size() - 1;
   require_size(query_first.size(), kinds + 1, "query_first");
@@ -96,12 +107,14 @@ std::pair<Vector, Matrix> predict(const Int64s& first, const MatrixIn& features,
 }  // namespace
 
 void bind_covariance(py::module_& module) {
-  py::class_<SquaredExponential>(module, "SquaredExponential", "Radial kernel exp(-s / (2 l^2)) of s = |g - g'|^2.")
+  py::class_<SquaredExponential>(module, "SquaredExponential",
+                                 "Radial kernel exp(-s / (2 l^2)) of s = |g - g'|^2.")
       .def(py::init([](double length, bool derivative) { return SquaredExponential{length, derivative}; }),
            py::arg("length"), py::arg("log_length_derivative") = false);
   py::class_<OwnedFeatureSets>(module, "FeatureSets", "Structures as sets of feature vectors.")
       .def(py::init<Int64s, Doubles, Doubles, Int64s>(), py::arg("kind_rows").noconvert(),
-           py::arg("features").noconvert(), py::arg("jacobians").noconvert(), py::arg("directions").noconvert())
+           py::arg("features").noconvert(), py::arg("jacobians").noconvert(),
+           py::arg("directions").noconvert())
       .def_property_readonly("observations", &OwnedFeatureSets::observations);
   module.def("covariance", &fill_covariance, py::arg("A"), py::arg("B"), py::arg("kernel"), py::arg("blas"),
              py::arg("lower"), py::arg("n_threads"), py::arg("K").noconvert(), ReleaseGil(),
@@ -112,8 +125,9 @@ void bind_covariance(py::module_& module) {
   module.def("energy_variance", &prior_energy_variance, py::arg("A"), py::arg("kernel"), ReleaseGil(),
              "Prior variances of the energies (n_A).");
   module.def("predict_rows", &predict, py::arg("first").noconvert(), py::arg("features").noconvert(),
-             py::arg("energy_weight").noconvert(), py::arg("slope").noconvert(), py::arg("query_first").noconvert(),
-             py::arg("query").noconvert(), py::arg("kernel"), py::arg("blas"), py::arg("n_threads"), ReleaseGil(),
+             py::arg("energy_weight").noconvert(), py::arg("slope").noconvert(),
+             py::arg("query_first").noconvert(), py::arg("query").noconvert(), py::arg("kernel"),
+             py::arg("blas"), py::arg("n_threads"), ReleaseGil(),
              "Energies (rows) and slopes (rows, D) of query rows.");
 }
 

@@ -15,7 +15,8 @@ struct OwnedNeighbours {
   Int32s species;
   Neighbours view;
 
-  OwnedNeighbours(Int64s first_atom_, Int64s first_pair_, Int32s neighbour_, Doubles vectors_, Int32s species_)
+  OwnedNeighbours(Int64s first_atom_, Int64s first_pair_, Int32s neighbour_, Doubles vectors_,
+                  Int32s species_)
       : first_atom(std::move(first_atom_)),
         first_pair(std::move(first_pair_)),
         neighbour(std::move(neighbour_)),
@@ -27,7 +28,8 @@ struct OwnedNeighbours {
     require_offsets(first_pair, 0, n_atoms, 0, neighbour.size(), "first_pair");
     require_size(vectors.size(), 3 * neighbour.size(), "vectors");
     for (Index p = 0; p < neighbour.size(); ++p)
-      if (neighbour.data()[p] < 0 || neighbour.data()[p] >= n_atoms) throw std::invalid_argument("neighbour out of range");
+      if (neighbour.data()[p] < 0 || neighbour.data()[p] >= n_atoms)
+        throw std::invalid_argument("neighbour out of range");
     view = {first_atom.size() - 1, n_atoms,        first_atom.data(), first_pair.data(),
             neighbour.data(),      vectors.data(), species.data()};
   }
@@ -46,7 +48,8 @@ Matrix values(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, int
   return G;
 }
 
-Matrix jvp(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, const MatrixIn& direction, int n_threads) {
+Matrix jvp(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, const MatrixIn& direction,
+           int n_threads) {
   require_species(self, batch);
   require_size(direction.size(), 3 * batch.view.n_atoms, "direction");
   Matrix tangent(batch.view.n_atoms, self.size());
@@ -54,8 +57,8 @@ Matrix jvp(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, const 
   return tangent;
 }
 
-std::pair<Matrix, Matrix> vjp(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, const MatrixIn& cotangent,
-                              int n_threads) {
+std::pair<Matrix, Matrix> vjp(const ChebyshevDescriptor& self, const OwnedNeighbours& batch,
+                              const MatrixIn& cotangent, int n_threads) {
   require_species(self, batch);
   require_size(cotangent.size(), self.size() * batch.view.n_atoms, "cotangent");
   Matrix gradient(batch.view.n_atoms, 3);
@@ -77,7 +80,8 @@ Matrix chebyshev_jacobian(const ChebyshevDescriptor& self, const OwnedNeighbours
   return J;
 }
 
-std::pair<Vector, Matrix> pair_distances(const OwnedNeighbours& batch, Index s, double exponent, double cutoff) {
+std::pair<Vector, Matrix> pair_distances(const OwnedNeighbours& batch, Index s, double exponent,
+                                         double cutoff) {
   const Index n = atoms_of(batch.view, s);
   Vector values(n * (n - 1) / 2);
   Matrix jacobian(values.size(), 3 * n);
@@ -90,22 +94,24 @@ std::pair<Vector, Matrix> pair_distances(const OwnedNeighbours& batch, Index s, 
 void bind_descriptors(py::module_& module) {
   py::class_<OwnedNeighbours>(module, "Neighbours", "Neighbour lists of a batch of structures.")
       .def(py::init<Int64s, Int64s, Int32s, Doubles, Int32s>(), py::arg("first_atom").noconvert(),
-           py::arg("first_pair").noconvert(), py::arg("neighbour").noconvert(), py::arg("vectors").noconvert(),
-           py::arg("species").noconvert());
-  py::class_<ChebyshevDescriptor>(module, "ChebyshevDescriptor", "Chebyshev descriptor, PRB 96, 014112 (2017).")
-      .def(py::init<int, double, int, double, const Matrix&>(), py::arg("radial_order"), py::arg("radial_cutoff"),
-           py::arg("angular_order"), py::arg("angular_cutoff"), py::arg("weights"))
+           py::arg("first_pair").noconvert(), py::arg("neighbour").noconvert(),
+           py::arg("vectors").noconvert(), py::arg("species").noconvert());
+  py::class_<ChebyshevDescriptor>(module, "ChebyshevDescriptor",
+                                  "Chebyshev descriptor, PRB 96, 014112 (2017).")
+      .def(py::init<int, double, int, double, const Matrix&>(), py::arg("radial_order"),
+           py::arg("radial_cutoff"), py::arg("angular_order"), py::arg("angular_cutoff"), py::arg("weights"))
       .def_property_readonly("size", &ChebyshevDescriptor::size)
       .def_property_readonly("cutoff", &ChebyshevDescriptor::cutoff)
       .def("values", &values, py::arg("neighbours"), py::arg("n_threads"), ReleaseGil(), "G (n_atoms, D).")
-      .def("jvp", &jvp, py::arg("neighbours"), py::arg("direction").noconvert(), py::arg("n_threads"), ReleaseGil(),
-           "dG/dR . direction (n_atoms, D).")
-      .def("vjp", &vjp, py::arg("neighbours"), py::arg("cotangent").noconvert(), py::arg("n_threads"), ReleaseGil(),
-           "(dG/dR)^T . cotangent (n_atoms, 3) and virials (n_structures, 9).")
+      .def("jvp", &jvp, py::arg("neighbours"), py::arg("direction").noconvert(), py::arg("n_threads"),
+           ReleaseGil(), "dG/dR . direction (n_atoms, D).")
+      .def("vjp", &vjp, py::arg("neighbours"), py::arg("cotangent").noconvert(), py::arg("n_threads"),
+           ReleaseGil(), "(dG/dR)^T . cotangent (n_atoms, 3) and virials (n_structures, 9).")
       .def("jacobian", &chebyshev_jacobian, py::arg("neighbours"), py::arg("structure"), ReleaseGil(),
            "Dense dG/dR (N D, 3N) of one structure.");
-  module.def("pair_distances", &pair_distances, py::arg("neighbours"), py::arg("structure"), py::arg("exponent"),
-             py::arg("cutoff"), ReleaseGil(), "Pair fingerprint (pairs) and its Jacobian (pairs, 3N).");
+  module.def("pair_distances", &pair_distances, py::arg("neighbours"), py::arg("structure"),
+             py::arg("exponent"), py::arg("cutoff"), ReleaseGil(),
+             "Pair fingerprint (pairs) and its Jacobian (pairs, 3N).");
 }
 
 }  // namespace gprann::bindings

@@ -11,8 +11,10 @@ struct OwnedAtomFeatures {
   Int64s rows;
   AtomFeatures view;
 
-  OwnedAtomFeatures(Doubles features_, Int64s rows_) : features(std::move(features_)), rows(std::move(rows_)) {
-    if (features.ndim() != 2 || rows.ndim() != 2) throw std::invalid_argument("features and rows must have two dimensions");
+  OwnedAtomFeatures(Doubles features_, Int64s rows_)
+      : features(std::move(features_)), rows(std::move(rows_)) {
+    if (features.ndim() != 2 || rows.ndim() != 2)
+      throw std::invalid_argument("features and rows must have two dimensions");
     const Index n = rows.shape(1) - 1;
     Index first = 0;
     for (Index t = 0; t < rows.shape(0); ++t) {
@@ -39,15 +41,16 @@ void require_fit(const Network& network, const VectorIn& parameters, const Owned
   require_size(atoms.rows.shape(0), network.n_species(), "first dimension of rows");
 }
 
-Vector energies(const Network& self, const VectorIn& parameters, const OwnedAtomFeatures& atoms, int n_threads) {
+Vector energies(const Network& self, const VectorIn& parameters, const OwnedAtomFeatures& atoms,
+                int n_threads) {
   require_fit(self, parameters, atoms);
   Vector E(atoms.view.n_structures);
   self.energies(parameters.data(), atoms.view, n_threads, E.data());
   return E;
 }
 
-std::pair<Vector, Matrix> atom_energies(const Network& self, const VectorIn& parameters, const OwnedAtomFeatures& atoms,
-                                int n_threads) {
+std::pair<Vector, Matrix> atom_energies(const Network& self, const VectorIn& parameters,
+                                        const OwnedAtomFeatures& atoms, int n_threads) {
   require_fit(self, parameters, atoms);
   Vector eps(atoms.features.shape(0));
   Matrix slopes(atoms.features.shape(0), atoms.view.size);
@@ -55,21 +58,23 @@ std::pair<Vector, Matrix> atom_energies(const Network& self, const VectorIn& par
   return {std::move(eps), std::move(slopes)};
 }
 
-std::pair<double, Vector> energy_loss(const Network& self, const VectorIn& parameters, const OwnedAtomFeatures& atoms,
-                                      const Int64s& batch, const VectorIn& targets, const VectorIn& weights,
-                                      int n_threads) {
+std::pair<double, Vector> energy_loss(const Network& self, const VectorIn& parameters,
+                                      const OwnedAtomFeatures& atoms, const Int64s& batch,
+                                      const VectorIn& targets, const VectorIn& weights, int n_threads) {
   require_fit(self, parameters, atoms);
   require_size(targets.size(), atoms.view.n_structures, "targets");
   require_size(weights.size(), atoms.view.n_structures, "weights");
   for (Index i = 0; i < batch.size(); ++i)
-    if (batch.data()[i] < 0 || batch.data()[i] >= atoms.view.n_structures) throw std::invalid_argument("batch index out of range");
+    if (batch.data()[i] < 0 || batch.data()[i] >= atoms.view.n_structures)
+      throw std::invalid_argument("batch index out of range");
   Vector gradient(self.n_parameters());
-  const double loss = self.energy_loss(parameters.data(), atoms.view, batch.data(), batch.size(), targets.data(),
-                                       weights.data(), n_threads, gradient.data());
+  const double loss = self.energy_loss(parameters.data(), atoms.view, batch.data(), batch.size(),
+                                       targets.data(), weights.data(), n_threads, gradient.data());
   return {loss, std::move(gradient)};
 }
 
-std::pair<Vector, Matrix> energy_rows(const Network& self, const VectorIn& parameters, const OwnedAtomFeatures& atoms) {
+std::pair<Vector, Matrix> energy_rows(const Network& self, const VectorIn& parameters,
+                                      const OwnedAtomFeatures& atoms) {
   require_fit(self, parameters, atoms);
   Vector E(atoms.view.n_structures);
   Matrix rows(atoms.view.n_structures, self.n_parameters());
@@ -78,8 +83,8 @@ std::pair<Vector, Matrix> energy_rows(const Network& self, const VectorIn& param
 }
 
 double normal_equations(const Network& self, const VectorIn& parameters, const OwnedAtomFeatures& atoms,
-                        const VectorIn& targets, const VectorIn& weights, const Blas& blas, int n_threads, MatrixOut H,
-                        Eigen::Ref<Vector> b) {
+                        const VectorIn& targets, const VectorIn& weights, const Blas& blas, int n_threads,
+                        MatrixOut H, Eigen::Ref<Vector> b) {
   require_fit(self, parameters, atoms);
   require_size(targets.size(), atoms.view.n_structures, "targets");
   require_size(weights.size(), atoms.view.n_structures, "weights");
@@ -94,7 +99,8 @@ double normal_equations(const Network& self, const VectorIn& parameters, const O
 }  // namespace
 
 void bind_network(py::module_& module) {
-  py::class_<OwnedAtomFeatures>(module, "AtomFeatures", "Standardised descriptors sorted by species and structure.")
+  py::class_<OwnedAtomFeatures>(module, "AtomFeatures",
+                                "Standardised descriptors sorted by species and structure.")
       .def(py::init<Doubles, Int64s>(), py::arg("features").noconvert(), py::arg("rows").noconvert());
   py::class_<Network>(module, "Network", "One multilayer perceptron per species.")
       .def(py::init([](std::vector<Index> sizes, const std::string& activation, Index n_species) {
@@ -112,8 +118,8 @@ void bind_network(py::module_& module) {
       .def("energy_rows", &energy_rows, py::arg("parameters").noconvert(), py::arg("atoms"), ReleaseGil(),
            "Energies (n) and dE/dw (n, P).")
       .def("normal_equations", &normal_equations, py::arg("parameters").noconvert(), py::arg("atoms"),
-           py::arg("targets").noconvert(), py::arg("weights").noconvert(), py::arg("blas"), py::arg("n_threads"),
-           py::arg("H").noconvert(), py::arg("b").noconvert(), ReleaseGil(),
+           py::arg("targets").noconvert(), py::arg("weights").noconvert(), py::arg("blas"),
+           py::arg("n_threads"), py::arg("H").noconvert(), py::arg("b").noconvert(), ReleaseGil(),
            "Fills H (lower triangle) and b of the normal equations; returns the loss.");
 }
 

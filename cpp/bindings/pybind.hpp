@@ -33,7 +33,8 @@ inline void require_size(Index got, Index expected, const char* name) {
 
 /// Offsets must start at `first`, never fall, and end at `last`.
 template <class Offsets>
-void require_offsets(const Offsets& offsets, Index begin, Index count, Index first, Index last, const char* name) {
+void require_offsets(const Offsets& offsets, Index begin, Index count, Index first, Index last,
+                     const char* name) {
   const auto* data = offsets.data() + begin;
   bool good = data[0] == first && data[count] == last;
   for (Index i = 0; i < count && good; ++i) good = data[i] <= data[i + 1];

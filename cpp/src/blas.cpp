@@ -8,7 +8,8 @@ namespace gprann {
 
 namespace {
 
-// Row-major C = op(A) op(B) is column-major C^T = op(B)^T op(A)^T, so the operands change places and nothing is moved.
+// Row-major C = op(A) op(B) is column-major C^T = op(B)^T op(A)^T, so the operands change places and nothing
+// is moved.
 
 using Strided = Eigen::Map<Matrix, 0, Eigen::OuterStride<>>;
 using ConstStrided = Eigen::Map<const Matrix, 0, Eigen::OuterStride<>>;
@@ -16,7 +17,8 @@ using ConstStrided = Eigen::Map<const Matrix, 0, Eigen::OuterStride<>>;
 Strided map(Block b) { return {b.data, b.rows, b.columns, Eigen::OuterStride<>(b.stride)}; }
 ConstStrided map(ConstBlock b) { return {b.data, b.rows, b.columns, Eigen::OuterStride<>(b.stride)}; }
 
-void gemm(const Blas& blas, bool ta, bool tb, double alpha, ConstBlock A, ConstBlock B, double beta, Block C) {
+void gemm(const Blas& blas, bool ta, bool tb, double alpha, ConstBlock A, ConstBlock B, double beta,
+          Block C) {
   if (C.rows == 0 || C.columns == 0) return;
   char a = ta ? 'T' : 'N';
   char b = tb ? 'T' : 'N';
@@ -26,8 +28,8 @@ void gemm(const Blas& blas, bool ta, bool tb, double alpha, ConstBlock A, ConstB
   auto lda = static_cast<int>(A.stride);
   auto ldb = static_cast<int>(B.stride);
   auto ldc = static_cast<int>(C.stride);
-  blas.gemm(&b, &a, &m, &n, &k, &alpha, const_cast<double*>(B.data), &ldb, const_cast<double*>(A.data), &lda, &beta,
-            C.data, &ldc);
+  blas.gemm(&b, &a, &m, &n, &k, &alpha, const_cast<double*>(B.data), &ldb, const_cast<double*>(A.data), &lda,
+            &beta, C.data, &ldc);
 }
 
 void scale(double beta, Block C) {
@@ -167,7 +169,9 @@ Index cholesky(const Blas& blas, Block K, int n_threads) {
   return -1;
 }
 
-void solve_lower(const Blas& blas, ConstBlock L, Block B, int n_threads) { solve_rows(blas, true, L, B, n_threads); }
+void solve_lower(const Blas& blas, ConstBlock L, Block B, int n_threads) {
+  solve_rows(blas, true, L, B, n_threads);
+}
 
 void solve_lower_transposed(const Blas& blas, ConstBlock L, Block B, int n_threads) {
   solve_rows(blas, false, L, B, n_threads);

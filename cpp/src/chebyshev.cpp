@@ -100,11 +100,14 @@ ChebyshevDescriptor::ChebyshevDescriptor(int radial_order, double radial_cutoff,
       weights_(weights),
       legendre_(chebyshev_in_legendre(std::max(angular_order, 0))),
       harmonics_(std::max(angular_order, 0)) {
-  if (radial_order < 0) throw std::invalid_argument("radial order must be 0 or more, got " + std::to_string(radial_order));
-  if (!(radial_cutoff > 0)) throw std::invalid_argument("radial cutoff must be positive, got " + std::to_string(radial_cutoff));
+  if (radial_order < 0)
+    throw std::invalid_argument("radial order must be 0 or more, got " + std::to_string(radial_order));
+  if (!(radial_cutoff > 0))
+    throw std::invalid_argument("radial cutoff must be positive, got " + std::to_string(radial_cutoff));
   if (angular_order_ >= 0 && !(angular_cutoff > 0))
     throw std::invalid_argument("angular cutoff must be positive, got " + std::to_string(angular_cutoff));
-  if (weights.rows() < 1 || weights.cols() < 1) throw std::invalid_argument("weights must have shape (channels, species)");
+  if (weights.rows() < 1 || weights.cols() < 1)
+    throw std::invalid_argument("weights must have shape (channels, species)");
 }
 
 double ChebyshevDescriptor::cutoff() const {
@@ -126,7 +129,8 @@ void ChebyshevDescriptor::gather(const Neighbours& batch, Index atom, const doub
     shell.x[b][e] = batch.vectors[3 * p] * inverse_r;
     shell.y[b][e] = batch.vectors[3 * p + 1] * inverse_r;
     shell.z[b][e] = batch.vectors[3 * p + 2] * inverse_r;
-    for (Index c = 0; c < n_channels(); ++c) shell.weight(c, static_cast<Index>(b))[e] = weights_(c, batch.species[j]);
+    for (Index c = 0; c < n_channels(); ++c)
+      shell.weight(c, static_cast<Index>(b))[e] = weights_(c, batch.species[j]);
     if (direction != nullptr) {
       shell.vx[b][e] = direction[3 * j] - direction[3 * atom];
       shell.vy[b][e] = direction[3 * j + 1] - direction[3 * atom + 1];
@@ -231,8 +235,8 @@ void ChebyshevDescriptor::angular_tangents(const Environment& env, Sums& sums, d
   sums.tangent_squares.setZero(n_channels());
   sums.accumulator.assign(static_cast<std::size_t>(n_channels()) * (m + 1), Lane::Zero());
   for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
-    harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], sums.harmonics.data(), sums.dx.data(), sums.dy.data(),
-                         sums.dz.data());
+    harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], sums.harmonics.data(), sums.dx.data(),
+                         sums.dy.data(), sums.dz.data());
     const Lane rdot = shell.x[b] * shell.vx[b] + shell.y[b] * shell.vy[b] + shell.z[b] * shell.vz[b];
     const Lane fdot = shell.df[b] * rdot;
     const Lane over_r = shell.f[b] * shell.inverse_r[b];
@@ -254,7 +258,9 @@ void ChebyshevDescriptor::angular_tangents(const Environment& env, Sums& sums, d
     sums.tangent_squares[c] = accumulator[m].sum();
     Vector power(angular_order_ + 1);
     for (Index l = 0; l <= angular_order_; ++l)
-      power[l] = sums.moments.row(c).segment(l * l, 2 * l + 1).dot(sums.tangent_moments.row(c).segment(l * l, 2 * l + 1)) -
+      power[l] = sums.moments.row(c)
+                     .segment(l * l, 2 * l + 1)
+                     .dot(sums.tangent_moments.row(c).segment(l * l, 2 * l + 1)) -
                  0.5 * sums.tangent_squares[c];
     VectorMap(tangent + angular_at(c, 0), angular_order_ + 1).noalias() = legendre_ * power;
   }
@@ -277,7 +283,8 @@ void ChebyshevDescriptor::radial_gradients(Environment& env, const double* cotan
         const Lane s2 = 2.0 * (t1 + x * s1) - s0;
         t0 = t1, t1 = t2, s0 = s1, s1 = s2;
       }
-      slope += shell.weight(c, static_cast<Index>(b)) * (value * shell.df[b] + derivative * shell.f[b] * scale);
+      slope +=
+          shell.weight(c, static_cast<Index>(b)) * (value * shell.df[b] + derivative * shell.f[b] * scale);
     }
     shell.gx[b] = slope * shell.x[b];
     shell.gy[b] = slope * shell.y[b];
@@ -297,11 +304,12 @@ void ChebyshevDescriptor::angular_gradients(Environment& env, Sums& sums, const 
     self[c] = -0.5 * beta.sum();  // sum_l A_al = T_a(1) = 1
     const Vector gamma = legendre_.transpose() * beta;
     for (Index l = 0; l <= angular_order_; ++l)
-      sums.cotangent.row(c).segment(l * l, 2 * l + 1) = gamma[l] * sums.moments.row(c).segment(l * l, 2 * l + 1);
+      sums.cotangent.row(c).segment(l * l, 2 * l + 1) =
+          gamma[l] * sums.moments.row(c).segment(l * l, 2 * l + 1);
   }
   for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
-    harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], sums.harmonics.data(), sums.dx.data(), sums.dy.data(),
-                         sums.dz.data());
+    harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], sums.harmonics.data(), sums.dx.data(),
+                         sums.dy.data(), sums.dz.data());
     Lane slope = Lane::Zero(), qx = Lane::Zero(), qy = Lane::Zero(), qz = Lane::Zero();
     for (Index c = 0; c < n_channels(); ++c) {
       const Lane& w = shell.weight(c, static_cast<Index>(b));
@@ -341,7 +349,8 @@ void ChebyshevDescriptor::values(const Neighbours& batch, int n_threads, double*
   });
 }
 
-void ChebyshevDescriptor::jvp(const Neighbours& batch, const double* direction, int n_threads, double* tangent) const {
+void ChebyshevDescriptor::jvp(const Neighbours& batch, const double* direction, int n_threads,
+                              double* tangent) const {
   constexpr Index chunk = 64;
   std::vector<Environment> envs(static_cast<std::size_t>(std::max(n_threads, 1)));
   std::vector<Sums> sums(envs.size());
@@ -350,13 +359,15 @@ void ChebyshevDescriptor::jvp(const Neighbours& batch, const double* direction, 
     for (Index i = item * chunk; i < std::min(batch.n_atoms, (item + 1) * chunk); ++i) {
       gather(batch, i, direction, env);
       radial_tangents(env, tangent + i * size());
-      if (angular_order_ >= 0) angular_tangents(env, sums[static_cast<std::size_t>(thread)], tangent + i * size());
+      if (angular_order_ >= 0)
+        angular_tangents(env, sums[static_cast<std::size_t>(thread)], tangent + i * size());
     }
   });
 }
 
 void ChebyshevDescriptor::atom_gradients(const Neighbours& batch, Index atom, const double* cotangent,
-                                         Environment& env, Sums& sums, double* gradient, double* virial) const {
+                                         Environment& env, Sums& sums, double* gradient,
+                                         double* virial) const {
   gather(batch, atom, nullptr, env);
   radial_gradients(env, cotangent);
   if (angular_order_ >= 0) angular_gradients(env, sums, cotangent);
@@ -364,7 +375,8 @@ void ChebyshevDescriptor::atom_gradients(const Neighbours& batch, Index atom, co
     for (Index k = 0; k < shell->count; ++k) {
       const auto b = static_cast<std::size_t>(k / lane_width);
       const std::int64_t p = shell->pair[static_cast<std::size_t>(k)];
-      const double g[3] = {shell->gx[b][k % lane_width], shell->gy[b][k % lane_width], shell->gz[b][k % lane_width]};
+      const double g[3] = {shell->gx[b][k % lane_width], shell->gy[b][k % lane_width],
+                           shell->gz[b][k % lane_width]};
       double* at_neighbour = gradient + 3 * static_cast<Index>(batch.neighbour[p]);
       for (int d = 0; d < 3; ++d) {
         at_neighbour[d] += g[d];
@@ -377,8 +389,8 @@ void ChebyshevDescriptor::atom_gradients(const Neighbours& batch, Index atom, co
   }
 }
 
-void ChebyshevDescriptor::vjp(const Neighbours& batch, const double* cotangent, int n_threads, double* gradient,
-                              double* virial) const {
+void ChebyshevDescriptor::vjp(const Neighbours& batch, const double* cotangent, int n_threads,
+                              double* gradient, double* virial) const {
   // A structure is the unit of work: its atoms receive gradients from no other. Large structures are cut into
   // pieces with gradients of their own, summed in order, so that one big cell uses all threads.
   constexpr Index piece_atoms = 512;
@@ -393,10 +405,12 @@ void ChebyshevDescriptor::vjp(const Neighbours& batch, const double* cotangent, 
     const Index begin = batch.first_atom[s];
     const Index n = batch.first_atom[s + 1] - begin;
     const Index count = std::clamp<Index>(chunk_count(n, piece_atoms), 1, max_pieces);
-    for (Index q = 0; q < count; ++q) pieces.push_back({s, begin + n * q / count, begin + n * (q + 1) / count, {}});
+    for (Index q = 0; q < count; ++q)
+      pieces.push_back({s, begin + n * q / count, begin + n * (q + 1) / count, {}});
   }
   auto whole = [&](const Piece& piece) {
-    return piece.begin == batch.first_atom[piece.structure] && piece.end == batch.first_atom[piece.structure + 1];
+    return piece.begin == batch.first_atom[piece.structure] &&
+           piece.end == batch.first_atom[piece.structure + 1];
   };
   std::fill_n(gradient, 3 * batch.n_atoms, 0.0);
   std::vector<Environment> envs(static_cast<std::size_t>(std::max(n_threads, 1)));
@@ -415,7 +429,8 @@ void ChebyshevDescriptor::vjp(const Neighbours& batch, const double* cotangent, 
   });
   if (virial != nullptr) std::fill_n(virial, 9 * batch.n_structures, 0.0);
   for (const Piece& piece : pieces) {
-    if (virial != nullptr) Eigen::Map<Eigen::Matrix<double, 9, 1>>(virial + 9 * piece.structure) += piece.virial;
+    if (virial != nullptr)
+      Eigen::Map<Eigen::Matrix<double, 9, 1>>(virial + 9 * piece.structure) += piece.virial;
     if (piece.gradient.size() > 0)
       MatrixMap(gradient + 3 * batch.first_atom[piece.structure], piece.gradient.rows(), 3) += piece.gradient;
   }
@@ -450,7 +465,8 @@ void ChebyshevDescriptor::angular_slopes(const Environment& env, const Sums& sum
   for (Index k = 0; k < shell.count; ++k) {
     const auto b = static_cast<std::size_t>(k / lane_width);
     const Index e = k % lane_width;
-    if (e == 0) harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], y.data(), dx.data(), dy.data(), dz.data());
+    if (e == 0)
+      harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], y.data(), dx.data(), dy.data(), dz.data());
     const Eigen::RowVector3d u(shell.x[b][e], shell.y[b][e], shell.z[b][e]);
     const double f = shell.f[b][e];
     const double df = shell.df[b][e];

@@ -10,7 +10,8 @@ namespace {
 
 using Array = Eigen::Array<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// The pairs (i, i') of rows of one kind of two structures and the kernel's three functions of their distances.
+/// The pairs (i, i') of rows of one kind of two structures and the kernel's three functions of their
+/// distances.
 struct PairTerms {
   Array squared, value, first, second;  // (rows of A, rows of B)
 
@@ -22,7 +23,8 @@ struct PairTerms {
     second.resize(rows_a, rows_b);
     for (Index i = 0; i < rows_a; ++i)
       for (Index j = 0; j < rows_b; ++j)
-        squared(i, j) = (ConstVectorMap(a + i * size, size) - ConstVectorMap(b + j * size, size)).squaredNorm();
+        squared(i, j) =
+            (ConstVectorMap(a + i * size, size) - ConstVectorMap(b + j * size, size)).squaredNorm();
     kernel.evaluate(squared, value, first, second);
   }
 };
@@ -56,7 +58,8 @@ ConstBlock jacobian_rows(const FeatureSets& sets, Index structure, Index row, In
   return {sets.jacobians + sets.first_jacobian[structure] + local * sets.size * m, n_rows * sets.size, m, m};
 }
 
-/// Fills along_a and along_b for one kind, pairs from `pair` on: J^T (g_i - g_i') as a difference of two products.
+/// Fills along_a and along_b for one kind, pairs from `pair` on: J^T (g_i - g_i') as a difference of two
+/// products.
 void directional_slopes(const FeatureSets& A, Index a, Rows ra, const FeatureSets& B, Index b, Rows rb,
                         const Blas& blas, Index pair, Workspace& work) {
   const Index D = A.size;
@@ -77,8 +80,8 @@ void directional_slopes(const FeatureSets& A, Index a, Rows ra, const FeatureSet
   }
 }
 
-void covariance_block(const FeatureSets& A, Index a, const FeatureSets& B, Index b, const SquaredExponential& kernel,
-                      const Blas& blas, Workspace& work, Block K) {
+void covariance_block(const FeatureSets& A, Index a, const FeatureSets& B, Index b,
+                      const SquaredExponential& kernel, const Blas& blas, Workspace& work, Block K) {
   const Index D = A.size;
   const Index ma = A.directions(a);
   const Index mb = B.directions(b);
@@ -108,8 +111,8 @@ void covariance_block(const FeatureSets& A, Index a, const FeatureSets& B, Index
   }
   K.data[0] = energy;
   VectorMap(K.data + 1, mb).noalias() = -2.0 * (work.along_b.transpose() * work.first);
-  Eigen::Map<Vector, 0, Eigen::InnerStride<>>(K.data + K.stride, ma, Eigen::InnerStride<>(K.stride)).noalias() =
-      2.0 * (work.along_a.transpose() * work.first);
+  Eigen::Map<Vector, 0, Eigen::InnerStride<>>(K.data + K.stride, ma, Eigen::InnerStride<>(K.stride))
+      .noalias() = 2.0 * (work.along_a.transpose() * work.first);
   const Block gradients{K.data + K.stride + 1, ma, mb, K.stride};
   multiply_tn(blas, 1.0, jacobian_rows(A, a, A.first_row[a], A.first_row[a + 1] - A.first_row[a]),
               {work.weighted.data(), work.weighted.rows(), mb, mb}, 0.0, gradients);
@@ -120,14 +123,14 @@ void covariance_block(const FeatureSets& A, Index a, const FeatureSets& B, Index
 
 }  // namespace
 
-void covariance(const FeatureSets& A, const FeatureSets& B, const SquaredExponential& kernel, const Blas& blas,
-                bool lower, int n_threads, Block K) {
+void covariance(const FeatureSets& A, const FeatureSets& B, const SquaredExponential& kernel,
+                const Blas& blas, bool lower, int n_threads, Block K) {
   std::vector<Workspace> work(static_cast<std::size_t>(std::max(n_threads, 1)));
   parallel_for(A.n_structures, n_threads, [&](Index item, int thread) {
     const Index a = A.n_structures - 1 - item;  // the longest rows of a triangle first
     for (Index b = 0; b < (lower ? a + 1 : B.n_structures); ++b) {
-      const Block block{K.data + A.first_observation[a] * K.stride + B.first_observation[b], A.directions(a) + 1,
-                        B.directions(b) + 1, K.stride};
+      const Block block{K.data + A.first_observation[a] * K.stride + B.first_observation[b],
+                        A.directions(a) + 1, B.directions(b) + 1, K.stride};
       covariance_block(A, a, B, b, kernel, blas, work[static_cast<std::size_t>(thread)], block);
     }
   });
@@ -164,8 +167,9 @@ void energy_covariance(const FeatureSets& A, const FeatureSets& B, const Squared
       }
       K.data[(begin + q) * K.stride + B.first_observation[b]] = energy;
     }
-    multiply(blas, 1.0, {w.weighted.data(), count, rows_b * D, rows_b * D}, jacobian_rows(B, b, B.first_row[b], rows_b),
-             0.0, {K.data + begin * K.stride + B.first_observation[b] + 1, count, mb, K.stride});
+    multiply(blas, 1.0, {w.weighted.data(), count, rows_b * D, rows_b * D},
+             jacobian_rows(B, b, B.first_row[b], rows_b), 0.0,
+             {K.data + begin * K.stride + B.first_observation[b] + 1, count, mb, K.stride});
   });
 }
 
@@ -184,7 +188,8 @@ void energy_variance(const FeatureSets& A, const SquaredExponential& kernel, dou
 }
 
 void predict_rows(const FoldedRows& training, const double* features, const std::int64_t* first,
-                  const SquaredExponential& kernel, const Blas& blas, int n_threads, double* energies, double* slopes) {
+                  const SquaredExponential& kernel, const Blas& blas, int n_threads, double* energies,
+                  double* slopes) {
   constexpr Index chunk = 32;
   const Index D = training.size;
   struct Item {

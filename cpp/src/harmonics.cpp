@@ -8,14 +8,15 @@ namespace gprann {
 
 RealHarmonics::RealHarmonics(int order) : order_(order) {
   if (order < 0 || order > max_order)
-    throw std::invalid_argument("order of the harmonics must lie in 0.." + std::to_string(max_order) + ", got " +
-                                std::to_string(order));
+    throw std::invalid_argument("order of the harmonics must lie in 0.." + std::to_string(max_order) +
+                                ", got " + std::to_string(order));
   const auto n = static_cast<std::size_t>((order + 1) * (order + 1));
   a_.assign(n, 0.0);
   b_.assign(n, 0.0);
   slope_.assign(n, 0.0);
   start_.assign(static_cast<std::size_t>(order + 1), 1.0);
-  // Norm N_lm = sqrt(2 (l-m)!/(l+m)!) (1 for m = 0) times d^m P_l / dz^m; `norm` is the ratio-friendly logarithm.
+  // Norm N_lm = sqrt(2 (l-m)!/(l+m)!) (1 for m = 0) times d^m P_l / dz^m; `norm` is the ratio-friendly
+  // logarithm.
   auto log_norm = [](int l, int m) {
     return 0.5 * (std::lgamma(l - m + 1.0) - std::lgamma(l + m + 1.0) + (m > 0 ? std::log(2.0) : 0.0));
   };
@@ -81,7 +82,8 @@ void RealHarmonics::gradients(const Lane& x, const Lane& y, const Lane& z, Lane*
     for (int m = 0; m <= l; ++m) {
       const auto k = static_cast<std::size_t>(at(l, m));
       const auto u = static_cast<std::size_t>(m);
-      const Lane slope = m < l ? Lane(slope_[k] * q[static_cast<std::size_t>(at(l, m + 1))]) : Lane(Lane::Zero());
+      const Lane slope =
+          m < l ? Lane(slope_[k] * q[static_cast<std::size_t>(at(l, m + 1))]) : Lane(Lane::Zero());
       values[centre + m] = q[k] * re[u];
       dz[centre + m] = slope * re[u];
       if (m == 0) {

@@ -44,7 +44,8 @@ void Network::forward(const double* parameters, ConstMatrixMap features, Pass& p
     const Index out = size_at(sizes_, layer + 1);
     const ConstMatrixMap W(parameters + weight_at(layer), out, in);
     const ConstVectorMap b(parameters + bias_at(layer), out);
-    const double* below = layer == 0 ? features.data() : pass.value[static_cast<std::size_t>(layer - 1)].data();
+    const double* below =
+        layer == 0 ? features.data() : pass.value[static_cast<std::size_t>(layer - 1)].data();
     const ConstMatrixMap a(below, features.rows(), in);
     if (layer == layers() - 1) {
       pass.energy.noalias() = a * W.row(0).transpose();
@@ -105,14 +106,16 @@ void Network::atoms(const double* parameters, const AtomFeatures& atoms, int n_t
   });
 }
 
-void Network::energies(const double* parameters, const AtomFeatures& atoms, int n_threads, double* energies) const {
+void Network::energies(const double* parameters, const AtomFeatures& atoms, int n_threads,
+                       double* energies) const {
   const Index n = atoms.n_structures;
   Vector atom_energies(atoms.begin(n_species_ - 1, n));
   this->atoms(parameters, atoms, n_threads, atom_energies.data(), nullptr);
   for (Index s = 0; s < n; ++s) {
     energies[s] = 0.0;
     for (Index t = 0; t < n_species_; ++t)
-      energies[s] += atom_energies.segment(atoms.begin(t, s), atoms.begin(t, s + 1) - atoms.begin(t, s)).sum();
+      energies[s] +=
+          atom_energies.segment(atoms.begin(t, s), atoms.begin(t, s + 1) - atoms.begin(t, s)).sum();
   }
 }
 
@@ -225,7 +228,8 @@ void Network::energy_rows(const double* parameters, const AtomFeatures& atoms, I
 }
 
 double Network::normal_equations(const double* parameters, const AtomFeatures& atoms, const double* targets,
-                                 const double* weights, const Blas& blas, int n_threads, double* H, double* b) const {
+                                 const double* weights, const Blas& blas, int n_threads, double* H,
+                                 double* b) const {
   constexpr Index panel = 1024;  // rows of J at a time
   constexpr Index chunk = 32;
   constexpr Index tile = 256;  // of H

@@ -23,7 +23,12 @@ class Neighbours:
 
 class ChebyshevDescriptor:
     def __init__(
-        self, radial_order: int, radial_cutoff: float, angular_order: int, angular_cutoff: float, weights: Array
+        self,
+        radial_order: int,
+        radial_cutoff: float,
+        angular_order: int,
+        angular_cutoff: float,
+        weights: Array,
     ) -> None: ...
     @property
     def size(self) -> int: ...
@@ -47,7 +52,13 @@ class FeatureSets:
     def observations(self) -> int: ...
 
 def covariance(
-    A: FeatureSets, B: FeatureSets, kernel: SquaredExponential, blas: Blas, lower: bool, n_threads: int, K: Array
+    A: FeatureSets,
+    B: FeatureSets,
+    kernel: SquaredExponential,
+    blas: Blas,
+    lower: bool,
+    n_threads: int,
+    K: Array,
 ) -> None: ...
 def energy_covariance(
     A: FeatureSets, B: FeatureSets, kernel: SquaredExponential, blas: Blas, n_threads: int, K: Array

@@ -5,7 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["ConfigError", "DataError", "FactorisationError", "FormatError", "GprannError", "TrainingError", "nearest_name"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "FactorisationError",
+    "FormatError",
+    "GprannError",
+    "TrainingError",
+    "nearest_name",
+]
 
 
 class GprannError(Exception):

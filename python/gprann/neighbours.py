@@ -65,7 +65,9 @@ def species_indices(structure: Structure, species: Sequence[str]) -> NDArray[np.
     return np.array([table[symbol] for symbol in structure.symbols], dtype=np.int32)
 
 
-def _pairs(structure: Structure, cutoff: float) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
+def _pairs(
+    structure: Structure, cutoff: float
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
     """Return neighbours per atom, their indices and vectors, sorted by the first atom."""
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
     periodic = [bool(p) for p in structure.pbc]
@@ -99,10 +101,15 @@ def build_neighbours(structures: Sequence[Structure], cutoff: float, species: Se
         If an element is not in `species`, or two atoms lie on top of each other.
     """
     lists = [_pairs(structure, cutoff) for structure in structures]
-    first_atom = np.concatenate([[0], np.cumsum([len(structure) for structure in structures])]).astype(np.int64)
+    first_atom = np.concatenate([[0], np.cumsum([len(structure) for structure in structures])]).astype(
+        np.int64
+    )
     counts = np.concatenate([np.zeros(1, np.int64), *(item[0] for item in lists)])
     neighbour = np.concatenate(
-        [np.zeros(0, np.int32), *(item[1] + np.int32(first) for item, first in zip(lists, first_atom, strict=False))]
+        [
+            np.zeros(0, np.int32),
+            *(item[1] + np.int32(first) for item, first in zip(lists, first_atom, strict=False)),
+        ]
     )
     vectors = np.concatenate([np.zeros((0, 3)), *(item[2] for item in lists)])
     kinds = np.concatenate([np.zeros(0, np.int32), *(species_indices(item, species) for item in structures)])

@@ -109,7 +109,9 @@ class Structure:
             raise DataError(f"{self.origin}: has no atoms; remove it from the data")
         for symbol in set(self.symbols):
             if atomic_numbers.get(symbol, 0) == 0:
-                raise DataError(f"{self.origin}: '{symbol}' is not a chemical element; check the species column")
+                raise DataError(
+                    f"{self.origin}: '{symbol}' is not a chemical element; check the species column"
+                )
         self._take("positions", (n, 3), "Å")
         self._take("cell", (3, 3), "Å")
         object.__setattr__(self, "pbc", np.array(self.pbc, dtype=bool) & np.ones(3, dtype=bool))
@@ -133,7 +135,11 @@ class Structure:
             raise DataError(f"{self.origin}: {name} has shape {array.shape}, expected {shape}")
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
-            where = f"atom {bad[0][0]}" if shape[0] == len(self.symbols) and len(shape) == 2 else f"row {bad[0][0]}"
+            where = (
+                f"atom {bad[0][0]}"
+                if shape[0] == len(self.symbols) and len(shape) == 2
+                else f"row {bad[0][0]}"
+            )
             raise DataError(
                 f"{self.origin}: {name} of {where} is {array[tuple(bad[0])]} {unit}; remove or recompute the structure"
             )
@@ -186,8 +192,11 @@ class Structure:
         """Return ASE atoms; labels are attached as a `SinglePointCalculator`."""
         atoms = ase.Atoms(list(self.symbols), positions=self.positions, cell=self.cell, pbc=self.pbc)
         labels = {"energy": self.energy, "forces": self.forces, "stress": self.stress}
-        given = {name: np.copy(value) if isinstance(value, np.ndarray) else value
-                 for name, value in labels.items() if value is not None}
+        given = {
+            name: np.copy(value) if isinstance(value, np.ndarray) else value
+            for name, value in labels.items()
+            if value is not None
+        }
         if given:
             atoms.calc = SinglePointCalculator(atoms, **given)
         return atoms

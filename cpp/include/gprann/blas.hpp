@@ -4,16 +4,16 @@
 
 namespace gprann {
 
-/// The five BLAS/LAPACK routines behind the large products. Given by the caller (Python passes those of scipy's
-/// own library); a routine that is null is replaced by Eigen, slower but always there.
-/// Calls come from several threads at once, so the library behind the pointers must be set to one thread.
+/// The five BLAS/LAPACK routines behind the large products. Given by the caller (Python passes those of
+/// scipy's own library); a routine that is null is replaced by Eigen, slower but always there. Calls come
+/// from several threads at once, so the library behind the pointers must be set to one thread.
 struct Blas {
-  using Gemm = void (*)(char* ta, char* tb, int* m, int* n, int* k, double* alpha, double* a, int* lda, double* b,
-                        int* ldb, double* beta, double* c, int* ldc);
-  using Syrk = void (*)(char* uplo, char* trans, int* n, int* k, double* alpha, double* a, int* lda, double* beta,
-                        double* c, int* ldc);
-  using Trsm = void (*)(char* side, char* uplo, char* trans, char* diag, int* m, int* n, double* alpha, double* a,
-                        int* lda, double* b, int* ldb);
+  using Gemm = void (*)(char* ta, char* tb, int* m, int* n, int* k, double* alpha, double* a, int* lda,
+                        double* b, int* ldb, double* beta, double* c, int* ldc);
+  using Syrk = void (*)(char* uplo, char* trans, int* n, int* k, double* alpha, double* a, int* lda,
+                        double* beta, double* c, int* ldc);
+  using Trsm = void (*)(char* side, char* uplo, char* trans, char* diag, int* m, int* n, double* alpha,
+                        double* a, int* lda, double* b, int* ldb);
   using Potrf = void (*)(char* uplo, int* n, double* a, int* lda, int* info);
 
   Gemm gemm = nullptr;
@@ -49,9 +49,10 @@ void rank_update(const Blas& blas, double alpha, ConstBlock A, double beta, Bloc
 /// Lower triangle of C = alpha A^T A + beta C
 void rank_update_t(const Blas& blas, double alpha, ConstBlock A, double beta, Block C);
 
-/// Cholesky factor of a symmetric positive definite matrix, K = L L^T, in place in the lower triangle (the upper one
-/// is not read): blocked right-looking algorithm, n^3/3 flops, tiles in parallel, no second copy of K. Returns -1, or the
-/// first row at which the matrix is not positive definite. The same bits for any number of threads.
+/// Cholesky factor of a symmetric positive definite matrix, K = L L^T, in place in the lower triangle (the
+/// upper one is not read): blocked right-looking algorithm, n^3/3 flops, tiles in parallel, no second copy of
+/// K. Returns -1, or the first row at which the matrix is not positive definite. The same bits for any number
+/// of threads.
 Index cholesky(const Blas& blas, Block K, int n_threads);
 
 /// B (n_rhs, n), one right-hand side a row, is replaced by the solutions x of L x = b.

@@ -10,8 +10,8 @@ namespace gprann {
 /// Neighbour lists of a batch of structures, atoms numbered through the whole batch. Views, not owned.
 ///
 /// The neighbours of atom i are the pairs p in [first_pair[i], first_pair[i+1]): atom `neighbour[p]` at
-/// `vectors[3 p ..]` = R_j + S cell - R_i. A neighbour may be a periodic image of any atom, i included. Every pair
-/// stands twice, once from each side.
+/// `vectors[3 p ..]` = R_j + S cell - R_i. A neighbour may be a periodic image of any atom, i included. Every
+/// pair stands twice, once from each side.
 struct Neighbours {
   Index n_structures = 0;
   Index n_atoms = 0;
@@ -24,16 +24,18 @@ struct Neighbours {
 
 /// Chebyshev descriptor of Artrith, Urban and Ceder, PRB 96, 014112 (2017).
 ///
-///     radial   c2_a = sum_j           w_j     T_a(2 r_ij / Rc_rad - 1) f_c(r_ij; Rc_rad)                  a = 0..radial_order
-///     angular  c3_a = sum_{j<k}       w_j w_k T_a(cos theta_ijk) f_c(r_ij; Rc_ang) f_c(r_ik; Rc_ang)   a = 0..angular_order
+///     radial   c2_a = sum_j           w_j     T_a(2 r_ij / Rc_rad - 1) f_c(r_ij; Rc_rad)                  a
+///     = 0..radial_order angular  c3_a = sum_{j<k}       w_j w_k T_a(cos theta_ijk) f_c(r_ij; Rc_ang)
+///     f_c(r_ik; Rc_ang)   a = 0..angular_order
 ///
 /// once per channel of species weights w; vector: [radial | angular] of channel 0, then of channel 1, ...
 /// With T_a = sum_l A_al P_l and the addition theorem the pair sum factorises exactly,
 ///
 ///     c_lm = sum_j w_j f_c(r_ij) Y_lm(u_j),      c3_a = 1/2 sum_l A_al [ sum_m c_lm^2 - sum_j (w_j f_j)^2 ],
 ///
-/// so an atom costs O(neighbours (angular_order + 1)^2). Three products are offered: `values` G (n_atoms, D), `jvp`
-/// dG/dR . v and `vjp` (dG/dR)^T . beta; the last two cost about twice and three times the first and store nothing.
+/// so an atom costs O(neighbours (angular_order + 1)^2). Three products are offered: `values` G (n_atoms, D),
+/// `jvp` dG/dR . v and `vjp` (dG/dR)^T . beta; the last two cost about twice and three times the first and
+/// store nothing.
 class ChebyshevDescriptor {
  public:
   /// angular_order < 0: no angular part. weights: (n_channels, n_species).
@@ -53,7 +55,8 @@ class ChebyshevDescriptor {
 
   /// cotangent beta: (n_atoms, D); gradient: (n_atoms, 3) = (dG/dR)^T . beta;
   /// virial: (n_structures, 9) = sum over pairs of vector x d(beta . G)/d(vector), or null.
-  void vjp(const Neighbours& batch, const double* cotangent, int n_threads, double* gradient, double* virial) const;
+  void vjp(const Neighbours& batch, const double* cotangent, int n_threads, double* gradient,
+           double* virial) const;
 
   /// Dense Jacobian of one structure `s`: (N, D, 3N), for covariance matrices and tests; 8 N D 3N bytes.
   void jacobian(const Neighbours& batch, Index s, double* jacobian) const;
@@ -74,8 +77,8 @@ class ChebyshevDescriptor {
   void angular_tangents(const Environment& env, Sums& sums, double* tangent) const;
   void radial_gradients(Environment& env, const double* cotangent) const;
   void angular_gradients(Environment& env, Sums& sums, const double* cotangent) const;
-  void atom_gradients(const Neighbours& batch, Index atom, const double* cotangent, Environment& env, Sums& sums,
-                      double* gradient, double* virial) const;
+  void atom_gradients(const Neighbours& batch, Index atom, const double* cotangent, Environment& env,
+                      Sums& sums, double* gradient, double* virial) const;
   void radial_slopes(const Environment& env, Matrix& slopes) const;
   void angular_slopes(const Environment& env, const Sums& sums, Matrix& slopes) const;
 

@@ -9,11 +9,13 @@ namespace gprann {
 
 /// Real spherical harmonics Y_lm(u), l = 0..order, of unit vectors, scaled so that the addition theorem reads
 ///
-///     sum_m Y_lm(u) Y_lm(v) = P_l(u . v)        (Racah's normalisation: 4 pi / (2l+1) times the orthonormal product)
+///     sum_m Y_lm(u) Y_lm(v) = P_l(u . v)        (Racah's normalisation: 4 pi / (2l+1) times the orthonormal
+///     product)
 ///
 /// Y_lm = q_l|m|(z) Re or Im (x + i y)^|m| with q_lm proportional to d^m P_l / dz^m; element (l, m) stands at
-/// l^2 + l + m. Gradients are those of this polynomial in (x, y, z); the projection on the sphere is the caller's.
-/// Cost per vector: about 2 (order + 1)^2 multiplications for the values, twice that with gradients.
+/// l^2 + l + m. Gradients are those of this polynomial in (x, y, z); the projection on the sphere is the
+/// caller's. Cost per vector: about 2 (order + 1)^2 multiplications for the values, twice that with
+/// gradients.
 class RealHarmonics {
  public:
   explicit RealHarmonics(int order);
@@ -25,7 +27,8 @@ class RealHarmonics {
   void values(const Lane& x, const Lane& y, const Lane& z, Lane* values) const;
 
   /// values, dx, dy, dz: (size) lanes each.
-  void gradients(const Lane& x, const Lane& y, const Lane& z, Lane* values, Lane* dx, Lane* dy, Lane* dz) const;
+  void gradients(const Lane& x, const Lane& y, const Lane& z, Lane* values, Lane* dx, Lane* dy,
+                 Lane* dz) const;
 
  private:
   Index at(int l, int m) const { return static_cast<Index>(l) * (order_ + 1) + m; }
@@ -34,10 +37,10 @@ class RealHarmonics {
 
   static constexpr int max_order = 24;
   int order_;
-  std::vector<double> a_;        // q_lm = a_lm z q_{l-1,m} - b_lm q_{l-2,m}
+  std::vector<double> a_;  // q_lm = a_lm z q_{l-1,m} - b_lm q_{l-2,m}
   std::vector<double> b_;
-  std::vector<double> start_;    // q_mm
-  std::vector<double> slope_;    // dq_lm/dz = slope_lm q_{l,m+1}
+  std::vector<double> start_;  // q_mm
+  std::vector<double> slope_;  // dq_lm/dz = slope_lm q_{l,m+1}
 };
 
 }  // namespace gprann

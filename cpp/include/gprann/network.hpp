@@ -10,7 +10,8 @@ namespace gprann {
 
 /// Standardised descriptors of many structures, sorted by species and within a species by structure. Views.
 ///
-/// The atoms of species t of structure s are the rows [rows[t (n+1) + s], rows[t (n+1) + s + 1]) of `features`.
+/// The atoms of species t of structure s are the rows [rows[t (n+1) + s], rows[t (n+1) + s + 1]) of
+/// `features`.
 struct AtomFeatures {
   Index n_structures = 0;
   Index size = 0;                      // D
@@ -20,12 +21,13 @@ struct AtomFeatures {
   Index begin(Index species, Index structure) const { return rows[species * (n_structures + 1) + structure]; }
 };
 
-/// One multilayer perceptron per species (Behler, Parrinello, PRL 98, 146401 (2007)), E = sum_i eps_t(i)(g_i):
+/// One multilayer perceptron per species (Behler, Parrinello, PRL 98, 146401 (2007)), E = sum_i
+/// eps_t(i)(g_i):
 ///
 ///     a_0 = g,   z_l = W_l a_{l-1} + b_l,   a_l = phi(z_l),   eps = z_L      (linear output)
 ///
-/// A pure function of one parameter vector: species by species, layer by layer, W_l (out, in) row-major, then b_l.
-/// Sums over atoms run in an order that does not depend on the number of threads.
+/// A pure function of one parameter vector: species by species, layer by layer, W_l (out, in) row-major, then
+/// b_l. Sums over atoms run in an order that does not depend on the number of threads.
 class Network {
  public:
   /// sizes: D, hidden layers..., 1.
@@ -38,20 +40,22 @@ class Network {
   /// energies: (n).
   void energies(const double* parameters, const AtomFeatures& atoms, int n_threads, double* energies) const;
 
-  /// atom_energies: (n_atoms); slopes: (n_atoms, D) = d eps / d g, or null; both in the order of the feature rows.
+  /// atom_energies: (n_atoms); slopes: (n_atoms, D) = d eps / d g, or null; both in the order of the feature
+  /// rows.
   void atoms(const double* parameters, const AtomFeatures& atoms, int n_threads, double* atom_energies,
              double* slopes) const;
 
   /// Loss sum_s weight_s (E_s - target_s)^2 over the structures `batch`; its gradient goes to `gradient` (P).
-  double energy_loss(const double* parameters, const AtomFeatures& atoms, const std::int64_t* batch, Index batch_size,
-                     const double* targets, const double* weights, int n_threads, double* gradient) const;
+  double energy_loss(const double* parameters, const AtomFeatures& atoms, const std::int64_t* batch,
+                     Index batch_size, const double* targets, const double* weights, int n_threads,
+                     double* gradient) const;
 
   /// rows: (end - begin, P): dE_s/dw of the structures [begin, end); energies: (end - begin).
-  void energy_rows(const double* parameters, const AtomFeatures& atoms, Index begin, Index end, double* energies,
-                   double* rows) const;
+  void energy_rows(const double* parameters, const AtomFeatures& atoms, Index begin, Index end,
+                   double* energies, double* rows) const;
 
-  /// Normal equations of the energies, r_s = E_s - target_s: lower triangle of H = sum w_s g_s g_s^T (P, P) with
-  /// g_s = dE_s/dw, and b = sum w_s g_s r_s (P). Returns sum w_s r_s^2. J is never stored; n P^2 flops.
+  /// Normal equations of the energies, r_s = E_s - target_s: lower triangle of H = sum w_s g_s g_s^T (P, P)
+  /// with g_s = dE_s/dw, and b = sum w_s g_s r_s (P). Returns sum w_s r_s^2. J is never stored; n P^2 flops.
   double normal_equations(const double* parameters, const AtomFeatures& atoms, const double* targets,
                           const double* weights, const Blas& blas, int n_threads, double* H, double* b) const;
 
@@ -61,7 +65,8 @@ class Network {
   Index layers() const { return static_cast<Index>(sizes_.size()) - 1; }
   Index weight_at(Index layer) const { return offsets_[static_cast<std::size_t>(layer)]; }
   Index bias_at(Index layer) const {
-    return weight_at(layer) + sizes_[static_cast<std::size_t>(layer + 1)] * sizes_[static_cast<std::size_t>(layer)];
+    return weight_at(layer) +
+           sizes_[static_cast<std::size_t>(layer + 1)] * sizes_[static_cast<std::size_t>(layer)];
   }
   void forward(const double* parameters, ConstMatrixMap features, Pass& pass) const;
   void backward(const double* parameters, Pass& pass, bool to_input) const;

@@ -11,7 +11,8 @@ namespace gprann {
 ///     h(r) = r^-exponent                         without cutoff (cutoff <= 0)
 ///     h(r) = f_c(r; cutoff)^2 r^-exponent          with one, needed where there is a periodic direction
 ///
-/// A pair touches two atoms, so its Jacobian has six numbers; `jacobian` writes them into a dense (pairs, 3N).
+/// A pair touches two atoms, so its Jacobian has six numbers; `jacobian` writes them into a dense (pairs,
+/// 3N).
 struct PairDistances {
   double exponent = 1.0;
   double cutoff = 0.0;

@@ -79,7 +79,9 @@ class ChebyshevDescriptor:
         self._species = _checked_species(species)
         for name, order in (("radial_order", radial_order), ("angular_order", angular_order)):
             if order is not None and not 0 <= order <= (_MAX_ORDER if name == "angular_order" else 200):
-                raise ConfigError(f"{name} = {order}: expected 0 to {_MAX_ORDER if name == 'angular_order' else 200}")
+                raise ConfigError(
+                    f"{name} = {order}: expected 0 to {_MAX_ORDER if name == 'angular_order' else 200}"
+                )
         for name, cutoff in (("radial_cutoff", radial_cutoff), ("angular_cutoff", angular_cutoff)):
             if not (np.isfinite(cutoff) and cutoff > 0):
                 raise ConfigError(f"{name} = {cutoff}: expected a positive distance in Å")
@@ -161,7 +163,11 @@ class ChebyshevDescriptor:
         return cls(values.pop("species"), **values)
 
     def __repr__(self) -> str:
-        angular = "no angular part" if self.angular_order is None else f"angular {self.angular_order}, {self.angular_cutoff} Å"
+        angular = (
+            "no angular part"
+            if self.angular_order is None
+            else f"angular {self.angular_order}, {self.angular_cutoff} Å"
+        )
         return (
             f"ChebyshevDescriptor({' '.join(self._species)}; radial {self.radial_order}, {self.radial_cutoff} Å; "
             f"{angular}; {self.size} components)"
