@@ -1,0 +1,288 @@
+"""Errors and uncertainties of predicted energies, forces and stresses, as numbers and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.evaluation.residuals import ForceResiduals, Residuals, angle_between, compare
+from gprann.prediction import Prediction
+from gprann.structure import Dataset
+
+__all__ = [
+    "ForceMetrics",
+    "Metrics",
+    "compute_metrics",
+    "energy_std",
+    "group_metrics",
+    "median_metrics",
+    "member_metrics",
+    "metrics_of",
+    "species_metrics",
+    "units",
+]
+
+Array = NDArray[np.float64]
+
+
+def _in(unit: str) -> Any:
+    return field(default=None, metadata={"unit": unit})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForceMetrics:
+    """Errors of the forces on a set of atoms; None where there is nothing to compute a value from.
+
+    For a committee the mean absolute errors (MAE) are those of its mean force, and a mean standard deviation
+    (MSD) is the standard deviation over the members (divisor: number of members), averaged over the atoms, as
+    in Yeu et al., npj Comput. Mater. 11, 156 (2025), Figs. 2, 3 and 5. The paper gives no formula for the
+    direction; here it is the root mean square angle between the members' forces and the committee's mean
+    force, the standard deviation of a direction about the mean direction. (The standard deviation of those
+    angles about *their* mean would vanish for two members, however much they disagree.)
+
+    Attributes
+    ----------
+    n_force_atoms : int
+        Atoms with a reference force.
+    n_directions : int
+        Those of them whose reference force is at least `TINY_FORCE` = 0.001 eV/Å: only they enter the metrics
+        of the direction.
+    force_mae, force_rmse, force_max : float, eV/Å
+        Over the Cartesian components: mean absolute, root mean square, largest absolute error.
+    force_norm_mae : float, eV/Å
+        Mean of ``| |F| - |F_ref| |`` over the atoms.
+    force_vector_mae : float, eV/Å
+        Mean of ``|F - F_ref|`` over the atoms.
+    force_angle_mae : float, degrees
+        Mean angle between predicted and reference force; 90° where the predicted force is zero.
+    force_msd : float, eV/Å
+        Mean standard deviation of a component: over the members, or the one that the model gives.
+    force_norm_msd : float, eV/Å
+        Mean over the atoms of the standard deviation of the members' ``|F|``.
+    force_vector_msd : float, eV/Å
+        Mean over the atoms of the root mean square length of ``F_member - F_mean``.
+    force_angle_msd : float, degrees
+        Mean over the atoms of the root mean square angle between ``F_member`` and ``F_mean``.
+    """
+
+    n_force_atoms: int = 0
+    n_directions: int = 0
+    force_mae: float | None = _in("eV/Å")
+    force_rmse: float | None = _in("eV/Å")
+    force_max: float | None = _in("eV/Å")
+    force_norm_mae: float | None = _in("eV/Å")
+    force_vector_mae: float | None = _in("eV/Å")
+    force_angle_mae: float | None = _in("degrees")
+    force_msd: float | None = _in("eV/Å")
+    force_norm_msd: float | None = _in("eV/Å")
+    force_vector_msd: float | None = _in("eV/Å")
+    force_angle_msd: float | None = _in("degrees")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics(ForceMetrics):
+    """Errors of energies, forces and stresses; None where there is nothing to compute a value from.
+
+    Attributes
+    ----------
+    n_structures, n_members : int
+        Structures, and members of the committee (0 for a model that is none).
+    energy_mae, energy_rmse, energy_max : float, eV per structure
+        Mean absolute, root mean square and largest absolute error of the total energy.
+    energy_per_atom_mae, energy_per_atom_rmse : float, eV/atom
+        The same of the energy divided by the number of atoms of the structure.
+    energy_msd : float, eV per structure
+        Mean standard deviation of the energy: over the members, or the one that the model gives.
+    within_one_std, within_two_std : float
+        Fraction of structures whose energy error is within one and two standard deviations; 0.683 and 0.954
+        for errors that are normally distributed with the stated standard deviation.
+    stress_mae : float, eV/Å³
+        Mean absolute error of the six Voigt components.
+
+    See Also
+    --------
+    ForceMetrics : the metrics of the forces and the definition of MAE and MSD.
+    """
+
+    n_structures: int = 0
+    n_members: int = 0
+    energy_mae: float | None = _in("eV")
+    energy_rmse: float | None = _in("eV")
+    energy_max: float | None = _in("eV")
+    energy_per_atom_mae: float | None = _in("eV/atom")
+    energy_per_atom_rmse: float | None = _in("eV/atom")
+    energy_msd: float | None = _in("eV")
+    within_one_std: float | None = _in("1")
+    within_two_std: float | None = _in("1")
+    stress_mae: float | None = _in("eV/Å³")
+
+
+def units() -> dict[str, str]:
+    """Return the unit of every metric that has one.
+
+    Examples
+    --------
+    >>> units()["energy_mae"], units()["force_angle_mae"]
+    ('eV', 'degrees')
+    """
+    return {item.name: item.metadata["unit"] for item in fields(Metrics) if "unit" in item.metadata}
+
+
+def compute_metrics(reference: Dataset, prediction: Prediction) -> Metrics:
+    """Compute all metrics of a prediction.
+
+    Parameters
+    ----------
+    reference : Dataset
+        Every structure with an energy; structures without forces count for the energy only.
+    prediction : Prediction
+        In the order of `reference`.
+
+    Returns
+    -------
+    Metrics
+
+    Raises
+    ------
+    DataError
+        If the data set is empty, a structure has no energy, or the prediction is of other structures.
+
+    Examples
+    --------
+    >>> from gprann.structure import Structure
+    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7, forces=np.eye(2, 3))
+    >>> metrics = compute_metrics(Dataset([h2]), Prediction(np.array([-31.5]), [np.eye(2, 3) * 1.5]))
+    >>> round(metrics.energy_mae, 6), metrics.force_norm_mae, metrics.force_angle_mae
+    (0.2, 0.5, 0.0)
+    """
+    return metrics_of(compare(reference, prediction))
+
+
+def metrics_of(residuals: Residuals) -> Metrics:
+    """Compute all metrics from residuals (see `compute_metrics`)."""
+    error = np.abs(residuals.energy_error)
+    per_atom = error / residuals.n_atoms
+    std = energy_std(residuals)
+    return Metrics(
+        n_structures=len(residuals),
+        n_members=residuals.n_members,
+        energy_mae=_mean(error),
+        energy_rmse=_rms(error),
+        energy_max=float(np.max(error)),
+        energy_per_atom_mae=_mean(per_atom),
+        energy_per_atom_rmse=_rms(per_atom),
+        energy_msd=None if std is None else _mean(std),
+        within_one_std=None if std is None else _mean(error <= std),
+        within_two_std=None if std is None else _mean(error <= 2 * std),
+        stress_mae=_stress_mae(residuals.stress_error),
+        **asdict(force_metrics_of(residuals.forces)),
+    )
+
+
+def _stress_mae(error: Array | None) -> float | None:
+    return None if error is None else _mean(np.abs(error[np.isfinite(error)]))
+
+
+def energy_std(residuals: Residuals) -> Array | None:
+    """Return the standard deviation of every energy, shape (n,), eV, or None where there is none.
+
+    Over the members of a committee (divisor: number of members) if there are any, otherwise the model's own.
+    One member alone has no standard deviation.
+    """
+    members = residuals.member_energy
+    if members is None:
+        return residuals.energy_std
+    return np.std(members, axis=0) if len(members) > 1 else None
+
+
+def force_metrics_of(forces: ForceResiduals | None) -> ForceMetrics:
+    """Compute the metrics of the forces on a set of atoms (see `ForceMetrics`)."""
+    if forces is None or len(forces) == 0:
+        return ForceMetrics()
+    error = forces.error
+    directed = forces.has_direction
+    return ForceMetrics(
+        n_force_atoms=len(forces),
+        n_directions=int(np.sum(directed)),
+        force_mae=_mean(np.abs(error)),
+        force_rmse=_rms(error),
+        force_max=float(np.max(np.abs(error))),
+        force_norm_mae=_mean(np.abs(forces.norm_error)),
+        force_vector_mae=_mean(np.linalg.norm(error, axis=1)),
+        force_angle_mae=_mean(forces.angle[directed]),
+        **_force_deviations(forces, directed),
+    )
+
+
+def _force_deviations(forces: ForceResiduals, directed: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Mean standard deviations over the members, or of the components alone where the model gives them."""
+    members = forces.members
+    if members is None:
+        return {"force_msd": None if forces.std is None else _mean(forces.std)}
+    if len(members) < 2:
+        return {}
+    mean = np.mean(members, axis=0)
+    variance = np.var(members, axis=0)
+    angle = angle_between(members[:, directed], mean[directed])
+    return {
+        "force_msd": _mean(np.sqrt(variance)),
+        "force_norm_msd": _mean(np.std(np.linalg.norm(members, axis=2), axis=0)),
+        "force_vector_msd": _mean(np.sqrt(np.sum(variance, axis=1))),
+        "force_angle_msd": _mean(np.sqrt(np.mean(angle**2, axis=0))),
+    }
+
+
+def species_metrics(residuals: Residuals) -> dict[str, ForceMetrics]:
+    """Force metrics by chemical symbol, in alphabetical order; empty without reference forces."""
+    forces = residuals.forces
+    if forces is None:
+        return {}
+    return {
+        str(symbol): force_metrics_of(forces.select(forces.symbols == symbol))
+        for symbol in np.unique(forces.symbols)
+    }
+
+
+def group_metrics(residuals: Residuals) -> dict[str, Metrics]:
+    """Metrics by group (the chemical formula where a structure has no group), in alphabetical order."""
+    groups = np.array(residuals.groups)
+    return {
+        str(name): metrics_of(residuals.select(np.flatnonzero(groups == name))) for name in np.unique(groups)
+    }
+
+
+def member_metrics(residuals: Residuals) -> list[Metrics]:
+    """Metrics of every committee member alone; empty without members."""
+    return [metrics_of(residuals.member(index)) for index in range(residuals.n_members)]
+
+
+def median_metrics(members: Sequence[Metrics]) -> Metrics | None:
+    """Median over the members, metric by metric, or None without members.
+
+    Examples
+    --------
+    >>> median_metrics([Metrics(energy_mae=mae) for mae in (0.001, 0.002, 0.009)]).energy_mae
+    0.002
+    """
+    if not members:
+        return None
+    medians: dict[str, Any] = {}
+    for item in fields(Metrics):
+        values = [getattr(member, item.name) for member in members]
+        if isinstance(values[0], int):  # counts, which all members share
+            medians[item.name] = values[0]
+        elif None not in values:
+            medians[item.name] = float(np.median(values))
+    return Metrics(**medians)
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    return float(np.mean(values)) if values.size else None
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(values**2)))

@@ -1,0 +1,418 @@
+"""Plots of an evaluation, drawn without a display and without global state. Needs matplotlib.
+
+Every function returns a `matplotlib.figure.Figure`; save it with ``figure.savefig("name.pdf")``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.errors import DataError
+from gprann.evaluation.drawing import (
+    BLUE,
+    CATEGORIES,
+    GREY,
+    INK,
+    ORANGE,
+    Axes,
+    Figure,
+    MaxNLocator,
+    density,
+    legend,
+    logarithmic,
+    markers,
+    new_axes,
+    new_figure,
+    note,
+    plain_ticks,
+)
+from gprann.evaluation.metrics import energy_std, metrics_of
+from gprann.evaluation.report import History
+from gprann.evaluation.residuals import ForceResiduals, Residuals
+from gprann.evaluation.summary import number
+from gprann.units import MEV
+
+__all__ = [
+    "energy_parity",
+    "error_by_force",
+    "error_histogram",
+    "force_direction_error",
+    "force_parity",
+    "learning_curve",
+    "save_all",
+    "uncertainty_calibration",
+]
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+
+_DPI = 150
+_WIDE_FORCE_RANGE = 5.0  # eV/Å; below it lines at ±1 eV/Å would say nothing
+
+
+def energy_parity(residuals: Residuals) -> Figure:
+    """Plot predicted against reference energy, and the error below with its standard deviation where known.
+
+    Energies are relative to the mean reference energy of all structures of the same composition, in eV.
+
+    Examples
+    --------
+    >>> from gprann.evaluation import residuals
+    >>> from gprann.prediction import Prediction
+    >>> from gprann.structure import Dataset, Structure
+    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
+    >>> pair = residuals.compare(Dataset([h2]), Prediction(np.array([-31.5]), [np.zeros((2, 3))]))
+    >>> [axes.get_ylabel() for axes in energy_parity(pair).axes]
+    ['predicted energy (eV)', 'error (meV)']
+    """
+    error = _energy_error(residuals)
+    figure = new_figure(4.6, 5.4)
+    grid = figure.add_gridspec(2, 1, height_ratios=(3, 1.3))
+    top, bottom = (new_axes(figure, grid[i]) for i in range(2))
+    shift = _composition_mean(residuals)
+    x, y = residuals.energy_reference - shift, residuals.energy_predicted - shift
+    limits = _common_limits(x, y)
+    top.plot(limits, limits, color=GREY, lw=1, zorder=1)
+    top.plot(x, y, ls="", **markers(len(x)))
+    top.set(xlim=limits, ylim=limits, ylabel="predicted energy (eV)")
+    top.tick_params(labelbottom=False)
+    top.locator_params(nbins=6)
+    bottom.locator_params(axis="x", nbins=6)
+    metrics = metrics_of(residuals)
+    note(
+        top,
+        f"MAE {number(metrics.energy_mae, 1 / MEV)} meV\nRMSE {number(metrics.energy_rmse, 1 / MEV)} meV",
+    )
+    bottom.axhline(0, color=GREY, lw=1, zorder=1)
+    std = energy_std(residuals)
+    if std is not None:
+        bottom.errorbar(x, error, yerr=std / MEV, fmt="none", ecolor=BLUE, elinewidth=0.7, alpha=0.35)
+    bottom.plot(x, error, ls="", **markers(len(x)))
+    bottom.set(xlim=limits, xlabel="reference energy (eV), relative to the mean", ylabel="error (meV)")
+    figure.align_ylabels([top, bottom])
+    return figure
+
+
+def force_parity(residuals: Residuals, *, quantity: Literal["component", "norm"] = "component") -> Figure:
+    """Plot predicted against reference forces, coloured by the logarithm of the count.
+
+    Parameters
+    ----------
+    residuals : Residuals
+    quantity : {"component", "norm"}
+        Cartesian components or magnitudes, as in Fig. 4a-d of Yeu et al., npj Comput. Mater. 11, 156 (2025).
+        Dashed lines mark errors of ±1 eV/Å where the forces span more than 5 eV/Å.
+
+    Raises
+    ------
+    DataError
+        If there are no reference forces, or `quantity` is something else.
+    """
+    forces = _forces(residuals)
+    if quantity == "component":
+        x, y, label = forces.reference.ravel(), forces.predicted.ravel(), "force component"
+    elif quantity == "norm":
+        x, y, label = forces.reference_norm, np.linalg.norm(forces.predicted, axis=1), "force magnitude"
+    else:
+        raise DataError(f"quantity is {quantity!r}; expected 'component' or 'norm'")
+    figure = new_figure(5.0, 4.2)
+    axes = new_axes(figure)
+    limits = _common_limits(x, y, floor=0.0 if quantity == "norm" else None)
+    axes.plot(limits, limits, color=INK, lw=0.8)
+    if limits[1] - limits[0] > _WIDE_FORCE_RANGE:
+        for offset in (-1.0, 1.0):
+            axes.plot(limits, [limits[0] + offset, limits[1] + offset], color=GREY, lw=0.8, ls=(0, (4, 3)))
+    density(
+        figure, axes, x, y, (*limits, *limits), counted="components" if quantity == "component" else "atoms"
+    )
+    axes.set(xlabel=f"reference {label} (eV/Å)", ylabel=f"predicted {label} (eV/Å)", aspect="equal")
+    error = np.abs(y - x)
+    note(axes, f"MAE {number(_mean(error))} eV/Å\nmax {number(float(np.max(error)))} eV/Å")
+    return figure
+
+
+def force_direction_error(residuals: Residuals) -> Figure:
+    """Plot the angle between predicted and reference force against the reference magnitude.
+
+    Coloured by the logarithm of the count, with the median of equally populated bins, as in Fig. 4e-h of Yeu
+    et al., npj Comput. Mater. 11, 156 (2025). The angle axis ends at the largest error.
+
+    Raises
+    ------
+    DataError
+        If no atom has a reference force of at least `TINY_FORCE`.
+    """
+    forces = _forces(residuals)
+    forces = forces.select(forces.has_direction)
+    if len(forces) == 0:
+        raise DataError("no reference force is long enough to have a direction; leave this plot out")
+    norm, angle = forces.reference_norm, forces.angle
+    finite = np.isfinite(angle)
+    top = _angle_limit(angle[finite])
+    figure = new_figure(5.0, 3.8)
+    axes = new_axes(figure)
+    density(figure, axes, norm, angle, (0.0, _upper(norm), 0.0, top), counted="atoms")
+    centre, (median,) = _binned(norm[finite], angle[finite], [50])
+    axes.plot(centre, median, color=ORANGE, lw=1.6, marker="o", ms=3, label="median")
+    legend(axes, title=f"mean {number(_mean(angle))}°")
+    axes.set(xlabel="reference force magnitude (eV/Å)", ylabel="error of force direction (degrees)")
+    return figure
+
+
+def error_by_force(residuals: Residuals) -> Figure:
+    """Plot the median force error ``|F - F_ref|`` of every species against the reference magnitude.
+
+    The band spans the 10th to the 90th percentile of all atoms; bins are equally populated.
+
+    Raises
+    ------
+    DataError
+        If there are no reference forces.
+    """
+    forces = _forces(residuals)
+    norm, error = forces.reference_norm, np.linalg.norm(forces.error, axis=1)
+    figure = new_figure(5.0, 3.8)
+    axes = new_axes(figure)
+    centre, (low, high) = _binned(norm, error, [10, 90])
+    axes.fill_between(centre, low, high, color=GREY, alpha=0.22, lw=0, label="10-90 %, all atoms")
+    species = np.unique(forces.symbols)
+    for i, symbol in enumerate(species):
+        own = forces.symbols == symbol
+        centre, (median,) = _binned(norm[own], error[own], [50])
+        style: dict[str, Any] = {
+            "color": CATEGORIES[i % len(CATEGORIES)],
+            "ls": "-" if i < len(CATEGORIES) else "--",
+        }
+        axes.plot(centre, median, lw=1.6, marker="o", ms=3, label=f"{symbol}, median", **style)
+    if np.any(error > 0):
+        logarithmic(axes)
+    axes.set(xlabel="reference force magnitude (eV/Å)", ylabel=r"force error $|F - F_\mathrm{ref}|$ (eV/Å)")
+    axes.set_xlim(left=0.0)
+    legend(axes, ncols=2 if len(species) > 3 else 1)
+    return figure
+
+
+def learning_curve(history: History, *, label: str = "error") -> Figure:
+    """Plot training and validation errors (logarithmic) against the iteration, one line per potential.
+
+    Parameters
+    ----------
+    history : mapping of str to sequence of (iteration, training error, validation error)
+        One entry per committee member; the validation error may be None. Values that are not positive are
+        left out.
+    label : str
+        Label of the axis, with its unit.
+
+    Raises
+    ------
+    DataError
+        If the history holds no positive value.
+
+    Examples
+    --------
+    >>> figure = learning_curve({"member 0": [(1, 0.5, 0.6), (2, 0.2, 0.3)]}, label="RMSE (eV)")
+    >>> len(figure.axes[0].lines)
+    2
+    """
+    figure = new_figure(5.0, 3.8)
+    axes = new_axes(figure)
+    several = len(history) > 1
+    style: dict[str, Any] = {"lw": 0.9, "alpha": 0.55} if several else {"lw": 1.5, "alpha": 1.0}
+    drawn: set[str] = set()
+    for records in history.values():
+        columns = np.array(
+            [[np.nan if value is None else value for value in record] for record in records], float
+        )
+        for column, kind, colour in ((1, "training", BLUE), (2, "validation", ORANGE)):
+            x, y = columns.reshape(-1, 3)[:, 0], columns.reshape(-1, 3)[:, column]
+            shown = np.isfinite(y) & (y > 0)
+            if np.any(shown):
+                name = "_nolegend_" if kind in drawn else kind
+                axes.plot(x[shown], y[shown], color=colour, label=name, **style)
+                drawn.add(kind)
+    if not drawn:
+        raise DataError("the training history holds no positive error; there is nothing to plot")
+    logarithmic(axes)
+    axes.set(xlabel="iteration", ylabel=label)
+    axes.margins(x=0.02)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend(axes, title=f"{len(history)} potentials" if several else None)
+    return figure
+
+
+def error_histogram(residuals: Residuals) -> Figure:
+    """Plot the distribution of the energy errors, and of the force component errors on a logarithmic axis.
+
+    Raises
+    ------
+    DataError
+        If no prediction is finite.
+    """
+    panels = [(_energy_error(residuals), "energy error (meV)", "structures")]
+    if residuals.forces is not None:
+        panels.append((_forces(residuals).error.ravel(), "force component error (eV/Å)", "components"))
+    figure = new_figure(8.0 if len(panels) > 1 else 4.6, 3.4)
+    grid = figure.add_gridspec(1, len(panels))
+    for i, (values, label, counted) in enumerate(panels):
+        axes = new_axes(figure, grid[i])
+        finite = values[np.isfinite(values)]
+        bins = int(np.clip(3 * np.cbrt(len(finite)), 8, 80))
+        axes.hist(finite, bins=bins, color=BLUE, alpha=0.85, edgecolor="white", linewidth=0.4, log=i > 0)
+        axes.axvline(0, color=INK, lw=0.8)
+        axes.set(xlabel=label, ylabel=counted)
+    return figure
+
+
+def uncertainty_calibration(residuals: Residuals) -> Figure:
+    """Plot energy errors against standard deviations, and how often errors stay within z of them.
+
+    Left: absolute error against standard deviation, with lines at one and two standard deviations. Right:
+    observed against expected fraction of normally distributed errors within z standard deviations; a curve
+    below the diagonal means that the standard deviations are too small.
+
+    Raises
+    ------
+    DataError
+        If the prediction has no standard deviations.
+    """
+    std = energy_std(residuals)
+    if std is None or not np.any(std > 0):
+        raise DataError(
+            "the prediction has no standard deviations of the energy; use a committee or a surrogate"
+        )
+    error = np.abs(_energy_error(residuals)) * MEV
+    figure = new_figure(8.0, 3.8)
+    grid = figure.add_gridspec(1, 2)
+    left, right = (new_axes(figure, grid[i]) for i in range(2))
+    shown = (std > 0) & (error > 0)
+    left.loglog(std[shown] / MEV, error[shown] / MEV, ls="", **markers(len(error)))
+    _sigma_lines(left)
+    plain_ticks(left.xaxis)
+    plain_ticks(left.yaxis)
+    left.set(xlabel="standard deviation (meV)", ylabel="absolute energy error (meV)")
+    z = np.linspace(0.0, 3.5, 141)
+    expected = np.array([math.erf(value / math.sqrt(2)) for value in z])
+    observed = np.mean(error[:, None] <= z * std[:, None], axis=0)
+    right.plot([0, 1], [0, 1], color=GREY, lw=1)
+    right.plot(expected, observed, color=BLUE, lw=1.6)
+    right.plot(expected[[40, 80]], observed[[40, 80]], "o", color=ORANGE, ms=5)
+    for i, name in ((40, "1 std"), (80, "2 std")):
+        right.annotate(
+            name, (expected[i], observed[i]), xytext=(6, -11), textcoords="offset points", color=ORANGE
+        )
+    right.set(
+        xlabel="expected fraction", ylabel="observed fraction", xlim=(0, 1), ylim=(0, 1.01), aspect="equal"
+    )
+    return figure
+
+
+def save_all(residuals: Residuals, folder: str | Path, *, history: History | None = None) -> list[Path]:
+    """Write every plot for which there are data as a PNG file of 150 dots per inch.
+
+    Parameters
+    ----------
+    residuals : Residuals
+    folder : path
+        Made if it does not exist.
+    history : mapping, optional
+        For `learning_curve`.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    drawings: dict[str, Callable[[], Figure]] = {
+        "energy_parity": lambda: energy_parity(residuals),
+        "force_parity": lambda: force_parity(residuals),
+        "force_norm_parity": lambda: force_parity(residuals, quantity="norm"),
+        "force_direction_error": lambda: force_direction_error(residuals),
+        "error_by_force": lambda: error_by_force(residuals),
+        "error_histogram": lambda: error_histogram(residuals),
+        "uncertainty_calibration": lambda: uncertainty_calibration(residuals),
+        "learning_curve": lambda: learning_curve(history or {}),
+    }
+    written = []
+    for name, draw in drawings.items():
+        try:
+            figure = draw()
+        except DataError as error:
+            logger.info("no plot %s: %s", name, error)
+            continue
+        path = target / f"{name}.png"
+        figure.savefig(path, dpi=_DPI)
+        written.append(path)
+    return written
+
+
+def _forces(residuals: Residuals) -> ForceResiduals:
+    if residuals.forces is None:
+        raise DataError("the reference data have no forces; leave this plot out")
+    if not np.any(np.isfinite(residuals.forces.error)):
+        raise DataError("no predicted force is finite; there is nothing to plot")
+    return residuals.forces
+
+
+def _energy_error(residuals: Residuals) -> Array:
+    """Energy errors in meV, at least one of them finite."""
+    error = residuals.energy_error / MEV
+    if not np.any(np.isfinite(error)):
+        raise DataError("no predicted energy is finite; there is nothing to plot")
+    return error
+
+
+def _mean(values: Array) -> float:
+    return float(np.mean(values))
+
+
+def _composition_mean(residuals: Residuals) -> Array:
+    _, index = np.unique(np.array(residuals.formulas), return_inverse=True)
+    total = np.bincount(index, weights=residuals.energy_reference)
+    mean: Array = (total / np.bincount(index))[index]
+    return mean
+
+
+def _common_limits(x: Array, y: Array, *, floor: float | None = None) -> tuple[float, float]:
+    """Limits for both axes with a margin; equal values get some room."""
+    both = np.concatenate([x, y])
+    both = both[np.isfinite(both)]
+    low, high = float(both.min()), float(both.max())
+    margin = 0.04 * (high - low) or 0.5
+    return (low - margin if floor is None else floor, high + margin)
+
+
+def _upper(values: Array) -> float:
+    return 1.02 * float(np.max(values)) or 1.0
+
+
+def _angle_limit(angle: Array) -> float:
+    """The smallest round limit above all angles, at most 180 degrees."""
+    largest = float(np.max(angle, initial=0.0))
+    round_limits = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0)
+    return next(limit for limit in round_limits if largest <= limit or limit == round_limits[-1])
+
+
+def _binned(x: Array, y: Array, percentiles: list[float]) -> tuple[Array, Array]:
+    """Percentiles of y, shape (percentiles, bins), in equally populated bins of x and the medians of x."""
+    order = np.argsort(x)
+    bins = np.array_split(order, int(np.clip(len(x) // 40, 1, 12)))
+    centre = np.array([np.median(x[b]) for b in bins])
+    return centre, np.array([np.percentile(y[b], percentiles) for b in bins]).T
+
+
+def _sigma_lines(axes: Axes) -> None:
+    limits = np.array(axes.get_xlim())
+    for factor, style in ((1, "-"), (2, "--")):
+        axes.plot(limits, factor * limits, color=GREY, lw=1, ls=style, label=f"{factor} std")
+    axes.set_xlim(*limits)
+    legend(axes, loc="lower right")

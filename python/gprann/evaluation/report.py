@@ -1,0 +1,261 @@
+"""The outcome of an evaluation: metrics, tables, and how to write them to files."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gprann.errors import nearest_name
+from gprann.evaluation.metrics import (
+    ForceMetrics,
+    Metrics,
+    energy_std,
+    group_metrics,
+    median_metrics,
+    member_metrics,
+    metrics_of,
+    species_metrics,
+    units,
+)
+from gprann.evaluation.residuals import ForceResiduals, Residuals, compare
+from gprann.evaluation.summary import number, summarise
+from gprann.prediction import Prediction
+from gprann.structure import Dataset
+from gprann.units import MEV
+
+__all__ = ["History", "Report"]
+
+logger = logging.getLogger(__name__)
+
+History = Mapping[str, Sequence[tuple[float, float, float | None]]]
+"""Name of a potential -> (iteration, training error, validation error or None) of every iteration."""
+
+_METRICS = tuple(item.name for item in fields(Metrics))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Report:
+    """Metrics and tables of an evaluation. Every attribute of `metrics` is also one of the report.
+
+    Attributes
+    ----------
+    metrics : Metrics
+    by_species : dict of str to ForceMetrics
+        Force metrics by chemical symbol, empty without reference forces.
+    by_group : dict of str to Metrics
+        By `Structure.group`, or by chemical formula where a structure has no group.
+    by_member : list of Metrics
+        Of every committee member alone, empty for a model that is no committee.
+    median_member : Metrics or None
+        Median over the members, metric by metric.
+    residuals : Residuals
+        Labels and predictions themselves; the plots are made from them.
+
+    Examples
+    --------
+    >>> from gprann.structure import Structure
+    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
+    >>> report = Report.from_prediction(Dataset([h2]), Prediction(np.array([-31.5]), [np.zeros((2, 3))]))
+    >>> round(report.energy_mae, 6), report.force_mae
+    (0.2, None)
+    """
+
+    metrics: Metrics
+    by_species: dict[str, ForceMetrics]
+    by_group: dict[str, Metrics]
+    by_member: list[Metrics]
+    median_member: Metrics | None
+    residuals: Residuals
+
+    @classmethod
+    def from_prediction(cls, reference: Dataset, prediction: Prediction) -> Report:
+        """Compare a prediction with the labels of a data set.
+
+        Raises
+        ------
+        DataError
+            If the data set is empty, a structure has no energy, or the prediction is of other structures.
+        """
+        residuals = compare(reference, prediction)
+        members = member_metrics(residuals)
+        return cls(
+            metrics_of(residuals),
+            species_metrics(residuals),
+            group_metrics(residuals),
+            members,
+            median_metrics(members),
+            residuals,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a metric. Called for names that are not attributes: those of metrics, and misspelt ones."""
+        if name in _METRICS:
+            return getattr(self.metrics, name)
+        hint = "" if name.startswith("_") else "; " + nearest_name(name, _METRICS)
+        raise AttributeError(f"a report has no attribute '{name}'{hint}", name=name, obj=self)
+
+    def __dir__(self) -> list[str]:
+        """List attributes and metrics."""
+        return sorted({*object.__dir__(self), *_METRICS})
+
+    def __repr__(self) -> str:
+        """Return one line with the main errors."""
+        metrics = self.metrics
+        errors = f"energy MAE {number(metrics.energy_mae, 1 / MEV)} meV"
+        if metrics.n_force_atoms:
+            errors += f", force MAE {number(metrics.force_mae)} eV/Å"
+        return f"Report({metrics.n_structures} structures, {errors})"
+
+    def __str__(self) -> str:
+        """Return the summary."""
+        return self.summary()
+
+    def summary(self) -> str:
+        """Return all tables as text with units."""
+        return summarise(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return metrics, units and tables as plain numbers, strings, lists and dictionaries.
+
+        Metrics stand at the top level under their attribute names, in the units of `units`. Values that are
+        not finite become None, because JSON has no NaN.
+        """
+        content = asdict(self.metrics) | {
+            "by_species": {name: asdict(row) for name, row in self.by_species.items()},
+            "by_group": {name: asdict(row) for name, row in self.by_group.items()},
+            "by_member": [asdict(row) for row in self.by_member],
+            "median_member": None if self.median_member is None else asdict(self.median_member),
+            "units": units(),
+        }
+        plain: dict[str, Any] = _plain(content)
+        return plain
+
+    def to_json(self, path: str | Path) -> None:
+        """Write `to_dict` to a JSON file."""
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write one line per structure: origin, energies in eV, force errors in eV/Å and degrees."""
+        with Path(path).open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(_CSV_HEADER)
+            writer.writerows(_csv_rows(self.residuals))
+
+    def save(
+        self, folder: str | Path, *, plots: bool | None = None, history: History | None = None
+    ) -> list[Path]:
+        """Write metrics.json, summary.txt, structures.csv and the plots.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it does not exist; files in it with the same names are replaced.
+        plots : bool, optional
+            Whether to write the plots; by default if matplotlib is installed.
+        history : mapping of str to sequence of (iteration, training error, validation error), optional
+            For the learning curve: one entry per potential.
+
+        Returns
+        -------
+        list of Path
+            The files written.
+
+        Raises
+        ------
+        ImportError
+            If `plots` is true and matplotlib is not installed.
+        """
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        written = [target / "metrics.json", target / "summary.txt", target / "structures.csv"]
+        self.to_json(written[0])
+        written[1].write_text(self.summary(), encoding="utf-8")
+        self.to_csv(written[2])
+        if plots is None:
+            plots = importlib.util.find_spec("matplotlib") is not None
+            if not plots:
+                logger.warning("no plots in %s: matplotlib is missing, pip install 'gprann[plot]'", target)
+        if plots:
+            written += self.save_plots(target, history=history)
+        return written
+
+    def save_plots(self, folder: str | Path, *, history: History | None = None) -> list[Path]:
+        """Write every plot for which there are data as a PNG file (see `save`)."""
+        from gprann.evaluation.plots import save_all
+
+        return save_all(self.residuals, folder, history=history)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+_CSV_HEADER = (
+    "index",
+    "file",
+    "file_index",
+    "method",
+    "group",
+    "formula",
+    "n_atoms",
+    "energy_reference_eV",
+    "energy_predicted_eV",
+    "energy_error_eV",
+    "energy_std_eV",
+    "force_mae_eV_per_A",
+    "force_max_eV_per_A",
+    "force_norm_mae_eV_per_A",
+    "force_angle_mae_degrees",
+)
+
+
+def _csv_rows(residuals: Residuals) -> list[list[object]]:
+    std = energy_std(residuals)
+    forces = _force_columns(residuals.forces, len(residuals))
+    rows: list[list[object]] = []
+    for i, origin in enumerate(residuals.origins):
+        energies = [residuals.energy_reference[i], residuals.energy_predicted[i], residuals.energy_error[i]]
+        energies.append(np.nan if std is None else std[i])
+        what = [i, origin.file, origin.index, origin.method, residuals.groups[i], residuals.formulas[i]]
+        rows.append([*what, residuals.n_atoms[i], *map(_csv_number, (*energies, *forces[i]))])
+    return rows
+
+
+def _csv_number(value: float) -> str:
+    return f"{value:.12g}" if math.isfinite(value) else ""
+
+
+def _force_columns(
+    forces: ForceResiduals | None, n: int
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Mean and largest component error, magnitude error and angle of every structure, NaN without forces."""
+    columns = np.full((n, 4), np.nan)
+    if forces is None:
+        return columns
+    error = np.abs(forces.error)
+    starts = np.flatnonzero(np.diff(forces.structure, prepend=-1))
+    rows = forces.structure[starts]
+    count = np.diff([*starts, len(forces)])
+    columns[rows, 0] = np.add.reduceat(error.mean(axis=1), starts) / count
+    columns[rows, 1] = np.maximum.reduceat(error.max(axis=1), starts)
+    columns[rows, 2] = np.add.reduceat(np.abs(forces.norm_error), starts) / count
+    directed = np.add.reduceat(forces.has_direction.astype(np.float64), starts)
+    angle = np.add.reduceat(np.where(forces.has_direction, forces.angle, 0.0), starts)
+    columns[rows, 3] = np.divide(angle, directed, out=np.full(len(rows), np.nan), where=directed > 0)
+    return columns
