@@ -1,0 +1,248 @@
+"""The installed package: metadata, files, compiled builds, and what an import loads."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gprann
+from gprann import _core, _cpu
+from gprann.errors import ConfigError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGE = Path(_core.__file__).parent
+LEVELS = ("base", "v3", "v4")
+OPTIONAL = {"matplotlib", "dscribe", "tblite", "mpi4py", "dask", "torch", "pandas", "IPython", "pytest"}
+PLOTTING = {"gprann.evaluation.drawing", "gprann.evaluation.plots"}
+
+LIST_MODULES = """
+import json, pkgutil, sys
+import gprann
+names = [m.name for m in pkgutil.walk_packages(gprann.__path__, "gprann.")]
+names = [n for n in names if not n.endswith("__main__") and not n.startswith("gprann._core_")]
+"""
+
+RUN_KERNELS = """
+import json
+import numpy as np
+from gprann import _core
+from gprann.descriptors import ChebyshevDescriptor
+from gprann.structure import Structure
+
+rng = np.random.default_rng(0)
+positions = 3.0 * rng.random((9, 3)) + np.arange(9)[:, None]
+cell = [[6.0, 0.0, 0.0], [0.5, 7.0, 0.0], [0.0, 0.4, 8.0]]
+water = Structure(symbols=tuple("OHHOHHOHH"), positions=positions, cell=cell, pbc=(True, True, True))
+descriptor = ChebyshevDescriptor(
+    ["H", "O"], radial_order=8, radial_cutoff=5.0, angular_order=4, angular_cutoff=3.5
+)
+matrix = rng.standard_normal((150, 150))
+matrix = matrix @ matrix.T + 150.0 * np.eye(150)
+failed_row = _core.cholesky(_core.Blas(), matrix, 2)
+print(json.dumps({
+    "level": _core.INSTRUCTION_SET,
+    "values": descriptor.values(descriptor.neighbours([water])).tolist(),
+    "factor": np.tril(matrix).tolist(),
+    "failed_row": failed_row,
+}))
+"""
+
+
+def run_python(code: str, **environment: str) -> Any:
+    """Run `code` in a fresh interpreter, outside the repository, and return the JSON that it prints."""
+    inherited = {key: value for key, value in os.environ.items() if key != "GPRANN_INSTRUCTION_SET"}
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**inherited, **environment},
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)
+
+
+@pytest.fixture(scope="module")
+def installed_files() -> set[str]:
+    """Every file that the installation of the wheel put on this machine."""
+    files = importlib.metadata.files("gprann")
+    assert files is not None, "the installation has no record of its files"
+    return {file.as_posix() for file in files}
+
+
+@pytest.fixture(scope="module")
+def base() -> Any:
+    """What the base build computes."""
+    return run_python(RUN_KERNELS, GPRANN_INSTRUCTION_SET="base")
+
+
+class TestMetadata:
+    def test_version_is_that_of_the_installation(self) -> None:
+        assert gprann.__version__ == importlib.metadata.version("gprann")
+
+    @pytest.mark.parametrize(
+        ("file", "pattern"),
+        [
+            ("pyproject.toml", r'^version = "(.+)"$'),
+            ("CITATION.cff", r"^version: (.+)$"),
+            ("CHANGELOG.md", r"^## \[(\d.*?)\]"),
+        ],
+    )
+    def test_version_is_the_same_in_every_file(self, file: str, pattern: str) -> None:
+        found = re.search(pattern, (REPOSITORY / file).read_text(encoding="utf-8"), re.MULTILINE)
+        assert found is not None
+        assert found[1] == gprann.__version__
+
+    def test_command_resolves(self) -> None:
+        (command,) = importlib.metadata.entry_points(group="console_scripts", name="gprann")
+        assert command.value == "gprann.cli.main:main"
+        assert callable(command.load())
+
+    def test_licences_are_installed(self, installed_files: set[str]) -> None:
+        names = {name.rsplit("/", 1)[1] for name in installed_files if ".dist-info/licenses/" in name}
+        assert {"LICENSE", "MPL-2.0.txt", "BSD-3-Clause-pybind11.txt", "NOTICE.md"} <= names
+
+
+class TestFiles:
+    def test_types_are_installed(self, installed_files: set[str]) -> None:
+        assert {"gprann/py.typed", "gprann/_kernels.pyi", "gprann/_cpu.pyi"} <= installed_files
+
+    def test_every_python_file_of_the_package_is_installed(self, installed_files: set[str]) -> None:
+        source = REPOSITORY / "python"
+        expected = {path.relative_to(source).as_posix() for path in source.rglob("*.py")}
+        assert expected <= installed_files
+
+    def test_nothing_else_is_installed(self, installed_files: set[str]) -> None:
+        place = re.compile(r"gprann/.+|gprann-[^/]+\.dist-info/.+|.+/(bin|Scripts)/gprann(\.exe)?")
+        assert {name for name in installed_files if not place.fullmatch(name)} == set()
+        foreign = re.compile(r".+\.(cpp|hpp|h|a|o|cmake|txt)|(.+/)?(\.|test).*")
+        package = {name for name in installed_files if name.startswith("gprann/")}
+        assert {name for name in package if foreign.fullmatch(name)} == set()
+
+    def test_a_base_build_is_there_for_every_processor(self, installed_files: set[str]) -> None:
+        builds = {found[1] for name in installed_files if (found := re.match(r"gprann/_core_(\w+)\.", name))}
+        assert "base" in builds
+        assert builds <= set(LEVELS)
+
+
+class TestBuilds:
+    """Every build in the package that this processor can run."""
+
+    def test_base_runs_as_asked(self, base: Any) -> None:
+        assert base["level"] == "base"
+        assert base["failed_row"] == -1
+        assert np.isfinite(base["values"]).all()
+        assert np.abs(base["values"]).max() > 0.1
+
+    @pytest.mark.parametrize("level", LEVELS[1:])
+    def test_builds_agree(self, level: str, base: Any) -> None:
+        supported = LEVELS.index(level) <= LEVELS.index(_cpu.instruction_set())
+        if not supported or not list(PACKAGE.glob(f"_core_{level}.*")):
+            pytest.skip(f"no build {level} for this processor")
+        answer = run_python(RUN_KERNELS, GPRANN_INSTRUCTION_SET=level)
+        assert answer["level"] == level
+        # The builds differ by the order of sums and by fused multiply-adds: some hundred roundings of 1e-16.
+        for name in ("values", "factor"):
+            np.testing.assert_allclose(answer[name], base[name], rtol=1e-12, atol=1e-12)
+
+    def test_best_build_is_picked(self) -> None:
+        there = [level for level in LEVELS if list(PACKAGE.glob(f"_core_{level}.*"))]
+        best = LEVELS.index(_cpu.instruction_set())
+        runnable = [level for level in there if LEVELS.index(level) <= best]
+        code = "import json\nfrom gprann import _core\nprint(json.dumps(_core.INSTRUCTION_SET))"
+        assert run_python(code) == runnable[-1]
+
+    def test_one_build_is_loaded(self) -> None:
+        names = "[n for n in sys.modules if '._core_' in n]"
+        code = f"import json, sys\nimport gprann._core\nprint(json.dumps({names}))"
+        assert len(run_python(code)) == 1
+
+    def test_misspelt_build_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GPRANN_INSTRUCTION_SET", "v33")
+        with pytest.raises(ConfigError, match=r"GPRANN_INSTRUCTION_SET=v33.*v3"):
+            _core._candidates()
+
+
+class TestStub:
+    """The hand-written signatures against those of the compiled module."""
+
+    @staticmethod
+    def declared() -> dict[str, list[str]]:
+        """Argument names by function, methods as Class.method, without `self`."""
+        found: dict[str, list[str]] = {}
+        tree = ast.parse((PACKAGE / "_kernels.pyi").read_text(encoding="utf-8"))
+        for node in tree.body:
+            for child in node.body if isinstance(node, ast.ClassDef) else [node]:
+                if isinstance(child, ast.FunctionDef):
+                    owner = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+                    found[owner + child.name] = [a.arg for a in child.args.args if a.arg != "self"]
+        return found
+
+    @staticmethod
+    def compiled(name: str) -> Any:
+        owner, _, member = name.rpartition(".")
+        return getattr(getattr(_core, owner) if owner else _core, member)
+
+    def test_stub_declares_what_is_compiled(self) -> None:
+        declared = {name.partition(".")[0] for name in self.declared()}
+        assert declared == set(_core.__all__) - {"INSTRUCTION_SET"}
+
+    def test_argument_names_agree(self) -> None:
+        checked = 0
+        for name, arguments in self.declared().items():
+            entry = self.compiled(name)
+            if isinstance(entry, property):
+                continue
+            # pybind11 opens the docstring with "name(self: T, first: T, second: T = 0) -> T".
+            signature = entry.__doc__.splitlines()[0].partition("(")[2]
+            names = [n for n in re.findall(r"(?:^|, )(\w+):", signature) if n != "self"]
+            assert names == arguments, f"{name}: compiled {names}, declared {arguments}"
+            checked += 1
+        assert checked > 10
+
+
+class TestImports:
+    def test_import_loads_no_optional_package(self) -> None:
+        code = "import json, sys\nimport gprann\nprint(json.dumps(sorted(sys.modules)))"
+        loaded = {name.partition(".")[0] for name in run_python(code)}
+        assert "numpy" in loaded
+        assert not loaded & OPTIONAL
+
+    def test_every_module_but_the_plots_imports_without_matplotlib(self) -> None:
+        code = (
+            LIST_MODULES
+            + """
+sys.modules["matplotlib"] = None
+failed = []
+for name in names:
+    try:
+        __import__(name)
+    except ImportError as error:
+        failed.append(name)
+print(json.dumps([failed, len(names)]))
+"""
+        )
+        failed, count = run_python(code)
+        assert count > 10
+        assert set(failed) <= PLOTTING
+
+    def test_import_prints_nothing_and_leaves_logging_alone(self) -> None:
+        code = """
+import json, logging
+import gprann
+logger = logging.getLogger("gprann")
+quiet = all(isinstance(h, logging.NullHandler) for h in logger.handlers)
+print(json.dumps([quiet, len(logging.getLogger().handlers)]))
+"""
+        assert run_python(code) == [True, 0]
