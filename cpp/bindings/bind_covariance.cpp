@@ -33,6 +33,7 @@ struct OwnedFeatureSets {
     first_observation.assign(1, 0);
     for (Index a = 0; a < n; ++a) {
       const std::int64_t last = kind_rows.at(a, kinds);
+      if (directions.data()[a] < 0) throw std::invalid_argument("directions must not be negative");
       require_offsets(kind_rows, a * (kinds + 1), kinds, first_row.back(), last, "kind_rows");
       first_jacobian.push_back(first_jacobian.back() +
                                (last - first_row.back()) * size * directions.data()[a]);
@@ -61,6 +62,10 @@ void require_matching(const OwnedFeatureSets& A, const OwnedFeatureSets& B) {
     throw std::invalid_argument("the two sets of features differ in size or kinds");
 }
 
+void require_jacobians(const OwnedFeatureSets& sets) {
+  require_size(sets.jacobians.size(), sets.first_jacobian.back(), "jacobians");
+}
+
 Block block_of(MatrixOut K, Index rows, Index columns) {
   require_size(K.rows(), rows, "first dimension of K");
   require_size(K.cols(), columns, "second dimension of K");
@@ -70,12 +75,16 @@ Block block_of(MatrixOut K, Index rows, Index columns) {
 void fill_covariance(const OwnedFeatureSets& A, const OwnedFeatureSets& B, const SquaredExponential& kernel,
                      const Blas& blas, bool lower, int n_threads, MatrixOut K) {
   require_matching(A, B);
+  require_jacobians(A);
+  require_jacobians(B);
+  if (lower) require_size(B.view.n_structures, A.view.n_structures, "B of a lower triangle");
   covariance(A.view, B.view, kernel, blas, lower, n_threads, block_of(K, A.observations(), B.observations()));
 }
 
 void fill_energy_covariance(const OwnedFeatureSets& A, const OwnedFeatureSets& B,
                             const SquaredExponential& kernel, const Blas& blas, int n_threads, MatrixOut K) {
   require_matching(A, B);
+  require_jacobians(B);
   energy_covariance(A.view, B.view, kernel, blas, n_threads,
                     block_of(K, A.view.n_structures, B.observations()));
 }
@@ -95,8 +104,8 @@ std::pair<Vector, Matrix> predict(const Int64s& first, const MatrixIn& features,
   require_offsets(first, 0, kinds, 0, features.rows(), "first");
   require_offsets(query_first, 0, kinds, 0, query.rows(), "query_first");
   require_size(energy_weight.size(), features.rows(), "energy_weight");
-  require_size(slope.size(), features.size(), "slope");
-  require_size(query.cols(), features.cols(), "columns of query");
+  require_shape(slope, features.rows(), features.cols(), "slope");
+  require_shape(query, query.rows(), features.cols(), "query");
   Vector energies(query.rows());
   Matrix slopes(query.rows(), query.cols());
   predict_rows({kinds, features.cols(), first.data(), features.data(), energy_weight.data(), slope.data()},

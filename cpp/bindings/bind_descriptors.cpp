@@ -27,9 +27,13 @@ struct OwnedNeighbours {
     require_offsets(first_atom, 0, first_atom.size() - 1, 0, n_atoms, "first_atom");
     require_offsets(first_pair, 0, n_atoms, 0, neighbour.size(), "first_pair");
     require_size(vectors.size(), 3 * neighbour.size(), "vectors");
-    for (Index p = 0; p < neighbour.size(); ++p)
-      if (neighbour.data()[p] < 0 || neighbour.data()[p] >= n_atoms)
-        throw std::invalid_argument("neighbour out of range");
+    for (Index s = 0; s + 1 < first_atom.size(); ++s) {
+      const std::int64_t begin = first_atom.data()[s];
+      const std::int64_t end = first_atom.data()[s + 1];
+      for (std::int64_t p = first_pair.data()[begin]; p < first_pair.data()[end]; ++p)
+        if (neighbour.data()[p] < begin || neighbour.data()[p] >= end)
+          throw std::invalid_argument("neighbour of pair " + std::to_string(p) + " is not in its structure");
+    }
     view = {first_atom.size() - 1, n_atoms,        first_atom.data(), first_pair.data(),
             neighbour.data(),      vectors.data(), species.data()};
   }
@@ -51,7 +55,7 @@ Matrix values(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, int
 Matrix jvp(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, const MatrixIn& direction,
            int n_threads) {
   require_species(self, batch);
-  require_size(direction.size(), 3 * batch.view.n_atoms, "direction");
+  require_shape(direction, batch.view.n_atoms, 3, "direction");
   Matrix tangent(batch.view.n_atoms, self.size());
   self.jvp(batch.view, direction.data(), n_threads, tangent.data());
   return tangent;
@@ -60,7 +64,7 @@ Matrix jvp(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, const 
 std::pair<Matrix, Matrix> vjp(const ChebyshevDescriptor& self, const OwnedNeighbours& batch,
                               const MatrixIn& cotangent, int n_threads) {
   require_species(self, batch);
-  require_size(cotangent.size(), self.size() * batch.view.n_atoms, "cotangent");
+  require_shape(cotangent, batch.view.n_atoms, self.size(), "cotangent");
   Matrix gradient(batch.view.n_atoms, 3);
   Matrix virial(batch.view.n_structures, 9);
   self.vjp(batch.view, cotangent.data(), n_threads, gradient.data(), virial.data());

@@ -31,10 +31,18 @@ inline void require_size(Index got, Index expected, const char* name) {
                                 std::to_string(expected));
 }
 
+inline void require_shape(const MatrixIn& A, Index rows, Index columns, const char* name) {
+  if (A.rows() != rows || A.cols() != columns)
+    throw std::invalid_argument(std::string(name) + " has shape (" + std::to_string(A.rows()) + ", " +
+                                std::to_string(A.cols()) + "), expected (" + std::to_string(rows) + ", " +
+                                std::to_string(columns) + ")");
+}
+
 /// Offsets must start at `first`, never fall, and end at `last`.
 template <class Offsets>
 void require_offsets(const Offsets& offsets, Index begin, Index count, Index first, Index last,
                      const char* name) {
+  if (count < 0) throw std::invalid_argument(std::string(name) + " is empty");
   const auto* data = offsets.data() + begin;
   bool good = data[0] == first && data[count] == last;
   for (Index i = 0; i < count && good; ++i) good = data[i] <= data[i + 1];

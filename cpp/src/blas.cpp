@@ -1,6 +1,7 @@
 #include "gprann/blas.hpp"
 
 #include <Eigen/Cholesky>
+#include <cmath>
 
 #include "gprann/parallel.hpp"
 
@@ -63,7 +64,7 @@ Index factor_tile(const Blas& blas, Block T) {
     auto A = map(T);
     for (Index k = 0; k < T.rows; ++k) {
       const double pivot = A(k, k) - A.row(k).head(k).squaredNorm();
-      if (!(pivot > 0)) return k;
+      if (!(pivot > 0 && std::isfinite(pivot))) return k;
       A(k, k) = std::sqrt(pivot);
       const Index below = T.rows - k - 1;
       A.col(k).tail(below) -= A.bottomLeftCorner(below, k) * A.row(k).head(k).transpose();
@@ -76,7 +77,10 @@ Index factor_tile(const Blas& blas, Block T) {
   auto lda = static_cast<int>(T.stride);
   int info = 0;
   blas.potrf(&uplo, &n, T.data, &lda, &info);
-  return info > 0 ? info - 1 : -1;
+  if (info > 0) return info - 1;
+  for (Index k = 0; k < T.rows; ++k)  // OpenBLAS lets NaN and infinity pass
+    if (!std::isfinite(T.data[k * T.stride + k])) return k;
+  return -1;
 }
 
 /// B <- B L^-T (transposed = true) or B L^-1, row-major: the right-hand sides are the rows of B.

@@ -7,7 +7,7 @@ namespace gprann {
 enum class Activation { linear, tanh, softplus, silu };
 
 /// Replaces z by phi(z) and writes phi'(z) to `slope`, both arrays of the same shape.
-/// tanh through exp with a series for |z| < 0.1, accurate to 2e-16 absolute; Eigen's own is scalar and ten
+/// tanh through exp with a series for |z| < 0.07, accurate to 2.3e-16 absolute; Eigen's own is scalar and ten
 /// times slower.
 template <class Z, class S>
 void activate(Activation kind, Z& z, S& slope) {
@@ -23,7 +23,7 @@ void activate(Activation kind, Z& z, S& slope) {
           z.abs() *
           (1.0 + z2 * (-1.0 / 3 +
                        z2 * (2.0 / 15 + z2 * (-17.0 / 315 + z2 * (62.0 / 2835 - z2 * (1382.0 / 155925))))));
-      slope = (z.abs() < 0.1).select(series, slope);
+      slope = (z.abs() < 0.07).select(series, slope);
       z = (z < 0.0).select(-slope, slope);
       slope = 1.0 - z * z;
       return;

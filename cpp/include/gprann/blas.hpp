@@ -51,8 +51,8 @@ void rank_update_t(const Blas& blas, double alpha, ConstBlock A, double beta, Bl
 
 /// Cholesky factor of a symmetric positive definite matrix, K = L L^T, in place in the lower triangle (the
 /// upper one is not read): blocked right-looking algorithm, n^3/3 flops, tiles in parallel, no second copy of
-/// K. Returns -1, or the first row at which the matrix is not positive definite. The same bits for any number
-/// of threads.
+/// K. Returns -1, or the first row at which the matrix is not positive definite or not finite. The same bits
+/// for any number of threads.
 Index cholesky(const Blas& blas, Block K, int n_threads);
 
 /// B (n_rhs, n), one right-hand side a row, is replaced by the solutions x of L x = b.
