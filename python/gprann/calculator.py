@@ -1,0 +1,87 @@
+"""ASE calculator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import ase
+import numpy as np
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
+
+from gprann.potential import Potential, load, voigt_stress
+from gprann.structure import Structure
+
+__all__ = ["Calculator"]
+
+
+class Calculator(AseCalculator):  # type: ignore[misc]
+    """ASE calculator of a potential or a committee.
+
+    Parameters
+    ----------
+    potential : Potential or path
+        A trained potential, or the file it was saved to.
+
+    Notes
+    -----
+    `results` holds `energy` and `free_energy` (eV), `energies` (per atom, eV), `forces` (eV/Å), `stress` (Voigt, eV/Å³; periodic
+    structures only) and, for a committee, `energy_std` (eV), `forces_std` (N, 3) (eV/Å) and `energies_std` (N,) (eV).
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(7)
+    >>> descriptor = gprann.ChebyshevDescriptor(["H"], radial_order=10, radial_cutoff=8.0, angular_order=None)
+    >>> potential = gprann.train(data, descriptor, hidden=(5, 5), optimizer="lm", iterations=20, seed=1)
+    >>> atoms = data[0].to_ase()
+    >>> atoms.calc = gprann.Calculator(potential)
+    >>> atoms.get_forces().shape
+    (2, 3)
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+
+    def __init__(self, potential: Potential | str | os.PathLike[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.potential = potential if isinstance(potential, Potential) else load(potential)
+
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Compute all results for `atoms`.
+
+        Raises
+        ------
+        DataError
+            If an element is unknown to the potential or two atoms lie on top of each other.
+        PropertyNotImplementedError
+            If the stress of a structure is asked for that is not periodic in three directions.
+        """
+        super().calculate(atoms, properties, system_changes)
+        # Labels of another calculator have no place here: positions and cell are all that counts.
+        structure = Structure(
+            tuple(self.atoms.get_chemical_symbols()), self.atoms.positions, np.asarray(self.atoms.cell[:]), self.atoms.pbc
+        )
+        if "stress" in properties and not structure.pbc.all():
+            raise PropertyNotImplementedError("stress needs a structure that is periodic in three directions")
+        potential = self.potential
+        result = potential.evaluate(potential.descriptor.neighbours([structure]))
+        energies = result.energies[:, 0]
+        self.results = {
+            "energy": float(energies.mean()),
+            "free_energy": float(energies.mean()),
+            "energies": result.atom_energies.mean(axis=0),
+            "forces": result.forces.mean(axis=0),
+        }
+        if structure.pbc.all():
+            self.results["stress"] = voigt_stress(structure, result.virials[:, 0].mean(axis=0))
+        if len(potential) > 1:
+            self.results["energy_std"] = float(energies.std())
+            self.results["energies_std"] = result.atom_energies.std(axis=0)
+            self.results["forces_std"] = result.forces.std(axis=0)

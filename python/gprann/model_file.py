@@ -1,0 +1,102 @@
+"""The model file: one portable, versioned file of plain numbers and text.
+
+A zip archive with `model.json` (everything a person wants to read: format version, architecture, provenance) and one
+`.npy` per array, each with its SHA-256 in `model.json`. Nothing in it is ever executed: no pickle, no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.errors import FormatError
+from gprann.io.atomic import atomic_write
+
+__all__ = ["FORMAT_VERSION", "read_model_file", "write_model_file"]
+
+Array = NDArray[np.float64]
+FORMAT_NAME = "gprann model"
+FORMAT_VERSION = 1
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # equal models make equal files
+
+
+def write_model_file(path: str | os.PathLike[str], document: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Write a model file; the old file stays until the new one is complete.
+
+    Parameters
+    ----------
+    path : path
+    document : mapping
+        Plain data for `model.json`.
+    arrays : mapping of name to ndarray
+    """
+    blobs = {}
+    for name, array in arrays.items():
+        buffer = io.BytesIO()
+        np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+        blobs[name] = buffer.getvalue()
+    header = {
+        "format": FORMAT_NAME,
+        "version": FORMAT_VERSION,
+        "arrays": {name: hashlib.sha256(blob).hexdigest() for name, blob in blobs.items()},
+        **document,
+    }
+    text = json.dumps(header, indent=1, allow_nan=False)
+    with atomic_write(path, "wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("model.json", _EPOCH), text)
+        for name, blob in blobs.items():
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), blob)
+
+
+def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Read a model file and verify the checksums of its arrays.
+
+    Raises
+    ------
+    FormatError
+        If the file is missing, truncated, damaged, no model file, or of a newer format.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise FormatError(f"{source}: no such model file")
+    try:
+        with zipfile.ZipFile(source) as archive:
+            document = json.loads(archive.read("model.json"))
+            _check_header(source, document)
+            arrays = {name: _read_array(archive, source, name, digest) for name, digest in document["arrays"].items()}
+    except (zipfile.BadZipFile, KeyError, EOFError, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise FormatError(f"{source}: not a complete gprann model file ({error}); copy or train it again") from error
+    return document, arrays
+
+
+def _check_header(source: Path, document: object) -> None:
+    if not isinstance(document, dict) or document.get("format") != FORMAT_NAME:
+        raise FormatError(f"{source}: not a gprann model file")
+    version = document.get("version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise FormatError(
+            f"{source}: model format {version} is newer than this program reads ({FORMAT_VERSION}); "
+            "update gprann: pip install -U gprann"
+        )
+
+
+def _read_array(archive: zipfile.ZipFile, source: Path, name: str, digest: str) -> Array:
+    blob = archive.read(f"{name}.npy")
+    if hashlib.sha256(blob).hexdigest() != digest:
+        raise FormatError(f"{source}: checksum of '{name}' is wrong, the file is damaged; copy or train it again")
+    try:
+        array = np.lib.format.read_array(io.BytesIO(blob), allow_pickle=False)
+    except ValueError as error:
+        raise FormatError(f"{source}: '{name}' is no array of numbers ({error})") from error
+    if array.dtype != np.float64 or not np.isfinite(array).all():
+        raise FormatError(f"{source}: '{name}' must hold finite float64 numbers")
+    return np.ascontiguousarray(array)

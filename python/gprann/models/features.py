@@ -1,0 +1,132 @@
+"""Standardised descriptors of whole data sets, in the order in which the networks want them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann import _core
+from gprann.descriptors import Descriptor
+from gprann.structure import Structure
+
+__all__ = ["FeatureTable", "Normalisation"]
+
+Array = NDArray[np.float64]
+_log = logging.getLogger(__name__)
+_BATCH = 1000  # structures whose neighbour lists are held at a time
+_CONSTANT = 1e-10  # standard deviation below which a component carries nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """g = (G - mean) * inverse_scale, per species and component.
+
+    Attributes
+    ----------
+    mean : ndarray, shape (S, D)
+    inverse_scale : ndarray, shape (S, D)
+        1 / standard deviation over the training set; 0 for components that are constant there, which are so left out.
+    """
+
+    mean: Array
+    inverse_scale: Array
+
+    @classmethod
+    def from_values(cls, values: Array, kinds: NDArray[np.int32], n_species: int) -> Normalisation:
+        """Take mean and standard deviation from descriptors (n_atoms, D) and species indices (n_atoms,)."""
+        mean = np.zeros((n_species, values.shape[1]))
+        inverse = np.zeros_like(mean)
+        for kind in range(n_species):
+            own = values[kinds == kind]
+            if len(own) == 0:
+                continue
+            mean[kind] = own.mean(axis=0)
+            deviation = own.std(axis=0)
+            varies = deviation > _CONSTANT * np.maximum(1.0, np.abs(mean[kind]))
+            inverse[kind, varies] = 1.0 / deviation[varies]
+            if not varies.all():
+                _log.info(
+                    "species %d: %d of %d descriptor components are constant and left out",
+                    kind,
+                    np.count_nonzero(~varies),
+                    len(varies),
+                )
+        return cls(mean, inverse)
+
+    def apply(self, values: Array, kinds: NDArray[np.int32]) -> Array:
+        """Return the standardised descriptors, shape (n_atoms, D)."""
+        result: Array = (values - self.mean[kinds]) * self.inverse_scale[kinds]
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureTable:
+    """Standardised descriptors of n structures sorted by species, then by structure.
+
+    Attributes
+    ----------
+    features : ndarray, shape (n_atoms, D)
+    rows : ndarray of int64, shape (S, n + 1)
+        Atoms of species t of structure s are the rows rows[t, s] .. rows[t, s + 1] - 1.
+    order : ndarray of int64, shape (n_atoms,)
+        Atom (numbered through all structures) of every row.
+    """
+
+    features: Array
+    rows: NDArray[np.int64]
+    order: NDArray[np.int64]
+
+    @property
+    def n_structures(self) -> int:
+        """Number of structures."""
+        return self.rows.shape[1] - 1
+
+    def kernel(self) -> _core.AtomFeatures:
+        """Return the compiled view."""
+        return _core.AtomFeatures(self.features, self.rows)
+
+    def select(self, structures: NDArray[np.int64]) -> FeatureTable:
+        """Return the table of some structures, in the given order."""
+        counts = np.diff(self.rows, axis=1)[:, structures]
+        starts = self.rows[:, structures]
+        chosen = np.concatenate(
+            [np.zeros(0, np.int64)]
+            + [
+                np.repeat(start - np.cumsum(count) + count, count) + np.arange(count.sum())
+                for start, count in zip(starts, counts, strict=True)
+            ]
+        )
+        return FeatureTable(np.ascontiguousarray(self.features[chosen]), _row_offsets(counts), self.order[chosen])
+
+    @classmethod
+    def sort(cls, features: Array, kinds: NDArray[np.int32], first_atom: NDArray[np.int64], n_species: int) -> FeatureTable:
+        """Sort standardised descriptors given atom by atom, structure by structure."""
+        structure = np.repeat(np.arange(len(first_atom) - 1), np.diff(first_atom))
+        order = np.argsort(kinds, kind="stable").astype(np.int64)
+        counts = np.zeros((n_species, len(first_atom) - 1), dtype=np.int64)
+        np.add.at(counts, (kinds, structure), 1)
+        return cls(np.ascontiguousarray(features[order]), _row_offsets(counts), order)
+
+
+def _row_offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return offsets (S, n + 1) from the numbers of atoms (S, n)."""
+    totals = np.concatenate([[0], np.cumsum(counts.ravel())]).astype(np.int64)
+    n = counts.shape[1]
+    return np.stack([totals[t * n : (t + 1) * n + 1] for t in range(counts.shape[0])])
+
+
+def descriptor_values(
+    descriptor: Descriptor, structures: Sequence[Structure]
+) -> tuple[Array, NDArray[np.int32], NDArray[np.int64]]:
+    """Return descriptors (n_atoms, D), species indices (n_atoms,) and first atoms (n + 1,) of a whole data set."""
+    values, kinds, first = [np.zeros((0, descriptor.size))], [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
+    for begin in range(0, len(structures), _BATCH):
+        neighbours = descriptor.neighbours(structures[begin : begin + _BATCH])
+        values.append(descriptor.values(neighbours))
+        kinds.append(neighbours.species)
+        first.append(neighbours.first_atom[1:] + first[-1][-1])
+    return np.concatenate(values), np.concatenate(kinds), np.concatenate(first)

@@ -1,0 +1,5 @@
+"""Gaussian-process surrogates for energies and forces."""
+
+from gprann.surrogate.surrogate import Hyperparameters, Surrogate, memory_needed
+
+__all__ = ["Hyperparameters", "Surrogate", "memory_needed"]

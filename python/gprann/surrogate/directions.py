@@ -1,0 +1,51 @@
+"""Internal directions of a structure: displacements that are no rigid motion.
+
+With an invariant fingerprint the energy gradient along translations (and rotations) vanishes by construction, so
+a covariance matrix that observed it would be singular. Gradients are observed along an orthonormal basis of the rest.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.structure import Structure
+
+__all__ = ["internal_directions", "rigid_motions"]
+
+Array = NDArray[np.float64]
+
+
+def rigid_motions(structure: Structure, invariant: str) -> Array:
+    """Return an orthonormal basis of the rigid motions of a structure, shape (3N, r).
+
+    Parameters
+    ----------
+    structure : Structure
+    invariant : {'rotation', 'translation'}
+        With `rotation`, rotations count as well unless the structure is periodic; r is 6, 5 for atoms on a line, 3 for one atom.
+    """
+    centred = structure.positions - structure.positions.mean(axis=0)
+    n = len(structure)
+    motions = [np.tile(axis, n) for axis in np.eye(3)]
+    if invariant == "rotation" and not structure.pbc.any():
+        motions += [np.cross(axis, centred).ravel() for axis in np.eye(3)]
+    columns = np.array(motions).T
+    norms = np.linalg.norm(columns, axis=0)
+    columns = columns / np.where(norms > 0, norms, 1.0)
+    left, singular, _ = np.linalg.svd(columns, full_matrices=False)
+    return left[:, singular > 1e-6]
+
+
+def internal_directions(structure: Structure, invariant: str) -> Array:
+    """Return an orthonormal basis of the displacements that are no rigid motion, shape (3N, m).
+
+    Examples
+    --------
+    >>> water = Structure(("O", "H", "H"), np.array([[0.0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]]))
+    >>> internal_directions(water, "rotation").shape, internal_directions(water, "translation").shape
+    ((9, 3), (9, 6))
+    """
+    rigid = rigid_motions(structure, invariant)
+    complete, _ = np.linalg.qr(rigid, mode="complete")
+    return np.ascontiguousarray(complete[:, rigid.shape[1] :])

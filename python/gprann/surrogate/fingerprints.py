@@ -1,0 +1,308 @@
+"""Fingerprints of structures for Gaussian processes: features, their Jacobians, and slopes carried back to forces.
+
+A fingerprint turns every structure into rows of D features sorted by kind (species). The covariance code of the core sums
+a radial kernel over all pairs of rows of the same kind, so the atoms kernel (a row per atom) and the kernels on whole structures (a
+single row of a single kind) share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann import _core
+from gprann.descriptors import ChebyshevDescriptor
+from gprann.errors import ConfigError, DataError
+from gprann.neighbours import build_neighbours
+from gprann.structure import Dataset, Structure
+from gprann.surrogate.directions import internal_directions
+
+__all__ = ["AtomsFingerprint", "CartesianFingerprint", "Fingerprint", "PairsFingerprint", "Rows", "standing_weights"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Features of n structures.
+
+    Attributes
+    ----------
+    kind_rows : ndarray of int64, shape (n, S + 1)
+        The rows of kind s of structure a are kind_rows[a, s] .. kind_rows[a, s + 1] - 1.
+    features : ndarray, shape (rows, D)
+    gradients : callable
+        Carries slopes d(energy)/d(features), shape (rows, D), to d(energy)/d(positions), one (N, 3) array per structure.
+    """
+
+    kind_rows: NDArray[np.int64]
+    features: Array
+    gradients: Callable[[Array], list[Array]]
+
+    def sets(self, jacobians: Sequence[Array] = ()) -> _core.FeatureSets:
+        """Return the compiled view; `jacobians` are (rows_A D, m_A), one per structure, or none at all."""
+        directions = [jacobian.shape[1] for jacobian in jacobians] or [0] * len(self.kind_rows)
+        flat = np.concatenate([np.zeros(0), *(jacobian.ravel() for jacobian in jacobians)])
+        return _core.FeatureSets(self.kind_rows, self.features, flat, np.array(directions, dtype=np.int64))
+
+    def kinds(self) -> NDArray[np.int64]:
+        """Kind of every row, shape (rows,)."""
+        counts = np.diff(self.kind_rows, axis=1)
+        labels = np.broadcast_to(np.arange(counts.shape[1]), counts.shape)
+        return np.repeat(labels.ravel(), counts.ravel())
+
+
+class Fingerprint(Protocol):
+    """Features of structures under the settings fixed by `fit`."""
+
+    invariant: str
+    """Rigid motions that leave the features unchanged: `rotation` (and translation) or `translation`."""
+
+    @property
+    def spread(self) -> float:
+        """Root of the summed variance of the features over the training set: the natural unit of lengths."""
+
+    def fit(self, data: Dataset) -> None:
+        """Take standardisation and checks from the training set."""
+
+    def rows(self, data: Dataset) -> Rows:
+        """Return the features of a data set."""
+
+    def jacobians(self, data: Dataset) -> list[Array]:
+        """Return d(features)/d(internal directions), (rows_A D, m_A), for every structure."""
+
+
+def standing_weights(n_species: int) -> list[float]:
+    """Return species weights without a zero, so that every species is seen: -1, 1, 2 for three.
+
+    Examples
+    --------
+    >>> standing_weights(2), standing_weights(3), standing_weights(4)
+    ([-1.0, 1.0], [-1.0, 1.0, 2.0], [-2.0, -1.0, 1.0, 2.0])
+    """
+    below = n_species // 2
+    return [float(k) for k in range(-below, 0)] + [float(k) for k in range(1, n_species - below + 1)]
+
+
+class AtomsFingerprint:
+    """A row per atom: its Chebyshev descriptor, standardised per species.
+
+    Parameters
+    ----------
+    descriptor : ChebyshevDescriptor, optional
+        Default: radial order 12 within 6.5 Å, angular order 4 within 4.0 Å, with species weights without a zero.
+    """
+
+    invariant = "rotation"
+    _FLOOR = 1e-3
+    """Smallest scale of a component, as a fraction of the largest: constant components must not be blown up."""
+
+    def __init__(self, descriptor: ChebyshevDescriptor | None = None) -> None:
+        self._given = descriptor
+        self._mean = np.zeros((0, 0))
+        self._scale = np.zeros((0, 0))
+        self._spread = 1.0
+
+    @property
+    def descriptor(self) -> ChebyshevDescriptor:
+        """The descriptor in use; known after `fit` unless it was given."""
+        if self._given is None:
+            raise ConfigError("the fingerprint has not been fitted yet")
+        return self._given
+
+    @property
+    def spread(self) -> float:
+        """Root of the summed variance of the standardised components."""
+        return self._spread
+
+    def fit(self, data: Dataset) -> None:
+        """Fix the descriptor, and mean and scale of its components for each species."""
+        if self._given is None:
+            species = data.species
+            weights = [standing_weights(len(species))] if len(species) > 1 else None
+            self._given = ChebyshevDescriptor(species, weights=weights)
+        neighbours = self.descriptor.neighbours(data)
+        values = self.descriptor.values(neighbours)
+        n_species, size = len(self.descriptor.species), self.descriptor.size
+        self._mean = np.zeros((n_species, size))
+        self._scale = np.ones((n_species, size))
+        variances = []
+        for kind in range(n_species):
+            own = values[neighbours.species == kind]
+            if len(own) == 0:
+                continue
+            deviation = own.std(axis=0)
+            if deviation.max() > 0:
+                self._scale[kind] = np.maximum(deviation, self._FLOOR * deviation.max())
+            self._mean[kind] = own.mean(axis=0)
+            variances.append(np.sum((deviation / self._scale[kind]) ** 2))
+        self._spread = float(np.sqrt(max(np.mean(variances), 1e-12)))
+
+    def rows(self, data: Dataset) -> Rows:
+        """Return the standardised descriptors, the atoms of every structure sorted by species."""
+        neighbours = self.descriptor.neighbours(data)
+        kinds = neighbours.species
+        structure = np.repeat(np.arange(len(data)), np.diff(neighbours.first_atom))
+        order = np.lexsort((kinds, structure))
+        n_species = len(self.descriptor.species)
+        counts = np.zeros((len(data), n_species), dtype=np.int64)
+        np.add.at(counts, (structure, kinds), 1)
+        kind_rows = np.zeros((len(data), n_species + 1), dtype=np.int64)
+        kind_rows[:, 0] = neighbours.first_atom[:-1]
+        kind_rows[:, 1:] = neighbours.first_atom[:-1, None] + np.cumsum(counts, axis=1)
+        features = ((self.descriptor.values(neighbours) - self._mean[kinds]) / self._scale[kinds])[order]
+
+        def gradients(slopes: Array) -> list[Array]:
+            cotangent = np.empty_like(slopes)
+            cotangent[order] = slopes
+            gradient, _ = self.descriptor.vjp(neighbours, cotangent / self._scale[kinds])
+            return np.split(gradient, neighbours.first_atom[1:-1])
+
+        return Rows(kind_rows, np.ascontiguousarray(features), gradients)
+
+    def jacobians(self, data: Dataset) -> list[Array]:
+        """Return the Jacobians of the standardised descriptors along the internal directions."""
+        neighbours = self.descriptor.neighbours(data)
+        result = []
+        for index, structure in enumerate(data):
+            atoms = slice(neighbours.first_atom[index], neighbours.first_atom[index + 1])
+            kinds = neighbours.species[atoms]
+            dense = self.descriptor.jacobian(neighbours, index) / self._scale[kinds][:, :, None]
+            dense = dense[np.argsort(kinds, kind="stable")]
+            directions = internal_directions(structure, self.invariant)
+            result.append(dense.reshape(-1, dense.shape[2]) @ directions)
+        return result
+
+
+class PairsFingerprint:
+    """One row per structure: inverse powers of the distances of all atom pairs, in a fixed order of atoms.
+
+    Parameters
+    ----------
+    exponent : float
+        Features are r**-exponent.
+    cutoff : float, Å
+        In periodic structures features are the sum over images of f_c(r)² r**-exponent within this distance.
+    """
+
+    invariant = "rotation"
+
+    def __init__(self, *, exponent: float = 1.0, cutoff: float = 7.0) -> None:
+        if not (np.isfinite(exponent) and exponent > 0):
+            raise ConfigError(f"exponent = {exponent}: expected a positive number")
+        if not (np.isfinite(cutoff) and cutoff > 0):
+            raise ConfigError(f"cutoff = {cutoff}: expected a positive distance in Å")
+        self.exponent, self.cutoff = float(exponent), float(cutoff)
+        self._symbols: tuple[str, ...] = ()
+        self._periodic = False
+        self._spread = 1.0
+
+    @property
+    def spread(self) -> float:
+        """Root of the summed variance of the features."""
+        return self._spread
+
+    def fit(self, data: Dataset) -> None:
+        """Take the order of atoms and the spread of the features from the training set."""
+        self._symbols = data[0].symbols
+        self._periodic = any(structure.pbc.any() for structure in data)
+        if len(self._symbols) < 2:
+            raise DataError(f"{data[0].origin}: a single atom has no pairs; use the kernel 'atoms'")
+        features = np.array([value for value, _ in self._evaluate(data)])
+        self._spread = float(np.sqrt(max(features.var(axis=0).sum(), 1e-24)))
+
+    def _evaluate(self, data: Dataset) -> list[tuple[Array, Array]]:
+        require_order(data, self._symbols)
+        extent = max(float(np.ptp(structure.positions, axis=0).max()) for structure in data)
+        reach = self.cutoff if self._periodic else 2.0 * extent + 1.0
+        neighbours = build_neighbours(data, reach, data.species)
+        cutoff = self.cutoff if self._periodic else 0.0
+        return [_core.pair_distances(neighbours.kernel, index, self.exponent, cutoff) for index in range(len(data))]
+
+    def rows(self, data: Dataset) -> Rows:
+        """Return one row per structure."""
+        evaluated = self._evaluate(data)
+        return single_rows([value for value, _ in evaluated], [jacobian for _, jacobian in evaluated])
+
+    def jacobians(self, data: Dataset) -> list[Array]:
+        """Return the Jacobians along the internal directions."""
+        return [
+            jacobian @ internal_directions(structure, self.invariant)
+            for structure, (_, jacobian) in zip(data, self._evaluate(data), strict=True)
+        ]
+
+
+class CartesianFingerprint:
+    """One row per structure: its Cartesian coordinates less their mean, the fingerprint of the paper.
+
+    It is not invariant: all structures must lie in one orientation, with the same order of atoms.
+    """
+
+    invariant = "translation"
+
+    def __init__(self) -> None:
+        self._symbols: tuple[str, ...] = ()
+        self._spread = 1.0
+
+    @property
+    def spread(self) -> float:
+        """Root of the summed variance of the coordinates, Å."""
+        return self._spread
+
+    def fit(self, data: Dataset) -> None:
+        """Take the order of atoms and the spread of the coordinates from the training set."""
+        self._symbols = data[0].symbols
+        features = self.rows(data).features
+        self._spread = float(np.sqrt(max(features.var(axis=0).sum(), 1e-24)))
+
+    def rows(self, data: Dataset) -> Rows:
+        """Return one row per structure."""
+        require_order(data, self._symbols)
+        features = [(structure.positions - structure.positions.mean(axis=0)).ravel() for structure in data]
+        n = len(self._symbols)
+        centring = np.eye(3 * n) - np.tile(np.eye(3), (n, n)) / n
+        return single_rows(features, [centring] * len(data))
+
+    def jacobians(self, data: Dataset) -> list[Array]:
+        """Return the Jacobians along the internal directions."""
+        return [np.ascontiguousarray(internal_directions(structure, self.invariant)) for structure in data]
+
+
+def single_rows(features: Sequence[Array], jacobians: Sequence[Array]) -> Rows:
+    """Return rows for fingerprints with one feature vector per structure and a dense Jacobian (D, 3N)."""
+    n = len(features)
+    kind_rows = np.stack([np.arange(n), np.arange(1, n + 1)], axis=1).astype(np.int64)
+
+    def gradients(slopes: Array) -> list[Array]:
+        return [(slope @ jacobian).reshape(-1, 3) for slope, jacobian in zip(slopes, jacobians, strict=True)]
+
+    return Rows(kind_rows, np.ascontiguousarray(features), gradients)
+
+
+def require_order(data: Dataset, symbols: Sequence[str]) -> None:
+    """Refuse structures whose atoms are not listed as `symbols`.
+
+    Raises
+    ------
+    DataError
+    """
+    for index, structure in enumerate(data):
+        if structure.symbols != tuple(symbols):
+            raise DataError(_order_message(index, structure, symbols))
+
+
+def _order_message(index: int, structure: Structure, symbols: Sequence[str]) -> str:
+    if sorted(structure.symbols) != sorted(symbols):
+        return (
+            f"{structure.origin} (number {index} of the set): composition {structure.formula} differs from that of the "
+            "training set; fit one surrogate for each composition"
+        )
+    atom = next(i for i, (a, b) in enumerate(zip(structure.symbols, symbols, strict=True)) if a != b)
+    return (
+        f"{structure.origin} (number {index} of the set): atom {atom} is {structure.symbols[atom]}, expected "
+        f"{symbols[atom]}; this kernel needs one order of atoms: reorder them or use the kernel 'atoms'"
+    )

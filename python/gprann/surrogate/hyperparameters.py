@@ -1,0 +1,199 @@
+"""Hyperparameters of the surrogate, from the training set alone.
+
+1. Log marginal likelihood with its analytic gradient over length and both noises (the amplitude has a closed form).
+2. Leave-one-structure-out errors, in closed form from blocks of K⁻¹, decide between that optimum and longer lengths and smaller
+   noises: the likelihood of a squared exponential prefers lengths that are too short for prediction.
+Both work on a random subset; the full matrix is factorised only once, afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from gprann.errors import FactorisationError
+from gprann.surrogate.gaussian_process import Factor, Problem, factorise
+
+__all__ = ["LeaveOneOut", "Settings", "Scan", "leave_one_out", "log_marginal_likelihood", "maximise_likelihood", "scan"]
+
+Array = NDArray[np.float64]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Hyperparameters in relative units, in which they hardly depend on the system.
+
+    Attributes
+    ----------
+    length : float
+        Kernel length in units of the fingerprint's spread.
+    energy_noise, force_noise : float
+        Noise variances relative to the mean diagonal of the gradient blocks of the noise-free K (with energies in eV and
+        lengths in Å).
+    """
+
+    length: float
+    energy_noise: float
+    force_noise: float
+
+    def vector(self) -> Array:
+        """Return the logarithms, shape (3,)."""
+        return np.log([self.length, self.energy_noise, self.force_noise])
+
+    @classmethod
+    def from_vector(cls, logarithms: Array) -> Settings:
+        """Make settings from the logarithms."""
+        length, energy_noise, force_noise = np.exp(logarithms)
+        return cls(float(length), float(energy_noise), float(force_noise))
+
+
+BOUNDS = Settings(0.5, 1e-10, 1e-10), Settings(60.0, 1e-2, 1e-2)
+"""Smallest and largest settings that are considered."""
+
+
+def gradient_scale(problem: Problem, K: Array) -> float:
+    """Return the mean diagonal of the gradient blocks of K, the unit of the noises."""
+    diagonal = np.diagonal(K)[~problem.is_energy]
+    return float(diagonal.mean()) if len(diagonal) else float(np.diagonal(K).mean())
+
+
+def log_marginal_likelihood(problem: Problem, settings: Settings, spread: float) -> tuple[float, Array]:
+    """Return the log marginal likelihood, amplitude at its optimum, and its gradient.
+
+    Parameters
+    ----------
+    problem : Problem
+    settings : Settings
+    spread : float
+        Unit of the length.
+
+    Returns
+    -------
+    value : float
+    gradient : ndarray, shape (3,)
+        With respect to log length, log energy_noise, log force_noise.
+
+    Raises
+    ------
+    FactorisationError
+    """
+    length = settings.length * spread
+    K = problem.covariance(length)
+    scale = gradient_scale(problem, K)
+    dK = problem.covariance(length, derivative=True)
+    scale_slope = gradient_scale(problem, dK)  # d(scale)/d(log length)
+    energy = np.where(problem.is_energy, settings.energy_noise, 0.0)
+    force = np.where(problem.is_energy, 0.0, settings.force_noise)
+    factor = factorise(K, scale * (energy + force))
+    alpha = factor.solve(problem.values)
+    n = len(alpha)
+    amplitude2 = float(problem.values @ alpha) / n
+    value = -0.5 * (n * np.log(2 * np.pi * amplitude2) + factor.log_determinant + n)
+    inverse = factor.inverse()
+    diagonal = alpha**2 / amplitude2 - np.diagonal(inverse)
+    by_noise = [0.5 * scale * float(diagonal @ part) for part in (energy, force)]
+    # sum over the lower triangle of (alpha alpha^T / s2 - K^-1) o dK, off-diagonal elements counted twice
+    weights = np.outer(alpha, alpha / amplitude2) - inverse
+    by_length = float(np.einsum("ij,ij->", np.tril(dK, -1), weights))
+    by_length += 0.5 * float(np.diagonal(dK) @ diagonal)
+    by_length += sum(by_noise) * scale_slope / scale
+    return value, np.array([by_length, *by_noise])
+
+
+def maximise_likelihood(problem: Problem, start: Settings, spread: float, *, max_steps: int = 15) -> Settings:
+    """Return the settings of largest log marginal likelihood within `BOUNDS`, by L-BFGS-B from `start`."""
+
+    def objective(logarithms: Array) -> tuple[float, Array]:
+        settings = Settings.from_vector(logarithms)
+        try:
+            value, gradient = log_marginal_likelihood(problem, settings, spread)
+        except FactorisationError:
+            # Not positive definite: longer lengths and smaller noises are out of reach; turn the search back.
+            return 1e10, np.array([1.0, -1.0, -1.0])
+        return -value / len(problem.values), -gradient / len(problem.values)
+
+    bounds = list(zip(BOUNDS[0].vector(), BOUNDS[1].vector(), strict=True))
+    options = {"maxiter": max_steps, "maxfun": 2 * max_steps}
+    result = minimize(objective, start.vector(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    found = Settings.from_vector(result.x)
+    _log.debug("likelihood %.4f per observation at %s", -result.fun, found)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOneOut:
+    """Errors of each structure predicted from the others.
+
+    Attributes
+    ----------
+    energy : ndarray, shape (n,), eV
+    gradient : list of n ndarrays, eV/Å, along the internal directions
+    energy_std : ndarray, shape (n,), eV
+        Predicted standard deviation, noise included.
+    """
+
+    energy: Array
+    gradient: list[Array]
+    energy_std: Array
+
+    @property
+    def score(self) -> float:
+        """Half the sum of the logarithms of the mean absolute errors: smaller is better, without a choice of units."""
+        forces = [np.abs(error).mean() for error in self.gradient if len(error)]
+        energy = max(float(np.abs(self.energy).mean()), 1e-12)
+        return 0.5 * float(np.log(energy) + (np.log(max(float(np.mean(forces)), 1e-12)) if forces else np.log(energy)))
+
+
+def leave_one_out(problem: Problem, factor: Factor, alpha: Array) -> LeaveOneOut:
+    """Return leave-one-structure-out errors from blocks of K⁻¹; uses the factor up.
+
+    The prediction error of block A given all others is (K⁻¹)_AA⁻¹ alpha_A, its covariance s_f² (K⁻¹)_AA⁻¹
+    (Dubrule, Math. Geol. 15, 687 (1983)).
+    """
+    amplitude2 = float(problem.values @ alpha) / len(alpha)
+    inverse = factor.inverse()
+    energy, gradient, std = [], [], []
+    for begin, end in zip(problem.first[:-1], problem.first[1:], strict=True):
+        block = inverse[begin:end, begin:end]
+        covariance = np.linalg.inv(block)
+        error = covariance @ alpha[begin:end]
+        energy.append(error[0])
+        gradient.append(error[1:])
+        std.append(np.sqrt(amplitude2 * covariance[0, 0]))
+    return LeaveOneOut(np.array(energy), gradient, np.array(std))
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Leave-one-structure-out score of one candidate."""
+
+    settings: Settings
+    score: float
+    energy_mae: float
+    force_mae: float
+
+
+def scan(problem: Problem, candidates: Iterable[Settings], spread: float) -> list[Scan]:
+    """Return the leave-one-structure-out scores of candidates; those that are not positive definite are left out."""
+    results = []
+    lengths: dict[float, tuple[Array, float]] = {}
+    for settings in candidates:
+        if settings.length not in lengths:
+            K = problem.covariance(settings.length * spread)
+            lengths = {settings.length: (K, gradient_scale(problem, K))}
+        K, scale = lengths[settings.length]
+        try:
+            factor = factorise(K.copy(), scale * problem.noise(settings.energy_noise, settings.force_noise))
+        except FactorisationError:
+            _log.debug("%s is not positive definite", settings)
+            continue
+        errors = leave_one_out(problem, factor, factor.solve(problem.values))
+        forces = [np.abs(error).mean() for error in errors.gradient if len(error)] or [np.nan]
+        results.append(Scan(settings, errors.score, float(np.abs(errors.energy).mean()), float(np.mean(forces))))
+    return results

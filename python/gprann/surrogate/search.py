@@ -1,0 +1,105 @@
+"""Search for the hyperparameters, inside the training set alone.
+
+1. The log marginal likelihood, maximised with its gradient on a small subset.
+2. The likelihood of a squared exponential is no measure of how well it predicts, so length and noise are then chosen by
+   prediction errors: in small sets of each structure left out, in larger ones of half the set predicted from the other half.
+3. The noise, which stands for what the kernel cannot express more than for errors of the labels, falls with the number of
+   structures: at last it is lowered as long as structures held out from four fifths of the set are predicted better.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from gprann.errors import FactorisationError
+from gprann.surrogate.gaussian_process import Problem
+from gprann.surrogate.hyperparameters import BOUNDS, Settings, scan
+
+__all__ = ["ErrorOfNoise", "Fixed", "choose_by_leaving_out", "choose_length", "lower_noise", "with_fixed"]
+
+_log = logging.getLogger(__name__)
+_STRETCH = (2.5, 1.5, 1.0, 0.6, 0.36)
+_NOISE = (1.0, 0.1, 0.01)
+_STEPS = 5  # by which the noise may fall, each a factor of ten
+Fixed = tuple[float | None, float | None, float | None]
+ErrorOfNoise = Callable[[Settings], float]
+
+
+def _tuple(settings: Settings) -> tuple[float, float, float]:
+    return settings.length, settings.energy_noise, settings.force_noise
+
+
+def with_fixed(settings: Settings, fixed: Fixed) -> Settings:
+    """Return the settings with those the user has given (not None) in their places."""
+    return Settings(*(own if given is None else given for given, own in zip(fixed, _tuple(settings), strict=True)))
+
+
+def _clip(settings: Settings) -> Settings:
+    low, high = (_tuple(bound) for bound in BOUNDS)
+    return Settings(*(float(np.clip(v, a, b)) for v, a, b in zip(_tuple(settings), low, high, strict=True)))
+
+
+def choose_by_leaving_out(problem: Problem, start: Settings, spread: float, fixed: Fixed) -> Settings:
+    """Return the settings near `start` with the smallest leave-one-structure-out errors."""
+    candidates = [
+        with_fixed(_clip(Settings(start.length * stretch, start.energy_noise * noise, start.force_noise * noise)), fixed)
+        for stretch, noise in itertools.product(_STRETCH, _NOISE)
+    ]
+    results = scan(problem, dict.fromkeys(candidates), spread)
+    if not results:
+        return start
+    winner = min(results, key=lambda result: result.score)
+    _log.info("structures left out one by one: %s", describe(winner.settings))
+    return winner.settings
+
+
+def choose_length(start: Settings, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Settings:
+    """Return the settings of smallest error over lengths about `start`, the noise lowered at each as far as that helps.
+
+    Parameters
+    ----------
+    start : Settings
+    fixed : Fixed
+    error_at : callable
+        Gives for a length the error of held-out structures as a function of the noises.
+    """
+    stretches = _STRETCH[1:] if fixed[0] is None else (1.0,)
+    best, smallest = start, np.inf
+    for stretch in stretches:
+        trial = _clip(Settings(start.length * stretch, start.energy_noise, start.force_noise))
+        settings, found = lower_noise(with_fixed(trial, fixed), fixed, error_at(with_fixed(trial, fixed).length))
+        if found < smallest:
+            best, smallest = settings, found
+        elif stretch < 1.0:
+            break  # shorter lengths have begun to be worse
+    _log.info("half of the structures predicted from the others: %s", describe(best))
+    return best
+
+
+def lower_noise(settings: Settings, fixed: Fixed, error: ErrorOfNoise) -> tuple[Settings, float]:
+    """Lower both noises in steps of ten as long as `error` falls; return the settings and their error."""
+    smallest = _error_or_infinity(error, settings)
+    for _ in range(_STEPS):
+        noises = (max(0.1 * value, 1e-12) for value in (settings.energy_noise, settings.force_noise))
+        candidate = with_fixed(Settings(settings.length, *noises), fixed)
+        found = np.inf if candidate == settings else _error_or_infinity(error, candidate)
+        if not found < smallest:
+            break
+        settings, smallest = candidate, found
+    return settings, smallest
+
+
+def _error_or_infinity(error: ErrorOfNoise, settings: Settings) -> float:
+    try:
+        return error(settings)
+    except FactorisationError:
+        return np.inf
+
+
+def describe(settings: Settings) -> str:
+    """Return the settings in words for the log."""
+    return f"length {settings.length:.3g}, relative noises {settings.energy_noise:.1e} and {settings.force_noise:.1e}"
