@@ -1,7 +1,8 @@
 """Pick the build of the compiled core that suits this processor.
 
 The wheel for x86-64 carries three builds (`_core_base`, `_core_v3` with AVX2 and FMA, `_core_v4` with AVX-512); other
-processors have `_core_base` alone. `GPRANN_INSTRUCTION_SET` (base, v3, v4) overrides the choice. Only one is ever loaded.
+processors have `_core_base` alone. `GPRANN_INSTRUCTION_SET` (base, v3, v4) overrides the choice. Only one is ever
+loaded.
 """
 
 from __future__ import annotations
@@ -56,13 +57,17 @@ _LEVELS = ("base", "v3", "v4")
 
 def _candidates() -> list[str]:
     """Builds to try, best first."""
+    supported = _LEVELS[: _LEVELS.index(_cpu.instruction_set()) + 1]
     wanted = os.environ.get("GPRANN_INSTRUCTION_SET")
     if wanted is not None:
         if wanted not in _LEVELS:
             raise ConfigError(f"GPRANN_INSTRUCTION_SET={wanted}: {nearest_name(wanted, _LEVELS)}")
+        if wanted not in supported:
+            raise ConfigError(
+                f"GPRANN_INSTRUCTION_SET={wanted}: this processor runs only {', '.join(supported)}"
+            )
         return [wanted]
-    best = _LEVELS.index(_cpu.instruction_set())
-    return list(reversed(_LEVELS[: best + 1]))
+    return list(reversed(supported))
 
 
 def _load() -> str:
