@@ -1,0 +1,271 @@
+"""What is suspicious about a data set: repeated structures and energies that do not belong to the others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase.geometry import complete_cell
+from numpy.typing import NDArray
+
+from gprann.structure import Dataset
+
+__all__ = [
+    "DUPLICATE_TOLERANCE",
+    "OUTLIER_MINIMUM",
+    "OUTLIER_SCORE",
+    "DataReport",
+    "DataWarning",
+    "check_dataset",
+    "find_duplicates",
+    "find_outliers",
+]
+
+DUPLICATE_TOLERANCE = 1e-6
+"""Å; largest difference of coordinates between two structures that count as the same."""
+
+OUTLIER_SCORE = 12.0
+"""Robust standard deviations from the median beyond which an energy per atom is reported, in a large set."""
+
+OUTLIER_MINIMUM = 8
+"""Smallest number of structures (beyond the number of elements) whose energies are judged."""
+
+_LISTED = 5
+_MAX_PASSES = 200
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+
+class DataWarning(UserWarning):
+    """Data that can be used but look wrong; the message lists what to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """Suspicious structures of a data set.
+
+    Attributes
+    ----------
+    duplicates : tuple of tuple of int
+        Indices of structures with the same elements, cell and geometry, each tuple in ascending order.
+    outliers : tuple of int
+        Indices of structures whose energy per atom is far from that of the others, worst first.
+    messages : tuple of str
+        One sentence for each kind of finding, empty where nothing is suspicious.
+    """
+
+    duplicates: tuple[tuple[int, ...], ...]
+    outliers: tuple[int, ...]
+    messages: tuple[str, ...]
+
+
+def check_dataset(data: Dataset) -> DataReport:
+    """Look for repeated structures and for energies that do not belong to the others.
+
+    Parameters
+    ----------
+    data : Dataset
+
+    Returns
+    -------
+    DataReport
+
+    Examples
+    --------
+    >>> from gprann.structure import Structure
+    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
+    >>> check_dataset(Dataset([h2, h2.replace(positions=h2.positions + 1.0)])).duplicates
+    ((0, 1),)
+    """
+    duplicates = find_duplicates(data)
+    outliers, deviations = find_outliers(data)
+    messages = []
+    if duplicates:
+        messages.append(_duplicate_message(data, duplicates))
+    if outliers:
+        messages.append(_outlier_message(data, outliers, deviations))
+    return DataReport(duplicates, outliers, tuple(messages))
+
+
+def _duplicate_message(data: Dataset, duplicates: Sequence[tuple[int, ...]]) -> str:
+    groups = ["[" + " = ".join(_names(data, group, _LISTED)) + "]" for group in duplicates]
+    repeated = sum(len(group) - 1 for group in duplicates)
+    spread = max(_energy_spread(data, group) for group in duplicates)
+    return (
+        f"{repeated} of {len(data)} structures repeat the geometry of another one "
+        f"(energies differ by up to {spread:.3g} eV): {_listing(groups)}; remove the repeated ones"
+    )
+
+
+def _energy_spread(data: Dataset, group: Sequence[int]) -> float:
+    energies = [data[i].energy for i in group]
+    known = [energy for energy in energies if energy is not None]
+    return max(known) - min(known) if known else 0.0
+
+
+def _outlier_message(data: Dataset, outliers: Sequence[int], deviations: Sequence[float]) -> str:
+    named = [
+        f"{name} ({deviation:+.3g} eV/atom)"
+        for name, deviation in zip(_names(data, outliers, len(outliers)), deviations, strict=True)
+    ]
+    return (
+        f"{len(outliers)} of {len(data)} structures have an energy per atom more than {OUTLIER_SCORE:g} "
+        f"robust standard deviations away from what the others suggest: {_listing(named)}; "
+        "check their labels and units"
+    )
+
+
+def _names(data: Dataset, indices: Sequence[int], most: int) -> list[str]:
+    names = [str(data[i].origin) for i in indices[:most]]
+    return names if len(indices) <= most else [*names, f"{len(indices) - most} more"]
+
+
+def _listing(items: Sequence[str]) -> str:
+    more = f", and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
+    return ", ".join(items[:_LISTED]) + more
+
+
+def find_duplicates(data: Dataset, tolerance: float = DUPLICATE_TOLERANCE) -> tuple[tuple[int, ...], ...]:
+    """Return groups of structures that are the same up to a translation and the choice of periodic images.
+
+    Two structures are the same if they have the same elements in the same order, the same periodic cell
+    vectors, and coordinates relative to the first atom that agree within `tolerance` (Å).
+    Cost O(n log n) for n structures.
+
+    Examples
+    --------
+    >>> from gprann.structure import Structure
+    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]))
+    >>> find_duplicates(Dataset([h2, h2.replace(positions=1.1 * h2.positions), h2]))
+    ((0, 2),)
+    """
+    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for index, structure in enumerate(data):
+        alike[structure.symbols, tuple(structure.pbc.tolist())].append(index)
+    found = [
+        group for members in alike.values() if len(members) > 1 for group in _equal(data, members, tolerance)
+    ]
+    return tuple(sorted(found))
+
+
+def _equal(data: Dataset, members: list[int], tolerance: float) -> list[tuple[int, ...]]:
+    """Groups of equal structures among `members`, which have the same elements and periodic directions."""
+    pbc = data[members[0]].pbc
+    relative = np.stack([data[i].positions - data[i].positions[0] for i in members])
+    cells = np.stack([complete_cell(data[i].cell * pbc[:, None]) for i in members])
+    inverses = np.linalg.inv(cells)
+    key, resolution = _projection(relative @ inverses, relative, cells, pbc)
+
+    def same(a: Indices, b: Indices) -> NDArray[np.bool_]:
+        shift = (relative[a] - relative[b]) @ inverses[a]
+        shift -= np.where(pbc, np.round(shift), 0.0)
+        moved = np.abs(shift @ cells[a]).max(axis=(1, 2))
+        strained = np.abs(cells[a] - cells[b]).max(axis=(1, 2))
+        return np.asarray(np.maximum(moved, strained) <= tolerance)
+
+    roots = _link(key, resolution * tolerance, same)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for member, root in zip(members, roots.tolist(), strict=True):
+        groups[root].append(member)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def _projection(
+    fractions: Array, relative: Array, cells: Array, pbc: NDArray[np.bool_]
+) -> tuple[Array, float]:
+    """One number per structure that equal structures share, and how much it may change per Å.
+
+    Periodic directions enter through sine and cosine, so that the choice of the image does not matter.
+    """
+    n = len(relative)
+    angles = 2.0 * np.pi * fractions[:, :, pbc]
+    free = relative if not pbc.any() else fractions[:, :, ~pbc]
+    features = np.concatenate(
+        [part.reshape(n, part[0].size) for part in (np.cos(angles), np.sin(angles), free, cells[:, pbc])],
+        axis=1,
+    )
+    weights = np.random.default_rng(0).uniform(0.1, 1.0, features.shape[1])
+    # A shift of 1 Å changes a fraction by at most one over the smallest height of the cell.
+    steepest = 2.0 * np.pi * float(np.linalg.norm(np.linalg.inv(cells), axis=1).max()) if pbc.any() else 1.0
+    return np.asarray(features @ weights), 2.0 * float(np.sum(weights)) * max(1.0, steepest)
+
+
+def _link(key: Array, width: float, same: Callable[[Indices, Indices], NDArray[np.bool_]]) -> Indices:
+    """Root of each element: elements whose keys differ by at most `width` are compared by `same`.
+
+    Elements that repeat another one are taken out of the sorted list at once, so that many copies of one
+    structure do not cost a comparison of all pairs.
+    """
+    root = np.arange(len(key))
+    alive = np.argsort(key, kind="stable")
+    step = 1
+    for _ in range(_MAX_PASSES):
+        if step >= len(alive):
+            break
+        near = key[alive[step:]] - key[alive[:-step]] <= width
+        if not near.any():
+            break
+        first, second = alive[:-step][near], alive[step:][near]
+        equal = same(first, second)
+        for a, b in zip(first[equal].tolist(), second[equal].tolist(), strict=True):
+            root[b] = root[a]
+        if equal.any():
+            alive, step = alive[~np.isin(alive, second[equal])], 1
+        else:
+            step += 1
+    return root
+
+
+def find_outliers(data: Dataset) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return structures whose energy does not belong to the others, and by how much (eV/atom), worst first.
+
+    The energy per atom is fitted by the fractions of the elements (least absolute deviations). A structure is
+    reported if its residual is more than ``OUTLIER_SCORE (1 + 20/n)`` robust standard deviations from the
+    median residual of the n structures. One of them is 1.4826 x the median absolute deviation, above and
+    below the median separately, because thermal energies are skewed, and at least 1 meV/atom. Structures
+    without an energy are left out; fewer than `OUTLIER_MINIMUM` structures beyond the number of elements are
+    not judged.
+
+    Examples
+    --------
+    >>> from gprann.structure import Structure
+    >>> energies = [-31.7, -31.6, -31.8, -31.75, -31.65, -31.7, -31.72, -31.68, -31.7, -3.17]
+    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]))
+    >>> find_outliers(Dataset(h2.replace(energy=energy) for energy in energies))[0]
+    (9,)
+    """
+    indices = np.array([i for i, structure in enumerate(data) if structure.energy is not None], dtype=np.intp)
+    chosen = data.select(indices)
+    species = chosen.species
+    if len(chosen) < OUTLIER_MINIMUM + len(species) - 1:
+        return (), ()
+    counts = np.array([[s.symbols.count(element) for element in species] for s in chosen], dtype=np.float64)
+    per_atom = chosen.energies / chosen.n_atoms
+    residuals = _robust_residuals(counts / chosen.n_atoms[:, None], per_atom)
+    deviations = residuals - np.median(residuals)
+    scores = np.abs(deviations) / np.where(deviations > 0, _spread(deviations), _spread(-deviations))
+    limit = OUTLIER_SCORE * (1.0 + 20.0 / len(chosen))  # a spread known from few structures is uncertain
+    order = [int(k) for k in np.argsort(-scores, kind="stable") if scores[k] > limit]
+    return tuple(int(indices[k]) for k in order), tuple(float(deviations[k]) for k in order)
+
+
+def _spread(deviations: Array) -> float:
+    """Standard deviation of the positive side of a distribution, from its median; at least 1 meV/atom."""
+    above = deviations[deviations > 0]
+    return max(1e-3, 1.4826 * float(np.median(above))) if len(above) else 1e-3
+
+
+def _robust_residuals(fractions: Array, energies: Array) -> Array:
+    """Residuals of least absolute deviations, by iteratively reweighted least squares (Huber 1981, 7.8)."""
+    weights = np.ones(len(energies))
+    residuals = energies
+    for _ in range(20):
+        root = np.sqrt(weights)
+        solution = np.linalg.lstsq(fractions * root[:, None], energies * root, rcond=1e-10)[0]
+        residuals = energies - fractions @ solution
+        weights = 1.0 / np.maximum(np.abs(residuals), 1e-4)
+        weights /= weights.max()
+    return np.asarray(residuals)

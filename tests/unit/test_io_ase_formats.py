@@ -1,0 +1,267 @@
+"""Files of other programs, and ASE's own objects."""
+
+from __future__ import annotations
+
+import pickle
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+from ase.calculators.calculator import Calculator
+from ase.calculators.lj import LennardJones
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from gprann.errors import DataError, FormatError
+from gprann.io import DataWarning, read
+
+POSITIONS = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+FORCES = np.array([[0.1, 0.2, -0.5], [-0.1, -0.2, 0.5]])
+
+
+def _outcar(energies: list[float]) -> str:
+    """A minimal OUTCAR: two H atoms in a cubic cell of 5 Å, one step for each energy."""
+    steps = []
+    for step, energy in enumerate(energies):
+        rows = "".join(
+            f" {x:12.5f} {y:12.5f} {z * (1 + 0.01 * step):12.5f} {fx:13.6f} {fy:13.6f} {fz:13.6f}\n"
+            for (x, y, z), (fx, fy, fz) in zip(POSITIONS, FORCES, strict=True)
+        )
+        steps.append(
+            f"--------------------------- Iteration {step + 1:6d}(   1)  ---------------------------\n"
+            "  in kB       1.00000     2.00000     3.00000     4.00000     5.00000     6.00000\n"
+            "      direct lattice vectors                 reciprocal lattice vectors\n"
+            "     5.000000000  0.000000000  0.000000000     0.200000000  0.000000000  0.000000000\n"
+            "     0.000000000  5.000000000  0.000000000     0.000000000  0.200000000  0.000000000\n"
+            "     0.000000000  0.000000000  5.000000000     0.000000000  0.000000000  0.200000000\n"
+            " POSITION                                       TOTAL-FORCE (eV/Angst)\n"
+            " -----------------------------------------------------------------------------------\n"
+            f"{rows}"
+            " -----------------------------------------------------------------------------------\n"
+            "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n"
+            "  ---------------------------------------------------\n"
+            f"  free  energy   TOTEN  = {energy - 0.001:16.8f} eV\n"
+            "\n"
+            f"  energy  without entropy= {energy:16.8f}  energy(sigma->0) = {energy:16.8f}\n"
+        )
+    header = (
+        " vasp.6.3.0\n POTCAR:    PAW_PBE H 15Jun2001\n POTCAR:    PAW_PBE H 15Jun2001\n"
+        "   ISPIN  =      1    spin polarized calculation?\n   ions per type =               2\n"
+    )
+    return header + "".join(steps) + " General timing and accounting informations for this job:\n"
+
+
+def _vasprun(energies: list[float]) -> str:
+    def rows(values) -> str:
+        return "".join("<v> {:.8f} {:.8f} {:.8f} </v>".format(*row) for row in values)
+
+    def structure(name: str, stretch: float) -> str:
+        fractions = POSITIONS * (1 + stretch) / 5.0
+        return (
+            f'<structure{name}><crystal><varray name="basis">{rows(5 * np.eye(3))}</varray></crystal>'
+            f'<varray name="positions">{rows(fractions)}</varray></structure>'
+        )
+
+    def labels(energy: float) -> str:
+        return (
+            f'<energy><i name="e_fr_energy">{energy - 0.001:.8f}</i><i name="e_wo_entrp">{energy:.8f}</i>'
+            f'<i name="e_0_energy">{energy:.8f}</i></energy>'
+        )
+
+    steps = "".join(
+        f"<calculation><scstep>{labels(energy)}</scstep>{structure('', 0.01 * step)}"
+        f'<varray name="forces">{rows(FORCES)}</varray>'
+        f'<varray name="stress">{rows(np.diag([1.0, 2, 3]))}</varray>\n'
+        f"{labels(energy)}</calculation>\n"
+        for step, energy in enumerate(energies)
+    )
+    atoms = "".join("<rc><c>H </c><c>1</c></rc>" for _ in POSITIONS)
+    initial = structure(' name="initialpos"', 0.0)
+    return (
+        '<?xml version="1.0"?>\n<modeling><generator></generator>\n'
+        '<kpoints><varray name="kpointlist"><v>0 0 0</v></varray>'
+        '<varray name="weights"><v>1</v></varray></kpoints>\n'
+        f'<atominfo><array name="atoms"><set>{atoms}</set></array></atominfo>\n'
+        f"{initial}\n{steps}</modeling>\n"
+    )
+
+
+WRITERS = {"OUTCAR": _outcar, "vasprun.xml": _vasprun}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_vasp_files(tmp_path, name):
+    (tmp_path / name).write_text(WRITERS[name]([-6.0, -6.5, -6.25]))
+    data = read(tmp_path / name)
+    np.testing.assert_allclose(data.energies, [-6.0, -6.5, -6.25], rtol=1e-12)
+    assert [structure.origin.index for structure in data] == [0, 1, 2]
+    np.testing.assert_allclose(data[1].positions, 1.01 * POSITIONS, atol=1e-7)
+    np.testing.assert_allclose(data[2].forces, FORCES)
+    assert data[0].pbc.all()
+    assert data[0].stress is not None
+    assert data[0].stress[0] == pytest.approx(-1e-1 * 0.00624150907446, rel=1e-6)  # VASP's kB, opposite sign
+    free = read(tmp_path / name, keys={"energy": "free_energy"}).energies
+    np.testing.assert_allclose(free, [-6.001, -6.501, -6.251], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_cut_vasp_file_is_refused(tmp_path, name):
+    text = WRITERS[name]([-6.0, -6.5, -6.25])
+    for fraction in (0.3, 0.6, 0.9, 0.97):
+        (tmp_path / name).write_text(text[: int(fraction * len(text))])
+        with pytest.raises(FormatError, match=f"{name}: the file is cut or the run did not finish"):
+            read(tmp_path / name)
+
+
+def test_a_vasp_xml_file_damaged_in_the_middle_is_refused(tmp_path):
+    text = _vasprun([-6.0, -6.5, -6.25])
+    second = text.index("</structure>", text.index("-6.5"))
+    (tmp_path / "vasprun.xml").write_text(text[:second] + text[second + len("</structure>") :])
+    with pytest.raises(FormatError, match=r"vasprun\.xml: is damaged: ASE reads 1 of its steps"):
+        read(tmp_path / "vasprun.xml")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_stars_in_a_vasp_file_are_refused(tmp_path, name):
+    text = WRITERS[name]([-6.0, -6.5])
+    assert "0.200000" in text
+    (tmp_path / name).write_text(text.replace("0.200000", "********"))
+    with pytest.raises(DataError, match=f"{name}: ASE cannot read it"):
+        read(tmp_path / name)
+
+
+def _images(n: int) -> list[ase.Atoms]:
+    rng = np.random.default_rng(0)
+    images = []
+    for k in range(n):
+        atoms = ase.Atoms("CO2", rng.normal(size=(3, 3)) + np.diag([0, 3, 6]), cell=[8, 8, 9], pbc=True)
+        atoms.calc = SinglePointCalculator(
+            atoms, energy=-float(k), forces=rng.normal(size=(3, 3)), stress=rng.normal(size=6)
+        )
+        images.append(atoms)
+    return images
+
+
+def test_trajectory(tmp_path):
+    images = _images(3)
+    ase.io.write(tmp_path / "a.traj", images)
+    for data in (read(tmp_path / "a.traj"), read(images)):
+        assert data.energies.tolist() == [0.0, -1.0, -2.0]
+        np.testing.assert_array_equal(data[2].forces, images[2].get_forces())
+        np.testing.assert_array_equal(data[2].stress, images[2].get_stress())
+        np.testing.assert_array_equal(data[2].cell, images[2].cell[:])
+
+
+def test_a_cut_trajectory_is_refused(tmp_path):
+    ase.io.write(tmp_path / "a.traj", _images(4))
+    content = (tmp_path / "a.traj").read_bytes()
+    for length in np.linspace(1, len(content) - 1, 40).astype(int):
+        (tmp_path / "a.traj").write_bytes(content[:length])
+        with pytest.raises(DataError, match=r"a\.traj"):
+            read(tmp_path / "a.traj")
+
+
+class _Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was loaded",))
+
+
+@pytest.mark.parametrize(
+    "name", ["a.traj", "a.pckl", "a.pickle", "a.trj", "a.db", "a.json", "a.xyz", "a.xsf", "a"]
+)
+def test_pickles_are_never_loaded(tmp_path, name):
+    (tmp_path / name).write_bytes(pickle.dumps([_Bomb()]))
+    with pytest.raises(DataError, match=name):
+        read(tmp_path / name)
+
+
+def test_a_format_that_nobody_knows(tmp_path):
+    (tmp_path / "notes.qqq").write_text("nothing\nhere\n")
+    with pytest.raises(FormatError, match=r"notes\.qqq"):
+        read(tmp_path / "notes.qqq")
+    (tmp_path / "notes").write_text("nothing\nhere\n")
+    with pytest.raises(FormatError, match="has no known format"):
+        read(tmp_path / "notes")
+    (tmp_path / "OUTCAR").write_text("")
+    with pytest.raises(DataError, match="OUTCAR: is empty"):
+        read(tmp_path / "OUTCAR")
+
+
+def test_extended_xyz_without_a_suffix_is_read_with_the_same_care(tmp_path):
+    (tmp_path / "movie").write_text("2\nenergy=-1\nH 0 0 0\nH 0 0 1\n")
+    assert read(tmp_path / "movie").energies.tolist() == [-1.0]
+    (tmp_path / "movie").write_text("2\nenergy=-1\nH 0 0 0\nH 0 0\n")
+    with pytest.raises(FormatError, match="atom 1"):
+        read(tmp_path / "movie")
+
+
+# --- atoms objects ---------------------------------------------------------------------------------------
+
+
+def _h2(length: float = 0.74, **info: object) -> ase.Atoms:
+    return ase.Atoms("H2", [[0, 0, 0], [0, 0, length]], info=info)
+
+
+def test_labels_of_atoms():
+    atoms = _h2(REF_energy=-31.0, energy=-30.0, config_type="gas")
+    atoms.set_array("REF_forces", np.ones((2, 3)))
+    (structure,) = read(atoms, keys={"energy": "REF_energy", "forces": "REF_forces"})
+    assert (structure.energy, structure.group) == (-31.0, "gas")
+    np.testing.assert_array_equal(structure.forces, np.ones((2, 3)))
+    with pytest.warns(DataWarning, match="has no forces, but 'REF_forces'"):
+        assert read(atoms)[0].energy == -30.0
+    with pytest.raises(DataError, match="structure 0: has no energy, but 'dft_energy' may be"):
+        read(_h2(dft_energy=-1.0))
+    with pytest.raises(DataError, match=r"structure 1: has no energy; add it"):
+        read([_h2(energy=-1.0), _h2()])
+
+
+def test_virial_of_atoms():
+    atoms = ase.Atoms(
+        "H", cell=np.diag([1.0, 2.0, 4.0]), pbc=True, info={"energy": -1.0, "virial": -8.0 * np.eye(3)}
+    )
+    np.testing.assert_allclose(read(atoms)[0].stress, [1, 1, 1, 0, 0, 0], rtol=1e-14)
+
+
+def test_nothing_is_computed():
+    atoms = _h2()
+    atoms.calc = LennardJones()
+    with pytest.raises(DataError, match="has no energy"):
+        read(atoms)
+    atoms.get_potential_energy()
+    assert read(atoms)[0].energy == atoms.get_potential_energy()
+
+
+def test_results_of_other_positions_are_refused():
+    shared: Calculator = LennardJones()
+    images = [_h2(0.9), _h2(1.1)]
+    for atoms in images:
+        atoms.calc = shared
+        atoms.get_potential_energy()
+    with pytest.raises(
+        DataError, match="structure 0: the results of its calculator belong to other positions"
+    ):
+        read(images)
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"energy": float("nan")}, "energy is nan"),
+        ({"energy": "****"}, "energy is '\\*\\*\\*\\*'"),
+        ({"energy": [1.0, 2.0]}, "energy has 2 values"),
+        ({"energy": None}, "has no energy"),
+    ],
+)
+def test_bad_labels_of_atoms(info, message):
+    with pytest.raises(DataError, match=f"structure 0: {message}"):
+        read(_h2(**info))
+
+
+def test_bad_atoms():
+    with pytest.raises(DataError, match="structure 0: positions of atom 1 is nan"):
+        read(ase.Atoms("H2", [[0, 0, 0], [0, 0, np.nan]], info={"energy": -1.0}))
+    with pytest.raises(DataError, match="atom 1 is '0', which is not a chemical element"):
+        read(ase.Atoms("HX", [[0, 0, 0], [0, 0, 1]], info={"energy": -1.0}))
+    with pytest.raises(DataError, match="has no atoms"):
+        read(ase.Atoms(info={"energy": -1.0}))
