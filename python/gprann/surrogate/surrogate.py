@@ -314,6 +314,7 @@ class Surrogate:
         data: Dataset,
         *,
         std: bool = True,
+        forces: bool = True,
         forces_std: bool = False,
         progress: Callable[[int], object] | None = None,
     ) -> Prediction:
@@ -325,8 +326,10 @@ class Surrogate:
             Structures of the composition of the training set.
         std : bool
             Whether to predict the standard deviations of the energies; costs far more than the means.
+        forces : bool
+            Whether to predict forces; without them `Prediction.forces` is empty.
         forces_std : bool
-            Whether to predict those of the forces too; costs 3N times as much.
+            Whether to predict the standard deviations of the forces too; costs 3N times as much.
         progress : callable, optional
             Called with the number of structures done since the last call.
 
@@ -344,7 +347,7 @@ class Surrogate:
         state = self._fitted()
         energies: list[Array] = [np.zeros(0)]
         stds: list[Array] = [np.zeros(0)]
-        forces: list[Array] = []
+        force_list: list[Array] = []
         force_stds: list[Array] = []
         for batch in _batches(data):
             for structure in batch:
@@ -352,7 +355,8 @@ class Surrogate:
             rows = self._fingerprint.rows(batch)
             energy, slopes = state.folded.predict(rows, state.kernel)
             energies.append(energy + state.mean)
-            forces += [-gradient for gradient in rows.gradients(slopes)]
+            if forces:
+                force_list += [-gradient for gradient in rows.gradients(slopes)]
             if std:
                 stds.append(self._energy_std(rows, state))
             if forces_std:
@@ -361,7 +365,7 @@ class Surrogate:
                 progress(len(batch))
         return Prediction(
             np.concatenate(energies),
-            forces,
+            force_list,
             energy_std=np.concatenate(stds) if std else None,
             forces_std=force_stds if forces_std else None,
         )

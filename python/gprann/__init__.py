@@ -1,0 +1,36 @@
+"""gprann: neural-network interatomic potentials from a few hundred first-principles energies and forces.
+
+Units: Å, eV, eV/Å, eV/Å³; energies are total energies per structure.
+"""
+
+from gprann import examples
+from gprann.augmentation import augment, taylor_augment
+from gprann.calculator import Calculator
+from gprann.descriptors import ChebyshevDescriptor
+from gprann.errors import GprannError
+from gprann.evaluation import evaluate
+from gprann.io import read, write
+from gprann.potential import Potential, load
+from gprann.structure import Dataset, Structure
+from gprann.surrogate import Surrogate
+from gprann.training import train
+from gprann.version import __version__
+
+__all__ = [
+    "Calculator",
+    "ChebyshevDescriptor",
+    "Dataset",
+    "GprannError",
+    "Potential",
+    "Structure",
+    "Surrogate",
+    "__version__",
+    "augment",
+    "evaluate",
+    "examples",
+    "load",
+    "read",
+    "taylor_augment",
+    "train",
+    "write",
+]

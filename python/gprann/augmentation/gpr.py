@@ -1,0 +1,189 @@
+"""GPR augmentation: displaced copies labelled with the energies of Gaussian-process surrogates.
+
+Yeu et al., npj Comput. Mater. 11, 156 (2025).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.augmentation.copies import displaced, with_unique_origins
+from gprann.augmentation.displacements import check_displacement, gaussian
+from gprann.augmentation.subsets import partition
+from gprann.errors import ConfigError, DataError
+from gprann.io import write
+from gprann.progress import progress_bar
+from gprann.structure import Dataset, Structure
+from gprann.surrogate import Surrogate
+
+__all__ = ["Augmentation", "augment", "augment_subsets", "label"]
+
+Array = NDArray[np.float64]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """Result of labelling copies.
+
+    Attributes
+    ----------
+    accepted : Dataset
+        Labelled copies; each keeps the variance of its label.
+    uncertain : Dataset
+        Copies whose standard deviation exceeds the threshold, most uncertain first: label them with DFT next. Their predicted
+        energies are not kept.
+    surrogates : list of dict
+        Kernel and hyperparameters of the surrogates used.
+    """
+
+    accepted: Dataset
+    uncertain: Dataset
+    surrogates: list[dict[str, Any]]
+
+    def __add__(self, other: Augmentation) -> Augmentation:
+        return Augmentation(
+            self.accepted + other.accepted, self.uncertain + other.uncertain, self.surrogates + other.surrogates
+        )
+
+
+def augment(
+    data: Dataset,
+    surrogate: Surrogate | None = None,
+    *,
+    copies: int = 36,
+    displacement: float = 0.021,
+    seed: int = 0,
+    threshold: float | None = None,
+    label_next: str | os.PathLike[str] | None = None,
+    max_subset: int = 300,
+    progress: bool | None = None,
+    **surrogate_options: Any,
+) -> Dataset:
+    """Return the data set followed by displaced copies labelled with energies by Gaussian-process regression.
+
+    Parameters
+    ----------
+    data : Dataset
+        Reference structures with energies and forces.
+    surrogate : Surrogate, optional
+        Fitted to this data (of one composition). Default: one surrogate is fitted to each subset of equal composition.
+    copies : int
+        Copies M of each structure; 10 to 40 are enough.
+    displacement : float, Å
+        Standard deviation of each component of the Gaussian displacements.
+    seed : int
+    threshold : float, optional, eV
+        Copies whose predicted standard deviation per structure exceeds it are left out.
+    label_next : path, optional
+        File (extended XYZ) for the copies left out: the structures that are most worth labelling next.
+    max_subset : int
+        Largest subset a single surrogate is fitted to, if none is given.
+    progress : bool, optional
+        Show a progress bar; default: on a terminal only.
+    **surrogate_options
+        Options of `Surrogate`, if none is given.
+
+    Returns
+    -------
+    Dataset
+        The original structures first. Every copy has its `energy`, the `energy_variance` of it, and in its `origin` the
+        structure it was made from.
+
+    Raises
+    ------
+    DataError
+        If structures lack energies or forces.
+    ConfigError
+        If an option is impossible.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(7)
+    >>> augmented = augment(data, copies=2, displacement=0.03, kernel="pairs")
+    >>> len(augmented), augmented[0].origin.method, augmented[7].origin.method
+    (21, 'reference', 'gpr')
+    """
+    check_displacement(displacement, copies)
+    if threshold is not None and not threshold > 0:
+        raise ConfigError(f"threshold = {threshold}: expected a positive energy in eV")
+    if label_next is not None and threshold is None:
+        raise ConfigError("label_next needs a threshold: give the standard deviation in eV above which copies are left out")
+    if surrogate is not None and surrogate_options:
+        raise ConfigError(f"{', '.join(surrogate_options)}: options of the surrogate, but a fitted surrogate was given")
+    data = with_unique_origins(data)
+    result = Augmentation(Dataset(), Dataset(), [])
+    with progress_bar(copies * len(data), "labelling", show=progress) as bar:
+        if surrogate is not None:
+            result = label(surrogate, _copies(data, range(len(data)), copies, displacement, seed), threshold, bar)
+        else:
+            for part in augment_subsets(
+                data, copies, displacement, seed, threshold, max_subset, bar, surrogate_options
+            ):
+                result += part
+    if label_next is not None:
+        write(label_next, result.uncertain)
+        _log.info("%d uncertain copies written to %s", len(result.uncertain), os.fspath(label_next))
+    return data + result.accepted
+
+
+def _copies(data: Dataset, indices: Iterable[int], copies: int, displacement: float, seed: int) -> Dataset:
+    def make(index: int, structure: Structure) -> Array:
+        return gaussian(len(structure), copies, displacement, (seed, index))
+
+    return displaced(data, list(indices), "gpr", make)
+
+
+def augment_subsets(
+    data: Dataset,
+    copies: int,
+    displacement: float,
+    seed: int,
+    threshold: float | None,
+    max_subset: int,
+    bar: Any,
+    surrogate_options: dict[str, Any],
+) -> Iterable[Augmentation]:
+    """Fit a surrogate to each subset in turn, label its copies, and let the surrogate go."""
+    parts = partition(data, max_size=max_subset, seed=seed)
+    for number, indices in enumerate(parts):
+        subset = data.select(indices)
+        _log.info("subset %d of %d: %d structures of %s", number + 1, len(parts), len(subset), subset[0].formula)
+        if hasattr(bar, "set_postfix_str"):
+            bar.set_postfix_str(f"fitting surrogate {number + 1} of {len(parts)} ({len(subset)} x {subset[0].formula})")
+        surrogate = Surrogate(**{"seed": seed, **surrogate_options}).fit(subset)
+        bar.set_postfix_str("")
+        yield label(surrogate, _copies(data, indices, copies, displacement, seed), threshold, bar)
+
+
+def label(surrogate: Surrogate, copies: Dataset, threshold: float | None = None, bar: Any = None) -> Augmentation:
+    """Label structures with the surrogate's energies; set those apart that are more uncertain than `threshold` (eV).
+
+    Raises
+    ------
+    DataError
+        If a structure does not belong to the surrogate's composition.
+    """
+    prediction = surrogate.predict(copies, progress=None if bar is None else bar.update, forces=False)
+    if prediction.energy_std is None:  # predict() was asked for it
+        raise DataError("the surrogate gave no standard deviations")
+    accepted, uncertain = [], []
+    for copy, energy, std in zip(copies, prediction.energy, prediction.energy_std, strict=True):
+        if threshold is not None and std > threshold:
+            uncertain.append((float(std), copy))
+        else:
+            accepted.append(copy.replace(energy=float(energy), energy_variance=float(std) ** 2))
+    uncertain.sort(key=lambda item: -item[0])
+    return Augmentation(
+        Dataset(accepted),
+        Dataset(copy.replace(energy_variance=std**2) for std, copy in uncertain),
+        [surrogate.to_dict()],
+    )

@@ -1,0 +1,161 @@
+"""Train the members of a job: in this process, or side by side in worker processes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gprann.errors import TrainingError
+from gprann.parallel import n_threads
+from gprann.training.job import Job
+from gprann.training.state import OptimizerState
+
+__all__ = ["MemberProgress", "train_members"]
+
+_log = logging.getLogger(__name__)
+_SMALL = 2e10  # flops of a member below which a process of its own does not pay
+
+
+@dataclass(frozen=True, slots=True)
+class MemberProgress:
+    """Where a member stands: `error` is the root mean square error that decides, in units of the job's energy scale."""
+
+    member: int
+    iteration: int
+    train: float
+    error: float
+
+
+Progress = Callable[[MemberProgress], object]
+
+
+def train_members(
+    job: Job, *, folder: Path | None = None, workers: int | None = None, progress: Progress | None = None
+) -> list[OptimizerState]:
+    """Train all members of a job; return their final states in order.
+
+    Parameters
+    ----------
+    job : Job
+    folder : Path, optional
+        Where states are kept. Members that are finished there are not trained again, others go on where they stopped.
+    workers : int, optional
+        Processes; default: as many as there are threads and members, or one if the job is small.
+    progress : callable, optional
+        Called with a `MemberProgress` after every iteration of every member.
+
+    Raises
+    ------
+    TrainingError
+        If a member failed; the states of the others are kept in `folder`.
+    """
+    members = list(range(job.options.members))
+    wanted = workers if workers is not None else _default_workers(job)
+    wanted = max(1, min(wanted, len(members)))
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    if wanted == 1:
+        return _train_here(job, members, folder, progress)
+    if folder is not None:
+        return _train_in_processes(job, members, folder, wanted, progress)
+    with tempfile.TemporaryDirectory(prefix="gprann-") as name:
+        return _train_in_processes(job, members, Path(name), wanted, progress)
+
+
+def _default_workers(job: Job) -> int:
+    rows, parameters = job.problem.size, job.problem.model.n_parameters
+    per_iteration = rows * parameters**2 + parameters**3 / 3 if job.options.optimizer == "lm" else 300.0 * rows * parameters
+    return n_threads() if per_iteration * job.options.max_iterations > _SMALL else 1
+
+
+def _train_here(job: Job, members: list[int], folder: Path | None, progress: Progress | None) -> list[OptimizerState]:
+    identity = job.identity if folder is not None else ""
+    states = []
+    for member in members:
+
+        def report(state: OptimizerState, member: int = member) -> None:
+            if progress is not None:
+                last = state.history[-1]
+                progress(MemberProgress(member, last.iteration, last.train, last.judged))
+
+        if folder is None:
+            states.append(job.train_member(member, report=report))
+        else:
+            states.append(job.resume_member(folder, member, identity, report))
+    return states
+
+
+def _train_in_processes(
+    job: Job, members: list[int], folder: Path, workers: int, progress: Progress | None
+) -> list[OptimizerState]:
+    identity = job.save(folder)
+    threads = max(1, n_threads() // workers)
+    messages: queue.Queue[dict[str, Any]] = queue.Queue()
+    processes = [_start_worker(folder, members[k::workers], threads) for k in range(workers)]
+    readers = [threading.Thread(target=_relay, args=(process, messages), daemon=True) for process in processes]
+    failures = []
+    try:
+        for reader in readers:
+            reader.start()
+        running = workers
+        while running:
+            message = messages.get()
+            if "ended" in message:
+                running -= 1
+                if message["ended"]:
+                    failures.append(message["log"])
+            elif "failed" in message:
+                failures.append(f"member {message['member']}: {message['failed']}")
+            elif "iteration" in message and progress is not None:
+                progress(MemberProgress(message["member"], message["iteration"], message["train"], message["error"]))
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if failures:
+        raise TrainingError("training failed; what was finished is kept\n" + "\n".join(failures))
+    return [_finished(folder, member, identity) for member in members]
+
+
+def _start_worker(folder: Path, members: list[int], threads: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "gprann.training.worker", str(folder), *map(str, members)]
+    environment = {
+        **os.environ,
+        "GPRANN_NUM_THREADS": str(threads),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _relay(process: subprocess.Popen[str], messages: queue.Queue[dict[str, Any]]) -> None:
+    """Put the messages of a worker into the queue, and last how it ended."""
+    if process.stdout is None or process.stderr is None:  # pipes are always asked for
+        return
+    for line in process.stdout:
+        try:
+            messages.put(json.loads(line))
+        except json.JSONDecodeError:
+            _log.debug("worker: %s", line.rstrip())
+    log = process.stderr.read()
+    code = process.wait()
+    messages.put({"ended": code, "log": f"a worker ended with code {code}: {log.strip()[-2000:]}"})
+
+
+def _finished(folder: Path, member: int, identity: str) -> OptimizerState:
+    state = OptimizerState.load(folder / f"member_{member:03d}.state", identity)
+    if state is None:
+        raise TrainingError(f"member {member} left no state behind in {folder}")
+    return state

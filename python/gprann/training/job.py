@@ -1,0 +1,184 @@
+"""A training job: everything the members need, in memory and as a folder that worker processes and a resumed run read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.errors import FormatError
+from gprann.io.atomic import atomic_write
+from gprann.model_file import read_model_file, write_model_file
+from gprann.models import FeatureTable, NetworkModel
+from gprann.training.adamw import adamw
+from gprann.training.levenberg_marquardt import levenberg_marquardt
+from gprann.training.options import TrainingOptions
+from gprann.training.problem import EnergyProblem
+from gprann.training.state import OptimizerState
+
+__all__ = ["Job"]
+
+Array = NDArray[np.float64]
+_START_ITERATIONS = 8  # LM iterations by which starts are compared
+_START_STRUCTURES = 2000  # on at most so many structures
+_SAVE_EVERY_EPOCHS = 20
+_ARRAYS = ("features", "rows", "order", "targets", "weights", "groups")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Energies to be fitted by a committee.
+
+    Attributes
+    ----------
+    problem : EnergyProblem
+        All structures, energies in units of `energy_scale`.
+    groups : ndarray of int64, shape (n,)
+        Structures with the same number (a reference structure and its copies) are held out together.
+    options : TrainingOptions
+    energy_scale : float, eV
+    """
+
+    problem: EnergyProblem
+    groups: NDArray[np.int64]
+    options: TrainingOptions
+    energy_scale: float
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint of data and options: a checkpoint of another job is not taken up."""
+        digest = hashlib.sha256()
+        options = self.options.to_dict()
+        del options["members"]  # members are independent: a committee may grow
+        digest.update(json.dumps([options, self.problem.model.sizes, self.energy_scale]).encode())
+        for array in self._arrays().values():
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def _arrays(self) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
+        table = self.problem.table
+        values = (table.features, table.rows, table.order, self.problem.targets, self.problem.weights, self.groups)
+        return dict(zip(_ARRAYS, values, strict=True))
+
+    # ------------------------------------------------------------- training
+    def train_member(
+        self, member: int, state: OptimizerState | None = None, report: Callable[[OptimizerState], object] | None = None
+    ) -> OptimizerState:
+        """Train one member, from its random start or from a saved state.
+
+        Parameters
+        ----------
+        member : int
+            Number of the member; its random stream is (seed, member).
+        state : OptimizerState, optional
+            Where to go on.
+        report : callable, optional
+            Called with the state after every iteration.
+        """
+        options = self.options
+        rng = np.random.default_rng((options.seed, member))
+        train, validation = self._split(rng)
+        start = self._start(train, rng) if state is None else state
+        notify = report or (lambda state: None)
+        if options.optimizer == "lm":
+            return levenberg_marquardt(
+                train,
+                validation,
+                start,
+                iterations=options.max_iterations,
+                patience=options.max_patience,
+                ridge=options.ridge,
+                report=notify,
+            )
+        return adamw(train, validation, start, options, (options.seed, member), report=notify)
+
+    def _split(self, rng: np.random.Generator) -> tuple[EnergyProblem, EnergyProblem]:
+        """Return training and held-out structures; a group is never divided."""
+        groups = np.unique(self.groups)
+        n_held = round(self.options.validation * len(groups))
+        held = rng.permutation(groups)[: min(n_held, len(groups) - 1)]
+        mask = np.isin(self.groups, held)
+        everything = np.arange(self.problem.size)
+        return self.problem.select(everything[~mask]), self.problem.select(everything[mask])
+
+    def _start(self, train: EnergyProblem, rng: np.random.Generator) -> OptimizerState:
+        """Return the best of several random starts after a few cheap iterations; a bad start never recovers."""
+        options = self.options
+        starts = [self.problem.model.initial(rng) for _ in range(options.starts if options.optimizer == "lm" else 1)]
+        if len(starts) == 1:
+            return OptimizerState.start(starts[0])
+        chosen = np.sort(rng.permutation(train.size)[:_START_STRUCTURES])
+        trial, nothing = train.select(chosen), train.select(chosen[:0])
+        tried = [
+            levenberg_marquardt(
+                trial,
+                nothing,
+                OptimizerState.start(parameters),
+                iterations=_START_ITERATIONS,
+                patience=_START_ITERATIONS,
+                ridge=options.ridge,
+            )
+            for parameters in starts
+        ]
+        best = min(tried, key=lambda state: state.best_error)
+        state = OptimizerState.start(best.best)
+        state.numbers.update(best.numbers)
+        return state
+
+    def resume_member(
+        self, folder: Path, member: int, identity: str, report: Callable[[OptimizerState], object] | None = None
+    ) -> OptimizerState:
+        """Train a member with its state kept in `folder`, going on where an interrupted run stopped."""
+        path = folder / f"member_{member:03d}.state"
+        try:
+            state = OptimizerState.load(path, identity)
+        except FormatError:  # cut short by a dying disk: this member starts anew
+            state = None
+        if state is not None and state.finished:
+            return state
+        every = 1 if self.options.optimizer == "lm" else _SAVE_EVERY_EPOCHS
+
+        def keep(current: OptimizerState) -> None:
+            if current.iteration % every == 0 or current.finished:
+                current.save(path, identity)
+            if report is not None:
+                report(current)
+
+        final = self.train_member(member, state, keep)
+        final.save(path, identity)
+        return final
+
+    # --------------------------------------------------------------- folder
+    def save(self, folder: Path) -> str:
+        """Write the job for worker processes; return its identity."""
+        identity = self.identity
+        for name, array in self._arrays().items():
+            with atomic_write(folder / f"{name}.npy", "wb", sync=False) as stream:
+                np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+        model = self.problem.model
+        document = {
+            "kind": "training job",
+            "identity": identity,
+            "options": self.options.to_dict(),
+            "energy_scale": self.energy_scale,
+            "n_features": model.n_features,
+            "n_species": model.n_species,
+        }
+        write_model_file(folder / "job.gprann", document, {})
+        return identity
+
+    @classmethod
+    def load(cls, folder: Path) -> tuple[Job, str]:
+        """Read a job that `save` wrote; the arrays are mapped, not copied."""
+        document, _ = read_model_file(folder / "job.gprann")
+        options = TrainingOptions(**document["options"])
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+        model = NetworkModel(document["n_features"], options.hidden, document["n_species"], options.activation)
+        table = FeatureTable(*(np.asarray(arrays[name]) for name in ("features", "rows", "order")))
+        problem = EnergyProblem(model, table, np.asarray(arrays["targets"]), np.asarray(arrays["weights"]))
+        return cls(problem, np.asarray(arrays["groups"]), options, document["energy_scale"]), document["identity"]

@@ -1,0 +1,121 @@
+"""Options of training, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+
+from gprann.errors import ConfigError, nearest_name
+from gprann.models.network import ACTIVATIONS
+
+__all__ = ["OPTIMIZERS", "TrainingOptions"]
+
+OPTIMIZERS = ("lm", "adamw")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOptions:
+    """How the networks are trained.
+
+    Attributes
+    ----------
+    hidden : tuple of int
+        Widths of the hidden layers.
+    activation : {'tanh', 'softplus', 'silu', 'linear'}
+    optimizer : {'lm', 'adamw'}
+        Levenberg-Marquardt, or AdamW on minibatches.
+    members : int
+        Committee members, which differ by seed.
+    seed : int
+        Member k uses the random stream (seed, k).
+    iterations : int or None
+        Most LM iterations (default 50) or AdamW epochs (default 1000).
+    validation : float
+        Fraction of the reference structures held out, with all copies made from them, to judge when to stop and which state to keep.
+    patience : int or None
+        Stop after so many iterations without a better validation error (default 10 for LM, 200 epochs for AdamW).
+    starts : int
+        Random starts that LM tries for a few iterations, to go on with the best.
+    per_atom : bool
+        Errors in the loss per atom instead of per structure.
+    label_noise : float or None, eV
+        Weigh synthetic labels of variance v by label_noise² / (label_noise² + v); None: all labels alike.
+    learning_rate, weight_decay, batch_size
+        Of AdamW (the paper's: 1e-4, 1e-3, 32; here the rate decays to a hundredth along a cosine).
+    ridge : float
+        LM: penalty on the squared weights.
+    """
+
+    hidden: tuple[int, ...] = (10, 10)
+    activation: Literal["tanh", "softplus", "silu", "linear"] = "tanh"
+    optimizer: Literal["lm", "adamw"] = "lm"
+    members: int = 1
+    seed: int = 0
+    iterations: int | None = None
+    validation: float = 0.1
+    patience: int | None = None
+    starts: int = 4
+    per_atom: bool = False
+    label_noise: float | None = None
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    batch_size: int = 32
+    ridge: float = 1e-6
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(int(width) for width in self.hidden))
+        for name, valid in (("optimizer", OPTIMIZERS), ("activation", ACTIVATIONS)):
+            value = getattr(self, name)
+            if value not in valid:
+                raise ConfigError(f"{name} = '{value}': {nearest_name(str(value), valid)}")
+        for name in ("members", "starts", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}: expected 1 or more")
+        for name in ("iterations", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} = {value}: expected 1 or more")
+        if not 0 <= self.validation < 1:
+            raise ConfigError(f"validation = {self.validation}: expected a fraction from 0 to below 1")
+        if self.seed < 0:
+            raise ConfigError(f"seed = {self.seed}: expected 0 or more")
+        for name in ("learning_rate", "label_noise"):
+            value = getattr(self, name)
+            if value is not None and not (np.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} = {value}: expected a positive number")
+        for name in ("weight_decay", "ridge"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value >= 0):
+                raise ConfigError(f"{name} = {value}: expected a number that is not negative")
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> TrainingOptions:
+        """Make options from keywords.
+
+        Raises
+        ------
+        ConfigError
+            If a keyword is unknown, with the nearest valid name.
+        """
+        valid = [item.name for item in fields(cls)]
+        for name in keywords:
+            if name not in valid:
+                raise ConfigError(f"unknown option '{name}': {nearest_name(name, valid)}")
+        return cls(**keywords)
+
+    @property
+    def max_iterations(self) -> int:
+        """Most iterations or epochs."""
+        return self.iterations or (50 if self.optimizer == "lm" else 1000)
+
+    @property
+    def max_patience(self) -> int:
+        """Iterations or epochs without improvement before training stops."""
+        return self.patience or (10 if self.optimizer == "lm" else 200)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as plain data."""
+        return {**asdict(self), "hidden": list(self.hidden)}

@@ -1,0 +1,191 @@
+"""Train a potential or a committee on the energies of a data set."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.descriptors import ChebyshevDescriptor
+from gprann.errors import DataError, TrainingError
+from gprann.models import FeatureTable, NetworkModel, Normalisation
+from gprann.models.features import descriptor_values
+from gprann.potential import Potential
+from gprann.progress import progress_bar
+from gprann.structure import Dataset
+from gprann.training.committee import MemberProgress, train_members
+from gprann.training.job import Job
+from gprann.training.options import TrainingOptions
+from gprann.training.problem import EnergyProblem
+from gprann.training.state import OptimizerState
+from gprann.training.targets import (
+    count_species,
+    energy_scale,
+    fit_reference_energies,
+    given_reference_energies,
+    structure_weights,
+)
+from gprann.version import __version__
+
+__all__ = ["train"]
+
+_log = logging.getLogger(__name__)
+Array = NDArray[np.float64]
+
+
+def train(
+    data: Dataset,
+    descriptor: ChebyshevDescriptor,
+    *,
+    reference_energies: Mapping[str, float] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    progress: bool | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Potential:
+    """Train networks on the energies of a data set.
+
+    Parameters
+    ----------
+    data : Dataset
+        Structures with energies; usually the result of `augment`.
+    descriptor : ChebyshevDescriptor
+    reference_energies : mapping of symbol to eV, optional
+        E0 of each element. Default: least squares on the composition.
+    checkpoint : path, optional
+        Folder in which the state of every member is kept: run again with the same data and options, training goes on where
+        it was interrupted and ends with the same bits.
+    workers : int, optional
+        Processes that train members side by side. Default: one per thread for committees that are worth it.
+    progress : bool, optional
+        Show a progress bar; default: on a terminal only.
+    provenance : mapping, optional
+        Plain data kept in the model file beside the options.
+    **options
+        Fields of `TrainingOptions`: hidden, activation, optimizer ('lm' or 'adamw'), members, seed, iterations, validation,
+        patience, starts, per_atom, label_noise, learning_rate, weight_decay, batch_size, ridge.
+
+    Returns
+    -------
+    Potential
+        With `members` networks; its `provenance["training"]["history"]` holds the learning curves.
+
+    Raises
+    ------
+    ConfigError
+        If an option is misspelt or impossible.
+    DataError
+        If structures lack energies or have elements unknown to the descriptor.
+    TrainingError
+        If training diverged.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(7)
+    >>> descriptor = gprann.ChebyshevDescriptor(["H"], radial_order=10, radial_cutoff=8.0, angular_order=None)
+    >>> potential = gprann.train(data, descriptor, hidden=(5, 5), optimizer="lm", iterations=20, seed=1)
+    >>> potential.provenance["training"]["n_structures"]
+    7
+    """
+    settings = TrainingOptions.from_keywords(options)
+    if len(data) == 0:
+        raise DataError("the training set is empty; give at least one structure with an energy")
+    energies = data.energies
+    started = time.perf_counter()
+    values, kinds, first = descriptor_values(descriptor, data)
+    normalisation = Normalisation.from_values(values, kinds, len(descriptor.species))
+    features = normalisation.apply(values, kinds)
+    table = FeatureTable.sort(features, kinds, first, len(descriptor.species))
+    if reference_energies is None:
+        e0 = fit_reference_energies(data, descriptor.species)
+    else:
+        e0 = given_reference_energies(reference_energies, descriptor.species)
+    residuals = energies - count_species(data, descriptor.species) @ e0
+    e0 = e0 + _remaining_offset(residuals, data)
+    residuals = energies - count_species(data, descriptor.species) @ e0
+    scale = energy_scale(residuals)
+    weights = structure_weights(data, per_atom=settings.per_atom, label_noise=settings.label_noise)
+    model = NetworkModel(descriptor.size, settings.hidden, len(descriptor.species), settings.activation)
+    job = Job(EnergyProblem(model, table, residuals / scale, weights), _groups(data), settings, scale)
+    folder = None if checkpoint is None else Path(checkpoint)
+    with _Bar(settings, scale, progress) as bar:
+        states = train_members(job, folder=folder, workers=workers, progress=bar)
+    parameters = np.array([state.best for state in states])
+    if not np.isfinite(parameters).all():
+        raise TrainingError("training ended with parameters that are not finite; look for wrong energies in the data")
+    record = {
+        "program": f"gprann {__version__}",
+        "n_structures": len(data),
+        "n_reference": sum(structure.origin.method == "reference" for structure in data),
+        "options": settings.to_dict(),
+        "seconds": round(time.perf_counter() - started, 1),
+        "history": [_history(state, scale) for state in states],
+        "ended": [state.reason for state in states],
+    }
+    for member, state in enumerate(states):
+        _log.info("member %d: %d iterations, %s", member, state.iteration, state.reason)
+    return Potential(
+        descriptor,
+        normalisation,
+        model,
+        parameters,
+        e0,
+        energy_scale=scale,
+        provenance={**(provenance or {}), "training": record},
+    )
+
+
+def _remaining_offset(residuals: Array, data: Dataset) -> float:
+    """Return the mean energy per atom that given reference energies leave: a constant the networks need not learn."""
+    return float(residuals.sum() / data.n_atoms.sum())
+
+
+def _groups(data: Dataset) -> NDArray[np.int64]:
+    """Number the reference structures; copies carry the number of the structure they were made from."""
+    numbers: dict[tuple[str, int], int] = {}
+    seen: set[tuple[str, int]] = set()
+    result = []
+    for position, structure in enumerate(data):
+        key = (structure.origin.file, structure.origin.index)
+        if structure.origin.method == "reference" and key in seen:
+            key = ("", -1 - position)  # structures made in memory may all claim to be number 0
+        seen.add(key)
+        result.append(numbers.setdefault(key, len(numbers)))
+    return np.array(result, dtype=np.int64)
+
+
+def _history(state: OptimizerState, scale: float) -> list[list[float | None]]:
+    """Return [iteration, training error, validation error] for each iteration, eV."""
+    return [
+        [step.iteration, step.train * scale, None if np.isnan(step.validation) else step.validation * scale]
+        for step in state.history
+    ]
+
+
+class _Bar:
+    """Progress of all members as one bar: iterations of every member, with the current errors."""
+
+    def __init__(self, options: TrainingOptions, scale: float, show: bool | None) -> None:
+        self._bar = progress_bar(options.members * options.max_iterations, "training", unit="it", show=show)
+        self._scale = scale
+        self._done: dict[int, int] = {}
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __call__(self, state: MemberProgress) -> None:
+        self._bar.update(state.iteration - self._done.get(state.member, 0))
+        self._done[state.member] = state.iteration
+        train, held_out = 1e3 * self._scale * state.train, 1e3 * self._scale * state.error
+        self._bar.set_postfix_str(f"member {state.member}: train {train:.2f} meV, held out {held_out:.2f} meV")
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()

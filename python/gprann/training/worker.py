@@ -1,0 +1,45 @@
+"""Worker process: trains some members of a job folder and reports progress on its standard output, a JSON object a line.
+
+Started as `python -m gprann.training.worker FOLDER MEMBER...`; a process of its own with a clean start (never a fork), so that
+scripts without a main guard can train committees.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from gprann.errors import GprannError
+from gprann.training.job import Job
+from gprann.training.state import OptimizerState
+
+__all__ = ["run"]
+
+
+def run(folder: Path, members: list[int], output: TextIO) -> None:
+    """Train the members one after the other."""
+    job, identity = Job.load(folder)
+
+    def send(message: dict[str, object]) -> None:
+        # A broken pipe here ends the worker when its parent has died; its last state is on the disk.
+        output.write(json.dumps(message) + "\n")
+        output.flush()
+
+    for member in members:
+
+        def report(state: OptimizerState, member: int = member) -> None:
+            last = state.history[-1]
+            send({"member": member, "iteration": last.iteration, "train": last.train, "error": last.judged})
+
+        try:
+            state = job.resume_member(folder, member, identity, report)
+        except GprannError as error:
+            send({"member": member, "failed": f"{type(error).__name__}: {error}"})
+            continue
+        send({"member": member, "done": state.reason})
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), [int(argument) for argument in sys.argv[2:]], sys.stdout)
