@@ -1,27 +1,23 @@
-"""The installed package: metadata, files, compiled builds, and what an import loads."""
+"""The installed package: metadata, files, signatures, and what an import loads."""
 
 from __future__ import annotations
 
 import ast
 import importlib.metadata
 import json
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import gprann
-from gprann import _core, _cpu
-from gprann.errors import ConfigError
+from gprann import _core
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = Path(_core.__file__).parent
-LEVELS = ("base", "v3", "v4")
 OPTIONAL = {"matplotlib", "dscribe", "tblite", "mpi4py", "dask", "torch", "pandas", "IPython", "pytest"}
 PLOTTING = {"gprann.evaluation.drawing", "gprann.evaluation.plots"}
 
@@ -32,38 +28,11 @@ names = [m.name for m in pkgutil.walk_packages(gprann.__path__, "gprann.")]
 names = [n for n in names if not n.endswith("__main__") and not n.startswith("gprann._core_")]
 """
 
-RUN_KERNELS = """
-import json
-import numpy as np
-from gprann import _core
-from gprann.descriptors import ChebyshevDescriptor
-from gprann.structure import Structure
 
-rng = np.random.default_rng(0)
-positions = 3.0 * rng.random((9, 3)) + np.arange(9)[:, None]
-cell = [[6.0, 0.0, 0.0], [0.5, 7.0, 0.0], [0.0, 0.4, 8.0]]
-water = Structure(symbols=tuple("OHHOHHOHH"), positions=positions, cell=cell, pbc=(True, True, True))
-descriptor = ChebyshevDescriptor(
-    ["H", "O"], radial_order=8, radial_cutoff=5.0, angular_order=4, angular_cutoff=3.5
-)
-matrix = rng.standard_normal((150, 150))
-matrix = matrix @ matrix.T + 150.0 * np.eye(150)
-failed_row = _core.cholesky(_core.Blas(), matrix, 2)
-print(json.dumps({
-    "level": _core.INSTRUCTION_SET,
-    "values": descriptor.values(descriptor.neighbours([water])).tolist(),
-    "factor": np.tril(matrix).tolist(),
-    "failed_row": failed_row,
-}))
-"""
-
-
-def run_python(code: str, **environment: str) -> Any:
+def run_python(code: str) -> Any:
     """Run `code` in a fresh interpreter, outside the repository, and return the JSON that it prints."""
-    inherited = {key: value for key, value in os.environ.items() if key != "GPRANN_INSTRUCTION_SET"}
     answer = subprocess.run(
         [sys.executable, "-c", code],
-        env={**inherited, **environment},
         cwd=PACKAGE.parent,
         capture_output=True,
         text=True,
@@ -79,12 +48,6 @@ def installed_files() -> set[str]:
     files = importlib.metadata.files("gprann")
     assert files is not None, "the installation has no record of its files"
     return {file.as_posix() for file in files}
-
-
-@pytest.fixture(scope="module")
-def base() -> Any:
-    """What the base build computes."""
-    return run_python(RUN_KERNELS, GPRANN_INSTRUCTION_SET="base")
 
 
 class TestMetadata:
@@ -133,45 +96,7 @@ class TestFiles:
     def test_a_base_build_is_there_for_every_processor(self, installed_files: set[str]) -> None:
         builds = {found[1] for name in installed_files if (found := re.match(r"gprann/_core_(\w+)\.", name))}
         assert "base" in builds
-        assert builds <= set(LEVELS)
-
-
-class TestBuilds:
-    """Every build in the package that this processor can run."""
-
-    def test_base_runs_as_asked(self, base: Any) -> None:
-        assert base["level"] == "base"
-        assert base["failed_row"] == -1
-        assert np.isfinite(base["values"]).all()
-        assert np.abs(base["values"]).max() > 0.1
-
-    @pytest.mark.parametrize("level", LEVELS[1:])
-    def test_builds_agree(self, level: str, base: Any) -> None:
-        supported = LEVELS.index(level) <= LEVELS.index(_cpu.instruction_set())
-        if not supported or not list(PACKAGE.glob(f"_core_{level}.*")):
-            pytest.skip(f"no build {level} for this processor")
-        answer = run_python(RUN_KERNELS, GPRANN_INSTRUCTION_SET=level)
-        assert answer["level"] == level
-        # The builds differ by the order of sums and by fused multiply-adds: some hundred roundings of 1e-16.
-        for name in ("values", "factor"):
-            np.testing.assert_allclose(answer[name], base[name], rtol=1e-12, atol=1e-12)
-
-    def test_best_build_is_picked(self) -> None:
-        there = [level for level in LEVELS if list(PACKAGE.glob(f"_core_{level}.*"))]
-        best = LEVELS.index(_cpu.instruction_set())
-        runnable = [level for level in there if LEVELS.index(level) <= best]
-        code = "import json\nfrom gprann import _core\nprint(json.dumps(_core.INSTRUCTION_SET))"
-        assert run_python(code) == runnable[-1]
-
-    def test_one_build_is_loaded(self) -> None:
-        names = "[n for n in sys.modules if '._core_' in n]"
-        code = f"import json, sys\nimport gprann._core\nprint(json.dumps({names}))"
-        assert len(run_python(code)) == 1
-
-    def test_misspelt_build_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("GPRANN_INSTRUCTION_SET", "v33")
-        with pytest.raises(ConfigError, match=r"GPRANN_INSTRUCTION_SET=v33.*v3"):
-            _core._candidates()
+        assert builds <= {"base", "v3", "v4"}
 
 
 class TestStub:
@@ -218,6 +143,10 @@ class TestImports:
         loaded = {name.partition(".")[0] for name in run_python(code)}
         assert "numpy" in loaded
         assert not loaded & OPTIONAL
+
+    def test_one_build_of_the_core_is_loaded(self) -> None:
+        names = "[n for n in sys.modules if n.startswith('gprann._core_')]"
+        assert len(run_python(f"import json, sys\nimport gprann\nprint(json.dumps({names}))")) == 1
 
     def test_every_module_but_the_plots_imports_without_matplotlib(self) -> None:
         code = (
