@@ -38,18 +38,9 @@ Rows rows_of(const FeatureSets& sets, Index structure, Index kind) {
   return {offsets[0], offsets[1] - offsets[0]};
 }
 
-Index pairs_of(const FeatureSets& A, Index a, const FeatureSets& B, Index b) {
-  Index n = 0;
-  for (Index s = 0; s < A.n_kinds; ++s) n += rows_of(A, a, s).count * rows_of(B, b, s).count;
-  return n;
-}
-
 struct Workspace {
   PairTerms terms;
-  Vector first, second;  // phi', phi'' of all pairs of rows
-  Matrix along_a;        // (pairs, m_A): J_i^T d
-  Matrix along_b;        // (pairs, m_B): J'_i'^T d
-  Matrix weighted;       // (rows_A D, m_B): sum_i' -2 phi' J'_i'
+  Matrix weighted;  // (structures, rows_B D): sum_i -2 phi' d
 };
 
 ConstBlock jacobian_rows(const FeatureSets& sets, Index structure, Index row, Index n_rows) {
@@ -58,81 +49,165 @@ ConstBlock jacobian_rows(const FeatureSets& sets, Index structure, Index row, In
   return {sets.jacobians + sets.first_jacobian[structure] + local * sets.size * m, n_rows * sets.size, m, m};
 }
 
-/// Fills along_a and along_b for one kind, pairs from `pair` on: J^T (g_i - g_i') as a difference of two
-/// products.
-void directional_slopes(const FeatureSets& A, Index a, Rows ra, const FeatureSets& B, Index b, Rows rb,
-                        const Blas& blas, Index pair, Workspace& work) {
-  const Index D = A.size;
-  const Index ma = A.directions(a);
-  const Index mb = B.directions(b);
-  Matrix difference;
-  for (Index i = 0; i < ra.count; ++i) {
-    difference = ConstMatrixMap(A.features + (ra.begin + i) * D, 1, D).replicate(rb.count, 1) -
-                 ConstMatrixMap(B.features + rb.begin * D, rb.count, D);
-    multiply(blas, 1.0, {difference.data(), rb.count, D, D}, jacobian_rows(A, a, ra.begin + i, 1), 0.0,
-             {work.along_a.data() + (pair + i * rb.count) * ma, rb.count, ma, ma});
-  }
-  for (Index j = 0; j < rb.count; ++j) {
-    difference = ConstMatrixMap(A.features + ra.begin * D, ra.count, D) -
-                 ConstMatrixMap(B.features + (rb.begin + j) * D, 1, D).replicate(ra.count, 1);
-    multiply(blas, 1.0, {difference.data(), ra.count, D, D}, jacobian_rows(B, b, rb.begin + j, 1), 0.0,
-             {work.along_b.data() + (pair + j) * mb, ra.count, mb, rb.count * mb});
-  }
-}
+/// Rows of consecutive structures of A, gathered by kind, and what one structure of B leaves for them. Taking
+/// several structures of A at a time reads each Jacobian of B once for all of them and makes the products
+/// larger.
+class CovarianceTile {
+ public:
+  CovarianceTile(const FeatureSets& A, const FeatureSets& B, const SquaredExponential& kernel,
+                 const Blas& blas)
+      : A_(A), B_(B), kernel_(kernel), blas_(blas) {}
 
-void covariance_block(const FeatureSets& A, Index a, const FeatureSets& B, Index b,
-                      const SquaredExponential& kernel, const Blas& blas, Workspace& work, Block K) {
-  const Index D = A.size;
-  const Index ma = A.directions(a);
-  const Index mb = B.directions(b);
-  const Index n_pairs = pairs_of(A, a, B, b);
-  work.first.resize(n_pairs);
-  work.second.resize(n_pairs);
-  work.along_a.resize(n_pairs, ma);
-  work.along_b.resize(n_pairs, mb);
-  work.weighted.resize((A.first_row[a + 1] - A.first_row[a]) * D, mb);
-  Index pair = 0;
-  double energy = 0.0;
-  for (Index s = 0; s < A.n_kinds; ++s) {
-    const Rows ra = rows_of(A, a, s);
-    const Rows rb = rows_of(B, b, s);
-    double* weighted = work.weighted.data() + (ra.begin - A.first_row[a]) * D * mb;
-    if (rb.count == 0) std::fill_n(weighted, ra.count * D * mb, 0.0);
-    if (ra.count == 0 || rb.count == 0) continue;
-    work.terms.fill(A.features + ra.begin * D, ra.count, B.features + rb.begin * D, rb.count, D, kernel);
-    energy += work.terms.value.sum();
-    MatrixMap(work.first.data() + pair, ra.count, rb.count) = work.terms.first;
-    MatrixMap(work.second.data() + pair, ra.count, rb.count) = work.terms.second;
-    directional_slopes(A, a, ra, B, b, rb, blas, pair, work);
-    const ConstBlock J = jacobian_rows(B, b, rb.begin, rb.count);
-    multiply(blas, -2.0, {work.terms.first.data(), ra.count, rb.count, rb.count},
-             {J.data, rb.count, D * mb, D * mb}, 0.0, {weighted, ra.count, D * mb, D * mb});
-    pair += ra.count * rb.count;
+  /// Gathers the rows of the structures [begin, end) of A.
+  void gather(Index begin, Index end) {
+    begin_ = begin;
+    end_ = end;
+    kinds_.resize(static_cast<std::size_t>(A_.n_kinds));
+    for (Index s = 0; s < A_.n_kinds; ++s) {
+      Kind& kind = kinds_[static_cast<std::size_t>(s)];
+      kind.first.assign(1, 0);
+      for (Index a = begin; a < end; ++a) kind.first.push_back(kind.first.back() + rows_of(A_, a, s).count);
+      kind.features.resize(kind.first.back(), A_.size);
+      for (Index a = begin; a < end; ++a) {
+        const Rows rows = rows_of(A_, a, s);
+        kind.features.middleRows(kind.first[static_cast<std::size_t>(a - begin)], rows.count) =
+            ConstMatrixMap(A_.features + rows.begin * A_.size, rows.count, A_.size);
+      }
+    }
   }
-  K.data[0] = energy;
-  VectorMap(K.data + 1, mb).noalias() = -2.0 * (work.along_b.transpose() * work.first);
-  Eigen::Map<Vector, 0, Eigen::InnerStride<>>(K.data + K.stride, ma, Eigen::InnerStride<>(K.stride))
-      .noalias() = 2.0 * (work.along_a.transpose() * work.first);
-  const Block gradients{K.data + K.stride + 1, ma, mb, K.stride};
-  multiply_tn(blas, 1.0, jacobian_rows(A, a, A.first_row[a], A.first_row[a + 1] - A.first_row[a]),
-              {work.weighted.data(), work.weighted.rows(), mb, mb}, 0.0, gradients);
-  work.along_b.array().colwise() *= work.second.array();
-  multiply_tn(blas, -4.0, {work.along_a.data(), n_pairs, ma, ma}, {work.along_b.data(), n_pairs, mb, mb}, 1.0,
-              gradients);
+
+  /// Writes the blocks of all gathered structures a (those with a >= b if `lower`) with structure b of B.
+  void fill(Index b, bool lower, Block K) {
+    const Index mb = B_.directions(b);
+    const Index first_a = lower ? std::max(begin_, b) : begin_;
+    energies_.setZero(end_ - begin_);
+    to_b_.setZero(end_ - begin_, (B_.first_row[b + 1] - B_.first_row[b]) * B_.size);
+    for (Index a = first_a; a < end_; ++a) map_block(K, a, b).setZero();
+    for (Index s = 0; s < A_.n_kinds; ++s) {
+      const Kind& kind = kinds_[static_cast<std::size_t>(s)];
+      const Rows rb = rows_of(B_, b, s);
+      if (kind.features.rows() == 0 || rb.count == 0) continue;
+      terms_.fill(kind.features.data(), kind.features.rows(), B_.features + rb.begin * B_.size, rb.count,
+                  A_.size, kernel_);
+      project(kind, b, rb);
+      contract(kind, b, rb);
+      for (Index a = first_a; a < end_; ++a) add_gradients(kind, a, b, rows_of(A_, a, s), K);
+    }
+    energy_gradients_.resize(end_ - begin_, mb);
+    multiply(blas_, 1.0, {to_b_.data(), to_b_.rows(), to_b_.cols(), to_b_.cols()},
+             jacobian_rows(B_, b, B_.first_row[b], B_.first_row[b + 1] - B_.first_row[b]), 0.0,
+             {energy_gradients_.data(), end_ - begin_, mb, mb});
+    for (Index a = first_a; a < end_; ++a) {
+      double* row = K.data + A_.first_observation[a] * K.stride + B_.first_observation[b];
+      row[0] = energies_[a - begin_];
+      VectorMap(row + 1, mb) = energy_gradients_.row(a - begin_).transpose();
+    }
+  }
+
+ private:
+  struct Kind {
+    std::vector<Index> first;  // first gathered row of each structure
+    Matrix features;
+  };
+
+  Eigen::Map<Matrix, 0, Eigen::OuterStride<>> map_block(Block K, Index a, Index b) const {
+    return {K.data + A_.first_observation[a] * K.stride + B_.first_observation[b], A_.directions(a) + 1,
+            B_.directions(b) + 1, Eigen::OuterStride<>(K.stride)};
+  }
+
+  /// along_: J'_i'^T d of every pair, i' by i'; and the sums of 2 phi' d over either side, which give the
+  /// covariances of energies with gradients.
+  void project(const Kind& kind, Index b, Rows rb) {
+    const Index D = A_.size;
+    const Index mb = B_.directions(b);
+    const Index n = kind.features.rows();
+    along_.resize(rb.count * n, mb);
+    to_a_.setZero(n, D);
+    for (Index j = 0; j < rb.count; ++j) {
+      difference_ = kind.features.rowwise() - ConstMatrixMap(B_.features + (rb.begin + j) * D, 1, D).row(0);
+      multiply(blas_, 1.0, {difference_.data(), n, D, D}, jacobian_rows(B_, b, rb.begin + j, 1), 0.0,
+               {along_.data() + j * n * mb, n, mb, mb});
+      difference_.array().colwise() *= 2.0 * terms_.first.col(j);
+      to_a_ += difference_;
+      for (Index a = begin_; a < end_; ++a) {
+        const Index at = kind.first[static_cast<std::size_t>(a - begin_)];
+        const Index count = kind.first[static_cast<std::size_t>(a - begin_) + 1] - at;
+        to_b_.row(a - begin_).segment((rb.begin - B_.first_row[b] + j) * D, D) -=
+            difference_.middleRows(at, count).colwise().sum();
+        energies_[a - begin_] += terms_.value.col(j).segment(at, count).sum();
+      }
+    }
+  }
+
+  /// weighted_: sum_i' [ -2 phi' I - 4 phi'' d d^T ] J'_i' for every row i, (rows, D m_B).
+  void contract(const Kind& kind, Index b, Rows rb) {
+    const Index D = A_.size;
+    const Index mb = B_.directions(b);
+    const Index n = kind.features.rows();
+    weighted_.resize(n, D * mb);
+    multiply(blas_, -2.0, {terms_.first.data(), n, rb.count, rb.count},
+             {jacobian_rows(B_, b, rb.begin, rb.count).data, rb.count, D * mb, D * mb}, 0.0,
+             {weighted_.data(), n, D * mb, D * mb});
+    const ConstMatrixMap others(B_.features + rb.begin * D, rb.count, D);
+    for (Index i = 0; i < n; ++i) {
+      difference_ = (others.rowwise() - kind.features.row(i)).array().colwise() *
+                    (4.0 * terms_.second.row(i).transpose());  // -4 phi'' d
+      multiply_tn(blas_, 1.0, {difference_.data(), rb.count, D, D},
+                  {along_.data() + i * mb, rb.count, mb, n * mb}, 1.0,
+                  {weighted_.data() + i * D * mb, D, mb, mb});
+    }
+  }
+
+  /// Adds the part of one kind to cov(dE/dR_a, E_b) and cov(dE/dR_a, dE/dR_b).
+  void add_gradients(const Kind& kind, Index a, Index b, Rows ra, Block K) {
+    const Index D = A_.size;
+    const Index mb = B_.directions(b);
+    const Index at = kind.first[static_cast<std::size_t>(a - begin_)];
+    if (ra.count == 0 || A_.directions(a) == 0) return;
+    const ConstBlock J = jacobian_rows(A_, a, ra.begin, ra.count);
+    Block target{K.data + (A_.first_observation[a] + 1) * K.stride + B_.first_observation[b],
+                 A_.directions(a), 1, K.stride};
+    multiply_tn(blas_, 1.0, J, {to_a_.data() + at * D, ra.count * D, 1, 1}, 1.0, target);
+    target.data += 1;
+    target.columns = mb;
+    multiply_tn(blas_, 1.0, J, {weighted_.data() + at * D * mb, ra.count * D, mb, mb}, 1.0, target);
+  }
+
+  const FeatureSets& A_;
+  const FeatureSets& B_;
+  const SquaredExponential& kernel_;
+  const Blas& blas_;
+  Index begin_ = 0;
+  Index end_ = 0;
+  std::vector<Kind> kinds_;
+  PairTerms terms_;
+  Matrix difference_, along_, to_a_, to_b_, weighted_, energy_gradients_;
+  Vector energies_;
+};
+
+/// How many structures of A to take at a time: their part of one kind should stay in a megabyte of cache.
+Index tile_structures(const FeatureSets& A, const FeatureSets& B) {
+  Index rows = 1;
+  Index directions = 1;
+  for (Index a = 0; a < A.n_structures; ++a)
+    for (Index s = 0; s < A.n_kinds; ++s) rows = std::max(rows, rows_of(A, a, s).count);
+  for (Index b = 0; b < B.n_structures; ++b) directions = std::max(directions, B.directions(b));
+  return std::clamp<Index>((1 << 17) / (rows * A.size * directions), 1, 8);
 }
 
 }  // namespace
 
 void covariance(const FeatureSets& A, const FeatureSets& B, const SquaredExponential& kernel,
                 const Blas& blas, bool lower, int n_threads, Block K) {
-  std::vector<Workspace> work(static_cast<std::size_t>(std::max(n_threads, 1)));
-  parallel_for(A.n_structures, n_threads, [&](Index item, int thread) {
-    const Index a = A.n_structures - 1 - item;  // the longest rows of a triangle first
-    for (Index b = 0; b < (lower ? a + 1 : B.n_structures); ++b) {
-      const Block block{K.data + A.first_observation[a] * K.stride + B.first_observation[b],
-                        A.directions(a) + 1, B.directions(b) + 1, K.stride};
-      covariance_block(A, a, B, b, kernel, blas, work[static_cast<std::size_t>(thread)], block);
-    }
+  const Index tile = tile_structures(A, B);
+  const Index n_tiles = chunk_count(A.n_structures, tile);
+  std::vector<CovarianceTile> tiles(static_cast<std::size_t>(std::max(n_threads, 1)), {A, B, kernel, blas});
+  parallel_for(n_tiles, n_threads, [&](Index item, int thread) {
+    const Index begin = (n_tiles - 1 - item) * tile;  // the longest rows of a triangle first
+    const Index end = std::min(A.n_structures, begin + tile);
+    CovarianceTile& work = tiles[static_cast<std::size_t>(thread)];
+    work.gather(begin, end);
+    for (Index b = 0; b < (lower ? end : B.n_structures); ++b) work.fill(b, lower, K);
   });
 }
 
