@@ -1,0 +1,150 @@
+/// Covariances of energies and forces under the atoms kernel: the lower triangle of K, rows of the energies
+/// alone, and the prediction from folded rows, for molecules of 20 atoms with the Chebyshev descriptor (36
+/// numbers an atom).
+
+#include <benchmark/benchmark.h>
+
+#include "bench_peak.hpp"
+#include "bench_systems.hpp"
+#include "gprann/covariance.hpp"
+
+namespace gprann::bench {
+namespace {
+
+constexpr Index n_species = 3;
+constexpr std::int64_t species_atoms[n_species] = {6, 8, 6};
+constexpr Index directions = 3 * molecule_atoms;
+constexpr double length = 20.0;
+
+/// Descriptors of random molecules with their dense Jacobians. Atoms of a molecule are sorted by species
+/// already.
+struct Setup {
+  Index n;
+  Index size;
+  Matrix features;
+  std::vector<double> jacobians;
+  std::vector<std::int64_t> first_row{0}, kind_rows, first_jacobian{0}, first_observation{0};
+
+  explicit Setup(Index structures) : n(structures) {
+    const System system = make_molecules(n, 6.5);
+    Matrix weights(2, n_species);
+    weights << 1, 1, 1, -1, 1, 2;
+    const ChebyshevDescriptor descriptor(12, 6.5, 4, 4.0, weights);
+    size = descriptor.size();
+    features.resize(system.n_atoms(), size);
+    descriptor.values(system.view(), 1, features.data());
+    const Index block = molecule_atoms * size * directions;
+    jacobians.resize(static_cast<std::size_t>(n * block));
+    for (Index s = 0; s < n; ++s) {
+      descriptor.jacobian(system.view(), s, jacobians.data() + s * block);
+      std::int64_t row = s * molecule_atoms;
+      kind_rows.push_back(row);
+      for (const auto count : species_atoms) kind_rows.push_back(row += count);
+      first_row.push_back(row);
+      first_jacobian.push_back((s + 1) * block);
+      first_observation.push_back((s + 1) * (directions + 1));
+    }
+  }
+
+  FeatureSets sets() const {
+    return {n,
+            n_species,
+            size,
+            first_row.data(),
+            kind_rows.data(),
+            features.data(),
+            first_jacobian.data(),
+            jacobians.data(),
+            first_observation.data()};
+  }
+  Index observations() const { return n * (directions + 1); }
+  double bytes() const {
+    return 8.0 * static_cast<double>(features.size() + static_cast<Index>(jacobians.size()));
+  }
+};
+
+/// Pairs of atoms of the same species of two molecules.
+double atom_pairs() {
+  double count = 0;
+  for (const auto k : species_atoms) count += static_cast<double>(k * k);
+  return count;
+}
+
+void BM_covariance(benchmark::State& state) {
+  const Setup setup(state.range(0));
+  const auto n_threads = static_cast<int>(state.range(1));
+  const Index N = setup.observations();
+  Matrix K = Matrix::Zero(N, N);
+  const auto D = static_cast<double>(setup.size);
+  const double m = directions;
+  const double pair = 2 * molecule_atoms * D * m * m  // J^T (weighted J')
+                      + atom_pairs() * (2 * D * m     // J'^T d
+                                        + 4 * D * m   // weighted J', rank-one terms
+                                        + 11 * D);    // distances, energies with gradients
+  const double pairs = static_cast<double>(setup.n * (setup.n + 1)) / 2;
+  const Work work{pairs, pair * pairs, setup.bytes() + pairs * 8 * (m + 1) * (m + 1)};
+  run(state, "pairs", work, n_threads, [&] {
+    covariance(setup.sets(), setup.sets(), {length}, blas(), true, n_threads, {K.data(), N, N, N});
+    benchmark::DoNotOptimize(K.data());
+  });
+}
+
+void BM_energy_covariance(benchmark::State& state) {
+  const Setup training(state.range(0));
+  const Setup queries(128);
+  const auto n_threads = static_cast<int>(state.range(1));
+  Matrix K = Matrix::Zero(queries.n, training.observations());
+  const auto D = static_cast<double>(training.size);
+  const double pair = 2 * molecule_atoms * D * directions + atom_pairs() * 7 * D;
+  const auto energies = static_cast<double>(queries.n);
+  const Work work{energies, energies * static_cast<double>(training.n) * pair,
+                  training.bytes() + 8.0 * static_cast<double>(K.size())};
+  run(state, "energies", work, n_threads, [&] {
+    energy_covariance(queries.sets(), training.sets(), {length}, blas(), n_threads,
+                      {K.data(), K.rows(), K.cols(), K.cols()});
+    benchmark::DoNotOptimize(K.data());
+  });
+}
+
+void BM_prediction(benchmark::State& state) {
+  constexpr Index n_query = 128;
+  constexpr Index D = 36;
+  const Index n_training = state.range(0);
+  const auto n_threads = static_cast<int>(state.range(1));
+  std::vector<std::int64_t> first{0}, query_first{0};
+  for (const auto count : species_atoms) {
+    first.push_back(first.back() + count * n_training);
+    query_first.push_back(query_first.back() + count * n_query);
+  }
+  const Matrix features = Matrix::Random(first.back(), D), slope = Matrix::Random(first.back(), D);
+  const Matrix query = Matrix::Random(query_first.back(), D);
+  const Vector weight = Vector::Random(first.back());
+  Vector energies = Vector::Zero(query.rows());
+  Matrix slopes = Matrix::Zero(query.rows(), D);
+  const double pairs = atom_pairs() * static_cast<double>(n_query * n_training);
+  const double bytes = 8.0 * static_cast<double>(2 * (features.size() + query.size()));
+  const FoldedRows training{n_species, D, first.data(), features.data(), weight.data(), slope.data()};
+  run(state, "structures", {n_query, pairs * (8 * D + 20), bytes}, n_threads, [&] {
+    predict_rows(training, query.data(), query_first.data(), {length}, blas(), n_threads, energies.data(),
+                 slopes.data());
+    benchmark::DoNotOptimize(slopes.data());
+  });
+}
+
+void structures_and_threads(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"structures", "threads"})
+      ->ArgsProduct({{8, 32}, thread_counts()})
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+}
+
+BENCHMARK(BM_covariance)->Apply(structures_and_threads);
+BENCHMARK(BM_energy_covariance)->Apply(structures_and_threads);
+BENCHMARK(BM_prediction)
+    ->ArgNames({"structures", "threads"})
+    ->ArgsProduct({{32, 250}, thread_counts()})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+
+}  // namespace
+}  // namespace gprann::bench
