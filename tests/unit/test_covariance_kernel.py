@@ -76,6 +76,12 @@ def test_covariance_is_what_the_equations_say(seed: int, blas: _core.Blas) -> No
     contracts.assert_close(covariance(A, B, blas), covariance_oracle(A, B, LENGTH), relative=1e-13)
 
 
+def test_covariance_of_many_structures(blas: _core.Blas) -> None:
+    """More structures than are taken at a time (at most 8)."""
+    A, B = make_sets(30, n=19), make_sets(31, n=11, directions=(3, 5, 0))
+    contracts.assert_close(covariance(A, B, blas), covariance_oracle(A, B, LENGTH), relative=1e-13)
+
+
 def test_rows_of_other_kinds_are_not_correlated(blas: _core.Blas) -> None:
     A = Sets([np.zeros(3, int)], [np.ones((3, D))], [np.ones((3, D, 2))], 2)
     B = Sets([np.ones(2, int)], [np.ones((2, D))], [np.ones((2, D, 3))], 2)
@@ -83,8 +89,9 @@ def test_rows_of_other_kinds_are_not_correlated(blas: _core.Blas) -> None:
     np.testing.assert_array_equal(energy_covariance(A, B, blas), np.zeros((1, 4)))
 
 
-def test_lower_triangle_of_blocks_alone_is_written(blas: _core.Blas) -> None:
-    A = make_sets(3)
+@pytest.mark.parametrize("n", [5, 19])
+def test_lower_triangle_of_blocks_alone_is_written(n: int, blas: _core.Blas) -> None:
+    A = make_sets(3, n=n)
     whole, lower = covariance(A, A, blas), covariance(A, A, blas, lower=True)
     owner = np.repeat(np.arange(len(A)), np.array(A.directions) + 1)
     written = owner[:, None] >= owner
