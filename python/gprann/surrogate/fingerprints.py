@@ -103,6 +103,7 @@ class AtomsFingerprint:
 
     def __init__(self, descriptor: ChebyshevDescriptor | None = None) -> None:
         self._given = descriptor
+        self._descriptor = descriptor
         self._mean = np.zeros((0, 0))
         self._scale = np.zeros((0, 0))
         self._spread = 1.0
@@ -110,9 +111,9 @@ class AtomsFingerprint:
     @property
     def descriptor(self) -> ChebyshevDescriptor:
         """The descriptor in use; known after `fit` unless it was given."""
-        if self._given is None:
+        if self._descriptor is None:
             raise ConfigError("the fingerprint has not been fitted yet")
-        return self._given
+        return self._descriptor
 
     @property
     def spread(self) -> float:
@@ -124,7 +125,7 @@ class AtomsFingerprint:
         if self._given is None:
             species = data.species
             weights = [standing_weights(len(species))] if len(species) > 1 else None
-            self._given = ChebyshevDescriptor(species, weights=weights)
+            self._descriptor = ChebyshevDescriptor(species, weights=weights)
         neighbours = self.descriptor.neighbours(data)
         values = self.descriptor.values(neighbours)
         n_species, size = len(self.descriptor.species), self.descriptor.size
@@ -217,6 +218,12 @@ class PairsFingerprint:
 
     def _evaluate(self, data: Dataset) -> list[tuple[Array, Array]]:
         require_order(data, self._symbols)
+        for structure in data:
+            if structure.pbc.any() and not self._periodic:  # its features would be sums over images, without a cutoff
+                raise DataError(
+                    f"{structure.origin}: is periodic, the training set of the surrogate is not; "
+                    "fit one surrogate for each, or use the kernel 'atoms'"
+                )
         extent = max(float(np.ptp(structure.positions, axis=0).max()) for structure in data)
         reach = self.cutoff if self._periodic else 2.0 * extent + 1.0
         neighbours = build_neighbours(data, reach, data.species)

@@ -59,8 +59,10 @@ BOUNDS = Settings(0.5, 1e-10, 1e-10), Settings(60.0, 1e-2, 1e-2)
 
 def gradient_scale(problem: Problem, K: Array) -> float:
     """Return the mean diagonal of the gradient blocks of K, the unit of the noises."""
-    diagonal = np.diagonal(K)[~problem.is_energy]
-    return float(diagonal.mean()) if len(diagonal) else float(np.diagonal(K).mean())
+    diagonal = np.diagonal(K)
+    gradients = diagonal[~problem.is_energy]
+    # Single atoms have no gradients; atoms that do not feel each other have gradients that the kernel takes for zero.
+    return float(gradients.mean()) if np.any(gradients) else float(diagonal.mean())
 
 
 def log_marginal_likelihood(problem: Problem, settings: Settings, spread: float) -> tuple[float, Array]:
@@ -93,7 +95,7 @@ def log_marginal_likelihood(problem: Problem, settings: Settings, spread: float)
     factor = factorise(K, scale * (energy + force))
     alpha = factor.solve(problem.values)
     n = len(alpha)
-    amplitude2 = float(problem.values @ alpha) / n
+    amplitude2 = max(float(problem.values @ alpha) / n, 1e-300)  # zero if there is nothing to be explained
     value = -0.5 * (n * np.log(2 * np.pi * amplitude2) + factor.log_determinant + n)
     inverse = factor.inverse()
     diagonal = alpha**2 / amplitude2 - np.diagonal(inverse)

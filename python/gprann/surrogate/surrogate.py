@@ -200,6 +200,7 @@ class Surrogate:
             If the covariance matrix is singular for the given hyperparameters.
         """
         _check_training(data)
+        self._state = None  # of an earlier fit, to which the fingerprint would no longer belong
         self._fingerprint.fit(data)
         mean = float(data.energies.mean())
         settings = self._choose(data, mean)
@@ -236,7 +237,7 @@ class Surrogate:
         fixed, n = self._fixed, len(data)
         if all(fixed):
             return with_fixed(_START, fixed)
-        if n < 2:
+        if n < 2 or not any(np.any(_observations(item, mean, self._fingerprint.invariant)) for item in data):
             return with_fixed(_SINGLE, fixed)
         shuffled = data.select(np.random.default_rng(self._seed).permutation(n))
         small, _, _ = self._problem(shuffled[: _structures_for(data, _LIKELIHOOD_ROWS)], mean)
@@ -274,7 +275,7 @@ class Surrogate:
             energies = np.abs(energy + mean - held_out.energies).mean()
             gradients = np.concatenate(query.gradients(slopes))
             forces = np.abs(gradients + np.concatenate(held_out.forces)).mean()
-            return float(np.log(energies) + np.log(forces))
+            return float(np.log(max(energies, 1e-12)) + np.log(max(forces, 1e-12)))
 
         return error
 
@@ -287,14 +288,13 @@ class Surrogate:
             try:
                 return factorise(K, problem.noise(*noise)), settings, noise
             except FactorisationError:
-                if (self._fixed[1] and self._fixed[2]) or settings.force_noise > 1e-3:
+                free = settings.force_noise if self._fixed[2] is None else settings.energy_noise
+                if (self._fixed[1] and self._fixed[2]) or free > 1e-3:
                     raise
                 del K
-                settings = Settings(settings.length, 10 * settings.energy_noise, 10 * settings.force_noise)
-                _log.warning(
-                    "the covariance matrix is singular in double precision; noise raised to %.0e",
-                    settings.force_noise,
-                )
+                raised = Settings(settings.length, 10 * settings.energy_noise, 10 * settings.force_noise)
+                settings = with_fixed(raised, self._fixed)
+                _log.warning("the covariance matrix is singular in double precision; now %s", describe(settings))
 
     # -------------------------------------------------------------- predict
     @property
