@@ -5,6 +5,7 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025).
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from gprann.augmentation.copies import displaced, with_unique_origins
 from gprann.augmentation.displacements import check_displacement, gaussian
 from gprann.augmentation.subsets import partition
-from gprann.errors import ConfigError, DataError
+from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.io import write
 from gprann.progress import progress_bar
 from gprann.structure import Dataset, Structure
@@ -84,6 +85,7 @@ def augment(
         Copies whose predicted standard deviation per structure exceeds it are left out.
     label_next : path, optional
         File (extended XYZ) for the copies left out: the structures that are most worth labelling next.
+        Not written if there are none.
     max_subset : int
         Largest subset a single surrogate is fitted to, if none is given.
     progress : bool, optional
@@ -102,7 +104,7 @@ def augment(
     DataError
         If structures lack energies or forces.
     ConfigError
-        If an option is impossible.
+        If an option is misspelt or impossible.
 
     Examples
     --------
@@ -112,6 +114,7 @@ def augment(
     >>> len(augmented), augmented[0].origin.method, augmented[7].origin.method
     (21, 'reference', 'gpr')
     """
+    _check_names(surrogate_options)
     check_displacement(displacement, copies)
     if threshold is not None and not threshold > 0:
         raise ConfigError(f"threshold = {threshold}: expected a positive energy in eV")
@@ -130,9 +133,24 @@ def augment(
             ):
                 result += part
     if label_next is not None:
-        write(label_next, result.uncertain)
-        _log.info("%d uncertain copies written to %s", len(result.uncertain), os.fspath(label_next))
+        _write_uncertain(label_next, result.uncertain)
     return data + result.accepted
+
+
+def _check_names(surrogate_options: dict[str, Any]) -> None:
+    known = inspect.signature(Surrogate).parameters
+    own = [name for name, item in inspect.signature(augment).parameters.items() if item.kind is item.KEYWORD_ONLY]
+    for name in surrogate_options:
+        if name not in known:
+            raise ConfigError(f"unknown option '{name}': {nearest_name(name, [*own, *known])}")
+
+
+def _write_uncertain(path: str | os.PathLike[str], uncertain: Dataset) -> None:
+    if len(uncertain) == 0:
+        _log.info("no copy is more uncertain than the threshold: %s was not written", os.fspath(path))
+        return
+    write(path, uncertain)
+    _log.info("%d uncertain copies written to %s", len(uncertain), os.fspath(path))
 
 
 def _copies(data: Dataset, indices: Iterable[int], copies: int, displacement: float, seed: int) -> Dataset:
