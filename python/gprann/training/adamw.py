@@ -17,6 +17,7 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 _FINAL_RATE = 0.01  # fraction of the learning rate that is left at the end of the cosine
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite ends the training, with a reason
 def adamw(
     train: EnergyProblem,
     validation: EnergyProblem,
@@ -65,7 +66,8 @@ def adamw(
             second += (1 - _BETA2) * (gradient**2 - second)
             slope = first / (1 - _BETA1**step) / (np.sqrt(second / (1 - _BETA2**step)) + _EPSILON)
             w = w - rate * (slope + options.weight_decay * w)
-        if not np.isfinite(total):
+        held_out = validation.rmse(w)  # NaN without held-out structures
+        if not (np.isfinite(total) and np.isfinite(w).all()) or np.isinf(held_out):
             if not state.history:
                 raise TrainingError(
                     "the loss became infinite or NaN in the first epoch: lower learning_rate, or look for wrong energies in the data"
@@ -73,7 +75,7 @@ def adamw(
             state.finish("the loss became infinite or NaN; the best state before is kept")
             break
         state.numbers["step"] = step
-        state.record(Step(epoch, float(np.sqrt(total / train.weights.sum())), validation.rmse(w)), w)
+        state.record(Step(epoch, float(np.sqrt(total / train.weights.sum())), held_out), w)
         if epoch - state.best_iteration >= options.max_patience:
             state.finish(f"no better validation error for {options.max_patience} epochs")
         report(state)

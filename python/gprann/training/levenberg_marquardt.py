@@ -53,7 +53,8 @@ def levenberg_marquardt(
     n = train.model.n_parameters
     hessian, slope = np.zeros((n, n)), np.zeros(n)
     damping = state.numbers.setdefault("damping", _FIRST_DAMPING)
-    with one_blas_thread():
+    # A step that is far too long may overflow; its loss is then not finite, and the step is refused.
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
         while not state.finished and state.iteration < iterations:
             w = state.parameters
             loss = train.normal_equations(w, hessian, slope) + ridge * float(w @ w)

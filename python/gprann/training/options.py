@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -66,7 +67,12 @@ class TrainingOptions:
     ridge: float = 1e-6
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(int(width) for width in self.hidden))
+        try:
+            object.__setattr__(self, "hidden", tuple(operator.index(width) for width in self.hidden))
+        except TypeError:
+            raise ConfigError(f"hidden = {self.hidden!r}: expected layer widths, such as (10, 10)") from None
+        self._convert(("members", "seed", "iterations", "starts", "batch_size", "patience"), operator.index)
+        self._convert(("validation", "label_noise", "learning_rate", "weight_decay", "ridge"), float)
         for name, valid in (("optimizer", OPTIMIZERS), ("activation", ACTIVATIONS)):
             value = getattr(self, name)
             if value not in valid:
@@ -90,6 +96,18 @@ class TrainingOptions:
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name} = {value}: expected a number that is not negative")
+
+    def _convert(self, names: Sequence[str], convert: Callable[[Any], float]) -> None:
+        """Make plain numbers of NumPy's, so that options can be written to files."""
+        for name in names:
+            value = getattr(self, name)
+            if value is None and name in ("iterations", "patience", "label_noise"):
+                continue
+            try:
+                object.__setattr__(self, name, convert(value))
+            except (TypeError, ValueError):
+                kind = "whole number" if convert is operator.index else "number"
+                raise ConfigError(f"{name} = {value!r}: expected a {kind}") from None
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any]) -> TrainingOptions:

@@ -48,7 +48,10 @@ def given_reference_energies(given: Mapping[str, float], species: Sequence[str])
     if missing or unknown:
         names = ", ".join(missing or unknown)
         raise ConfigError(f"reference_energies: {names} {'missing' if missing else 'not among the species'}")
-    values = np.array([float(given[symbol]) for symbol in species])
+    try:
+        values = np.array([float(given[symbol]) for symbol in species])
+    except (TypeError, ValueError):
+        values = np.array([np.nan])
     if not np.isfinite(values).all():
         raise ConfigError(f"reference_energies: expected finite numbers in eV, got {dict(given)}")
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -102,6 +103,7 @@ def train(
     started = time.perf_counter()
     values, kinds, first = descriptor_values(descriptor, data)
     normalisation = Normalisation.from_values(values, kinds, len(descriptor.species))
+    _warn_of_unseen(descriptor, kinds)
     features = normalisation.apply(values, kinds)
     table = FeatureTable.sort(features, kinds, first, len(descriptor.species))
     if reference_energies is None:
@@ -143,22 +145,37 @@ def train(
     )
 
 
+def _warn_of_unseen(descriptor: ChebyshevDescriptor, kinds: NDArray[np.int32]) -> None:
+    unseen = [symbol for kind, symbol in enumerate(descriptor.species) if not np.any(kinds == kind)]
+    if unseen:
+        _log.warning(
+            "the training set has no %s: the potential will know nothing about it; leave it out of the descriptor",
+            ", ".join(unseen),
+        )
+
+
 def _remaining_offset(residuals: Array, data: Dataset) -> float:
     """Return the mean energy per atom that given reference energies leave: a constant the networks need not learn."""
     return float(residuals.sum() / data.n_atoms.sum())
 
 
 def _groups(data: Dataset) -> NDArray[np.int64]:
-    """Number the reference structures; copies carry the number of the structure they were made from."""
+    """Number the reference structures; copies carry the number of the structure they were made from.
+
+    Structures made in memory may claim the same origin: each gets a number, which the copies after it share.
+    """
     numbers: dict[tuple[str, int], int] = {}
-    seen: set[tuple[str, int]] = set()
+    references: set[tuple[str, int]] = set()
+    fresh = itertools.count()
     result = []
-    for position, structure in enumerate(data):
+    for structure in data:
         key = (structure.origin.file, structure.origin.index)
-        if structure.origin.method == "reference" and key in seen:
-            key = ("", -1 - position)  # structures made in memory may all claim to be number 0
-        seen.add(key)
-        result.append(numbers.setdefault(key, len(numbers)))
+        is_reference = structure.origin.method == "reference"
+        if key not in numbers or (is_reference and key in references):
+            numbers[key] = next(fresh)
+        if is_reference:
+            references.add(key)
+        result.append(numbers[key])
     return np.array(result, dtype=np.int64)
 
 
