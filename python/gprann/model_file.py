@@ -11,6 +11,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,22 @@ from gprann.io.atomic import atomic_write
 __all__ = ["FORMAT_VERSION", "read_model_file", "write_model_file"]
 
 Array = NDArray[np.float64]
+# RuntimeError: encrypted, an unknown compression, or JSON nested too deeply.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
 FORMAT_NAME = "gprann model"
 FORMAT_VERSION = 1
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # equal models make equal files
+_UNPACKED = 100  # times the size of the file that its content may have: real numbers hardly shrink
 
 
 def write_model_file(path: str | os.PathLike[str], document: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
@@ -51,7 +65,8 @@ def write_model_file(path: str | os.PathLike[str], document: Mapping[str, Any], 
         **document,
     }
     text = json.dumps(header, indent=1, allow_nan=False)
-    with atomic_write(path, "wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    # Stored, not compressed: the same bytes whatever the version of zlib.
+    with atomic_write(path, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(zipfile.ZipInfo("model.json", _EPOCH), text)
         for name, blob in blobs.items():
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), blob)
@@ -70,12 +85,21 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
         raise FormatError(f"{source}: no such model file")
     try:
         with zipfile.ZipFile(source) as archive:
+            _check_size(source, archive)
             document = json.loads(archive.read("model.json"))
             _check_header(source, document)
             arrays = {name: _read_array(archive, source, name, digest) for name, digest in document["arrays"].items()}
-    except (zipfile.BadZipFile, KeyError, EOFError, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except FormatError:
+        raise
+    except _DAMAGED as error:
         raise FormatError(f"{source}: not a complete gprann model file ({error}); copy or train it again") from error
     return document, arrays
+
+
+def _check_size(source: Path, archive: zipfile.ZipFile) -> None:
+    unpacked = sum(item.file_size for item in archive.infolist())
+    if unpacked > _UNPACKED * source.stat().st_size:
+        raise FormatError(f"{source}: not a gprann model file, it would unpack to {unpacked:.1e} bytes")
 
 
 def _check_header(source: Path, document: object) -> None:
@@ -95,7 +119,7 @@ def _read_array(archive: zipfile.ZipFile, source: Path, name: str, digest: str) 
         raise FormatError(f"{source}: checksum of '{name}' is wrong, the file is damaged; copy or train it again")
     try:
         array = np.lib.format.read_array(io.BytesIO(blob), allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, MemoryError, OverflowError) as error:
         raise FormatError(f"{source}: '{name}' is no array of numbers ({error})") from error
     if array.dtype != np.float64 or not np.isfinite(array).all():
         raise FormatError(f"{source}: '{name}' must hold finite float64 numbers")

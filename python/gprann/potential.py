@@ -232,15 +232,17 @@ def load(path: str | os.PathLike[str]) -> Potential:
         descriptor = ChebyshevDescriptor.from_dict(document["descriptor"])
         shape = document["model"]
         model = NetworkModel(descriptor.size, shape["hidden"], len(descriptor.species), shape["activation"])
-        scale = float(document["energy_scale"])
+        scale, provenance = float(document["energy_scale"]), dict(document.get("provenance", {}))
+        if not np.isfinite(scale):
+            raise ValueError(f"energy_scale is {scale}")
         table = (len(descriptor.species), descriptor.size)
         expected = {
-            "parameters": (len(arrays["parameters"]), model.n_parameters),
+            "parameters": (max(1, len(arrays["parameters"])), model.n_parameters),
             "feature_mean": table,
             "feature_inverse_scale": table,
             "reference_energies": table[:1],
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         raise FormatError(f"{os.fspath(path)}: the description of the model is incomplete ({error})") from error
     for name, dimensions in expected.items():
         found = arrays[name].shape if name in arrays else None
@@ -253,5 +255,5 @@ def load(path: str | os.PathLike[str]) -> Potential:
         arrays["parameters"],
         arrays["reference_energies"],
         energy_scale=scale,
-        provenance=document.get("provenance", {}),
+        provenance=provenance,
     )
