@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, overload
 
 import ase
 import numpy as np
+from ase.calculators.calculator import compare_atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
@@ -114,23 +115,43 @@ class Structure:
                 )
         self._take("positions", (n, 3), "Å")
         self._take("cell", (3, 3), "Å")
-        object.__setattr__(self, "pbc", np.array(self.pbc, dtype=bool) & np.ones(3, dtype=bool))
-        _frozen(self.pbc)
+        self._take_pbc()
         self._check_cell()
         if self.forces is not None:
             self._take("forces", (n, 3), "eV/Å")
         if self.stress is not None:
             self._take("stress", (6,), "eV/Å³")
         if self.energy is not None:
-            object.__setattr__(self, "energy", float(self.energy))
+            self._take_number("energy")
             if not np.isfinite(self.energy):
                 raise DataError(f"{self.origin}: energy is {self.energy}; remove or recompute the structure")
-        if not (np.isfinite(self.weight) and self.weight >= 0):
-            raise DataError(f"{self.origin}: weight is {self.weight}; it must be finite and not negative")
+        for name in ("weight", "energy_variance"):
+            self._take_number(name)
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value >= 0):
+                raise DataError(f"{self.origin}: {name} is {value}; it must be finite and not negative")
+
+    def _take_number(self, name: str) -> None:
+        value = getattr(self, name)
+        try:
+            object.__setattr__(self, name, float(value))
+        except (TypeError, ValueError):
+            raise DataError(f"{self.origin}: {name} is {str(value)[:40]!r}, expected a number") from None
+
+    def _take_pbc(self) -> None:
+        pbc = np.array(self.pbc, dtype=bool)
+        if pbc.shape not in ((), (3,)):
+            raise DataError(f"{self.origin}: pbc has shape {pbc.shape}, expected (3,) or one value for all directions")
+        pbc = np.array(np.broadcast_to(pbc, 3))
+        _frozen(pbc)
+        object.__setattr__(self, "pbc", pbc)
 
     def _take(self, name: str, shape: tuple[int, ...], unit: str) -> None:
         """Store a private, read-only, C-ordered float64 copy of an array after checking it."""
-        array = np.array(getattr(self, name), dtype=np.float64, order="C")
+        try:
+            array = np.array(getattr(self, name), dtype=np.float64, order="C")
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{self.origin}: {name} are no numbers of shape {shape} ({error})") from None
         if array.shape != shape:
             raise DataError(f"{self.origin}: {name} has shape {array.shape}, expected {shape}")
         bad = np.argwhere(~np.isfinite(array))
@@ -173,8 +194,22 @@ class Structure:
 
     @classmethod
     def from_ase(cls, atoms: ase.Atoms, *, group: str = "", origin: Origin | None = None) -> Structure:
-        """Make a structure from ASE atoms, with the results of their calculator where there are any."""
-        results = dict(atoms.calc.results) if atoms.calc is not None else {}
+        """Make a structure from ASE atoms, with the results of their calculator where there are any.
+
+        Raises
+        ------
+        DataError
+            If the results belong to other positions, or a value cannot be used.
+        """
+        results = dict(getattr(atoms.calc, "results", None) or {})
+        computed_for = getattr(atoms.calc, "atoms", None)
+        if results and computed_for is not None:
+            changed = {"positions", "numbers", "cell", "pbc"} & set(compare_atoms(computed_for, atoms, tol=1e-10))
+            if changed:
+                raise DataError(
+                    f"{origin or Origin()}: the results of its calculator belong to other "
+                    f"{' and '.join(sorted(changed))}; compute them again"
+                )
         energy = results.get("energy", results.get("free_energy"))
         return cls(
             tuple(atoms.get_chemical_symbols()),
