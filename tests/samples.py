@@ -1,0 +1,76 @@
+"""Small labelled structures for the tests of surrogates, training and potentials, and an analytic energy for them.
+
+E = sum over pairs and images of c_ab f(r) [exp(-2 (r - r_ab)) - 2 exp(-(r - r_ab))],   f(r) = (1 - r^2 / R^2)^3:
+invariant, smooth at the cutoff R, different for every pair of elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.structure import Dataset, Origin, Structure
+from reference.neighbours_oracle import image_pairs
+
+Array = NDArray[np.float64]
+
+REACH = 4.0
+"""Cutoff R of the energy, Å."""
+
+TRICLINIC = np.array([[4.1, 0.0, 0.0], [0.7, 3.9, 0.0], [-0.4, 0.6, 4.3]])
+WATER = Structure(("O", "H", "H"), [[0.0, 0.0, 0.1], [0.78, 0.61, 0.0], [-0.76, 0.59, -0.1]])
+CRYSTAL = Structure(
+    ("O", "H", "H"), [[0.2, 0.1, 0.3], [1.9, 0.8, 1.1], [0.9, 2.3, 2.6]], cell=TRICLINIC, pbc=True
+)
+_BOND = {("H", "H"): (0.8, 0.9), ("H", "O"): (2.0, 1.1), ("O", "O"): (1.1, 1.4)}  # c in eV, r in Å
+
+
+def labels(structure: Structure) -> tuple[float, Array]:
+    """Energy, eV, and forces (N, 3), eV/Å."""
+    energy, forces = 0.0, np.zeros((len(structure), 3))
+    for i, j, v in image_pairs(structure, REACH):
+        pair = sorted((structure.symbols[i], structure.symbols[j]))
+        depth, bond = _BOND[pair[0], pair[1]]
+        r = float(np.linalg.norm(v))
+        a, x = np.exp(-(r - bond)), 1 - (r / REACH) ** 2
+        well, slope = a * a - 2 * a, 2 * a - 2 * a * a
+        energy += 0.5 * depth * x**3 * well
+        # Each pair comes twice, as (i, j) and (j, i): half of the energy, but the whole force on i from here.
+        derivative = depth * (x**3 * slope - 6 * r / REACH**2 * x**2 * well)
+        forces[i] += derivative * v / r
+    return energy, forces
+
+
+def labelled(structure: Structure) -> Structure:
+    energy, forces = labels(structure)
+    return structure.replace(energy=energy, forces=forces)
+
+
+def rattled(structure: Structure, n: int, size: float, seed: int = 0) -> Dataset:
+    """n labelled copies with displacements uniform in -size .. size (Å), each with an origin of its own."""
+    rng = np.random.default_rng(seed)
+    return Dataset(
+        labelled(
+            structure.replace(
+                positions=structure.positions + rng.uniform(-size, size, size=(len(structure), 3)),
+                origin=Origin("rattled", index),
+            )
+        )
+        for index in range(n)
+    )
+
+
+def waters(n: int, *, size: float = 0.1, seed: int = 0) -> Dataset:
+    return rattled(WATER, n, size, seed)
+
+
+def crystals(n: int, *, size: float = 0.15, seed: int = 0) -> Dataset:
+    return rattled(CRYSTAL, n, size, seed)
+
+
+def chain(symbols: Sequence[str], *, bond: float = 1.1) -> Structure:
+    """Atoms on a straight line that is parallel to no axis."""
+    direction = np.array([2.0, -1.0, 2.0]) / 3.0
+    return Structure(tuple(symbols), np.arange(len(symbols))[:, None] * bond * direction)

@@ -1,0 +1,359 @@
+"""Likelihood, leave-one-out errors, the search for hyperparameters, and the matrix behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+import samples
+from contracts import Array, assert_close, assert_derivative
+from gprann.errors import FactorisationError
+from gprann.structure import Dataset, Structure
+from gprann.surrogate.directions import internal_directions
+from gprann.surrogate.fingerprints import (
+    AtomsFingerprint,
+    CartesianFingerprint,
+    Fingerprint,
+    PairsFingerprint,
+)
+from gprann.surrogate.gaussian_process import Factor, Problem, Restorable, factorise
+from gprann.surrogate.hyperparameters import (
+    BOUNDS,
+    LeaveOneOut,
+    Settings,
+    gradient_scale,
+    leave_one_out,
+    log_marginal_likelihood,
+    maximise_likelihood,
+    scan,
+)
+from gprann.surrogate.search import choose_by_leaving_out, choose_length, lower_noise, with_fixed
+
+SETTINGS = Settings(3.0, 1e-3, 1e-4)
+
+
+def problem_of(fingerprint: Fingerprint, data: Dataset) -> Problem:
+    fingerprint.fit(data)
+    rows, jacobians = fingerprint.rows(data), fingerprint.jacobians(data)
+    values = []
+    for structure in data:
+        internal = internal_directions(structure, fingerprint.invariant)
+        values += [structure.energy - data.energies.mean(), *(-structure.forces.ravel() @ internal)]
+    sizes = [1 + jacobian.shape[1] for jacobian in jacobians]
+    first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Problem(rows.sets(jacobians), first, np.array(values))
+
+
+CASES: dict[str, tuple[Callable[[], Fingerprint], Dataset]] = {
+    "atoms": (AtomsFingerprint, samples.waters(6)),
+    "pairs": (PairsFingerprint, samples.waters(6)),
+    "cartesian": (CartesianFingerprint, samples.waters(6)),
+    "atoms, crystals": (AtomsFingerprint, samples.crystals(4)),
+    # Structures with different numbers of internal directions: 1 and 3 N - 3.
+    "mixed": (AtomsFingerprint, Dataset([samples.labelled(samples.chain("OHH")), *samples.crystals(3)])),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> tuple[Problem, float]:
+    make, data = CASES[request.param]
+    fingerprint = make()
+    return problem_of(fingerprint, data), fingerprint.spread
+
+
+def dense(problem: Problem, settings: Settings, spread: float) -> tuple[Array, Array]:
+    """K with its noise, and without."""
+    lower = np.tril(problem.covariance(settings.length * spread))
+    K = lower + np.tril(lower, -1).T
+    scale = float(np.diagonal(K)[~problem.is_energy].mean())
+    noise = np.where(problem.is_energy, settings.energy_noise, settings.force_noise)
+    return K + np.diag(scale * noise), K
+
+
+# Matrix ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "tile"), [(1, 512), (7, 512), (30, 7), (28, 7), (29, 7), (1100, 512)])
+def test_a_restorable_matrix_can_be_factorised_again_and_again(
+    n: int, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Restorable, "_TILE", tile)
+    rng = np.random.default_rng(n)
+    spare = rng.normal(size=(n, n)) / np.sqrt(n)
+    original = spare @ spare.T + np.eye(n)
+    given = np.tril(original) + np.triu(rng.normal(size=(n, n)), 1)  # its upper triangle does not count
+    K = Restorable(given)
+    expected = np.linalg.cholesky(original + 0.5 * np.eye(n))
+    for _ in range(2):
+        L = np.tril(factorise(K.restored(), np.full(n, 0.5)).L)
+        assert_close(L, expected)
+        np.testing.assert_array_equal(np.tril(K.restored()), np.tril(original))
+    assert K.matrix is given
+
+
+def test_factor_solves_and_inverts(rng: np.random.Generator) -> None:
+    spare = rng.normal(size=(40, 40))
+    K = spare @ spare.T + np.eye(40)
+    factor = factorise(K.copy(), np.zeros(40))
+    one, several = rng.normal(size=40), rng.normal(size=(3, 40))
+    assert_close(factor.solve(one), np.linalg.solve(K, one), relative=1e-10)
+    assert_close(factor.solve(several), np.linalg.solve(K, several.T).T, relative=1e-10)
+    half = factor.half_solve(several.copy())
+    assert_close(half @ half.T, several @ np.linalg.solve(K, several.T), relative=1e-10)
+    assert factor.log_determinant == pytest.approx(np.linalg.slogdet(K)[1])
+    inverse = factor.inverse()
+    assert_close(inverse, np.linalg.inv(K), relative=1e-10)
+    np.testing.assert_array_equal(inverse, inverse.T)
+
+
+def test_a_matrix_that_is_not_positive_definite_names_its_row() -> None:
+    K = np.eye(5)
+    K[3, 3] = -1.0
+    with pytest.raises(
+        FactorisationError, match=r"at row 3 of 5.*raise force_noise or shorten length"
+    ) as caught:
+        factorise(K, np.zeros(5))
+    assert caught.value.row == 3
+
+
+def test_noise_goes_to_energies_and_gradients() -> None:
+    problem = problem_of(PairsFingerprint(), samples.waters(2))
+    np.testing.assert_array_equal(problem.noise(2.0, 3.0), [2.0, 3.0, 3.0, 3.0] * 2)
+
+
+# Likelihood --------------------------------------------------------------------------------------------------------
+
+
+def test_likelihood_is_that_of_a_normal_distribution(case: tuple[Problem, float]) -> None:
+    problem, spread = case
+    K, _ = dense(problem, SETTINGS, spread)
+    value, _ = log_marginal_likelihood(problem, SETTINGS, spread)
+    n = len(problem.values)
+    best = float(problem.values @ np.linalg.solve(K, problem.values)) / n
+    for amplitude2 in (0.7 * best, best, 1.4 * best):
+        density = multivariate_normal.logpdf(problem.values, cov=amplitude2 * K)
+        if amplitude2 == best:
+            assert value == pytest.approx(density, rel=1e-9)
+        else:
+            assert density < value
+
+
+@pytest.mark.parametrize("direction", np.eye(3), ids=["length", "energy noise", "force noise"])
+def test_gradient_of_the_likelihood_by_order(case: tuple[Problem, float], direction: Array) -> None:
+    problem, spread = case
+
+    def value(t: float) -> float:
+        return log_marginal_likelihood(
+            problem, Settings.from_vector(SETTINGS.vector() + t * direction), spread
+        )[0]
+
+    _, gradient = log_marginal_likelihood(problem, SETTINGS, spread)
+    assert_derivative(value, gradient @ direction, step=0.05, halvings=2)
+
+
+def test_likelihood_bears_labels_that_are_all_zero() -> None:
+    problem = problem_of(PairsFingerprint(), samples.waters(3))
+    nothing = Problem(problem.sets, problem.first, np.zeros_like(problem.values))
+    value, gradient = log_marginal_likelihood(nothing, SETTINGS, 1.0)
+    assert np.isfinite([value, *gradient]).all()
+
+
+def test_likelihood_is_maximised_within_bounds(case: tuple[Problem, float]) -> None:
+    problem, spread = case
+    start = Settings(8.0, 1e-5, 1e-5)
+    found = maximise_likelihood(problem, start, spread)
+    before, _ = log_marginal_likelihood(problem, start, spread)
+    after, gradient = log_marginal_likelihood(problem, found, spread)
+    assert after > before + 1
+    low, high = (bound.vector() for bound in BOUNDS)
+    assert (found.vector() >= low - 1e-9).all()
+    assert (found.vector() <= high + 1e-9).all()
+    at_bound = np.minimum(found.vector() - low, high - found.vector()) < 1e-6
+    assert np.abs(gradient[~at_bound]).max(initial=0.0) < 0.05 * len(problem.values)
+
+
+def test_search_leaves_a_region_where_the_matrix_is_singular() -> None:
+    """Ten copies of one structure and a length so long that the noises drown in the rounding."""
+    problem = problem_of(PairsFingerprint(), Dataset([*samples.waters(2), *list(samples.waters(1)) * 9]))
+    start = Settings(50.0, 1e-10, 1e-10)
+    with pytest.raises(FactorisationError):
+        log_marginal_likelihood(problem, start, 100.0)
+    found = maximise_likelihood(problem, start, 100.0)
+    assert np.isfinite(log_marginal_likelihood(problem, found, 100.0)[0])
+
+
+def test_unit_of_the_noise_is_the_mean_variance_of_the_gradients(case: tuple[Problem, float]) -> None:
+    problem, spread = case
+    _, K = dense(problem, SETTINGS, spread)
+    expected = np.diagonal(K)[~problem.is_energy].mean()
+    assert gradient_scale(problem, K) == pytest.approx(expected)
+
+
+def test_unit_of_the_noise_without_gradients() -> None:
+    atoms = Dataset(
+        Structure(("H",), np.zeros((1, 3)), energy=0.0, forces=np.zeros((1, 3))) for _ in range(2)
+    )
+    problem = problem_of(AtomsFingerprint(), atoms)
+    assert gradient_scale(problem, problem.covariance(1.0)) == pytest.approx(1.0)
+
+
+# Leaving out -------------------------------------------------------------------------------------------------------
+
+
+def test_leave_one_out_errors_are_those_of_leaving_out(case: tuple[Problem, float]) -> None:
+    problem, spread = case
+    noisy, K = dense(problem, SETTINGS, spread)
+    factor = factorise(noisy.copy(), np.zeros(len(K)))
+    alpha = factor.solve(problem.values)
+    amplitude2 = float(problem.values @ alpha) / len(alpha)
+    errors = leave_one_out(problem, factor, alpha)
+    for index in range(len(problem.first) - 1):
+        own = np.arange(problem.first[index], problem.first[index + 1])
+        others = np.setdiff1d(np.arange(len(K)), own)
+        weights = np.linalg.solve(noisy[np.ix_(others, others)], K[np.ix_(others, own)]).T
+        error = problem.values[own] - weights @ problem.values[others]
+        assert errors.energy[index] == pytest.approx(error[0], rel=1e-6, abs=1e-9)
+        assert_close(errors.gradient[index], error[1:], relative=1e-6)
+        # Of the label that was left out: its noise included.
+        variance = noisy[own[0], own[0]] - weights[0] @ K[np.ix_(others, own)][:, 0]
+        assert errors.energy_std[index] == pytest.approx(np.sqrt(amplitude2 * variance), rel=1e-6)
+
+
+def test_score_weighs_relative_errors_of_energies_and_forces() -> None:
+    assert errors_of(2.0, 3.0).score == pytest.approx(0.5 * np.log(2.0 * 3.0))
+    assert errors_of(2.0, None).score == pytest.approx(np.log(2.0))
+    assert np.isfinite(errors_of(0.0, 0.0).score)
+
+
+def errors_of(energy: float, gradient: float | None) -> LeaveOneOut:
+    gradients = [np.zeros(0)] if gradient is None else [np.array([gradient, -gradient]), np.zeros(0)]
+    return LeaveOneOut(np.array([energy, -energy]), gradients, np.ones(2))
+
+
+def test_scan_leaves_singular_candidates_out() -> None:
+    problem = problem_of(PairsFingerprint(), Dataset([*samples.waters(3), *samples.waters(3)]))
+    good, bad = Settings(3.0, 1e-4, 1e-4), Settings(60.0, 1e-19, 1e-19)
+    results = scan(problem, [bad, good, bad], 1.0)
+    assert [result.settings for result in results] == [good]
+    (again,) = scan(problem, [good], 1.0)
+    assert again == results[0]
+    errors = leave_one_out(problem, factor := factorised(problem, good), factor.solve(problem.values))
+    assert again.energy_mae == pytest.approx(np.abs(errors.energy).mean())
+    assert again.score == pytest.approx(errors.score)
+
+
+def factorised(problem: Problem, settings: Settings) -> Factor:
+    noisy, _ = dense(problem, settings, 1.0)
+    return factorise(noisy, np.zeros(len(noisy)))
+
+
+def test_choice_by_leaving_out_is_the_best_of_its_candidates(case: tuple[Problem, float]) -> None:
+    problem, spread = case
+    start = Settings(4.0, 1e-4, 1e-4)
+    chosen = choose_by_leaving_out(problem, start, spread, (None, None, None))
+    around = [
+        Settings(4.0 * stretch, 1e-4 * noise, 1e-4 * noise)
+        for stretch in (0.36, 1.0, 2.5)
+        for noise in (1, 0.01)
+    ]
+    (best, *others) = scan(problem, [chosen, *around], spread)
+    assert all(best.score <= other.score for other in others)
+    fixed = choose_by_leaving_out(problem, start, spread, (2.0, None, 1e-3))
+    assert (fixed.length, fixed.force_noise) == (2.0, 1e-3)
+
+
+def test_choice_stays_where_nothing_can_be_factorised() -> None:
+    problem = problem_of(PairsFingerprint(), Dataset([*samples.waters(2), *samples.waters(2)]))
+    start = Settings(60.0, 1e-19, 1e-19)
+    assert choose_by_leaving_out(problem, start, 10.0, (60.0, 1e-19, 1e-19)) == start
+
+
+# Search by held-out errors -----------------------------------------------------------------------------------------
+
+FREE = (None, None, None)
+
+
+def test_given_values_take_their_places() -> None:
+    found = Settings(1.0, 2.0, 3.0)
+    assert with_fixed(found, FREE) == found
+    assert with_fixed(found, (None, 5.0, None)) == Settings(1.0, 5.0, 3.0)
+    assert with_fixed(found, (7.0, None, 8.0)) == Settings(7.0, 2.0, 8.0)
+
+
+@pytest.mark.parametrize(("best", "expected"), [(1e-6, 1e-6), (1e-4, 1e-4), (1e-20, 1e-9)])
+def test_noise_falls_as_long_as_the_error_does(best: float, expected: float) -> None:
+    """At most by five steps of ten."""
+    tried = []
+
+    def error(settings: Settings) -> float:
+        tried.append(settings)
+        return abs(np.log(settings.force_noise / best))
+
+    settings, smallest = lower_noise(Settings(2.0, 1e-5, 1e-4), FREE, error)
+    assert settings.force_noise == pytest.approx(expected)
+    assert settings.energy_noise == pytest.approx(0.1 * expected)
+    assert smallest == min(error(candidate) for candidate in tried[:])
+    assert all(candidate.length == 2.0 for candidate in tried)
+
+
+def test_noise_does_not_fall_where_it_is_given_or_the_matrix_becomes_singular() -> None:
+    def error(settings: Settings) -> float:
+        if settings.force_noise < 0.9e-6:
+            raise FactorisationError("singular", 0)
+        return settings.force_noise + settings.energy_noise
+
+    start = Settings(2.0, 1e-4, 1e-4)
+    settings, _ = lower_noise(start, FREE, error)
+    assert settings.force_noise == pytest.approx(1e-6)
+    assert lower_noise(start, (None, 1e-4, 1e-4), error) == (start, 2e-4)
+    settings, _ = lower_noise(start, (None, 1e-4, None), error)
+    assert (settings.energy_noise, settings.force_noise) == (1e-4, pytest.approx(1e-6))
+
+    def singular(settings: Settings) -> float:
+        raise FactorisationError("singular", 0)
+
+    assert lower_noise(start, FREE, singular) == (start, np.inf)
+
+
+@pytest.mark.parametrize("best", [1.5, 1.0, 0.6, 0.36])
+def test_length_is_the_best_of_those_around_the_start(best: float) -> None:
+    def error_at(length: float) -> Callable[[Settings], float]:
+        return lambda settings: abs(np.log(length / (4.0 * best))) + abs(np.log(settings.force_noise / 1e-6))
+
+    settings = choose_length(Settings(4.0, 1e-5, 1e-5), FREE, error_at)
+    assert settings.length == pytest.approx(4.0 * best)
+    assert settings.force_noise == pytest.approx(1e-6)
+
+
+def test_length_stays_within_bounds_and_where_it_is_given() -> None:
+    lengths = []
+
+    def error_at(length: float) -> Callable[[Settings], float]:
+        lengths.append(length)
+        return lambda settings: 1.0 / length
+
+    settings = choose_length(Settings(59.0, 1e-5, 1e-5), FREE, error_at)
+    assert settings.length == BOUNDS[1].length == max(lengths)
+    lengths.clear()
+    settings = choose_length(Settings(4.0, 1e-5, 1e-5), (4.0, None, None), error_at)
+    assert settings.length == 4.0
+    assert lengths == [4.0]
+
+
+def test_length_stays_if_every_matrix_is_singular() -> None:
+    def error_at(length: float) -> Callable[[Settings], float]:
+        def error(settings: Settings) -> float:
+            raise FactorisationError("singular", 0)
+
+        return error
+
+    start = Settings(4.0, 1e-5, 1e-5)
+    assert choose_length(start, FREE, error_at) == start
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(8)
