@@ -48,14 +48,14 @@ def labelled(structure: Structure) -> Structure:
     return structure.replace(energy=energy, forces=forces)
 
 
-def rattled(structure: Structure, n: int, size: float, seed: int = 0) -> Dataset:
+def rattled(structure: Structure, n: int, size: float, seed: int, name: str) -> Dataset:
     """n labelled copies with displacements uniform in -size .. size (Å), each with an origin of its own."""
     rng = np.random.default_rng(seed)
     return Dataset(
         labelled(
             structure.replace(
                 positions=structure.positions + rng.uniform(-size, size, size=(len(structure), 3)),
-                origin=Origin("rattled", index),
+                origin=Origin(name, index),
             )
         )
         for index in range(n)
@@ -63,11 +63,11 @@ def rattled(structure: Structure, n: int, size: float, seed: int = 0) -> Dataset
 
 
 def waters(n: int, *, size: float = 0.1, seed: int = 0) -> Dataset:
-    return rattled(WATER, n, size, seed)
+    return rattled(WATER, n, size, seed, "waters")
 
 
 def crystals(n: int, *, size: float = 0.15, seed: int = 0) -> Dataset:
-    return rattled(CRYSTAL, n, size, seed)
+    return rattled(CRYSTAL, n, size, seed, "crystals")
 
 
 def chain(symbols: Sequence[str], *, bond: float = 1.1) -> Structure:

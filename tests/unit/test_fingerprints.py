@@ -278,7 +278,7 @@ def test_pairs_of_a_molecule_are_no_measure_of_a_crystal() -> None:
     fingerprint = PairsFingerprint()
     fingerprint.fit(samples.waters(2))
     with pytest.raises(
-        DataError, match="rattled, structure 0: is periodic, the training set of the surrogate is not"
+        DataError, match="crystals, structure 0: is periodic, the training set of the surrogate is not"
     ):
         fingerprint.rows(samples.crystals(1))
 
@@ -298,7 +298,7 @@ def test_impossible_pairs_are_refused(options: dict[str, float]) -> None:
 def test_another_order_of_atoms_is_named(make: Callable[[], Fingerprint]) -> None:
     data = samples.waters(3)
     swapped = contracts.reordered(data[1], np.array([1, 0, 2]))
-    message = r"rattled, structure 1 \(number 2 of the set\): atom 0 is H, expected O"
+    message = r"waters, structure 1 \(number 2 of the set\): atom 0 is H, expected O"
     fingerprint = make()
     with pytest.raises(DataError, match=message):
         fingerprint.fit(Dataset([data[0], data[1], swapped]))

@@ -1,0 +1,330 @@
+"""Displaced copies, their labels by Taylor expansion and by Gaussian processes, and the subsets behind them."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import samples
+from gprann import augment, examples, read, taylor_augment
+from gprann.augmentation import label, partition, taylor_labels
+from gprann.augmentation.displacements import gaussian, single_atoms, within_spheres
+from gprann.errors import ConfigError, DataError
+from gprann.structure import Dataset, Origin, Structure
+from gprann.surrogate import Surrogate
+
+FIXED: dict[str, Any] = {"kernel": "pairs", "length": 5.0, "energy_noise": 1e-8, "force_noise": 1e-8}
+
+
+def mixture() -> Dataset:
+    """Three compositions, one of them periodic, in turn."""
+    oxygen = Dataset(
+        samples.labelled(samples.chain("OO", bond=1.2 + 0.1 * k)).replace(origin=Origin("oxygen", k))
+        for k in range(3)
+    )
+    parts = zip(samples.waters(3), samples.crystals(3), oxygen, strict=True)
+    return Dataset(structure for triple in parts for structure in triple)
+
+
+def copies_of(augmented: Dataset, parent: Structure) -> list[Structure]:
+    return [
+        s
+        for s in augmented
+        if s.origin.method != "reference"
+        and (s.origin.file, s.origin.index) == (parent.origin.file, parent.origin.index)
+    ]
+
+
+# Displacements -----------------------------------------------------------------------------------------------------
+
+
+def test_gaussian_displacements() -> None:
+    shifts = gaussian(50, 400, 0.02, (3, 1))
+    assert shifts.shape == (400, 50, 3)
+    # The standard error of a standard deviation from 60000 numbers is 0.3 %.
+    assert shifts.std() == pytest.approx(0.02, rel=0.015)
+    assert abs(shifts.mean()) < 0.02 * 5 / np.sqrt(shifts.size)
+    np.testing.assert_array_equal(shifts, gaussian(50, 400, 0.02, (3, 1)))
+    assert not np.array_equal(shifts, gaussian(50, 400, 0.02, (3, 2)))
+    assert not np.array_equal(shifts, gaussian(50, 400, 0.02, (4, 1)))
+
+
+def test_displacements_within_spheres_have_no_net_shift() -> None:
+    shifts = within_spheres(2000, 10, 0.1, (0, 0))
+    np.testing.assert_allclose(shifts.sum(axis=1), 0, atol=1e-12)
+    lengths = np.linalg.norm(shifts, axis=2)
+    # The mean of 2000 atoms, which is taken off, is about 0.002 long. Half of a sphere lies beyond 0.079 of 0.1.
+    assert 0.095 < lengths.max() < 0.11
+    assert (lengths < 0.1 * 0.5 ** (1 / 3)).mean() == pytest.approx(0.5, abs=0.02)
+    single = within_spheres(1, 500, 0.1, (0, 0))
+    assert 0.095 < np.linalg.norm(single, axis=2).max() <= 0.1
+
+
+def test_displacements_of_single_atoms_come_in_pairs() -> None:
+    shifts = single_atoms(4, 0.03)
+    assert shifts.shape == (24, 4, 3)
+    assert (np.count_nonzero(shifts, axis=(1, 2)) == 1).all()
+    np.testing.assert_array_equal(shifts.sum(axis=0), 0.0)
+    np.testing.assert_array_equal(np.abs(shifts).sum(axis=0), np.full((4, 3), 0.06))
+
+
+# Taylor ------------------------------------------------------------------------------------------------------------
+
+
+def linear_pes(structure: Structure, seed: int = 0) -> Structure:
+    """E = 3 + sum g . R: a first-order expansion is exact."""
+    g = np.random.default_rng(seed).normal(size=(len(structure), 3))
+    return structure.replace(energy=3.0 + float(np.vdot(g, structure.positions)), forces=-g)
+
+
+@pytest.mark.parametrize("strategy", ["A", "B"])
+def test_taylor_labels_are_exact_on_a_linear_energy(strategy: Any) -> None:
+    data = Dataset(linear_pes(structure) for structure in mixture())
+    augmented = taylor_augment(data, strategy=strategy, copies=5, displacement=0.3)
+    per_structure = [5 if strategy == "B" else 6 * len(structure) for structure in data]
+    assert len(augmented) == len(data) + sum(per_structure)
+    for structure, n in zip(data, per_structure, strict=True):
+        copies = copies_of(augmented, structure)
+        assert len(copies) == n
+        for copy in copies:
+            assert copy.energy == pytest.approx(linear_pes(copy).energy, abs=1e-12)
+            assert not np.array_equal(copy.positions, structure.positions)
+
+
+def test_taylor_labels_are_right_to_first_order() -> None:
+    """The error falls to a quarter when the displacement is halved."""
+    data = samples.waters(1)
+    errors = []
+    for size in (0.02, 0.01, 0.005):
+        copies = taylor_augment(data, strategy="A", displacement=size)[1:]
+        errors.append(np.abs(copies.energies - [samples.labels(copy)[0] for copy in copies]).max())
+    assert errors[1] < 0.3 * errors[0]
+    assert errors[2] < 0.3 * errors[1]
+
+
+def test_strategy_b_moves_no_atom_farther_than_allowed_and_no_structure_as_a_whole() -> None:
+    data = mixture()
+    augmented = taylor_augment(data, copies=20, displacement=0.05)
+    for structure in data:
+        shifts = np.array([copy.positions - structure.positions for copy in copies_of(augmented, structure)])
+        np.testing.assert_allclose(shifts.sum(axis=1), 0, atol=1e-13)
+        # The mean shift that was taken off is itself no longer than the radius.
+        assert 0.02 < np.linalg.norm(shifts, axis=2).max() <= 0.1
+
+
+def test_taylor_copies_hold_energies_alone() -> None:
+    augmented = taylor_augment(samples.waters(2), copies=3)
+    assert augmented[:2].has_forces
+    for copy in augmented[2:]:
+        assert (copy.forces, copy.stress, copy.energy_variance) == (None, None, 0.0)
+        assert copy.origin.method == "taylor"
+
+
+@pytest.mark.parametrize("missing", ["energy", "forces"])
+def test_taylor_needs_energies_and_forces(missing: str) -> None:
+    data = Dataset([*samples.waters(1), samples.waters(2)[1].replace(**{missing: None})])
+    with pytest.raises(DataError, match=f"waters, structure 1: has no {missing}"):
+        taylor_augment(data)
+
+
+def test_taylor_labels_need_a_parent_for_each_copy() -> None:
+    data = samples.waters(2)
+    with pytest.raises(ValueError, match="zip"):
+        taylor_labels([data[0]], data)
+
+
+# Gaussian processes ------------------------------------------------------------------------------------------------
+
+
+def test_originals_come_first_and_are_untouched() -> None:
+    data = mixture()
+    augmented = augment(data, copies=2, displacement=0.02, **FIXED)
+    assert len(augmented) == 3 * len(data)
+    assert all(one is other for one, other in zip(augmented[: len(data)], data, strict=True))
+    for structure in data:
+        copies = copies_of(augmented, structure)
+        assert len(copies) == 2
+        for copy in copies:
+            assert copy.origin.method == "gpr"
+            assert copy.symbols == structure.symbols
+            assert (copy.forces, copy.stress) == (None, None)
+            np.testing.assert_array_equal(copy.cell, structure.cell)
+            np.testing.assert_array_equal(copy.pbc, structure.pbc)
+
+
+def test_labels_are_predictions_of_the_surrogate_with_their_variance() -> None:
+    data = samples.waters(6)
+    surrogate = Surrogate(**FIXED).fit(data)
+    copies = augment(data, surrogate, copies=4, displacement=0.03)[6:]
+    prediction = surrogate.predict(copies)
+    np.testing.assert_allclose(copies.energies, prediction.energy, rtol=1e-12)
+    variances = np.array([copy.energy_variance for copy in copies])
+    np.testing.assert_allclose(variances, prediction.energy_std**2, rtol=1e-6)
+    assert (variances > 0).all()
+    true = np.array([samples.labels(copy)[0] for copy in copies])
+    assert np.abs(copies.energies - true).max() < 0.1 * np.ptp(true)
+    # One surrogate for each composition is what augment() fits by itself.
+    np.testing.assert_array_equal(
+        augment(data, copies=4, displacement=0.03, **FIXED)[6:].energies, copies.energies
+    )
+
+
+def test_copies_are_reproducible_by_seed_and_independent_of_the_other_structures() -> None:
+    data = mixture()
+    positions = [s.positions for s in augment(data, copies=3, seed=5, **FIXED)]
+    again = [s.positions for s in augment(data, copies=3, seed=5, **FIXED)]
+    assert all(np.array_equal(one, other) for one, other in zip(positions, again, strict=True))
+    other_seed = augment(data, copies=3, seed=6, **FIXED)
+    assert not np.array_equal(other_seed[9].positions, positions[9])
+    fewer = augment(data[:4], copies=3, seed=5, **FIXED)
+    for structure in data[:4]:
+        expected = copies_of(augment(data, copies=3, seed=5, **FIXED), structure)
+        found = copies_of(fewer, structure)
+        assert all(np.array_equal(a.positions, b.positions) for a, b in zip(found, expected, strict=True))
+    shifts = np.concatenate(
+        [s.positions - p.positions for p in data[::3] for s in copies_of(fewer + other_seed, p)[:3]]
+    )
+    assert len(np.unique(shifts)) == shifts.size  # no two structures share their displacements
+
+
+def test_structures_in_memory_get_origins_that_tell_them_apart() -> None:
+    data = Dataset(structure.replace(origin=Origin()) for structure in samples.waters(3))
+    augmented = augment(data, copies=2, **FIXED)
+    assert [s.origin.index for s in augmented] == [0, 1, 2, 0, 0, 1, 1, 2, 2]
+    for copy in augmented[3:]:
+        parent = data[copy.origin.index]
+        assert np.abs(copy.positions - parent.positions).max() < 0.15
+    np.testing.assert_array_equal(augmented[:3].energies, data.energies)
+
+
+def test_uncertain_copies_are_set_aside_and_written_for_labelling(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = samples.waters(4)
+    surrogate = Surrogate(**FIXED).fit(data)
+    everything = augment(data, surrogate, copies=10, displacement=0.1)[4:]
+    stds = np.sqrt([copy.energy_variance for copy in everything])
+    threshold = float(np.median(stds))
+    file = tmp_path / "next.extxyz"
+    with caplog.at_level(logging.INFO, logger="gprann"):
+        kept = augment(data, surrogate, copies=10, displacement=0.1, threshold=threshold, label_next=file)
+    assert f"20 uncertain copies written to {file}" in caplog.text
+    assert len(kept) == 4 + np.count_nonzero(stds <= threshold) == 24
+    assert all(copy.energy_variance <= threshold**2 for copy in kept)
+    uncertain = read(file, require=())
+    expected = sorted(
+        (std, copy.positions.tolist()) for std, copy in zip(stds, everything, strict=True) if std > threshold
+    )
+    assert [s.positions.tolist() for s in uncertain] == [positions for _, positions in reversed(expected)]
+    for structure in uncertain:
+        assert (structure.energy, structure.forces) == (None, None)
+        assert structure.energy_variance > threshold**2
+        assert structure.origin.method == "gpr"
+
+
+def test_nothing_is_written_when_nothing_is_uncertain(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "next.extxyz"
+    with caplog.at_level(logging.INFO, logger="gprann"):
+        augmented = augment(samples.waters(3), copies=2, threshold=1e3, label_next=file, **FIXED)
+    assert len(augmented) == 9
+    assert not file.exists()
+    assert f"{file} was not written" in caplog.text
+
+
+def test_nothing_may_be_left() -> None:
+    data = samples.waters(3)
+    assert list(augment(data, copies=2, displacement=0.3, threshold=1e-12, **FIXED)) == list(data)
+
+
+def test_every_structure_of_an_oversized_subset_is_augmented(caplog: pytest.LogCaptureFixture) -> None:
+    data = samples.waters(7)
+    with caplog.at_level(logging.INFO, logger="gprann"):
+        augmented = augment(data, copies=2, max_subset=3, **FIXED)
+    assert "subset 3 of 3: 2 structures of H2O" in caplog.text
+    assert [len(copies_of(augmented, structure)) for structure in data] == [2] * 7
+
+
+def test_label_tells_which_surrogate_it_used() -> None:
+    data = samples.waters(4)
+    surrogate = Surrogate(**FIXED).fit(data)
+    result = label(surrogate, data[:2]) + label(surrogate, data[2:])
+    assert result.surrogates == [surrogate.to_dict()] * 2
+    np.testing.assert_allclose(result.accepted.energies, data.energies, rtol=1e-4)
+    assert len(result.uncertain) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"copies": 0}, "copies = 0: expected 1 or more"),
+        ({"displacement": 0.0}, "displacement = 0.0: expected a positive length"),
+        ({"displacement": np.nan}, "displacement = nan"),
+        ({"threshold": 0.0}, "threshold = 0.0: expected a positive energy"),
+        ({"label_next": "x.extxyz"}, "label_next needs a threshold"),
+        ({"copys": 3}, "unknown option 'copys': did you mean 'copies'"),
+        ({"kernal": "pairs"}, "unknown option 'kernal': did you mean 'kernel'"),
+        ({"kernel": "paris"}, "kernel = 'paris': did you mean 'pairs'"),
+        ({"max_subset": 0}, "max_size = 0"),
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        augment(examples.hydrogen(3), **options)
+
+
+def test_options_of_a_surrogate_that_is_given_are_refused() -> None:
+    data = samples.waters(2)
+    with pytest.raises(
+        ConfigError, match="length: options of the surrogate, but a fitted surrogate was given"
+    ):
+        augment(data, Surrogate(**FIXED).fit(data), length=3.0)
+    with pytest.raises(ConfigError, match=r"strategy = 'C'"):
+        taylor_augment(data, strategy="C")  # type: ignore[arg-type]
+
+
+def test_options_of_augment_and_of_the_surrogate_do_not_collide() -> None:
+    own, others = (set(inspect.signature(item).parameters) for item in (augment, Surrogate))
+    assert own & others == {"seed"}
+
+
+@pytest.mark.parametrize("missing", ["energy", "forces"])
+def test_augmentation_needs_energies_and_forces(missing: str) -> None:
+    data = Dataset([*samples.waters(1), samples.waters(2)[1].replace(**{missing: None})])
+    with pytest.raises(DataError, match=f"waters, structure 1: has no {missing}"):
+        augment(data, **FIXED)
+
+
+# Subsets -----------------------------------------------------------------------------------------------------------
+
+
+def test_subsets_are_homogeneous_and_complete() -> None:
+    data = Dataset([*mixture(), samples.waters(1)[0].replace(pbc=[1, 0, 0], cell=np.eye(3) * 20)])
+    parts = partition(data)
+    assert [part.tolist() for part in parts] == [[0, 3, 6], [1, 4, 7], [2, 5, 8], [9]]
+    assert partition(Dataset()) == []
+
+
+@pytest.mark.parametrize(("n", "size"), [(7, 3), (6, 3), (5, 1), (4, 100)])
+def test_large_groups_are_dealt_out_evenly(n: int, size: int) -> None:
+    data = samples.waters(n)
+    parts = partition(data, max_size=size, seed=3)
+    sizes = [len(part) for part in parts]
+    assert len(parts) == -(-n // size)
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+    assert sorted(np.concatenate(parts).tolist()) == list(range(n))
+    for one, other in zip(parts, partition(data, max_size=size, seed=3), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert (np.diff(one) > 0).all()
+
+
+def test_the_deal_is_random() -> None:
+    deals = {tuple(partition(samples.waters(8), max_size=4, seed=seed)[0].tolist()) for seed in range(6)}
+    assert len(deals) > 3
