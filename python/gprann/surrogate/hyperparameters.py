@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from gprann.errors import FactorisationError
 from gprann.surrogate.gaussian_process import Factor, Problem, factorise
 
-__all__ = ["LeaveOneOut", "Settings", "Scan", "leave_one_out", "log_marginal_likelihood", "maximise_likelihood", "scan"]
+__all__ = ["LeaveOneOut", "Scan", "Settings", "leave_one_out", "log_marginal_likelihood", "maximise_likelihood", "scan"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)

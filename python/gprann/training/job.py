@@ -24,8 +24,7 @@ from gprann.training.state import OptimizerState
 __all__ = ["Job"]
 
 Array = NDArray[np.float64]
-_START_ITERATIONS = 8  # LM iterations by which starts are compared
-_START_STRUCTURES = 2000  # on at most so many structures
+_START_STRUCTURES = 2000  # on at most so many structures, judged on as many others
 _SAVE_EVERY_EPOCHS = 20
 _ARRAYS = ("features", "rows", "order", "targets", "weights", "groups")
 
@@ -107,28 +106,40 @@ class Job:
         return self.problem.select(everything[~mask]), self.problem.select(everything[mask])
 
     def _start(self, train: EnergyProblem, rng: np.random.Generator) -> OptimizerState:
-        """Return the best of several random starts after a few cheap iterations; a bad start never recovers."""
+        """Return the best of several random starts; a bad start never recovers.
+
+        Successive halving: all starts get a few cheap iterations, the best quarter of them twice as many, and so on. They are
+        judged on structures they have not seen; where there are too few of them by the loss with its ridge, because
+        errors alone would favour the wildest function.
+        """
         options = self.options
         starts = [self.problem.model.initial(rng) for _ in range(options.starts if options.optimizer == "lm" else 1)]
-        if len(starts) == 1:
-            return OptimizerState.start(starts[0])
-        chosen = np.sort(rng.permutation(train.size)[:_START_STRUCTURES])
-        trial, nothing = train.select(chosen), train.select(chosen[:0])
-        tried = [
-            levenberg_marquardt(
-                trial,
-                nothing,
-                OptimizerState.start(parameters),
-                iterations=_START_ITERATIONS,
-                patience=_START_ITERATIONS,
-                ridge=options.ridge,
-            )
-            for parameters in starts
-        ]
-        best = min(tried, key=lambda state: state.best_error)
-        state = OptimizerState.start(best.best)
-        state.numbers.update(best.numbers)
-        return state
+        states = [OptimizerState.start(parameters) for parameters in starts]
+        if len(states) == 1:
+            return states[0]
+        order = rng.permutation(train.size)
+        chosen, others = order[:_START_STRUCTURES], order[_START_STRUCTURES : 2 * _START_STRUCTURES]
+        trial, unseen = train.select(np.sort(chosen)), train.select(np.sort(others))
+        nothing = train.select(order[:0])
+
+        def loss(state: OptimizerState) -> float:
+            if 2 * unseen.size >= trial.size:
+                return unseen.loss(state.parameters)
+            penalty = options.ridge * float(trial.weights.sum())
+            return trial.loss(state.parameters) + penalty * float(state.parameters @ state.parameters)
+
+        iterations = options.start_iterations
+        while len(states) > 1:
+            for state in states:
+                state.finished = False
+                most = state.iteration + iterations
+                levenberg_marquardt(trial, nothing, state, iterations=most, patience=most, ridge=options.ridge)
+            states.sort(key=loss)
+            states = states[: -(-len(states) // 4)]
+            iterations *= 2
+        best = OptimizerState.start(states[0].parameters)
+        best.numbers.update(states[0].numbers)
+        return best
 
     def resume_member(
         self, folder: Path, member: int, identity: str, report: Callable[[OptimizerState], object] | None = None

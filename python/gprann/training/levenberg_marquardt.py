@@ -21,9 +21,9 @@ __all__ = ["levenberg_marquardt"]
 Array = NDArray[np.float64]
 _FIRST_DAMPING = 1e-2
 _SMALLEST_DAMPING = 1e-9
-_TRIALS = 8
+_TRIALS = 25  # a converged fit may need a damping many orders above the last one
 _TOLERANCE = 1e-4  # relative fall of the loss over `_WINDOW` iterations below which the fit has converged
-_WINDOW = 5
+_WINDOW = 20
 
 
 def levenberg_marquardt(
@@ -46,12 +46,13 @@ def levenberg_marquardt(
         Changed in place and returned.
     iterations, patience : int
     ridge : float
-        Penalty on the squared parameters.
+        Penalty on the squared parameters, per unit of weight of the training set.
     report : callable
         Called with the state after every iteration.
     """
     n = train.model.n_parameters
     hessian, slope = np.zeros((n, n)), np.zeros(n)
+    ridge *= float(train.weights.sum())
     damping = state.numbers.setdefault("damping", _FIRST_DAMPING)
     # A step that is far too long may overflow; its loss is then not finite, and the step is refused.
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):

@@ -40,6 +40,8 @@ class TrainingOptions:
         Stop after so many iterations without a better validation error (default 10 for LM, 200 epochs for AdamW).
     starts : int
         Random starts that LM tries for a few iterations, to go on with the best.
+    start_iterations : int
+        LM iterations each of them gets; with more than four starts the best quarter gets twice as many, and so on.
     per_atom : bool
         Errors in the loss per atom instead of per structure.
     label_noise : float or None, eV
@@ -47,7 +49,8 @@ class TrainingOptions:
     learning_rate, weight_decay, batch_size
         Of AdamW (the paper's: 1e-4, 1e-3, 32; here the rate decays to a hundredth along a cosine).
     ridge : float
-        LM: penalty on the squared weights.
+        LM: penalty on the squared parameters beside the mean squared error, in units of the energy scale.
+        Keeps tanh out of saturation, from which no step comes back.
     """
 
     hidden: tuple[int, ...] = (10, 10)
@@ -59,25 +62,26 @@ class TrainingOptions:
     validation: float = 0.1
     patience: int | None = None
     starts: int = 4
+    start_iterations: int = 15
     per_atom: bool = False
     label_noise: float | None = None
     learning_rate: float = 1e-3
     weight_decay: float = 1e-3
     batch_size: int = 32
-    ridge: float = 1e-6
+    ridge: float = 1e-7
 
     def __post_init__(self) -> None:
         try:
             object.__setattr__(self, "hidden", tuple(operator.index(width) for width in self.hidden))
         except TypeError:
             raise ConfigError(f"hidden = {self.hidden!r}: expected layer widths, such as (10, 10)") from None
-        self._convert(("members", "seed", "iterations", "starts", "batch_size", "patience"), operator.index)
+        self._convert(("members", "seed", "iterations", "starts", "start_iterations", "batch_size", "patience"), operator.index)
         self._convert(("validation", "label_noise", "learning_rate", "weight_decay", "ridge"), float)
         for name, valid in (("optimizer", OPTIMIZERS), ("activation", ACTIVATIONS)):
             value = getattr(self, name)
             if value not in valid:
                 raise ConfigError(f"{name} = '{value}': {nearest_name(str(value), valid)}")
-        for name in ("members", "starts", "batch_size"):
+        for name in ("members", "starts", "start_iterations", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}: expected 1 or more")
         for name in ("iterations", "patience"):

@@ -71,7 +71,7 @@ def train(
         Plain data kept in the model file beside the options.
     **options
         Fields of `TrainingOptions`: hidden, activation, optimizer ('lm' or 'adamw'), members, seed, iterations, validation,
-        patience, starts, per_atom, label_noise, learning_rate, weight_decay, batch_size, ridge.
+        patience, starts, start_iterations, per_atom, label_noise, learning_rate, weight_decay, batch_size, ridge.
 
     Returns
     -------

@@ -1,0 +1,257 @@
+"""Measure accuracy, time and memory of gprann on the reference data and write bench/results/*.json.
+
+    python bench/python/measure.py DATA [surrogates] [lapack] [hydrogen] [pipeline] [descriptor]
+
+DATA is the folder with ec_dimer/, li_ec/ and h2/ (train.extxyz, dev.extxyz or test.extxyz). Without names all parts run, each in
+a process of its own, so that peak memory is that of the part. Times are medians where a part is repeated.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+from scipy.linalg import cholesky
+
+import gprann
+from gprann.parallel import n_threads
+from gprann.surrogate.gaussian_process import factorise
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+SETS = {"ec_dimer": ("train", "dev"), "li_ec": ("train", "dev")}
+
+
+def machine() -> dict[str, Any]:
+    """Describe where and with what the numbers were measured."""
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "processor": model,
+        "instruction_set": gprann._core.INSTRUCTION_SET,
+        "threads": n_threads(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "gprann": gprann.__version__,
+    }
+
+
+def peak_gib(who: int = resource.RUSAGE_SELF) -> float:
+    """Return the peak resident memory of this process (or its children), GiB."""
+    return resource.getrusage(who).ru_maxrss / 2**20
+
+
+def surrogates(data: Path) -> dict[str, Any]:
+    """Accuracy of surrogates with hyperparameters from the training set alone."""
+    result = {}
+    for name, kernel in (("ec_dimer", "atoms"), ("ec_dimer", "pairs"), ("li_ec", "atoms")):
+        train, test = (gprann.read(data / name / f"{part}.extxyz") for part in SETS[name])
+        started = time.perf_counter()
+        surrogate = gprann.Surrogate(kernel=kernel).fit(train)
+        fitted = time.perf_counter()
+        report = gprann.evaluate(surrogate, test)
+        result[f"{name} {kernel} {len(train)}"] = {
+            "energy_mae_meV": 1e3 * report.energy_mae,
+            "force_mae": report.force_mae,
+            "within_one_std": report.within_one_std,
+            "within_two_std": report.within_two_std,
+            "fit_seconds": fitted - started,
+            **surrogate.to_dict(),
+        }
+    return result
+
+
+def lapack(data: Path) -> dict[str, Any]:
+    """Time and memory of the surrogate's fit (hyperparameters fixed) against a bare LAPACK Cholesky of the same size."""
+    train = gprann.read(data / "ec_dimer" / "train.extxyz")
+    ours, bare, ratios = [], [], []
+    rows = 0
+    before = peak_gib()
+    for _ in range(3):
+        started = time.perf_counter()
+        surrogate = gprann.Surrogate(length=10.0, energy_noise=1e-10, force_noise=1e-10).fit(train)
+        ours.append(time.perf_counter() - started)
+        rows = len(surrogate._fitted().problem.values)
+        peak = peak_gib()
+        del surrogate
+        matrix = np.asfortranarray(np.eye(rows)) * rows
+        matrix += 1.0
+        started = time.perf_counter()
+        cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
+        bare.append(time.perf_counter() - started)
+        del matrix
+        ratios.append(ours[-1] / bare[-1])
+        if len(ours) == 1:
+            fit_peak = peak
+    matrix_gib = 8 * rows**2 / 2**30
+    return {
+        "rows": rows,
+        "fit_seconds": statistics.median(ours),
+        "lapack_seconds": statistics.median(bare),
+        "ratio": statistics.median(ratios),
+        "peak_over_one_matrix": (fit_peak - before) / matrix_gib,
+        "cholesky_only_ratio": _cholesky_ratio(rows),
+    }
+
+
+def _cholesky_ratio(rows: int) -> float:
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(rows, 8)) @ rng.normal(size=(8, rows))
+    matrix = matrix @ matrix.T if rows < 500 else np.eye(rows) * rows + 1.0
+    copy = np.asfortranarray(matrix)
+    started = time.perf_counter()
+    factorise(np.ascontiguousarray(matrix), np.zeros(rows))
+    ours = time.perf_counter() - started
+    started = time.perf_counter()
+    cholesky(copy, lower=True, overwrite_a=True, check_finite=False)
+    return ours / (time.perf_counter() - started)
+
+
+def descriptor(data: Path) -> dict[str, Any]:
+    """Largest relative deviation of the descriptor from the ænet program."""
+    result = {}
+    for name, species in (("EC-EC", ["C", "H", "O"]), ("Li-EC", ["Li", "C", "H", "O"])):
+        reference = json.loads((data / "aenet_reference" / name / "reference.json").read_text())
+        cell = np.array(reference["cell"]) if reference["cell"] is not None else np.zeros((3, 3))
+        structure = gprann.Structure(
+            tuple(reference["symbols"]), np.array(reference["positions"]), cell, np.full(3, bool(np.any(cell)))
+        )
+        chebyshev = gprann.ChebyshevDescriptor(species)
+        values = chebyshev.values(chebyshev.neighbours([structure]))
+        expected = np.array(reference["raw_descriptors"])
+        result[name] = float(np.abs(values - expected).max() / np.abs(expected).max())
+    return result
+
+
+def pipeline(data: Path) -> dict[str, Any]:
+    """The whole EC-dimer run: surrogate with hyperparameters, 9000 labels with std, 10 potentials, report."""
+    memory = _PeakOfTree()
+    started = time.perf_counter()
+    train = gprann.read(data / "ec_dimer" / "train.extxyz")
+    surrogate = gprann.Surrogate(kernel="atoms").fit(train)
+    times = {"surrogate": time.perf_counter() - started}
+    augmented = gprann.augment(train, surrogate, copies=36, displacement=0.021, seed=0)
+    times["labels"] = time.perf_counter() - started - sum(times.values())
+    del surrogate
+    chebyshev = gprann.ChebyshevDescriptor(["C", "H", "O"])
+    committee = gprann.train(augmented, chebyshev, hidden=(10, 10), optimizer="lm", members=10, seed=0)
+    times["training"] = time.perf_counter() - started - sum(times.values())
+    report = gprann.evaluate(committee, data / "ec_dimer" / "dev.extxyz")
+    times["total"] = time.perf_counter() - started
+    members = report.by_member
+    return {
+        "seconds": times,
+        "peak_GiB_of_all_processes": memory.stop(),
+        "member_energy_mae_meV": [1e3 * member.energy_mae for member in members],
+        "member_force_mae": [member.force_mae for member in members],
+        "median_energy_mae_meV": 1e3 * statistics.median(member.energy_mae for member in members),
+        "median_force_mae": statistics.median(member.force_mae for member in members),
+        "median_force_norm_mae": statistics.median(member.force_norm_mae for member in members),
+        "median_force_angle_mae": statistics.median(member.force_angle_mae for member in members),
+        "committee_energy_mae_meV": 1e3 * report.energy_mae,
+        "committee_force_mae": report.force_mae,
+        "committee_force_norm_mae": report.force_norm_mae,
+        "committee_force_angle_mae": report.force_angle_mae,
+        "committee_energy_msd_meV": 1e3 * report.energy_msd,
+        "committee_force_norm_msd": report.force_norm_msd,
+    }
+
+
+class _PeakOfTree:
+    """Watches the resident memory of this process and its children together."""
+
+    def __init__(self) -> None:
+        self._peak = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        import os
+
+        page = os.sysconf("SC_PAGE_SIZE")
+        own = os.getpid()
+        while not self._stop.wait(0.2):
+            children = Path(f"/proc/{own}/task/{own}/children")
+            pids = [str(own), *(children.read_text().split() if children.exists() else [])]
+            total = 0
+            for pid in pids:
+                try:
+                    total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+                except OSError:
+                    continue
+            self._peak = max(self._peak, total / 2**30)
+
+    def stop(self) -> float:
+        """End watching and return the peak, GiB."""
+        self._stop.set()
+        self._thread.join()
+        return self._peak
+
+
+def hydrogen(_: Path) -> dict[str, Any]:
+    """The H2 experiment of the paper, as `gprann demo` runs it, for five seeds."""
+    from gprann.demo import run_demo
+
+    result: dict[str, Any] = {}
+    for seed in range(5):
+        for method, report in run_demo(seed=seed).items():
+            result.setdefault(method, []).append(
+                {
+                    "energy_mae_meV": 1e3 * report.energy_mae,
+                    "force_norm_mae": report.force_norm_mae,
+                    "energy_msd_meV": 1e3 * report.energy_msd,
+                    "force_norm_msd": report.force_norm_msd,
+                }
+            )
+    return {
+        method: {key: statistics.median(run[key] for run in runs) for key in runs[0]} | {"runs": runs}
+        for method, runs in result.items()
+    }
+
+
+PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "descriptor": descriptor,
+    "lapack": lapack,
+    "surrogates": surrogates,
+    "hydrogen": hydrogen,
+    "pipeline": pipeline,
+}
+
+
+def main() -> None:
+    """Run the parts named on the command line."""
+    data, names = Path(sys.argv[1]), sys.argv[2:]
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        raise SystemExit(f"unknown part {unknown[0]}; parts: {', '.join(PARTS)}")
+    if len(names) != 1:
+        for name in names or PARTS:
+            subprocess.run([sys.executable, __file__, str(data), name], check=True)
+        return
+    name = names[0]
+    result = {"machine": machine(), name: PARTS[name](data)}
+    text = json.dumps(result, indent=1)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
