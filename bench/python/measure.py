@@ -38,7 +38,9 @@ def machine() -> dict[str, Any]:
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        names = [
+            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
+        ]
         model = names[0] if names else model
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -130,7 +132,10 @@ def descriptor(data: Path) -> dict[str, Any]:
         reference = json.loads((data / "aenet_reference" / name / "reference.json").read_text())
         cell = np.array(reference["cell"]) if reference["cell"] is not None else np.zeros((3, 3))
         structure = gprann.Structure(
-            tuple(reference["symbols"]), np.array(reference["positions"]), cell, np.full(3, bool(np.any(cell)))
+            tuple(reference["symbols"]),
+            np.array(reference["positions"]),
+            cell,
+            np.full(3, bool(np.any(cell))),
         )
         chebyshev = gprann.ChebyshevDescriptor(species)
         values = chebyshev.values(chebyshev.neighbours([structure]))

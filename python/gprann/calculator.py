@@ -66,7 +66,10 @@ class Calculator(AseCalculator):  # type: ignore[misc]
         super().calculate(atoms, properties, system_changes)
         # Labels of another calculator have no place here: positions and cell are all that counts.
         structure = Structure(
-            tuple(self.atoms.get_chemical_symbols()), self.atoms.positions, np.asarray(self.atoms.cell[:]), self.atoms.pbc
+            tuple(self.atoms.get_chemical_symbols()),
+            self.atoms.positions,
+            np.asarray(self.atoms.cell[:]),
+            self.atoms.pbc,
         )
         if "stress" in properties and not structure.pbc.all():
             raise PropertyNotImplementedError("stress needs a structure that is periodic in three directions")

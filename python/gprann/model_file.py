@@ -43,7 +43,9 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # equal models make equal files
 _UNPACKED = 100  # times the size of the file that its content may have: real numbers hardly shrink
 
 
-def write_model_file(path: str | os.PathLike[str], document: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+def write_model_file(
+    path: str | os.PathLike[str], document: Mapping[str, Any], arrays: Mapping[str, Array]
+) -> None:
     """Write a model file; the old file stays until the new one is complete.
 
     Parameters
@@ -88,11 +90,16 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
             _check_size(source, archive)
             document = json.loads(archive.read("model.json"))
             _check_header(source, document)
-            arrays = {name: _read_array(archive, source, name, digest) for name, digest in document["arrays"].items()}
+            arrays = {
+                name: _read_array(archive, source, name, digest)
+                for name, digest in document["arrays"].items()
+            }
     except FormatError:
         raise
     except _DAMAGED as error:
-        raise FormatError(f"{source}: not a complete gprann model file ({error}); copy or train it again") from error
+        raise FormatError(
+            f"{source}: not a complete gprann model file ({error}); copy or train it again"
+        ) from error
     return document, arrays
 
 
@@ -116,7 +123,9 @@ def _check_header(source: Path, document: object) -> None:
 def _read_array(archive: zipfile.ZipFile, source: Path, name: str, digest: str) -> Array:
     blob = archive.read(f"{name}.npy")
     if hashlib.sha256(blob).hexdigest() != digest:
-        raise FormatError(f"{source}: checksum of '{name}' is wrong, the file is damaged; copy or train it again")
+        raise FormatError(
+            f"{source}: checksum of '{name}' is wrong, the file is damaged; copy or train it again"
+        )
     try:
         array = np.lib.format.read_array(io.BytesIO(blob), allow_pickle=False)
     except (ValueError, MemoryError, OverflowError) as error:

@@ -38,7 +38,9 @@ class AtomicPrediction:
     first_atom : ndarray of int64, shape (n + 1,)
     """
 
-    def __init__(self, atom_energies: Array, forces: Array, virials: Array, first_atom: NDArray[np.int64]) -> None:
+    def __init__(
+        self, atom_energies: Array, forces: Array, virials: Array, first_atom: NDArray[np.int64]
+    ) -> None:
         self.atom_energies = atom_energies
         self.forces = forces
         self.virials = virials
@@ -171,7 +173,11 @@ class Potential:
             batch = data[begin : begin + _BATCH]
             result = self.evaluate(self.descriptor.neighbours(batch))
             energies.append(result.energies)
-            stresses.append(np.array([voigt_stress(s, v) for s, v in zip(batch, result.virials.mean(axis=0), strict=True)]))
+            stresses.append(
+                np.array(
+                    [voigt_stress(s, v) for s, v in zip(batch, result.virials.mean(axis=0), strict=True)]
+                )
+            )
             member_forces += np.split(result.forces, result.first_atom[1:-1], axis=1)
         member_energy = np.concatenate(energies, axis=1)
         committee = len(self) > 1
@@ -243,11 +249,15 @@ def load(path: str | os.PathLike[str]) -> Potential:
             "reference_energies": table[:1],
         }
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
-        raise FormatError(f"{os.fspath(path)}: the description of the model is incomplete ({error})") from error
+        raise FormatError(
+            f"{os.fspath(path)}: the description of the model is incomplete ({error})"
+        ) from error
     for name, dimensions in expected.items():
         found = arrays[name].shape if name in arrays else None
         if found != dimensions:
-            raise FormatError(f"{os.fspath(path)}: '{name}' has shape {found}, expected {dimensions}; the file is damaged")
+            raise FormatError(
+                f"{os.fspath(path)}: '{name}' has shape {found}, expected {dimensions}; the file is damaged"
+            )
     return Potential(
         descriptor,
         Normalisation(arrays["feature_mean"], arrays["feature_inverse_scale"]),

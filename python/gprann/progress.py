@@ -13,4 +13,12 @@ __all__ = ["progress_bar"]
 def progress_bar(total: int, label: str, *, unit: str = "structures", show: bool | None = None) -> Any:
     """Return a tqdm bar with rate and time left; hidden unless `show` is true or standard error is a terminal."""
     visible = sys.stderr.isatty() if show is None else show
-    return tqdm(total=total, desc=label, unit=unit, disable=not visible, dynamic_ncols=True, leave=False, mininterval=0.2)
+    return tqdm(
+        total=total,
+        desc=label,
+        unit=unit,
+        disable=not visible,
+        dynamic_ncols=True,
+        leave=False,
+        mininterval=0.2,
+    )

@@ -141,7 +141,9 @@ class Structure:
     def _take_pbc(self) -> None:
         pbc = np.array(self.pbc, dtype=bool)
         if pbc.shape not in ((), (3,)):
-            raise DataError(f"{self.origin}: pbc has shape {pbc.shape}, expected (3,) or one value for all directions")
+            raise DataError(
+                f"{self.origin}: pbc has shape {pbc.shape}, expected (3,) or one value for all directions"
+            )
         pbc = np.array(np.broadcast_to(pbc, 3))
         _frozen(pbc)
         object.__setattr__(self, "pbc", pbc)
@@ -204,7 +206,9 @@ class Structure:
         results = dict(getattr(atoms.calc, "results", None) or {})
         computed_for = getattr(atoms.calc, "atoms", None)
         if results and computed_for is not None:
-            changed = {"positions", "numbers", "cell", "pbc"} & set(compare_atoms(computed_for, atoms, tol=1e-10))
+            changed = {"positions", "numbers", "cell", "pbc"} & set(
+                compare_atoms(computed_for, atoms, tol=1e-10)
+            )
             if changed:
                 raise DataError(
                     f"{origin or Origin()}: the results of its calculator belong to other "

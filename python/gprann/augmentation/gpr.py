@@ -51,7 +51,9 @@ class Augmentation:
 
     def __add__(self, other: Augmentation) -> Augmentation:
         return Augmentation(
-            self.accepted + other.accepted, self.uncertain + other.uncertain, self.surrogates + other.surrogates
+            self.accepted + other.accepted,
+            self.uncertain + other.uncertain,
+            self.surrogates + other.surrogates,
         )
 
 
@@ -119,14 +121,20 @@ def augment(
     if threshold is not None and not threshold > 0:
         raise ConfigError(f"threshold = {threshold}: expected a positive energy in eV")
     if label_next is not None and threshold is None:
-        raise ConfigError("label_next needs a threshold: give the standard deviation in eV above which copies are left out")
+        raise ConfigError(
+            "label_next needs a threshold: give the standard deviation in eV above which copies are left out"
+        )
     if surrogate is not None and surrogate_options:
-        raise ConfigError(f"{', '.join(surrogate_options)}: options of the surrogate, but a fitted surrogate was given")
+        raise ConfigError(
+            f"{', '.join(surrogate_options)}: options of the surrogate, but a fitted surrogate was given"
+        )
     data = with_unique_origins(data)
     result = Augmentation(Dataset(), Dataset(), [])
     with progress_bar(copies * len(data), "labelling", show=progress) as bar:
         if surrogate is not None:
-            result = label(surrogate, _copies(data, range(len(data)), copies, displacement, seed), threshold, bar)
+            result = label(
+                surrogate, _copies(data, range(len(data)), copies, displacement, seed), threshold, bar
+            )
         else:
             for part in augment_subsets(
                 data, copies, displacement, seed, threshold, max_subset, bar, surrogate_options
@@ -139,7 +147,9 @@ def augment(
 
 def _check_names(surrogate_options: dict[str, Any]) -> None:
     known = inspect.signature(Surrogate).parameters
-    own = [name for name, item in inspect.signature(augment).parameters.items() if item.kind is item.KEYWORD_ONLY]
+    own = [
+        name for name, item in inspect.signature(augment).parameters.items() if item.kind is item.KEYWORD_ONLY
+    ]
     for name in surrogate_options:
         if name not in known:
             raise ConfigError(f"unknown option '{name}': {nearest_name(name, [*own, *known])}")
@@ -174,15 +184,21 @@ def augment_subsets(
     parts = partition(data, max_size=max_subset, seed=seed)
     for number, indices in enumerate(parts):
         subset = data.select(indices)
-        _log.info("subset %d of %d: %d structures of %s", number + 1, len(parts), len(subset), subset[0].formula)
+        _log.info(
+            "subset %d of %d: %d structures of %s", number + 1, len(parts), len(subset), subset[0].formula
+        )
         if hasattr(bar, "set_postfix_str"):
-            bar.set_postfix_str(f"fitting surrogate {number + 1} of {len(parts)} ({len(subset)} x {subset[0].formula})")
+            bar.set_postfix_str(
+                f"fitting surrogate {number + 1} of {len(parts)} ({len(subset)} x {subset[0].formula})"
+            )
         surrogate = Surrogate(**{"seed": seed, **surrogate_options}).fit(subset)
         bar.set_postfix_str("")
         yield label(surrogate, _copies(data, indices, copies, displacement, seed), threshold, bar)
 
 
-def label(surrogate: Surrogate, copies: Dataset, threshold: float | None = None, bar: Any = None) -> Augmentation:
+def label(
+    surrogate: Surrogate, copies: Dataset, threshold: float | None = None, bar: Any = None
+) -> Augmentation:
     """Label structures with the surrogate's energies; set those apart that are more uncertain than `threshold` (eV).
 
     Raises

@@ -75,6 +75,8 @@ def taylor_labels(parents: list[Structure], copies: Dataset) -> Dataset:
     labelled = []
     for parent, copy in zip(parents, copies, strict=True):
         parent_set = Dataset([parent])
-        energy = parent_set.energies[0] - float(np.vdot(copy.positions - parent.positions, parent_set.forces[0]))
+        energy = parent_set.energies[0] - float(
+            np.vdot(copy.positions - parent.positions, parent_set.forces[0])
+        )
         labelled.append(copy.replace(energy=energy))
     return Dataset(labelled)

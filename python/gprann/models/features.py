@@ -100,10 +100,14 @@ class FeatureTable:
                 for start, count in zip(starts, counts, strict=True)
             ]
         )
-        return FeatureTable(np.ascontiguousarray(self.features[chosen]), _row_offsets(counts), self.order[chosen])
+        return FeatureTable(
+            np.ascontiguousarray(self.features[chosen]), _row_offsets(counts), self.order[chosen]
+        )
 
     @classmethod
-    def sort(cls, features: Array, kinds: NDArray[np.int32], first_atom: NDArray[np.int64], n_species: int) -> FeatureTable:
+    def sort(
+        cls, features: Array, kinds: NDArray[np.int32], first_atom: NDArray[np.int64], n_species: int
+    ) -> FeatureTable:
         """Sort standardised descriptors given atom by atom, structure by structure."""
         structure = np.repeat(np.arange(len(first_atom) - 1), np.diff(first_atom))
         order = np.argsort(kinds, kind="stable").astype(np.int64)

@@ -44,7 +44,9 @@ class NetworkModel:
     1473
     """
 
-    def __init__(self, n_features: int, hidden: Sequence[int], n_species: int, activation: str = "tanh") -> None:
+    def __init__(
+        self, n_features: int, hidden: Sequence[int], n_species: int, activation: str = "tanh"
+    ) -> None:
         self.n_features, self.n_species, self.activation = int(n_features), int(n_species), activation
         self.hidden = tuple(int(width) for width in hidden)
         if any(width < 1 for width in self.hidden):

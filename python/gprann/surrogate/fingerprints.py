@@ -21,7 +21,14 @@ from gprann.neighbours import build_neighbours
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.directions import internal_directions
 
-__all__ = ["AtomsFingerprint", "CartesianFingerprint", "Fingerprint", "PairsFingerprint", "Rows", "standing_weights"]
+__all__ = [
+    "AtomsFingerprint",
+    "CartesianFingerprint",
+    "Fingerprint",
+    "PairsFingerprint",
+    "Rows",
+    "standing_weights",
+]
 
 Array = NDArray[np.float64]
 
@@ -219,7 +226,9 @@ class PairsFingerprint:
     def _evaluate(self, data: Dataset) -> list[tuple[Array, Array]]:
         require_order(data, self._symbols)
         for structure in data:
-            if structure.pbc.any() and not self._periodic:  # its features would be sums over images, without a cutoff
+            if (
+                structure.pbc.any() and not self._periodic
+            ):  # its features would be sums over images, without a cutoff
                 raise DataError(
                     f"{structure.origin}: is periodic, the training set of the surrogate is not; "
                     "fit one surrogate for each, or use the kernel 'atoms'"
@@ -228,7 +237,10 @@ class PairsFingerprint:
         reach = self.cutoff if self._periodic else 2.0 * extent + 1.0
         neighbours = build_neighbours(data, reach, data.species)
         cutoff = self.cutoff if self._periodic else 0.0
-        return [_core.pair_distances(neighbours.kernel, index, self.exponent, cutoff) for index in range(len(data))]
+        return [
+            _core.pair_distances(neighbours.kernel, index, self.exponent, cutoff)
+            for index in range(len(data))
+        ]
 
     def rows(self, data: Dataset) -> Rows:
         """Return one row per structure."""

@@ -19,7 +19,15 @@ from scipy.optimize import minimize
 from gprann.errors import FactorisationError
 from gprann.surrogate.gaussian_process import Factor, Problem, factorise
 
-__all__ = ["LeaveOneOut", "Scan", "Settings", "leave_one_out", "log_marginal_likelihood", "maximise_likelihood", "scan"]
+__all__ = [
+    "LeaveOneOut",
+    "Scan",
+    "Settings",
+    "leave_one_out",
+    "log_marginal_likelihood",
+    "maximise_likelihood",
+    "scan",
+]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
@@ -149,7 +157,9 @@ class LeaveOneOut:
         """Half the sum of the logarithms of the mean absolute errors: smaller is better, without a choice of units."""
         forces = [np.abs(error).mean() for error in self.gradient if len(error)]
         energy = max(float(np.abs(self.energy).mean()), 1e-12)
-        return 0.5 * float(np.log(energy) + (np.log(max(float(np.mean(forces)), 1e-12)) if forces else np.log(energy)))
+        return 0.5 * float(
+            np.log(energy) + (np.log(max(float(np.mean(forces)), 1e-12)) if forces else np.log(energy))
+        )
 
 
 def leave_one_out(problem: Problem, factor: Factor, alpha: Array) -> LeaveOneOut:
@@ -197,5 +207,7 @@ def scan(problem: Problem, candidates: Iterable[Settings], spread: float) -> lis
             continue
         errors = leave_one_out(problem, factor, factor.solve(problem.values))
         forces = [np.abs(error).mean() for error in errors.gradient if len(error)] or [np.nan]
-        results.append(Scan(settings, errors.score, float(np.abs(errors.energy).mean()), float(np.mean(forces))))
+        results.append(
+            Scan(settings, errors.score, float(np.abs(errors.energy).mean()), float(np.mean(forces)))
+        )
     return results

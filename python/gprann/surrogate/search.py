@@ -35,7 +35,9 @@ def _tuple(settings: Settings) -> tuple[float, float, float]:
 
 def with_fixed(settings: Settings, fixed: Fixed) -> Settings:
     """Return the settings with those the user has given (not None) in their places."""
-    return Settings(*(own if given is None else given for given, own in zip(fixed, _tuple(settings), strict=True)))
+    return Settings(
+        *(own if given is None else given for given, own in zip(fixed, _tuple(settings), strict=True))
+    )
 
 
 def _clip(settings: Settings) -> Settings:
@@ -46,7 +48,10 @@ def _clip(settings: Settings) -> Settings:
 def choose_by_leaving_out(problem: Problem, start: Settings, spread: float, fixed: Fixed) -> Settings:
     """Return the settings near `start` with the smallest leave-one-structure-out errors."""
     candidates = [
-        with_fixed(_clip(Settings(start.length * stretch, start.energy_noise * noise, start.force_noise * noise)), fixed)
+        with_fixed(
+            _clip(Settings(start.length * stretch, start.energy_noise * noise, start.force_noise * noise)),
+            fixed,
+        )
         for stretch, noise in itertools.product(_STRETCH, _NOISE)
     ]
     results = scan(problem, dict.fromkeys(candidates), spread)
@@ -71,7 +76,9 @@ def choose_length(start: Settings, fixed: Fixed, error_at: Callable[[float], Err
     best, smallest = start, np.inf
     for stretch in stretches:
         trial = _clip(Settings(start.length * stretch, start.energy_noise, start.force_noise))
-        settings, found = lower_noise(with_fixed(trial, fixed), fixed, error_at(with_fixed(trial, fixed).length))
+        settings, found = lower_noise(
+            with_fixed(trial, fixed), fixed, error_at(with_fixed(trial, fixed).length)
+        )
         if found < smallest:
             best, smallest = settings, found
         elif stretch < 1.0:

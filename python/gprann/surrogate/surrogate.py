@@ -229,7 +229,9 @@ class Surrogate:
         jacobians = self._fingerprint.jacobians(data)
         sizes = [1 + jacobian.shape[1] for jacobian in jacobians]
         first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        values = np.concatenate([_observations(structure, mean, self._fingerprint.invariant) for structure in data])
+        values = np.concatenate(
+            [_observations(structure, mean, self._fingerprint.invariant) for structure in data]
+        )
         return Problem(rows.sets(jacobians), first, values), rows, jacobians
 
     def _choose(self, data: Dataset, mean: float) -> Settings:
@@ -241,7 +243,9 @@ class Surrogate:
             return with_fixed(_SINGLE, fixed)
         shuffled = data.select(np.random.default_rng(self._seed).permutation(n))
         small, _, _ = self._problem(shuffled[: _structures_for(data, _LIKELIHOOD_ROWS)], mean)
-        start = with_fixed(maximise_likelihood(small, with_fixed(_START, fixed), self._fingerprint.spread), fixed)
+        start = with_fixed(
+            maximise_likelihood(small, with_fixed(_START, fixed), self._fingerprint.spread), fixed
+        )
         _log.info("likelihood: %s", describe(start))
         n_left_out = _structures_for(data, _LEAVE_OUT_ROWS)
         if n == n_left_out:
@@ -249,7 +253,9 @@ class Surrogate:
             return choose_by_leaving_out(problem, start, self._fingerprint.spread, fixed)
         half = min(n // 2, _structures_for(data, _HALF_ROWS))
         settings = choose_length(
-            start, fixed, lambda length: self._held_out_error(shuffled[:half], shuffled[half : 3 * half], mean, length)
+            start,
+            fixed,
+            lambda length: self._held_out_error(shuffled[:half], shuffled[half : 3 * half], mean, length),
         )
         kept = min(n * 4 // 5, _structures_for(data, _HOLD_OUT_ROWS))
         held_out = shuffled[kept : kept + max(n // 5, 20)]
@@ -259,7 +265,9 @@ class Surrogate:
         _log.info("a fifth of the structures predicted from the others: %s", describe(settings))
         return settings
 
-    def _held_out_error(self, kept: Dataset, held_out: Dataset, mean: float, relative_length: float) -> ErrorOfNoise:
+    def _held_out_error(
+        self, kept: Dataset, held_out: Dataset, mean: float, relative_length: float
+    ) -> ErrorOfNoise:
         """Return the error of `held_out` predicted from `kept` as a function of the noises, K built once."""
         problem, rows, jacobians = self._problem(kept, mean)
         query = self._fingerprint.rows(held_out)
@@ -294,7 +302,9 @@ class Surrogate:
                 del K
                 raised = Settings(settings.length, 10 * settings.energy_noise, 10 * settings.force_noise)
                 settings = with_fixed(raised, self._fixed)
-                _log.warning("the covariance matrix is singular in double precision; now %s", describe(settings))
+                _log.warning(
+                    "the covariance matrix is singular in double precision; now %s", describe(settings)
+                )
 
     # -------------------------------------------------------------- predict
     @property
@@ -302,7 +312,9 @@ class Surrogate:
         """Hyperparameters in physical units; known after `fit`."""
         state = self._fitted()
         energy, force = np.sqrt(state.noise)
-        return Hyperparameters(state.settings.length, float(np.sqrt(state.amplitude2)), float(energy), float(force))
+        return Hyperparameters(
+            state.settings.length, float(np.sqrt(state.amplitude2)), float(energy), float(force)
+        )
 
     @property
     def fingerprint(self) -> Fingerprint:

@@ -74,11 +74,17 @@ def train_members(
 
 def _default_workers(job: Job) -> int:
     rows, parameters = job.problem.size, job.problem.model.n_parameters
-    per_iteration = rows * parameters**2 + parameters**3 / 3 if job.options.optimizer == "lm" else 300.0 * rows * parameters
+    per_iteration = (
+        rows * parameters**2 + parameters**3 / 3
+        if job.options.optimizer == "lm"
+        else 300.0 * rows * parameters
+    )
     return n_threads() if per_iteration * job.options.max_iterations > _SMALL else 1
 
 
-def _train_here(job: Job, members: list[int], folder: Path | None, progress: Progress | None) -> list[OptimizerState]:
+def _train_here(
+    job: Job, members: list[int], folder: Path | None, progress: Progress | None
+) -> list[OptimizerState]:
     identity = job.identity if folder is not None else ""
     states = []
     for member in members:
@@ -102,7 +108,9 @@ def _train_in_processes(
     threads = max(1, n_threads() // workers)
     messages: queue.Queue[dict[str, Any]] = queue.Queue()
     processes = [_start_worker(folder, members[k::workers], threads) for k in range(workers)]
-    readers = [threading.Thread(target=_relay, args=(process, messages), daemon=True) for process in processes]
+    readers = [
+        threading.Thread(target=_relay, args=(process, messages), daemon=True) for process in processes
+    ]
     failures = []
     try:
         for reader in readers:
@@ -117,7 +125,11 @@ def _train_in_processes(
             elif "failed" in message:
                 failures.append(f"member {message['member']}: {message['failed']}")
             elif "iteration" in message and progress is not None:
-                progress(MemberProgress(message["member"], message["iteration"], message["train"], message["error"]))
+                progress(
+                    MemberProgress(
+                        message["member"], message["iteration"], message["train"], message["error"]
+                    )
+                )
     finally:
         for process in processes:
             if process.poll() is None:
@@ -136,7 +148,12 @@ def _start_worker(folder: Path, members: list[int], threads: int) -> subprocess.
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
     return subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

@@ -61,12 +61,22 @@ class Job:
 
     def _arrays(self) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
         table = self.problem.table
-        values = (table.features, table.rows, table.order, self.problem.targets, self.problem.weights, self.groups)
+        values = (
+            table.features,
+            table.rows,
+            table.order,
+            self.problem.targets,
+            self.problem.weights,
+            self.groups,
+        )
         return dict(zip(_ARRAYS, values, strict=True))
 
     # ------------------------------------------------------------- training
     def train_member(
-        self, member: int, state: OptimizerState | None = None, report: Callable[[OptimizerState], object] | None = None
+        self,
+        member: int,
+        state: OptimizerState | None = None,
+        report: Callable[[OptimizerState], object] | None = None,
     ) -> OptimizerState:
         """Train one member, from its random start or from a saved state.
 
@@ -113,7 +123,9 @@ class Job:
         errors alone would favour the wildest function.
         """
         options = self.options
-        starts = [self.problem.model.initial(rng) for _ in range(options.starts if options.optimizer == "lm" else 1)]
+        starts = [
+            self.problem.model.initial(rng) for _ in range(options.starts if options.optimizer == "lm" else 1)
+        ]
         states = [OptimizerState.start(parameters) for parameters in starts]
         if len(states) == 1:
             return states[0]
@@ -133,7 +145,9 @@ class Job:
             for state in states:
                 state.finished = False
                 most = state.iteration + iterations
-                levenberg_marquardt(trial, nothing, state, iterations=most, patience=most, ridge=options.ridge)
+                levenberg_marquardt(
+                    trial, nothing, state, iterations=most, patience=most, ridge=options.ridge
+                )
             states.sort(key=loss)
             states = states[: -(-len(states) // 4)]
             iterations *= 2
@@ -142,7 +156,11 @@ class Job:
         return best
 
     def resume_member(
-        self, folder: Path, member: int, identity: str, report: Callable[[OptimizerState], object] | None = None
+        self,
+        folder: Path,
+        member: int,
+        identity: str,
+        report: Callable[[OptimizerState], object] | None = None,
     ) -> OptimizerState:
         """Train a member with its state kept in `folder`, going on where an interrupted run stopped."""
         path = folder / f"member_{member:03d}.state"
@@ -188,8 +206,14 @@ class Job:
         """Read a job that `save` wrote; the arrays are mapped, not copied."""
         document, _ = read_model_file(folder / "job.gprann")
         options = TrainingOptions(**document["options"])
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
-        model = NetworkModel(document["n_features"], options.hidden, document["n_species"], options.activation)
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
+        }
+        model = NetworkModel(
+            document["n_features"], options.hidden, document["n_species"], options.activation
+        )
         table = FeatureTable(*(np.asarray(arrays[name]) for name in ("features", "rows", "order")))
         problem = EnergyProblem(model, table, np.asarray(arrays["targets"]), np.asarray(arrays["weights"]))
-        return cls(problem, np.asarray(arrays["groups"]), options, document["energy_scale"]), document["identity"]
+        return cls(problem, np.asarray(arrays["groups"]), options, document["energy_scale"]), document[
+            "identity"
+        ]

@@ -75,7 +75,10 @@ class TrainingOptions:
             object.__setattr__(self, "hidden", tuple(operator.index(width) for width in self.hidden))
         except TypeError:
             raise ConfigError(f"hidden = {self.hidden!r}: expected layer widths, such as (10, 10)") from None
-        self._convert(("members", "seed", "iterations", "starts", "start_iterations", "batch_size", "patience"), operator.index)
+        self._convert(
+            ("members", "seed", "iterations", "starts", "start_iterations", "batch_size", "patience"),
+            operator.index,
+        )
         self._convert(("validation", "label_noise", "learning_rate", "weight_decay", "ridge"), float)
         for name, valid in (("optimizer", OPTIMIZERS), ("activation", ACTIVATIONS)):
             value = getattr(self, name)

@@ -57,7 +57,14 @@ class EnergyProblem:
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
         return self.model.kernel.normal_equations(
-            parameters, self.table.kernel(), self.targets, self.weights, scipy_blas(), n_threads(), hessian, slope
+            parameters,
+            self.table.kernel(),
+            self.targets,
+            self.weights,
+            scipy_blas(),
+            n_threads(),
+            hessian,
+            slope,
         )
 
     def batch_gradient(self, parameters: Array, batch: NDArray[np.int64]) -> tuple[float, Array]:

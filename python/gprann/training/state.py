@@ -107,7 +107,9 @@ class OptimizerState:
             "reason": self.reason,
         }
         arrays = {"parameters": self.parameters, "best": self.best}
-        write_model_file(path, document, {**arrays, **{f"vector_{name}": v for name, v in self.vectors.items()}})
+        write_model_file(
+            path, document, {**arrays, **{f"vector_{name}": v for name, v in self.vectors.items()}}
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], identity: str) -> OptimizerState | None:
@@ -127,7 +129,9 @@ class OptimizerState:
             Step(iteration, train, float("nan") if held is None else held)
             for iteration, train, held in document["history"]
         ]
-        vectors = {name.removeprefix("vector_"): a for name, a in arrays.items() if name.startswith("vector_")}
+        vectors = {
+            name.removeprefix("vector_"): a for name, a in arrays.items() if name.startswith("vector_")
+        }
         return cls(
             arrays["parameters"],
             arrays["best"],

@@ -10,14 +10,22 @@ from numpy.typing import NDArray
 from gprann.errors import ConfigError, DataError
 from gprann.structure import Dataset
 
-__all__ = ["count_species", "energy_scale", "fit_reference_energies", "given_reference_energies", "structure_weights"]
+__all__ = [
+    "count_species",
+    "energy_scale",
+    "fit_reference_energies",
+    "given_reference_energies",
+    "structure_weights",
+]
 
 Array = NDArray[np.float64]
 
 
 def count_species(data: Dataset, species: Sequence[str]) -> Array:
     """Return the number of atoms of each species in each structure, shape (n, S)."""
-    return np.array([[structure.symbols.count(symbol) for symbol in species] for structure in data], dtype=float)
+    return np.array(
+        [[structure.symbols.count(symbol) for symbol in species] for structure in data], dtype=float
+    )
 
 
 def fit_reference_energies(data: Dataset, species: Sequence[str]) -> Array:

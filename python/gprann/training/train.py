@@ -122,7 +122,9 @@ def train(
         states = train_members(job, folder=folder, workers=workers, progress=bar)
     parameters = np.array([state.best for state in states])
     if not np.isfinite(parameters).all():
-        raise TrainingError("training ended with parameters that are not finite; look for wrong energies in the data")
+        raise TrainingError(
+            "training ended with parameters that are not finite; look for wrong energies in the data"
+        )
     record = {
         "program": f"gprann {__version__}",
         "n_structures": len(data),
@@ -202,7 +204,9 @@ class _Bar:
         self._bar.update(state.iteration - self._done.get(state.member, 0))
         self._done[state.member] = state.iteration
         train, held_out = 1e3 * self._scale * state.train, 1e3 * self._scale * state.error
-        self._bar.set_postfix_str(f"member {state.member}: train {train:.2f} meV, held out {held_out:.2f} meV")
+        self._bar.set_postfix_str(
+            f"member {state.member}: train {train:.2f} meV, held out {held_out:.2f} meV"
+        )
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
