@@ -230,7 +230,7 @@ void Network::energy_rows(const double* parameters, const AtomFeatures& atoms, I
 double Network::normal_equations(const double* parameters, const AtomFeatures& atoms, const double* targets,
                                  const double* weights, const Blas& blas, int n_threads, double* H,
                                  double* b) const {
-  constexpr Index panel = 512;  // rows of J at a time
+  constexpr Index panel = 1024;  // rows of J at a time
   constexpr Index chunk = 32;
   constexpr Index tile = 256;  // of H
   const Index P = n_parameters();
