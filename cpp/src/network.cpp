@@ -10,6 +10,25 @@ namespace gprann {
 namespace {
 using Array = Eigen::Array<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
+/// target (out, in) = sum over k rows of dz_row^T a_row; dz: (k, out), a: (k, in). A handful of rows, for
+/// which a general product costs more to set up than to compute: eight columns of the target are kept in a
+/// register.
+void sum_of_outer_products(const double* dz, Index out, const double* a, Index in, Index k, double* target) {
+  for (Index o = 0; o < out; ++o) {
+    Index c = 0;
+    for (; c + lane_width <= in; c += lane_width) {
+      Lane sum = Lane::Zero();
+      for (Index row = 0; row < k; ++row) sum += dz[row * out + o] * Eigen::Map<const Lane>(a + row * in + c);
+      Eigen::Map<Lane>(target + o * in + c) = sum;
+    }
+    for (; c < in; ++c) {
+      double sum = 0.0;
+      for (Index row = 0; row < k; ++row) sum += dz[row * out + o] * a[row * in + c];
+      target[o * in + c] = sum;
+    }
+  }
+}
+
 Index size_at(const std::vector<Index>& sizes, Index layer) { return sizes[static_cast<std::size_t>(layer)]; }
 }  // namespace
 
@@ -215,12 +234,7 @@ void Network::energy_rows(const double* parameters, const AtomFeatures& atoms, I
         const Index in = size_at(sizes_, layer);
         const Index out = dz.cols();
         const double* below = layer == 0 ? G.data() : pass.value[static_cast<std::size_t>(layer - 1)].data();
-        MatrixMap dW(row + weight_at(layer), out, in);
-        dW.setZero();
-        for (Index atom = r; atom < r + k; ++atom) {
-          const Eigen::Map<const Eigen::RowVectorXd> a(below + atom * in, in);
-          for (Index o = 0; o < out; ++o) dW.row(o) += dz(atom, o) * a;
-        }
+        sum_of_outer_products(dz.data() + r * out, out, below + r * in, in, k, row + weight_at(layer));
         VectorMap(row + bias_at(layer), out) = dz.middleRows(r, k).colwise().sum().transpose().matrix();
       }
     }
@@ -230,7 +244,7 @@ void Network::energy_rows(const double* parameters, const AtomFeatures& atoms, I
 double Network::normal_equations(const double* parameters, const AtomFeatures& atoms, const double* targets,
                                  const double* weights, const Blas& blas, int n_threads, double* H,
                                  double* b) const {
-  constexpr Index panel = 1024;  // rows of J at a time
+  constexpr Index panel = 256;  // rows of J at a time
   constexpr Index chunk = 32;
   constexpr Index tile = 256;  // of H
   const Index P = n_parameters();
