@@ -226,9 +226,8 @@ class PairsFingerprint:
     def _evaluate(self, data: Dataset) -> list[tuple[Array, Array]]:
         require_order(data, self._symbols)
         for structure in data:
-            if (
-                structure.pbc.any() and not self._periodic
-            ):  # its features would be sums over images, without a cutoff
+            # Its features would be sums over images without a cutoff.
+            if structure.pbc.any() and not self._periodic:
                 raise DataError(
                     f"{structure.origin}: is periodic, the training set of the surrogate is not; "
                     "fit one surrogate for each, or use the kernel 'atoms'"

@@ -67,15 +67,18 @@ def adamw(
             slope = first / (1 - _BETA1**step) / (np.sqrt(second / (1 - _BETA2**step)) + _EPSILON)
             w = w - rate * (slope + options.weight_decay * w)
         held_out = validation.rmse(w)  # NaN without held-out structures
-        if not (np.isfinite(total) and np.isfinite(w).all()) or np.isinf(held_out):
+        # The sum over the batches belongs to parameters on the way; alone it must not decide which are kept.
+        error = float(np.sqrt(total / train.weights.sum())) if validation.size else train.rmse(w)
+        if not (np.isfinite([total, error]).all() and np.isfinite(w).all()) or np.isinf(held_out):
             if not state.history:
                 raise TrainingError(
                     "the loss became infinite or NaN in the first epoch: lower learning_rate, or look for wrong energies in the data"
                 )
+            state.vectors.clear()  # they are not finite either
             state.finish("the loss became infinite or NaN; the best state before is kept")
             break
         state.numbers["step"] = step
-        state.record(Step(epoch, float(np.sqrt(total / train.weights.sum())), held_out), w)
+        state.record(Step(epoch, error, held_out), w)
         if epoch - state.best_iteration >= options.max_patience:
             state.finish(f"no better validation error for {options.max_patience} epochs")
         report(state)
