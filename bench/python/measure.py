@@ -2,8 +2,9 @@
 
     python bench/python/measure.py DATA [surrogates] [lapack] [hydrogen] [pipeline] [descriptor]
 
-DATA is the folder with ec_dimer/, li_ec/ and h2/ (train.extxyz, dev.extxyz or test.extxyz). Without names all parts run, each in
-a process of its own, so that peak memory is that of the part. Times are medians where a part is repeated.
+DATA is the folder with ec_dimer/, li_ec/ and h2/ (train.extxyz, dev.extxyz or test.extxyz). Without names all
+parts run, each in a process of its own, so that peak memory is that of the part. Times are medians where a
+part is repeated.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def surrogates(data: Path) -> dict[str, Any]:
 
 
 def lapack(data: Path) -> dict[str, Any]:
-    """Time and memory of the surrogate's fit (hyperparameters fixed) against a bare LAPACK Cholesky of the same size."""
+    """Time and memory of the surrogate's fit, hyperparameters fixed, against a Cholesky by LAPACK."""
     train = gprann.read(data / "ec_dimer" / "train.extxyz")
     ours, bare, ratios = [], [], []
     rows = 0

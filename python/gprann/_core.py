@@ -1,8 +1,8 @@
 """Pick the build of the compiled core that suits this processor.
 
-The wheel for x86-64 carries three builds (`_core_base`, `_core_v3` with AVX2 and FMA, `_core_v4` with AVX-512); other
-processors have `_core_base` alone. `GPRANN_INSTRUCTION_SET` (base, v3, v4) overrides the choice. Only one is ever
-loaded.
+The wheel for x86-64 carries three builds (`_core_base`, `_core_v3` with AVX2 and FMA, `_core_v4` with
+AVX-512); other processors have `_core_base` alone. `GPRANN_INSTRUCTION_SET` (base, v3, v4) overrides the
+choice. Only one is ever loaded.
 """
 
 from __future__ import annotations

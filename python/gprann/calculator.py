@@ -27,8 +27,9 @@ class Calculator(AseCalculator):  # type: ignore[misc]
 
     Notes
     -----
-    `results` holds `energy` and `free_energy` (eV), `energies` (per atom, eV), `forces` (eV/Å), `stress` (Voigt, eV/Å³; periodic
-    structures only) and, for a committee, `energy_std` (eV), `forces_std` (N, 3) (eV/Å) and `energies_std` (N,) (eV).
+    `results` holds `energy` and `free_energy` (eV), `energies` (per atom, eV), `forces` (eV/Å), `stress`
+    (Voigt, eV/Å³; periodic structures only) and, for a committee, `energy_std` (eV), `forces_std` (N, 3)
+    (eV/Å) and `energies_std` (N,) (eV).
 
     Examples
     --------

@@ -14,8 +14,8 @@ __all__ = ["hydrogen"]
 def hydrogen(n: int = 7, shortest: float = 1.0, longest: float = 2.0) -> Dataset:
     """Return H2 molecules with the energies and forces of ASE's Lennard-Jones potential.
 
-    The first example of Yeu et al., npj Comput. Mater. 11, 156 (2025): 7 bond lengths between 1 and 2 Å to train on, 200 between
-    0.95 and 2.05 Å to test.
+    The first example of Yeu et al., npj Comput. Mater. 11, 156 (2025): 7 bond lengths between 1 and 2 Å to
+    train on, 200 between 0.95 and 2.05 Å to test.
 
     Parameters
     ----------

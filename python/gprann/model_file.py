@@ -1,7 +1,8 @@
 """The model file: one portable, versioned file of plain numbers and text.
 
-A zip archive with `model.json` (everything a person wants to read: format version, architecture, provenance) and one
-`.npy` per array, each with its SHA-256 in `model.json`. Nothing in it is ever executed: no pickle, no code.
+A zip archive with `model.json` (everything a person wants to read: format version, architecture, provenance)
+and one `.npy` per array, each with its SHA-256 in `model.json`. Nothing in it is ever executed: no pickle, no
+code.
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ def species_indices(structure: Structure, species: Sequence[str]) -> NDArray[np.
     unknown = sorted(set(structure.symbols) - set(table))
     if unknown:
         raise DataError(
-            f"{structure.origin}: element {', '.join(unknown)} is not among the species {', '.join(species)}; "
+            f"{structure.origin}: element {', '.join(unknown)} is not among the species "
+            f"{', '.join(species)}; "
             "train with it or leave the structure out"
         )
     return np.array([table[symbol] for symbol in structure.symbols], dtype=np.int32)
@@ -77,7 +78,8 @@ def _pairs(
         closest = int(np.argmin(squared))
         if squared[closest] < _CLOSEST**2:
             raise DataError(
-                f"{structure.origin}: atoms {i[closest]} and {j[closest]} are {np.sqrt(squared[closest]):.3g} Å apart; "
+                f"{structure.origin}: atoms {i[closest]} and {j[closest]} are "
+                f"{np.sqrt(squared[closest]):.3g} Å apart; "
                 "remove the structure or correct its geometry"
             )
     order = np.argsort(i, kind="stable")

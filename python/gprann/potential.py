@@ -151,7 +151,7 @@ class Potential:
         return AtomicPrediction(atom_energies, forces, virials, neighbours.first_atom)
 
     def predict(self, data: Sequence[Structure]) -> Prediction:
-        """Predict energies, forces and stresses; for a committee with mean and standard deviation over its members.
+        """Predict energies, forces and stresses; a committee with mean and standard deviation.
 
         Parameters
         ----------
@@ -217,7 +217,7 @@ class Potential:
 
 
 def voigt_stress(structure: Structure, virial: Array) -> Array:
-    """Return the stress of a structure from its virial dE/d(strain), shape (6,), eV/Å³; NaN unless periodic in three directions."""
+    """Return the stress (6,), eV/Å³, from the virial dE/d(strain); NaN unless periodic in all directions."""
     if not structure.pbc.all():
         return np.full(6, np.nan)
     volume = abs(float(np.linalg.det(structure.cell)))

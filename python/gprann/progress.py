@@ -11,7 +11,7 @@ __all__ = ["progress_bar"]
 
 
 def progress_bar(total: int, label: str, *, unit: str = "structures", show: bool | None = None) -> Any:
-    """Return a tqdm bar with rate and time left; hidden unless `show` is true or standard error is a terminal."""
+    """Return a tqdm bar with rate and time left; by default hidden unless standard error is a terminal."""
     visible = sys.stderr.isatty() if show is None else show
     return tqdm(
         total=total,

@@ -164,7 +164,8 @@ class Structure:
                 else f"row {bad[0][0]}"
             )
             raise DataError(
-                f"{self.origin}: {name} of {where} is {array[tuple(bad[0])]} {unit}; remove or recompute the structure"
+                f"{self.origin}: {name} of {where} is {array[tuple(bad[0])]} {unit}; "
+                "remove or recompute the structure"
             )
         _frozen(array)
         object.__setattr__(self, name, array)

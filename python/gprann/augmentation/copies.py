@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 def with_unique_origins(data: Dataset) -> Dataset:
-    """Return the data set with origins that tell its structures apart, so that copies can name their parent."""
+    """Return the data set with origins that tell its structures apart: copies name their parent by them."""
     origins = {(structure.origin.file, structure.origin.index) for structure in data}
     if len(origins) == len(data):
         return data

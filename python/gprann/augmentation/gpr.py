@@ -39,8 +39,8 @@ class Augmentation:
     accepted : Dataset
         Labelled copies; each keeps the variance of its label.
     uncertain : Dataset
-        Copies whose standard deviation exceeds the threshold, most uncertain first: label them with DFT next. Their predicted
-        energies are not kept.
+        Copies whose standard deviation exceeds the threshold, most uncertain first: label them with DFT next.
+        Their predicted energies are not kept.
     surrogates : list of dict
         Kernel and hyperparameters of the surrogates used.
     """
@@ -77,7 +77,8 @@ def augment(
     data : Dataset
         Reference structures with energies and forces.
     surrogate : Surrogate, optional
-        Fitted to this data (of one composition). Default: one surrogate is fitted to each subset of equal composition.
+        Fitted to this data (of one composition). Default: one surrogate is fitted to each subset of equal
+        composition.
     copies : int
         Copies M of each structure; 10 to 40 are enough.
     displacement : float, Å
@@ -98,8 +99,8 @@ def augment(
     Returns
     -------
     Dataset
-        The original structures first. Every copy has its `energy`, the `energy_variance` of it, and in its `origin` the
-        structure it was made from.
+        The original structures first. Every copy has its `energy`, the `energy_variance` of it, and in its
+        `origin` the structure it was made from.
 
     Raises
     ------
@@ -199,7 +200,7 @@ def augment_subsets(
 def label(
     surrogate: Surrogate, copies: Dataset, threshold: float | None = None, bar: Any = None
 ) -> Augmentation:
-    """Label structures with the surrogate's energies; set those apart that are more uncertain than `threshold` (eV).
+    """Label structures with the surrogate's energies; set apart those more uncertain than `threshold` (eV).
 
     Raises
     ------

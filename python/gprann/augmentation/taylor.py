@@ -35,7 +35,7 @@ def taylor_augment(
     data : Dataset
         Structures with energies and forces.
     strategy : {'A', 'B'}
-        A: one atom at a time by ±displacement along x, y, z, 6N copies of each structure (`copies` does not count).
+        A: one atom at a time by ±displacement along x, y, z, 6N copies of each structure, whatever `copies`.
         B: all atoms at random within spheres of radius `displacement`, without a net shift.
     copies : int
         Copies of each structure, for strategy B.
@@ -52,7 +52,8 @@ def taylor_augment(
     Examples
     --------
     >>> import gprann
-    >>> len(taylor_augment(gprann.examples.hydrogen(7), copies=2)), len(taylor_augment(gprann.examples.hydrogen(7), strategy="A"))
+    >>> data = gprann.examples.hydrogen(7)
+    >>> len(taylor_augment(data, copies=2)), len(taylor_augment(data, strategy="A"))
     (21, 91)
     """
     check_displacement(displacement, copies)

@@ -22,7 +22,7 @@ _MAX_ORDER = 24
 
 
 def aenet_weights(n_species: int) -> list[float]:
-    """Return ænet's species weights (typespin): consecutive integers about 0, without 0 when `n_species` is even.
+    """Return ænet's weights (typespin): integers about 0, which is one of them only if `n_species` is odd.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def aenet_weights(n_species: int) -> list[float]:
 
 
 class ChebyshevDescriptor:
-    """Chebyshev descriptor: radial and angular sums over neighbours, once for each channel of species weights.
+    """Chebyshev descriptor: radial and angular sums over neighbours, once per channel of species weights.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ class ChebyshevDescriptor:
         Highest Chebyshev polynomial of the cosine of the angles; None for no angular part.
     angular_cutoff : float, Å
     weights : array_like, shape (n_channels, n_species) or (n_species,), optional
-        Species weights of the channels after the first, which counts every neighbour as 1. Default: ænet's typespin (with
-        one species no further channel), so that the components are those of the ænet program.
+        Species weights of the channels after the first, which counts every neighbour as 1. Default: ænet's
+        typespin (with one species no further channel), so that the components are those of the ænet program.
 
     Raises
     ------
@@ -134,7 +134,8 @@ class ChebyshevDescriptor:
     def vjp(self, neighbours: Neighbourhood, cotangent: Array) -> tuple[Array, Array]:
         """Return (dG/dR)ᵀ · cotangent, shape (n_atoms, 3), and the virials, shape (n, 3, 3).
 
-        The virial of a structure is the derivative of cotangent · G with respect to a strain of positions and cell.
+        The virial of a structure is the derivative of cotangent · G with respect to a strain of positions and
+        cell.
         """
         gradient, virial = self._kernel.vjp(neighbours.kernel, np.ascontiguousarray(cotangent), n_threads())
         return gradient, virial.reshape(-1, 3, 3)
@@ -169,7 +170,8 @@ class ChebyshevDescriptor:
             else f"angular {self.angular_order}, {self.angular_cutoff} Å"
         )
         return (
-            f"ChebyshevDescriptor({' '.join(self._species)}; radial {self.radial_order}, {self.radial_cutoff} Å; "
+            f"ChebyshevDescriptor({' '.join(self._species)}; "
+            f"radial {self.radial_order}, {self.radial_cutoff} Å; "
             f"{angular}; {self.size} components)"
         )
 
@@ -197,6 +199,7 @@ def _channels(n_species: int, weights: ArrayLike | None) -> Array:
     given = np.atleast_2d(given)
     if given.ndim != 2 or given.shape[1] != n_species or not np.isfinite(given).all():
         raise ConfigError(
-            f"weights: shape {given.shape}, expected (channels, {n_species}) finite numbers, one for each species"
+            f"weights: shape {given.shape}, expected (channels, {n_species}) finite numbers, "
+            "one for each species"
         )
     return np.ascontiguousarray(np.vstack([ones, given]))

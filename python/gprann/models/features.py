@@ -29,7 +29,8 @@ class Normalisation:
     ----------
     mean : ndarray, shape (S, D)
     inverse_scale : ndarray, shape (S, D)
-        1 / standard deviation over the training set; 0 for components that are constant there, which are so left out.
+        1 / standard deviation over the training set; 0 for components that are constant there, which are so
+        left out.
     """
 
     mean: Array
@@ -83,7 +84,7 @@ class FeatureTable:
     @property
     def n_structures(self) -> int:
         """Number of structures."""
-        return self.rows.shape[1] - 1
+        return int(self.rows.shape[1]) - 1
 
     def kernel(self) -> _core.AtomFeatures:
         """Return the compiled view."""
@@ -126,7 +127,7 @@ def _row_offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 def descriptor_values(
     descriptor: Descriptor, structures: Sequence[Structure]
 ) -> tuple[Array, NDArray[np.int32], NDArray[np.int64]]:
-    """Return descriptors (n_atoms, D), species indices (n_atoms,) and first atoms (n + 1,) of a whole data set."""
+    """Return descriptors (n_atoms, D), species indices (n_atoms,) and first atoms (n + 1,) of a data set."""
     values, kinds, first = [np.zeros((0, descriptor.size))], [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
     for begin in range(0, len(structures), _BATCH):
         neighbours = descriptor.neighbours(structures[begin : begin + _BATCH])

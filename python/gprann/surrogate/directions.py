@@ -1,7 +1,8 @@
 """Internal directions of a structure: displacements that are no rigid motion.
 
-With an invariant fingerprint the energy gradient along translations (and rotations) vanishes by construction, so
-a covariance matrix that observed it would be singular. Gradients are observed along an orthonormal basis of the rest.
+With an invariant fingerprint the energy gradient along translations (and rotations) vanishes by construction,
+so a covariance matrix that observed it would be singular. Gradients are observed along an orthonormal basis
+of the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def rigid_motions(structure: Structure, invariant: str) -> Array:
     ----------
     structure : Structure
     invariant : {'rotation', 'translation'}
-        With `rotation`, rotations count as well unless the structure is periodic; r is 6, 5 for atoms on a line, 3 for one atom.
+        With `rotation`, rotations count as well unless the structure is periodic; r is 6, 5 for atoms on a
+        line, 3 for one atom.
     """
     centred = structure.positions - structure.positions.mean(axis=0)
     n = len(structure)

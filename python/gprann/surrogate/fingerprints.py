@@ -1,8 +1,8 @@
-"""Fingerprints of structures for Gaussian processes: features, their Jacobians, and slopes carried back to forces.
+"""Fingerprints of structures for Gaussian processes: features, Jacobians, and slopes carried back to forces.
 
-A fingerprint turns every structure into rows of D features sorted by kind (species). The covariance code of the core sums
-a radial kernel over all pairs of rows of the same kind, so the atoms kernel (a row per atom) and the kernels on whole structures (a
-single row of a single kind) share it.
+A fingerprint turns every structure into rows of D features sorted by kind (species). The covariance code of
+the core sums a radial kernel over all pairs of rows of the same kind, so the atoms kernel (a row per atom)
+and the kernels on whole structures (a single row of a single kind) share it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Rows:
         The rows of kind s of structure a are kind_rows[a, s] .. kind_rows[a, s + 1] - 1.
     features : ndarray, shape (rows, D)
     gradients : callable
-        Carries slopes d(energy)/d(features), shape (rows, D), to d(energy)/d(positions), one (N, 3) array per structure.
+        Carries slopes d(energy)/d(features), shape (rows, D), to d(energy)/d(positions), one (N, 3) array per
+        structure.
     """
 
     kind_rows: NDArray[np.int64]
@@ -101,12 +102,13 @@ class AtomsFingerprint:
     Parameters
     ----------
     descriptor : ChebyshevDescriptor, optional
-        Default: radial order 12 within 6.5 Å, angular order 4 within 4.0 Å, with species weights without a zero.
+        Default: radial order 12 within 6.5 Å, angular order 4 within 4.0 Å, with species weights without a
+        zero.
     """
 
     invariant = "rotation"
     _FLOOR = 1e-3
-    """Smallest scale of a component, as a fraction of the largest: constant components must not be blown up."""
+    """Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
 
     def __init__(self, descriptor: ChebyshevDescriptor | None = None) -> None:
         self._given = descriptor
@@ -316,7 +318,8 @@ def require_order(data: Dataset, symbols: Sequence[str]) -> None:
 def _order_message(index: int, structure: Structure, symbols: Sequence[str]) -> str:
     if sorted(structure.symbols) != sorted(symbols):
         return (
-            f"{structure.origin} (number {index} of the set): composition {structure.formula} differs from that of the "
+            f"{structure.origin} (number {index} of the set): composition {structure.formula} "
+            "differs from that of the "
             "training set; fit one surrogate for each composition"
         )
     atom = next(i for i, (a, b) in enumerate(zip(structure.symbols, symbols, strict=True)) if a != b)

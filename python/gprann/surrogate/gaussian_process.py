@@ -110,7 +110,8 @@ def factorise(K: Array, noise: Array) -> Factor:
         row = _core.cholesky(scipy_blas(), K, n_threads())
     if row >= 0:
         raise FactorisationError(
-            f"the covariance matrix is not positive definite at row {row} of {len(K)}: the kernel length is too long or the "
+            f"the covariance matrix is not positive definite at row {row} of {len(K)}: "
+            "the kernel length is too long or the "
             "noise too small for double precision; raise force_noise or shorten length",
             row,
         )

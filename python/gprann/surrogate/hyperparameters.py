@@ -1,8 +1,10 @@
 """Hyperparameters of the surrogate, from the training set alone.
 
-1. Log marginal likelihood with its analytic gradient over length and both noises (the amplitude has a closed form).
-2. Leave-one-structure-out errors, in closed form from blocks of K⁻¹, decide between that optimum and longer lengths and smaller
-   noises: the likelihood of a squared exponential prefers lengths that are too short for prediction.
+1. Log marginal likelihood with its analytic gradient over length and both noises; the amplitude has a closed
+   form.
+2. Leave-one-structure-out errors, in closed form from blocks of K⁻¹, decide between that optimum and longer
+   lengths and smaller noises: the likelihood of a squared exponential prefers lengths that are too short for
+   prediction.
 Both work on a random subset; the full matrix is factorised only once, afterwards.
 """
 
@@ -42,8 +44,8 @@ class Settings:
     length : float
         Kernel length in units of the fingerprint's spread.
     energy_noise, force_noise : float
-        Noise variances relative to the mean diagonal of the gradient blocks of the noise-free K (with energies in eV and
-        lengths in Å).
+        Noise variances relative to the mean diagonal of the gradient blocks of the noise-free K (with
+        energies in eV and lengths in Å).
     """
 
     length: float
@@ -69,7 +71,7 @@ def gradient_scale(problem: Problem, K: Array) -> float:
     """Return the mean diagonal of the gradient blocks of K, the unit of the noises."""
     diagonal = np.diagonal(K)
     gradients = diagonal[~problem.is_energy]
-    # Single atoms have no gradients; atoms that do not feel each other have gradients that the kernel takes for zero.
+    # Single atoms have no gradients; those of atoms that do not feel each other the kernel takes for zero.
     return float(gradients.mean()) if np.any(gradients) else float(diagonal.mean())
 
 
@@ -154,7 +156,7 @@ class LeaveOneOut:
 
     @property
     def score(self) -> float:
-        """Half the sum of the logarithms of the mean absolute errors: smaller is better, without a choice of units."""
+        """Half the sum of the logarithms of the mean absolute errors: smaller is better in any units."""
         forces = [np.abs(error).mean() for error in self.gradient if len(error)]
         energy = max(float(np.abs(self.energy).mean()), 1e-12)
         return 0.5 * float(
@@ -192,7 +194,7 @@ class Scan:
 
 
 def scan(problem: Problem, candidates: Iterable[Settings], spread: float) -> list[Scan]:
-    """Return the leave-one-structure-out scores of candidates; those that are not positive definite are left out."""
+    """Return the leave-one-structure-out scores of candidates; those not positive definite are left out."""
     results = []
     lengths: dict[float, tuple[Array, float]] = {}
     for settings in candidates:

@@ -1,10 +1,12 @@
 """Search for the hyperparameters, inside the training set alone.
 
 1. The log marginal likelihood, maximised with its gradient on a small subset.
-2. The likelihood of a squared exponential is no measure of how well it predicts, so length and noise are then chosen by
-   prediction errors: in small sets of each structure left out, in larger ones of half the set predicted from the other half.
-3. The noise, which stands for what the kernel cannot express more than for errors of the labels, falls with the number of
-   structures: at last it is lowered as long as structures held out from four fifths of the set are predicted better.
+2. The likelihood of a squared exponential is no measure of how well it predicts, so length and noise are then
+   chosen by prediction errors: in small sets of each structure left out, in larger ones of half the set
+   predicted from the other half.
+3. The noise, which stands for what the kernel cannot express more than for errors of the labels, falls with
+   the number of structures: at last it is lowered as long as structures held out from four fifths of the set
+   are predicted better.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def choose_by_leaving_out(problem: Problem, start: Settings, spread: float, fixe
 
 
 def choose_length(start: Settings, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Settings:
-    """Return the settings of smallest error over lengths about `start`, the noise lowered at each as far as that helps.
+    """Return the settings of smallest error over lengths about `start`, each at its best noise.
 
     Parameters
     ----------
@@ -109,4 +111,5 @@ def _error_or_infinity(error: ErrorOfNoise, settings: Settings) -> float:
 
 def describe(settings: Settings) -> str:
     """Return the settings in words for the log."""
-    return f"length {settings.length:.3g}, relative noises {settings.energy_noise:.1e} and {settings.force_noise:.1e}"
+    noises = f"{settings.energy_noise:.1e} and {settings.force_noise:.1e}"
+    return f"length {settings.length:.3g}, relative noises {noises}"

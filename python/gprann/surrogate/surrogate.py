@@ -120,12 +120,14 @@ class Surrogate:
     Parameters
     ----------
     kernel : {'atoms', 'pairs', 'cartesian'}
-        `atoms` sums over the Chebyshev environments of the atoms: invariant, periodic, by far the most accurate.
-        `pairs` uses inverse distances in a fixed order of atoms; `cartesian` the coordinates, as in the paper.
+        `atoms` sums over the Chebyshev environments of the atoms: invariant, periodic, by far the most
+        accurate. `pairs` uses inverse distances in a fixed order of atoms; `cartesian` the coordinates, as in
+        the paper.
     length : float, optional
         Kernel length in units of the fingerprint's spread. Default: from the training set.
     energy_noise, force_noise : float, optional
-        Noise variances relative to the mean diagonal of the gradient covariances. Default: from the training set.
+        Noise variances relative to the mean diagonal of the gradient covariances. Default: from the training
+        set.
     descriptor : ChebyshevDescriptor, optional
         Descriptor of the atoms kernel.
     exponent, cutoff : float, optional
@@ -389,7 +391,8 @@ class Surrogate:
             _core.energy_covariance(sets, state.problem.sets, state.kernel, scipy_blas(), n_threads(), cross)
         state.factor.half_solve(cross)
         variance = _core.energy_variance(sets, state.kernel) - np.einsum("qk,qk->q", cross, cross)
-        return np.sqrt(state.amplitude2 * np.maximum(variance, 0.0))
+        std: Array = np.sqrt(state.amplitude2 * np.maximum(variance, 0.0))
+        return std
 
     def _forces_std(self, data: Dataset, rows: Rows, state: _State) -> list[Array]:
         """Return sqrt(diag(B V Bᵀ)): V of the gradients along the internal directions B of each structure."""
@@ -445,7 +448,7 @@ class _State:
 
 
 def memory_needed(data: Dataset) -> float:
-    """Return the memory in GiB that fitting a surrogate to `data` takes: one covariance matrix and the Jacobians.
+    """Return the memory in GiB that a fit to `data` takes: one covariance matrix and the Jacobians.
 
     Examples
     --------
@@ -482,8 +485,8 @@ def _check_training(data: Dataset) -> None:
         if structure.energy is None or structure.forces is None:
             missing = "energy" if structure.energy is None else "forces"
             raise DataError(
-                f"{structure.origin}: has no {missing}, which the surrogate needs; compute them, leave the structure out, "
-                "or train on energies without augmentation"
+                f"{structure.origin}: has no {missing}, which the surrogate needs; compute them, "
+                "leave the structure out, or train on energies without augmentation"
             )
         if structure.composition != data[0].composition:
             raise DataError(
@@ -496,5 +499,6 @@ def _require_composition(structure: Structure, state: _State) -> None:
     if structure.composition != state.composition:
         formula = "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in state.composition)
         raise DataError(
-            f"{structure.origin}: composition {structure.formula} is not that of the surrogate's training set, {formula}"
+            f"{structure.origin}: composition {structure.formula} is not that of the surrogate's "
+            f"training set, {formula}"
         )

@@ -72,7 +72,8 @@ def adamw(
         if not (np.isfinite([total, error]).all() and np.isfinite(w).all()) or np.isinf(held_out):
             if not state.history:
                 raise TrainingError(
-                    "the loss became infinite or NaN in the first epoch: lower learning_rate, or look for wrong energies in the data"
+                    "the loss became infinite or NaN in the first epoch: lower learning_rate, "
+                    "or look for wrong energies in the data"
                 )
             state.vectors.clear()  # they are not finite either
             state.finish("the loss became infinite or NaN; the best state before is kept")

@@ -28,7 +28,7 @@ _SMALL = 2e10  # flops of a member below which a process of its own does not pay
 
 @dataclass(frozen=True, slots=True)
 class MemberProgress:
-    """Where a member stands: `error` is the root mean square error that decides, in units of the job's energy scale."""
+    """Where a member stands: `error`, a root mean square, decides; in units of the energy scale."""
 
     member: int
     iteration: int
@@ -48,7 +48,8 @@ def train_members(
     ----------
     job : Job
     folder : Path, optional
-        Where states are kept. Members that are finished there are not trained again, others go on where they stopped.
+        Where states are kept. Members that are finished there are not trained again, others go on where they
+        stopped.
     workers : int, optional
         Processes; default: as many as there are threads and members, or one if the job is small.
     progress : callable, optional

@@ -1,4 +1,4 @@
-"""A training job: everything the members need, in memory and as a folder that worker processes and a resumed run read."""
+"""A training job: all that the members need, in memory and as a folder for workers and resumed runs."""
 
 from __future__ import annotations
 
@@ -118,9 +118,9 @@ class Job:
     def _start(self, train: EnergyProblem, rng: np.random.Generator) -> OptimizerState:
         """Return the best of several random starts; a bad start never recovers.
 
-        Successive halving: all starts get a few cheap iterations, the best quarter of them twice as many, and so on. They are
-        judged on structures they have not seen; where there are too few of them by the loss with its ridge, because
-        errors alone would favour the wildest function.
+        Successive halving: all starts get a few cheap iterations, the best quarter of them twice as many, and
+        so on. They are judged on structures they have not seen; where there are too few of them by the loss
+        with its ridge, because errors alone would favour the wildest function.
         """
         options = self.options
         starts = [

@@ -77,7 +77,7 @@ def levenberg_marquardt(
 def _damped_step(
     train: EnergyProblem, w: Array, hessian: Array, slope: Array, loss: float, damping: float, ridge: float
 ) -> tuple[Array | None, float, float]:
-    """Return parameters of lower loss, that loss and the next damping; None if `_TRIALS` dampings give none."""
+    """Return parameters of lower loss, that loss, the next damping; None if `_TRIALS` dampings give none."""
     diagonal = np.diagonal(hessian).copy()
     for _ in range(_TRIALS):
         matrix = hessian.copy()

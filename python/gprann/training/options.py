@@ -35,13 +35,16 @@ class TrainingOptions:
     iterations : int or None
         Most LM iterations (default 50) or AdamW epochs (default 1000).
     validation : float
-        Fraction of the reference structures held out, with all copies made from them, to judge when to stop and which state to keep.
+        Fraction of the reference structures held out, with all copies made from them, to judge when to stop
+        and which state to keep.
     patience : int or None
-        Stop after so many iterations without a better validation error (default 10 for LM, 200 epochs for AdamW).
+        Stop after so many iterations without a better validation error (default 10 for LM, 200 epochs for
+        AdamW).
     starts : int
         Random starts that LM tries for a few iterations, to go on with the best.
     start_iterations : int
-        LM iterations each of them gets; with more than four starts the best quarter gets twice as many, and so on.
+        LM iterations each of them gets; with more than four starts the best quarter gets twice as many, and
+        so on.
     per_atom : bool
         Errors in the loss per atom instead of per structure.
     label_noise : float or None, eV

@@ -1,4 +1,4 @@
-"""The least-squares problem that a member is trained on: energies of structures as a function of one parameter vector."""
+"""The least-squares problem of training: energies of structures as a function of the parameters."""
 
 from __future__ import annotations
 

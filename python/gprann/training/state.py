@@ -26,7 +26,8 @@ class Step:
     ----------
     iteration : int
     train, validation : float, eV
-        Root mean square errors (per structure, or per atom if the loss is); validation is NaN without held-out structures.
+        Root mean square errors (per structure, or per atom if the loss is); validation is NaN without
+        held-out structures.
     """
 
     iteration: int

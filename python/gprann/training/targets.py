@@ -29,7 +29,7 @@ def count_species(data: Dataset, species: Sequence[str]) -> Array:
 
 
 def fit_reference_energies(data: Dataset, species: Sequence[str]) -> Array:
-    """Return E0 of each species, shape (S,), eV: least squares of the energies on the composition, of smallest norm.
+    """Return E0 of each species, shape (S,), eV: the least squares of smallest norm on the composition.
 
     Examples
     --------

@@ -61,8 +61,8 @@ def train(
     reference_energies : mapping of symbol to eV, optional
         E0 of each element. Default: least squares on the composition.
     checkpoint : path, optional
-        Folder in which the state of every member is kept: run again with the same data and options, training goes on where
-        it was interrupted and ends with the same bits.
+        Folder in which the state of every member is kept: run again with the same data and options, training
+        goes on where it was interrupted and ends with the same bits.
     workers : int, optional
         Processes that train members side by side. Default: one per thread for committees that are worth it.
     progress : bool, optional
@@ -70,8 +70,9 @@ def train(
     provenance : mapping, optional
         Plain data kept in the model file beside the options.
     **options
-        Fields of `TrainingOptions`: hidden, activation, optimizer ('lm' or 'adamw'), members, seed, iterations, validation,
-        patience, starts, start_iterations, per_atom, label_noise, learning_rate, weight_decay, batch_size, ridge.
+        Fields of `TrainingOptions`: hidden, activation, optimizer ('lm' or 'adamw'), members, seed,
+        iterations, validation, patience, starts, start_iterations, per_atom, label_noise, learning_rate,
+        weight_decay, batch_size, ridge.
 
     Returns
     -------
@@ -151,13 +152,14 @@ def _warn_of_unseen(descriptor: ChebyshevDescriptor, kinds: NDArray[np.int32]) -
     unseen = [symbol for kind, symbol in enumerate(descriptor.species) if not np.any(kinds == kind)]
     if unseen:
         _log.warning(
-            "the training set has no %s: the potential will know nothing about it; leave it out of the descriptor",
+            "the training set has no %s: the potential will know nothing about it; "
+            "leave it out of the descriptor",
             ", ".join(unseen),
         )
 
 
 def _remaining_offset(residuals: Array, data: Dataset) -> float:
-    """Return the mean energy per atom that given reference energies leave: a constant the networks need not learn."""
+    """Return the mean energy per atom that given reference energies leave: nothing for networks to learn."""
     return float(residuals.sum() / data.n_atoms.sum())
 
 

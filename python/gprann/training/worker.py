@@ -1,7 +1,7 @@
-"""Worker process: trains some members of a job folder and reports progress on its standard output, a JSON object a line.
+"""Worker process: trains some members of a job folder and reports on standard output, a JSON object a line.
 
-Started as `python -m gprann.training.worker FOLDER MEMBER...`; a process of its own with a clean start (never a fork), so that
-scripts without a main guard can train committees.
+Started as `python -m gprann.training.worker FOLDER MEMBER...`; a process of its own with a clean start (never
+a fork), so that scripts without a main guard can train committees.
 """
 
 from __future__ import annotations
