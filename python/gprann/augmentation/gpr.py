@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from gprann.progress import progress_bar
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 
-__all__ = ["Augmentation", "augment", "augment_subsets", "label"]
+__all__ = ["Augmentation", "CopyOptions", "augment", "augment_subsets", "label"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
@@ -55,6 +55,49 @@ class Augmentation:
             self.uncertain + other.uncertain,
             self.surrogates + other.surrogates,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOptions:
+    """How copies are made, and which of them are kept.
+
+    Attributes
+    ----------
+    copies : int
+        Copies of each structure.
+    displacement : float, Å
+        Standard deviation of each component of the Gaussian displacements.
+    seed : int
+        Structure k is displaced with the random stream (seed, k).
+    threshold : float, optional, eV
+        Standard deviation above which a copy is set apart.
+    max_subset : int
+        Largest subset a single surrogate is fitted to.
+
+    Raises
+    ------
+    ConfigError
+        If a value is impossible.
+    """
+
+    copies: int = 36
+    displacement: float = 0.021
+    seed: int = 0
+    threshold: float | None = None
+    max_subset: int = 300
+
+    def __post_init__(self) -> None:
+        check_displacement(self.displacement, self.copies)
+        if self.threshold is not None and not self.threshold > 0:
+            raise ConfigError(f"threshold = {self.threshold}: expected a positive energy in eV")
+
+    def make(self, data: Dataset, indices: Iterable[int]) -> Dataset:
+        """Return unlabelled copies of some structures."""
+
+        def shifts(index: int, structure: Structure) -> Array:
+            return gaussian(len(structure), self.copies, self.displacement, (self.seed, index))
+
+        return displaced(data, list(indices), "gpr", shifts)
 
 
 def augment(
@@ -118,9 +161,9 @@ def augment(
     (21, 'reference', 'gpr')
     """
     _check_names(surrogate_options)
-    check_displacement(displacement, copies)
-    if threshold is not None and not threshold > 0:
-        raise ConfigError(f"threshold = {threshold}: expected a positive energy in eV")
+    options = CopyOptions(
+        copies=copies, displacement=displacement, seed=seed, threshold=threshold, max_subset=max_subset
+    )
     if label_next is not None and threshold is None:
         raise ConfigError(
             "label_next needs a threshold: give the standard deviation in eV above which copies are left out"
@@ -133,13 +176,9 @@ def augment(
     result = Augmentation(Dataset(), Dataset(), [])
     with progress_bar(copies * len(data), "labelling", show=progress) as bar:
         if surrogate is not None:
-            result = label(
-                surrogate, _copies(data, range(len(data)), copies, displacement, seed), threshold, bar
-            )
+            result = label(surrogate, options.make(data, range(len(data))), threshold, bar)
         else:
-            for part in augment_subsets(
-                data, copies, displacement, seed, threshold, max_subset, bar, surrogate_options
-            ):
+            for part in augment_subsets(data, options, surrogate_options, bar):
                 result += part
     if label_next is not None:
         _write_uncertain(label_next, result.uncertain)
@@ -164,37 +203,41 @@ def _write_uncertain(path: str | os.PathLike[str], uncertain: Dataset) -> None:
     _log.info("%d uncertain copies written to %s", len(uncertain), os.fspath(path))
 
 
-def _copies(data: Dataset, indices: Iterable[int], copies: int, displacement: float, seed: int) -> Dataset:
-    def make(index: int, structure: Structure) -> Array:
-        return gaussian(len(structure), copies, displacement, (seed, index))
-
-    return displaced(data, list(indices), "gpr", make)
-
-
 def augment_subsets(
     data: Dataset,
-    copies: int,
-    displacement: float,
-    seed: int,
-    threshold: float | None,
-    max_subset: int,
-    bar: Any,
-    surrogate_options: dict[str, Any],
-) -> Iterable[Augmentation]:
-    """Fit a surrogate to each subset in turn, label its copies, and let the surrogate go."""
-    parts = partition(data, max_size=max_subset, seed=seed)
-    for number, indices in enumerate(parts):
+    options: CopyOptions,
+    surrogate_options: Mapping[str, Any] | None = None,
+    bar: Any = None,
+) -> Iterator[Augmentation]:
+    """Fit a surrogate to each subset in turn, label its copies, and let the surrogate go.
+
+    Parameters
+    ----------
+    data : Dataset
+        Structures with origins that tell them apart, see `with_unique_origins`.
+    options : CopyOptions
+    surrogate_options : mapping, optional
+        Options of `Surrogate`; its seed is that of the copies unless given here.
+    bar : tqdm, optional
+        Progress bar, one step for each copy.
+
+    Yields
+    ------
+    Augmentation
+        The labelled copies of one subset.
+    """
+    surrogate_options = {"seed": options.seed, **(surrogate_options or {})}
+    parts = partition(data, max_size=options.max_subset, seed=options.seed)
+    for number, indices in enumerate(parts, 1):
         subset = data.select(indices)
-        _log.info(
-            "subset %d of %d: %d structures of %s", number + 1, len(parts), len(subset), subset[0].formula
-        )
-        if hasattr(bar, "set_postfix_str"):
-            bar.set_postfix_str(
-                f"fitting surrogate {number + 1} of {len(parts)} ({len(subset)} x {subset[0].formula})"
-            )
-        surrogate = Surrogate(**{"seed": seed, **surrogate_options}).fit(subset)
-        bar.set_postfix_str("")
-        yield label(surrogate, _copies(data, indices, copies, displacement, seed), threshold, bar)
+        formula = subset[0].formula
+        _log.info("subset %d of %d: %d structures of %s", number, len(parts), len(subset), formula)
+        if bar is not None:
+            bar.set_postfix_str(f"fitting surrogate {number} of {len(parts)} ({len(subset)} x {formula})")
+        surrogate = Surrogate(**surrogate_options).fit(subset)
+        if bar is not None:
+            bar.set_postfix_str("")
+        yield label(surrogate, options.make(data, indices), options.threshold, bar)
 
 
 def label(
