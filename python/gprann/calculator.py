@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import ase
 import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
-from ase.calculators.calculator import PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError, all_changes
 
 from gprann.potential import Potential, load, voigt_stress
 from gprann.structure import Structure
@@ -17,7 +17,7 @@ from gprann.structure import Structure
 __all__ = ["Calculator"]
 
 
-class Calculator(AseCalculator):  # type: ignore[misc]
+class Calculator(AseCalculator):
     """ASE calculator of a potential or a committee.
 
     Parameters
@@ -43,7 +43,8 @@ class Calculator(AseCalculator):  # type: ignore[misc]
     (2, 3)
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+    # ASE declares a list of the instance here, and so must we.
+    implemented_properties: list[str] = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
 
     def __init__(self, potential: Potential | str | os.PathLike[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -65,13 +66,7 @@ class Calculator(AseCalculator):  # type: ignore[misc]
             If the stress of a structure is asked for that is not periodic in three directions.
         """
         super().calculate(atoms, properties, system_changes)
-        # Labels of another calculator have no place here: positions and cell are all that counts.
-        structure = Structure(
-            tuple(self.atoms.get_chemical_symbols()),
-            self.atoms.positions,
-            np.asarray(self.atoms.cell[:]),
-            self.atoms.pbc,
-        )
+        structure = _bare_structure(self.atoms)
         if "stress" in properties and not structure.pbc.all():
             raise PropertyNotImplementedError("stress needs a structure that is periodic in three directions")
         potential = self.potential
@@ -89,3 +84,12 @@ class Calculator(AseCalculator):  # type: ignore[misc]
             self.results["energy_std"] = float(energies.std())
             self.results["energies_std"] = result.atom_energies.std(axis=0)
             self.results["forces_std"] = result.forces.std(axis=0)
+
+
+def _bare_structure(atoms: ase.Atoms | None) -> Structure:
+    """Return positions and cell alone: labels of another calculator have no place here."""
+    if atoms is None:
+        raise CalculatorSetupError("no atoms: assign the calculator to an Atoms object, or pass one")
+    return Structure(
+        tuple(atoms.get_chemical_symbols()), atoms.positions, np.asarray(atoms.cell[:]), np.asarray(atoms.pbc)
+    )
