@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gprann.errors import TrainingError
 from gprann.training.options import TrainingOptions
@@ -13,6 +14,7 @@ from gprann.training.state import OptimizerState, Step
 
 __all__ = ["adamw"]
 
+Array = NDArray[np.float64]
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 _FINAL_RATE = 0.01  # fraction of the learning rate that is left at the end of the cosine
 
@@ -25,7 +27,7 @@ def adamw(
     options: TrainingOptions,
     stream: tuple[int, int],
     *,
-    report: Callable[[OptimizerState], object] = lambda state: None,
+    report: Callable[[OptimizerState], object] = lambda _: None,
 ) -> OptimizerState:
     """Minimise the mean training loss from `state` on.
 
@@ -47,25 +49,12 @@ def adamw(
         If the loss is not finite before any state was good.
     """
     epochs = options.max_iterations
-    first = state.vectors.setdefault("first_moment", np.zeros_like(state.parameters))
-    second = state.vectors.setdefault("second_moment", np.zeros_like(state.parameters))
-    w = state.parameters.copy()
-    step = int(state.numbers.get("step", 0))
     while not state.finished and state.iteration < epochs:
         epoch = state.iteration + 1
         rate = options.learning_rate * _cosine(epoch, epochs)
         order = np.random.default_rng((*stream, epoch)).permutation(train.size).astype(np.int64)
-        total = 0.0
-        for begin in range(0, train.size, options.batch_size):
-            batch = order[begin : begin + options.batch_size]
-            loss, gradient = train.batch_gradient(w, batch)
-            total += loss
-            gradient /= len(batch)
-            step += 1
-            first += (1 - _BETA1) * (gradient - first)
-            second += (1 - _BETA2) * (gradient**2 - second)
-            slope = first / (1 - _BETA1**step) / (np.sqrt(second / (1 - _BETA2**step)) + _EPSILON)
-            w = w - rate * (slope + options.weight_decay * w)
+        batches = [order[k : k + options.batch_size] for k in range(0, train.size, options.batch_size)]
+        w, total = _run_epoch(train, state, batches, rate, options.weight_decay)
         held_out = validation.rmse(w)  # NaN without held-out structures
         # The sum over the batches belongs to parameters on the way; alone it must not decide which are kept.
         error = float(np.sqrt(total / train.weights.sum())) if validation.size else train.rmse(w)
@@ -78,7 +67,6 @@ def adamw(
             state.vectors.clear()  # they are not finite either
             state.finish("the loss became infinite or NaN; the best state before is kept")
             break
-        state.numbers["step"] = step
         state.record(Step(epoch, error, held_out), w)
         if epoch - state.best_iteration >= options.max_patience:
             state.finish(f"no better validation error for {options.max_patience} epochs")
@@ -86,6 +74,32 @@ def adamw(
     if not state.finished:
         state.finish("number of epochs reached")
     return state
+
+
+def _run_epoch(
+    train: EnergyProblem,
+    state: OptimizerState,
+    batches: list[NDArray[np.int64]],
+    rate: float,
+    weight_decay: float,
+) -> tuple[Array, float]:
+    """Return the parameters after a step for each batch, and the sum of the losses on the way.
+
+    Moments and step count of the state are carried on, its parameters are not.
+    """
+    first = state.vectors.setdefault("first_moment", np.zeros_like(state.parameters))
+    second = state.vectors.setdefault("second_moment", np.zeros_like(state.parameters))
+    w, total = state.parameters, 0.0
+    for step, batch in enumerate(batches, int(state.numbers.get("step", 0)) + 1):
+        loss, gradient = train.batch_gradient(w, batch)
+        total += loss
+        gradient /= len(batch)
+        first += (1 - _BETA1) * (gradient - first)
+        second += (1 - _BETA2) * (gradient**2 - second)
+        slope = first / (1 - _BETA1**step) / (np.sqrt(second / (1 - _BETA2**step)) + _EPSILON)
+        w = w - rate * (slope + weight_decay * w)
+        state.numbers["step"] = step
+    return w, total
 
 
 def _cosine(epoch: int, epochs: int) -> float:

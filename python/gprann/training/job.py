@@ -93,7 +93,7 @@ class Job:
         rng = np.random.default_rng((options.seed, member))
         train, validation = self._split(rng)
         start = self._start(train, rng) if state is None else state
-        notify = report or (lambda state: None)
+        notify = report or (lambda _: None)
         if options.optimizer == "lm":
             return levenberg_marquardt(
                 train,

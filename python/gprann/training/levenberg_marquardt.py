@@ -7,6 +7,7 @@ Marquardt, J. SIAM 11, 431 (1963); Hagan and Menhaj, IEEE Trans. Neural Netw. 5,
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def levenberg_marquardt(
     iterations: int,
     patience: int,
     ridge: float,
-    report: Callable[[OptimizerState], object] = lambda state: None,
+    report: Callable[[OptimizerState], object] = lambda _: None,
 ) -> OptimizerState:
     """Minimise the training loss from `state` on; stop by convergence, patience or count.
 
@@ -50,22 +51,18 @@ def levenberg_marquardt(
     report : callable
         Called with the state after every iteration.
     """
-    n = train.model.n_parameters
-    hessian, slope = np.zeros((n, n)), np.zeros(n)
-    ridge *= float(train.weights.sum())
+    normal = _NormalEquations.zeros(train, ridge * float(train.weights.sum()))
     damping = state.numbers.setdefault("damping", _FIRST_DAMPING)
     # A step that is far too long may overflow; its loss is then not finite, and the step is refused.
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
         while not state.finished and state.iteration < iterations:
-            w = state.parameters
-            loss = train.normal_equations(w, hessian, slope) + ridge * float(w @ w)
-            slope += ridge * w
-            after, loss, damping = _damped_step(train, w, hessian, slope, loss, damping, ridge)
+            loss = normal.fill(train, state.parameters)
+            after, loss, damping = _damped_step(train, normal, state.parameters, loss, damping)
             if after is None:
                 state.finish("no step lowers the loss any further")
                 break
             state.numbers["damping"] = damping
-            error = float(np.sqrt(max(loss - ridge * float(after @ after), 0.0) / train.weights.sum()))
+            error = float(np.sqrt(max(loss - normal.penalty(after), 0.0) / train.weights.sum()))
             state.record(Step(state.iteration + 1, error, validation.rmse(after)), after)
             _judge(state, patience, iterations)
             report(state)
@@ -74,20 +71,58 @@ def levenberg_marquardt(
     return state
 
 
+@dataclass(frozen=True, slots=True)
+class _NormalEquations:
+    """Normal equations of the penalised loss, in arrays that all iterations share.
+
+    Attributes
+    ----------
+    hessian : ndarray, shape (P, P)
+        JᵀWJ without the ridge, lower triangle.
+    slope : ndarray, shape (P,)
+        JᵀWr + ridge w.
+    ridge : float
+        Penalty on the squared parameters.
+    """
+
+    hessian: Array
+    slope: Array
+    ridge: float
+
+    @classmethod
+    def zeros(cls, train: EnergyProblem, ridge: float) -> _NormalEquations:
+        n = train.model.n_parameters
+        return cls(np.zeros((n, n)), np.zeros(n), ridge)
+
+    def penalty(self, w: Array) -> float:
+        return self.ridge * float(w @ w)
+
+    def fill(self, train: EnergyProblem, w: Array) -> float:
+        """Set up the equations at the parameters w; return the penalised loss there."""
+        loss = train.normal_equations(w, self.hessian, self.slope) + self.penalty(w)
+        self.slope[:] += self.ridge * w
+        return loss
+
+    def damped(self, damping: float) -> Array:
+        """Return JᵀWJ + ridge + damping (diag(JᵀWJ) + ridge)."""
+        matrix = self.hessian.copy()
+        diagonal = np.diagonal(self.hessian)
+        matrix[np.diag_indices_from(matrix)] += self.ridge + damping * (diagonal + max(self.ridge, 1e-300))
+        return matrix
+
+
 def _damped_step(
-    train: EnergyProblem, w: Array, hessian: Array, slope: Array, loss: float, damping: float, ridge: float
+    train: EnergyProblem, normal: _NormalEquations, w: Array, loss: float, damping: float
 ) -> tuple[Array | None, float, float]:
     """Return parameters of lower loss, that loss, the next damping; None if `_TRIALS` dampings give none."""
-    diagonal = np.diagonal(hessian).copy()
     for _ in range(_TRIALS):
-        matrix = hessian.copy()
-        matrix[np.diag_indices(len(w))] += ridge + damping * (diagonal + max(ridge, 1e-300))
+        matrix = normal.damped(damping)
         if _core.cholesky(scipy_blas(), matrix, n_threads()) < 0:
-            step = -slope.reshape(1, -1)
+            step = -normal.slope.reshape(1, -1)
             _core.solve_lower(scipy_blas(), matrix, step, n_threads())
             _core.solve_lower_transposed(scipy_blas(), matrix, step, n_threads())
             after = w + step[0]
-            found = train.loss(after) + ridge * float(after @ after)
+            found = train.loss(after) + normal.penalty(after)
             if np.isfinite(found) and found < loss:
                 return after, found, max(damping / 5, _SMALLEST_DAMPING)
         damping *= 4

@@ -87,17 +87,20 @@ class TrainingOptions:
             value = getattr(self, name)
             if value not in valid:
                 raise ConfigError(f"{name} = '{value}': {nearest_name(str(value), valid)}")
-        for name in ("members", "starts", "start_iterations", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: expected 1 or more")
-        for name in ("iterations", "patience"):
+        self._check_counts()
+        self._check_numbers()
+
+    def _check_counts(self) -> None:
+        for name in ("members", "starts", "start_iterations", "batch_size", "iterations", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} = {value}: expected 1 or more")
-        if not 0 <= self.validation < 1:
-            raise ConfigError(f"validation = {self.validation}: expected a fraction from 0 to below 1")
         if self.seed < 0:
             raise ConfigError(f"seed = {self.seed}: expected 0 or more")
+
+    def _check_numbers(self) -> None:
+        if not 0 <= self.validation < 1:
+            raise ConfigError(f"validation = {self.validation}: expected a fraction from 0 to below 1")
         for name in ("learning_rate", "label_noise"):
             value = getattr(self, name)
             if value is not None and not (np.isfinite(value) and value > 0):

@@ -6,7 +6,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,18 +102,8 @@ def train(
         raise DataError("the training set is empty; give at least one structure with an energy")
     energies = data.energies
     started = time.perf_counter()
-    values, kinds, first = descriptor_values(descriptor, data)
-    normalisation = Normalisation.from_values(values, kinds, len(descriptor.species))
-    _warn_of_unseen(descriptor, kinds)
-    features = normalisation.apply(values, kinds)
-    table = FeatureTable.sort(features, kinds, first, len(descriptor.species))
-    if reference_energies is None:
-        e0 = fit_reference_energies(data, descriptor.species)
-    else:
-        e0 = given_reference_energies(reference_energies, descriptor.species)
-    residuals = energies - count_species(data, descriptor.species) @ e0
-    e0 = e0 + _remaining_offset(residuals, data)
-    residuals = energies - count_species(data, descriptor.species) @ e0
+    normalisation, table = _features(descriptor, data)
+    e0, residuals = _without_references(energies, data, descriptor.species, reference_energies)
     scale = energy_scale(residuals)
     weights = structure_weights(data, per_atom=settings.per_atom, label_noise=settings.label_noise)
     model = NetworkModel(descriptor.size, settings.hidden, len(descriptor.species), settings.activation)
@@ -121,31 +111,59 @@ def train(
     folder = None if checkpoint is None else Path(checkpoint)
     with _Bar(settings, scale, progress) as bar:
         states = train_members(job, folder=folder, workers=workers, progress=bar)
+    return Potential(
+        descriptor,
+        normalisation,
+        model,
+        _best_parameters(states),
+        e0,
+        energy_scale=scale,
+        provenance={**(provenance or {}), "training": _record(data, job, states, started)},
+    )
+
+
+def _features(descriptor: ChebyshevDescriptor, data: Dataset) -> tuple[Normalisation, FeatureTable]:
+    """Return the standardised descriptors of the data set, and what standardises them."""
+    values, kinds, first = descriptor_values(descriptor, data)
+    n_species = len(descriptor.species)
+    normalisation = Normalisation.from_values(values, kinds, n_species)
+    _warn_of_unseen(descriptor, kinds)
+    return normalisation, FeatureTable.sort(normalisation.apply(values, kinds), kinds, first, n_species)
+
+
+def _without_references(
+    energies: Array, data: Dataset, species: Sequence[str], given: Mapping[str, float] | None
+) -> tuple[Array, Array]:
+    """Return E0 of each species, shape (S,), and the energies less those of their atoms, shape (n,), eV."""
+    e0 = fit_reference_energies(data, species) if given is None else given_reference_energies(given, species)
+    counts = count_species(data, species)
+    e0 = e0 + _remaining_offset(energies - counts @ e0, data)
+    return e0, energies - counts @ e0
+
+
+def _best_parameters(states: list[OptimizerState]) -> Array:
+    """Return the best parameters of every member, shape (K, P)."""
+    for member, state in enumerate(states):
+        _log.info("member %d: %d iterations, %s", member, state.iteration, state.reason)
     parameters = np.array([state.best for state in states])
     if not np.isfinite(parameters).all():
         raise TrainingError(
             "training ended with parameters that are not finite; look for wrong energies in the data"
         )
-    record = {
+    return parameters
+
+
+def _record(data: Dataset, job: Job, states: list[OptimizerState], started: float) -> dict[str, Any]:
+    """Return how the potential was trained, as plain data for its file."""
+    return {
         "program": f"gprann {__version__}",
         "n_structures": len(data),
         "n_reference": sum(structure.origin.method == "reference" for structure in data),
-        "options": settings.to_dict(),
+        "options": job.options.to_dict(),
         "seconds": round(time.perf_counter() - started, 1),
-        "history": [_history(state, scale) for state in states],
+        "history": [_history(state, job.energy_scale) for state in states],
         "ended": [state.reason for state in states],
     }
-    for member, state in enumerate(states):
-        _log.info("member %d: %d iterations, %s", member, state.iteration, state.reason)
-    return Potential(
-        descriptor,
-        normalisation,
-        model,
-        parameters,
-        e0,
-        energy_scale=scale,
-        provenance={**(provenance or {}), "training": record},
-    )
 
 
 def _warn_of_unseen(descriptor: ChebyshevDescriptor, kinds: NDArray[np.int32]) -> None:
