@@ -1,10 +1,11 @@
 #include "gprann/chebyshev.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <string>
 
-#include "gprann/cutoff.hpp"
+#include "chebyshev_environment.hpp"
 #include "gprann/parallel.hpp"
 
 namespace gprann {
@@ -29,67 +30,6 @@ Matrix chebyshev_in_legendre(int order) {
 }
 
 }  // namespace
-
-/// The neighbours of one atom within one cutoff, as lanes of components.
-struct Shell {
-  Index count = 0;
-  std::vector<Lane> r, inverse_r, x, y, z;  // distance Å, unit vector
-  std::vector<Lane> f, df;                  // cutoff function and slope
-  std::vector<Lane> w;                      // (channels, blocks) species weights
-  std::vector<Lane> vx, vy, vz;             // tangent of the neighbour vector (JVP only)
-  std::vector<Lane> gx, gy, gz;             // gradient with respect to the neighbour vector (VJP only)
-  std::vector<std::int64_t> pair;           // which pair of the batch each one is
-
-  Index blocks() const { return chunk_count(count, lane_width); }
-
-  void clear(Index capacity, Index channels) {
-    count = 0;
-    const auto n = static_cast<std::size_t>(chunk_count(capacity, lane_width));
-    if (r.size() < n)
-      for (auto* v : {&r, &inverse_r, &x, &y, &z, &f, &df, &vx, &vy, &vz, &gx, &gy, &gz}) v->resize(n);
-    if (w.size() < n * static_cast<std::size_t>(channels)) w.resize(n * static_cast<std::size_t>(channels));
-    if (pair.size() < static_cast<std::size_t>(capacity)) pair.resize(static_cast<std::size_t>(capacity));
-    stride = static_cast<Index>(w.size()) / std::max<Index>(channels, 1);
-  }
-
-  Lane& weight(Index channel, Index block) { return w[static_cast<std::size_t>(channel * stride + block)]; }
-  const Lane& weight(Index channel, Index block) const {
-    return w[static_cast<std::size_t>(channel * stride + block)];
-  }
-
-  /// Fills the lanes behind the last neighbour with a harmless one of weight zero at the cutoff.
-  void pad(double cutoff, Index channels) {
-    for (Index k = count; k < blocks() * lane_width; ++k) {
-      const auto b = static_cast<std::size_t>(k / lane_width);
-      const Index e = k % lane_width;
-      r[b][e] = cutoff;
-      inverse_r[b][e] = 1.0 / cutoff;
-      x[b][e] = 1.0;
-      y[b][e] = z[b][e] = vx[b][e] = vy[b][e] = vz[b][e] = 0.0;
-      for (Index c = 0; c < channels; ++c) weight(c, static_cast<Index>(b))[e] = 0.0;
-    }
-    for (Index b = 0; b < blocks(); ++b)
-      cosine_cutoff(r[static_cast<std::size_t>(b)], cutoff, f[static_cast<std::size_t>(b)],
-                    df[static_cast<std::size_t>(b)]);
-  }
-
-  Index stride = 0;
-};
-
-struct ChebyshevDescriptor::Environment {
-  Shell radial;
-  Shell angular;
-};
-
-/// Moments of one atom and what is derived from them.
-struct ChebyshevDescriptor::Sums {
-  Matrix moments;          // (channels, (L+1)^2): c_lm
-  Vector squares;          // (channels): sum_j (w_j f_j)^2
-  Matrix tangent_moments;  // the same, their tangents
-  Vector tangent_squares;
-  Matrix cotangent;  // (channels, (L+1)^2): d(beta . G)/dc_lm
-  std::vector<Lane> harmonics, dx, dy, dz, accumulator;
-};
 
 ChebyshevDescriptor::ChebyshevDescriptor(int radial_order, double radial_cutoff, int angular_order,
                                          double angular_cutoff, const Matrix& weights)
@@ -433,87 +373,6 @@ void ChebyshevDescriptor::vjp(const Neighbours& batch, const double* cotangent, 
       Eigen::Map<Eigen::Matrix<double, 9, 1>>(virial + 9 * piece.structure) += piece.virial;
     if (piece.gradient.size() > 0)
       MatrixMap(gradient + 3 * batch.first_atom[piece.structure], piece.gradient.rows(), 3) += piece.gradient;
-  }
-}
-
-void ChebyshevDescriptor::radial_slopes(const Environment& env, Matrix& slopes) const {
-  const Shell& shell = env.radial;
-  const double scale = 2.0 / radial_cutoff_;
-  for (Index k = 0; k < shell.count; ++k) {
-    const auto b = static_cast<std::size_t>(k / lane_width);
-    const Index e = k % lane_width;
-    const double x = shell.r[b][e] * scale - 1.0;
-    const double u[3] = {shell.x[b][e], shell.y[b][e], shell.z[b][e]};
-    double t0 = 1.0, t1 = x, s0 = 0.0, s1 = 1.0;
-    for (int a = 0; a <= radial_order_; ++a) {
-      const double slope = t0 * shell.df[b][e] + s0 * shell.f[b][e] * scale;
-      for (Index c = 0; c < n_channels(); ++c)
-        for (int d = 0; d < 3; ++d)
-          slopes(3 * k + d, radial_at(c, a)) = shell.weight(c, static_cast<Index>(b))[e] * slope * u[d];
-      const double t2 = 2.0 * x * t1 - t0;
-      const double s2 = 2.0 * (t1 + x * s1) - s0;
-      t0 = t1, t1 = t2, s0 = s1, s1 = s2;
-    }
-  }
-}
-
-void ChebyshevDescriptor::angular_slopes(const Environment& env, const Sums& sums, Matrix& slopes) const {
-  const Shell& shell = env.angular;
-  const auto m = static_cast<std::size_t>(harmonics_.size());
-  std::vector<Lane> y(m), dx(m), dy(m), dz(m);
-  Matrix power(angular_order_ + 1, 3);
-  for (Index k = 0; k < shell.count; ++k) {
-    const auto b = static_cast<std::size_t>(k / lane_width);
-    const Index e = k % lane_width;
-    if (e == 0)
-      harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], y.data(), dx.data(), dy.data(), dz.data());
-    const Eigen::RowVector3d u(shell.x[b][e], shell.y[b][e], shell.z[b][e]);
-    const double f = shell.f[b][e];
-    const double df = shell.df[b][e];
-    for (Index c = 0; c < n_channels(); ++c) {
-      const double w = shell.weight(c, static_cast<Index>(b))[e];
-      for (Index l = 0; l <= angular_order_; ++l) {
-        double value = 0.0;
-        Eigen::RowVector3d q = Eigen::RowVector3d::Zero();
-        for (Index i = l * l; i < (l + 1) * (l + 1); ++i) {
-          const auto s = static_cast<std::size_t>(i);
-          const double moment = sums.moments(c, i);
-          value += moment * y[s][e];
-          q += moment * Eigen::RowVector3d(dx[s][e], dy[s][e], dz[s][e]);
-        }
-        power.row(l) = w * ((value * df - w * f * df) * u + f * shell.inverse_r[b][e] * (q - q.dot(u) * u));
-      }
-      slopes.block(3 * k, angular_at(c, 0), 3, angular_order_ + 1) = (legendre_ * power).transpose();
-    }
-  }
-}
-
-void ChebyshevDescriptor::jacobian(const Neighbours& batch, Index s, double* jacobian) const {
-  const Index first = batch.first_atom[s];
-  const Index n = batch.first_atom[s + 1] - first;
-  Environment env;
-  Sums sums;
-  Matrix slopes;
-  auto scatter = [&](const Shell& shell, Index atom, double* block) {
-    MatrixMap J(block, size(), 3 * n);
-    for (Index k = 0; k < shell.count; ++k) {
-      const Index j = batch.neighbour[shell.pair[static_cast<std::size_t>(k)]] - first;
-      J.middleCols(3 * j, 3) += slopes.middleRows(3 * k, 3).transpose();
-      J.middleCols(3 * atom, 3) -= slopes.middleRows(3 * k, 3).transpose();
-    }
-  };
-  std::fill_n(jacobian, n * size() * 3 * n, 0.0);
-  for (Index i = 0; i < n; ++i) {
-    gather(batch, first + i, nullptr, env);
-    double* block = jacobian + i * size() * 3 * n;
-    slopes.setZero(3 * env.radial.count, size());
-    radial_slopes(env, slopes);
-    scatter(env.radial, i, block);
-    if (angular_order_ < 0) continue;
-    sum_moments(env, sums);
-    slopes.setZero(3 * env.angular.count, size());
-    angular_slopes(env, sums, slopes);
-    scatter(env.angular, i, block);
   }
 }
 
