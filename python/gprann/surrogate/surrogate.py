@@ -27,6 +27,7 @@ from gprann.surrogate.fingerprints import (
     PairsFingerprint,
     Rows,
 )
+from gprann.surrogate.folded import FoldedTraining
 from gprann.surrogate.gaussian_process import Factor, Problem, Restorable, factorise
 from gprann.surrogate.hyperparameters import Settings, gradient_scale, maximise_likelihood
 from gprann.surrogate.search import (
@@ -72,46 +73,6 @@ class Hyperparameters:
     amplitude: float
     energy_noise: float
     force_noise: float
-
-
-class _FoldedTraining:
-    """The training set folded with the weights: all that a mean prediction needs."""
-
-    def __init__(self, rows: Rows, jacobians: list[Array], alpha: Array, first: NDArray[np.int64]) -> None:
-        kinds = rows.kinds()
-        order = np.argsort(kinds, kind="stable")
-        self.first = np.searchsorted(kinds[order], np.arange(rows.kind_rows.shape[1])).astype(np.int64)
-        size = rows.features.shape[1]
-        slopes = [
-            (jacobian @ alpha[begin + 1 : end]).reshape(-1, size)
-            for jacobian, begin, end in zip(jacobians, first[:-1], first[1:], strict=True)
-        ]
-        counts = rows.kind_rows[:, -1] - rows.kind_rows[:, 0]
-        self.features = np.ascontiguousarray(rows.features[order])
-        self.slope = np.ascontiguousarray(np.concatenate(slopes)[order])
-        self.energy_weight = np.ascontiguousarray(np.repeat(alpha[first[:-1]], counts)[order])
-
-    def predict(self, rows: Rows, kernel: _core.SquaredExponential) -> tuple[Array, Array]:
-        """Return energies (n,) and slopes (rows, D) of query structures."""
-        kinds = rows.kinds()
-        order = np.argsort(kinds, kind="stable")
-        first = np.searchsorted(kinds[order], np.arange(rows.kind_rows.shape[1])).astype(np.int64)
-        query = np.ascontiguousarray(rows.features[order])
-        with one_blas_thread():
-            sorted_energies, sorted_slopes = _core.predict_rows(
-                self.first,
-                self.features,
-                self.energy_weight,
-                self.slope,
-                first,
-                query,
-                kernel,
-                scipy_blas(),
-                n_threads(),
-            )
-        energies, slopes = np.empty_like(sorted_energies), np.empty_like(sorted_slopes)
-        energies[order], slopes[order] = sorted_energies, sorted_slopes
-        return np.add.reduceat(energies, rows.kind_rows[:, 0]), slopes
 
 
 class Surrogate:
@@ -214,7 +175,7 @@ class Surrogate:
             amplitude2 = 1e-12
         self._state = _State(
             kernel=_core.SquaredExponential(settings.length * self._fingerprint.spread),
-            folded=_FoldedTraining(rows, jacobians, alpha, problem.first),
+            folded=FoldedTraining(rows, jacobians, alpha, problem.first),
             problem=problem,
             factor=factor,
             mean=mean,
@@ -280,7 +241,7 @@ class Surrogate:
         def error(candidate: Settings) -> float:
             noise = problem.noise(scale * candidate.energy_noise, scale * candidate.force_noise)
             alpha = factorise(K.restored(), noise).solve(problem.values)
-            folded = _FoldedTraining(rows, jacobians, alpha, problem.first)
+            folded = FoldedTraining(rows, jacobians, alpha, problem.first)
             energy, slopes = folded.predict(query, _core.SquaredExponential(length))
             energies = np.abs(energy + mean - held_out.energies).mean()
             gradients = np.concatenate(query.gradients(slopes))
@@ -437,7 +398,7 @@ class _State:
     """All that `fit` leaves behind."""
 
     kernel: _core.SquaredExponential
-    folded: _FoldedTraining
+    folded: FoldedTraining
     problem: Problem
     factor: Factor
     mean: float
