@@ -136,6 +136,12 @@ def _train_in_processes(
             if process.poll() is None:
                 process.terminate()
                 process.wait()
+        for process, reader in zip(processes, readers, strict=True):
+            if reader.is_alive():
+                reader.join()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
     if failures:
         raise TrainingError("training failed; what was finished is kept\n" + "\n".join(failures))
     return [_finished(folder, member, identity) for member in members]

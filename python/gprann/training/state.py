@@ -80,7 +80,7 @@ class OptimizerState:
     @property
     def best_error(self) -> float:
         """Error of the best parameters so far, eV."""
-        return min((step.judged for step in self.history), default=float("inf"))
+        return self.history[self.best_iteration - 1].judged if self.history else float("inf")
 
     def record(self, step: Step, parameters: Array) -> None:
         """Take the parameters after one more iteration; keep them if they are the best so far."""
