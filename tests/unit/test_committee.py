@@ -117,6 +117,15 @@ def test_processes_give_the_bits_of_one(started: Any, monkeypatch: pytest.Monkey
     assert [(members, threads) for _, members, threads in started] == [([0, 2], 2), ([1], 2)]
 
 
+def test_workers_do_not_look_for_modules_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise RuntimeError('a file of the user')")
+    monkeypatch.chdir(tmp_path)
+    job = make_job(**LM)
+    assert_same_states(train_members(job, workers=1), train_members(job, workers=2))
+
+
 def test_processes_share_the_folder_with_a_single_one(started: Any, tmp_path: Path) -> None:
     """More workers than members; the folder, which did not exist, then serves a run in one process."""
     job = make_job(**ADAMW)

@@ -132,23 +132,27 @@ def _train_in_processes(
                     )
                 )
     finally:
-        for process in processes:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
         for process, reader in zip(processes, readers, strict=True):
-            if reader.is_alive():
-                reader.join()
-            for pipe in (process.stdout, process.stderr):
-                if pipe is not None:
-                    pipe.close()
+            _end(process, reader)
     if failures:
         raise TrainingError("training failed; what was finished is kept\n" + "\n".join(failures))
     return [_finished(folder, member, identity) for member in members]
 
 
+def _end(process: subprocess.Popen[str], reader: threading.Thread) -> None:
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
+    if reader.is_alive():
+        reader.join()
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
 def _start_worker(folder: Path, members: list[int], threads: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "gprann.training.worker", str(folder), *map(str, members)]
+    # -P: modules are found where this process finds them, not in the working directory.
+    command = [sys.executable, "-P", "-m", "gprann.training.worker", str(folder), *map(str, members)]
     environment = {
         **os.environ,
         "GPRANN_NUM_THREADS": str(threads),
