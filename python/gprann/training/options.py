@@ -33,7 +33,7 @@ class TrainingOptions:
     seed : int
         Member k uses the random stream (seed, k).
     iterations : int or None
-        Most LM iterations (default 50) or AdamW epochs (default 1000).
+        Most LM iterations (default 40) or AdamW epochs (default 1000).
     validation : float
         Fraction of the reference structures held out, with all copies made from them, to judge when to stop
         and which state to keep.
@@ -140,7 +140,7 @@ class TrainingOptions:
     @property
     def max_iterations(self) -> int:
         """Most iterations or epochs."""
-        return self.iterations or (50 if self.optimizer == "lm" else 1000)
+        return self.iterations or (40 if self.optimizer == "lm" else 1000)
 
     @property
     def max_patience(self) -> int:
