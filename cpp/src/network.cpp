@@ -154,7 +154,9 @@ double Network::energy_loss(const double* parameters, const AtomFeatures& atoms,
     work.passes.resize(static_cast<std::size_t>(n_species_));
     work.features.resize(static_cast<std::size_t>(n_species_));
   }
-  parallel_for(n_items, n_threads, [&](Index item, int thread) {
+  // Starting a thread costs as much as two pieces of work.
+  const int used = static_cast<int>(std::min<Index>(n_threads, n_items / 4));
+  parallel_for(n_items, used, [&](Index item, int thread) {
     Work& work = works[static_cast<std::size_t>(thread)];
     const std::int64_t* chosen = batch + item * chunk;
     const Index count = std::min(chunk, batch_size - item * chunk);

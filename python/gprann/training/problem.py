@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann import _core
 from gprann.models import FeatureTable, NetworkModel
 from gprann.parallel import n_threads, scipy_blas
 
@@ -32,6 +33,11 @@ class EnergyProblem:
     table: FeatureTable
     targets: Array
     weights: Array
+    _atoms: _core.AtomFeatures = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Made once: its checks would cost as much as a minibatch.
+        object.__setattr__(self, "_atoms", self.table.kernel())
 
     @property
     def size(self) -> int:
@@ -46,7 +52,7 @@ class EnergyProblem:
 
     def loss(self, parameters: Array) -> float:
         """Return the weighted sum of squared residuals."""
-        residuals = self.model.kernel.energies(parameters, self.table.kernel(), n_threads()) - self.targets
+        residuals = self.model.kernel.energies(parameters, self._atoms, n_threads()) - self.targets
         return float(self.weights @ residuals**2)
 
     def rmse(self, parameters: Array) -> float:
@@ -58,7 +64,7 @@ class EnergyProblem:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
         return self.model.kernel.normal_equations(
             parameters,
-            self.table.kernel(),
+            self._atoms,
             self.targets,
             self.weights,
             scipy_blas(),
@@ -70,5 +76,5 @@ class EnergyProblem:
     def batch_gradient(self, parameters: Array, batch: NDArray[np.int64]) -> tuple[float, Array]:
         """Return loss and gradient (P,) of a minibatch, in one call of the core."""
         return self.model.kernel.energy_loss(
-            parameters, self.table.kernel(), batch, self.targets, self.weights, n_threads()
+            parameters, self._atoms, batch, self.targets, self.weights, n_threads()
         )
