@@ -11,6 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.descriptors import ChebyshevDescriptor
+from gprann.models import NetworkModel, Normalisation
+from gprann.potential import Potential
 from gprann.structure import Dataset, Origin, Structure
 from reference.neighbours_oracle import image_pairs
 
@@ -74,3 +77,32 @@ def chain(symbols: Sequence[str], *, bond: float = 1.1) -> Structure:
     """Atoms on a straight line that is parallel to no axis."""
     direction = np.array([2.0, -1.0, 2.0]) / 3.0
     return Structure(tuple(symbols), np.arange(len(symbols))[:, None] * bond * direction)
+
+
+DESCRIPTOR = ChebyshevDescriptor(
+    ["H", "O"], radial_order=5, radial_cutoff=3.7, angular_order=3, angular_cutoff=3.1
+)
+
+
+def potential(
+    *,
+    members: int = 3,
+    hidden: Sequence[int] = (5, 4),
+    activation: str = "tanh",
+    descriptor: ChebyshevDescriptor = DESCRIPTOR,
+    seed: int = 0,
+) -> Potential:
+    """A potential with random parameters, as good as a trained one for everything but accuracy."""
+    rng = np.random.default_rng(seed)
+    n_species = len(descriptor.species)
+    model = NetworkModel(descriptor.size, hidden, n_species, activation)
+    shape = (n_species, descriptor.size)
+    return Potential(
+        descriptor,
+        Normalisation(rng.normal(size=shape), rng.uniform(0.2, 1.0, size=shape)),
+        model,
+        np.array([model.initial(rng) for _ in range(members)]),
+        rng.normal(size=n_species),
+        energy_scale=0.7,
+        provenance={"made": "at random", "numbers": [1, 2.5, None]},
+    )
