@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,8 @@ def test_equal_potentials_make_equal_files_without_traces_of_the_machine(tmp_pat
     samples.potential().save(tmp_path / "elsewhere" / "b.gprann")
     raw = (tmp_path / "a.gprann").read_bytes()
     assert raw == (tmp_path / "elsewhere" / "b.gprann").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.gprann") as archive:
+        assert {item.date_time for item in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     samples.potential(seed=1).save(tmp_path / "c.gprann")
     assert raw != (tmp_path / "c.gprann").read_bytes()
     for trace in (str(tmp_path), str(Path.home()), "a.gprann"):
