@@ -188,6 +188,8 @@ def _label_messages(frames: Sequence[Frame], required: Sequence[str]) -> list[st
             raise DataError(_missing(label, without, len(frames)))
         if label == "stress":  # a molecule has none
             without = [frame for frame in without if frame.structure.pbc.all()]
+        # Synthetic copies have an energy and nothing else.
+        without = [frame for frame in without if frame.structure.origin.method == "reference"]
         renamed = [frame for frame in without if label in frame.similar]
         if renamed:
             messages.append(

@@ -1,0 +1,1 @@
+"""The command `gprann`: a thin shell over the Python interface."""

@@ -1,0 +1,142 @@
+"""The commands: each takes the parsed arguments and calls the Python interface."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from gprann.cli.console import show
+from gprann.config import (
+    AugmentationSection,
+    DescriptorSection,
+    Section,
+    SurrogateSection,
+    TrainingSection,
+    default_config,
+    parse_section,
+    to_toml,
+)
+from gprann.config.explain import option_name
+from gprann.demo import run_demo
+from gprann.describe import describe
+from gprann.errors import ConfigError
+from gprann.evaluation import evaluate as evaluate_potential
+from gprann.io import atomic_write, read, write
+from gprann.pipeline import augment_data, history, run_file, train_potential
+from gprann.potential import load
+from gprann.structure import Dataset
+
+__all__ = ["augment", "demo", "evaluate", "info", "init", "run", "train"]
+
+S = TypeVar("S", bound=Section)
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """Run the H2 experiment."""
+    result = run_demo(seed=arguments.seed, members=arguments.members, output=arguments.output)
+    show("H2 from 7 structures; errors on 200 bond lengths from 0.95 to 2.05 Å (force: magnitude)\n")
+    show(result.table())
+    show("")
+    for note in result.notes:
+        show(note)
+    show("written: " + ", ".join(str(file) for file in result.files))
+
+
+def init(arguments: argparse.Namespace) -> None:
+    """Write a commented configuration."""
+    file = Path(arguments.file).expanduser()
+    if file.exists() and not arguments.force:
+        raise ConfigError(f"{file}: exists; give another name, or --force to replace it")
+    with atomic_write(file) as stream:
+        stream.write(to_toml(default_config()))
+    show(f"{file}: name your files under [data], then: gprann run {file}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the whole pipeline."""
+    result = run_file(arguments.config)
+    show(result.summary)
+    show(f"potential: {result.potential}\nreport:    {result.folder / 'report'}")
+
+
+def augment(arguments: argparse.Namespace) -> None:
+    """Add labelled copies to structures."""
+    augmentation, surrogate = _section(arguments, AugmentationSection), _section(arguments, SurrogateSection)
+    if arguments.label_next is not None and augmentation.threshold is None:
+        raise ConfigError(
+            "--label-next needs --threshold: the standard deviation in eV above which copies are set apart"
+        )
+    _check_output(arguments.output, (".extxyz", ".xyz", ""))
+    data = _read(arguments.input, arguments.keys)
+    copies = augment_data(data, augmentation, surrogate)
+    write(arguments.output, data + copies.accepted)
+    show(f"{arguments.output}: {len(data)} structures and {len(copies.accepted)} copies")
+    if len(copies.uncertain):
+        target = Path(arguments.label_next or Path(arguments.output).with_name(augmentation.label_next))
+        write(target, copies.uncertain)
+        show(f"{target}: {len(copies.uncertain)} copies exceed the threshold; compute and add them next")
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train a potential."""
+    descriptor, training = _section(arguments, DescriptorSection), _section(arguments, TrainingSection)
+    _check_output(arguments.output, (".gprann",))
+    data = _read(arguments.input, arguments.keys)
+    potential = train_potential(
+        data, descriptor, training, checkpoint=arguments.checkpoint, workers=arguments.workers
+    )
+    potential.save(arguments.output)
+    show(f"{arguments.output}: {potential!r}")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Show the errors of a potential."""
+    potential = load(arguments.potential)
+    report = evaluate_potential(potential, _read(arguments.data, arguments.keys))
+    show(report.summary())
+    if arguments.output is not None:
+        report.save(arguments.output, history=history(potential))
+        show(f"written: {arguments.output}")
+
+
+def info(arguments: argparse.Namespace) -> None:
+    """Describe a file."""
+    show(describe(arguments.file))
+
+
+# --------------------------------------------------------------- arguments
+def _section(arguments: argparse.Namespace, section: type[S]) -> S:
+    """Return a section of the options given for it."""
+    prefix = f"{section.__name__}."
+    given = {
+        name.removeprefix(prefix): value for name, value in vars(arguments).items() if name.startswith(prefix)
+    }
+    for name, value in given.items():
+        if isinstance(value, list) and any("=" in item for item in value):
+            given[name] = _pairs(option_name(name), value)
+    return parse_section(section, given)
+
+
+def _pairs(option: str, items: Sequence[str]) -> dict[str, str]:
+    """Return the mapping that NAME=VALUE arguments stand for."""
+    pairs = [item.partition("=") for item in items]
+    for item, (name, _, value) in zip(items, pairs, strict=True):
+        if not (name and value):
+            raise ConfigError(f"{option}: expected NAME=VALUE, got '{item}'")
+    return {name: value for name, _, value in pairs}
+
+
+def _read(sources: Sequence[str], keys: Sequence[str]) -> Dataset:
+    return read(list(sources), keys=_pairs("--keys", keys))
+
+
+def _check_output(path: str, suffixes: Sequence[str]) -> None:
+    """Refuse an output that could not be written, before the work is done."""
+    target = Path(path).expanduser()
+    if not target.absolute().parent.is_dir():
+        raise ConfigError(f"--output: the folder {target.parent} does not exist; make it first")
+    if target.suffix.lower() not in suffixes:
+        known = ", ".join(suffix or "a folder for ænet XSF files" for suffix in suffixes)
+        raise ConfigError(f"--output: {target} has the suffix '{target.suffix}'; expected {known}")

@@ -1,0 +1,34 @@
+"""Configuration: typed sections, read from TOML, with errors that name file, key and remedy."""
+
+from gprann.config.explain import parse_section
+from gprann.config.load import find_config, load_config
+from gprann.config.sections import (
+    AugmentationSection,
+    Config,
+    DataSection,
+    DescriptorSection,
+    OutputSection,
+    ResourcesSection,
+    Section,
+    SurrogateSection,
+    TrainingSection,
+)
+from gprann.config.template import default_config, to_toml, toml_value
+
+__all__ = [
+    "AugmentationSection",
+    "Config",
+    "DataSection",
+    "DescriptorSection",
+    "OutputSection",
+    "ResourcesSection",
+    "Section",
+    "SurrogateSection",
+    "TrainingSection",
+    "default_config",
+    "find_config",
+    "load_config",
+    "parse_section",
+    "to_toml",
+    "toml_value",
+]

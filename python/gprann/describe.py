@@ -1,0 +1,178 @@
+"""Readable descriptions of model files, data and configurations."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gprann.config import load_config, to_toml
+from gprann.evaluation.summary import number, table
+from gprann.io import read
+from gprann.potential import Potential, load
+from gprann.structure import Dataset
+from gprann.units import MEV
+
+__all__ = ["describe", "describe_data", "describe_potential"]
+
+_SHOWN = 20
+
+
+def describe(path: str | os.PathLike[str]) -> str:
+    """Describe a model file, a configuration file, or structures in any form that `read` takes.
+
+    Raises
+    ------
+    FormatError, ConfigError, DataError
+        If the file cannot be read as what it is.
+    """
+    file = Path(path).expanduser()
+    if file.suffix == ".toml":
+        return to_toml(load_config(file), comments=False)
+    if file.suffix == ".gprann" or (file.is_file() and zipfile.is_zipfile(file)):
+        return describe_potential(load(file))
+    return describe_data(read(path, require=()))
+
+
+def describe_data(data: Dataset) -> str:
+    """Describe a data set: what it holds, and which labels.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> print(describe_data(gprann.examples.hydrogen(7)))
+    7 structures, 2 atoms each
+    elements:  H
+    periodic:  none
+    energies:  7, from -0.952 to 0.005 eV (-0.476 to 0.003 eV/atom)
+    forces:    7 structures, largest 24.0 eV/Å
+    <BLANKLINE>
+    composition  structures
+    -----------------------
+    H2                    7
+    """
+    atoms = data.n_atoms
+    size = f"{atoms.min()}" if atoms.min() == atoms.max() else f"{atoms.min()} to {atoms.max()}"
+    periodic = sum(bool(structure.pbc.any()) for structure in data)
+    synthetic = Counter(s.origin.method for s in data if s.origin.method != "reference")
+    lines = [f"{len(data)} structures, {size} atoms each"]
+    if synthetic:
+        counted = ", ".join(f"{count} {method}" for method, count in synthetic.items())
+        lines.append(f"copies:    {counted}")
+    lines += [
+        f"elements:  {' '.join(data.species)}",
+        f"periodic:  {'all' if periodic == len(data) else periodic or 'none'}",
+        f"energies:  {_energies(data)}",
+        f"forces:    {_forces(data)}",
+    ]
+    formulas = Counter(structure.formula for structure in data).most_common()
+    rows = [["composition", "structures"], *([name, str(count)] for name, count in formulas[:_SHOWN])]
+    more = [] if len(formulas) <= _SHOWN else [f"... and {len(formulas) - _SHOWN} more compositions"]
+    return "\n".join([*lines, "", table(rows), *more])
+
+
+def _energies(data: Dataset) -> str:
+    labelled = data.filter(lambda structure: structure.energy is not None)
+    if not len(labelled):
+        return "none"
+    per_atom = labelled.energies / labelled.n_atoms
+    total = f"from {labelled.energies.min():.3f} to {labelled.energies.max():.3f} eV"
+    return f"{len(labelled)}, {total} ({per_atom.min():.3f} to {per_atom.max():.3f} eV/atom)"
+
+
+def _forces(data: Dataset) -> str:
+    labelled = data.filter(lambda structure: structure.forces is not None)
+    if not len(labelled):
+        return "none"
+    largest = max(float(np.linalg.norm(forces, axis=1).max()) for forces in labelled.forces)
+    return f"{len(labelled)} structures, largest {number(largest)} eV/Å"
+
+
+def describe_potential(potential: Potential) -> str:
+    """Describe a potential: networks, descriptor, and how it was made.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(7)
+    >>> descriptor = gprann.ChebyshevDescriptor(["H"], radial_order=10, radial_cutoff=8.0, angular_order=None)
+    >>> potential = gprann.train(data, descriptor, hidden=(5, 5), iterations=5)
+    >>> print(describe_potential(potential).splitlines()[1])
+    parameters:          96 per network
+    """
+    count = "a single network" if len(potential) == 1 else f"a committee of {len(potential)} networks"
+    shape = "-".join(map(str, potential.model.sizes))
+    e0 = zip(potential.species, potential.reference_energies, strict=True)
+    facts = {
+        "potential": f"{count} for each element, {shape}, {potential.model.activation}",
+        "parameters": f"{potential.model.n_parameters} per network",
+        "elements": " ".join(potential.species),
+        "descriptor": repr(potential.descriptor),
+        "reference energies": ", ".join(f"{symbol} {energy:.6f} eV" for symbol, energy in e0),
+        "units": "eV, Å, eV/Å, eV/Å³; total energies",
+        **_provenance(potential.provenance),
+    }
+    return "\n".join(_entry(name, text) for name, text in facts.items())
+
+
+def _entry(name: str, text: str) -> str:
+    """Return a line with its continuation indented."""
+    return textwrap.fill(text, 110, initial_indent=f"{name + ':':<21}", subsequent_indent=21 * " ")
+
+
+def _provenance(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a potential was made; model files of other origin may lack any of it."""
+    training = provenance.get("training", {})
+    facts: dict[str, str] = {}
+    if "program" in training:
+        facts["made by"] = f"{training['program']}, in {training.get('seconds', '?')} s"
+    if "n_structures" in training:
+        reference = training.get("n_reference", training["n_structures"])
+        facts["trained on"] = (
+            f"{reference} reference structures, {training['n_structures'] - reference} copies"
+        )
+    if "options" in training:
+        given = {name: value for name, value in training["options"].items() if value is not None}
+        facts["options"] = ", ".join(f"{name} {value}" for name, value in given.items())
+    facts |= _errors(training.get("history", []))
+    for position, surrogate in enumerate(provenance.get("surrogates", [])[:_SHOWN], 1):
+        values = ", ".join(
+            f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in surrogate.items()
+        )
+        facts[f"surrogate {position}"] = values
+    return facts
+
+
+def _errors(history: Sequence[Sequence[Sequence[float | None]]]) -> dict[str, str]:
+    """Return the errors of each member's best iteration, root mean square in meV."""
+    best = [min(steps, key=_judged) for steps in history if steps]
+    if not best:
+        return {}
+    facts = {
+        "training error": _spread([step[1] for step in best]),
+        "iterations": _counts([s[0] for s in best]),
+    }
+    held_out = [step[2] for step in best if step[2] is not None]
+    return facts | ({"validation error": _spread(held_out)} if held_out else {})
+
+
+def _judged(step: Sequence[float | None]) -> float:
+    """Return the validation error, or the training error where there is none."""
+    return next(float(value) for value in (step[2], step[1], np.inf) if value is not None)
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    errors = sorted(float(value) / MEV for value in values if value is not None)
+    if len(errors) == 1:
+        return f"{number(errors[0])} meV (root mean square)"
+    return f"{number(errors[0])} to {number(errors[-1])} meV (root mean square of the members)"
+
+
+def _counts(values: Sequence[float | None]) -> str:
+    return ", ".join(f"{int(value)}" for value in values if value is not None)

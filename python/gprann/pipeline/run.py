@@ -1,0 +1,295 @@
+"""A run: read, check, augment, train, evaluate; every stage leaves its result, finished stages are not repeated."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.augmentation import Augmentation
+from gprann.augmentation.copies import with_unique_origins
+from gprann.config import Config, load_config, to_toml
+from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.evaluation import evaluate
+from gprann.io import DataWarning, atomic_write, read, write
+from gprann.io.discover import find_files
+from gprann.io.reading import structures
+from gprann.log import log_to_file, warnings_to_log
+from gprann.pipeline.digest import data_digest, digest
+from gprann.pipeline.memory import check_memory
+from gprann.pipeline.stages import Stages, claimed_folder
+from gprann.pipeline.steps import augment_data, require_labels, train_potential
+from gprann.potential import Potential, load
+from gprann.structure import Dataset
+from gprann.version import __version__
+
+__all__ = ["RunResult", "run", "run_file"]
+
+_log = logging.getLogger(__name__)
+_POTENTIAL, _AUGMENTED = "potential.gprann", "augmented.extxyz"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run has left.
+
+    Attributes
+    ----------
+    folder : Path
+    metrics : dict
+        Of each evaluated set, `test` and `training`, as in `Report.to_dict`.
+    summary : str
+        Tables of the errors.
+    skipped : tuple of str
+        Stages that an earlier run had finished.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    summary: str
+    skipped: tuple[str, ...]
+
+    @property
+    def potential(self) -> Path:
+        """The model file."""
+        return self.folder / _POTENTIAL
+
+
+def run_file(path: str | os.PathLike[str]) -> RunResult:
+    """Run a configuration file; see `run`."""
+    return run(load_config(path), source=Path(path))
+
+
+def run(config: Config, *, source: Path | None = None) -> RunResult:
+    """Run the whole pipeline.
+
+    A second run of the same configuration goes on where the first was interrupted and ends with the same bits; a
+    changed one repeats the stages that depend on the change.
+
+    Parameters
+    ----------
+    config : Config
+        With absolute paths, as `load_config` gives it.
+    source : Path, optional
+        The file it comes from: results of another file are not overwritten.
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is impossible, the memory does not suffice, or the output folder is in use.
+    DataError
+        If the data cannot be used.
+    TrainingError, FactorisationError
+        If a fit failed; what was finished is kept.
+    """
+    folder = Path(config.output.folder)
+    with (
+        claimed_folder(folder, source) as stages,
+        log_to_file(folder / "run.log"),
+        warnings_to_log(DataWarning),
+    ):
+        started = time.perf_counter()
+        _log.info("gprann %s, %s, results in %s", __version__, source or "configuration in memory", folder)
+        with atomic_write(folder / "config.toml") as stream:
+            stream.write(to_toml(config))
+        result = _Run(config, stages, *_read(config)).finish()
+        _log.info("finished in %.1f s", time.perf_counter() - started)
+    return result
+
+
+def _read(config: Config) -> tuple[Dataset, Dataset | None]:
+    """Read and check training and test structures."""
+    folder = Path(config.output.folder).resolve()
+    sets = []
+    for name, sources in (("train", config.data.train), ("test", config.data.test)):
+        if sources is None:
+            continue
+        for source in sources:
+            own = [file for file in find_files(source)[0] if file.resolve().is_relative_to(folder)]
+            if own:
+                raise ConfigError(
+                    f"data.{name}: {source} takes in results of this run ({own[0].name}); name the files more precisely"
+                )
+        _log.info("reading data.%s: %s", name, ", ".join(sources))
+        sets.append(read(list(sources), index=config.data.index, keys=config.data.keys))
+    train, test = sets[0], sets[1] if len(sets) > 1 else None
+    require_labels(train, config.augmentation)
+    species = config.descriptor.build(train.species).species
+    for data in (train, test or train):
+        for structure in data:
+            unknown = sorted(set(structure.symbols) - set(species))
+            if unknown:
+                raise DataError(
+                    f"{structure.origin}: the element {unknown[0]} is not among the species {', '.join(species)}; "
+                    f"{nearest_name(unknown[0], species)}"
+                )
+    check_memory(config, train)
+    return with_unique_origins(train), test
+
+
+@dataclass(slots=True)
+class _Run:
+    """The stages of one run. Data of finished stages are read only where a later stage needs them."""
+
+    config: Config
+    stages: Stages
+    train: Dataset
+    test: Dataset | None
+    skipped: list[str] = field(default_factory=list)
+
+    def finish(self) -> RunResult:
+        """Do every stage that is not finished."""
+        augmented = self._stage("augmentation", self._augmentation_inputs(), self._augment)
+        trained = self._stage("training", self._training_inputs(augmented), lambda: self._train(augmented))
+        reported = self._stage("report", self._report_inputs(trained), self._report)
+        folder = self.stages.folder
+        return RunResult(
+            folder,
+            json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8")),
+            reported["summary"],
+            tuple(self.skipped),
+        )
+
+    def _stage(
+        self, name: str, inputs: str, work: Callable[[], tuple[list[Path], dict[str, Any]]]
+    ) -> dict[str, Any]:
+        left = self.stages.find(name, inputs)
+        if left is not None:
+            _log.info("%s: finished by an earlier run", name)
+            self.skipped.append(name)
+            return left
+        started = time.perf_counter()
+        files, left = work()
+        left["inputs"] = inputs
+        self.stages.keep(name, inputs, files, left)
+        _log.info("%s: done in %.1f s", name, time.perf_counter() - started)
+        return left
+
+    # --------------------------------------------------------- augmentation
+    def _augmentation_inputs(self) -> str:
+        return digest(__version__, data_digest(self.train), self._augmentation_options())
+
+    def _augmentation_options(self) -> dict[str, Any]:
+        config = self.config
+        if config.augmentation.method == "none":
+            return {"method": "none"}
+        options = {"augmentation": config.augmentation.model_dump(mode="json")}
+        if config.augmentation.method == "gpr":
+            options["surrogate"] = config.surrogate.model_dump(mode="json")
+        return options
+
+    def _augment(self) -> tuple[list[Path], dict[str, Any]]:
+        config, folder = self.config, self.stages.folder
+        copies = augment_data(self.train, config.augmentation, config.surrogate, around=self._keep_labels)
+        path, label_next = folder / _AUGMENTED, folder / config.augmentation.label_next
+        write(path, self.train + copies.accepted)
+        _log.info("%s: %d structures and %d copies", path, len(self.train), len(copies.accepted))
+        label_next.unlink(missing_ok=True)
+        files = [path]
+        if len(copies.uncertain):
+            write(label_next, copies.uncertain)
+            files.append(label_next)
+            _log.info("%s: %d copies are too uncertain; label them next", label_next, len(copies.uncertain))
+        return files, {"surrogates": copies.surrogates, "label_next": len(copies.uncertain)}
+
+    def _keep_labels(self, indices: NDArray[np.int64], make: Callable[[], Augmentation]) -> Augmentation:
+        """Label the copies of a subset, or take the labels that an interrupted run has left."""
+        subset = self.train.select(indices)
+        inputs = digest(__version__, data_digest(subset), indices.tolist(), self._augmentation_options())
+        name = f"labels/{inputs[:16]}"
+        left = self.stages.find(name, inputs)
+        files = [self.stages.checkpoints / f"{name}.{part}.extxyz" for part in ("accepted", "uncertain")]
+        if left is not None:
+            _log.info(
+                "labels of %d structures of %s: taken from an earlier run", len(subset), subset[0].formula
+            )
+            accepted, uncertain = (structures(f) if f.is_file() else Dataset() for f in files)
+            return Augmentation(accepted, uncertain, left["surrogates"])
+        made = make()
+        files[0].parent.mkdir(parents=True, exist_ok=True)
+        for file, data in zip(files, (made.accepted, made.uncertain), strict=True):
+            file.unlink(missing_ok=True)
+            if len(data):
+                write(file, data)
+        kept = [file for file in files if file.is_file()]
+        self.stages.keep(name, inputs, kept, {"surrogates": made.surrogates})
+        return made
+
+    # ------------------------------------------------------------- training
+    def _training_inputs(self, augmented: dict[str, Any]) -> str:
+        descriptor = self.config.descriptor.build(self.train.species).to_dict()
+        return digest(augmented["inputs"], descriptor, self.config.training.model_dump(mode="json"))
+
+    def _train(self, augmented: dict[str, Any]) -> tuple[list[Path], dict[str, Any]]:
+        config, path = self.config, self.stages.folder / _POTENTIAL
+        provenance = {
+            "config": config.model_dump(mode="json"),
+            "training_data": {
+                "digest": data_digest(self.train),
+                "structures": len(self.train),
+                "species": list(self.train.species),
+            },
+            "surrogates": augmented["surrogates"],
+        }
+        potential = train_potential(
+            structures(self.stages.folder / _AUGMENTED),
+            config.descriptor,
+            config.training,
+            checkpoint=self.stages.checkpoints / "training",
+            workers=config.resources.workers,
+            provenance=provenance,
+        )
+        potential.save(path)
+        return [path], {}
+
+    # --------------------------------------------------------------- report
+    def _report_inputs(self, trained: dict[str, Any]) -> str:
+        test = None if self.test is None else data_digest(self.test)
+        plots = self.config.output.plots and importlib.util.find_spec("matplotlib") is not None
+        return digest(trained["inputs"], test, plots)
+
+    def _report(self) -> tuple[list[Path], dict[str, Any]]:
+        folder = self.stages.folder / "report"
+        potential = load(self.stages.folder / _POTENTIAL)
+        files, metrics, texts = [], {}, []
+        for name, data in (("test", self.test), ("training", self.train)):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            if data is None:
+                continue
+            report = evaluate(potential, data)
+            plots = None if self.config.output.plots else False
+            files += report.save(folder / name, plots=plots, history=history(potential))
+            metrics[name] = report.to_dict()
+            texts.append(f"{name} set\n{'=' * (len(name) + 4)}\n{report.summary()}")
+        summary = "\n".join(texts)
+        for path, text in (
+            (
+                folder / "metrics.json",
+                json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+            ),
+            (folder / "summary.txt", summary),
+        ):
+            with atomic_write(path) as stream:
+                stream.write(text)
+            files.append(path)
+        return files, {"summary": summary}
+
+
+def history(potential: Potential) -> dict[str, list[tuple[float, float, float | None]]]:
+    """Return the learning curves of the members, eV."""
+    curves = potential.provenance.get("training", {}).get("history", [])
+    return {f"member {k}": [tuple(step) for step in curve] for k, curve in enumerate(curves)}
