@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import logging
 import math
 import os
 from pathlib import Path
+
+import numpy as np
 
 from gprann.augmentation import partition
 from gprann.config import Config
@@ -114,8 +117,13 @@ def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrog
     begin = f"the run needs about {needed:.1f} GiB of memory, {budget:.1f} GiB are available"
     if not surrogate:
         return f"{begin}; lower augmentation.copies (now {config.augmentation.copies}) or resources.workers"
-    rows = 3 * int(data.n_atoms.max()) + 1
-    fitting = int(math.sqrt(max(budget - _PROGRAM, 0.0) * _GIB / 8) / rows)
+    largest_first = data.select(np.argsort(-data.n_atoms, kind="stable"))
+    fitting = bisect.bisect_right(
+        range(config.augmentation.max_subset),
+        budget - _PROGRAM,
+        key=lambda count: memory_needed(largest_first[:count]),
+    )
+    fitting -= 1  # the range begins with no structure at all
     if fitting < 2:
         return f"{begin}; a surrogate of structures this large does not fit: use a machine with more memory"
     return (

@@ -105,15 +105,22 @@ def _check_source(stages: Stages, source: Path | None) -> None:
         return
     note = stages.checkpoints / "source.json"
     own = os.path.relpath(source.resolve(), stages.folder.resolve())
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        other = json.loads(note.read_text(encoding="utf-8"))["config"]
-        if other != own and (stages.folder / other).is_file():
-            raise ConfigError(
-                f"{source}: output.folder: {stages.folder} holds the results of {(stages.folder / other).resolve()}; "
-                "choose another folder, or remove this one"
-            )
+    other = _noted(note)
+    if other not in (None, own) and (stages.folder / str(other)).is_file():
+        raise ConfigError(
+            f"{source}: output.folder: {stages.folder} holds the results of {(stages.folder / str(other)).resolve()}; "
+            "choose another folder, or remove this one"
+        )
     with atomic_write(note) as stream:
         json.dump({"config": own}, stream)
+
+
+def _noted(note: Path) -> object:
+    """Return the configuration file of the results, relative to the output folder; None if there are none yet."""
+    try:
+        return json.loads(note.read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @contextlib.contextmanager

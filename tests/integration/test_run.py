@@ -1,0 +1,410 @@
+"""`gprann run`: what it leaves, that it goes on bit by bit after an interruption, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gprann
+from gprann.config import load_config
+from gprann.errors import ConfigError, DataError
+from gprann.pipeline import RunResult, run, run_file
+from gprann.pipeline.memory import available_memory, check_memory
+from gprann.surrogate import Surrogate
+
+CONFIG = """
+data.train = "train.extxyz"
+data.test = "test.extxyz"
+[descriptor]
+radial_cutoff = 8.0
+angular_order = "none"
+[surrogate]
+kernel = "pairs"
+[augmentation]
+copies = 3
+displacement = 0.05
+[training]
+members = 2
+hidden = [4]
+iterations = 8
+starts = 2
+start_iterations = 3
+[output]
+plots = false
+"""
+SLOW = {"iterations = 8": 'optimizer = "adamw"\niterations = 1000\npatience = 1000'}
+"""Long enough to be interrupted, with a state saved every few milliseconds."""
+DEADLINE = 60.0  # s
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with training and test structures and a configuration."""
+    gprann.write(tmp_path / "train.extxyz", gprann.examples.hydrogen(7))
+    gprann.write(tmp_path / "test.extxyz", gprann.examples.hydrogen(20, 0.97, 2.03))
+    (tmp_path / "config.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def change(folder: Path, replacements: dict[str, str]) -> None:
+    file = folder / "config.toml"
+    text = file.read_text()
+    for old, new in replacements.items():
+        assert old in text
+        text = text.replace(old, new)
+    file.write_text(text)
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Return all numbers that a run has left; the model file itself also holds how long the training took."""
+    potential = gprann.load(folder / "potential.gprann")
+    return {
+        "augmented": (folder / "augmented.extxyz").read_bytes(),
+        "parameters": potential.parameters.tobytes(),
+        "normalisation": potential.normalisation.mean.tobytes()
+        + potential.normalisation.inverse_scale.tobytes(),
+        "history": potential.provenance["training"]["history"],
+        "metrics": (folder / "report/metrics.json").read_bytes(),
+    }
+
+
+class TestResults:
+    def test_files(self, folder: Path) -> None:
+        result = run_file(folder / "config.toml")
+        results = folder / "results"
+        assert (result.folder, result.potential, result.skipped) == (
+            results,
+            results / "potential.gprann",
+            (),
+        )
+        augmented = gprann.read(results / "augmented.extxyz")
+        assert [s.origin.method for s in augmented] == ["reference"] * 7 + ["gpr"] * 21
+        for name in ("test", "training"):
+            assert (results / "report" / name / "summary.txt").is_file()
+        expected = gprann.evaluate(gprann.load(result.potential), folder / "test.extxyz")
+        assert result.metrics["test"]["energy_mae"] == expected.energy_mae
+        assert result.metrics["training"]["n_structures"] == 7
+        assert result.summary == (results / "report/summary.txt").read_text()
+        assert not (results / "label_next.extxyz").exists()
+
+    def test_is_what_the_python_interface_gives(self, folder: Path) -> None:
+        result = run_file(folder / "config.toml")
+        data = gprann.read(folder / "train.extxyz")
+        augmented = gprann.augment(data, kernel="pairs", copies=3, displacement=0.05)
+        descriptor = gprann.ChebyshevDescriptor(["H"], radial_cutoff=8.0, angular_order=None)
+        options: dict[str, Any] = {
+            "hidden": (4,),
+            "iterations": 8,
+            "starts": 2,
+            "start_iterations": 3,
+            "members": 2,
+        }
+        expected = gprann.train(augmented, descriptor, **options)
+        assert np.array_equal(gprann.load(result.potential).parameters, expected.parameters)
+
+    def test_configuration_is_kept_with_all_defaults(self, folder: Path) -> None:
+        result = run_file(folder / "config.toml")
+        assert load_config(result.folder / "config.toml") == load_config(folder / "config.toml")
+        assert "radial_order = 12" in (result.folder / "config.toml").read_text()
+        again = run_file(result.folder / "config.toml")
+        assert len(again.skipped) == 3
+
+    def test_log_and_provenance(self, folder: Path) -> None:
+        handlers = list(logging.getLogger("gprann").handlers)
+        result = run_file(folder / "config.toml")
+        log = (result.folder / "run.log").read_text().splitlines()
+        assert all(time.strptime(line[:19], "%Y-%m-%d %H:%M:%S") for line in log)
+        assert any("memory: about" in line for line in log)
+        assert handlers == logging.getLogger("gprann").handlers
+        provenance = gprann.load(result.potential).provenance
+        assert provenance["config"]["augmentation"]["copies"] == 3
+        assert provenance["training_data"]["structures"] == 7
+        assert [surrogate["kernel"] for surrogate in provenance["surrogates"]] == ["pairs"]
+
+    def test_plots(self, folder: Path) -> None:
+        change(folder, {"plots = false": "plots = true"})
+        result = run_file(folder / "config.toml")
+        for name in ("energy_parity", "force_parity", "learning_curve", "force_direction_error"):
+            assert (result.folder / f"report/test/{name}.png").is_file()
+
+    def test_uncertain_copies_are_set_apart(self, folder: Path) -> None:
+        change(folder, {"copies = 3": "copies = 3\nthreshold = 0.0002"})
+        result = run_file(folder / "config.toml")
+        label_next = gprann.read(result.folder / "label_next.extxyz", require=())
+        assert len(gprann.read(result.folder / "augmented.extxyz")) + len(label_next) == 28
+        assert all(np.sqrt(structure.energy_variance) > 0.0002 for structure in label_next)
+        change(folder, {"threshold = 0.0002": ""})
+        run_file(folder / "config.toml")
+        assert not (result.folder / "label_next.extxyz").exists()
+
+    @pytest.mark.parametrize("method", ["taylor", "none"])
+    def test_other_methods(self, folder: Path, method: str) -> None:
+        change(folder, {"copies = 3": f'copies = 3\nmethod = "{method}"'})
+        result = run_file(folder / "config.toml")
+        methods = [s.origin.method for s in gprann.read(result.folder / "augmented.extxyz")]
+        assert methods == ["reference"] * 7 + [method] * (21 if method == "taylor" else 0)
+
+    def test_several_compositions(self, folder: Path) -> None:
+        result = run_file(mixed(folder))
+        assert [s["n_structures"] for s in gprann.load(result.potential).provenance["surrogates"]] == [7, 6]
+
+
+def mixed(folder: Path) -> Path:
+    """Add structures of another composition to the training set; return the configuration."""
+    h2 = gprann.examples.hydrogen(7)
+    rng = np.random.default_rng(1)
+    water = []
+    for k in range(6):
+        positions = np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]) + rng.normal(0, 0.05, (3, 3))
+        forces = rng.normal(0, 0.5, (3, 3))
+        origin = gprann.structure.Origin("water", k)
+        water.append(
+            gprann.Structure(("O", "H", "H"), positions, energy=-14.0 + 0.1 * k, forces=forces, origin=origin)
+        )
+    gprann.write(folder / "train.extxyz", h2 + gprann.Dataset(water))
+    return folder / "config.toml"
+
+
+class TestGoingOn:
+    def test_a_finished_run_is_not_repeated(self, folder: Path) -> None:
+        first = run_file(folder / "config.toml")
+        before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*.gprann")}
+        second = run_file(folder / "config.toml")
+        assert second.skipped == ("augmentation", "training", "report")
+        assert (second.summary, second.metrics) == (first.summary, first.metrics)
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+
+    @pytest.mark.parametrize(
+        ("change_of", "skipped"),
+        [
+            ({"plots = false": "plots = false\n[resources]\nmemory = 3"}, ("augmentation", "training", "report")),
+            ({"members = 2": "members = 3"}, ("augmentation",)),
+            ({"radial_cutoff = 8.0": "radial_cutoff = 7.0"}, ("augmentation",)),
+            ({"copies = 3": "copies = 2"}, ()),
+            ({'kernel = "pairs"': 'kernel = "atoms"'}, ()),
+            ({'data.test = "test.extxyz"': ""}, ("augmentation", "training")),
+        ],
+    )  # fmt: skip
+    def test_a_change_repeats_what_depends_on_it(
+        self, folder: Path, change_of: dict[str, str], skipped: tuple[str, ...]
+    ) -> None:
+        run_file(folder / "config.toml")
+        change(folder, change_of)
+        result = run_file(folder / "config.toml")
+        assert result.skipped == skipped
+        moved = folder / "fresh"
+        moved.mkdir()
+        for name in ("train.extxyz", "test.extxyz", "config.toml"):
+            (moved / name).write_bytes((folder / name).read_bytes())
+        run_file(moved / "config.toml")
+        assert contents(folder / "results") == contents(moved / "results")
+        assert (folder / "results/report/test").exists() == (
+            "data.test" in (folder / "config.toml").read_text()
+        )
+
+    def test_changed_data_repeat_everything(self, folder: Path) -> None:
+        run_file(folder / "config.toml")
+        data = gprann.examples.hydrogen(7)
+        shifted = gprann.Dataset(s.replace(energy=(s.energy or 0.0) + 1e-9) for s in data)
+        gprann.write(folder / "train.extxyz", shifted)
+        assert run_file(folder / "config.toml").skipped == ()
+
+    def test_a_damaged_result_is_made_again(self, folder: Path) -> None:
+        result = run_file(folder / "config.toml")
+        before = contents(result.folder)
+        result.potential.write_bytes(result.potential.read_bytes()[:1000])
+        assert run_file(folder / "config.toml").skipped == ("augmentation", "report")
+        assert contents(result.folder) == before
+        (result.folder / "checkpoints/training.json").write_text("{")
+        assert run_file(folder / "config.toml").skipped == ("augmentation", "report")
+
+    def test_finished_subsets_are_kept(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = mixed(folder)
+        fit, fitted = Surrogate.fit, []
+
+        def interrupted(self: Surrogate, data: gprann.Dataset) -> Surrogate:
+            if data.species == ("H", "O"):
+                raise KeyboardInterrupt
+            return fit(self, data)
+
+        def counted(self: Surrogate, data: gprann.Dataset) -> Surrogate:
+            fitted.append(data[0].formula)
+            return fit(self, data)
+
+        monkeypatch.setattr(Surrogate, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_file(config)
+        monkeypatch.setattr(Surrogate, "fit", counted)
+        run_file(config)
+        assert fitted == ["H2O"]
+        before = contents(folder / "results")
+        monkeypatch.undo()
+        run(load_config(config).model_copy(update={"output": output(folder / "other")}))
+        assert contents(folder / "other") == before
+
+
+def output(folder: Path) -> Any:
+    from gprann.config import OutputSection
+
+    return OutputSection(folder=str(folder), plots=False)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Results of a run that was not interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(7))
+    gprann.write(folder / "test.extxyz", gprann.examples.hydrogen(20, 0.97, 2.03))
+    (folder / "config.toml").write_text(CONFIG)
+    change(folder, SLOW)
+    run_file(folder / "config.toml")
+    return contents(folder / "results")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of a shell")
+class TestInterruption:
+    """A process killed while it trains: the next one goes on and ends with the same bits."""
+
+    @pytest.mark.parametrize(
+        ("how", "workers", "code"),
+        [(signal.SIGKILL, 1, -signal.SIGKILL), (signal.SIGKILL, 2, -signal.SIGKILL), (signal.SIGINT, 1, 130)],
+    )
+    def test_goes_on_with_the_same_bits(
+        self, folder: Path, whole: dict[str, Any], how: signal.Signals, workers: int, code: int
+    ) -> None:
+        change(folder, SLOW | {"plots = false": f"plots = false\n[resources]\nworkers = {workers}"})
+        returned, error = interrupted_run(folder, how)
+        assert returned == code
+        assert not (folder / "results/potential.gprann").exists()
+        if how == signal.SIGINT:
+            assert (
+                "gprann: interrupted; what is finished is kept, go on with: gprann run config.toml" in error
+            )
+            assert "Traceback" not in error
+        result = run_file(folder / "config.toml")
+        assert result.skipped == ("augmentation",)
+        assert contents(folder / "results") == whole
+
+
+def interrupted_run(folder: Path, how: signal.Signals) -> tuple[int, str]:
+    """Start a run in a process of its own, and stop it as soon as it has trained a little."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gprann", "run", "config.toml"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    state = folder / "results/checkpoints/training/member_000.state"
+    deadline = time.monotonic() + DEADLINE
+    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    assert state.exists(), "the training has not begun"
+    process.send_signal(how)
+    _, error = process.communicate(timeout=DEADLINE)
+    return process.returncode, error
+
+
+class TestRefusals:
+    def refused(self, folder: Path, match: str, error: type[Exception] = ConfigError) -> None:
+        with pytest.raises(error, match=match):
+            run_file(folder / "config.toml")
+        assert not (folder / "results/augmented.extxyz").exists()
+
+    def test_missing_files(self, folder: Path) -> None:
+        (folder / "test.extxyz").unlink()
+        self.refused(folder, r"test\.extxyz: no such file or folder", DataError)
+
+    def test_elements_that_only_the_test_set_has(self, folder: Path) -> None:
+        odd = gprann.Structure(("O", "H"), [[0, 0, 0], [0, 0, 1.0]], energy=-1.0)
+        gprann.write(folder / "test.extxyz", odd)
+        self.refused(folder, "the element O is not among the species H", DataError)
+
+    def test_missing_forces(self, folder: Path) -> None:
+        data = gprann.examples.hydrogen(7)
+        gprann.write(folder / "train.extxyz", gprann.Dataset(s.replace(forces=None) for s in data))
+        self.refused(folder, 'has no forces .* method "none"', DataError)
+
+    def test_memory(self, folder: Path) -> None:
+        change(folder, {"plots = false": "plots = false\n[resources]\nmemory = 0.2"})
+        self.refused(folder, r"the run needs about 0\.3 GiB of memory, 0\.2 GiB are available; ")
+
+    def test_folder_with_other_files(self, folder: Path) -> None:
+        (folder / "results").mkdir()
+        (folder / "results/thesis.tex").write_text("precious")
+        self.refused(folder, "holds files that no run of gprann has made; choose a new folder")
+        assert [path.name for path in (folder / "results").iterdir()] == ["thesis.tex"]
+
+    def test_results_of_another_configuration(self, folder: Path) -> None:
+        first = run_file(folder / "config.toml")
+        before = contents(first.folder)
+        (folder / "second.toml").write_text(CONFIG.replace("copies = 3", "copies = 2"))
+        with pytest.raises(
+            ConfigError, match=r"second\.toml: .* holds the results of .*config\.toml; choose another"
+        ):
+            run_file(folder / "second.toml")
+        assert contents(first.folder) == before
+        (folder / "config.toml").unlink()  # renamed, so to speak
+        assert run_file(folder / "second.toml").skipped == ()
+
+    @pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+    def test_two_runs_at_once(self, folder: Path) -> None:
+        import fcntl
+
+        run_file(folder / "config.toml")
+        with (folder / "results/checkpoints/lock").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            with pytest.raises(ConfigError, match="another run is active in"):
+                run_file(folder / "config.toml")
+        assert len(run_file(folder / "config.toml").skipped) == 3
+
+    def test_own_results_as_data(self, folder: Path) -> None:
+        change(folder, {'"train.extxyz"': '"**/*.extxyz"', 'data.test = "test.extxyz"': ""})
+        run_file(folder / "config.toml")
+        with pytest.raises(ConfigError, match=r"takes in results of this run \(.*\.extxyz\)"):
+            run_file(folder / "config.toml")
+
+
+class TestMemory:
+    def test_available(self) -> None:
+        memory = available_memory()
+        assert memory is None or 0.01 < memory < 1e6
+
+    def test_remedy_fits(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """With the number that the message names, the run is no longer refused."""
+        atoms = 40
+        rng = np.random.default_rng(0)
+        structure = gprann.Structure(
+            ("H",) * atoms, 10 * rng.random((atoms, 3)), energy=0.0, forces=np.zeros((atoms, 3))
+        )
+        data = gprann.Dataset([structure] * 200)
+        config = load_config(folder / "config.toml")
+
+        def limited(max_subset: int) -> Any:
+            augmentation = config.augmentation.model_copy(update={"max_subset": max_subset})
+            resources = config.resources.model_copy(update={"memory": 0.8})
+            return config.model_copy(update={"augmentation": augmentation, "resources": resources})
+
+        with pytest.raises(ConfigError, match=r"lower augmentation\.max_subset") as caught:
+            check_memory(limited(300), data)
+        remedy = int(str(caught.value).split()[-3])
+        assert 1 < remedy < 200
+        with caplog.at_level(logging.INFO, "gprann"):
+            assert check_memory(limited(remedy), data) <= 0.8
+        assert "allowed: 0.8 GiB" in caplog.text
+
+
+def test_run_result_is_plain(folder: Path) -> None:
+    result = run_file(folder / "config.toml")
+    assert isinstance(result, RunResult)
+    assert json.loads(json.dumps(result.metrics)) == result.metrics

@@ -1,0 +1,327 @@
+"""The command line: every command on tiny data, and what it answers to mistakes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gprann
+from gprann.cli import commands
+from gprann.cli.main import main
+from gprann.cli.parser import parse
+from gprann.errors import ConfigError, FactorisationError, TrainingError
+
+SMALL = (
+    "--angular-order",
+    "none",
+    "--radial-cutoff",
+    "8",
+    "--hidden",
+    "4",
+    "--iterations",
+    "5",
+    "--starts",
+    "1",
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with seven H2 molecules, which is the working directory."""
+    gprann.write(tmp_path / "train.extxyz", gprann.examples.hydrogen(7))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Run a command; return exit code, standard output and standard error."""
+    code = main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+class TestCommands:
+    def test_augment_train_evaluate_info(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """The steps of the pipeline one by one; the results are those of the Python interface."""
+        options = ["--kernel", "pairs", "--copies", "2", "--displacement", "0.05", "--seed", "3"]
+        assert main(["augment", "train.extxyz", "-o", "augmented.extxyz", *options]) == 0
+        expected = gprann.augment(
+            gprann.examples.hydrogen(7), kernel="pairs", copies=2, displacement=0.05, seed=3
+        )
+        written = gprann.read("augmented.extxyz")
+        assert np.allclose(written.energies, expected.energies, atol=1e-12)
+
+        training = ["train", "augmented.extxyz", "-o", "p.gprann", "--members", "2", *SMALL]
+        assert main(training) == 0
+        potential = gprann.load("p.gprann")
+        assert (len(potential), potential.model.hidden) == (2, (4,))
+        assert (potential.cutoff, potential.descriptor.angular_order) == (8.0, None)
+        capsys.readouterr()
+
+        code, out, _ = answer(["evaluate", "p.gprann", "train.extxyz", "--output", "errors"], capsys)
+        assert code == 0
+        assert "7 structures, forces on 14 atoms; mean of a committee of 2" in out
+        metrics = json.loads((data / "errors/metrics.json").read_text())
+        assert metrics["energy_mae"] == gprann.evaluate(potential, "train.extxyz").energy_mae
+        assert (data / "errors/learning_curve.png").is_file()
+
+        code, out, _ = answer(["info", "p.gprann"], capsys)
+        assert code == 0
+        assert f"{potential.model.n_parameters} per network" in out
+        assert "7 reference structures, 14 copies" in out
+        assert "training error" in out
+
+    def test_taylor_copies(self, data: Path) -> None:
+        options = ["--method", "taylor", "--copies", "3", "-q"]
+        assert main(["augment", "train.extxyz", "-o", "t.xyz", *options]) == 0
+        assert np.allclose(
+            gprann.read(data / "t.xyz").energies,
+            gprann.taylor_augment(gprann.examples.hydrogen(7), copies=3).energies,
+        )
+
+    def test_threshold_sets_copies_apart(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        options = [
+            "--kernel",
+            "pairs",
+            "--copies",
+            "3",
+            "--displacement",
+            "0.1",
+            "--threshold",
+            "0.0001",
+            "-q",
+        ]
+        code, out, _ = answer(["augment", "train.extxyz", "-o", "a.extxyz", *options], capsys)
+        assert code == 0
+        accepted, uncertain = gprann.read("a.extxyz"), gprann.read("label_next.extxyz", require=())
+        assert len(accepted) + len(uncertain) == 7 + 21
+        assert len(uncertain) > 0
+        assert f"label_next.extxyz: {len(uncertain)} copies exceed the threshold" in out
+        assert all(structure.energy is None for structure in uncertain)
+
+    def test_info_on_data_and_configuration(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        code, out, _ = answer(["info", "train.extxyz"], capsys)
+        assert (code, out.splitlines()[0]) == (0, "7 structures, 2 atoms each")
+        (data / "c.toml").write_text('data.train = "train.extxyz"\ntraining.members = 4')
+        code, out, _ = answer(["info", "c.toml"], capsys)
+        assert code == 0
+        assert tomllib.loads(out)["training"]["members"] == 4
+
+    def test_init_and_run(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["init"]) == 0
+        code, _, error = answer(["init"], capsys)
+        assert code == 2
+        assert "config.toml: exists" in error
+        assert main(["init", "--force"]) == 0
+        text = Path("config.toml").read_text()
+        for old, new in (
+            ("copies = 36", "copies = 1"),
+            ('kernel = "atoms"', 'kernel = "pairs"'),
+            ("hidden = [10, 10]", "hidden = [4]"),
+            ("# iterations = ", "iterations = 5 # "),
+            ("plots = true", "plots = false"),
+        ):
+            assert old in text
+            text = text.replace(old, new, 1)
+        Path("config.toml").write_text(text)
+        code, out, error = answer(["run", "config.toml"], capsys)
+        assert code == 0
+        assert "training set" in out
+        assert "potential.gprann" in out
+        assert "memory: about" in error
+        code, _, error = answer(["run", "config.toml"], capsys)
+        assert code == 0
+        assert error.count("finished by an earlier run") == 3
+
+    def test_energy_only_data(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        bare = gprann.Dataset(s.replace(forces=None) for s in gprann.examples.hydrogen(7))
+        gprann.write("bare.extxyz", bare)
+        code, _, error = answer(["augment", "bare.extxyz", "-o", "a.extxyz"], capsys)
+        assert code == 2
+        assert "hydrogen, structure 0: has no forces (and so 7 of 7 structures)" in error
+        assert main(["train", "bare.extxyz", "-o", "p.gprann", *SMALL, "-q"]) == 0
+        assert "no reference forces" in answer(["evaluate", "p.gprann", "bare.extxyz"], capsys)[1]
+
+    def test_labels_under_other_names(self, data: Path) -> None:
+        text = Path("train.extxyz").read_text().replace(" energy=", " REF_energy=")
+        Path("other.extxyz").write_text(text)
+        options = ["-o", "p.gprann", *SMALL, "-q"]
+        assert main(["train", "other.extxyz", *options]) == 2
+        assert main(["train", "other.extxyz", "--keys", "energy=REF_energy", *options]) == 0
+
+    def test_checkpoint_goes_on(self, data: Path) -> None:
+        options = ["train", "train.extxyz", *SMALL, "--checkpoint", "states", "-q"]
+        assert main([*options, "-o", "a.gprann"]) == 0
+        assert main([*options, "-o", "b.gprann", "--members", "2"]) == 0
+        first, both = gprann.load("a.gprann"), gprann.load("b.gprann")
+        assert np.array_equal(first.parameters[0], both.parameters[0])
+        assert (data / "states/member_001.state").is_file()
+
+    def test_module_and_version(self) -> None:
+        """The only test in a process of its own: `python -m gprann`."""
+        run = subprocess.run(
+            [sys.executable, "-m", "gprann", "--version"], capture_output=True, text=True, check=False
+        )
+        assert (run.returncode, run.stdout.strip()) == (0, f"gprann {gprann.__version__}")
+
+    def test_help(self, capsys: pytest.CaptureFixture[str]) -> None:
+        code, out, _ = answer([], capsys)
+        assert code == 2
+        for command in ("demo", "init", "run", "augment", "train", "evaluate", "info"):
+            assert f"\n    {command} " in out
+            code, text, _ = answer([command, "--help"], capsys)
+            assert code == 0
+            assert f"usage: gprann {command}" in text
+
+
+class TestMistakes:
+    """One clear message without a traceback, on standard error, exit code 2."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ("rnu config.toml", "unknown command 'rnu'; did you mean 'run'?"),
+            ("train train.extxyz -o p.gprann --hiden 5", "train: unknown option '--hiden'; did you mean '--hidden'?"),
+            ("train train.extxyz -o p.gprann --member=5", "unknown option '--member'; did you mean '--members'?"),
+            ("run config.toml more", "run: unexpected argument 'more'; see gprann run --help"),
+            ("run", "the following arguments are required: CONFIG.toml; see gprann run --help"),
+            ("demo --members many", "argument --members: invalid int value: 'many'; see gprann demo --help"),
+            ("demo --members 0", "members = 0: expected 1 or more"),
+            ("train train.extxyz -o p.gprann --members many", '--members: expected a whole number, got "many"'),
+            ("train train.extxyz -o p.gprann --optimizer adam", "--optimizer = \"adam\": did you mean 'adamw'?"),
+            ("train train.extxyz -o p.gprann --species H Xx", "--species: 'Xx' is not a chemical element"),
+            ("augment train.extxyz -o a.extxyz --kernel par", "--kernel = \"par\": did you mean 'pairs'?"),
+            ("augment train.extxyz -o a.extxyz --copies 0", "--copies: expected a number not smaller than 1"),
+            ("augment train.extxyz -o a.pdb", "--output: a.pdb has the suffix '.pdb'; expected .extxyz"),
+            ("augment train.extxyz -o no/a.xyz", "--output: the folder no does not exist; make it first"),
+            ("augment train.extxyz -o a.xyz --label-next b.xyz", "--label-next needs --threshold"),
+            ("train train.extxyz -o p.gprann --reference-energies H", "--reference-energies: expected"),
+            ("train train.extxyz -o p.gprann --keys energie=E", "unknown label 'energie'; did you mean 'energy'?"),
+            ("train trian.extxyz -o p.gprann", "trian.extxyz: no such file or folder; did you mean 'train.extxyz'?"),
+            ("train *.xsf -o p.gprann", "*.xsf: the pattern matches no file that can be read"),
+            ("train empty.extxyz -o p.gprann", "empty.extxyz"),
+            ("train nan.extxyz -o p.gprann", "nan.extxyz, structure 0: positions of atom 1 is nan"),
+            ("train cut.extxyz -o p.gprann", "cut.extxyz, structure 6"),
+            ("train train.extxyz -o p.gprann --species O", "element H is not among the species O"),
+            ("run confg.toml", "confg.toml: no such file; make one with: gprann init confg.toml"),
+            ("evaluate missing.gprann train.extxyz", "missing.gprann: no such model file"),
+            ("evaluate train.extxyz train.extxyz", "train.extxyz: not a complete gprann model file"),
+            ("info nothing.xyz", "nothing.xyz: no such file or folder"),
+        ],
+    )  # fmt: skip
+    def test_message(
+        self, data: Path, capsys: pytest.CaptureFixture[str], arguments: str, message: str
+    ) -> None:
+        text = (data / "train.extxyz").read_text()
+        (data / "empty.extxyz").write_text("")
+        (data / "cut.extxyz").write_text("\n".join(text.splitlines()[:-1]) + "\n")
+        lines = text.splitlines()
+        lines[3] = lines[3].replace(lines[3].split()[3], "nan", 1)
+        (data / "nan.extxyz").write_text("\n".join(lines) + "\n")
+        code, out, error = answer(arguments.split(), capsys)
+        assert code == 2
+        assert out == ""
+        assert "gprann: " in error
+        assert message in error
+        assert "Traceback" not in error
+        assert not (data / "p.gprann").exists()
+
+    def test_truncated_model_file(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["train", "train.extxyz", "-o", "p.gprann", *SMALL, "-q"]) == 0
+        content = Path("p.gprann").read_bytes()
+        Path("p.gprann").write_bytes(content[: len(content) // 2])
+        for arguments in (["info", "p.gprann"], ["evaluate", "p.gprann", "train.extxyz"]):
+            code, _, error = answer(arguments, capsys)
+            assert code == 2
+            assert "p.gprann: not a complete gprann model file" in error
+
+    def test_warnings_are_messages(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        twice = gprann.examples.hydrogen(7) + gprann.examples.hydrogen(1)
+        gprann.write("twice.extxyz", twice)
+        code, _, error = answer(["info", "twice.extxyz"], capsys)
+        assert code == 0
+        assert "warning: 1 of 8 structures repeat the geometry of another one" in error
+
+
+class TestEndings:
+    """How a command ends that does not succeed."""
+
+    @staticmethod
+    def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+        def fail(arguments: object) -> None:
+            raise error
+
+        fail.__name__ = "train"
+        monkeypatch.setattr(commands, "train", fail)
+
+    @pytest.mark.parametrize(
+        ("error", "code", "message"),
+        [
+            (TrainingError("diverged"), 1, "gprann: diverged"),
+            (FactorisationError("singular"), 1, "gprann: singular"),
+            (PermissionError(13, "not allowed", "p.gprann"), 1, "gprann: [Errno 13] not allowed: 'p.gprann'"),
+            (MemoryError(), 1, "gprann: the memory does not suffice"),
+            (ConfigError("wrong"), 2, "gprann: wrong"),
+        ],
+    )
+    def test_errors(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        error: BaseException,
+        code: int,
+        message: str,
+    ) -> None:
+        self.failing(monkeypatch, error)
+        found, out, text = answer(["train", "a", "-o", "b"], capsys)
+        assert (found, out) == (code, "")
+        assert text.startswith(message)
+
+    @pytest.mark.parametrize(
+        ("options", "hint"),
+        [((), "with --checkpoint FOLDER"), (("--checkpoint", "here"), "the state is kept in here")],
+    )
+    def test_interruption(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        options: tuple[str, ...],
+        hint: str,
+    ) -> None:
+        self.failing(monkeypatch, KeyboardInterrupt())
+        code, _, error = answer(["train", "a", "-o", "b", *options], capsys)
+        assert code == 130
+        assert "gprann: interrupted; " in error
+        assert hint in error
+
+    def test_a_bug_is_not_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.failing(monkeypatch, ZeroDivisionError("a bug"))
+        with pytest.raises(ZeroDivisionError):
+            main(["train", "a", "-o", "b"])
+
+    @pytest.mark.skipif(os.name != "posix", reason="pipes of a shell")
+    def test_a_closed_pipe_is_no_error(self, data: Path) -> None:
+        command = f"{sys.executable} -m gprann info train.extxyz | true; exit ${{PIPESTATUS[0]}}"
+        run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert (run.returncode, run.stderr) == (0, "")
+
+
+class TestLogging:
+    def test_levels(self) -> None:
+        assert parse(["run", "c.toml"]).level == logging.INFO
+        assert parse(["run", "c.toml", "-q"]).level == logging.WARNING
+        assert parse(["info", "x", "-v"]).level == logging.DEBUG
+
+    def test_loggers_are_left_as_they_were(self, data: Path) -> None:
+        logger = logging.getLogger("gprann")
+        before = (list(logger.handlers), logger.level, logger.propagate)
+        assert main(["info", "train.extxyz", "-v"]) == 0
+        assert (list(logger.handlers), logger.level, logger.propagate) == before

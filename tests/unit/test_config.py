@@ -1,0 +1,291 @@
+"""Configuration: what is read, what is refused and in which words, and the template that cannot drift."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gprann
+from gprann.config import (
+    AugmentationSection,
+    Config,
+    DescriptorSection,
+    SurrogateSection,
+    TrainingSection,
+    default_config,
+    load_config,
+    parse_section,
+    to_toml,
+    toml_value,
+)
+from gprann.errors import ConfigError
+from gprann.surrogate import Surrogate
+from gprann.training import TrainingOptions
+
+MINIMAL = 'data.train = "train.extxyz"\n'
+
+
+def load_text(folder: Path, text: str) -> Config:
+    file = folder / "run.toml"
+    file.write_text(text, encoding="utf-8")
+    return load_config(file)
+
+
+def refusal(folder: Path, text: str) -> str:
+    """Return the message of the error, without the name of the file, which every line must begin with."""
+    with pytest.raises(ConfigError) as caught:
+        load_text(folder, text)
+    prefix = f"{folder / 'run.toml'}: "
+    message = str(caught.value)
+    assert message.startswith(prefix)
+    return message.replace(prefix, "")
+
+
+class TestDefaults:
+    """Defaults are those of the Python interface; no key of it is missing."""
+
+    def test_training(self) -> None:
+        section = TrainingSection()
+        assert TrainingOptions(**section.options()) == TrainingOptions()
+        own = set(TrainingSection.model_fields) - {"reference_energies"}
+        assert own == {item.name for item in fields(TrainingOptions)}
+
+    def test_descriptor(self) -> None:
+        built = DescriptorSection().build(["C", "H", "O"])
+        assert built.to_dict() == gprann.ChebyshevDescriptor(["C", "H", "O"]).to_dict()
+        assert set(DescriptorSection.model_fields) == set(
+            inspect.signature(gprann.ChebyshevDescriptor).parameters
+        )
+
+    def test_surrogate(self) -> None:
+        parameters = inspect.signature(Surrogate).parameters
+        section = SurrogateSection()
+        for name in SurrogateSection.model_fields:
+            assert getattr(section, name) == parameters[name].default, name
+        assert set(parameters) - set(SurrogateSection.model_fields) == {"seed"}
+
+    def test_augmentation(self) -> None:
+        section = AugmentationSection()
+        gpr = inspect.signature(gprann.augment).parameters
+        for name in ("copies", "seed", "threshold", "max_subset"):
+            assert getattr(section, name) == gpr[name].default, name
+        assert section.size == section.copy_options().displacement == gpr["displacement"].default
+        taylor = inspect.signature(gprann.taylor_augment).parameters
+        assert AugmentationSection(method="taylor").size == taylor["displacement"].default
+        assert section.strategy == taylor["strategy"].default
+
+    def test_descriptor_of_the_surrogate_has_no_zero_weight(self) -> None:
+        assert 0 not in DescriptorSection().build(["C", "H", "O"], standing=True).weights
+        assert 0 in DescriptorSection().build(["C", "H", "O"]).weights
+
+
+class TestReading:
+    def test_values_arrive(self, tmp_path: Path) -> None:
+        config = load_text(
+            tmp_path,
+            """
+            output.folder = "out"
+            [data]
+            train = ["a/*.xsf", "b.extxyz"]
+            test = "~/c.extxyz"
+            keys = { energy = "E0" }
+            [descriptor]
+            angular_order = "none"
+            radial_cutoff = 8
+            weights = [1, 2]
+            species = ["H", "O"]
+            [training]
+            hidden = [7, 5]
+            reference_energies = { H = -13, O = -2043.5 }
+            """,
+        )
+        assert config.data.train == (str(tmp_path / "a/*.xsf"), str(tmp_path / "b.extxyz"))
+        assert config.data.test == (str(Path("~/c.extxyz").expanduser()),)
+        assert config.output.folder == str(tmp_path / "out")
+        assert config.data.keys == {"energy": "E0"}
+        assert (config.descriptor.angular_order, config.descriptor.radial_cutoff) == (None, 8.0)
+        assert np.array_equal(config.descriptor.build(()).weights, [[1, 1], [1, 2]])
+        assert config.training.hidden == (7, 5)
+        assert config.training.reference_energies == {"H": -13.0, "O": -2043.5}
+
+    def test_a_byte_order_mark_is_no_error(self, tmp_path: Path) -> None:
+        file = tmp_path / "run.toml"
+        file.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
+        assert load_config(file).data.train == (str(tmp_path / "train.extxyz"),)
+
+    def test_sections_cannot_be_changed(self) -> None:
+        with pytest.raises(ValueError, match="frozen"):
+            default_config().training.members = 3  # type: ignore[misc]
+
+
+class TestRefusals:
+    """Every message names the key, what was expected and what came, or the nearest valid name."""
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("trainig.members = 3", "trainig: unknown key; did you mean 'training'?"),
+            ("training.optimiser = 'lm'", "training.optimiser: unknown key; did you mean 'optimizer'?"),
+            (
+                "surrogate.descriptor.radial_ordr = 3",
+                "surrogate.descriptor.radial_ordr: unknown key; did you mean 'radial_order'?",
+            ),
+            ("augmentation.members = 3", "augmentation.members: unknown key; it belongs to [training]"),
+            ("members = 3", "members: unknown key; it belongs to [training]"),
+            ("training.optimizer = 'adam'", "training.optimizer = \"adam\": did you mean 'adamw'?"),
+            ("surrogate.kernel = 'atms'", "surrogate.kernel = \"atms\": did you mean 'atoms'?"),
+            ("augmentation.method = 'tailor'", "augmentation.method = \"tailor\": did you mean 'taylor'?"),
+            ("augmentation.method = 1", "augmentation.method = 1: valid names: gpr, taylor, none"),
+            ("training.members = 'ten'", 'training.members: expected a whole number, got "ten"'),
+            ("training.members = true", "training.members: expected a whole number, got true"),
+            ("training.members = 2.5", "training.members: expected a whole number, got 2.5"),
+            ("training.hidden = 10", "training.hidden: expected a list, got 10"),
+            ("training.hidden = [10, 'x']", 'training.hidden[1]: expected a whole number, got "x"'),
+            ("training.per_atom = 1", "training.per_atom: expected true or false, got 1"),
+            ("training.ridge = '1e-6'", 'training.ridge: expected a number, got "1e-6"'),
+            ("training.ridge = nan", "training.ridge: expected a finite number, got NaN"),
+            (
+                "descriptor.angular_order = 'non'",
+                'descriptor.angular_order: expected a whole number or "none", got "non"',
+            ),
+            ("output.folder = 3", "output.folder: expected a text in quotes, got 3"),
+            ("output.folder = ''", 'output.folder: expected a name, got ""'),
+            ("resources = 4", "resources: expected a table of keys, got 4"),
+            ("data.keys = { energie = 'E' }", "data.keys: unknown label 'energie'; did you mean 'energy'?"),
+            ("data.keys = 'E'", 'data.keys: expected a table: { name = value, ... }, got "E"'),
+            ("training.members = 0", "training.members = 0: expected 1 or more"),
+            ("training.validation = 1.0", "training.validation = 1.0: expected a fraction from 0 to below 1"),
+            ("surrogate.length = -1", "surrogate.length = -1.0: expected a positive number"),
+            (
+                "descriptor.radial_cutoff = 0",
+                "descriptor.radial_cutoff = 0.0: expected a positive distance in Å",
+            ),
+            ("descriptor.species = ['H', 'Xx']", "descriptor.species: 'Xx' is not a chemical element"),
+            ("augmentation.copies = 0", "augmentation.copies: expected a number not smaller than 1, got 0"),
+            (
+                "augmentation.displacement = 0",
+                "augmentation.displacement: expected a number greater than 0, got 0",
+            ),
+            (
+                "augmentation.label_next = 'a/b.extxyz'",
+                'augmentation.label_next: expected the name of an .extxyz file, without a folder, got "a/b.extxyz"',
+            ),
+        ],
+    )
+    def test_one_error(self, tmp_path: Path, text: str, message: str) -> None:
+        assert refusal(tmp_path, text + "\n" + MINIMAL) == message
+
+    def test_all_errors_are_named_at_once(self, tmp_path: Path) -> None:
+        message = refusal(tmp_path, "training.optimiser = 'lm'\ntraining.members = 0.5\n" + MINIMAL)
+        assert [line.partition(":")[0] for line in message.splitlines()] == [
+            "training.members",
+            "training.optimiser",
+        ]
+
+    def test_training_structures_are_required(self, tmp_path: Path) -> None:
+        assert refusal(tmp_path, "").startswith("data: is missing; begin with")
+        assert refusal(tmp_path, "[data]").startswith("data.train: is missing;")
+        assert refusal(tmp_path, "data.train = []").startswith("data.train: expected at least one entry")
+
+    def test_no_toml(self, tmp_path: Path) -> None:
+        assert "line 2, column 9" in refusal(tmp_path, "[data]\ntrain = train.extxyz")
+        (tmp_path / "run.toml").write_bytes(b"\xff\xfe\x00\x01")
+        with pytest.raises(ConfigError, match=r"run\.toml: is not a text file in UTF-8"):
+            load_config(tmp_path / "run.toml")
+
+    def test_missing_file(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"none\.toml: no such file; make one with: gprann init"):
+            load_config(tmp_path / "none.toml")
+        (tmp_path / "config.toml").write_text(MINIMAL)
+        with pytest.raises(ConfigError, match=r"did you mean '.*config\.toml'"):
+            load_config(tmp_path / "confg.toml")
+        with pytest.raises(ConfigError, match="is a folder"):
+            load_config(tmp_path)
+
+
+class TestTemplate:
+    def test_is_the_default_configuration(self) -> None:
+        content = tomllib.loads(to_toml(default_config()))
+        assert Config.model_validate(content) == default_config()
+
+    def test_lists_every_key_with_its_unit(self) -> None:
+        text = to_toml(default_config())
+        checked = 0
+        for name, field in Config.model_fields.items():
+            assert f"\n[{name}]\n" in text
+            for key, inner in field.annotation.model_fields.items():  # type: ignore[union-attr]
+                if key == "descriptor":
+                    assert "\n# [surrogate.descriptor]\n" in text
+                    continue
+                unit = inner.json_schema_extra["unit"]  # type: ignore[index]
+                line = re.search(rf"^(# )?{key} = .*$", text, re.MULTILINE)
+                assert line is not None, key
+                assert not unit or any(
+                    f"# {unit}" in found for found in re.findall(rf"^(?:# )?{key} = .*$", text, re.MULTILINE)
+                ), key
+                checked += 1
+        assert checked > 40
+
+    def test_keys_that_are_not_set_can_be_switched_on(self) -> None:
+        """Every commented key is a valid example once the sign in front of it is removed."""
+        text = re.sub(r"^# (\w+ = |\[)", r"\1", to_toml(default_config()), flags=re.MULTILINE)
+        config = Config.model_validate(tomllib.loads(text))
+        assert config.surrogate.descriptor is not None
+        assert config.data.test is not None
+        for section in (config.training, config.augmentation, config.resources):
+            for name, value in section:
+                assert value is not None, name
+
+    def test_any_configuration_can_be_written_and_read(self, tmp_path: Path) -> None:
+        config = load_text(
+            tmp_path,
+            """
+            data.train = ["a b.xsf", 'c"d\\e.extxyz', "ä\\u007f.xyz"]
+            data.keys = { energy = "REF energy" }
+            descriptor.angular_order = "none"
+            surrogate.descriptor.weights = [[1, -1.5]]
+            surrogate.descriptor.species = ["H", "O"]
+            training.hidden = []
+            training.reference_energies = { H = -13.6 }
+            training.ridge = 3e-7
+            output.plots = false
+            """,
+        )
+        for comments in (True, False):
+            assert load_text(tmp_path, to_toml(config, comments=comments)) == config
+
+    def test_values(self) -> None:
+        value = {"odd name": [1, 2.5, "x"], "plain": True}
+        assert tomllib.loads(f"value = {toml_value(value)}")["value"] == value
+
+
+class TestOptions:
+    """Options of the command line are texts."""
+
+    def test_are_converted(self) -> None:
+        section = parse_section(TrainingSection, {"hidden": ["5", "5"], "ridge": "1e-6", "per_atom": "true"})
+        assert (section.hidden, section.ridge, section.per_atom) == ((5, 5), 1e-6, True)
+        assert parse_section(DescriptorSection, {"angular_order": "none"}).angular_order is None
+        assert parse_section(DescriptorSection, {"species": ["H", "O"], "weights": ["1", "2"]}).weights == (
+            (1, 2),
+        )
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"members": "ten"}, '--members: expected a whole number, got "ten"'),
+            ({"members": "0"}, "--members = 0: expected 1 or more"),
+            ({"batch_size": "0"}, "--batch-size = 0: expected 1 or more"),
+            ({"optimizer": "adam"}, "--optimizer = \"adam\": did you mean 'adamw'?"),
+        ],
+    )
+    def test_errors_name_the_option(self, options: dict[str, str], message: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            parse_section(TrainingSection, options)
+        assert str(caught.value) == message
