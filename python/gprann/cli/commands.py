@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the whole pipeline."""
     result = run_file(arguments.config)
     show(result.summary)
-    show(f"potential: {result.potential}\nreport:    {result.folder / 'report'}")
+    show(f"\npotential: {result.potential}\nreport:    {result.folder / 'report'}")
 
 
 def augment(arguments: argparse.Namespace) -> None:

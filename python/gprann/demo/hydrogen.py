@@ -27,6 +27,7 @@ from gprann.evaluation.summary import number, table
 from gprann.io import atomic_write
 from gprann.potential import Potential
 from gprann.prediction import Prediction
+from gprann.progress import progress_bar
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 from gprann.training import train
@@ -141,7 +142,7 @@ def run_demo(
     output : path, optional
         Folder for the picture, the numbers and the GPR-ANN potential; default: nothing is written.
     progress : bool, optional
-        Show progress bars; default: on a terminal only.
+        Show a progress bar; default: on a terminal only.
 
     Returns
     -------
@@ -156,15 +157,18 @@ def run_demo(
     reference, test = examples.hydrogen(7), examples.hydrogen(200, 0.95, 2.05)
     descriptor = ChebyshevDescriptor(["H"], radial_order=10, radial_cutoff=8.0, angular_order=None)
     methods = []
-    for name, make in _METHODS.items():
-        data = make(reference)
-        potential = train(
-            data, descriptor, members=members, seed=seed, workers=1, progress=progress, **_OPTIONS
-        )
-        report = evaluate(potential, test)
-        metrics = {metric: getattr(report, metric) for metric, _ in _METRICS}
-        methods.append(Method(name, len(data), metrics, potential, potential.predict(test)))
-        _log.info("%s: %d structures, %r", name, len(data), report)
+    with progress_bar(len(_METHODS), "demo", unit="committee", show=progress) as bar:
+        for name, make in _METHODS.items():
+            bar.set_postfix_str(name)
+            data = make(reference)
+            potential = train(
+                data, descriptor, members=members, seed=seed, workers=1, progress=False, **_OPTIONS
+            )
+            report = evaluate(potential, test)
+            metrics = {metric: getattr(report, metric) for metric, _ in _METRICS}
+            methods.append(Method(name, len(data), metrics, potential, potential.predict(test)))
+            _log.info("%s: %d structures, %r", name, len(data), report)
+            bar.update()
     result = DemoResult(reference, test, tuple(methods), (), ())
     return result if output is None else _written(result, Path(output))
 

@@ -74,14 +74,7 @@ def augment_data(
         return Augmentation(Dataset(), Dataset(), [])
     data = with_unique_origins(data)
     if augmentation.method == "taylor":
-        everything = taylor_augment(
-            data,
-            strategy=augmentation.strategy,
-            copies=augmentation.copies,
-            displacement=augmentation.size,
-            seed=augmentation.seed,
-        )
-        return Augmentation(everything[len(data) :], Dataset(), [])
+        return Augmentation(_taylor_copies(data, augmentation), Dataset(), [])
     options = augmentation.copy_options()
     parts = partition(data, max_size=options.max_subset, seed=options.seed)
     result = Augmentation(Dataset(), Dataset(), [])
@@ -93,6 +86,17 @@ def augment_data(
             work = partial(_label_subset, data, indices, options, model, name=name, bar=bar)
             result += work() if around is None else around(indices, work)
     return result
+
+
+def _taylor_copies(data: Dataset, augmentation: AugmentationSection) -> Dataset:
+    everything = taylor_augment(
+        data,
+        strategy=augmentation.strategy,
+        copies=augmentation.copies,
+        displacement=augmentation.size,
+        seed=augmentation.seed,
+    )
+    return everything[len(data) :]
 
 
 def _label_subset(
