@@ -185,14 +185,14 @@ class CovarianceTile {
   Vector energies_;
 };
 
-/// How many structures of A to take at a time: their part of one kind should stay in a megabyte of cache.
+/// How many structures of A to take at a time: their part of one kind should stay in half a megabyte of cache.
 Index tile_structures(const FeatureSets& A, const FeatureSets& B) {
   Index rows = 1;
   Index directions = 1;
   for (Index a = 0; a < A.n_structures; ++a)
     for (Index s = 0; s < A.n_kinds; ++s) rows = std::max(rows, rows_of(A, a, s).count);
   for (Index b = 0; b < B.n_structures; ++b) directions = std::max(directions, B.directions(b));
-  return std::clamp<Index>((1 << 17) / (rows * A.size * directions), 1, 8);
+  return std::clamp<Index>((1 << 16) / (rows * A.size * directions), 1, 8);
 }
 
 }  // namespace
