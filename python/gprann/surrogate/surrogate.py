@@ -142,6 +142,7 @@ class Surrogate:
         self._state: _State | None = None
 
     # ------------------------------------------------------------------ fit
+    @one_blas_thread()  # numpy's products too: the same bits for any number of BLAS threads
     def fit(self, data: Dataset) -> Surrogate:
         """Fit energies and forces of a homogeneous training set; hyperparameters come from this set alone.
 
@@ -284,6 +285,7 @@ class Surrogate:
         """The fingerprint in use."""
         return self._fingerprint
 
+    @one_blas_thread()
     def predict(
         self,
         data: Dataset,
