@@ -185,7 +185,7 @@ class CovarianceTile {
   Vector energies_;
 };
 
-/// How many structures of A to take at a time: their part of one kind should stay in half a megabyte of cache.
+/// How many structures of A to take at a time: their part of one kind should stay within half a megabyte.
 Index tile_structures(const FeatureSets& A, const FeatureSets& B) {
   Index rows = 1;
   Index directions = 1;
