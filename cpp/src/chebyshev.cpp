@@ -273,24 +273,9 @@ void ChebyshevDescriptor::angular_gradients(Environment& env, Sums& sums, const 
   }
 }
 
-void ChebyshevDescriptor::values(const Neighbours& batch, int n_threads, double* values) const {
-  constexpr Index chunk = 64;
-  std::vector<Environment> envs(static_cast<std::size_t>(std::max(n_threads, 1)));
-  std::vector<Sums> sums(envs.size());
-  parallel_for(chunk_count(batch.n_atoms, chunk), n_threads, [&](Index item, int thread) {
-    Environment& env = envs[static_cast<std::size_t>(thread)];
-    for (Index i = item * chunk; i < std::min(batch.n_atoms, (item + 1) * chunk); ++i) {
-      gather(batch, i, nullptr, env);
-      radial_values(env, values + i * size());
-      if (angular_order_ < 0) continue;
-      sum_moments(env, sums[static_cast<std::size_t>(thread)]);
-      angular_values(sums[static_cast<std::size_t>(thread)], values + i * size());
-    }
-  });
-}
-
-void ChebyshevDescriptor::jvp(const Neighbours& batch, const double* direction, int n_threads,
-                              double* tangent) const {
+template <class Work>
+void ChebyshevDescriptor::for_each_atom(const Neighbours& batch, const double* direction, int n_threads,
+                                        Work&& work) const {
   constexpr Index chunk = 64;
   std::vector<Environment> envs(static_cast<std::size_t>(std::max(n_threads, 1)));
   std::vector<Sums> sums(envs.size());
@@ -298,10 +283,25 @@ void ChebyshevDescriptor::jvp(const Neighbours& batch, const double* direction, 
     Environment& env = envs[static_cast<std::size_t>(thread)];
     for (Index i = item * chunk; i < std::min(batch.n_atoms, (item + 1) * chunk); ++i) {
       gather(batch, i, direction, env);
-      radial_tangents(env, tangent + i * size());
-      if (angular_order_ >= 0)
-        angular_tangents(env, sums[static_cast<std::size_t>(thread)], tangent + i * size());
+      work(i, env, sums[static_cast<std::size_t>(thread)]);
     }
+  });
+}
+
+void ChebyshevDescriptor::values(const Neighbours& batch, int n_threads, double* values) const {
+  for_each_atom(batch, nullptr, n_threads, [&](Index i, const Environment& env, Sums& sums) {
+    radial_values(env, values + i * size());
+    if (angular_order_ < 0) return;
+    sum_moments(env, sums);
+    angular_values(sums, values + i * size());
+  });
+}
+
+void ChebyshevDescriptor::jvp(const Neighbours& batch, const double* direction, int n_threads,
+                              double* tangent) const {
+  for_each_atom(batch, direction, n_threads, [&](Index i, const Environment& env, Sums& sums) {
+    radial_tangents(env, tangent + i * size());
+    if (angular_order_ >= 0) angular_tangents(env, sums, tangent + i * size());
   });
 }
 

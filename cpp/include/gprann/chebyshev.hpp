@@ -69,6 +69,9 @@ class ChebyshevDescriptor {
   Index radial_at(Index channel, int a) const { return channel * channel_size() + a; }
   Index angular_at(Index channel, int a) const { return channel * channel_size() + radial_order_ + 1 + a; }
 
+  /// Gathers every atom's environment and calls work(atom, environment, sums), chunks of atoms side by side.
+  template <class Work>
+  void for_each_atom(const Neighbours& batch, const double* direction, int n_threads, Work&& work) const;
   void gather(const Neighbours& batch, Index atom, const double* direction, Environment& env) const;
   void sum_moments(const Environment& env, Sums& sums) const;
   void radial_values(const Environment& env, double* values) const;
