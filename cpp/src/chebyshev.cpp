@@ -54,8 +54,7 @@ double ChebyshevDescriptor::cutoff() const {
   return angular_order_ >= 0 ? std::max(radial_cutoff_, angular_cutoff_) : radial_cutoff_;
 }
 
-void ChebyshevDescriptor::gather(const Neighbours& batch, Index atom, const double* direction,
-                                 Environment& env) const {
+void ChebyshevDescriptor::gather(const Neighbours& batch, Index atom, Environment& env, Sums& sums) const {
   const std::int64_t begin = batch.first_pair[atom];
   const std::int64_t end = batch.first_pair[atom + 1];
   env.radial.clear(end - begin, n_channels());
@@ -71,11 +70,6 @@ void ChebyshevDescriptor::gather(const Neighbours& batch, Index atom, const doub
     shell.z[b][e] = batch.vectors[3 * p + 2] * inverse_r;
     for (Index c = 0; c < n_channels(); ++c)
       shell.weight(c, static_cast<Index>(b))[e] = weights_(c, batch.species[j]);
-    if (direction != nullptr) {
-      shell.vx[b][e] = direction[3 * j] - direction[3 * atom];
-      shell.vy[b][e] = direction[3 * j + 1] - direction[3 * atom + 1];
-      shell.vz[b][e] = direction[3 * j + 2] - direction[3 * atom + 2];
-    }
     shell.pair[static_cast<std::size_t>(shell.count++)] = p;
   };
   for (std::int64_t p = begin; p < end; ++p) {
@@ -86,7 +80,9 @@ void ChebyshevDescriptor::gather(const Neighbours& batch, Index atom, const doub
     if (angular_order_ >= 0 && r < angular_cutoff_) add(env.angular, p, r, inverse_r);
   }
   env.radial.pad(radial_cutoff_, n_channels());
-  if (angular_order_ >= 0) env.angular.pad(angular_cutoff_, n_channels());
+  if (angular_order_ < 0) return;
+  env.angular.pad(angular_cutoff_, n_channels());
+  sum_moments(env, sums);
 }
 
 void ChebyshevDescriptor::radial_values(const Environment& env, double* values) const {
@@ -110,11 +106,11 @@ void ChebyshevDescriptor::radial_values(const Environment& env, double* values) 
   }
 }
 
-void ChebyshevDescriptor::sum_moments(const Environment& env, Sums& sums) const {
+void ChebyshevDescriptor::sum_moments(Environment& env, Sums& sums) const {
   const Shell& shell = env.angular;
   const Index m = harmonics_.size();
-  sums.moments.resize(n_channels(), m);
-  sums.squares.resize(n_channels());
+  env.moments.resize(n_channels(), m);
+  env.squares.resize(n_channels());
   sums.harmonics.resize(static_cast<std::size_t>(m));
   sums.accumulator.assign(static_cast<std::size_t>(n_channels() * (m + 1)), Lane::Zero());
   for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
@@ -128,16 +124,16 @@ void ChebyshevDescriptor::sum_moments(const Environment& env, Sums& sums) const 
   }
   for (Index c = 0; c < n_channels(); ++c) {
     const Lane* accumulator = sums.accumulator.data() + c * (m + 1);
-    for (Index k = 0; k < m; ++k) sums.moments(c, k) = accumulator[k].sum();
-    sums.squares[c] = accumulator[m].sum();
+    for (Index k = 0; k < m; ++k) env.moments(c, k) = accumulator[k].sum();
+    env.squares[c] = accumulator[m].sum();
   }
 }
 
-void ChebyshevDescriptor::angular_values(const Sums& sums, double* values) const {
+void ChebyshevDescriptor::angular_values(const Environment& env, double* values) const {
   for (Index c = 0; c < n_channels(); ++c) {
     Vector power(angular_order_ + 1);
     for (Index l = 0; l <= angular_order_; ++l)
-      power[l] = 0.5 * (sums.moments.row(c).segment(l * l, 2 * l + 1).squaredNorm() - sums.squares[c]);
+      power[l] = 0.5 * (env.moments.row(c).segment(l * l, 2 * l + 1).squaredNorm() - env.squares[c]);
     VectorMap(values + angular_at(c, 0), angular_order_ + 1).noalias() = legendre_ * power;
   }
 }
@@ -169,7 +165,6 @@ void ChebyshevDescriptor::radial_tangents(const Environment& env, double* tangen
 void ChebyshevDescriptor::angular_tangents(const Environment& env, Sums& sums, double* tangent) const {
   const Shell& shell = env.angular;
   const auto m = static_cast<std::size_t>(harmonics_.size());
-  sum_moments(env, sums);
   for (auto* v : {&sums.dx, &sums.dy, &sums.dz}) v->resize(m);
   sums.tangent_moments.setZero(n_channels(), harmonics_.size());
   sums.tangent_squares.setZero(n_channels());
@@ -198,7 +193,7 @@ void ChebyshevDescriptor::angular_tangents(const Environment& env, Sums& sums, d
     sums.tangent_squares[c] = accumulator[m].sum();
     Vector power(angular_order_ + 1);
     for (Index l = 0; l <= angular_order_; ++l)
-      power[l] = sums.moments.row(c)
+      power[l] = env.moments.row(c)
                      .segment(l * l, 2 * l + 1)
                      .dot(sums.tangent_moments.row(c).segment(l * l, 2 * l + 1)) -
                  0.5 * sums.tangent_squares[c];
@@ -236,7 +231,6 @@ void ChebyshevDescriptor::angular_gradients(Environment& env, Sums& sums, const 
   Shell& shell = env.angular;
   const auto m = static_cast<std::size_t>(harmonics_.size());
   for (auto* v : {&sums.dx, &sums.dy, &sums.dz}) v->resize(m);
-  sum_moments(env, sums);
   sums.cotangent.resize(n_channels(), harmonics_.size());
   Vector self(n_channels());  // d(beta . G)/d(sum of squares)
   for (Index c = 0; c < n_channels(); ++c) {
@@ -245,7 +239,7 @@ void ChebyshevDescriptor::angular_gradients(Environment& env, Sums& sums, const 
     const Vector gamma = legendre_.transpose() * beta;
     for (Index l = 0; l <= angular_order_; ++l)
       sums.cotangent.row(c).segment(l * l, 2 * l + 1) =
-          gamma[l] * sums.moments.row(c).segment(l * l, 2 * l + 1);
+          gamma[l] * env.moments.row(c).segment(l * l, 2 * l + 1);
   }
   for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
     harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], sums.harmonics.data(), sums.dx.data(),
@@ -274,41 +268,46 @@ void ChebyshevDescriptor::angular_gradients(Environment& env, Sums& sums, const 
 }
 
 template <class Work>
-void ChebyshevDescriptor::for_each_atom(const Neighbours& batch, const double* direction, int n_threads,
-                                        Work&& work) const {
+void ChebyshevDescriptor::for_each_atom(const Neighbours& batch, int n_threads, Work&& work) const {
   constexpr Index chunk = 64;
   std::vector<Environment> envs(static_cast<std::size_t>(std::max(n_threads, 1)));
   std::vector<Sums> sums(envs.size());
   parallel_for(chunk_count(batch.n_atoms, chunk), n_threads, [&](Index item, int thread) {
     Environment& env = envs[static_cast<std::size_t>(thread)];
     for (Index i = item * chunk; i < std::min(batch.n_atoms, (item + 1) * chunk); ++i) {
-      gather(batch, i, direction, env);
+      gather(batch, i, env, sums[static_cast<std::size_t>(thread)]);
       work(i, env, sums[static_cast<std::size_t>(thread)]);
     }
   });
 }
 
 void ChebyshevDescriptor::values(const Neighbours& batch, int n_threads, double* values) const {
-  for_each_atom(batch, nullptr, n_threads, [&](Index i, const Environment& env, Sums& sums) {
+  for_each_atom(batch, n_threads, [&](Index i, const Environment& env, Sums&) {
     radial_values(env, values + i * size());
-    if (angular_order_ < 0) return;
-    sum_moments(env, sums);
-    angular_values(sums, values + i * size());
+    if (angular_order_ >= 0) angular_values(env, values + i * size());
   });
+}
+
+void ChebyshevDescriptor::atom_tangent(const Neighbours& batch, Index atom, const double* direction,
+                                       const double* strain, Environment& env, Sums& sums,
+                                       double* tangent) const {
+  set_direction(batch, atom, direction, strain, env.radial);
+  radial_tangents(env, tangent);
+  if (angular_order_ < 0) return;
+  set_direction(batch, atom, direction, strain, env.angular);
+  angular_tangents(env, sums, tangent);
 }
 
 void ChebyshevDescriptor::jvp(const Neighbours& batch, const double* direction, int n_threads,
                               double* tangent) const {
-  for_each_atom(batch, direction, n_threads, [&](Index i, const Environment& env, Sums& sums) {
-    radial_tangents(env, tangent + i * size());
-    if (angular_order_ >= 0) angular_tangents(env, sums, tangent + i * size());
+  for_each_atom(batch, n_threads, [&](Index i, Environment& env, Sums& sums) {
+    atom_tangent(batch, i, direction, nullptr, env, sums, tangent + i * size());
   });
 }
 
 void ChebyshevDescriptor::atom_gradients(const Neighbours& batch, Index atom, const double* cotangent,
                                          Environment& env, Sums& sums, double* gradient,
                                          double* virial) const {
-  gather(batch, atom, nullptr, env);
   radial_gradients(env, cotangent);
   if (angular_order_ >= 0) angular_gradients(env, sums, cotangent);
   for (const Shell* shell : {&env.radial, &env.angular}) {
@@ -363,9 +362,13 @@ void ChebyshevDescriptor::vjp(const Neighbours& batch, const double* cotangent, 
       piece.gradient.setZero(batch.first_atom[piece.structure + 1] - first, 3);
       target = piece.gradient.data() - 3 * first;
     }
-    for (Index i = piece.begin; i < piece.end; ++i)
-      atom_gradients(batch, i, cotangent + i * size(), envs[static_cast<std::size_t>(thread)],
-                     sums[static_cast<std::size_t>(thread)], target, virial ? piece.virial.data() : nullptr);
+    Environment& env = envs[static_cast<std::size_t>(thread)];
+    Sums& own = sums[static_cast<std::size_t>(thread)];
+    for (Index i = piece.begin; i < piece.end; ++i) {
+      gather(batch, i, env, own);
+      atom_gradients(batch, i, cotangent + i * size(), env, own, target,
+                     virial ? piece.virial.data() : nullptr);
+    }
   });
   if (virial != nullptr) std::fill_n(virial, 9 * batch.n_structures, 0.0);
   for (const Piece& piece : pieces) {
@@ -374,6 +377,39 @@ void ChebyshevDescriptor::vjp(const Neighbours& batch, const double* cotangent, 
     if (piece.gradient.size() > 0)
       MatrixMap(gradient + 3 * batch.first_atom[piece.structure], piece.gradient.rows(), 3) += piece.gradient;
   }
+}
+
+ChebyshevDescriptor::Surroundings::Surroundings() : content_(std::make_unique<Content>()) {}
+ChebyshevDescriptor::Surroundings::Surroundings(Surroundings&&) noexcept = default;
+ChebyshevDescriptor::Surroundings::~Surroundings() = default;
+
+void ChebyshevDescriptor::survey(const Neighbours& batch, Index s, Surroundings& found) const {
+  Surroundings::Content& content = *found.content_;
+  content.first = batch.first_atom[s];
+  content.n_atoms = batch.first_atom[s + 1] - content.first;
+  if (content.environments.size() < static_cast<std::size_t>(content.n_atoms))
+    content.environments.resize(static_cast<std::size_t>(content.n_atoms));
+  for (Index i = 0; i < content.n_atoms; ++i)
+    gather(batch, content.first + i, content.environments[static_cast<std::size_t>(i)], content.sums);
+}
+
+void ChebyshevDescriptor::jvp(const Neighbours& batch, Surroundings& found, const double* direction,
+                              const double* strain, double* tangent) const {
+  Surroundings::Content& content = *found.content_;
+  for (Index i = 0; i < content.n_atoms; ++i)
+    atom_tangent(batch, content.first + i, direction - 3 * content.first, strain,
+                 content.environments[static_cast<std::size_t>(i)], content.sums, tangent + i * size());
+}
+
+void ChebyshevDescriptor::vjp(const Neighbours& batch, Surroundings& found, const double* cotangent,
+                              double* gradient, double* virial) const {
+  Surroundings::Content& content = *found.content_;
+  std::fill_n(gradient, 3 * content.n_atoms, 0.0);
+  if (virial != nullptr) std::fill_n(virial, 9, 0.0);
+  for (Index i = 0; i < content.n_atoms; ++i)
+    atom_gradients(batch, content.first + i, cotangent + i * size(),
+                   content.environments[static_cast<std::size_t>(i)], content.sums,
+                   gradient - 3 * content.first, virial);
 }
 
 }  // namespace gprann

@@ -56,19 +56,46 @@ struct Shell {
   Index stride = 0;
 };
 
+/// The surroundings of one atom, and its moments.
 struct ChebyshevDescriptor::Environment {
   Shell radial;
   Shell angular;
+  Matrix moments;  // (channels, (L+1)^2): c_lm
+  Vector squares;  // (channels): sum_j (w_j f_j)^2
 };
 
-/// Moments of one atom and what is derived from them.
+/// Workspace of one atom after the other.
 struct ChebyshevDescriptor::Sums {
-  Matrix moments;          // (channels, (L+1)^2): c_lm
-  Vector squares;          // (channels): sum_j (w_j f_j)^2
-  Matrix tangent_moments;  // the same, their tangents
+  Matrix tangent_moments;  // (channels, (L+1)^2)
   Vector tangent_squares;
   Matrix cotangent;  // (channels, (L+1)^2): d(beta . G)/dc_lm
   std::vector<Lane> harmonics, dx, dy, dz, accumulator;
 };
+
+struct ChebyshevDescriptor::Surroundings::Content {
+  Index first = 0;  // atom of the batch
+  Index n_atoms = 0;
+  std::vector<Environment> environments;  // at least n_atoms
+  Sums sums;
+};
+
+/// Sets the tangents of the neighbour vectors: direction_j - direction_i + strain . vector.
+inline void set_direction(const Neighbours& batch, Index atom, const double* direction, const double* strain,
+                          Shell& shell) {
+  for (Index k = 0; k < shell.count; ++k) {
+    const auto b = static_cast<std::size_t>(k / lane_width);
+    const Index e = k % lane_width;
+    const std::int64_t p = shell.pair[static_cast<std::size_t>(k)];
+    const double* at = direction + 3 * static_cast<Index>(batch.neighbour[p]);
+    double v[3] = {at[0] - direction[3 * atom], at[1] - direction[3 * atom + 1],
+                   at[2] - direction[3 * atom + 2]};
+    if (strain != nullptr)
+      for (int d = 0; d < 3; ++d)
+        for (int c = 0; c < 3; ++c) v[d] += strain[3 * d + c] * batch.vectors[3 * p + c];
+    shell.vx[b][e] = v[0];
+    shell.vy[b][e] = v[1];
+    shell.vz[b][e] = v[2];
+  }
+}
 
 }  // namespace gprann

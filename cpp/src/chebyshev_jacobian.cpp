@@ -26,16 +26,18 @@ void ChebyshevDescriptor::radial_slopes(const Environment& env, Matrix& slopes) 
   }
 }
 
-void ChebyshevDescriptor::angular_slopes(const Environment& env, const Sums& sums, Matrix& slopes) const {
+void ChebyshevDescriptor::angular_slopes(const Environment& env, Sums& sums, Matrix& slopes) const {
   const Shell& shell = env.angular;
   const auto m = static_cast<std::size_t>(harmonics_.size());
-  std::vector<Lane> y(m), dx(m), dy(m), dz(m);
+  for (auto* v : {&sums.harmonics, &sums.dx, &sums.dy, &sums.dz}) v->resize(m);
+  const auto &y = sums.harmonics, &dx = sums.dx, &dy = sums.dy, &dz = sums.dz;
   Matrix power(angular_order_ + 1, 3);
   for (Index k = 0; k < shell.count; ++k) {
     const auto b = static_cast<std::size_t>(k / lane_width);
     const Index e = k % lane_width;
     if (e == 0)
-      harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], y.data(), dx.data(), dy.data(), dz.data());
+      harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], sums.harmonics.data(), sums.dx.data(),
+                           sums.dy.data(), sums.dz.data());
     const Eigen::RowVector3d u(shell.x[b][e], shell.y[b][e], shell.z[b][e]);
     const double f = shell.f[b][e];
     const double df = shell.df[b][e];
@@ -46,7 +48,7 @@ void ChebyshevDescriptor::angular_slopes(const Environment& env, const Sums& sum
         Eigen::RowVector3d q = Eigen::RowVector3d::Zero();
         for (Index i = l * l; i < (l + 1) * (l + 1); ++i) {
           const auto s = static_cast<std::size_t>(i);
-          const double moment = sums.moments(c, i);
+          const double moment = env.moments(c, i);
           value += moment * y[s][e];
           q += moment * Eigen::RowVector3d(dx[s][e], dy[s][e], dz[s][e]);
         }
@@ -57,33 +59,50 @@ void ChebyshevDescriptor::angular_slopes(const Environment& env, const Sums& sum
   }
 }
 
-void ChebyshevDescriptor::jacobian(const Neighbours& batch, Index s, double* jacobian) const {
-  const Index first = batch.first_atom[s];
-  const Index n = batch.first_atom[s + 1] - first;
+template <class Scatter>
+void ChebyshevDescriptor::for_each_slope(const Neighbours& batch, Index s, Scatter&& scatter) const {
   Environment env;
   Sums sums;
   Matrix slopes;
-  auto scatter = [&](const Shell& shell, Index atom, double* block) {
-    MatrixMap J(block, size(), 3 * n);
-    for (Index k = 0; k < shell.count; ++k) {
-      const Index j = batch.neighbour[shell.pair[static_cast<std::size_t>(k)]] - first;
-      J.middleCols(3 * j, 3) += slopes.middleRows(3 * k, 3).transpose();
-      J.middleCols(3 * atom, 3) -= slopes.middleRows(3 * k, 3).transpose();
-    }
+  auto hand_out = [&](const Shell& shell, Index atom) {
+    for (Index k = 0; k < shell.count; ++k)
+      scatter(atom, batch.neighbour[shell.pair[static_cast<std::size_t>(k)]], slopes.middleRows(3 * k, 3));
   };
-  std::fill_n(jacobian, n * size() * 3 * n, 0.0);
-  for (Index i = 0; i < n; ++i) {
-    gather(batch, first + i, nullptr, env);
-    double* block = jacobian + i * size() * 3 * n;
+  for (Index i = batch.first_atom[s]; i < batch.first_atom[s + 1]; ++i) {
+    gather(batch, i, env, sums);
     slopes.setZero(3 * env.radial.count, size());
     radial_slopes(env, slopes);
-    scatter(env.radial, i, block);
+    hand_out(env.radial, i);
     if (angular_order_ < 0) continue;
-    sum_moments(env, sums);
     slopes.setZero(3 * env.angular.count, size());
     angular_slopes(env, sums, slopes);
-    scatter(env.angular, i, block);
+    hand_out(env.angular, i);
   }
+}
+
+void ChebyshevDescriptor::jacobian(const Neighbours& batch, Index s, double* jacobian) const {
+  const Index first = batch.first_atom[s];
+  const Index n = batch.first_atom[s + 1] - first;
+  std::fill_n(jacobian, n * size() * 3 * n, 0.0);
+  for_each_slope(batch, s, [&](Index i, Index j, const auto& slopes) {
+    MatrixMap J(jacobian + (i - first) * size() * 3 * n, size(), 3 * n);
+    J.middleCols(3 * (j - first), 3) += slopes.transpose();
+    J.middleCols(3 * (i - first), 3) -= slopes.transpose();
+  });
+}
+
+void ChebyshevDescriptor::jacobian_rows(const Neighbours& batch, Index s, double* const* rows,
+                                        const Index* strides) const {
+  using Row = Eigen::Map<Eigen::RowVectorXd>;
+  const Index first = batch.first_atom[s];
+  for_each_slope(batch, s, [&](Index i, Index j, const auto& slopes) {
+    double* row = rows[i - first];
+    const Index stride = strides[i - first];
+    for (Index d = 0; d < 3; ++d) {
+      Row(row + (3 * (j - first) + d) * stride, size()) += slopes.row(d);
+      Row(row + (3 * (i - first) + d) * stride, size()) -= slopes.row(d);
+    }
+  });
 }
 
 }  // namespace gprann

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "gprann/harmonics.hpp"
@@ -61,6 +62,35 @@ class ChebyshevDescriptor {
   /// Dense Jacobian of one structure `s`: (N, D, 3N), for covariance matrices and tests; 8 N D 3N bytes.
   void jacobian(const Neighbours& batch, Index s, double* jacobian) const;
 
+  /// The same, one row of D numbers for each coordinate k and atom i of structure `s`, added to
+  /// rows[i] + k strides[i]: dG_i/dR_k where a network wants it.
+  void jacobian_rows(const Neighbours& batch, Index s, double* const* rows, const Index* strides) const;
+
+  /// The surroundings of all atoms of one structure, sorted into lanes: found once, used by several products.
+  class Surroundings {
+   public:
+    Surroundings();
+    Surroundings(Surroundings&&) noexcept;
+    ~Surroundings();
+
+   private:
+    friend class ChebyshevDescriptor;
+    struct Content;
+    std::unique_ptr<Content> content_;
+  };
+
+  /// Fills `found` with the surroundings of the atoms of structure `s`.
+  void survey(const Neighbours& batch, Index s, Surroundings& found) const;
+
+  /// direction: (N, 3); strain: (9), neighbour vectors also change by strain . vector, or null;
+  /// tangent: (N, D). Arrays of this structure's atoms alone.
+  void jvp(const Neighbours& batch, Surroundings& found, const double* direction, const double* strain,
+           double* tangent) const;
+
+  /// cotangent: (N, D); gradient: (N, 3); virial: (9) or null. Arrays of this structure's atoms alone.
+  void vjp(const Neighbours& batch, Surroundings& found, const double* cotangent, double* gradient,
+           double* virial) const;
+
  private:
   struct Environment;
   struct Sums;
@@ -71,19 +101,24 @@ class ChebyshevDescriptor {
 
   /// Gathers every atom's environment and calls work(atom, environment, sums), chunks of atoms side by side.
   template <class Work>
-  void for_each_atom(const Neighbours& batch, const double* direction, int n_threads, Work&& work) const;
-  void gather(const Neighbours& batch, Index atom, const double* direction, Environment& env) const;
-  void sum_moments(const Environment& env, Sums& sums) const;
+  void for_each_atom(const Neighbours& batch, int n_threads, Work&& work) const;
+  /// Calls scatter(atom, neighbour, slopes (3, D)) with the derivatives of every atom of structure `s`.
+  template <class Scatter>
+  void for_each_slope(const Neighbours& batch, Index s, Scatter&& scatter) const;
+  void gather(const Neighbours& batch, Index atom, Environment& env, Sums& sums) const;
+  void sum_moments(Environment& env, Sums& sums) const;
   void radial_values(const Environment& env, double* values) const;
-  void angular_values(const Sums& sums, double* values) const;
+  void angular_values(const Environment& env, double* values) const;
   void radial_tangents(const Environment& env, double* tangent) const;
   void angular_tangents(const Environment& env, Sums& sums, double* tangent) const;
   void radial_gradients(Environment& env, const double* cotangent) const;
   void angular_gradients(Environment& env, Sums& sums, const double* cotangent) const;
+  void atom_tangent(const Neighbours& batch, Index atom, const double* direction, const double* strain,
+                    Environment& env, Sums& sums, double* tangent) const;
   void atom_gradients(const Neighbours& batch, Index atom, const double* cotangent, Environment& env,
                       Sums& sums, double* gradient, double* virial) const;
   void radial_slopes(const Environment& env, Matrix& slopes) const;
-  void angular_slopes(const Environment& env, const Sums& sums, Matrix& slopes) const;
+  void angular_slopes(const Environment& env, Sums& sums, Matrix& slopes) const;
 
   int radial_order_;
   double radial_cutoff_;
