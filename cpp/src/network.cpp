@@ -1,103 +1,49 @@
 #include "gprann/network.hpp"
 
 #include <stdexcept>
-#include <string>
 
 #include "gprann/parallel.hpp"
 
 namespace gprann {
 
-namespace {
-using Array = Eigen::Array<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-/// target (out, in) = sum over k rows of dz_row^T a_row; dz: (k, out), a: (k, in). A handful of rows, for
-/// which a general product costs more to set up than to compute: eight columns of the target are kept in a
-/// register.
-void sum_of_outer_products(const double* dz, Index out, const double* a, Index in, Index k, double* target) {
+void add_outer_products(const double* dz, Index out, const double* a, Index in, Index k, double* target) {
   for (Index o = 0; o < out; ++o) {
     Index c = 0;
     for (; c + lane_width <= in; c += lane_width) {
-      Lane sum = Lane::Zero();
+      Lane sum = Eigen::Map<const Lane>(target + o * in + c);
       for (Index row = 0; row < k; ++row) sum += dz[row * out + o] * Eigen::Map<const Lane>(a + row * in + c);
       Eigen::Map<Lane>(target + o * in + c) = sum;
     }
     for (; c < in; ++c) {
-      double sum = 0.0;
+      double sum = target[o * in + c];
       for (Index row = 0; row < k; ++row) sum += dz[row * out + o] * a[row * in + c];
       target[o * in + c] = sum;
     }
   }
 }
 
-Index size_at(const std::vector<Index>& sizes, Index layer) { return sizes[static_cast<std::size_t>(layer)]; }
-}  // namespace
-
-/// What the passes through one block of atoms of one species leave behind, layer by layer.
-struct Network::Pass {
-  std::vector<Array> value;     // a_l of the hidden layers, (atoms, width)
-  std::vector<Array> slope;     // phi'(z_l)
-  std::vector<Array> backward;  // d eps / d z_l
-  Vector energy;                // (atoms)
-  Array input;                  // d eps / d g, (atoms, D)
-};
+void add_normal_rows(const Blas& blas, const double* J, Index n, Index P, int n_threads, double* H) {
+  constexpr Index tile = 256;
+  const Index n_tiles = chunk_count(P, tile);
+  parallel_for(n_tiles * (n_tiles + 1) / 2, n_threads, [&](Index item, int) {
+    Index row = 0;
+    Index column = item;
+    while (column > row) column -= ++row;
+    const Index ni = std::min(tile, P - row * tile);
+    const Index nj = std::min(tile, P - column * tile);
+    const ConstBlock Ji{J + row * tile, n, ni, P};
+    const ConstBlock Jj{J + column * tile, n, nj, P};
+    const Block target{H + row * tile * P + column * tile, ni, nj, P};
+    if (row == column)
+      rank_update_t(blas, 1.0, Ji, 1.0, target);
+    else
+      multiply_tn(blas, 1.0, Ji, Jj, 1.0, target);
+  });
+}
 
 Network::Network(std::vector<Index> sizes, Activation activation, Index n_species)
-    : sizes_(std::move(sizes)), activation_(activation), n_species_(n_species), per_species_(0) {
-  if (sizes_.size() < 2 || sizes_.back() != 1)
-    throw std::invalid_argument("sizes must be the number of features, the hidden widths and 1");
-  for (const Index width : sizes_)
-    if (width < 1) throw std::invalid_argument("layer widths must be positive, got " + std::to_string(width));
+    : mlp_(std::move(sizes), activation), n_species_(n_species) {
   if (n_species < 1) throw std::invalid_argument("at least one species is needed");
-  for (Index layer = 0; layer < layers(); ++layer) {
-    offsets_.push_back(per_species_);
-    per_species_ += size_at(sizes_, layer + 1) * (size_at(sizes_, layer) + 1);
-  }
-}
-
-void Network::forward(const double* parameters, ConstMatrixMap features, Pass& pass) const {
-  const auto hidden = static_cast<std::size_t>(layers() - 1);
-  pass.value.resize(hidden);
-  pass.slope.resize(hidden);
-  for (Index layer = 0; layer < layers(); ++layer) {
-    const Index in = size_at(sizes_, layer);
-    const Index out = size_at(sizes_, layer + 1);
-    const ConstMatrixMap W(parameters + weight_at(layer), out, in);
-    const ConstVectorMap b(parameters + bias_at(layer), out);
-    const double* below =
-        layer == 0 ? features.data() : pass.value[static_cast<std::size_t>(layer - 1)].data();
-    const ConstMatrixMap a(below, features.rows(), in);
-    if (layer == layers() - 1) {
-      pass.energy.noalias() = a * W.row(0).transpose();
-      pass.energy.array() += b[0];
-      return;
-    }
-    Array& z = pass.value[static_cast<std::size_t>(layer)];
-    z.resize(features.rows(), out);
-    pass.slope[static_cast<std::size_t>(layer)].resize(features.rows(), out);
-    z.matrix().noalias() = a * W.transpose();
-    z.rowwise() += b.array().transpose();
-    activate(activation_, z, pass.slope[static_cast<std::size_t>(layer)]);
-  }
-}
-
-void Network::backward(const double* parameters, Pass& pass, bool to_input) const {
-  const Index n = pass.energy.size();
-  pass.backward.resize(static_cast<std::size_t>(layers()));
-  pass.backward.back().setOnes(n, 1);
-  for (Index layer = layers() - 1; layer >= 0; --layer) {
-    const ConstMatrixMap W(parameters + weight_at(layer), size_at(sizes_, layer + 1), size_at(sizes_, layer));
-    const Array& above = pass.backward[static_cast<std::size_t>(layer)];
-    if (layer == 0) {
-      if (!to_input) return;
-      pass.input.resize(n, W.cols());
-      pass.input.matrix().noalias() = above.matrix() * W;
-      return;
-    }
-    Array& below = pass.backward[static_cast<std::size_t>(layer - 1)];
-    below.resize(n, W.cols());
-    below.matrix().noalias() = above.matrix() * W;
-    below *= pass.slope[static_cast<std::size_t>(layer - 1)];
-  }
 }
 
 void Network::atoms(const double* parameters, const AtomFeatures& atoms, int n_threads, double* atom_energies,
@@ -112,15 +58,15 @@ void Network::atoms(const double* parameters, const AtomFeatures& atoms, int n_t
     for (Index begin = atoms.begin(t, 0); begin < end; begin += chunk)
       items.push_back({t, begin, std::min(chunk, end - begin)});
   }
-  std::vector<Pass> passes(static_cast<std::size_t>(std::max(n_threads, 1)));
+  std::vector<Mlp::Pass> passes(static_cast<std::size_t>(std::max(n_threads, 1)));
   parallel_for(static_cast<Index>(items.size()), n_threads, [&](Index item, int thread) {
     const auto [species, begin, count] = items[static_cast<std::size_t>(item)];
-    const double* own = parameters + species * per_species_;
-    Pass& pass = passes[static_cast<std::size_t>(thread)];
-    forward(own, {atoms.features + begin * atoms.size, count, atoms.size}, pass);
+    const double* own = parameters + species * mlp_.n_parameters();
+    Mlp::Pass& pass = passes[static_cast<std::size_t>(thread)];
+    mlp_.forward(own, {atoms.features + begin * atoms.size, count, atoms.size}, pass);
     VectorMap(atom_energies + begin, count) = pass.energy;
     if (slopes == nullptr) return;
-    backward(own, pass, true);
+    mlp_.backward(own, pass, true);
     MatrixMap(slopes + begin * atoms.size, count, atoms.size) = pass.input.matrix();
   });
 }
@@ -146,7 +92,7 @@ double Network::energy_loss(const double* parameters, const AtomFeatures& atoms,
   Matrix partial = Matrix::Zero(n_items, n_parameters());
   Vector losses = Vector::Zero(n_items);
   struct Work {
-    std::vector<Pass> passes;
+    std::vector<Mlp::Pass> passes;
     std::vector<Matrix> features;
   };
   std::vector<Work> works(static_cast<std::size_t>(std::max(n_threads, 1)));
@@ -163,7 +109,7 @@ double Network::energy_loss(const double* parameters, const AtomFeatures& atoms,
     Vector energy = Vector::Zero(count);
     for (Index t = 0; t < n_species_; ++t) {
       Matrix& G = work.features[static_cast<std::size_t>(t)];
-      Pass& pass = work.passes[static_cast<std::size_t>(t)];
+      Mlp::Pass& pass = work.passes[static_cast<std::size_t>(t)];
       Index n = 0;
       for (Index s = 0; s < count; ++s) n += atoms.begin(t, chosen[s] + 1) - atoms.begin(t, chosen[s]);
       G.resize(n, atoms.size);
@@ -174,7 +120,7 @@ double Network::energy_loss(const double* parameters, const AtomFeatures& atoms,
         G.middleRows(row, k) = ConstMatrixMap(atoms.features + begin * atoms.size, k, atoms.size);
         row += k;
       }
-      forward(parameters + t * per_species_, {G.data(), n, atoms.size}, pass);
+      mlp_.forward(parameters + t * mlp_.n_parameters(), {G.data(), n, atoms.size}, pass);
       row = 0;
       for (Index s = 0; s < count; ++s) {
         const Index k = atoms.begin(t, chosen[s] + 1) - atoms.begin(t, chosen[s]);
@@ -190,8 +136,8 @@ double Network::energy_loss(const double* parameters, const AtomFeatures& atoms,
     }
     for (Index t = 0; t < n_species_; ++t) {
       const Matrix& G = work.features[static_cast<std::size_t>(t)];
-      Pass& pass = work.passes[static_cast<std::size_t>(t)];
-      backward(parameters + t * per_species_, pass, false);
+      Mlp::Pass& pass = work.passes[static_cast<std::size_t>(t)];
+      mlp_.backward(parameters + t * mlp_.n_parameters(), pass, false);
       Vector atom_factor(G.rows());
       Index row = 0;
       for (Index s = 0; s < count; ++s) {
@@ -199,16 +145,8 @@ double Network::energy_loss(const double* parameters, const AtomFeatures& atoms,
         atom_factor.segment(row, k).setConstant(factor[s]);
         row += k;
       }
-      double* own = partial.data() + item * n_parameters() + t * per_species_;
-      for (Index layer = 0; layer < layers(); ++layer) {
-        Array& dz = pass.backward[static_cast<std::size_t>(layer)];
-        dz.colwise() *= atom_factor.array();
-        const double* below = layer == 0 ? G.data() : pass.value[static_cast<std::size_t>(layer - 1)].data();
-        const Index in = size_at(sizes_, layer);
-        MatrixMap(own + weight_at(layer), dz.cols(), in).noalias() =
-            dz.matrix().transpose() * ConstMatrixMap(below, G.rows(), in);
-        VectorMap(own + bias_at(layer), dz.cols()) = dz.colwise().sum().transpose().matrix();
-      }
+      mlp_.add_gradient({G.data(), G.rows(), atoms.size}, atom_factor.data(), pass,
+                        partial.data() + item * n_parameters() + t * mlp_.n_parameters());
     }
   });
   VectorMap(gradient, n_parameters()) = partial.colwise().sum().transpose();
@@ -218,26 +156,27 @@ double Network::energy_loss(const double* parameters, const AtomFeatures& atoms,
 void Network::energy_rows(const double* parameters, const AtomFeatures& atoms, Index begin, Index end,
                           double* energies, double* rows) const {
   std::fill_n(energies, end - begin, 0.0);
-  Pass pass;
+  std::fill_n(rows, (end - begin) * n_parameters(), 0.0);
+  Mlp::Pass pass;
   for (Index t = 0; t < n_species_; ++t) {
     const Index first = atoms.begin(t, begin);
     const Index count = atoms.begin(t, end) - first;
-    const double* own = parameters + t * per_species_;
+    const double* own = parameters + t * mlp_.n_parameters();
     const ConstMatrixMap G(atoms.features + first * atoms.size, count, atoms.size);
-    forward(own, G, pass);
-    backward(own, pass, false);
+    mlp_.forward(own, G, pass);
+    mlp_.backward(own, pass, false);
     for (Index s = begin; s < end; ++s) {
       const Index r = atoms.begin(t, s) - first;
       const Index k = atoms.begin(t, s + 1) - first - r;
       energies[s - begin] += pass.energy.segment(r, k).sum();
-      double* row = rows + (s - begin) * n_parameters() + t * per_species_;
-      for (Index layer = 0; layer < layers(); ++layer) {
-        const Array& dz = pass.backward[static_cast<std::size_t>(layer)];
-        const Index in = size_at(sizes_, layer);
+      double* row = rows + (s - begin) * n_parameters() + t * mlp_.n_parameters();
+      for (Index layer = 0; layer < mlp_.layers(); ++layer) {
+        const Mlp::Array& dz = pass.backward[static_cast<std::size_t>(layer)];
+        const Index in = mlp_.width(layer);
         const Index out = dz.cols();
         const double* below = layer == 0 ? G.data() : pass.value[static_cast<std::size_t>(layer - 1)].data();
-        sum_of_outer_products(dz.data() + r * out, out, below + r * in, in, k, row + weight_at(layer));
-        VectorMap(row + bias_at(layer), out) = dz.middleRows(r, k).colwise().sum().transpose().matrix();
+        add_outer_products(dz.data() + r * out, out, below + r * in, in, k, row + mlp_.weight_at(layer));
+        VectorMap(row + mlp_.bias_at(layer), out) = dz.middleRows(r, k).colwise().sum().transpose().matrix();
       }
     }
   }
@@ -248,10 +187,8 @@ double Network::normal_equations(const double* parameters, const AtomFeatures& a
                                  double* b) const {
   constexpr Index panel = 256;  // rows of J at a time
   constexpr Index chunk = 32;
-  constexpr Index tile = 256;  // of H
   const Index P = n_parameters();
   const Index n = atoms.n_structures;
-  const Index n_tiles = chunk_count(P, tile);
   Matrix J(std::min(panel, n), P);
   Vector r(J.rows());
   MatrixMap(H, P, P).setZero();
@@ -272,20 +209,7 @@ double Network::normal_equations(const double* parameters, const AtomFeatures& a
     });
     loss += r.head(count).squaredNorm();
     gradient.noalias() += J.topRows(count).transpose() * r.head(count);
-    parallel_for(n_tiles * (n_tiles + 1) / 2, n_threads, [&](Index item, int) {
-      Index row = 0;
-      Index column = item;
-      while (column > row) column -= ++row;
-      const Index ni = std::min(tile, P - row * tile);
-      const Index nj = std::min(tile, P - column * tile);
-      const ConstBlock Ji{J.data() + row * tile, count, ni, P};
-      const ConstBlock Jj{J.data() + column * tile, count, nj, P};
-      const Block target{H + row * tile * P + column * tile, ni, nj, P};
-      if (row == column)
-        rank_update_t(blas, 1.0, Ji, 1.0, target);
-      else
-        multiply_tn(blas, 1.0, Ji, Jj, 1.0, target);
-    });
+    add_normal_rows(blas, J.data(), count, P, n_threads, H);
   }
   return loss;
 }

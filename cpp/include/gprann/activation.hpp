@@ -42,4 +42,27 @@ void activate(Activation kind, Z& z, S& slope) {
   }
 }
 
+/// The same, and phi''(z) to `curvature`.
+template <class Z, class S>
+void activate(Activation kind, Z& z, S& slope, S& curvature) {
+  if (kind == Activation::silu) curvature = z;
+  activate(kind, z, slope);
+  switch (kind) {
+    case Activation::linear:
+      curvature.setZero();
+      return;
+    case Activation::tanh:
+      curvature = -2.0 * z * slope;
+      return;
+    case Activation::softplus:
+      curvature = slope * (1.0 - slope);
+      return;
+    case Activation::silu: {
+      const typename Z::PlainObject sigmoid = 1.0 / (1.0 + (-curvature).exp());
+      curvature = sigmoid * (1.0 - sigmoid) * (2.0 + curvature * (1.0 - 2.0 * sigmoid));
+      return;
+    }
+  }
+}
+
 }  // namespace gprann

@@ -2,8 +2,8 @@
 
 #include <vector>
 
-#include "gprann/activation.hpp"
 #include "gprann/blas.hpp"
+#include "gprann/mlp.hpp"
 #include "gprann/types.hpp"
 
 namespace gprann {
@@ -22,20 +22,20 @@ struct AtomFeatures {
 };
 
 /// One multilayer perceptron per species (Behler, Parrinello, PRL 98, 146401 (2007)), E = sum_i
-/// eps_t(i)(g_i):
+/// eps_t(i)(g_i).
 ///
-///     a_0 = g,   z_l = W_l a_{l-1} + b_l,   a_l = phi(z_l),   eps = z_L      (linear output)
-///
-/// A pure function of one parameter vector: species by species, layer by layer, W_l (out, in) row-major, then
-/// b_l. Sums over atoms run in an order that does not depend on the number of threads.
+/// A pure function of one parameter vector, species by species. Sums over atoms run in an order that does not
+/// depend on the number of threads.
 class Network {
  public:
   /// sizes: D, hidden layers..., 1.
   Network(std::vector<Index> sizes, Activation activation, Index n_species);
 
-  Index n_parameters() const { return n_species_ * per_species_; }
+  Index n_parameters() const { return n_species_ * mlp_.n_parameters(); }
   Index n_species() const { return n_species_; }
-  Index input_size() const { return sizes_.front(); }
+  Index input_size() const { return mlp_.input_size(); }
+  /// The shape that all species share.
+  const Mlp& mlp() const { return mlp_; }
 
   /// energies: (n).
   void energies(const double* parameters, const AtomFeatures& atoms, int n_threads, double* energies) const;
@@ -60,22 +60,16 @@ class Network {
                           const double* weights, const Blas& blas, int n_threads, double* H, double* b) const;
 
  private:
-  struct Pass;
-
-  Index layers() const { return static_cast<Index>(sizes_.size()) - 1; }
-  Index weight_at(Index layer) const { return offsets_[static_cast<std::size_t>(layer)]; }
-  Index bias_at(Index layer) const {
-    return weight_at(layer) +
-           sizes_[static_cast<std::size_t>(layer + 1)] * sizes_[static_cast<std::size_t>(layer)];
-  }
-  void forward(const double* parameters, ConstMatrixMap features, Pass& pass) const;
-  void backward(const double* parameters, Pass& pass, bool to_input) const;
-
-  std::vector<Index> sizes_;
-  Activation activation_;
+  Mlp mlp_;
   Index n_species_;
-  std::vector<Index> offsets_;  // of the weights of each layer within the parameters of a species
-  Index per_species_;
 };
+
+/// target (out, in) += sum over k rows of dz_row^T a_row; dz: (k, out), a: (k, in). For a handful of rows,
+/// with which a general product costs more to set up than to compute: eight columns of the target are kept in
+/// a register.
+void add_outer_products(const double* dz, Index out, const double* a, Index in, Index k, double* target);
+
+/// Adds the rows of J (n, P) to the lower triangle of H (P, P): H += J^T J, tiles side by side.
+void add_normal_rows(const Blas& blas, const double* J, Index n, Index P, int n_threads, double* H);
 
 }  // namespace gprann
