@@ -1,31 +1,10 @@
 #include "gprann/network.hpp"
 
-#include "pybind.hpp"
+#include "owned.hpp"
 
 namespace gprann::bindings {
 
 namespace {
-
-struct OwnedAtomFeatures {
-  Doubles features;
-  Int64s rows;
-  AtomFeatures view;
-
-  OwnedAtomFeatures(Doubles features_, Int64s rows_)
-      : features(std::move(features_)), rows(std::move(rows_)) {
-    if (features.ndim() != 2 || rows.ndim() != 2)
-      throw std::invalid_argument("features and rows must have two dimensions");
-    const Index n = rows.shape(1) - 1;
-    Index first = 0;
-    for (Index t = 0; t < rows.shape(0); ++t) {
-      const Index last = rows.at(t, n);
-      require_offsets(rows, t * (n + 1), n, first, last, "rows");
-      first = last;
-    }
-    require_size(features.shape(0), first, "features");
-    view = {n, features.shape(1), features.data(), rows.data()};
-  }
-};
 
 Activation activation_of(const std::string& name) {
   if (name == "linear") return Activation::linear;
@@ -33,12 +12,6 @@ Activation activation_of(const std::string& name) {
   if (name == "softplus") return Activation::softplus;
   if (name == "silu") return Activation::silu;
   throw std::invalid_argument("unknown activation '" + name + "'");
-}
-
-void require_fit(const Network& network, const VectorIn& parameters, const OwnedAtomFeatures& atoms) {
-  require_size(parameters.size(), network.n_parameters(), "parameters");
-  require_size(atoms.view.size, network.input_size(), "a feature vector");
-  require_size(atoms.rows.shape(0), network.n_species(), "first dimension of rows");
 }
 
 Vector energies(const Network& self, const VectorIn& parameters, const OwnedAtomFeatures& atoms,

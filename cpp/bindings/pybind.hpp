@@ -53,5 +53,6 @@ void bind_blas(py::module_& module);
 void bind_descriptors(py::module_& module);
 void bind_covariance(py::module_& module);
 void bind_network(py::module_& module);
+void bind_combined_loss(py::module_& module);
 
 }  // namespace gprann::bindings

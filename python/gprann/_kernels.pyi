@@ -106,3 +106,57 @@ class Network:
         H: Array,
         b: Array,
     ) -> float: ...
+
+class Labels:
+    def __init__(
+        self,
+        energies: Array,
+        energy_weights: Array,
+        forces: Array,
+        force_weights: Array,
+        virials: Array,
+        virial_weights: Array,
+        energy_threshold: float = ...,
+        force_threshold: float = ...,
+        virial_threshold: float = ...,
+    ) -> None: ...
+
+class CombinedLoss:
+    def __init__(
+        self,
+        network: Network,
+        descriptor: ChebyshevDescriptor,
+        neighbours: Neighbours,
+        atoms: AtomFeatures,
+        order: Int64s,
+        inverse_scale: Array,
+    ) -> None: ...
+    def value(
+        self, parameters: Array, labels: Labels, batch: Int64s, n_threads: int
+    ) -> tuple[float, float, float]: ...
+    def gradient(
+        self, parameters: Array, labels: Labels, batch: Int64s, n_threads: int
+    ) -> tuple[tuple[float, float, float], Array]: ...
+    def gauss_newton(
+        self, parameters: Array, labels: Labels, batch: Int64s, v: Array, n_threads: int
+    ) -> Array: ...
+    def adjoint_product(
+        self,
+        parameters: Array,
+        labels: Labels,
+        batch: Int64s,
+        energies: Array,
+        forces: Array,
+        virials: Array,
+        n_threads: int,
+    ) -> Array: ...
+    def normal_equations(
+        self,
+        parameters: Array,
+        labels: Labels,
+        batch: Int64s,
+        blas: Blas,
+        n_threads: int,
+        H: Array,
+        b: Array,
+    ) -> tuple[float, float, float]: ...
