@@ -1,4 +1,5 @@
 #include "gprann/chebyshev.hpp"
+#include "gprann/neighbour_list.hpp"
 #include "gprann/pair_distances.hpp"
 #include "gprann/parallel.hpp"
 #include "owned.hpp"
@@ -46,6 +47,32 @@ Matrix chebyshev_jacobian(const ChebyshevDescriptor& self, const OwnedNeighbours
   return J;
 }
 
+py::tuple neighbour_list(const Int64s& first_atom, const Doubles& positions, const Doubles& cells,
+                         const py::array_t<bool, py::array::c_style>& periodic, double cutoff,
+                         int n_threads) {
+  const Index n = first_atom.size() - 1;
+  require_offsets(first_atom, 0, n, 0, positions.size() / 3, "first_atom");
+  require_size(cells.size(), 9 * n, "cells");
+  require_size(periodic.size(), 3 * n, "periodic");
+  static_assert(sizeof(bool) == sizeof(std::uint8_t), "flags are read as bytes");
+  const Cells batch{n, first_atom.data(), positions.data(), cells.data(),
+                    reinterpret_cast<const std::uint8_t*>(periodic.data())};
+  Int64s first_pair(positions.size() / 3 + 1);
+  std::int64_t* first = first_pair.mutable_data();
+  auto released = [&](auto&& work) {
+    const py::gil_scoped_release release;
+    return work();
+  };
+  const NeighbourList list = released([&] { return NeighbourList(batch, cutoff, n_threads, first); });
+  const std::int64_t n_pairs = first[first_pair.size() - 1];
+  Int32s neighbour(n_pairs);
+  Doubles vectors(std::vector<py::ssize_t>{n_pairs, 3});
+  std::int32_t* j = neighbour.mutable_data();
+  double* v = vectors.mutable_data();
+  const std::int64_t nearest = released([&] { return list.fill(first, n_threads, j, v); });
+  return py::make_tuple(first_pair, neighbour, vectors, nearest);
+}
+
 std::pair<Vector, Matrix> pair_distances(const OwnedNeighbours& batch, Index s, double exponent,
                                          double cutoff) {
   const Index n = atoms_of(batch.view, s);
@@ -75,6 +102,10 @@ void bind_descriptors(py::module_& module) {
            ReleaseGil(), "(dG/dR)^T . cotangent (n_atoms, 3) and virials (n_structures, 9).")
       .def("jacobian", &chebyshev_jacobian, py::arg("neighbours"), py::arg("structure"), ReleaseGil(),
            "Dense dG/dR (N D, 3N) of one structure.");
+  module.def(
+      "neighbour_list", &neighbour_list, py::arg("first_atom").noconvert(), py::arg("positions").noconvert(),
+      py::arg("cells").noconvert(), py::arg("periodic").noconvert(), py::arg("cutoff"), py::arg("n_threads"),
+      "first_pair (n_atoms + 1), neighbour (n_pairs), vectors (n_pairs, 3) and the shortest pair or -1.");
   module.def("pair_distances", &pair_distances, py::arg("neighbours"), py::arg("structure"),
              py::arg("exponent"), py::arg("cutoff"), ReleaseGil(),
              "Pair fingerprint (pairs) and its Jacobian (pairs, 3N).");

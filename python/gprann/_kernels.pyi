@@ -39,6 +39,14 @@ class ChebyshevDescriptor:
     def vjp(self, neighbours: Neighbours, cotangent: Array, n_threads: int) -> tuple[Array, Array]: ...
     def jacobian(self, neighbours: Neighbours, structure: int) -> Array: ...
 
+def neighbour_list(
+    first_atom: Int64s,
+    positions: Array,
+    cells: Array,
+    periodic: NDArray[np.bool_],
+    cutoff: float,
+    n_threads: int,
+) -> tuple[Int64s, Int32s, Array, int]: ...
 def pair_distances(
     neighbours: Neighbours, structure: int, exponent: float, cutoff: float
 ) -> tuple[Array, Array]: ...

@@ -1,4 +1,4 @@
-"""Neighbour lists of batches of structures, made with vesin."""
+"""Neighbour lists of batches of structures: small ones by trying all pairs, large ones with vesin."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.errors import DataError
+from gprann.parallel import n_threads
 from gprann.structure import Structure
 
 __all__ = ["Neighbourhood", "build_neighbours", "species_indices"]
 
 _CLOSEST = 0.05  # Å; below it two atoms are one, and every descriptor is meaningless
+_SMALL = 300  # atoms up to which trying all pairs is faster than vesin, whatever the cell
+_Lists = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +69,6 @@ def species_indices(structure: Structure, species: Sequence[str]) -> NDArray[np.
     return np.array([table[symbol] for symbol in structure.symbols], dtype=np.int32)
 
 
-def _pairs(
-    structure: Structure, cutoff: float
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
-    """Return neighbours per atom, their indices and vectors, sorted by the first atom."""
-    finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
-    periodic = [bool(p) for p in structure.pbc]
-    i, j, vectors = finder.compute(structure.positions, structure.cell, periodic, "ijD")
-    if len(i):
-        squared = np.einsum("pk,pk->p", vectors, vectors)
-        closest = int(np.argmin(squared))
-        if squared[closest] < _CLOSEST**2:
-            raise DataError(
-                f"{structure.origin}: atoms {i[closest]} and {j[closest]} are "
-                f"{np.sqrt(squared[closest]):.3g} Å apart; "
-                "remove the structure or correct its geometry"
-            )
-    order = np.argsort(i, kind="stable")
-    counts = np.bincount(i, minlength=len(structure)).astype(np.int64)
-    return counts, j[order].astype(np.int32), vectors[order]
-
-
 def build_neighbours(structures: Sequence[Structure], cutoff: float, species: Sequence[str]) -> Neighbourhood:
     """Return the neighbour lists of a batch of structures.
 
@@ -101,20 +83,67 @@ def build_neighbours(structures: Sequence[Structure], cutoff: float, species: Se
     ------
     DataError
         If an element is not in `species`, or two atoms lie on top of each other.
+
+    Notes
+    -----
+    Lists of small structures are made by trying all pairs and images, for the whole batch in one call: a list
+    of 20 atoms costs a fortieth of a call of vesin. Batches with a large structure go to vesin.
     """
-    lists = [_pairs(structure, cutoff) for structure in structures]
     first_atom = np.concatenate([[0], np.cumsum([len(structure) for structure in structures])]).astype(
         np.int64
     )
-    counts = np.concatenate([np.zeros(1, np.int64), *(item[0] for item in lists)])
-    neighbour = np.concatenate(
-        [
-            np.zeros(0, np.int32),
-            *(item[1] + np.int32(first) for item, first in zip(lists, first_atom, strict=False)),
-        ]
-    )
-    vectors = np.concatenate([np.zeros((0, 3)), *(item[2] for item in lists)])
     kinds = np.concatenate([np.zeros(0, np.int32), *(species_indices(item, species) for item in structures)])
-    first_pair = np.cumsum(counts)
+    make = _all_pairs if max(map(len, structures), default=0) <= _SMALL else _cell_lists
+    first_pair, neighbour, vectors, nearest = make(structures, first_atom, cutoff)
+    if nearest >= 0:
+        _check_distance(structures, first_atom, first_pair, neighbour, vectors, nearest)
     kernel = _core.Neighbours(first_atom, first_pair, neighbour, vectors, kinds)
     return Neighbourhood(first_atom, first_pair, neighbour, vectors, kinds, kernel)
+
+
+def _all_pairs(structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float) -> _Lists:
+    n = len(structures)
+    return _core.neighbour_list(
+        first_atom,
+        np.concatenate([np.zeros((0, 3)), *(structure.positions for structure in structures)]),
+        np.array([structure.cell for structure in structures], dtype=np.float64).reshape(n, 9),
+        np.array([structure.pbc for structure in structures], dtype=bool).reshape(n, 3),
+        cutoff,
+        n_threads(),
+    )
+
+
+def _cell_lists(structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float) -> _Lists:
+    finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
+    counts, neighbours, vectors = [], [], []
+    for structure, first in zip(structures, first_atom, strict=False):
+        periodic = [bool(p) for p in structure.pbc]
+        i, j, vector = finder.compute(structure.positions, structure.cell, periodic, "ijD")
+        order = np.argsort(i, kind="stable")
+        counts.append(np.bincount(i, minlength=len(structure)))
+        neighbours.append(j[order].astype(np.int32) + np.int32(first))
+        vectors.append(vector[order])
+    first_pair = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    flat = np.concatenate(vectors)
+    nearest = int(np.argmin(np.einsum("pk,pk->p", flat, flat))) if len(flat) else -1
+    return first_pair, np.concatenate(neighbours), flat, nearest
+
+
+def _check_distance(
+    structures: Sequence[Structure],
+    first_atom: NDArray[np.int64],
+    first_pair: NDArray[np.int64],
+    neighbour: NDArray[np.int32],
+    vectors: NDArray[np.float64],
+    nearest: int,
+) -> None:
+    """Refuse atoms on top of each other."""
+    distance = float(np.linalg.norm(vectors[nearest]))
+    if distance >= _CLOSEST:
+        return
+    i = int(np.searchsorted(first_pair, nearest, side="right")) - 1
+    s = int(np.searchsorted(first_atom, i, side="right")) - 1
+    raise DataError(
+        f"{structures[s].origin}: atoms {i - first_atom[s]} and {neighbour[nearest] - first_atom[s]} are "
+        f"{distance:.3g} Å apart; remove the structure or correct its geometry"
+    )
