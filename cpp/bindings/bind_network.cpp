@@ -1,3 +1,4 @@
+#include "gprann/committee.hpp"
 #include "gprann/network.hpp"
 
 #include "owned.hpp"
@@ -69,6 +70,30 @@ double normal_equations(const Network& self, const VectorIn& parameters, const O
                                H.data(), b.data());
 }
 
+py::tuple evaluate_committee(const Network& network, const ChebyshevDescriptor& descriptor,
+                             const MatrixIn& mean, const MatrixIn& inverse_scale, const MatrixIn& parameters,
+                             const OwnedNeighbours& batch, int n_threads) {
+  require_species(descriptor, batch);
+  require_size(descriptor.size(), network.input_size(), "a descriptor");
+  require_size(descriptor.n_species(), network.n_species(), "species of the descriptor");
+  require_shape(mean, network.n_species(), network.input_size(), "mean");
+  require_shape(inverse_scale, network.n_species(), network.input_size(), "inverse_scale");
+  require_shape(parameters, parameters.rows(), network.n_parameters(), "parameters");
+  const Index members = parameters.rows();
+  Doubles energies({members, batch.view.n_atoms});
+  Doubles gradients({members, batch.view.n_atoms, Index{3}});
+  Doubles virials({members, batch.view.n_structures, Index{3}, Index{3}});
+  double* E = energies.mutable_data();
+  double* dE = gradients.mutable_data();
+  double* V = virials.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    Committee(network, descriptor, mean.data(), inverse_scale.data())
+        .evaluate(parameters.data(), members, batch.view, n_threads, E, dE, V);
+  }
+  return py::make_tuple(energies, gradients, virials);
+}
+
 }  // namespace
 
 void bind_network(py::module_& module) {
@@ -94,6 +119,10 @@ void bind_network(py::module_& module) {
            py::arg("targets").noconvert(), py::arg("weights").noconvert(), py::arg("blas"),
            py::arg("n_threads"), py::arg("H").noconvert(), py::arg("b").noconvert(), ReleaseGil(),
            "Fills H (lower triangle) and b of the normal equations; returns the loss.");
+  module.def("evaluate_committee", &evaluate_committee, py::arg("network"), py::arg("descriptor"),
+             py::arg("mean").noconvert(), py::arg("inverse_scale").noconvert(),
+             py::arg("parameters").noconvert(), py::arg("neighbours"), py::arg("n_threads"),
+             "Atomic energies (K, n_atoms), dE/dR (K, n_atoms, 3) and virials (K, n, 3, 3).");
 }
 
 }  // namespace gprann::bindings

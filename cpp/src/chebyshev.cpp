@@ -384,32 +384,45 @@ ChebyshevDescriptor::Surroundings::Surroundings(Surroundings&&) noexcept = defau
 ChebyshevDescriptor::Surroundings::~Surroundings() = default;
 
 void ChebyshevDescriptor::survey(const Neighbours& batch, Index s, Surroundings& found) const {
+  survey(batch, s, batch.first_atom[s], batch.first_atom[s + 1], found);
+}
+
+void ChebyshevDescriptor::survey(const Neighbours& batch, Index s, Index begin, Index end,
+                                 Surroundings& found) const {
   Surroundings::Content& content = *found.content_;
-  content.first = batch.first_atom[s];
-  content.n_atoms = batch.first_atom[s + 1] - content.first;
+  content.origin = batch.first_atom[s];
+  content.first = begin;
+  content.n_atoms = end - begin;
   if (content.environments.size() < static_cast<std::size_t>(content.n_atoms))
     content.environments.resize(static_cast<std::size_t>(content.n_atoms));
   for (Index i = 0; i < content.n_atoms; ++i)
-    gather(batch, content.first + i, content.environments[static_cast<std::size_t>(i)], content.sums);
+    gather(batch, begin + i, content.environments[static_cast<std::size_t>(i)], content.sums);
+}
+
+void ChebyshevDescriptor::values(const Surroundings& found, double* values) const {
+  const Surroundings::Content& content = *found.content_;
+  for (Index i = 0; i < content.n_atoms; ++i) {
+    const Environment& env = content.environments[static_cast<std::size_t>(i)];
+    radial_values(env, values + i * size());
+    if (angular_order_ >= 0) angular_values(env, values + i * size());
+  }
 }
 
 void ChebyshevDescriptor::jvp(const Neighbours& batch, Surroundings& found, const double* direction,
                               const double* strain, double* tangent) const {
   Surroundings::Content& content = *found.content_;
   for (Index i = 0; i < content.n_atoms; ++i)
-    atom_tangent(batch, content.first + i, direction - 3 * content.first, strain,
+    atom_tangent(batch, content.first + i, direction - 3 * content.origin, strain,
                  content.environments[static_cast<std::size_t>(i)], content.sums, tangent + i * size());
 }
 
-void ChebyshevDescriptor::vjp(const Neighbours& batch, Surroundings& found, const double* cotangent,
-                              double* gradient, double* virial) const {
+void ChebyshevDescriptor::add_vjp(const Neighbours& batch, Surroundings& found, const double* cotangent,
+                                  double* gradient, double* virial) const {
   Surroundings::Content& content = *found.content_;
-  std::fill_n(gradient, 3 * content.n_atoms, 0.0);
-  if (virial != nullptr) std::fill_n(virial, 9, 0.0);
   for (Index i = 0; i < content.n_atoms; ++i)
     atom_gradients(batch, content.first + i, cotangent + i * size(),
                    content.environments[static_cast<std::size_t>(i)], content.sums,
-                   gradient - 3 * content.first, virial);
+                   gradient - 3 * content.origin, virial);
 }
 
 }  // namespace gprann

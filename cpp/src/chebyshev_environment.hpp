@@ -73,7 +73,8 @@ struct ChebyshevDescriptor::Sums {
 };
 
 struct ChebyshevDescriptor::Surroundings::Content {
-  Index first = 0;  // atom of the batch
+  Index origin = 0;  // first atom of the structure
+  Index first = 0;   // first atom surveyed
   Index n_atoms = 0;
   std::vector<Environment> environments;  // at least n_atoms
   Sums sums;

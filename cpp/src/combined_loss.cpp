@@ -88,9 +88,10 @@ void CombinedLoss::predict(Block& block, Index k, Of what, bool forces, Slopes& 
           input.row(first + row).matrix().cwiseProduct(scale.transpose());
   }
   if (!forces) return;
-  slopes.gradient.resize(n, 3);
-  descriptor_.vjp(neighbours_, block.surroundings, block.descriptors.data(), slopes.gradient.data(),
-                  slopes.virial.data());
+  slopes.gradient.setZero(n, 3);
+  slopes.virial.setZero();
+  descriptor_.add_vjp(neighbours_, block.surroundings, block.descriptors.data(), slopes.gradient.data(),
+                      slopes.virial.data());
 }
 
 void CombinedLoss::pull_back(Block& block, Index k, const Slopes& slopes, bool forces) const {

@@ -115,6 +115,16 @@ class Network:
         b: Array,
     ) -> float: ...
 
+def evaluate_committee(
+    network: Network,
+    descriptor: ChebyshevDescriptor,
+    mean: Array,
+    inverse_scale: Array,
+    parameters: Array,
+    neighbours: Neighbours,
+    n_threads: int,
+) -> tuple[Array, Array, Array]: ...
+
 class Labels:
     def __init__(
         self,

@@ -94,9 +94,9 @@ def build_neighbours(structures: Sequence[Structure], cutoff: float, species: Se
     )
     kinds = np.concatenate([np.zeros(0, np.int32), *(species_indices(item, species) for item in structures)])
     make = _all_pairs if max(map(len, structures), default=0) <= _SMALL else _cell_lists
-    first_pair, neighbour, vectors, nearest = make(structures, first_atom, cutoff)
-    if nearest >= 0:
-        _check_distance(structures, first_atom, first_pair, neighbour, vectors, nearest)
+    lists = make(structures, first_atom, cutoff)
+    _check_distance(structures, first_atom, lists)
+    first_pair, neighbour, vectors, _ = lists
     kernel = _core.Neighbours(first_atom, first_pair, neighbour, vectors, kinds)
     return Neighbourhood(first_atom, first_pair, neighbour, vectors, kinds, kernel)
 
@@ -129,16 +129,10 @@ def _cell_lists(structures: Sequence[Structure], first_atom: NDArray[np.int64], 
     return first_pair, np.concatenate(neighbours), flat, nearest
 
 
-def _check_distance(
-    structures: Sequence[Structure],
-    first_atom: NDArray[np.int64],
-    first_pair: NDArray[np.int64],
-    neighbour: NDArray[np.int32],
-    vectors: NDArray[np.float64],
-    nearest: int,
-) -> None:
+def _check_distance(structures: Sequence[Structure], first_atom: NDArray[np.int64], lists: _Lists) -> None:
     """Refuse atoms on top of each other."""
-    distance = float(np.linalg.norm(vectors[nearest]))
+    first_pair, neighbour, vectors, nearest = lists
+    distance = float(np.linalg.norm(vectors[nearest])) if nearest >= 0 else np.inf
     if distance >= _CLOSEST:
         return
     i = int(np.searchsorted(first_pair, nearest, side="right")) - 1

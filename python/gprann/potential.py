@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann import _core
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import FormatError
 from gprann.model_file import read_model_file, write_model_file
-from gprann.models import FeatureTable, NetworkModel, Normalisation
+from gprann.models import NetworkModel, Normalisation
 from gprann.neighbours import Neighbourhood
 from gprann.parallel import n_threads
 from gprann.prediction import Prediction
@@ -132,23 +133,20 @@ class Potential:
     # -------------------------------------------------------------- predict
     def evaluate(self, neighbours: Neighbourhood) -> AtomicPrediction:
         """Return atomic energies, forces and virials of every member for prepared neighbour lists."""
-        kinds = neighbours.species
-        features = self.normalisation.apply(self.descriptor.values(neighbours), kinds)
-        table = FeatureTable.sort(features, kinds, neighbours.first_atom, len(self.species))
-        kernel = table.kernel()
-        inverse_scale = self.normalisation.inverse_scale[kinds] * self.energy_scale
-        k, n = len(self), neighbours.n_atoms
-        atom_energies, forces = np.empty((k, n)), np.empty((k, n, 3))
-        virials = np.empty((k, len(neighbours.first_atom) - 1, 3, 3))
-        for member, parameters in enumerate(self.parameters):
-            energies, slopes = self.model.kernel.atoms(parameters, kernel, n_threads())
-            atom_energies[member, table.order] = self.energy_scale * energies
-            cotangent = np.empty_like(slopes)
-            cotangent[table.order] = slopes
-            gradient, virials[member] = self.descriptor.vjp(neighbours, cotangent * inverse_scale)
-            forces[member] = -gradient
-        atom_energies += self.reference_energies[kinds]
-        return AtomicPrediction(atom_energies, forces, virials, neighbours.first_atom)
+        energies, gradients, virials = _core.evaluate_committee(
+            self.model.kernel,
+            self.descriptor.kernel,
+            self.normalisation.mean,
+            self.normalisation.inverse_scale,
+            self.parameters,
+            neighbours.kernel,
+            n_threads(),
+        )
+        energies *= self.energy_scale
+        energies += self.reference_energies[neighbours.species]
+        gradients *= -self.energy_scale
+        virials *= self.energy_scale
+        return AtomicPrediction(energies, gradients, virials, neighbours.first_atom)
 
     def predict(self, data: Sequence[Structure]) -> Prediction:
         """Predict energies, forces and stresses; a committee with mean and standard deviation.

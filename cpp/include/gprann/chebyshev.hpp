@@ -66,7 +66,8 @@ class ChebyshevDescriptor {
   /// rows[i] + k strides[i]: dG_i/dR_k where a network wants it.
   void jacobian_rows(const Neighbours& batch, Index s, double* const* rows, const Index* strides) const;
 
-  /// The surroundings of all atoms of one structure, sorted into lanes: found once, used by several products.
+  /// The surroundings of some atoms of one structure, sorted into lanes: found once, used by several
+  /// products.
   class Surroundings {
    public:
     Surroundings();
@@ -79,17 +80,21 @@ class ChebyshevDescriptor {
     std::unique_ptr<Content> content_;
   };
 
-  /// Fills `found` with the surroundings of the atoms of structure `s`.
+  /// Fills `found` with the surroundings of all atoms of structure `s`, or of those from `begin` to `end`.
   void survey(const Neighbours& batch, Index s, Surroundings& found) const;
+  void survey(const Neighbours& batch, Index s, Index begin, Index end, Surroundings& found) const;
 
-  /// direction: (N, 3); strain: (9), neighbour vectors also change by strain . vector, or null;
-  /// tangent: (N, D). Arrays of this structure's atoms alone.
+  /// values, tangent, cotangent: (atoms surveyed, D). direction, gradient: (N, 3), all atoms of the
+  /// structure.
+  void values(const Surroundings& found, double* values) const;
+
+  /// strain: (9), neighbour vectors also change by strain . vector, or null.
   void jvp(const Neighbours& batch, Surroundings& found, const double* direction, const double* strain,
            double* tangent) const;
 
-  /// cotangent: (N, D); gradient: (N, 3); virial: (9) or null. Arrays of this structure's atoms alone.
-  void vjp(const Neighbours& batch, Surroundings& found, const double* cotangent, double* gradient,
-           double* virial) const;
+  /// Adds to `gradient` and to `virial` (9), which may be null.
+  void add_vjp(const Neighbours& batch, Surroundings& found, const double* cotangent, double* gradient,
+               double* virial) const;
 
  private:
   struct Environment;

@@ -113,6 +113,11 @@ class ChebyshevDescriptor:
         """Larger of the two cutoffs, Å."""
         return self._kernel.cutoff
 
+    @property
+    def kernel(self) -> _core.ChebyshevDescriptor:
+        """The compiled descriptor."""
+        return self._kernel
+
     def neighbours(self, structures: Sequence[Structure]) -> Neighbourhood:
         """Return the neighbour lists of a batch of structures.
 

@@ -1,0 +1,41 @@
+#pragma once
+
+#include "gprann/chebyshev.hpp"
+#include "gprann/network.hpp"
+
+namespace gprann {
+
+/// Networks of one shape on one descriptor, in use: energies, forces and virials of all members from one look
+/// at the neighbours of each atom. A few dozen atoms at a time, so that everything between neighbour list and
+/// forces stays in the cache: values, networks forward and back, one sweep over the neighbours for each
+/// member.
+class Committee {
+ public:
+  /// mean, inverse_scale: (S, D), g = (G - mean) inverse_scale. All must outlive this.
+  Committee(const Network& network, const ChebyshevDescriptor& descriptor, const double* mean,
+            const double* inverse_scale)
+      : network_(network), descriptor_(descriptor), mean_(mean), inverse_scale_(inverse_scale) {}
+
+  const Network& network() const { return network_; }
+  const ChebyshevDescriptor& descriptor() const { return descriptor_; }
+
+  /// parameters: (members, P); energies: (members, n_atoms); gradients dE/dR: (members, n_atoms, 3);
+  /// virials dE/d(strain): (members, n_structures, 9). The same bits for any number of threads.
+  void evaluate(const double* parameters, Index members, const Neighbours& batch, int n_threads,
+                double* energies, double* gradients, double* virials) const;
+
+ private:
+  struct Work;
+  struct Piece;
+
+  void evaluate_piece(const double* parameters, Index members, const Neighbours& batch, Work& work,
+                      Piece& piece, double* energies) const;
+  void sort_by_species(const Neighbours& batch, Index begin, Index count, Work& work) const;
+
+  const Network& network_;
+  const ChebyshevDescriptor& descriptor_;
+  const double* mean_;
+  const double* inverse_scale_;
+};
+
+}  // namespace gprann
