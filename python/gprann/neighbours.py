@@ -14,7 +14,7 @@ from gprann.errors import DataError
 from gprann.parallel import n_threads
 from gprann.structure import Structure
 
-__all__ = ["Neighbourhood", "build_neighbours", "species_indices"]
+__all__ = ["Neighbourhood", "build_neighbours", "species_indices", "without_pairs"]
 
 _CLOSEST = 0.05  # Å; below it two atoms are one, and every descriptor is meaningless
 _SMALL = 300  # atoms up to which trying all pairs is faster than vesin, whatever the cell
@@ -43,6 +43,19 @@ class Neighbourhood:
     vectors: NDArray[np.float64]
     species: NDArray[np.int32]
     kernel: _core.Neighbours
+
+    @classmethod
+    def of(
+        cls,
+        first_atom: NDArray[np.int64],
+        first_pair: NDArray[np.int64],
+        neighbour: NDArray[np.int32],
+        vectors: NDArray[np.float64],
+        species: NDArray[np.int32],
+    ) -> Neighbourhood:
+        """Return the lists with their compiled view."""
+        kernel = _core.Neighbours(first_atom, first_pair, neighbour, vectors, species)
+        return cls(first_atom, first_pair, neighbour, vectors, species, kernel)
 
     @property
     def n_atoms(self) -> int:
@@ -97,8 +110,13 @@ def build_neighbours(structures: Sequence[Structure], cutoff: float, species: Se
     lists = make(structures, first_atom, cutoff)
     _check_distance(structures, first_atom, lists)
     first_pair, neighbour, vectors, _ = lists
-    kernel = _core.Neighbours(first_atom, first_pair, neighbour, vectors, kinds)
-    return Neighbourhood(first_atom, first_pair, neighbour, vectors, kinds, kernel)
+    return Neighbourhood.of(first_atom, first_pair, neighbour, vectors, kinds)
+
+
+def without_pairs(kinds: NDArray[np.int32], first_atom: NDArray[np.int64]) -> Neighbourhood:
+    """Return lists without neighbours, for what needs atoms but not their surroundings."""
+    first_pair = np.zeros(len(kinds) + 1, np.int64)
+    return Neighbourhood.of(first_atom, first_pair, np.zeros(0, np.int32), np.zeros((0, 3)), kinds)
 
 
 def _all_pairs(structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float) -> _Lists:

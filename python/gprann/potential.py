@@ -122,6 +122,11 @@ class Potential:
         return self.descriptor.species
 
     @property
+    def reference_energy_of(self) -> dict[str, float]:
+        """E0 of each element, eV."""
+        return dict(zip(self.species, self.reference_energies.tolist(), strict=True))
+
+    @property
     def cutoff(self) -> float:
         """Distance beyond which atoms do not see each other, Å."""
         return self.descriptor.cutoff

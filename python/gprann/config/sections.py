@@ -275,15 +275,17 @@ class AugmentationSection(Section):
 
 
 class TrainingSection(Section):
-    """Networks, trained on energies."""
+    """Networks, trained on energies, or on energies and forces."""
 
     hidden: Widths = _option("Widths of the hidden layers.", _default(TrainingOptions, "hidden"))
     activation: Literal["tanh", "softplus", "silu", "linear"] = _option(
         'Activation of the hidden layers: "tanh", "softplus", "silu" or "linear".',
         _default(TrainingOptions, "activation"),
     )
-    optimizer: Literal["lm", "adamw"] = _option(
-        'Optimiser: "lm" (Levenberg-Marquardt) or "adamw".', _default(TrainingOptions, "optimizer")
+    optimizer: Literal["auto", "lm", "gauss_newton_cg", "lbfgs", "adamw"] = _option(
+        'Optimiser: "lm" (Levenberg-Marquardt), "gauss_newton_cg" (the same without a matrix), "lbfgs", "adamw", or '
+        '"auto": by the numbers of weights and structures.',
+        _default(TrainingOptions, "optimizer"),
     )
     members: int = _option(
         "Networks of the committee, which differ by seed; 10 give a standard deviation with every prediction.",
@@ -292,9 +294,57 @@ class TrainingSection(Section):
     seed: int = _option(
         "Seed of the starts and of the held-out structures.", _default(TrainingOptions, "seed")
     )
+    forces: bool = _option(
+        "Fit forces too, of the structures that have them: (1 - alpha) L_E + alpha L_F. Needs no copies.",
+        _default(TrainingOptions, "forces"),
+    )
+    alpha: float = _option("Share of the forces in the loss.", _default(TrainingOptions, "alpha"))
+    force_fraction: float = _option(
+        "Part of the force components that counts, drawn anew for every iteration.",
+        _default(TrainingOptions, "force_fraction"),
+    )
+    stress: float = _option(
+        "Factor of the mean squared error of the virials (stress times volume) in the loss; 0: none.",
+        _default(TrainingOptions, "stress"),
+    )
+    huber_energy: float | None = _option(
+        "Energy errors beyond count linearly, so that outliers do not decide.",
+        _default(TrainingOptions, "huber_energy"),
+        unit="eV",
+        example=0.1,
+    )
+    huber_force: float | None = _option(
+        "Errors of force components beyond count linearly.",
+        _default(TrainingOptions, "huber_force"),
+        unit="eV/Å",
+        example=0.5,
+    )
+    group_weights: dict[str, float] = _option(
+        "Factors of the weights of the structures of a group.",
+        {},
+    )
+    species_weights: dict[str, float] = _option(
+        "Factors of the weights of the forces on the atoms of an element.",
+        {},
+    )
+    max_rows: int = _option(
+        "Lm with forces: residuals behind the matrix of one iteration; of more, a random choice.",
+        _default(TrainingOptions, "max_rows"),
+    )
+    frozen: tuple[int, ...] = _option(
+        "Layers, counted from 0 at the descriptor, that stay as they are.",
+        _default(TrainingOptions, "frozen"),
+    )
+    start_from: str | None = _option(
+        "Potential to go on from (fine-tuning): its networks, normalisation and reference energies.",
+        None,
+        example="results/potential.gprann",
+    )
     iterations: int | None = _option(
-        "Most iterations of lm, or epochs of adamw. Default: "
-        f"{TrainingOptions(optimizer='lm').max_iterations} and {TrainingOptions(optimizer='adamw').max_iterations}.",
+        "Most iterations of the optimiser, or epochs of adamw. Default: "
+        f"{TrainingOptions(optimizer='lm').max_iterations} for lm and gauss_newton_cg "
+        f"({TrainingOptions(optimizer='lm', forces=True).max_iterations} with forces), "
+        f"{TrainingOptions(optimizer='adamw').max_iterations} for lbfgs and adamw.",
         _default(TrainingOptions, "iterations"),
         example=TrainingOptions(optimizer="lm").max_iterations,
     )
@@ -304,12 +354,14 @@ class TrainingSection(Section):
     )
     patience: int | None = _option(
         "Stop after so many iterations or epochs without a better validation error. Default: "
-        f"{TrainingOptions(optimizer='lm').max_patience} and {TrainingOptions(optimizer='adamw').max_patience}.",
+        f"{TrainingOptions(optimizer='lm').max_patience} for lm and gauss_newton_cg, "
+        f"{TrainingOptions(optimizer='adamw').max_patience} for lbfgs and adamw.",
         _default(TrainingOptions, "patience"),
         example=TrainingOptions(optimizer="lm").max_patience,
     )
     starts: int = _option(
-        "Random starts that lm tries, to go on with the best.", _default(TrainingOptions, "starts")
+        "Random starts that lm and gauss_newton_cg try, to go on with the best.",
+        _default(TrainingOptions, "starts"),
     )
     start_iterations: int = _option(
         "Iterations of each start; with more than four starts the best quarter gets twice as many, and so on.",
@@ -327,8 +379,16 @@ class TrainingSection(Section):
     learning_rate: float = _option("Adamw: learning rate.", _default(TrainingOptions, "learning_rate"))
     weight_decay: float = _option("Adamw: weight decay.", _default(TrainingOptions, "weight_decay"))
     batch_size: int = _option("Adamw: structures of a batch.", _default(TrainingOptions, "batch_size"))
+    schedule: Literal["cosine", "exponential", "constant"] = _option(
+        'Adamw: course of the learning rate, "cosine" or "exponential" (down to a hundredth) or "constant".',
+        _default(TrainingOptions, "schedule"),
+    )
+    warmup: int = _option(
+        "Adamw: epochs over which the learning rate rises.", _default(TrainingOptions, "warmup")
+    )
     ridge: float = _option(
-        "Lm: penalty on the squared parameters beside the mean squared error, in units of the energy scale.",
+        "Lm, gauss_newton_cg and lbfgs: penalty on the squared parameters beside the mean squared error, in units of "
+        "the energy scale.",
         _default(TrainingOptions, "ridge"),
     )
     reference_energies: dict[str, float] | None = _option(
@@ -404,6 +464,9 @@ class Config(Section):
         return self.model_copy(
             update={
                 "data": self.data.model_copy(update=data),
+                "training": self.training.model_copy(
+                    update={"start_from": self.training.start_from and absolute(self.training.start_from)}
+                ),
                 "output": self.output.model_copy(update={"folder": absolute(self.output.folder)}),
             }
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.descriptors import Descriptor
+from gprann.neighbours import Neighbourhood
 from gprann.structure import Structure
 
 __all__ = ["FeatureTable", "Normalisation"]
@@ -125,13 +126,18 @@ def _row_offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def descriptor_values(
-    descriptor: Descriptor, structures: Sequence[Structure]
+    descriptor: Descriptor, structures: Sequence[Structure], neighbours: Neighbourhood | None = None
 ) -> tuple[Array, NDArray[np.int32], NDArray[np.int64]]:
-    """Return descriptors (n_atoms, D), species indices (n_atoms,) and first atoms (n + 1,) of a data set."""
+    """Return descriptors (n_atoms, D), species indices (n_atoms,) and first atoms (n + 1,) of a data set.
+
+    Neighbour lists that are not given are made, and let go, a batch of structures at a time.
+    """
+    if neighbours is not None:
+        return descriptor.values(neighbours), neighbours.species, neighbours.first_atom
     values, kinds, first = [np.zeros((0, descriptor.size))], [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
     for begin in range(0, len(structures), _BATCH):
-        neighbours = descriptor.neighbours(structures[begin : begin + _BATCH])
-        values.append(descriptor.values(neighbours))
-        kinds.append(neighbours.species)
-        first.append(neighbours.first_atom[1:] + first[-1][-1])
+        some = descriptor.neighbours(structures[begin : begin + _BATCH])
+        values.append(descriptor.values(some))
+        kinds.append(some.species)
+        first.append(some.first_atom[1:] + first[-1][-1])
     return np.concatenate(values), np.concatenate(kinds), np.concatenate(first)

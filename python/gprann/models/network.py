@@ -82,4 +82,8 @@ class NetworkModel:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the shape as plain data."""
-        return {"kind": "network", "hidden": list(self.hidden), "activation": self.activation}
+        return {"kind": "network", **self.options()}
+
+    def options(self) -> dict[str, Any]:
+        """Return hidden widths and activation as plain data."""
+        return {"hidden": list(self.hidden), "activation": self.activation}

@@ -16,6 +16,7 @@ from gprann.errors import ConfigError
 from gprann.models import NetworkModel
 from gprann.structure import Dataset
 from gprann.surrogate import memory_needed
+from gprann.training import TrainingOptions
 
 __all__ = ["available_memory", "check_memory", "surrogate_memory", "training_memory"]
 
@@ -61,7 +62,10 @@ def surrogate_memory(config: Config, data: Dataset) -> float:
 
 
 def training_memory(config: Config, data: Dataset) -> float:
-    """Return the memory of the training, GiB: descriptors of all structures twice, normal equations thrice."""
+    """Return the memory of the training, GiB.
+
+    Descriptors of all structures twice, with forces their neighbour lists, and normal equations thrice.
+    """
     descriptor = config.descriptor.build(data.species)
     copies = {"none": 0, "taylor": config.augmentation.copies, "gpr": config.augmentation.copies}
     atoms = float(data.n_atoms.sum())
@@ -69,9 +73,20 @@ def training_memory(config: Config, data: Dataset) -> float:
     if config.augmentation.method == "taylor" and config.augmentation.strategy == "A":
         factor = 1 + 6 * float((data.n_atoms**2).sum()) / atoms
     model = NetworkModel(descriptor.size, config.training.hidden, len(descriptor.species))
+    options, _ = TrainingOptions(**config.training.options()).resolved(
+        model.n_parameters, round(factor * len(data))
+    )
     workers = min(config.resources.workers or os.cpu_count() or 1, config.training.members)
-    equations = 3 * 8.0 * model.n_parameters**2 if config.training.optimizer == "lm" else 0.0
-    return float(2 * 8 * factor * atoms * descriptor.size * (1 + workers) / 2 + workers * equations) / _GIB
+    equations = 3 * 8.0 * model.n_parameters**2 if options.optimizer == "lm" else 0.0
+    per_atom = 2 * 8.0 * descriptor.size
+    if options.forces:
+        sample = data[: min(len(data), 20)]
+        neighbours = descriptor.neighbours(sample)
+        per_atom += 28.0 * len(neighbours.neighbour) / neighbours.n_atoms
+        if options.optimizer == "lm":
+            largest = float(data.n_atoms.max())
+            equations += 8.0 * 3 * largest * (largest * descriptor.size + model.n_parameters)
+    return float(factor * atoms * per_atom * (1 + workers) / 2 + workers * equations) / _GIB
 
 
 def available_memory() -> float | None:

@@ -168,6 +168,7 @@ def train_potential(
         data,
         descriptor.build(data.species),
         reference_energies=training.reference_energies,
+        start_from=training.start_from,
         checkpoint=folder,
         workers=workers,
         provenance=json.loads(json.dumps(provenance or {})),

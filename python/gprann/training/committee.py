@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gprann.errors import TrainingError
 from gprann.parallel import n_threads
 from gprann.training.job import Job
@@ -28,12 +30,30 @@ _SMALL = 2e10  # flops of a member below which a process of its own does not pay
 
 @dataclass(frozen=True, slots=True)
 class MemberProgress:
-    """Where a member stands: `error`, a root mean square, decides; in units of the energy scale."""
+    """Where a member stands, in units of the energy scale (and Å).
+
+    Attributes
+    ----------
+    member, iteration : int
+    train, error : float
+        Roots of the mean loss; `error`, of the held-out structures where there are any, decides.
+    energy, force : float or None
+        Root mean square errors of the held-out structures; None where there are none.
+    """
 
     member: int
     iteration: int
     train: float
     error: float
+    energy: float | None = None
+    force: float | None = None
+
+    @classmethod
+    def of(cls, member: int, state: OptimizerState) -> MemberProgress:
+        """Return the progress that a state stands for."""
+        last = state.history[-1]
+        energy, force = (None if np.isnan(value) else value for value in (last.energy, last.force))
+        return cls(member, last.iteration, last.train, last.judged, energy, force)
 
 
 Progress = Callable[[MemberProgress], object]
@@ -74,12 +94,7 @@ def train_members(
 
 
 def _default_workers(job: Job) -> int:
-    rows, parameters = job.problem.size, job.problem.model.n_parameters
-    per_iteration = (
-        rows * parameters**2 + parameters**3 / 3
-        if job.options.optimizer == "lm"
-        else 300.0 * rows * parameters
-    )
+    per_iteration = job.flops_per_iteration()
     return n_threads() if per_iteration * job.options.max_iterations > _SMALL else 1
 
 
@@ -92,8 +107,7 @@ def _train_here(
 
         def report(state: OptimizerState, member: int = member) -> None:
             if progress is not None:
-                last = state.history[-1]
-                progress(MemberProgress(member, last.iteration, last.train, last.judged))
+                progress(MemberProgress.of(member, state))
 
         if folder is None:
             states.append(job.train_member(member, report=report))
@@ -126,11 +140,7 @@ def _train_in_processes(
             elif "failed" in message:
                 failures.append(f"member {message['member']}: {message['failed']}")
             elif "iteration" in message and progress is not None:
-                progress(
-                    MemberProgress(
-                        message["member"], message["iteration"], message["train"], message["error"]
-                    )
-                )
+                progress(MemberProgress(**message))
     finally:
         for process, reader in zip(processes, readers, strict=True):
             _end(process, reader)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,39 +15,42 @@ from numpy.typing import NDArray
 from gprann.errors import FormatError
 from gprann.io.atomic import atomic_write
 from gprann.model_file import read_model_file, write_model_file
-from gprann.models import FeatureTable, NetworkModel
+from gprann.models import NetworkModel
 from gprann.training.adamw import adamw
+from gprann.training.combined import CombinedProblem
+from gprann.training.lbfgs import lbfgs
 from gprann.training.levenberg_marquardt import levenberg_marquardt
 from gprann.training.options import TrainingOptions
-from gprann.training.problem import EnergyProblem
+from gprann.training.problem import EnergyProblem, Problem
 from gprann.training.state import OptimizerState
 
 __all__ = ["Job"]
 
 Array = NDArray[np.float64]
-_START_STRUCTURES = 2000  # on at most so many structures, judged on as many others
 _SAVE_EVERY_EPOCHS = 20
-_ARRAYS = ("features", "rows", "order", "targets", "weights", "groups")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Energies to be fitted by a committee.
+    """Energies, and forces and stresses with them, to be fitted by a committee.
 
     Attributes
     ----------
-    problem : EnergyProblem
-        All structures, energies in units of `energy_scale`.
+    problem : Problem
+        All structures, in units of `energy_scale`.
     groups : ndarray of int64, shape (n,)
         Structures with the same number (a reference structure and its copies) are held out together.
     options : TrainingOptions
     energy_scale : float, eV
+    initial : ndarray, shape (K, P), optional
+        Parameters to start from, of member k those of k modulo K; default: random ones.
     """
 
-    problem: EnergyProblem
+    problem: EnergyProblem | CombinedProblem
     groups: NDArray[np.int64]
     options: TrainingOptions
     energy_scale: float
+    initial: Array | None = None
 
     @property
     def identity(self) -> str:
@@ -54,22 +58,25 @@ class Job:
         digest = hashlib.sha256()
         options = self.options.to_dict()
         del options["members"]  # members are independent: a committee may grow
-        digest.update(json.dumps([options, self.problem.model.sizes, self.energy_scale]).encode())
+        facts = [options, self.problem.model.sizes, self.energy_scale, self.problem.settings()]
+        digest.update(json.dumps(facts).encode())
         for array in self._arrays().values():
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def _arrays(self) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
-        table = self.problem.table
-        values = (
-            table.features,
-            table.rows,
-            table.order,
-            self.problem.targets,
-            self.problem.weights,
-            self.groups,
-        )
-        return dict(zip(_ARRAYS, values, strict=True))
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        given = {} if self.initial is None else {"initial": self.initial}
+        return {**self.problem.arrays(), "groups": self.groups, **given}
+
+    def flops_per_iteration(self) -> float:
+        """Return about how much work an iteration of a member is."""
+        problem, options = self.problem, self.options
+        parameters = problem.model.n_parameters
+        rows = problem.n_rows
+        if options.optimizer == "lm":
+            return min(rows, options.max_rows if options.forces else rows) * parameters**2 + parameters**3 / 3
+        products = 50.0 if options.optimizer == "gauss_newton_cg" else 1.0
+        return products * 300.0 * rows * parameters
 
     # ------------------------------------------------------------- training
     def train_member(
@@ -92,9 +99,10 @@ class Job:
         options = self.options
         rng = np.random.default_rng((options.seed, member))
         train, validation = self._split(rng)
-        start = self._start(train, rng) if state is None else state
+        start = self._start(train, rng, member) if state is None else state
         notify = report or (lambda _: None)
-        if options.optimizer == "lm":
+        stream, frozen = (options.seed, member), self._frozen()
+        if options.second_order:
             return levenberg_marquardt(
                 train,
                 validation,
@@ -102,11 +110,26 @@ class Job:
                 iterations=options.max_iterations,
                 patience=options.max_patience,
                 ridge=options.ridge,
+                stream=stream,
+                frozen=frozen,
+                matrix_free=options.optimizer == "gauss_newton_cg",
                 report=notify,
             )
-        return adamw(train, validation, start, options, (options.seed, member), report=notify)
+        minimise = lbfgs if options.optimizer == "lbfgs" else adamw
+        return minimise(train, validation, start, options, stream, frozen=frozen, report=notify)
 
-    def _split(self, rng: np.random.Generator) -> tuple[EnergyProblem, EnergyProblem]:
+    def _frozen(self) -> NDArray[np.int64]:
+        """Return the parameters of the frozen layers."""
+        return np.concatenate(
+            [np.zeros(0, np.int64)]
+            + [
+                np.arange(weights.start, biases.stop)
+                for _, layer, weights, biases in self.problem.model.layers()
+                if layer in self.options.frozen
+            ]
+        )
+
+    def _split(self, rng: np.random.Generator) -> tuple[Problem, Problem]:
         """Return training and held-out structures; a group is never divided."""
         groups = np.unique(self.groups)
         n_held = round(self.options.validation * len(groups))
@@ -115,29 +138,32 @@ class Job:
         everything = np.arange(self.problem.size)
         return self.problem.select(everything[~mask]), self.problem.select(everything[mask])
 
-    def _start(self, train: EnergyProblem, rng: np.random.Generator) -> OptimizerState:
-        """Return the best of several random starts; a bad start never recovers.
+    def _start(self, train: Problem, rng: np.random.Generator, member: int) -> OptimizerState:
+        """Return the given parameters, or the best of several random starts; a bad start never recovers.
 
         Successive halving: all starts get a few cheap iterations, the best quarter of them twice as many, and
         so on. They are judged on structures they have not seen; where there are too few of them by the loss
         with its ridge, because errors alone would favour the wildest function.
         """
+        if self.initial is not None:
+            return OptimizerState.start(self.initial[member % len(self.initial)])
         options = self.options
         starts = [
-            self.problem.model.initial(rng) for _ in range(options.starts if options.optimizer == "lm" else 1)
+            self.problem.model.initial(rng) for _ in range(options.starts if options.second_order else 1)
         ]
         states = [OptimizerState.start(parameters) for parameters in starts]
         if len(states) == 1:
             return states[0]
         order = rng.permutation(train.size)
-        chosen, others = order[:_START_STRUCTURES], order[_START_STRUCTURES : 2 * _START_STRUCTURES]
+        count = train.trial_size
+        chosen, others = order[:count], order[count : 2 * count]
         trial, unseen = train.select(np.sort(chosen)), train.select(np.sort(others))
         nothing = train.select(order[:0])
 
         def loss(state: OptimizerState) -> float:
             if 2 * unseen.size >= trial.size:
                 return unseen.loss(state.parameters)
-            penalty = options.ridge * float(trial.weights.sum())
+            penalty = options.ridge * trial.total_weight
             return trial.loss(state.parameters) + penalty * float(state.parameters @ state.parameters)
 
         iterations = options.start_iterations
@@ -146,7 +172,14 @@ class Job:
                 state.finished = False
                 most = state.iteration + iterations
                 levenberg_marquardt(
-                    trial, nothing, state, iterations=most, patience=most, ridge=options.ridge
+                    trial,
+                    nothing,
+                    state,
+                    iterations=most,
+                    patience=most,
+                    ridge=options.ridge,
+                    frozen=self._frozen(),
+                    matrix_free=options.optimizer == "gauss_newton_cg",
                 )
             states.sort(key=loss)
             states = states[: -(-len(states) // 4)]
@@ -170,7 +203,7 @@ class Job:
             state = None
         if state is not None and state.finished:
             return state
-        every = 1 if self.options.optimizer == "lm" else _SAVE_EVERY_EPOCHS
+        every = _SAVE_EVERY_EPOCHS if self.options.optimizer == "adamw" else 1
 
         def keep(current: OptimizerState) -> None:
             if current.iteration % every == 0 or current.finished:
@@ -195,6 +228,8 @@ class Job:
             "identity": identity,
             "options": self.options.to_dict(),
             "energy_scale": self.energy_scale,
+            "arrays": list(self._arrays()),
+            "problem": self.problem.settings(),
             "n_features": model.n_features,
             "n_species": model.n_species,
         }
@@ -207,13 +242,17 @@ class Job:
         document, _ = read_model_file(folder / "job.gprann")
         options = TrainingOptions(**document["options"])
         arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+            for name in document["arrays"]
         }
         model = NetworkModel(
             document["n_features"], options.hidden, document["n_species"], options.activation
         )
-        table = FeatureTable(*(np.asarray(arrays[name]) for name in ("features", "rows", "order")))
-        problem = EnergyProblem(model, table, np.asarray(arrays["targets"]), np.asarray(arrays["weights"]))
-        return cls(problem, np.asarray(arrays["groups"]), options, document["energy_scale"]), document[
-            "identity"
-        ]
+        settings = document["problem"]
+        problem = (
+            CombinedProblem.from_arrays(model, arrays, settings)
+            if settings["kind"] == "combined"
+            else EnergyProblem.from_arrays(model, arrays)
+        )
+        job = cls(problem, arrays["groups"], options, document["energy_scale"], arrays.get("initial"))
+        return job, document["identity"]

@@ -1,20 +1,24 @@
-"""Levenberg-Marquardt: Gauss-Newton steps with Marquardt's damping on the normal equations.
+"""Levenberg-Marquardt: Gauss-Newton steps with Marquardt's damping.
 
-(JᵀWJ + ridge + damping diag(JᵀWJ)) dw = -(JᵀWr + ridge w); J is accumulated block by block and never stored.
-Marquardt, J. SIAM 11, 431 (1963); Hagan and Menhaj, IEEE Trans. Neural Netw. 5, 989 (1994).
+(JᵀWJ + ridge + damping (diag(JᵀWJ) + ridge)) dw = -(JᵀWr + ridge w), solved by a Cholesky factorisation of the
+normal equations, which are accumulated block by block so that J is never stored, or, for large networks, by
+conjugate gradients that need products with J and Jᵀ alone.
+
+Marquardt, J. SIAM 11, 431 (1963); Hagan and Menhaj, IEEE Trans. Neural Netw. 5, 989 (1994); Martens, ICML 2010.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.parallel import n_threads, one_blas_thread, scipy_blas
-from gprann.training.problem import EnergyProblem
+from gprann.training.problem import MatrixFreeProblem, Problem
 from gprann.training.state import OptimizerState, Step
 
 __all__ = ["levenberg_marquardt"]
@@ -25,45 +29,59 @@ _SMALLEST_DAMPING = 1e-9
 _TRIALS = 25  # a converged fit may need a damping many orders above the last one
 _TOLERANCE = 1e-4  # relative fall of the loss over `_WINDOW` iterations below which the fit has converged
 _WINDOW = 20
+_PRODUCTS = 100  # most conjugate-gradient iterations of one step
+_RESIDUAL = 0.03  # at which they end: a step of a nonlinear problem need not be exact
 
 
 def levenberg_marquardt(
-    train: EnergyProblem,
-    validation: EnergyProblem,
+    train: Problem,
+    validation: Problem,
     state: OptimizerState,
     *,
     iterations: int,
     patience: int,
     ridge: float,
+    stream: tuple[int, ...] = (0,),
+    frozen: NDArray[np.int64] | None = None,
+    matrix_free: bool = False,
     report: Callable[[OptimizerState], object] = lambda _: None,
 ) -> OptimizerState:
     """Minimise the training loss from `state` on; stop by convergence, patience or count.
 
     Parameters
     ----------
-    train, validation : EnergyProblem
+    train, validation : Problem
         `validation` may be empty.
     state : OptimizerState
         Changed in place and returned.
     iterations, patience : int
     ridge : float
         Penalty on the squared parameters, per unit of weight of the training set.
+    stream : tuple of int
+        Of the random numbers, where an iteration draws residuals or rows.
+    frozen : ndarray of int64, optional
+        Parameters that stay as they are.
+    matrix_free : bool
+        Conjugate gradients instead of the normal equations; `train` is then a `MatrixFreeProblem`.
     report : callable
         Called with the state after every iteration.
     """
-    normal = _NormalEquations.zeros(train, ridge * float(train.weights.sum()))
+    penalty = ridge * train.total_weight
+    held = np.zeros(0, np.int64) if frozen is None else frozen
+    system = _MatrixFree(penalty, held) if matrix_free else _NormalEquations.zeros(train, penalty, held)
     damping = state.numbers.setdefault("damping", _FIRST_DAMPING)
     # A step that is far too long may overflow; its loss is then not finite, and the step is refused.
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
         while not state.finished and state.iteration < iterations:
-            loss = normal.fill(train, state.parameters)
-            after, loss, damping = _damped_step(train, normal, state.parameters, loss, damping)
+            problem = train.drawn((*stream, state.iteration + 1))
+            loss = system.fill(problem, state.parameters, np.random.default_rng((*stream, state.iteration)))
+            after, loss, damping = _damped_step(problem, system, state.parameters, loss, damping)
             if after is None:
                 state.finish("no step lowers the loss any further")
                 break
             state.numbers["damping"] = damping
-            error = float(np.sqrt(max(loss - normal.penalty(after), 0.0) / train.weights.sum()))
-            state.record(Step(state.iteration + 1, error, validation.rmse(after)), after)
+            error = float(np.sqrt(max(loss - system.penalty(after), 0.0) / problem.total_weight))
+            state.record(Step.taken(state.iteration + 1, error, validation.errors(after)), after)
             _judge(state, patience, iterations)
             report(state)
     if not state.finished and state.iteration >= iterations:
@@ -71,9 +89,22 @@ def levenberg_marquardt(
     return state
 
 
+class _System(Protocol):
+    """Damped Gauss-Newton equations of the penalised loss at some parameters."""
+
+    def penalty(self, w: Array) -> float:
+        """Return the penalty on the parameters."""
+
+    def fill(self, problem: Problem, w: Array, rng: np.random.Generator) -> float:
+        """Set up the equations at the parameters w; return the penalised loss there."""
+
+    def step(self, damping: float) -> Array | None:
+        """Return the solution, or None if the equations are not positive definite."""
+
+
 @dataclass(frozen=True, slots=True)
 class _NormalEquations:
-    """Normal equations of the penalised loss, in arrays that all iterations share.
+    """Equations in arrays that all iterations share.
 
     Attributes
     ----------
@@ -83,46 +114,106 @@ class _NormalEquations:
         JᵀWr + ridge w.
     ridge : float
         Penalty on the squared parameters.
+    frozen : ndarray of int64
     """
 
     hessian: Array
     slope: Array
     ridge: float
+    frozen: NDArray[np.int64]
 
     @classmethod
-    def zeros(cls, train: EnergyProblem, ridge: float) -> _NormalEquations:
+    def zeros(cls, train: Problem, ridge: float, frozen: NDArray[np.int64]) -> _NormalEquations:
         n = train.model.n_parameters
-        return cls(np.zeros((n, n)), np.zeros(n), ridge)
+        return cls(np.zeros((n, n)), np.zeros(n), ridge, frozen)
 
     def penalty(self, w: Array) -> float:
         return self.ridge * float(w @ w)
 
-    def fill(self, train: EnergyProblem, w: Array) -> float:
-        """Set up the equations at the parameters w; return the penalised loss there."""
-        loss = train.normal_equations(w, self.hessian, self.slope) + self.penalty(w)
+    def fill(self, problem: Problem, w: Array, rng: np.random.Generator) -> float:  # noqa: ARG002 - it needs no probes
+        loss = problem.normal_equations(w, self.hessian, self.slope) + self.penalty(w)
         self.slope[:] += self.ridge * w
+        self.slope[self.frozen] = 0.0
+        self.hessian[self.frozen] = 0.0
+        self.hessian[:, self.frozen] = 0.0
         return loss
 
-    def damped(self, damping: float) -> Array:
-        """Return JᵀWJ + ridge + damping (diag(JᵀWJ) + ridge)."""
+    def step(self, damping: float) -> Array | None:
         matrix = self.hessian.copy()
         diagonal = np.diagonal(self.hessian)
-        matrix[np.diag_indices_from(matrix)] += self.ridge + damping * (diagonal + max(self.ridge, 1e-300))
-        return matrix
+        matrix[np.diag_indices_from(matrix)] += _shift(self.ridge, damping, diagonal)
+        if _core.cholesky(scipy_blas(), matrix, n_threads()) >= 0:
+            return None
+        step = -self.slope.reshape(1, -1)
+        _core.solve_lower(scipy_blas(), matrix, step, n_threads())
+        _core.solve_lower_transposed(scipy_blas(), matrix, step, n_threads())
+        return np.asarray(step[0])
+
+
+@dataclass(slots=True)
+class _MatrixFree:
+    """Equations solved by conjugate gradients, preconditioned with their diagonal."""
+
+    ridge: float
+    frozen: NDArray[np.int64]
+    slope: Array = field(default_factory=lambda: np.zeros(0))
+    diagonal: Array = field(default_factory=lambda: np.zeros(0))
+    product: Callable[[Array], Array] = field(default=lambda v: v)
+
+    def penalty(self, w: Array) -> float:
+        return self.ridge * float(w @ w)
+
+    def fill(self, problem: Problem, w: Array, rng: np.random.Generator) -> float:
+        if not isinstance(problem, MatrixFreeProblem):
+            raise TypeError(f"{type(problem).__name__} has no products with its Jacobian")
+        loss, gradient = problem.batch_gradient(w, np.arange(problem.size))
+        self.slope = gradient / 2 + self.ridge * w
+        self.slope[self.frozen] = 0.0
+        self.diagonal = problem.diagonal(w, rng)
+        # An entry that the few probes missed must not send its parameter far away.
+        self.diagonal = np.maximum(self.diagonal, 1e-6 * float(self.diagonal.mean()))
+
+        def product(v: Array) -> Array:
+            result = problem.gauss_newton(w, v)
+            result[self.frozen] = 0.0
+            return result
+
+        self.product = product
+        return loss + self.penalty(w)
+
+    def step(self, damping: float) -> Array | None:
+        shift = _shift(self.ridge, damping, self.diagonal)
+        inverse = 1.0 / (self.diagonal + shift)
+        x, r = np.zeros_like(self.slope), -self.slope
+        z = inverse * r
+        p, rz = z, float(r @ z)
+        end = _RESIDUAL**2 * rz
+        for _ in range(_PRODUCTS):
+            if not rz > end:
+                break
+            image = self.product(p) + shift * p
+            length = rz / float(p @ image)
+            x, r = x + length * p, r - length * image
+            z = inverse * r
+            rz, before = float(r @ z), rz
+            p = z + rz / before * p
+        return x
+
+
+def _shift(ridge: float, damping: float, diagonal: Array) -> Array:
+    """Return what is added to the diagonal: ridge + damping (diag(JᵀWJ) + ridge)."""
+    return ridge + damping * (diagonal + max(ridge, 1e-300))
 
 
 def _damped_step(
-    train: EnergyProblem, normal: _NormalEquations, w: Array, loss: float, damping: float
+    train: Problem, system: _System, w: Array, loss: float, damping: float
 ) -> tuple[Array | None, float, float]:
     """Return parameters of lower loss, that loss, the next damping; None if `_TRIALS` dampings give none."""
     for _ in range(_TRIALS):
-        matrix = normal.damped(damping)
-        if _core.cholesky(scipy_blas(), matrix, n_threads()) < 0:
-            step = -normal.slope.reshape(1, -1)
-            _core.solve_lower(scipy_blas(), matrix, step, n_threads())
-            _core.solve_lower_transposed(scipy_blas(), matrix, step, n_threads())
-            after = w + step[0]
-            found = train.loss(after) + normal.penalty(after)
+        step = system.step(damping)
+        if step is not None:
+            after = w + step
+            found = train.loss(after) + system.penalty(after)
             if np.isfinite(found) and found < loss:
                 return after, found, max(damping / 5, _SMALLEST_DAMPING)
         damping *= 4

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.model_file import read_model_file, write_model_file
+from gprann.training.problem import Errors
 
 __all__ = ["OptimizerState", "Step"]
 
@@ -25,14 +26,23 @@ class Step:
     Attributes
     ----------
     iteration : int
-    train, validation : float, eV
-        Root mean square errors (per structure, or per atom if the loss is); validation is NaN without
-        held-out structures.
+    train, validation : float, energy scale
+        Roots of the mean loss: for energies alone the root mean square error (per structure, or per atom if the
+        loss is). Validation is NaN without held-out structures.
+    energy, force : float, energy scale (per Å)
+        Root mean square errors of the held-out energies and force components; NaN where there are none.
     """
 
     iteration: int
     train: float
     validation: float
+    energy: float = float("nan")
+    force: float = float("nan")
+
+    @classmethod
+    def taken(cls, iteration: int, train: float, held_out: Errors) -> Step:
+        """Return the step after which the held-out structures have these errors."""
+        return cls(iteration, train, held_out.total, held_out.energy, held_out.force)
 
     @property
     def judged(self) -> float:
@@ -100,7 +110,7 @@ class OptimizerState:
             "identity": identity,
             "numbers": self.numbers,
             "history": [
-                [step.iteration, step.train, None if np.isnan(step.validation) else step.validation]
+                [step.iteration, step.train, *map(_plain, (step.validation, step.energy, step.force))]
                 for step in self.history
             ],
             "best_iteration": self.best_iteration,
@@ -127,8 +137,8 @@ class OptimizerState:
         if document.get("identity") != identity:
             return None
         history = [
-            Step(iteration, train, float("nan") if held is None else held)
-            for iteration, train, held in document["history"]
+            Step(iteration, train, *(float("nan") if number is None else number for number in held_out))
+            for iteration, train, *held_out in document["history"]
         ]
         vectors = {
             name.removeprefix("vector_"): a for name, a in arrays.items() if name.startswith("vector_")
@@ -143,3 +153,8 @@ class OptimizerState:
             document["finished"],
             document["reason"],
         )
+
+
+def _plain(number: float) -> float | None:
+    """Return a number for JSON, which knows no NaN."""
+    return None if np.isnan(number) else number

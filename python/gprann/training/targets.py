@@ -7,14 +7,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.errors import ConfigError, DataError
+from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.structure import Dataset
+from gprann.training.combined import LabelTable
+from gprann.training.options import TrainingOptions
 
 __all__ = [
     "count_species",
     "energy_scale",
+    "energy_weights",
     "fit_reference_energies",
     "given_reference_energies",
+    "label_table",
     "structure_weights",
 ]
 
@@ -71,20 +75,111 @@ def energy_scale(residuals: Array) -> float:
     return scale if scale > 1e-8 else 1.0
 
 
-def structure_weights(data: Dataset, *, per_atom: bool, label_noise: float | None) -> Array:
-    """Return the weights of the squared energy errors, shape (n,).
+def structure_weights(data: Dataset, options: TrainingOptions) -> Array:
+    """Return the weights of the structures, shape (n,).
 
     Raises
     ------
+    ConfigError
+        If a group has a weight but no structure.
     DataError
         If all weights are zero.
     """
-    weights = np.array([structure.weight for structure in data])
-    if per_atom:
-        weights = weights / data.n_atoms.astype(float) ** 2
-    if label_noise is not None:
+    groups = {structure.group for structure in data}
+    for group in options.group_weights:
+        if group not in groups:
+            raise ConfigError(
+                f"group_weights: no structure is of the group '{group}'; {nearest_name(group, groups)}"
+            )
+    weights = np.array(
+        [structure.weight * options.group_weights.get(structure.group, 1.0) for structure in data]
+    )
+    if options.label_noise is not None:
         variances = np.array([structure.energy_variance for structure in data])
-        weights = weights * label_noise**2 / (label_noise**2 + variances)
+        weights = weights * options.label_noise**2 / (options.label_noise**2 + variances)
     if not weights.sum() > 0:
         raise DataError("all weights of the training set are zero; nothing would be trained")
     return weights
+
+
+def energy_weights(data: Dataset, weights: Array, *, per_atom: bool) -> Array:
+    """Return the weights of the squared energy errors, shape (n,): per structure or per atom."""
+    return weights / data.n_atoms.astype(float) ** 2 if per_atom else weights
+
+
+def label_table(
+    data: Dataset, energies: Array, scale: float, species: Sequence[str], options: TrainingOptions
+) -> LabelTable:
+    """Return energies, forces and virials in units of the energy scale, with the weights of the combined loss.
+
+    Parameters
+    ----------
+    data : Dataset
+    energies : ndarray, shape (n,)
+        Energies less the reference energies, in units of `scale`.
+    scale : float, eV
+    species : sequence of str
+    options : TrainingOptions
+
+    Raises
+    ------
+    ConfigError
+        If an element has a weight but does not occur.
+    DataError
+        If forces or stresses are to be fitted and no structure has them.
+    """
+    weights = structure_weights(data, options)
+    of_energy = energy_weights(data, weights, per_atom=options.per_atom)
+    forces, counts = _forces(data, weights, species, options)
+    virials, stressed = _virials(data, weights, options)
+    total, alpha = float(of_energy.sum()), options.alpha if options.forces else 0.0
+    return LabelTable(
+        energies=energies,
+        energy_weights=(1 - alpha) * of_energy,
+        forces=forces / scale,
+        force_weights=alpha * total / max(counts.sum(), 1e-300) * counts,
+        virials=virials / scale,
+        virial_weights=options.stress * total / max(stressed.sum(), 1e-300) * stressed,
+        structure_weights=of_energy,
+        energy_threshold=np.inf if options.huber_energy is None else options.huber_energy / scale,
+        force_threshold=np.inf if options.huber_force is None else options.huber_force / scale,
+    )
+
+
+def _forces(
+    data: Dataset, weights: Array, species: Sequence[str], options: TrainingOptions
+) -> tuple[Array, Array]:
+    """Return forces and relative weights of their components, both of shape (n_atoms, 3)."""
+    forces = [np.zeros((len(s), 3)) if s.forces is None else s.forces for s in data]
+    for symbol in options.species_weights:
+        if symbol not in species:
+            raise ConfigError(
+                f"species_weights: {symbol} is not among the species; {nearest_name(symbol, species)}"
+            )
+    counts = [
+        np.array([weight * options.species_weights.get(symbol, 1.0) for symbol in structure.symbols])
+        * (structure.forces is not None and options.forces)
+        for weight, structure in zip(weights, data, strict=True)
+    ]
+    flat = np.repeat(np.concatenate(counts)[:, None], 3, axis=1)
+    if options.forces and not flat.sum() > 0:
+        raise DataError(
+            "forces = true, but no structure of the training set has forces (or all their weights are zero); "
+            "give forces, or train on energies alone"
+        )
+    return np.concatenate(forces), flat
+
+
+def _virials(data: Dataset, weights: Array, options: TrainingOptions) -> tuple[Array, Array]:
+    """Return virials dE/d(strain) and relative weights of their components, both of shape (n, 6)."""
+    virials, counts = np.zeros((len(data), 6)), np.zeros((len(data), 6))
+    for k, structure in enumerate(data):
+        if options.stress > 0 and structure.stress is not None and structure.pbc.all():
+            virials[k] = structure.stress * abs(float(np.linalg.det(structure.cell)))
+            counts[k] = weights[k]
+    if options.stress > 0 and not counts.sum() > 0:
+        raise DataError(
+            "stress is to be fitted, but no structure that is periodic in three directions has a stress; "
+            "give stresses, or set stress = 0"
+        )
+    return virials, counts

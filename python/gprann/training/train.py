@@ -1,4 +1,4 @@
-"""Train a potential or a committee on the energies of a data set."""
+"""Train a potential or a committee on a data set."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.errors import DataError, TrainingError
+from gprann.errors import ConfigError, DataError, TrainingError
 from gprann.models import FeatureTable, NetworkModel, Normalisation
 from gprann.models.features import descriptor_values
-from gprann.potential import Potential
+from gprann.neighbours import without_pairs
+from gprann.potential import Potential, load
 from gprann.progress import progress_bar
 from gprann.structure import Dataset
+from gprann.training.combined import CombinedProblem
 from gprann.training.committee import MemberProgress, train_members
 from gprann.training.job import Job
 from gprann.training.options import TrainingOptions
@@ -28,8 +30,10 @@ from gprann.training.state import OptimizerState
 from gprann.training.targets import (
     count_species,
     energy_scale,
+    energy_weights,
     fit_reference_energies,
     given_reference_energies,
+    label_table,
     structure_weights,
 )
 from gprann.version import __version__
@@ -45,21 +49,26 @@ def train(
     descriptor: ChebyshevDescriptor,
     *,
     reference_energies: Mapping[str, float] | None = None,
+    start_from: Potential | str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     progress: bool | None = None,
     provenance: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Potential:
-    """Train networks on the energies of a data set.
+    """Train networks on a data set: on energies, or on energies, forces and stresses.
 
     Parameters
     ----------
     data : Dataset
-        Structures with energies; usually the result of `augment`.
+        Structures with energies; usually the result of `augment`. With `forces=True` those that have forces
+        count with them.
     descriptor : ChebyshevDescriptor
     reference_energies : mapping of symbol to eV, optional
         E0 of each element. Default: least squares on the composition.
+    start_from : Potential or path, optional
+        A potential to go on from (fine-tuning): its networks, normalisation and energy scale, and, unless others
+        are given, its reference energies. Member k starts from its member k.
     checkpoint : path, optional
         Folder in which the state of every member is kept: run again with the same data and options, training
         goes on where it was interrupted and ends with the same bits.
@@ -70,9 +79,10 @@ def train(
     provenance : mapping, optional
         Plain data kept in the model file beside the options.
     **options
-        Fields of `TrainingOptions`: hidden, activation, optimizer ('lm' or 'adamw'), members, seed,
-        iterations, validation, patience, starts, start_iterations, per_atom, label_noise, learning_rate,
-        weight_decay, batch_size, ridge.
+        Fields of `TrainingOptions`: hidden, activation, optimizer ('auto', 'lm', 'gauss_newton_cg', 'lbfgs' or
+        'adamw'), forces, alpha, force_fraction, stress, huber_energy, huber_force, group_weights,
+        species_weights, members, seed, iterations, validation, patience, starts, start_iterations, per_atom,
+        label_noise, max_rows, frozen, learning_rate, weight_decay, batch_size, schedule, warmup, ridge.
 
     Returns
     -------
@@ -102,15 +112,26 @@ def train(
         raise DataError("the training set is empty; give at least one structure with an energy")
     energies = data.energies
     started = time.perf_counter()
-    normalisation, table = _features(descriptor, data)
-    e0, residuals = _without_references(energies, data, descriptor.species, reference_energies)
-    scale = energy_scale(residuals)
-    weights = structure_weights(data, per_atom=settings.per_atom, label_noise=settings.label_noise)
+    base = None if start_from is None else _base(start_from, descriptor, settings, options)
+    if base is not None:
+        settings = TrainingOptions(**{**settings.to_dict(), **base.model.options()})
+        reference_energies = reference_energies or base.reference_energy_of
     model = NetworkModel(descriptor.size, settings.hidden, len(descriptor.species), settings.activation)
-    job = Job(EnergyProblem(model, table, residuals / scale, weights), _groups(data), settings, scale)
+    settings, reason = settings.resolved(model.n_parameters, len(data))
+    _log.info("optimizer %s: %s", settings.optimizer, reason)
+    e0, residuals = _without_references(
+        energies, data, descriptor.species, reference_energies, refine=base is None
+    )
+    scale = energy_scale(residuals) if base is None else base.energy_scale
+    normalisation, problem = _problem(
+        data, descriptor, model, residuals / scale, settings=settings, base=base, scale=scale
+    )
+    initial = None if base is None else base.parameters
+    job = Job(problem, _groups(data), settings, scale, initial)
     folder = None if checkpoint is None else Path(checkpoint)
     with _Bar(settings, scale, progress) as bar:
         states = train_members(job, folder=folder, workers=workers, progress=bar)
+    record = {**_record(data, job, states, started), "optimizer_reason": reason}
     return Potential(
         descriptor,
         normalisation,
@@ -118,26 +139,81 @@ def train(
         _best_parameters(states),
         e0,
         energy_scale=scale,
-        provenance={**(provenance or {}), "training": _record(data, job, states, started)},
+        provenance={**(provenance or {}), "training": record},
     )
 
 
-def _features(descriptor: ChebyshevDescriptor, data: Dataset) -> tuple[Normalisation, FeatureTable]:
-    """Return the standardised descriptors of the data set, and what standardises them."""
-    values, kinds, first = descriptor_values(descriptor, data)
+def _base(
+    start_from: Potential | str | os.PathLike[str],
+    descriptor: ChebyshevDescriptor,
+    settings: TrainingOptions,
+    given: Mapping[str, Any],
+) -> Potential:
+    """Return the potential to go on from, if it fits.
+
+    Raises
+    ------
+    ConfigError
+        If descriptor or networks are others than those asked for.
+    """
+    base = start_from if isinstance(start_from, Potential) else load(start_from)
+    if base.descriptor.to_dict() != descriptor.to_dict():
+        raise ConfigError(
+            f"start_from: its descriptor is {base.descriptor!r}, not {descriptor!r}; use its own"
+        )
+    for name, own in (("hidden", base.model.hidden), ("activation", base.model.activation)):
+        if name in given and getattr(settings, name) != own:
+            raise ConfigError(f"{name} = {given[name]}: the potential to start from has {own}; leave it out")
+    return base
+
+
+def _problem(
+    data: Dataset,
+    descriptor: ChebyshevDescriptor,
+    model: NetworkModel,
+    targets: Array,
+    *,
+    settings: TrainingOptions,
+    base: Potential | None,
+    scale: float,
+) -> tuple[Normalisation, EnergyProblem | CombinedProblem]:
+    """Return the normalisation of the descriptors, and what is to be minimised."""
     n_species = len(descriptor.species)
-    normalisation = Normalisation.from_values(values, kinds, n_species)
+    neighbours = descriptor.neighbours(data) if settings.forces else None
+    values, kinds, first = descriptor_values(descriptor, data, neighbours)
+    normalisation = (
+        Normalisation.from_values(values, kinds, n_species) if base is None else base.normalisation
+    )
     _warn_of_unseen(descriptor, kinds)
-    return normalisation, FeatureTable.sort(normalisation.apply(values, kinds), kinds, first, n_species)
+    table = FeatureTable.sort(normalisation.apply(values, kinds), kinds, first, n_species)
+    if not settings.forces and settings.optimizer != "gauss_newton_cg":
+        weights = energy_weights(data, structure_weights(data, settings), per_atom=settings.per_atom)
+        return normalisation, EnergyProblem(model, table, targets, weights)
+    problem = CombinedProblem.build(
+        model,
+        descriptor,
+        neighbours or without_pairs(kinds, first),
+        table,
+        normalisation.inverse_scale,
+        labels=label_table(data, targets, scale, descriptor.species, settings),
+        force_fraction=settings.force_fraction,
+        max_rows=settings.max_rows,
+    )
+    return normalisation, problem
 
 
 def _without_references(
-    energies: Array, data: Dataset, species: Sequence[str], given: Mapping[str, float] | None
+    energies: Array, data: Dataset, species: Sequence[str], given: Mapping[str, float] | None, *, refine: bool
 ) -> tuple[Array, Array]:
-    """Return E0 of each species, shape (S,), and the energies less those of their atoms, shape (n,), eV."""
+    """Return E0 of each species, shape (S,), and the energies less those of their atoms, shape (n,), eV.
+
+    With `refine` the mean energy per atom that given reference energies leave goes into them too; a potential
+    that is trained further already has its own way with it.
+    """
     e0 = fit_reference_energies(data, species) if given is None else given_reference_energies(given, species)
     counts = count_species(data, species)
-    e0 = e0 + _remaining_offset(energies - counts @ e0, data)
+    if refine:
+        e0 = e0 + _remaining_offset(energies - counts @ e0, data)
     return e0, energies - counts @ e0
 
 
@@ -162,6 +238,7 @@ def _record(data: Dataset, job: Job, states: list[OptimizerState], started: floa
         "options": job.options.to_dict(),
         "seconds": round(time.perf_counter() - started, 1),
         "history": [_history(state, job.energy_scale) for state in states],
+        "held_out": [_last_errors(state, job.energy_scale) for state in states],
         "ended": [state.reason for state in states],
     }
 
@@ -209,6 +286,13 @@ def _history(state: OptimizerState, scale: float) -> list[list[float | None]]:
     ]
 
 
+def _last_errors(state: OptimizerState, scale: float) -> dict[str, float | None]:
+    """Return the root mean square errors of the held-out structures at the best state, eV and eV/Å."""
+    best = state.history[state.best_iteration - 1] if state.history else None
+    values = {"energy": getattr(best, "energy", np.nan), "force": getattr(best, "force", np.nan)}
+    return {name: None if np.isnan(value) else scale * value for name, value in values.items()}
+
+
 class _Bar:
     """Progress of all members as one bar: iterations of every member, with the current errors."""
 
@@ -223,10 +307,14 @@ class _Bar:
     def __call__(self, state: MemberProgress) -> None:
         self._bar.update(state.iteration - self._done.get(state.member, 0))
         self._done[state.member] = state.iteration
-        train, held_out = 1e3 * self._scale * state.train, 1e3 * self._scale * state.error
-        self._bar.set_postfix_str(
-            f"member {state.member}: train {train:.2f} meV, held out {held_out:.2f} meV"
-        )
+        self._bar.set_postfix_str(f"member {state.member}: {self._errors(state)}")
+
+    def _errors(self, state: MemberProgress) -> str:
+        train, error = 1e3 * self._scale * state.train, 1e3 * self._scale * state.error
+        if state.force is None:
+            return f"train {train:.2f} meV, held out {error:.2f} meV"
+        energy = "" if state.energy is None else f"{1e3 * self._scale * state.energy:.2f} meV, "
+        return f"held out {energy}{self._scale * state.force:.4f} eV/Å"
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
 from gprann.errors import GprannError
+from gprann.training.committee import MemberProgress
 from gprann.training.job import Job
 from gprann.training.state import OptimizerState
 
@@ -30,8 +32,7 @@ def run(folder: Path, members: list[int], output: TextIO) -> None:
     for member in members:
 
         def report(state: OptimizerState, member: int = member) -> None:
-            last = state.history[-1]
-            send({"member": member, "iteration": last.iteration, "train": last.train, "error": last.judged})
+            send(asdict(MemberProgress.of(member, state)))
 
         try:
             state = job.resume_member(folder, member, identity, report)
