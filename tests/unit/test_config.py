@@ -53,7 +53,7 @@ class TestDefaults:
     def test_training(self) -> None:
         section = TrainingSection()
         assert TrainingOptions(**section.options()) == TrainingOptions()
-        own = set(TrainingSection.model_fields) - {"reference_energies"}
+        own = set(TrainingSection.model_fields) - {"reference_energies", "start_from"}
         assert own == {item.name for item in fields(TrainingOptions)}
 
     def test_descriptor(self) -> None:

@@ -24,6 +24,7 @@ from gprann.training.job import Job
 from gprann.training.targets import (
     count_species,
     energy_scale,
+    energy_weights,
     fit_reference_energies,
     given_reference_energies,
     structure_weights,
@@ -157,12 +158,21 @@ def test_weights_of_structures() -> None:
             compounds()[:3], (1.0, 2.0, 0.0), (0.0, 0.03, 0.01), strict=True
         )
     )
-    np.testing.assert_allclose(structure_weights(data, per_atom=False, label_noise=None), [1, 2, 0])
-    np.testing.assert_allclose(structure_weights(data, per_atom=True, label_noise=None), [1 / 9, 2 / 4, 0])
-    noisy = structure_weights(data, per_atom=False, label_noise=0.1)
+    plain = structure_weights(data, TrainingOptions())
+    np.testing.assert_allclose(plain, [1, 2, 0])
+    np.testing.assert_allclose(energy_weights(data, plain, per_atom=True), [1 / 9, 2 / 4, 0])
+    noisy = structure_weights(data, TrainingOptions(label_noise=0.1))
     np.testing.assert_allclose(noisy, [1, 2 * 0.01 / (0.01 + 0.03), 0])
     with pytest.raises(DataError, match="all weights of the training set are zero"):
-        structure_weights(data[2:], per_atom=False, label_noise=None)
+        structure_weights(data[2:], TrainingOptions())
+
+
+def test_groups_have_weights() -> None:
+    data = Dataset(s.replace(group=group) for s, group in zip(compounds()[:3], ("a", "b", "a"), strict=True))
+    weights = structure_weights(data, TrainingOptions(group_weights={"b": 0.25}))
+    np.testing.assert_allclose(weights, [1, 0.25, 1])
+    with pytest.raises(ConfigError, match="no structure is of the group 'c'"):
+        structure_weights(data, TrainingOptions(group_weights={"c": 2.0}))
 
 
 def test_structures_without_weight_are_not_fitted() -> None:
@@ -427,7 +437,7 @@ def test_provenance_is_plain_and_complete(tmp_path: Path) -> None:
     record = potential.provenance["training"]
     assert potential.provenance["data"] == "waters"
     assert (record["n_structures"], record["n_reference"]) == (18, 6)
-    assert record["options"] == TrainingOptions(members=2, **QUICK).to_dict()
+    assert record["options"] == TrainingOptions(members=2, optimizer="lm", **QUICK).to_dict()
     assert len(record["history"]) == len(record["ended"]) == len(potential) == 2
     for member, curve in enumerate(record["history"]):
         assert [step[0] for step in curve] == list(range(1, len(curve) + 1))

@@ -331,7 +331,7 @@ class TrainingSection(Section):
         "Lm with forces: residuals behind the matrix of one iteration; of more, a random choice.",
         _default(TrainingOptions, "max_rows"),
     )
-    frozen: tuple[int, ...] = _option(
+    frozen: Widths = _option(
         "Layers, counted from 0 at the descriptor, that stay as they are.",
         _default(TrainingOptions, "frozen"),
     )

@@ -228,7 +228,7 @@ class Job:
             "identity": identity,
             "options": self.options.to_dict(),
             "energy_scale": self.energy_scale,
-            "arrays": list(self._arrays()),
+            "names": list(self._arrays()),
             "problem": self.problem.settings(),
             "n_features": model.n_features,
             "n_species": model.n_species,
@@ -243,7 +243,7 @@ class Job:
         options = TrainingOptions(**document["options"])
         arrays = {
             name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
-            for name in document["arrays"]
+            for name in document["names"]
         }
         model = NetworkModel(
             document["n_features"], options.hidden, document["n_species"], options.activation
