@@ -359,9 +359,12 @@ class TrainingSection(Section):
         _default(TrainingOptions, "patience"),
         example=TrainingOptions(optimizer="lm").max_patience,
     )
-    starts: int = _option(
-        "Random starts that lm and gauss_newton_cg try, to go on with the best.",
+    starts: int | None = _option(
+        "Random starts that lm and gauss_newton_cg try, to go on with the best. Default: "
+        f"{TrainingOptions(optimizer='lm').random_starts}, "
+        f"with forces {TrainingOptions(optimizer='lm', forces=True).random_starts}.",
         _default(TrainingOptions, "starts"),
+        example=TrainingOptions(optimizer="lm").random_starts,
     )
     start_iterations: int = _option(
         "Iterations of each start; with more than four starts the best quarter gets twice as many, and so on.",
@@ -386,10 +389,12 @@ class TrainingSection(Section):
     warmup: int = _option(
         "Adamw: epochs over which the learning rate rises.", _default(TrainingOptions, "warmup")
     )
-    ridge: float = _option(
+    ridge: float | None = _option(
         "Lm, gauss_newton_cg and lbfgs: penalty on the squared parameters beside the mean squared error, in units of "
-        "the energy scale.",
+        f"the energy scale. Default: {TrainingOptions().penalty:g}, "
+        f"with forces {TrainingOptions(forces=True).penalty:g}.",
         _default(TrainingOptions, "ridge"),
+        example=TrainingOptions().penalty,
     )
     reference_energies: dict[str, float] | None = _option(
         "Energy of each element. Default: least squares on the composition.",

@@ -109,7 +109,7 @@ class Job:
                 start,
                 iterations=options.max_iterations,
                 patience=options.max_patience,
-                ridge=options.ridge,
+                ridge=options.penalty,
                 stream=stream,
                 frozen=frozen,
                 matrix_free=options.optimizer == "gauss_newton_cg",
@@ -148,9 +148,7 @@ class Job:
         if self.initial is not None:
             return OptimizerState.start(self.initial[member % len(self.initial)])
         options = self.options
-        starts = [
-            self.problem.model.initial(rng) for _ in range(options.starts if options.second_order else 1)
-        ]
+        starts = [self.problem.model.initial(rng) for _ in range(options.random_starts)]
         states = [OptimizerState.start(parameters) for parameters in starts]
         if len(states) == 1:
             return states[0]
@@ -163,7 +161,7 @@ class Job:
         def loss(state: OptimizerState) -> float:
             if 2 * unseen.size >= trial.size:
                 return unseen.loss(state.parameters)
-            penalty = options.ridge * trial.total_weight
+            penalty = options.penalty * trial.total_weight
             return trial.loss(state.parameters) + penalty * float(state.parameters @ state.parameters)
 
         iterations = options.start_iterations
@@ -177,7 +175,7 @@ class Job:
                     state,
                     iterations=most,
                     patience=most,
-                    ridge=options.ridge,
+                    ridge=options.penalty,
                     frozen=self._frozen(),
                     matrix_free=options.optimizer == "gauss_newton_cg",
                 )

@@ -63,7 +63,7 @@ def lbfgs(
         problem = train.drawn((*stream, state.iteration + 1))
         count = min(_SEGMENT, options.max_iterations - state.iteration)
         before = state.parameters
-        _segment(problem, validation, state, free=free, ridge=options.ridge, iterations=count)
+        _segment(problem, validation, state, free=free, ridge=options.penalty, iterations=count)
         if state.parameters is before:
             state.finish("converged: no step lowers the loss any further")
         elif state.iteration - state.best_iteration >= options.max_patience:

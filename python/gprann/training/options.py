@@ -22,7 +22,7 @@ _WHOLE = 20000  # structures up to which an optimiser sweeps over all of them fo
 _FRACTIONS = ("validation", "alpha", "force_fraction")
 _POSITIVE = ("learning_rate", "label_noise", "huber_energy", "huber_force")
 _NOT_NEGATIVE = ("weight_decay", "ridge", "stress")
-_OPTIONAL = ("iterations", "patience", "label_noise", "huber_energy", "huber_force")
+_OPTIONAL = ("iterations", "patience", "starts", "ridge", "label_noise", "huber_energy", "huber_force")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +69,9 @@ class TrainingOptions:
     patience : int or None
         Stop after so many iterations without a better validation error (default 10 for LM, 200 for L-BFGS and
         AdamW).
-    starts : int
-        Random starts that LM tries for a few iterations, to go on with the best.
+    starts : int or None
+        Random starts that LM tries for a few iterations, to go on with the best (default 4; with forces, which
+        leave fewer ways to go astray, 1).
     start_iterations : int
         LM iterations each of them gets; with more than four starts the best quarter gets twice as many, and
         so on.
@@ -84,9 +85,9 @@ class TrainingOptions:
         Course of AdamW's learning rate, down to a hundredth.
     warmup : int
         Epochs over which AdamW's learning rate rises.
-    ridge : float
-        LM and L-BFGS: penalty on the squared parameters beside the mean squared error, in units of the energy scale.
-        Keeps tanh out of saturation, from which no step comes back.
+    ridge : float or None
+        LM and L-BFGS: penalty on the squared parameters beside the mean squared error, in units of the energy
+        scale (default 1e-7, with forces 1e-8). Keeps tanh out of saturation, from which no step comes back.
     """
 
     hidden: tuple[int, ...] = (10, 10)
@@ -107,7 +108,7 @@ class TrainingOptions:
     iterations: int | None = None
     validation: float = 0.1
     patience: int | None = None
-    starts: int = 4
+    starts: int | None = None
     start_iterations: int = 15
     per_atom: bool = False
     label_noise: float | None = None
@@ -116,7 +117,7 @@ class TrainingOptions:
     batch_size: int = 32
     schedule: Literal["cosine", "exponential", "constant"] = "cosine"
     warmup: int = 0
-    ridge: float = 1e-7
+    ridge: float | None = None
 
     def __post_init__(self) -> None:
         self._convert_layers("hidden", "layer widths, such as (10, 10)")
@@ -203,7 +204,7 @@ class TrainingOptions:
                 raise ConfigError(f"{name} = {value}: expected a positive number")
         for name in _NOT_NEGATIVE:
             value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0):
+            if value is not None and not (np.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name} = {value}: expected a number that is not negative")
         if not self.forces and (self.stress > 0 or self.force_fraction < 1 or self.species_weights):
             name = (
@@ -251,6 +252,16 @@ class TrainingOptions:
     def max_iterations(self) -> int:
         """Most iterations or epochs."""
         return self.iterations or ((100 if self.forces else 40) if self.second_order else 1000)
+
+    @property
+    def penalty(self) -> float:
+        """Penalty on the squared parameters."""
+        return self.ridge if self.ridge is not None else (1e-8 if self.forces else 1e-7)
+
+    @property
+    def random_starts(self) -> int:
+        """Random starts that are tried; without second-order steps one is as good as another."""
+        return (self.starts or (1 if self.forces else 4)) if self.second_order else 1
 
     @property
     def max_patience(self) -> int:

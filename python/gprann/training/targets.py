@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+_WITH_FORCES = 4.0
 
 
 def count_species(data: Dataset, species: Sequence[str]) -> Array:
@@ -69,10 +70,14 @@ def given_reference_energies(given: Mapping[str, float], species: Sequence[str])
     return values
 
 
-def energy_scale(residuals: Array) -> float:
-    """Return the unit of the networks' output: the standard deviation of the energies left to fit, eV."""
+def energy_scale(residuals: Array, *, forces: bool = False) -> float:
+    """Return the unit of the networks' output, eV: the standard deviation of the energies left to fit.
+
+    With forces four times that: random networks, whose energies then vary about as much as those of the data or
+    more, find their way in half the iterations, because no weight has to grow until tanh saturates.
+    """
     scale = float(np.std(residuals))
-    return scale if scale > 1e-8 else 1.0
+    return (_WITH_FORCES if forces else 1.0) * (scale if scale > 1e-8 else 1.0)
 
 
 def structure_weights(data: Dataset, options: TrainingOptions) -> Array:

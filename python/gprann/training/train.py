@@ -122,7 +122,7 @@ def train(
     e0, residuals = _without_references(
         energies, data, descriptor.species, reference_energies, refine=base is None
     )
-    scale = energy_scale(residuals) if base is None else base.energy_scale
+    scale = energy_scale(residuals, forces=settings.forces) if base is None else base.energy_scale
     normalisation, problem = _problem(
         data, descriptor, model, residuals / scale, settings=settings, base=base, scale=scale
     )
