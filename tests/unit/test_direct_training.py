@@ -44,7 +44,7 @@ def direct(data: Dataset = TRAIN, **options: Any) -> Potential:
 
 @pytest.mark.parametrize(
     ("optimizer", "iterations", "part"),
-    [("lm", 30, 0.05), ("gauss_newton_cg", 30, 0.05), ("lbfgs", 200, 0.15), ("adamw", 300, 0.4)],
+    [("lm", 30, 0.1), ("gauss_newton_cg", 30, 0.1), ("lbfgs", 200, 0.15), ("adamw", 300, 0.4)],
 )
 def test_every_optimiser_fits_energies_and_forces(optimizer: str, iterations: int, part: float) -> None:
     energy, force = errors(direct(optimizer=optimizer, iterations=iterations, learning_rate=0.01))
@@ -60,16 +60,13 @@ def test_forces_make_better_forces() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["lm", "gauss_newton_cg", "lbfgs", "adamw"])
-def test_a_seed_and_a_checkpoint_fix_the_bits(
-    optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same bits for any threads, and for a run that was cut in two."""
+def test_threads_change_no_bits(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"optimizer": optimizer, "force_fraction": 0.6, "seed": 3, "max_rows": 60}
     contracts.assert_threads(lambda: [direct(TRAIN[:9], iterations=6, **options).parameters], monkeypatch)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    class Interruption(Exception):
+    class InterruptionError(Exception):
         pass
 
     from gprann.training.job import Job
@@ -82,13 +79,13 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         def stop(state: Any) -> None:
             seen.append(state.iteration)
             if state.iteration == 4 and len(seen) == 4:
-                raise Interruption
+                raise InterruptionError
 
         return resume(self, folder, member, identity, stop)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Job, "resume_member", interrupted)
-        with pytest.raises(Interruption):
+        with pytest.raises(InterruptionError):
             direct(TRAIN[:9], iterations=8, force_fraction=0.5, checkpoint=tmp_path)
     again = direct(TRAIN[:9], iterations=8, force_fraction=0.5, checkpoint=tmp_path)
     assert again.parameters.tobytes() == whole.parameters.tobytes()
@@ -109,9 +106,10 @@ def test_committees_in_processes_are_those_of_one(tmp_path: Path) -> None:
 # ------------------------------------------------------------------- options
 def test_alpha_shifts_the_balance() -> None:
     """A network too small for both: what counts more is fitted better."""
-    energies, forces = (direct(hidden=(), alpha=alpha, iterations=20) for alpha in (0.0, 1.0 - 1e-6))
-    assert errors(energies, TRAIN)[0] < errors(forces, TRAIN)[0]
-    assert errors(forces, TRAIN)[1] < errors(energies, TRAIN)[1]
+    data = samples.crystals(60, seed=3)
+    energies, forces = (direct(data, hidden=(), alpha=alpha, iterations=20) for alpha in (0.0, 1.0 - 1e-6))
+    assert errors(energies, data)[0] < 0.9 * errors(forces, data)[0]
+    assert errors(forces, data)[1] < 0.9 * errors(energies, data)[1]
 
 
 def test_stress_is_learnt() -> None:
@@ -166,7 +164,8 @@ def test_weights_of_elements_and_missing_forces() -> None:
 
 
 def test_an_outlier_decides_less_with_huber() -> None:
-    spoilt = Dataset([*TRAIN[:20], TRAIN[20].replace(forces=np.asarray(TRAIN[20].forces) + 8.0)])
+    wrong = np.asarray(TRAIN[20].forces) + 8.0 * np.random.default_rng(0).normal(size=(3, 3))
+    spoilt = Dataset([*TRAIN[:20], TRAIN[20].replace(forces=wrong)])
     plain, robust = (direct(spoilt, iterations=25, **more) for more in ({}, {"huber_force": 0.2}))
     assert errors(robust)[1] < 0.6 * errors(plain)[1]
 
@@ -209,7 +208,8 @@ def test_fine_tuning_takes_other_reference_energies() -> None:
     base = direct(iterations=25)
     shifted = Dataset(s.replace(energy=float(s.energy or 0.0) + 2 * 100.0 + 300.0) for s in TRAIN)
     given = {
-        symbol: e0 + shift for (symbol, e0), shift in zip(base.reference_energy_of.items(), (100.0, 300.0))
+        symbol: e0 + shift
+        for (symbol, e0), shift in zip(base.reference_energy_of.items(), (100.0, 300.0), strict=True)
     }
     tuned = direct(shifted, start_from=base, reference_energies=given, iterations=3)
     assert errors(tuned, shifted)[1] < 1.5 * errors(base, TRAIN)[1]
