@@ -5,7 +5,7 @@ Units: Å, eV, eV/Å, eV/Å³; energies are total energies per structure.
 
 from gprann import examples
 from gprann.augmentation import augment, taylor_augment
-from gprann.calculator import Calculator
+from gprann.calculator import Calculator, SurrogateCalculator
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import GprannError
 from gprann.evaluation import evaluate
@@ -24,6 +24,7 @@ __all__ = [
     "Potential",
     "Structure",
     "Surrogate",
+    "SurrogateCalculator",
     "__version__",
     "augment",
     "evaluate",
