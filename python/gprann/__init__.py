@@ -4,6 +4,7 @@ Units: Å, eV, eV/Å, eV/Å³; energies are total energies per structure.
 """
 
 from gprann import examples
+from gprann.acceleration import neb, relax
 from gprann.augmentation import augment, taylor_augment
 from gprann.calculator import Calculator, SurrogateCalculator
 from gprann.descriptors import ChebyshevDescriptor
@@ -30,7 +31,9 @@ __all__ = [
     "evaluate",
     "examples",
     "load",
+    "neb",
     "read",
+    "relax",
     "taylor_augment",
     "train",
     "write",
