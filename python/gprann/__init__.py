@@ -12,6 +12,7 @@ from gprann.errors import GprannError
 from gprann.evaluation import evaluate
 from gprann.io import read, write
 from gprann.potential import Potential, load
+from gprann.selection import select
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 from gprann.training import train
@@ -34,6 +35,7 @@ __all__ = [
     "neb",
     "read",
     "relax",
+    "select",
     "taylor_augment",
     "train",
     "write",
