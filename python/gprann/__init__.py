@@ -11,6 +11,7 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import GprannError
 from gprann.evaluation import evaluate
 from gprann.io import read, write
+from gprann.labelling import label
 from gprann.potential import Potential, load
 from gprann.selection import select
 from gprann.structure import Dataset, Structure
@@ -31,6 +32,7 @@ __all__ = [
     "augment",
     "evaluate",
     "examples",
+    "label",
     "load",
     "neb",
     "read",
