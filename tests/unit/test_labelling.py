@@ -22,7 +22,7 @@ import gprann
 import samples
 from gprann import Dataset, Structure, label, read
 from gprann.errors import ConfigError, DataError
-from gprann.labelling import merge
+from gprann.labelling import Record, merge
 from gprann.labelling.calculators import CalculatorSpec
 
 CALCULATORS = '''
@@ -210,6 +210,17 @@ def test_kill_9_loses_nothing_that_was_finished(log: Path) -> None:
     assert len(result.labelled) == 8
     assert result.computed == 8 - finished == len(calls(log)) - before
     assert before - finished <= workers
+
+
+def test_an_interruption_ends_the_workers(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(record: Record, structure: Structure) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Record, "append", interrupt)
+    started = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        difficult(log, structures(0.0, 3.0, 0.5, 3.0), workers=2)
+    assert time.perf_counter() - started < 30  # and not the minutes that two structures take
 
 
 def test_other_labels_are_not_mixed_in(log: Path) -> None:

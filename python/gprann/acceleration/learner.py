@@ -73,9 +73,8 @@ class Learner:
         """
         raised = False
         while True:
-            noises = {name: self._options[name] * self._noise for name in ("energy_noise", "force_noise")}
             try:
-                self.surrogate = _fitted(results, self._region, {**self._options, **noises})
+                self.surrogate = _fitted(results, self._region, self._with_noise())
             except FactorisationError:
                 if self._noise >= _MOST_NOISE:
                     raise
@@ -86,6 +85,12 @@ class Learner:
             if not too_much or raised or self._noise <= _LEAST_NOISE:
                 return
             self._noise /= 10.0
+
+    def _with_noise(self) -> dict[str, Any]:
+        """Return the options with the noises of now; None leaves a noise to the surrogate."""
+        names = ("energy_noise", "force_noise")
+        noises = {name: self._noise * self._options[name] for name in names if self._options[name]}
+        return {**self._options, **noises}
 
     @property
     def _current(self) -> Surrogate:
