@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samples
@@ -34,6 +34,7 @@ def test_results_are_found_again(tmp_path: Path) -> None:
         assert again.find(structure.replace(positions=np.nextafter(structure.positions, 9.0))) is None
 
 
+@settings(deadline=None, max_examples=40)  # every result waits for the disk
 @given(cut=st.integers(min_value=0, max_value=10**6))
 def test_a_killed_process_loses_nothing_that_was_complete(
     cut: int, tmp_path_factory: pytest.TempPathFactory

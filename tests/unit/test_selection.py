@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samples
@@ -29,6 +29,7 @@ def left_after(covariance: Array, rows: list[int], noise: Array) -> float:
     return float(np.trace(covariance - cross @ np.linalg.solve(K, cross.T)))
 
 
+@settings(deadline=None)
 @given(st.integers(2, 8), st.integers(0, 1000))
 def test_each_step_is_the_best_one(n: int, seed: int) -> None:
     covariance = random_covariance(n, seed)

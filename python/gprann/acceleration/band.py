@@ -108,7 +108,7 @@ def neb(
     threshold : float, eV
         Predicted standard deviation of the energy above which an image is computed by the reference.
     max_calls : int
-        Reference calls that are allowed.
+        Reference calls that are allowed: 3 or more, for the end points and an image.
     record : path, optional
         Extended XYZ file to which every reference result is appended. The results for the same atoms and cell
         that it holds already are used, so that the same call goes on where it was interrupted: give the same
@@ -150,6 +150,8 @@ def neb(
     (True, True, 0.2)
     """
     check_positive(fmax=fmax, threshold=threshold, spring=spring)
+    if max_calls < 3:
+        raise ConfigError(f"max_calls = {max_calls}: expected 3 or more, for the end points and an image")
     start = _first_path(initial, final, images)
     reference = Reference(calculator, record, max_calls)
     learner = Learner(start, seed, fmax, surrogate_options)

@@ -55,7 +55,7 @@ class Reference:
         return self._record.structures.filter(
             lambda item: (
                 item.symbols == like.symbols
-                and np.array_equal(item.cell, like.cell)
+                and np.allclose(item.cell, like.cell)
                 and np.array_equal(item.pbc, like.pbc)
             )
         )
