@@ -4,13 +4,16 @@ Units: Å, eV, eV/Å, eV/Å³; energies are total energies per structure.
 """
 
 from gprann import examples
+from gprann.acceleration import neb, relax
 from gprann.augmentation import augment, taylor_augment
-from gprann.calculator import Calculator
+from gprann.calculator import Calculator, SurrogateCalculator
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import GprannError
 from gprann.evaluation import evaluate
 from gprann.io import read, write
+from gprann.labelling import label
 from gprann.potential import Potential, load
+from gprann.selection import select
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 from gprann.training import train
@@ -24,12 +27,17 @@ __all__ = [
     "Potential",
     "Structure",
     "Surrogate",
+    "SurrogateCalculator",
     "__version__",
     "augment",
     "evaluate",
     "examples",
+    "label",
     "load",
+    "neb",
     "read",
+    "relax",
+    "select",
     "taylor_augment",
     "train",
     "write",

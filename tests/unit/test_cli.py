@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.calculators.lj import LennardJones
 
 import gprann
 from gprann.cli import commands
@@ -150,6 +151,66 @@ class TestCommands:
         assert main(["train", "bare.extxyz", "-o", "p.gprann", *SMALL, "-q"]) == 0
         assert "no reference forces" in answer(["evaluate", "p.gprann", "bare.extxyz"], capsys)[1]
 
+    def test_select_by_a_surrogate(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        candidates, options = gprann.examples.hydrogen(41), ["--kernel", "pairs", "--length", "2", "-q"]
+        gprann.write("candidates.extxyz", candidates)
+        command = ["select", "candidates.extxyz", "--train", "train.extxyz", "--count", "4", "-o", "s.extxyz"]
+        code, out, _ = answer([*command, *options], capsys)
+        assert code == 0
+        assert "s.extxyz: 4 of 41 candidates, most informative first" in out
+        surrogate = gprann.Surrogate("pairs", length=2.0).fit(gprann.read("train.extxyz"))
+        expected = gprann.select(candidates, surrogate, 4)
+        for found, wanted in zip(gprann.read("s.extxyz"), expected.structures, strict=True):
+            assert np.array_equal(found.positions, wanted.positions)
+        code, out, _ = answer([*command[:-1], "none.extxyz", *options, "--threshold", "9"], capsys)
+        assert (code, Path("none.extxyz").exists()) == (0, False)
+        assert "no candidate is less certain than 9 eV/atom: nothing was written" in out
+
+    def test_select_by_a_committee(self, data: Path) -> None:
+        assert main(["train", "train.extxyz", "-o", "p.gprann", "--members", "3", *SMALL, "-q"]) == 0
+        bare = gprann.Dataset(s.replace(energy=None, forces=None) for s in gprann.examples.hydrogen(20))
+        gprann.write("bare.extxyz", bare)
+        command = ["select", "bare.extxyz", "--potential", "p.gprann", "--count", "2", "-o", "s.extxyz", "-q"]
+        assert main(command) == 0
+        assert len(gprann.read("s.extxyz", require=())) == 2
+
+    def test_label_and_merge(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        bare = gprann.Dataset(s.replace(energy=None, forces=None) for s in gprann.examples.hydrogen(9)[1::2])
+        gprann.write("new.extxyz", bare)
+        Path("options.toml").write_text("sigma = 3.0\nepsilon = 0.5\n")
+        command = [
+            "label",
+            "new.extxyz",
+            "-o",
+            "labels.extxyz",
+            "--calculator",
+            "ase.calculators.lj:LennardJones",
+        ]
+        options = ["--options-file", "options.toml", "--options", "sigma=0.9", "rc=4", "smooth=true", "-q"]
+        merging = ["--merge", "train.extxyz", "merged.extxyz"]
+        code, out, _ = answer([*command, *options, *merging], capsys)
+        assert code == 0
+        assert "labels.extxyz: 4 of 4 structures, 4 computed now" in out
+        assert "merged.extxyz: 7 structures and 4 new ones" in out
+        atoms = bare[0].to_ase()
+        atoms.calc = LennardJones(sigma=0.9, epsilon=0.5, rc=4, smooth=True)
+        merged = gprann.read("merged.extxyz", require=("energy", "forces"))
+        assert merged[7].energy == atoms.get_potential_energy()
+        code, out, _ = answer([*command, *options, *merging], capsys)
+        assert (code, "4 of 4 structures, 0 computed now" in out) == (0, True)
+        assert len(gprann.read("merged.extxyz")) == 11
+
+    def test_label_says_what_failed(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        data_set = gprann.examples.hydrogen(2)
+        xenon = gprann.Structure(("Xe", "Xe"), [[0.0, 0, 0], [0, 0, 4.0]])
+        gprann.write("new.extxyz", [*data_set, xenon])
+        command = ["label", "new.extxyz", "-o", "labels.extxyz", "--calculator", "emt", "--retries", "0"]
+        code, out, error = answer(command, capsys)
+        assert code == 1
+        assert "labels.extxyz: 2 of 3 structures" in out
+        assert "No EMT-potential for Xe" in error
+        assert "no labels for 1 of 3 structures; the reasons stand in labels.extxyz.failed.json" in error
+
     def test_labels_under_other_names(self, data: Path) -> None:
         text = Path("train.extxyz").read_text().replace(" energy=", " REF_energy=")
         Path("other.extxyz").write_text(text)
@@ -175,7 +236,7 @@ class TestCommands:
     def test_help(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, out, _ = answer([], capsys)
         assert code == 2
-        for command in ("demo", "init", "run", "augment", "train", "evaluate", "info"):
+        for command in ("demo", "init", "run", "augment", "train", "evaluate", "select", "label", "info"):
             assert f"\n    {command} " in out
             code, text, _ = answer([command, "--help"], capsys)
             assert code == 0
@@ -215,6 +276,15 @@ class TestMistakes:
             ("evaluate missing.gprann train.extxyz", "missing.gprann: no such model file"),
             ("evaluate train.extxyz train.extxyz", "train.extxyz: not a complete gprann model file"),
             ("info nothing.xyz", "nothing.xyz: no such file or folder"),
+            ("select train.extxyz --count 3 -o s.xyz", "one of the arguments --potential --train is required"),
+            ("select train.extxyz --train train.extxyz --count 0 -o s.xyz --kernel pairs", "count = 0"),
+            ("select train.extxyz --potential p.gprann --count 3 -o s.xyz --length 2", "--length is an option of the"),
+            ("label train.extxyz -o l.xyz --calculator emmt", "calculator 'emmt' is not found"),
+            ("label train.extxyz -o l.xsf --calculator emt", "l.xsf has the suffix '.xsf'; expected .extxyz"),
+            ("label train.extxyz -o l.xyz --calculator emt --options a", "--options: expected NAME=VALUE, got 'a'"),
+            ("label train.extxyz -o l.xyz --calculator emt --options-file no.toml", "--options-file: no.toml"),
+            ("label train.extxyz -o l.xyz --calculator emt --merge train.extxyz no/m.xyz", "--merge: the folder no"),
+            ("label train.extxyz -o l.xyz --calculator emt --workers 0", "workers = 0: expected 1 or more"),
         ],
     )  # fmt: skip
     def test_message(

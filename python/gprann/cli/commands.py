@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gprann.cli.console import show
 from gprann.config import (
@@ -21,14 +22,19 @@ from gprann.config import (
 from gprann.config.explain import option_name
 from gprann.demo import run_demo
 from gprann.describe import describe
-from gprann.errors import ConfigError
+from gprann.errors import ConfigError, GprannError
 from gprann.evaluation import evaluate as evaluate_potential
 from gprann.io import atomic_write, read, write
+from gprann.labelling import label as label_structures
+from gprann.labelling import merge
 from gprann.pipeline import augment_data, history, run_file, train_potential
-from gprann.potential import load
+from gprann.potential import Potential, load
+from gprann.progress import progress_bar
+from gprann.selection import select as select_structures
 from gprann.structure import Dataset
+from gprann.surrogate import Surrogate
 
-__all__ = ["augment", "demo", "evaluate", "info", "init", "run", "train"]
+__all__ = ["augment", "demo", "evaluate", "info", "init", "label", "run", "select", "train"]
 
 S = TypeVar("S", bound=Section)
 
@@ -101,6 +107,94 @@ def evaluate(arguments: argparse.Namespace) -> None:
         show(f"written: {arguments.output}")
 
 
+def select(arguments: argparse.Namespace) -> None:
+    """Choose the structures that are most worth labelling."""
+    _check_output(arguments.output, (".extxyz", ".xyz", ""))
+    candidates = _read(arguments.input, arguments.keys, require=())
+    model = _predictor(arguments)
+    with progress_bar(arguments.count, "selecting") as bar:
+        chosen = select_structures(
+            candidates, model, arguments.count, threshold=arguments.threshold, progress=bar.update
+        )
+    if len(chosen.structures) == 0:
+        show(f"no candidate is less certain than {arguments.threshold:g} eV/atom: nothing was written")
+        return
+    write(arguments.output, chosen.structures)
+    show(
+        f"{arguments.output}: {len(chosen.structures)} of {len(candidates)} candidates, most informative first"
+    )
+    show(
+        f"predicted standard deviation of all candidates, root mean square: {1e3 * chosen.std_left[-1]:.3g} "
+        f"meV/atom once they are labelled; of the first one now: {1e3 * chosen.std[0]:.3g} meV/atom"
+    )
+
+
+def _predictor(arguments: argparse.Namespace) -> Potential | Surrogate:
+    """Return the model whose uncertainty counts."""
+    section = _section(arguments, SurrogateSection)
+    if arguments.potential is None:
+        train = _read(arguments.train, arguments.keys)
+        return section.build(train.species, 0).fit(train)
+    given = [name for name in vars(arguments) if name.startswith(f"{SurrogateSection.__name__}.")]
+    if given:
+        option = option_name(given[0].partition(".")[2])
+        raise ConfigError(f"{option} is an option of the surrogate: it needs --train, not --potential")
+    return load(arguments.potential)
+
+
+def label(arguments: argparse.Namespace) -> None:
+    """Label structures with an ASE calculator."""
+    _check_output(arguments.output, (".extxyz", ".xyz"))
+    train = Dataset()
+    if arguments.merge is not None:
+        _check_output(arguments.merge[1], (".extxyz", ".xyz"), "--merge")
+        train = _read(arguments.merge[:1], arguments.keys)
+    data = _read(arguments.input, arguments.keys, require=())
+    result = label_structures(
+        data,
+        arguments.calculator,
+        arguments.output,
+        options=_calculator_options(arguments),
+        workers=arguments.workers,
+        retries=arguments.retries,
+        timeout=arguments.timeout,
+        scratch=arguments.scratch,
+    )
+    show(
+        f"{arguments.output}: {len(result.labelled)} of {len(data)} structures, {result.computed} computed now"
+    )
+    if arguments.merge is not None and len(result.labelled):
+        merged = merge(train, result.labelled)
+        write(arguments.merge[1], merged)
+        show(f"{arguments.merge[1]}: {len(train)} structures and {len(merged) - len(train)} new ones")
+    if result.failures:
+        raise GprannError(
+            f"no labels for {len(result.failures)} of {len(data)} structures; the reasons stand in "
+            f"{arguments.output}.failed.json, and the same command tries them again"
+        )
+
+
+def _calculator_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the keyword options of the calculator: of a TOML file, then those of the command line."""
+    options: dict[str, Any] = {}
+    if arguments.options_file is not None:
+        file = Path(arguments.options_file).expanduser()
+        try:
+            options = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"--options-file: {file} cannot be read as TOML ({error})") from error
+    return options | {name: _toml(text) for name, text in _pairs("--options", arguments.options).items()}
+
+
+def _toml(text: str) -> Any:
+    """Return the number, truth value, text, list or table that a text stands for in TOML; else the text."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float | str | list | dict) else text
+
+
 def info(arguments: argparse.Namespace) -> None:
     """Describe a file."""
     show(describe(arguments.file))
@@ -128,15 +222,15 @@ def _pairs(option: str, items: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _read(sources: Sequence[str], keys: Sequence[str]) -> Dataset:
-    return read(list(sources), keys=_pairs("--keys", keys))
+def _read(sources: Sequence[str], keys: Sequence[str], require: Sequence[str] = ("energy",)) -> Dataset:
+    return read(list(sources), keys=_pairs("--keys", keys), require=require)
 
 
-def _check_output(path: str, suffixes: Sequence[str]) -> None:
+def _check_output(path: str, suffixes: Sequence[str], option: str = "--output") -> None:
     """Refuse an output that could not be written, before the work is done."""
     target = Path(path).expanduser()
     if not target.absolute().parent.is_dir():
-        raise ConfigError(f"--output: the folder {target.parent} does not exist; make it first")
+        raise ConfigError(f"{option}: the folder {target.parent} does not exist; make it first")
     if target.suffix.lower() not in suffixes:
         known = ", ".join(suffix or "a folder for ænet XSF files" for suffix in suffixes)
-        raise ConfigError(f"--output: {target} has the suffix '{target.suffix}'; expected {known}")
+        raise ConfigError(f"{option}: {target} has the suffix '{target.suffix}'; expected {known}")

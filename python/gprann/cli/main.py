@@ -77,6 +77,8 @@ def _how_to_go_on(namespace: argparse.Namespace) -> str:
     command = namespace.run.__name__
     if command == "run":
         return f"what is finished is kept, go on with: gprann run {namespace.config}"
+    if command == "label":
+        return f"what is finished is kept in {namespace.output}, the same command goes on"
     if command == "train" and namespace.checkpoint is not None:
         return f"the state is kept in {namespace.checkpoint}, the same command goes on"
     if command == "train":

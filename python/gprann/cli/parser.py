@@ -98,7 +98,7 @@ def _parser() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
     parser = _Parser(prog="gprann", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"gprann {__version__}")
     group = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
-    for add in (_demo, _init, _run, _augment, _train, _evaluate, _info):
+    for add in (_demo, _init, _run, _augment, _train, _evaluate, _select, _label, _info):
         add(group)
     return parser, dict(group.choices)
 
@@ -181,6 +181,64 @@ def _evaluate(group: Any) -> None:
     parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
     _keys(parser)
     parser.add_argument("--output", metavar="FOLDER", help="write tables, metrics and plots")
+
+
+def _select(group: Any) -> None:
+    text = "choose the structures that are most worth labelling next"
+    parser = _command(group, "select", text, commands.select, logging.INFO)
+    _input(parser)
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--potential", metavar="FILE", help="committee whose uncertainty counts")
+    model.add_argument(
+        "--train", nargs="+", metavar="FILE", help="structures of one composition to fit a surrogate to"
+    )
+    parser.add_argument("--count", type=int, required=True, metavar="INT", help="structures wanted")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="leave out structures of a smaller standard deviation, in eV/atom (default 0)",
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help=".extxyz file, or folder for ænet XSF"
+    )
+    _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))
+
+
+def _label(group: Any) -> None:
+    text = "compute energies and forces with any ASE calculator; goes on where it was interrupted"
+    parser = _command(group, "label", text, commands.label, logging.INFO)
+    _input(parser)
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help=".extxyz file, which grows by each result"
+    )
+    parser.add_argument(
+        "--calculator",
+        required=True,
+        metavar="NAME",
+        help="emt, vasp, espresso, ...; tblite for GFN-xTB; or module:Class",
+    )
+    parser.add_argument(
+        "--options",
+        nargs="+",
+        default=[],
+        metavar="NAME=X",
+        help="keyword arguments of the calculator, X as in TOML; paths must be absolute",
+    )
+    parser.add_argument("--options-file", metavar="FILE", help="TOML file with such arguments")
+    for option, kind, default, meaning in (
+        ("--workers", int, 1, "processes side by side (default 1)"),
+        ("--retries", int, 1, "further attempts at a structure that failed (default 1)"),
+        ("--timeout", float, None, "seconds that an attempt may take (default: any)"),
+    ):
+        parser.add_argument(option, type=kind, default=default, metavar=kind.__name__.upper(), help=meaning)
+    parser.add_argument(
+        "--scratch", metavar="FOLDER", help="where the calculators run (default: a temporary folder)"
+    )
+    parser.add_argument(
+        "--merge", nargs=2, metavar=("TRAIN", "MERGED"), help="write TRAIN with the new structures to MERGED"
+    )
 
 
 def _info(group: Any) -> None:

@@ -143,13 +143,16 @@ class Surrogate:
 
     # ------------------------------------------------------------------ fit
     @one_blas_thread()  # numpy's products too: the same bits for any number of BLAS threads
-    def fit(self, data: Dataset) -> Surrogate:
+    def fit(self, data: Dataset, *, standardise_over: Dataset | None = None) -> Surrogate:
         """Fit energies and forces of a homogeneous training set; hyperparameters come from this set alone.
 
         Parameters
         ----------
         data : Dataset
             Structures of one composition with energies and forces.
+        standardise_over : Dataset, optional
+            Structures, with or without labels, that fix mean, scale and spread of the fingerprint. Default:
+            `data`; a few structures, which hardly differ, are too few for that.
 
         Returns
         -------
@@ -165,7 +168,7 @@ class Surrogate:
         """
         _check_training(data)
         self._state = None  # of an earlier fit, to which the fingerprint would no longer belong
-        self._fingerprint.fit(data)
+        self._fingerprint.fit(data if standardise_over is None else standardise_over)
         mean = float(data.energies.mean())
         settings = self._choose(data, mean)
         problem, rows, jacobians = self._problem(data, mean)
@@ -356,6 +359,49 @@ class Surrogate:
         variance = _core.energy_variance(sets, state.kernel) - np.einsum("qk,qk->q", cross, cross)
         std: Array = np.sqrt(state.amplitude2 * np.maximum(variance, 0.0))
         return std
+
+    @one_blas_thread()
+    def energy_covariance(self, data: Dataset) -> Array:
+        """Return the posterior covariance of the energies of structures.
+
+        cov(E, E') = s_f² [k(E, E') - k_*ᵀ K⁻¹ k_*'], its diagonal the square of `Prediction.energy_std`.
+
+        Parameters
+        ----------
+        data : Dataset
+            n structures of the composition of the training set.
+
+        Returns
+        -------
+        ndarray, shape (n, n), eV²
+
+        Raises
+        ------
+        DataError
+            If a structure has another composition.
+        ConfigError
+            If the surrogate has not been fitted.
+
+        Examples
+        --------
+        >>> import gprann
+        >>> data = gprann.examples.hydrogen(7)
+        >>> gprann.Surrogate(kernel="pairs").fit(data[:3]).energy_covariance(data[3:]).shape
+        (4, 4)
+        """
+        state = self._fitted()
+        for structure in data:
+            _require_composition(structure, state)
+        if len(data) == 0:
+            return np.zeros((0, 0))
+        sets = self._fingerprint.rows(data).sets()
+        prior = np.zeros((len(data), len(data)))
+        cross = np.zeros((len(data), len(state.problem.values)))
+        for other, target in ((sets, prior), (state.problem.sets, cross)):
+            _core.energy_covariance(sets, other, state.kernel, scipy_blas(), n_threads(), target)
+        state.factor.half_solve(cross)
+        covariance: Array = state.amplitude2 * (prior - cross @ cross.T)
+        return covariance
 
     def _forces_std(self, data: Dataset, rows: Rows, state: _State) -> list[Array]:
         """Return sqrt(diag(B V Bᵀ)): V of the gradients along the internal directions B of each structure."""

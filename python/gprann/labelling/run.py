@@ -1,0 +1,315 @@
+"""Labelling of structures by a reference calculator: retries, resume, several workers, merging."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import tempfile
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gprann.errors import ConfigError
+from gprann.io import atomic_write, write
+from gprann.labelling.calculators import CalculatorSpec
+from gprann.labelling.process import LabellingError, WorkerProcess
+from gprann.labelling.record import Record, geometry_key
+from gprann.parallel import n_threads
+from gprann.progress import progress_bar
+from gprann.structure import Dataset, Structure
+
+__all__ = ["Failure", "Labelling", "label", "merge"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A structure that got no labels.
+
+    Attributes
+    ----------
+    index : int
+        Its number among the structures, counted from 0.
+    origin : str
+        Where it comes from.
+    attempts : int
+    reason : str
+        What the calculator said last.
+    """
+
+    index: int
+    origin: str
+    attempts: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """Result of labelling.
+
+    Attributes
+    ----------
+    labelled : Dataset
+        The structures that have labels, in the order in which they were given.
+    failures : list of Failure
+        The others.
+    computed : int
+        Structures computed now; the labels of the rest were in the file already.
+    """
+
+    labelled: Dataset
+    failures: list[Failure]
+    computed: int
+
+
+def label(
+    data: Dataset,
+    calculator: str,
+    output: str | os.PathLike[str],
+    *,
+    options: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    retries: int = 1,
+    timeout: float | None = None,
+    scratch: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Labelling:
+    """Compute energies and forces of structures with an ASE calculator, in processes of their own.
+
+    Every result is on the disk before the next structure is begun. The same call after an interruption, even
+    after `kill -9`, computes only what is missing. Structures that fail are listed in `OUTPUT.failed.json`, and
+    tried again by the next call.
+
+    Parameters
+    ----------
+    data : Dataset
+        Structures; labels that they have are replaced.
+    calculator : str
+        Name of a calculator of ASE (`emt`, `vasp`, `espresso`, ...), `tblite` for GFN-xTB, or `module:Class` for
+        anything that can be imported and called.
+    output : path
+        Extended XYZ file. The calculator is noted in `OUTPUT.calculator.json`, so that labels of two levels of
+        theory do not get into one file.
+    options : mapping, optional
+        Keyword arguments of the calculator: plain data.
+    workers : int
+        Processes side by side.
+    retries : int
+        Further attempts at a structure that failed, each in a new process.
+    timeout : float, optional, s
+        Time an attempt may take.
+    scratch : path, optional
+        Folder in which worker k runs in `worker_k`; relative paths in the options start there. Default: a
+        temporary folder, which is removed at the end.
+    progress : bool, optional
+        Show a progress bar; default: on a terminal only.
+
+    Returns
+    -------
+    Labelling
+
+    Raises
+    ------
+    ConfigError
+        If an option is impossible, the calculator cannot be made, or the file holds labels of another one.
+    FormatError
+        If the file exists and is damaged.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = gprann.label(gprann.examples.hydrogen(3), "emt", Path(folder) / "labels.extxyz")
+    >>> len(result.labelled), result.failures
+    (3, [])
+    """
+    if workers < 1:
+        raise ConfigError(f"workers = {workers}: expected 1 or more")
+    if retries < 0:
+        raise ConfigError(f"retries = {retries}: expected 0 or more")
+    if timeout is not None and not timeout > 0:
+        raise ConfigError(f"timeout = {timeout}: expected a positive time in s")
+    spec = CalculatorSpec(calculator, options or {})
+    target = Path(output).expanduser()
+    record = _open_record(target, spec)
+    missing = _missing(data, record)
+    failures: list[Failure] = []
+    with (
+        _folder(scratch) as folder,
+        progress_bar(len(missing), "labelling", show=progress) as bar,
+    ):
+        workers = min(workers, len(missing))
+        threads = max(1, n_threads() // workers) if workers > 1 else None
+        processes = [
+            WorkerProcess(spec, folder / f"worker_{number}", threads=threads, timeout=timeout)
+            for number in range(workers)
+        ]
+        with contextlib.closing(_outcomes(missing, processes, retries)) as outcomes:
+            for outcome in outcomes:
+                bar.update(1)
+                if isinstance(outcome, Failure):
+                    _log.warning(
+                        "%s: no labels in %d attempts: %s", outcome.origin, outcome.attempts, outcome.reason
+                    )
+                    failures.append(outcome)
+                else:
+                    record.append(outcome)
+    failures.sort(key=lambda failure: failure.index)
+    _write_failures(target, failures)
+    found = [record.find(structure) for structure in data]
+    labelled = Dataset(
+        structure.replace(energy=known.energy, forces=known.forces, stress=known.stress)
+        for structure, known in zip(data, found, strict=True)
+        if known is not None
+    )
+    _write_in_order(target, record, labelled)
+    return Labelling(labelled, failures, len(missing) - len(failures))
+
+
+def merge(train: Dataset, labelled: Dataset) -> Dataset:
+    """Return a training set followed by newly labelled structures; geometries that it has are left out.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(4)
+    >>> len(merge(data[:3], data[2:]))
+    4
+    """
+    known = {geometry_key(structure) for structure in train}
+    new = labelled.filter(lambda structure: geometry_key(structure) not in known)
+    if len(new) < len(labelled):
+        _log.info("%d structures are in the training set already", len(labelled) - len(new))
+    return train + new
+
+
+# ------------------------------------------------------------------- files
+def _beside(target: Path, what: str) -> Path:
+    return target.with_name(f"{target.name}.{what}.json")
+
+
+def _open_record(target: Path, spec: CalculatorSpec) -> Record:
+    """Open the file of results, which must be those of this calculator."""
+    note = _beside(target, "calculator")
+    record = Record(target)
+    if note.exists():
+        try:
+            noted = json.loads(note.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{note}: cannot be read ({error}); give another output") from error
+        if noted != spec.to_dict() and len(record.structures):
+            raise ConfigError(
+                f"{target}: holds labels of another calculator or other options, {json.dumps(noted)}; "
+                "give another output"
+            )
+    elif len(record.structures):
+        raise ConfigError(
+            f"{target}: exists, and its labels are of an unknown calculator; give another output"
+        )
+    with atomic_write(note) as stream:
+        stream.write(json.dumps(spec.to_dict(), indent=2) + "\n")
+    return record
+
+
+def _missing(data: Dataset, record: Record) -> list[tuple[int, Structure]]:
+    """Return the structures without a result, each geometry once, with their numbers."""
+    missing: dict[str, tuple[int, Structure]] = {}
+    for index, structure in enumerate(data):
+        if record.find(structure) is None:
+            missing.setdefault(geometry_key(structure), (index, structure))
+    return list(missing.values())
+
+
+def _write_failures(target: Path, failures: Sequence[Failure]) -> None:
+    file = _beside(target, "failed")
+    if not failures:
+        file.unlink(missing_ok=True)
+        return
+    with atomic_write(file) as stream:
+        stream.write(
+            json.dumps([asdict(failure) for failure in failures], indent=2, ensure_ascii=False) + "\n"
+        )
+
+
+def _write_in_order(target: Path, record: Record, labelled: Dataset) -> None:
+    """Bring the file into the order of the input: it is then the same for any number of workers."""
+    given = {geometry_key(structure) for structure in labelled}
+    others = record.structures.filter(lambda structure: geometry_key(structure) not in given)
+    if len(others) + len(labelled):
+        write(target, others + labelled)
+
+
+@contextlib.contextmanager
+def _folder(scratch: str | os.PathLike[str] | None) -> Iterator[Path]:
+    if scratch is not None:
+        yield Path(scratch).expanduser().absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="gprann-") as name:
+        yield Path(name)
+
+
+# ----------------------------------------------------------------- workers
+def _outcomes(
+    missing: Sequence[tuple[int, Structure]], processes: Sequence[WorkerProcess], retries: int
+) -> Generator[Structure | Failure]:
+    """Yield the labelled structures and the failures as they come; a thread looks after each worker."""
+    pending: queue.SimpleQueue[tuple[int, Structure]] = queue.SimpleQueue()
+    for item in missing:
+        pending.put(item)
+    results: queue.SimpleQueue[Structure | Failure | Exception] = queue.SimpleQueue()
+    keepers = [
+        threading.Thread(target=_keep_busy, args=(process, pending, results, retries), daemon=True)
+        for process in processes
+    ]
+    for keeper in keepers:
+        keeper.start()
+    try:
+        for _ in missing:
+            outcome = results.get()
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
+    except BaseException:
+        for process in processes:
+            process.interrupt()
+        raise
+    finally:
+        for keeper in keepers:
+            keeper.join()
+
+
+def _keep_busy(
+    process: WorkerProcess,
+    pending: queue.SimpleQueue[tuple[int, Structure]],
+    results: queue.SimpleQueue[Structure | Failure | Exception],
+    retries: int,
+) -> None:
+    """Give a worker one structure after the other."""
+    try:
+        while True:
+            try:
+                index, structure = pending.get_nowait()
+            except queue.Empty:
+                return
+            results.put(_attempt(process, index, structure, 1 + retries))
+    # Passed on to the thread that waits for the results.
+    except Exception as error:
+        results.put(error)
+    finally:
+        process.close()
+
+
+def _attempt(process: WorkerProcess, index: int, structure: Structure, attempts: int) -> Structure | Failure:
+    reason = ""
+    for _ in range(attempts):
+        try:
+            return process.label(structure)
+        except LabellingError as error:
+            reason = str(error)
+    return Failure(index, str(structure.origin), attempts, reason)
