@@ -1,6 +1,7 @@
 """Measure accuracy, time and memory of gprann on the reference data and write bench/results/*.json.
 
-    python bench/python/measure.py DATA [surrogates] [lapack] [hydrogen] [pipeline] [descriptor]
+    python bench/python/measure.py DATA [surrogates] [lapack] [hydrogen] [pipeline] [descriptor] [direct]
+                                        [direct_li] [direct_copies] [in_use]
 
 DATA is the folder with ec_dimer/, li_ec/ and h2/ (train.extxyz, dev.extxyz or test.extxyz). Without names all
 parts run, each in a process of its own, so that peak memory is that of the part. Times are medians where a
@@ -225,12 +226,103 @@ def hydrogen(_: Path) -> dict[str, Any]:
     }
 
 
+def _train_and_judge(data: Path, name: str, **options: Any) -> dict[str, Any]:
+    """Train a committee on energies and forces; return its errors on held-out structures."""
+    train, test = (gprann.read(data / name / f"{part}.extxyz") for part in SETS[name])
+    return _judge(train, test, **options)
+
+
+def _judge(train: gprann.Dataset, test: gprann.Dataset, **options: Any) -> dict[str, Any]:
+    started = time.perf_counter()
+    descriptor = gprann.ChebyshevDescriptor(train.species)
+    committee = gprann.train(train, descriptor, forces=True, optimizer="lm", **options)
+    seconds = time.perf_counter() - started
+    report = gprann.evaluate(committee, test)
+    members = report.by_member or [report]
+    return {
+        "seconds": seconds,
+        "member_energy_mae_meV": [1e3 * member.energy_mae for member in members],
+        "member_force_mae": [member.force_mae for member in members],
+        "median_energy_mae_meV": 1e3 * statistics.median(member.energy_mae for member in members),
+        "median_force_mae": statistics.median(member.force_mae for member in members),
+        "committee_energy_mae_meV": 1e3 * report.energy_mae,
+        "committee_force_mae": report.force_mae,
+        "committee_force_norm_mae": report.force_norm_mae,
+        "committee_force_angle_mae": report.force_angle_mae,
+        "iterations": [len(curve) for curve in committee.provenance["training"]["history"]],
+    }
+
+
+def direct(data: Path) -> dict[str, Any]:
+    """Train 36-10-10-1 directly on the forces of 250 EC dimers: one potential, and ten seeds as a committee."""
+    return {
+        "one potential": _train_and_judge(data, "ec_dimer", seed=7),
+        "committee of ten": _train_and_judge(data, "ec_dimer", members=10, seed=0),
+    }
+
+
+def direct_li(data: Path) -> dict[str, Any]:
+    """Train a committee of ten directly on the forces of 100 structures of EC on Li(100)."""
+    return _train_and_judge(data, "li_ec", members=10, seed=0)
+
+
+def direct_copies(data: Path) -> dict[str, Any]:
+    """Energies and forces of 250 EC dimers and of copies that the surrogate labels with both; two networks."""
+    train, test = (gprann.read(data / "ec_dimer" / f"{part}.extxyz") for part in SETS["ec_dimer"])
+    surrogate = gprann.Surrogate(kernel="atoms").fit(train)
+    result = {}
+    for copies, displacement in ((2, 0.03), (8, 0.03)):
+        everything = gprann.augment(
+            train, surrogate, copies=copies, displacement=displacement, seed=0, forces=True
+        )
+        for hidden in ((10, 10), (20, 20)):
+            name = f"{copies} copies, {displacement} Å, {'-'.join(map(str, hidden))}"
+            result[name] = _judge(everything, test, hidden=hidden, seed=7, iterations=200)
+    for hidden in ((20, 20),):
+        result[f"no copies, {'-'.join(map(str, hidden))}"] = _judge(train, test, hidden=hidden, seed=7)
+    return result
+
+
+def in_use(data: Path) -> dict[str, Any]:
+    """Energies and forces of EC dimers from a potential, neighbour lists included."""
+    train, test = (gprann.read(data / "ec_dimer" / f"{part}.extxyz") for part in SETS["ec_dimer"])
+    descriptor = gprann.ChebyshevDescriptor(train.species)
+    potential = gprann.train(train, descriptor, forces=True, iterations=2, seed=0, progress=False)
+    atoms = test[0].to_ase()
+    atoms.calc = gprann.Calculator(potential)
+    generator = np.random.default_rng(0)
+
+    def step() -> None:
+        atoms.positions += 1e-3 * generator.normal(size=(len(atoms), 3))
+        atoms.get_forces()
+
+    n_atoms = sum(len(structure) for structure in test)
+    return {
+        "atoms_per_second_batch": n_atoms / _median(lambda: potential.predict(test)),
+        "atoms_per_second_calculator": len(atoms) / _median(step, repeats=200),
+    }
+
+
+def _median(call: Callable[[], object], repeats: int = 21) -> float:
+    """Return the median time of a call, seconds."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "descriptor": descriptor,
     "lapack": lapack,
     "surrogates": surrogates,
     "hydrogen": hydrogen,
     "pipeline": pipeline,
+    "direct": direct,
+    "direct_li": direct_li,
+    "direct_copies": direct_copies,
+    "in_use": in_use,
 }
 
 
