@@ -147,6 +147,14 @@ class TestResults:
         run_file(folder / "config.toml")
         assert not (result.folder / "label_next.extxyz").exists()
 
+    def test_copies_carry_forces_where_asked(self, folder: Path) -> None:
+        change(folder, {"copies = 3": "copies = 3\nforces = true"})
+        result = run_file(folder / "config.toml")
+        data = gprann.read(folder / "train.extxyz")
+        expected = gprann.augment(data, kernel="pairs", copies=3, displacement=0.05, forces=True)
+        found = gprann.read(result.folder / "augmented.extxyz")
+        np.testing.assert_array_equal(np.array(found.forces), np.array(expected.forces))
+
     @pytest.mark.parametrize("method", ["taylor", "none"])
     def test_other_methods(self, folder: Path, method: str) -> None:
         change(folder, {"copies = 3": f'copies = 3\nmethod = "{method}"'})

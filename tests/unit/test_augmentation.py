@@ -174,6 +174,23 @@ def test_labels_are_predictions_of_the_surrogate_with_their_variance() -> None:
     )
 
 
+def test_copies_carry_the_forces_of_the_surrogate_where_asked(tmp_path: Path) -> None:
+    data = mixture()
+    plain = augment(data, copies=2, displacement=0.03, **FIXED)[9:]
+    augmented = augment(data, copies=2, displacement=0.03, forces=True, **FIXED)
+    assert augmented.has_forces
+    for copy, without in zip(augmented[9:], plain, strict=True):
+        assert (copy.energy, copy.energy_variance) == (without.energy, without.energy_variance)
+    waters = data.select([0, 3, 6])
+    copies = augmented.select([9, 10, 11, 12, 13, 14])
+    expected = Surrogate(**FIXED).fit(waters).predict(copies, std=False).forces
+    np.testing.assert_allclose(copies.forces, expected, rtol=1e-9, atol=1e-12)
+    assert np.abs(np.array(copies.forces) - [samples.labels(copy)[1] for copy in copies]).mean() < 0.5
+    uncertain = tmp_path / "next.extxyz"
+    augment(data, copies=2, displacement=0.3, threshold=1e-12, label_next=uncertain, forces=True, **FIXED)
+    assert all((copy.energy, copy.forces) == (None, None) for copy in read(uncertain, require=()))
+
+
 def test_copies_are_reproducible_by_seed_and_independent_of_the_other_structures() -> None:
     data = mixture()
     positions = [s.positions for s in augment(data, copies=3, seed=5, **FIXED)]

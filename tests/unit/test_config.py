@@ -73,7 +73,7 @@ class TestDefaults:
     def test_augmentation(self) -> None:
         section = AugmentationSection()
         gpr = inspect.signature(gprann.augment).parameters
-        for name in ("copies", "seed", "threshold", "max_subset"):
+        for name in ("copies", "seed", "threshold", "max_subset", "forces"):
             assert getattr(section, name) == gpr[name].default, name
         assert section.size == section.copy_options().displacement == gpr["displacement"].default
         taylor = inspect.signature(gprann.taylor_augment).parameters
@@ -171,6 +171,11 @@ class TestRefusals:
             (
                 "augmentation.displacement = 0",
                 "augmentation.displacement: expected a number greater than 0, got 0",
+            ),
+            (
+                "augmentation.method = 'taylor'\naugmentation.forces = true",
+                "augmentation.forces = true: a Taylor expansion gives energies alone; "
+                'use method "gpr", or leave it out',
             ),
             (
                 "augmentation.label_next = 'a/b.extxyz'",

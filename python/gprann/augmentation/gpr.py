@@ -1,4 +1,4 @@
-"""GPR augmentation: displaced copies labelled with the energies of Gaussian-process surrogates.
+"""GPR augmentation: displaced copies labelled by Gaussian-process surrogates.
 
 Yeu et al., npj Comput. Mater. 11, 156 (2025).
 """
@@ -73,6 +73,8 @@ class CopyOptions:
         Standard deviation above which a copy is set apart.
     max_subset : int
         Largest subset a single surrogate is fitted to.
+    forces : bool
+        Whether copies are labelled with forces too.
 
     Raises
     ------
@@ -85,6 +87,7 @@ class CopyOptions:
     seed: int = 0
     threshold: float | None = None
     max_subset: int = 300
+    forces: bool = False
 
     def __post_init__(self) -> None:
         check_displacement(self.displacement, self.copies)
@@ -110,10 +113,11 @@ def augment(
     threshold: float | None = None,
     label_next: str | os.PathLike[str] | None = None,
     max_subset: int = 300,
+    forces: bool = False,
     progress: bool | None = None,
     **surrogate_options: Any,
 ) -> Dataset:
-    """Return the data set followed by displaced copies labelled with energies by Gaussian-process regression.
+    """Return the data set followed by displaced copies labelled by Gaussian-process regression.
 
     Parameters
     ----------
@@ -134,6 +138,9 @@ def augment(
         Not written if there are none.
     max_subset : int
         Largest subset a single surrogate is fitted to, if none is given.
+    forces : bool
+        Label the copies with the surrogate's forces beside its energies, for training on forces; the variances
+        are those of the energies.
     progress : bool, optional
         Show a progress bar; default: on a terminal only.
     **surrogate_options
@@ -162,7 +169,12 @@ def augment(
     """
     _check_names(surrogate_options)
     options = CopyOptions(
-        copies=copies, displacement=displacement, seed=seed, threshold=threshold, max_subset=max_subset
+        copies=copies,
+        displacement=displacement,
+        seed=seed,
+        threshold=threshold,
+        max_subset=max_subset,
+        forces=forces,
     )
     if label_next is not None and threshold is None:
         raise ConfigError(
@@ -176,7 +188,8 @@ def augment(
     result = Augmentation(Dataset(), Dataset(), [])
     with progress_bar(copies * len(data), "labelling", show=progress) as bar:
         if surrogate is not None:
-            result = label(surrogate, options.make(data, range(len(data))), threshold, bar)
+            copied = options.make(data, range(len(data)))
+            result = label(surrogate, copied, threshold, bar, forces=forces)
         else:
             for part in augment_subsets(data, options, surrogate_options, bar):
                 result += part
@@ -237,28 +250,36 @@ def augment_subsets(
         surrogate = Surrogate(**surrogate_options).fit(subset)
         if bar is not None:
             bar.set_postfix_str("")
-        yield label(surrogate, options.make(data, indices), options.threshold, bar)
+        yield label(surrogate, options.make(data, indices), options.threshold, bar, forces=options.forces)
 
 
 def label(
-    surrogate: Surrogate, copies: Dataset, threshold: float | None = None, bar: Any = None
+    surrogate: Surrogate,
+    copies: Dataset,
+    threshold: float | None = None,
+    bar: Any = None,
+    *,
+    forces: bool = False,
 ) -> Augmentation:
     """Label structures with the surrogate's energies; set apart those more uncertain than `threshold` (eV).
+
+    With `forces` the accepted ones carry the surrogate's forces too.
 
     Raises
     ------
     DataError
         If a structure does not belong to the surrogate's composition.
     """
-    prediction = surrogate.predict(copies, progress=None if bar is None else bar.update, forces=False)
+    prediction = surrogate.predict(copies, progress=None if bar is None else bar.update, forces=forces)
     if prediction.energy_std is None:  # predict() was asked for it
         raise DataError("the surrogate gave no standard deviations")
     accepted, uncertain = [], []
-    for copy, energy, std in zip(copies, prediction.energy, prediction.energy_std, strict=True):
+    for number, (copy, std) in enumerate(zip(copies, prediction.energy_std.tolist(), strict=True)):
         if threshold is not None and std > threshold:
-            uncertain.append((float(std), copy))
-        else:
-            accepted.append(copy.replace(energy=float(energy), energy_variance=float(std) ** 2))
+            uncertain.append((std, copy))
+            continue
+        labels = {"energy": float(prediction.energy[number]), "energy_variance": std**2}
+        accepted.append(copy.replace(**labels, forces=prediction.forces[number] if forces else None))
     uncertain.sort(key=lambda item: -item[0])
     return Augmentation(
         Dataset(accepted),

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from gprann.augmentation import augment, taylor_augment
 from gprann.augmentation.gpr import CopyOptions
 from gprann.descriptors import ChebyshevDescriptor
+from gprann.errors import ConfigError
 from gprann.io import read
 from gprann.io.frames import check_keys
 from gprann.surrogate import Surrogate
@@ -254,7 +255,19 @@ class AugmentationSection(Section):
         _default(augment, "max_subset"),
         ge=1,
     )
+    forces: bool = _option(
+        "Gpr: label the copies with the surrogate's forces too, for training on forces.",
+        _default(augment, "forces"),
+    )
     seed: int = _option("Seed of the displacements and the subsets.", _default(augment, "seed"), ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> AugmentationSection:
+        if self.forces and self.method == "taylor":
+            raise ConfigError(
+                'forces = true: a Taylor expansion gives energies alone; use method "gpr", or leave it out'
+            )
+        return self
 
     @property
     def size(self) -> float:
@@ -271,6 +284,7 @@ class AugmentationSection(Section):
             seed=self.seed,
             threshold=self.threshold,
             max_subset=self.max_subset,
+            forces=self.forces,
         )
 
 

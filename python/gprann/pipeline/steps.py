@@ -113,7 +113,8 @@ def _label_subset(
     bar.set_postfix_str(f"fitting {name}")
     surrogate.fit(data.select(indices))
     bar.set_postfix_str("")
-    labelled = label(surrogate, options.make(data, indices), options.threshold, bar)
+    copies = options.make(data, indices)
+    labelled = label(surrogate, copies, options.threshold, bar, forces=options.forces)
     _log.info("%s: fitted and labelled in %.1f s", name, time.perf_counter() - started)
     return labelled
 
