@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 
 from gprann.augmentation import augment, taylor_augment
-from gprann.augmentation.gpr import CopyOptions
+from gprann.augmentation.displacements import Displacement, check_displacement
+from gprann.augmentation.policies import CopyOptions
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError
 from gprann.io import read
 from gprann.io.frames import check_keys
+from gprann.structure import Structure
 from gprann.surrogate import Surrogate
 from gprann.surrogate.fingerprints import standing_weights
 from gprann.training import TrainingOptions
@@ -79,6 +89,27 @@ def _unless_none(value: object) -> object:
     return None if value == "none" else value
 
 
+def _sizes(value: object) -> object:
+    """Take a length, or a length for each element."""
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    try:
+        if isinstance(value, Mapping):
+            return {str(symbol): _length(size) for symbol, size in value.items()}
+        return None if value is None else _length(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"expected a length or a table of lengths, {{ O = 0.02, H = 0.03 }}, got {value!r}"
+        ) from None
+
+
+def _length(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError
+    return float(value)
+
+
+Sizes = Annotated[float | dict[str, float], PlainValidator(_sizes)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
 Widths = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
 Channels = Annotated[tuple[tuple[float, ...], ...], BeforeValidator(_channels)]
@@ -218,25 +249,59 @@ class AugmentationSection(Section):
     """Displaced copies of the training structures, labelled with energies."""
 
     method: Literal["gpr", "taylor", "none"] = _option(
-        'Who labels the copies: "gpr" the surrogate, "taylor" a first-order Taylor expansion with the forces; '
-        '"none" for no copies: the networks see the energies of the training structures alone.',
+        'Who labels the copies: "gpr" the surrogate, "taylor" a Taylor expansion with the forces; "none" for no '
+        "copies: the networks see the energies of the training structures alone.",
         "gpr",
     )
-    copies: int = _option(
-        "Copies of each training structure; 10 to 40 are enough.", _default(augment, "copies"), ge=1
+    policy: Literal["gaussian", "sphere", "normal_modes", "md"] = _option(
+        'Gpr: how atoms are displaced: "gaussian" every component, "sphere" uniformly in spheres, "normal_modes" '
+        'along the modes of the surrogate\'s Hessian at the temperature, "md" along short molecular dynamics.',
+        _default(augment, "policy"),
     )
-    displacement: float | None = _option(
-        "Size of the displacements: gpr the standard deviation of each component "
-        f"(default {_default(augment, 'displacement')}), taylor the largest length "
-        f"(default {_default(taylor_augment, 'displacement')}).",
+    copies: int | None = _option(
+        "Copies of each training structure; 10 to 40 are enough. Default: one for each degree of freedom, at least "
+        "10 and at most 36.",
+        _default(augment, "copies"),
+        example=36,
+        ge=1,
+    )
+    displacement: Sizes | None = _option(
+        "Size of the displacements, a length or a table of lengths, { C = 0.02, H = 0.03 }: gaussian the standard "
+        "deviation of each component, sphere and taylor the radius. Default: the largest at which copies are no "
+        "more uncertain than structures left out; "
+        f"taylor {_default(taylor_augment, 'displacement')}.",
         None,
         unit="Å",
-        example=_default(augment, "displacement"),
+        example=0.02,
+    )
+    min_force: float | None = _option(
+        "Displace only atoms on which at least this force acts.",
+        _default(augment, "min_force"),
+        unit="eV/Å",
+        example=0.05,
+        ge=0,
+    )
+    temperature: float | None = _option(
+        "Normal_modes and md: temperature. Default: normal_modes the highest at which copies are no more uncertain "
+        "than structures left out, md 300.",
+        _default(augment, "temperature"),
+        unit="K",
+        example=300.0,
         gt=0,
+    )
+    steps: int = _option("Md: steps of 0.5 fs from each structure.", _default(augment, "steps"), ge=1)
+    min_distance: float = _option(
+        "Gpr: leave out copies in which atoms come closer than this fraction of the smallest distance between their "
+        "elements in the training structures.",
+        _default(augment, "min_distance"),
+        ge=0,
     )
     strategy: Literal["A", "B"] = _option(
         "Taylor: A moves one atom at a time along x, y and z, B all atoms at random.",
         _default(taylor_augment, "strategy"),
+    )
+    order: Literal[1, 2] = _option(
+        "Taylor: 1 expands with the forces alone, 2 with the surrogate's Hessian as well.", 1
     )
     threshold: float | None = _option(
         "Gpr: copies whose predicted standard deviation per structure exceeds it are not trained on.",
@@ -251,7 +316,7 @@ class AugmentationSection(Section):
         pattern=r"^[^/\\]+\.(extxyz|xyz)$",
     )
     max_subset: int = _option(
-        "Most structures of a surrogate; larger sets are divided. Memory grows with its square.",
+        "Most structures of a surrogate; larger sets are divided by similarity. Memory grows with its square.",
         _default(augment, "max_subset"),
         ge=1,
     )
@@ -259,10 +324,13 @@ class AugmentationSection(Section):
         "Gpr: label the copies with the surrogate's forces too, for training on forces.",
         _default(augment, "forces"),
     )
-    seed: int = _option("Seed of the displacements and the subsets.", _default(augment, "seed"), ge=0)
+    seed: int = _option("Seed of the displacements and of the surrogates.", _default(augment, "seed"), ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> AugmentationSection:
+        check_displacement(self.displacement, self.copies, self.min_force)
+        if self.method == "gpr":
+            self.copy_options()
         if self.forces and self.method == "taylor":
             raise ConfigError(
                 'forces = true: a Taylor expansion gives energies alone; use method "gpr", or leave it out'
@@ -270,22 +338,27 @@ class AugmentationSection(Section):
         return self
 
     @property
-    def size(self) -> float:
-        """The displacement that the method uses, Å."""
-        if self.displacement is not None:
-            return self.displacement
-        return float(_default(taylor_augment if self.method == "taylor" else augment, "displacement"))
+    def taylor_size(self) -> Displacement:
+        """The displacement of Taylor copies, Å."""
+        size: Displacement | None = self.displacement
+        return float(_default(taylor_augment, "displacement")) if size is None else size
+
+    @property
+    def uses_surrogate(self) -> bool:
+        """Whether the method needs a surrogate."""
+        return self.method == "gpr" or (self.method == "taylor" and self.order == 2)
+
+    def count(self, structure: Structure) -> int:
+        """Return how many copies of a structure will be made, at most."""
+        if self.method == "none":
+            return 0
+        if self.method == "taylor" and self.strategy == "A":
+            return 6 * len(structure)
+        return self.copy_options().count(structure)
 
     def copy_options(self) -> CopyOptions:
         """Return the options of gpr copies."""
-        return CopyOptions(
-            copies=self.copies,
-            displacement=self.size,
-            seed=self.seed,
-            threshold=self.threshold,
-            max_subset=self.max_subset,
-            forces=self.forces,
-        )
+        return CopyOptions(**{item.name: getattr(self, item.name) for item in fields(CopyOptions)})
 
 
 class TrainingSection(Section):
@@ -393,8 +466,8 @@ class Config(Section):
     Examples
     --------
     >>> config = Config.model_validate({"data": {"train": "train.extxyz"}, "training": {"members": 10}})
-    >>> config.training.members, config.augmentation.copies, config.descriptor.radial_cutoff
-    (10, 36, 6.5)
+    >>> config.training.members, config.augmentation.policy, config.descriptor.radial_cutoff
+    (10, 'gaussian', 6.5)
     """
 
     data: DataSection

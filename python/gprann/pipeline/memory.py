@@ -54,24 +54,20 @@ def check_memory(config: Config, data: Dataset) -> float:
 
 def surrogate_memory(config: Config, data: Dataset) -> float:
     """Return the memory of the largest surrogate, GiB."""
-    if config.augmentation.method != "gpr":
+    if not config.augmentation.uses_surrogate:
         return 0.0
-    parts = partition(data, max_size=config.augmentation.max_subset, seed=config.augmentation.seed)
+    parts = partition(data, max_size=config.augmentation.max_subset)
     return max(memory_needed(data.select(part)) for part in parts)
 
 
 def training_memory(config: Config, data: Dataset) -> float:
     """Return the memory of the training, GiB: descriptors of all structures twice, normal equations thrice."""
     descriptor = config.descriptor.build(data.species)
-    copies = {"none": 0, "taylor": config.augmentation.copies, "gpr": config.augmentation.copies}
-    atoms = float(data.n_atoms.sum())
-    factor: float = 1 + copies[config.augmentation.method]
-    if config.augmentation.method == "taylor" and config.augmentation.strategy == "A":
-        factor = 1 + 6 * float((data.n_atoms**2).sum()) / atoms
+    atoms = sum(len(structure) * (1 + config.augmentation.count(structure)) for structure in data)
     model = NetworkModel(descriptor.size, config.training.hidden, len(descriptor.species))
     workers = min(config.resources.workers or os.cpu_count() or 1, config.training.members)
     equations = 3 * 8.0 * model.n_parameters**2 if config.training.optimizer == "lm" else 0.0
-    return float(2 * 8 * factor * atoms * descriptor.size * (1 + workers) / 2 + workers * equations) / _GIB
+    return float(2 * 8 * atoms * descriptor.size * (1 + workers) / 2 + workers * equations) / _GIB
 
 
 def available_memory() -> float | None:
@@ -116,7 +112,8 @@ def _from_control_group() -> float | None:
 def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrogate: bool) -> str:
     begin = f"the run needs about {needed:.1f} GiB of memory, {budget:.1f} GiB are available"
     if not surrogate:
-        return f"{begin}; lower augmentation.copies (now {config.augmentation.copies}) or resources.workers"
+        copies = max(config.augmentation.count(structure) for structure in data)
+        return f"{begin}; lower augmentation.copies (now {copies}) or resources.workers"
     largest_first = data.select(np.argsort(-data.n_atoms, kind="stable"))
     fitting = bisect.bisect_right(
         range(config.augmentation.max_subset),
