@@ -66,7 +66,7 @@ def test_only_atoms_with_large_forces_move(waters: Dataset, surrogate: Surrogate
     forces = np.linalg.norm(np.array(waters.forces), axis=2)
     limit = float(np.median(forces))
     for policy in ("gaussian", "sphere", "normal_modes", "md"):
-        options: Any = {"policy": policy, "copies": 2, "min_force": limit, "steps": 4}
+        options: Any = {"policy": policy, "copies": 2, "min_force": limit, "steps": 4, "threshold": 1e3}
         copies = augment(waters, surrogate, **options)[len(waters) :]
         assert len(copies) == 2 * np.count_nonzero((forces >= limit).any(axis=1))
         for copy in copies:
@@ -280,7 +280,7 @@ def test_automatic_displacement_makes_copies_as_uncertain_as_unseen_structures()
     assert 0.5 * unseen < stds[1] < 2 * unseen
     # The structures differ by 0.1 / sqrt(3) Å in every component.
     assert 0.02 < chosen < 0.1
-    found = augment(data, surrogate)
+    found = augment(data, surrogate, threshold=1e3)
     np.testing.assert_array_equal(
         shifts(found, data), shifts(augment(data, surrogate, displacement=chosen), data)
     )
@@ -303,6 +303,24 @@ def test_automatic_temperature() -> None:
     ]
     assert np.median(variances[0]) < 2 * limit**2 < 2 * np.median(variances[1])
     assert CopyOptions(policy="md").sized(data, surrogate).temperature == 300.0
+
+
+def test_automatic_copies_stay_below_repulsive_walls() -> None:
+    """Near the wall of the Lennard-Jones potential the surrogate is surer of itself than it should be."""
+    data = examples.hydrogen(7)
+    surrogate = Surrogate().fit(data)
+    options = CopyOptions().sized(data, surrogate)
+    assert isinstance(options.displacement, float)
+    assert 0.02 < options.displacement < 0.07
+    limit = float(np.median(surrogate.left_out_std(7)))
+    assert options.threshold == pytest.approx(5 * limit)
+    assert CopyOptions(threshold=0.1).sized(data, surrogate).threshold == 0.1
+    assert CopyOptions(displacement=0.1).sized(data, surrogate).threshold is None
+    copies = augment(data, surrogate, copies=36)[7:]
+    everything = augment(data, surrogate, copies=36, displacement=options.displacement)[7:]
+    kept = [copy.energy for copy in everything if copy.energy_variance <= (5 * limit) ** 2]
+    assert copies.energies.tolist() == kept
+    assert copies.energies.max() - data.energies.max() < 5 * data.energies.std()
 
 
 def test_a_handful_of_structures_gets_the_usual_sizes() -> None:

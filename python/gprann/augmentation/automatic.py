@@ -12,12 +12,13 @@ from gprann.augmentation.copies import displaced
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 
-__all__ = ["automatic_copies", "largest_certain"]
+__all__ = ["automatic_copies", "largest_size", "uncertainty_of_unseen"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _FEWEST, _MOST = 10, 36  # copies; potentials improve no more beyond 36 (Yeu et al. 2025)
 _LEFT_OUT, _TRIED = 16, 32  # structures whose uncertainty is computed
+_SPREADS = 3.0  # of the energies, which copies may rise by
 _HALVINGS = 7  # of the interval of the logarithm: 2 % of a displacement
 
 
@@ -36,16 +37,24 @@ def automatic_copies(structure: Structure) -> int:
     return int(np.clip(3 * len(structure), _FEWEST, _MOST))
 
 
-def largest_certain(
+def uncertainty_of_unseen(surrogate: Surrogate) -> float:
+    """Return the median standard deviation of the energies of training structures given all others, eV."""
+    return max(float(np.median(surrogate.left_out_std(_LEFT_OUT))), 1e-9)
+
+
+def largest_size(
     surrogate: Surrogate,
     data: Dataset,
     shifts: Callable[[Structure, int, float], Array],
     bounds: tuple[float, float],
+    limit: float,
 ) -> float:
-    """Return the largest size of displacements at which copies are no more uncertain than unseen structures.
+    """Return the largest size of displacements that leaves copies close to the reference structures.
 
-    The medians are compared of the standard deviation of the energies of copies, and of training structures given
-    all the others: a copy shall not lie farther from its parent than the structures of the set from each other.
+    The median standard deviation of their energies is at most `limit`: that of structures the surrogate has not
+    seen, so that copies lie no farther from their parents than the structures from each other. And the root mean
+    square of the change of energy is at most three times the standard deviation of the energies of the set: at a
+    repulsive wall surrogates are surer than they should be.
 
     Parameters
     ----------
@@ -56,21 +65,25 @@ def largest_certain(
         Gives the displacements (m, N, 3) of copies of structure k for a size, in Å.
     bounds : tuple of float
         Between which the size is sought.
+    limit : float, eV
     """
-    limit = float(np.median(surrogate.left_out_std(_LEFT_OUT)))
     chosen = np.unique(np.linspace(0, len(data) - 1, min(_TRIED, len(data))).round().astype(np.int64))
     parents = data.select(chosen)
+    spread = float(data.energies.std()) or np.inf
 
-    def certain(size: float) -> bool:
-        made = (shifts(structure, int(k), size) for k, structure in zip(chosen, parents, strict=True))
-        std = surrogate.predict(displaced(parents, "gpr", made), forces=False).energy_std
-        return std is not None and (len(std) == 0 or float(np.median(std)) <= limit)
+    def allowed(size: float) -> bool:
+        own = [shifts(structure, int(k), size) for k, structure in zip(chosen, parents, strict=True)]
+        prediction = surrogate.predict(displaced(parents, "gpr", own), forces=False)
+        if prediction.energy_std is None or len(prediction) == 0:  # no atom is to move
+            return True
+        change = prediction.energy - np.repeat(parents.energies, [len(shift) for shift in own])
+        rise = float(np.sqrt(np.mean(change**2)))
+        return float(np.median(prediction.energy_std)) <= limit and rise <= _SPREADS * spread
 
     low, high = bounds
-    if certain(high):
+    if allowed(high):
         low = high
     for _ in range(_HALVINGS if low < high else 0):
         middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if certain(middle) else (low, middle)
-    _log.info("copies no more uncertain than structures left out (%.2g eV): size %.3g", limit, low)
+        low, high = (middle, high) if allowed(middle) else (low, middle)
     return float(f"{low:.3g}")

@@ -101,8 +101,8 @@ def augment(
         Copies M of each structure. Default: one for each degree of freedom, at least 10 and at most 36.
     displacement : float or mapping of elements to float, optional, Å
         Standard deviation of each component (`gaussian`) or radius (`sphere`), for all atoms or for each element.
-        Default: the largest at which copies are no more uncertain than structures left out of the training set,
-        between 0.005 and 0.1 Å.
+        Default: the largest, between 0.005 and 0.1 Å, at which copies are no more uncertain than structures left
+        out of the training set, and change the energy by no more than three times its spread.
     min_force : float, optional, eV/Å
         Only atoms on which at least this force acts are displaced.
     temperature : float, optional, K
@@ -115,7 +115,8 @@ def augment(
     seed : int
         Structure k is displaced with the random stream (seed, k).
     threshold : float, optional, eV
-        Copies whose predicted standard deviation per structure exceeds it are left out.
+        Copies whose predicted standard deviation per structure exceeds it are left out. Default: with an automatic
+        displacement or temperature five times that of structures left out of the training set, else none.
     label_next : path, optional
         File (extended XYZ) for the copies left out: the structures that are most worth labelling next.
         Not written if there are none.

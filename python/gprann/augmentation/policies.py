@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.augmentation.automatic import automatic_copies, largest_certain
+from gprann.augmentation.automatic import automatic_copies, largest_size, uncertainty_of_unseen
 from gprann.augmentation.closeness import DistanceLimits
 from gprann.augmentation.copies import displaced
 from gprann.augmentation.displacements import (
@@ -35,6 +35,7 @@ Policy = Literal["gaussian", "sphere", "normal_modes", "md"]
 _log = logging.getLogger(__name__)
 _BOUNDS = {"displacement": (0.005, 0.1), "temperature": (1.0, 1000.0)}  # Å, K; of the automatic choice
 _USUAL = {"displacement": 0.02, "temperature": 300.0}
+_OUTLIER = 5.0  # times as uncertain as unseen structures: left out if the sizes are automatic
 _FEW = 4  # structures; with fewer of them, leaving one out tells nothing
 
 
@@ -95,28 +96,34 @@ class CopyOptions:
         return sum(self.count(structure) for structure in data)
 
     def sized(self, data: Dataset, surrogate: Surrogate) -> CopyOptions:
-        """Return the options with the displacement or the temperature, whichever they need.
+        """Return the options with a displacement or a temperature, whichever they need, and with its threshold.
 
         Parameters
         ----------
         data : Dataset
             The structures that the surrogate was fitted to.
         surrogate : Surrogate
-            Its uncertainty sets the size if none is given, see `largest_certain`.
+            Its uncertainty sets the size if none is given, see `largest_size`, and where there is no threshold
+            leaves out copies five times as uncertain as structures that the surrogate has not seen.
         """
         name = self._size
         if getattr(self, name) is not None:
             return self
-        if self.policy == "md" or len(data) < _FEW:
+        if len(data) < _FEW:
             return self._of_size(_USUAL[name])
 
         def shifts(structure: Structure, number: int, size: float) -> Array:
             return replace(self._of_size(size), copies=1)._shifts(structure, number, known)
 
         known = _Known(surrogate, DistanceLimits((), np.zeros((0, 0))))
-        size = largest_certain(surrogate, data, shifts, _BOUNDS[name])
-        _log.info("%s of the copies: %.3g %s", name, size, "Å" if name == "displacement" else "K")
-        return self._of_size(size)
+        limit = uncertainty_of_unseen(surrogate)
+        size = _USUAL[name]
+        if self.policy != "md":
+            size = largest_size(surrogate, data, shifts, _BOUNDS[name], limit)
+        threshold = _OUTLIER * limit if self.threshold is None else self.threshold
+        unit = "Å" if name == "displacement" else "K"
+        _log.info("%s of the copies: %.3g %s; unseen structures: ± %.2g eV", name, size, unit, limit)
+        return replace(self._of_size(size), threshold=threshold)
 
     def _of_size(self, size: float) -> CopyOptions:
         if self._size == "displacement":

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
-from gprann.augmentation import augment, taylor_augment
-from gprann.augmentation.displacements import Displacement, check_displacement
-from gprann.augmentation.policies import CopyOptions
+from gprann.config.augmentation import AugmentationSection
+from gprann.config.fields import Channels, Names, OrderOrNone, Section, Widths
+from gprann.config.fields import default as _default
+from gprann.config.fields import option as _option
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.errors import ConfigError
 from gprann.io import read
 from gprann.io.frames import check_keys
-from gprann.structure import Structure
 from gprann.surrogate import Surrogate
 from gprann.surrogate.fingerprints import standing_weights
 from gprann.training import TrainingOptions
@@ -41,79 +31,6 @@ __all__ = [
     "SurrogateSection",
     "TrainingSection",
 ]
-
-
-class Section(BaseModel):
-    """A table of keys: unknown keys and values of another type are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def _option(
-    description: str,
-    default: Any = ...,
-    *,
-    unit: str = "",
-    example: Any = None,
-    none: str = "",
-    **limits: Any,
-) -> Any:
-    """Return a field with all that the template writes about it; `none` is how TOML spells the value None."""
-    extra = {"unit": unit, "example": example, "none": none}
-    return Field(default, description=description, json_schema_extra=extra, **limits)
-
-
-def _default(function: Callable[..., Any], name: str) -> Any:
-    """Return the default of a parameter of the Python interface."""
-    return inspect.signature(function).parameters[name].default
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _names(value: object) -> object:
-    """Take one name for a list of one."""
-    return (value,) if isinstance(value, str) else _as_tuple(value)
-
-
-def _channels(value: object) -> object:
-    """Take the weights of a single channel for a list of one channel."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return value
-    rows = value if value and isinstance(value[0], Sequence) and not isinstance(value[0], str) else [value]
-    return tuple(_as_tuple(row) for row in rows)
-
-
-def _unless_none(value: object) -> object:
-    return None if value == "none" else value
-
-
-def _sizes(value: object) -> object:
-    """Take a length, or a length for each element."""
-    if isinstance(value, list) and len(value) == 1:
-        (value,) = value
-    try:
-        if isinstance(value, Mapping):
-            return {str(symbol): _length(size) for symbol, size in value.items()}
-        return None if value is None else _length(value)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"expected a length or a table of lengths, {{ O = 0.02, H = 0.03 }}, got {value!r}"
-        ) from None
-
-
-def _length(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError
-    return float(value)
-
-
-Sizes = Annotated[float | dict[str, float], PlainValidator(_sizes)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
-Widths = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
-Channels = Annotated[tuple[tuple[float, ...], ...], BeforeValidator(_channels)]
-OrderOrNone = Annotated[int | None, BeforeValidator(_unless_none)]
 
 
 class DataSection(Section):
@@ -243,122 +160,6 @@ class SurrogateSection(Section):
         descriptor = None if self.descriptor is None else self.descriptor.build(species, standing=True)
         settings = {name: getattr(self, name) for name in type(self).model_fields if name != "descriptor"}
         return Surrogate(**settings, descriptor=descriptor, seed=seed)
-
-
-class AugmentationSection(Section):
-    """Displaced copies of the training structures, labelled with energies."""
-
-    method: Literal["gpr", "taylor", "none"] = _option(
-        'Who labels the copies: "gpr" the surrogate, "taylor" a Taylor expansion with the forces; "none" for no '
-        "copies: the networks see the energies of the training structures alone.",
-        "gpr",
-    )
-    policy: Literal["gaussian", "sphere", "normal_modes", "md"] = _option(
-        'Gpr: how atoms are displaced: "gaussian" every component, "sphere" uniformly in spheres, "normal_modes" '
-        'along the modes of the surrogate\'s Hessian at the temperature, "md" along short molecular dynamics.',
-        _default(augment, "policy"),
-    )
-    copies: int | None = _option(
-        "Copies of each training structure; 10 to 40 are enough. Default: one for each degree of freedom, at least "
-        "10 and at most 36.",
-        _default(augment, "copies"),
-        example=36,
-        ge=1,
-    )
-    displacement: Sizes | None = _option(
-        "Size of the displacements, a length or a table of lengths, { C = 0.02, H = 0.03 }: gaussian the standard "
-        "deviation of each component, sphere and taylor the radius. Default: the largest at which copies are no "
-        "more uncertain than structures left out; "
-        f"taylor {_default(taylor_augment, 'displacement')}.",
-        None,
-        unit="Å",
-        example=0.02,
-    )
-    min_force: float | None = _option(
-        "Displace only atoms on which at least this force acts.",
-        _default(augment, "min_force"),
-        unit="eV/Å",
-        example=0.05,
-        ge=0,
-    )
-    temperature: float | None = _option(
-        "Normal_modes and md: temperature. Default: normal_modes the highest at which copies are no more uncertain "
-        "than structures left out, md 300.",
-        _default(augment, "temperature"),
-        unit="K",
-        example=300.0,
-        gt=0,
-    )
-    steps: int = _option("Md: steps of 0.5 fs from each structure.", _default(augment, "steps"), ge=1)
-    min_distance: float = _option(
-        "Gpr: leave out copies in which atoms come closer than this fraction of the smallest distance between their "
-        "elements in the training structures.",
-        _default(augment, "min_distance"),
-        ge=0,
-    )
-    strategy: Literal["A", "B"] = _option(
-        "Taylor: A moves one atom at a time along x, y and z, B all atoms at random.",
-        _default(taylor_augment, "strategy"),
-    )
-    order: Literal[1, 2] = _option(
-        "Taylor: 1 expands with the forces alone, 2 with the surrogate's Hessian as well.", 1
-    )
-    threshold: float | None = _option(
-        "Gpr: copies whose predicted standard deviation per structure exceeds it are not trained on.",
-        _default(augment, "threshold"),
-        unit="eV",
-        example=0.05,
-        gt=0,
-    )
-    label_next: str = _option(
-        "File in the output folder for the copies that exceed the threshold: compute and add them next.",
-        "label_next.extxyz",
-        pattern=r"^[^/\\]+\.(extxyz|xyz)$",
-    )
-    max_subset: int = _option(
-        "Most structures of a surrogate; larger sets are divided by similarity. Memory grows with its square.",
-        _default(augment, "max_subset"),
-        ge=1,
-    )
-    forces: bool = _option(
-        "Gpr: label the copies with the surrogate's forces too, for training on forces.",
-        _default(augment, "forces"),
-    )
-    seed: int = _option("Seed of the displacements and of the surrogates.", _default(augment, "seed"), ge=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> AugmentationSection:
-        check_displacement(self.displacement, self.copies, self.min_force)
-        if self.method == "gpr":
-            self.copy_options()
-        if self.forces and self.method == "taylor":
-            raise ConfigError(
-                'forces = true: a Taylor expansion gives energies alone; use method "gpr", or leave it out'
-            )
-        return self
-
-    @property
-    def taylor_size(self) -> Displacement:
-        """The displacement of Taylor copies, Å."""
-        size: Displacement | None = self.displacement
-        return float(_default(taylor_augment, "displacement")) if size is None else size
-
-    @property
-    def uses_surrogate(self) -> bool:
-        """Whether the method needs a surrogate."""
-        return self.method == "gpr" or (self.method == "taylor" and self.order == 2)
-
-    def count(self, structure: Structure) -> int:
-        """Return how many copies of a structure will be made, at most."""
-        if self.method == "none":
-            return 0
-        if self.method == "taylor" and self.strategy == "A":
-            return 6 * len(structure)
-        return self.copy_options().count(structure)
-
-    def copy_options(self) -> CopyOptions:
-        """Return the options of gpr copies."""
-        return CopyOptions(**{item.name: getattr(self, item.name) for item in fields(CopyOptions)})
 
 
 class TrainingSection(Section):
