@@ -162,6 +162,44 @@ class TestResults:
         methods = [s.origin.method for s in gprann.read(result.folder / "augmented.extxyz")]
         assert methods == ["reference"] * 7 + [method] * (21 if method == "taylor" else 0)
 
+    @pytest.mark.parametrize("kernel", ["pairs", "atoms"])
+    def test_second_order_taylor_uses_the_surrogates_hessian(self, folder: Path, kernel: str) -> None:
+        change(
+            folder,
+            {"copies = 3": 'copies = 3\nmethod = "taylor"\norder = 2', '"pairs"': f'"{kernel}"'},
+        )
+        result = run_file(folder / "config.toml")
+        data = gprann.read(folder / "train.extxyz")
+        surrogate = Surrogate(kernel=kernel).fit(data)  # type: ignore[arg-type]
+        expected = gprann.taylor_augment(data, copies=3, displacement=0.05, hessians=surrogate)
+        found = gprann.read(result.folder / "augmented.extxyz")
+        np.testing.assert_allclose(found.energies, expected.energies, rtol=0, atol=1e-9)
+        first = gprann.taylor_augment(data, copies=3, displacement=0.05)
+        assert np.abs(found.energies - first.energies).max() > 0.01
+
+    def test_sizes_of_elements(self, folder: Path) -> None:
+        change(folder, {"displacement = 0.05": "displacement = { H = 0.05 }"})
+        table = run_file(folder / "config.toml")
+        change(
+            folder,
+            {"displacement = { H = 0.05 }": "displacement = 0.05", "[output]": '[output]\nfolder = "b"'},
+        )
+        number = run_file(folder / "config.toml")
+        assert (table.folder / "augmented.extxyz").read_bytes() == (
+            number.folder / "augmented.extxyz"
+        ).read_bytes()
+        assert load_config(table.folder / "config.toml").augmentation.displacement == {"H": 0.05}
+
+    def test_automatic_sizes_are_noted(self, folder: Path) -> None:
+        change(folder, {"copies = 3\ndisplacement = 0.05\n": ""})
+        result = run_file(folder / "config.toml")
+        (surrogate,) = gprann.load(result.potential).provenance["surrogates"]
+        assert surrogate["policy"] == "gaussian"
+        assert 0.005 <= surrogate["displacement"] <= 0.1
+        rejected = result.folder / "label_next.extxyz"
+        apart = len(gprann.read(rejected, require=())) if rejected.is_file() else 0
+        assert len(gprann.read(result.folder / "augmented.extxyz")) == 7 * 11 - apart
+
     def test_several_compositions(self, folder: Path) -> None:
         result = run_file(mixed(folder))
         assert [s["n_structures"] for s in gprann.load(result.potential).provenance["surrogates"]] == [7, 6]

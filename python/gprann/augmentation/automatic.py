@@ -17,7 +17,10 @@ __all__ = ["automatic_copies", "largest_size", "uncertainty_of_unseen"]
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _FEWEST, _MOST = 10, 36  # copies; potentials improve no more beyond 36 (Yeu et al. 2025)
-_LEFT_OUT, _TRIED = 16, 32  # structures whose uncertainty is computed
+_LEFT_OUT, _PARENTS = (
+    16,
+    32,
+)  # structures that the uncertainty is computed of, and those tried copies are made of
 _SPREADS = 3.0  # of the energies, which copies may rise by
 _HALVINGS = 7  # of the interval of the logarithm: 2 % of a displacement
 
@@ -67,7 +70,7 @@ def largest_size(
         Between which the size is sought.
     limit : float, eV
     """
-    chosen = np.unique(np.linspace(0, len(data) - 1, min(_TRIED, len(data))).round().astype(np.int64))
+    chosen = np.unique(np.linspace(0, len(data) - 1, min(_PARENTS, len(data))).round().astype(np.int64))
     parents = data.select(chosen)
     spread = float(data.energies.std()) or np.inf
 

@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 _BOUNDS = {"displacement": (0.005, 0.1), "temperature": (1.0, 1000.0)}  # Å, K; of the automatic choice
 _USUAL = {"displacement": 0.02, "temperature": 300.0}
 _OUTLIER = 5.0  # times as uncertain as unseen structures: left out if the sizes are automatic
+_TRIED = 64  # copies, from which a size is judged
 _FEW = 4  # structures; with fewer of them, leaving one out tells nothing
 
 
@@ -113,8 +114,9 @@ class CopyOptions:
             return self._of_size(_USUAL[name])
 
         def shifts(structure: Structure, number: int, size: float) -> Array:
-            return replace(self._of_size(size), copies=1)._shifts(structure, number, known)
+            return replace(self._of_size(size), copies=tried)._shifts(structure, number, known)
 
+        tried = max(2, _TRIED // len(data))
         known = _Known(surrogate, DistanceLimits((), np.zeros((0, 0))))
         limit = uncertainty_of_unseen(surrogate)
         size = _USUAL[name]
