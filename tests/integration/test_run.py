@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,32 @@ class TestResults:
     def test_several_compositions(self, folder: Path) -> None:
         result = run_file(mixed(folder))
         assert [s["n_structures"] for s in gprann.load(result.potential).provenance["surrogates"]] == [7, 6]
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.filterwarnings("ignore::gprann.io.DataWarning")  # H2 has other energies per atom than the rest
+def test_a_heterogeneous_database_needs_no_word_from_the_user(tmp_path: Path, shared_data: Path) -> None:
+    """Molecules, clusters and a periodic slab, shuffled: partitioned, fitted, augmented and trained by default."""
+    counts = {"h2": 7, "ec_dimer": 10, "li_ec": 6}
+    parts = [gprann.read(shared_data / name / "train.extxyz")[:n] for name, n in counts.items()]
+    data = gprann.Dataset(structure for part in parts for structure in part)
+    shuffled = data.select(np.random.default_rng(0).permutation(len(data)))
+    gprann.write(tmp_path / "train.extxyz", shuffled)
+    (tmp_path / "config.toml").write_text('data.train = "train.extxyz"\n[output]\nplots = false\n')
+    result = run_file(tmp_path / "config.toml")
+    potential = gprann.load(result.potential)
+    surrogates = potential.provenance["surrogates"]
+    assert sorted(item["n_structures"] for item in surrogates) == [6, 7, 10]
+    assert all(0.005 <= item["displacement"] <= 0.1 for item in surrogates)
+    augmented = gprann.read(result.folder / "augmented.extxyz")
+    copies = Counter(s.formula for s in augmented if s.origin.method == "gpr")
+    assert copies["C6H8O6"] > 0.9 * 360
+    assert copies["C3H4Li36O3"] > 0.9 * 216
+    assert copies["H2"] > 0.9 * 70
+    for part in parts:
+        error = np.abs(potential.predict(part).energy - part.energies).mean()
+        assert error < np.std(augmented.filter(lambda s, f=part[0].formula: s.formula == f).energies)
 
 
 def mixed(folder: Path) -> Path:

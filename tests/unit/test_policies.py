@@ -228,6 +228,15 @@ def test_elements_that_never_meet_count_by_their_radii() -> None:
     assert not limits.allow(apart.replace(positions=[[0, 0, 0], [bond - 0.01, 0, 0]]))
 
 
+def test_the_order_of_the_atoms_does_not_matter() -> None:
+    limits = DistanceLimits.of(samples.waters(3), 0.9)
+    squeezed = samples.WATER.replace(positions=[[0, 0, 0], [0.7, 0, 0], [-0.2, 0.95, 0]])
+    turned_round = squeezed.replace(symbols=squeezed.symbols[::-1], positions=squeezed.positions[::-1])
+    assert not limits.allow(squeezed)
+    assert not limits.allow(turned_round)
+    np.testing.assert_array_equal(limits.smallest, limits.smallest.T)
+
+
 def test_images_count() -> None:
     limits = DistanceLimits.of(samples.crystals(3), 0.9)
     crystal = samples.CRYSTAL

@@ -113,6 +113,11 @@ def test_a_lone_outlier_takes_its_neighbours_along() -> None:
     assert [part.tolist() for part in bisect(points, 20)] == [list(range(17)), [17, 18, 19, 20]]
 
 
+def test_clusters_are_those_of_the_nearest_means() -> None:
+    points = np.concatenate([np.zeros(20), np.full(6, 3.9), np.full(6, 12.0)])[:, None]  # their mean is 2.98
+    assert [part.tolist() for part in bisect(points, 26)] == [list(range(26)), list(range(26, 32))]
+
+
 def test_equal_structures_are_halved() -> None:
     data = Dataset([samples.waters(1)[0]] * 9)
     assert [len(part) for part in partition(data, max_size=5)] == [4, 5]
@@ -212,6 +217,7 @@ def test_a_structure_far_from_the_others_keeps_its_own_order() -> None:
     np.testing.assert_array_equal(found[1].positions, stretched.positions)
 
 
+@pytest.mark.data
 @pytest.mark.parametrize("name", ["ec_dimer", "li_ec"])
 def test_first_principles_data_are_put_back_in_order(name: str, shared_data: Path) -> None:
     data = read(shared_data / name / "train.extxyz")[:40]
