@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,14 @@ class TestResults:
         run_file(folder / "config.toml")
         assert not (result.folder / "label_next.extxyz").exists()
 
+    def test_copies_carry_forces_where_asked(self, folder: Path) -> None:
+        change(folder, {"copies = 3": "copies = 3\nforces = true"})
+        result = run_file(folder / "config.toml")
+        data = gprann.read(folder / "train.extxyz")
+        expected = gprann.augment(data, kernel="pairs", copies=3, displacement=0.05, forces=True)
+        found = gprann.read(result.folder / "augmented.extxyz")
+        np.testing.assert_array_equal(np.array(found.forces), np.array(expected.forces))
+
     @pytest.mark.parametrize("method", ["taylor", "none"])
     def test_other_methods(self, folder: Path, method: str) -> None:
         change(folder, {"copies = 3": f'copies = 3\nmethod = "{method}"'})
@@ -154,9 +163,73 @@ class TestResults:
         methods = [s.origin.method for s in gprann.read(result.folder / "augmented.extxyz")]
         assert methods == ["reference"] * 7 + [method] * (21 if method == "taylor" else 0)
 
+    @pytest.mark.parametrize("kernel", ["pairs", "atoms"])
+    def test_second_order_taylor_uses_the_surrogates_hessian(self, folder: Path, kernel: str) -> None:
+        change(
+            folder,
+            {"copies = 3": 'copies = 3\nmethod = "taylor"\norder = 2', '"pairs"': f'"{kernel}"'},
+        )
+        result = run_file(folder / "config.toml")
+        data = gprann.read(folder / "train.extxyz")
+        surrogate = Surrogate(kernel=kernel).fit(data)  # type: ignore[arg-type]
+        expected = gprann.taylor_augment(data, copies=3, displacement=0.05, hessians=surrogate)
+        found = gprann.read(result.folder / "augmented.extxyz")
+        np.testing.assert_allclose(found.energies, expected.energies, rtol=0, atol=1e-9)
+        first = gprann.taylor_augment(data, copies=3, displacement=0.05)
+        assert np.abs(found.energies - first.energies).max() > 0.01
+
+    def test_sizes_of_elements(self, folder: Path) -> None:
+        change(folder, {"displacement = 0.05": "displacement = { H = 0.05 }"})
+        table = run_file(folder / "config.toml")
+        change(
+            folder,
+            {"displacement = { H = 0.05 }": "displacement = 0.05", "[output]": '[output]\nfolder = "b"'},
+        )
+        number = run_file(folder / "config.toml")
+        assert (table.folder / "augmented.extxyz").read_bytes() == (
+            number.folder / "augmented.extxyz"
+        ).read_bytes()
+        assert load_config(table.folder / "config.toml").augmentation.displacement == {"H": 0.05}
+
+    def test_automatic_sizes_are_noted(self, folder: Path) -> None:
+        change(folder, {"copies = 3\ndisplacement = 0.05\n": ""})
+        result = run_file(folder / "config.toml")
+        (surrogate,) = gprann.load(result.potential).provenance["surrogates"]
+        assert surrogate["policy"] == "gaussian"
+        assert 0.005 <= surrogate["displacement"] <= 0.1
+        rejected = result.folder / "label_next.extxyz"
+        apart = len(gprann.read(rejected, require=())) if rejected.is_file() else 0
+        assert len(gprann.read(result.folder / "augmented.extxyz")) == 7 * 11 - apart
+
     def test_several_compositions(self, folder: Path) -> None:
         result = run_file(mixed(folder))
         assert [s["n_structures"] for s in gprann.load(result.potential).provenance["surrogates"]] == [7, 6]
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.filterwarnings("ignore::gprann.io.DataWarning")  # H2 has other energies per atom than the rest
+def test_a_heterogeneous_database_needs_no_word_from_the_user(tmp_path: Path, shared_data: Path) -> None:
+    """Molecules, clusters and a periodic slab, shuffled: partitioned, fitted, augmented and trained by default."""
+    counts = {"h2": 7, "ec_dimer": 10, "li_ec": 6}
+    parts = [gprann.read(shared_data / name / "train.extxyz")[:n] for name, n in counts.items()]
+    data = gprann.Dataset(structure for part in parts for structure in part)
+    shuffled = data.select(np.random.default_rng(0).permutation(len(data)))
+    gprann.write(tmp_path / "train.extxyz", shuffled)
+    (tmp_path / "config.toml").write_text('data.train = "train.extxyz"\n[output]\nplots = false\n')
+    result = run_file(tmp_path / "config.toml")
+    potential = gprann.load(result.potential)
+    surrogates = potential.provenance["surrogates"]
+    assert sorted(item["n_structures"] for item in surrogates) == [6, 7, 10]
+    assert all(0.005 <= item["displacement"] <= 0.1 for item in surrogates)
+    augmented = gprann.read(result.folder / "augmented.extxyz")
+    copies = Counter(s.formula for s in augmented if s.origin.method == "gpr")
+    assert copies["C6H8O6"] > 0.9 * 360
+    assert copies["C3H4Li36O3"] > 0.9 * 216
+    assert copies["H2"] > 0.9 * 70
+    for part in parts:
+        error = np.abs(potential.predict(part).energy - part.energies).mean()
+        assert error < np.std(augmented.filter(lambda s, f=part[0].formula: s.formula == f).energies)
 
 
 def mixed(folder: Path) -> Path:

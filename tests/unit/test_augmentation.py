@@ -12,7 +12,7 @@ import pytest
 
 import samples
 from gprann import augment, examples, read, taylor_augment
-from gprann.augmentation import label, partition, taylor_labels
+from gprann.augmentation import label, surrogate_hessian, taylor_labels
 from gprann.augmentation.displacements import gaussian, single_atoms, within_spheres
 from gprann.errors import ConfigError, DataError
 from gprann.structure import Dataset, Origin, Structure
@@ -107,6 +107,79 @@ def test_taylor_labels_are_right_to_first_order() -> None:
     assert errors[2] < 0.3 * errors[1]
 
 
+def test_second_order_labels_are_exact_on_a_quadratic_energy() -> None:
+    rng = np.random.default_rng(1)
+    structure = samples.WATER
+    raw = rng.normal(size=(9, 9))
+    hessian, slope = raw + raw.T, rng.normal(size=9)
+
+    def energy(positions: Any) -> float:
+        x = (positions - structure.positions).ravel()
+        return float(slope @ x + 0.5 * x @ hessian @ x)
+
+    data = Dataset([structure.replace(energy=0.0, forces=-slope.reshape(3, 3))])
+    # Only the symmetric part of a Hessian means anything.
+    twisted = hessian + np.triu(np.ones((9, 9)), 1) - np.tril(np.ones((9, 9)), -1)
+    for strategy in ("A", "B"):
+        options: Any = {"strategy": strategy, "copies": 6, "displacement": 0.3}
+        for copy in taylor_augment(data, hessians=[twisted], **options)[1:]:
+            assert copy.energy == pytest.approx(energy(copy.positions), abs=1e-12)
+        first = taylor_augment(data, **options)[1:]
+        assert max(abs(copy.energy - energy(copy.positions)) for copy in first) > 0.01
+
+
+def test_second_order_of_a_surrogate_is_right_to_second_order() -> None:
+    """The error falls to an eighth when the displacement is halved."""
+    data = samples.waters(12)
+    surrogate = Surrogate(**FIXED).fit(data)
+    predicted = surrogate.predict(data[:1])
+    parent = Dataset([data[0].replace(energy=predicted.energy[0], forces=predicted.forces[0])])
+    errors = []
+    for size in (0.08, 0.04, 0.02):
+        copies = taylor_augment(parent, strategy="A", displacement=size, hessians=surrogate)[1:]
+        errors.append(np.abs(copies.energies - surrogate.predict(copies).energy).max())
+    assert errors[1] < 0.16 * errors[0]
+    assert errors[2] < 0.16 * errors[1]
+    given = taylor_augment(data, copies=3, hessians=[surrogate_hessian(surrogate, s) for s in data])
+    np.testing.assert_array_equal(given.energies, taylor_augment(data, copies=3, hessians=surrogate).energies)
+
+
+@pytest.mark.parametrize(
+    ("hessians", "message"),
+    [
+        ([np.eye(9)], "hessians: expected one for each of 2 structures, got 1"),
+        (
+            [np.eye(9), np.eye(6)],
+            r"waters, structure 1: its Hessian has shape \(6, 6\), expected .* \(9, 9\)",
+        ),
+        ([np.full((9, 9), np.nan)] * 2, "waters, structure 0: its Hessian"),
+    ],
+)
+def test_hessians_that_do_not_fit_are_refused(hessians: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        taylor_augment(samples.waters(2), hessians=hessians)
+
+
+def test_taylor_copies_move_chosen_atoms_alone() -> None:
+    data = Dataset(linear_pes(structure) for structure in mixture())
+    assert data[0].forces is not None
+    limit = float(np.sort(np.linalg.norm(data[0].forces, axis=1))[1])  # two of three atoms
+    sizes = {"H": 0.1, "O": 0.02}
+    for strategy, expected in (("A", 12), ("B", 5)):
+        options: Any = {"strategy": strategy, "displacement": sizes, "min_force": limit, "copies": 5}
+        copies = copies_of(taylor_augment(data, **options), data[0])
+        shifts = np.array([copy.positions - data[0].positions for copy in copies])
+        still = np.linalg.norm(data[0].forces, axis=1) < limit
+        assert len(copies) == expected
+        assert not shifts[:, still].any()
+        assert shifts[:, ~still].any(axis=(0, 2)).all()
+    steps = np.abs(
+        taylor_augment(data[:1], strategy="A", displacement=sizes)[1].positions - data[0].positions
+    )
+    assert steps.max() == pytest.approx(0.02)  # the first atom is oxygen
+    assert len(taylor_augment(data, min_force=1e3)) == len(data)
+
+
 def test_strategy_b_moves_no_atom_farther_than_allowed_and_no_structure_as_a_whole() -> None:
     data = mixture()
     augmented = taylor_augment(data, copies=20, displacement=0.05)
@@ -174,6 +247,23 @@ def test_labels_are_predictions_of_the_surrogate_with_their_variance() -> None:
     )
 
 
+def test_copies_carry_the_forces_of_the_surrogate_where_asked(tmp_path: Path) -> None:
+    data = mixture()
+    plain = augment(data, copies=2, displacement=0.03, **FIXED)[9:]
+    augmented = augment(data, copies=2, displacement=0.03, forces=True, **FIXED)
+    assert augmented.has_forces
+    for copy, without in zip(augmented[9:], plain, strict=True):
+        assert (copy.energy, copy.energy_variance) == (without.energy, without.energy_variance)
+    waters = data.select([0, 3, 6])
+    copies = augmented.select([9, 10, 11, 12, 13, 14])
+    expected = Surrogate(**FIXED).fit(waters).predict(copies, std=False).forces
+    np.testing.assert_allclose(copies.forces, expected, rtol=1e-9, atol=1e-12)
+    assert np.abs(np.array(copies.forces) - [samples.labels(copy)[1] for copy in copies]).mean() < 0.5
+    uncertain = tmp_path / "next.extxyz"
+    augment(data, copies=2, displacement=0.3, threshold=1e-12, label_next=uncertain, forces=True, **FIXED)
+    assert all((copy.energy, copy.forces) == (None, None) for copy in read(uncertain, require=()))
+
+
 def test_copies_are_reproducible_by_seed_and_independent_of_the_other_structures() -> None:
     data = mixture()
     positions = [s.positions for s in augment(data, copies=3, seed=5, **FIXED)]
@@ -207,12 +297,13 @@ def test_uncertain_copies_are_set_aside_and_written_for_labelling(
 ) -> None:
     data = samples.waters(4)
     surrogate = Surrogate(**FIXED).fit(data)
-    everything = augment(data, surrogate, copies=10, displacement=0.1)[4:]
+    everything = augment(data, surrogate, copies=10, displacement=0.1, min_distance=0.0)[4:]
     stds = np.sqrt([copy.energy_variance for copy in everything])
     threshold = float(np.median(stds))
     file = tmp_path / "next.extxyz"
+    options: dict[str, Any] = {"copies": 10, "displacement": 0.1, "min_distance": 0.0}
     with caplog.at_level(logging.INFO, logger="gprann"):
-        kept = augment(data, surrogate, copies=10, displacement=0.1, threshold=threshold, label_next=file)
+        kept = augment(data, surrogate, threshold=threshold, label_next=file, **options)
     assert f"20 uncertain copies written to {file}" in caplog.text
     assert len(kept) == 4 + np.count_nonzero(stds <= threshold) == 24
     assert all(copy.energy_variance <= threshold**2 for copy in kept)
@@ -247,7 +338,7 @@ def test_every_structure_of_an_oversized_subset_is_augmented(caplog: pytest.LogC
     data = samples.waters(7)
     with caplog.at_level(logging.INFO, logger="gprann"):
         augmented = augment(data, copies=2, max_subset=3, **FIXED)
-    assert "subset 3 of 3: 2 structures of H2O" in caplog.text
+    assert "subset 3 of 3: 3 structures of H2O" in caplog.text
     assert [len(copies_of(augmented, structure)) for structure in data] == [2] * 7
 
 
@@ -299,32 +390,3 @@ def test_augmentation_needs_energies_and_forces(missing: str) -> None:
     data = Dataset([*samples.waters(1), samples.waters(2)[1].replace(**{missing: None})])
     with pytest.raises(DataError, match=f"waters, structure 1: has no {missing}"):
         augment(data, **FIXED)
-
-
-# Subsets -----------------------------------------------------------------------------------------------------------
-
-
-def test_subsets_are_homogeneous_and_complete() -> None:
-    data = Dataset([*mixture(), samples.waters(1)[0].replace(pbc=[1, 0, 0], cell=np.eye(3) * 20)])
-    parts = partition(data)
-    assert [part.tolist() for part in parts] == [[0, 3, 6], [1, 4, 7], [2, 5, 8], [9]]
-    assert partition(Dataset()) == []
-
-
-@pytest.mark.parametrize(("n", "size"), [(7, 3), (6, 3), (5, 1), (4, 100)])
-def test_large_groups_are_dealt_out_evenly(n: int, size: int) -> None:
-    data = samples.waters(n)
-    parts = partition(data, max_size=size, seed=3)
-    sizes = [len(part) for part in parts]
-    assert len(parts) == -(-n // size)
-    assert max(sizes) <= size
-    assert max(sizes) - min(sizes) <= 1
-    assert sorted(np.concatenate(parts).tolist()) == list(range(n))
-    for one, other in zip(parts, partition(data, max_size=size, seed=3), strict=True):
-        np.testing.assert_array_equal(one, other)
-        assert (np.diff(one) > 0).all()
-
-
-def test_the_deal_is_random() -> None:
-    deals = {tuple(partition(samples.waters(8), max_size=4, seed=seed)[0].tolist()) for seed in range(6)}
-    assert len(deals) > 3

@@ -60,6 +60,10 @@ class TestCommands:
         written = gprann.read("augmented.extxyz")
         assert np.allclose(written.energies, expected.energies, atol=1e-12)
 
+        options[options.index("0.05")] = "H=0.05"
+        assert main(["augment", "train.extxyz", "-o", "by_element.extxyz", *options]) == 0
+        assert Path("by_element.extxyz").read_bytes() == Path("augmented.extxyz").read_bytes()
+
         training = ["train", "augmented.extxyz", "-o", "p.gprann", "--members", "2", *SMALL]
         assert main(training) == 0
         potential = gprann.load("p.gprann")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import gprann
+from gprann.augmentation.policies import CopyOptions
 from gprann.config import (
     AugmentationSection,
     Config,
@@ -73,11 +74,13 @@ class TestDefaults:
     def test_augmentation(self) -> None:
         section = AugmentationSection()
         gpr = inspect.signature(gprann.augment).parameters
-        for name in ("copies", "seed", "threshold", "max_subset"):
-            assert getattr(section, name) == gpr[name].default, name
-        assert section.size == section.copy_options().displacement == gpr["displacement"].default
+        own = {field.name for field in fields(CopyOptions)}
+        assert own == set(gpr) - {"data", "surrogate", "label_next", "progress", "surrogate_options"}
+        for name in own:
+            assert getattr(section, name) == gpr[name].default == getattr(CopyOptions(), name), name
+        assert section.copy_options() == CopyOptions()
         taylor = inspect.signature(gprann.taylor_augment).parameters
-        assert AugmentationSection(method="taylor").size == taylor["displacement"].default
+        assert AugmentationSection(method="taylor").taylor_size == taylor["displacement"].default
         assert section.strategy == taylor["strategy"].default
 
     def test_descriptor_of_the_surrogate_has_no_zero_weight(self) -> None:
@@ -170,7 +173,34 @@ class TestRefusals:
             ("augmentation.copies = 0", "augmentation.copies: expected a number not smaller than 1, got 0"),
             (
                 "augmentation.displacement = 0",
-                "augmentation.displacement: expected a number greater than 0, got 0",
+                "augmentation.displacement = 0.0: expected a positive length in Å",
+            ),
+            (
+                "augmentation.displacement = true",
+                "augmentation.displacement: expected a length or a table of lengths, { O = 0.02, H = 0.03 }, "
+                "got True",
+            ),
+            (
+                "augmentation.displacement = { O = -1 }",
+                "augmentation.displacement = {'O': -1.0}: expected a length in Å, 0 or more, for O",
+            ),
+            (
+                "augmentation.displacement = 0.02\naugmentation.policy = 'md'",
+                "augmentation.displacement = 0.02: the policy 'md' takes its size from the temperature; "
+                "leave displacement out",
+            ),
+            (
+                "augmentation.policy = 'gausian'",
+                "augmentation.policy = \"gausian\": did you mean 'gaussian'?",
+            ),
+            (
+                "augmentation.min_distance = 1.0",
+                "augmentation.min_distance = 1.0: expected a fraction, 0 or more and below 1",
+            ),
+            (
+                "augmentation.method = 'taylor'\naugmentation.forces = true",
+                "augmentation.forces = true: a Taylor expansion gives energies alone; "
+                'use method "gpr", or leave it out',
             ),
             (
                 "augmentation.label_next = 'a/b.extxyz'",

@@ -1,13 +1,13 @@
-"""Synthetic structures: displaced copies labelled with energies."""
+"""Synthetic structures: displaced copies without labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.structure import Dataset, Origin, Structure
+from gprann.structure import Dataset, Origin
 
 __all__ = ["displaced", "with_unique_origins"]
 
@@ -25,19 +25,16 @@ def with_unique_origins(data: Dataset) -> Dataset:
     )
 
 
-def displaced(
-    data: Dataset, indices: Sequence[int], method: str, make: Callable[[int, Structure], Array]
-) -> Dataset:
-    """Return unlabelled copies of some structures.
+def displaced(data: Dataset, method: str, shifts: Iterable[Array]) -> Dataset:
+    """Return unlabelled copies of structures.
 
     Parameters
     ----------
     data : Dataset
-    indices : sequence of int
     method : str
         How the copies will be labelled; kept in their origin.
-    make : callable
-        Gives the displacements (copies, N, 3) in Å of structure `index`.
+    shifts : iterable of ndarray
+        For each structure the displacements (copies, N, 3) in Å.
     """
     return Dataset(
         structure.replace(
@@ -47,6 +44,6 @@ def displaced(
             stress=None,
             origin=Origin(structure.origin.file, structure.origin.index, method),
         )
-        for index, structure in ((int(i), data[int(i)]) for i in indices)
-        for shift in make(index, structure)
+        for structure, own in zip(data, shifts, strict=True)
+        for shift in own
     )

@@ -5,33 +5,110 @@ Every structure has a random stream of its own, (seed, its number), so that its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.errors import ConfigError
+from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.structure import Structure
 
-__all__ = ["check_displacement", "gaussian", "single_atoms", "within_spheres"]
+__all__ = [
+    "Displacement",
+    "atom_sizes",
+    "check_displacement",
+    "gaussian",
+    "moving_atoms",
+    "single_atoms",
+    "within_spheres",
+]
 
 Array = NDArray[np.float64]
+Displacement = float | Mapping[str, float]
+"""Size of the displacements in Å, one for all atoms or one for each element."""
 
 
-def check_displacement(displacement: float, copies: int) -> None:
+def check_displacement(
+    displacement: Displacement | None, copies: int | None, min_force: float | None = None
+) -> None:
     """Refuse impossible sizes and numbers of displacements.
 
     Raises
     ------
     ConfigError
     """
-    if not (np.isfinite(displacement) and displacement > 0):
+    if isinstance(displacement, Mapping):
+        for symbol, size in displacement.items():
+            if not (np.isfinite(size) and size >= 0):
+                raise ConfigError(
+                    f"displacement = {dict(displacement)}: expected a length in Å, 0 or more, for {symbol}"
+                )
+        if not any(size > 0 for size in displacement.values()):
+            raise ConfigError(
+                f"displacement = {dict(displacement)}: expected a positive length of some element"
+            )
+    elif displacement is not None and not (np.isfinite(displacement) and displacement > 0):
         raise ConfigError(f"displacement = {displacement}: expected a positive length in Å")
-    if copies < 1:
+    if copies is not None and copies < 1:
         raise ConfigError(f"copies = {copies}: expected 1 or more")
+    if min_force is not None and not (np.isfinite(min_force) and min_force >= 0):
+        raise ConfigError(f"min_force = {min_force}: expected a force in eV/Å, 0 or more")
 
 
-def gaussian(n_atoms: int, copies: int, displacement: float, stream: tuple[int, int]) -> Array:
+def moving_atoms(structure: Structure, min_force: float | None) -> NDArray[np.bool_]:
+    """Return which atoms are displaced: all of them, or those on which at least `min_force` (eV/Å) acts.
+
+    Raises
+    ------
+    DataError
+        If the forces are needed and unknown.
+    """
+    if min_force is None:
+        return np.ones(len(structure), dtype=bool)
+    if structure.forces is None:
+        raise DataError(f"{structure.origin}: has no forces, which min_force needs; leave min_force out")
+    return np.asarray(np.linalg.norm(structure.forces, axis=1) >= min_force)
+
+
+def atom_sizes(structure: Structure, displacement: Displacement, min_force: float | None = None) -> Array:
+    """Return the size of the displacement of every atom, Å, zero for atoms that stay; shape (N,).
+
+    Raises
+    ------
+    DataError
+        If no size is given for an element.
+
+    Examples
+    --------
+    >>> water = Structure(("O", "H", "H"), [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    >>> atom_sizes(water, {"O": 0.01, "H": 0.03})
+    array([0.01, 0.03, 0.03])
+    """
+    if isinstance(displacement, Mapping):
+        missing = sorted(set(structure.symbols) - set(displacement))
+        if missing:
+            hint = nearest_name(missing[0], displacement)
+            raise DataError(f"{structure.origin}: displacement gives no size for {missing[0]}; {hint}")
+        sizes = np.array([float(displacement[symbol]) for symbol in structure.symbols])
+    else:
+        sizes = np.full(len(structure), float(displacement))
+    return np.where(moving_atoms(structure, min_force), sizes, 0.0)
+
+
+def _per_atom(displacement: float | Array, n_atoms: int) -> Array:
+    return np.broadcast_to(np.asarray(displacement, dtype=np.float64), (n_atoms,))
+
+
+def gaussian(n_atoms: int, copies: int, displacement: float | Array, stream: tuple[int, int]) -> Array:
     """Return displacements of all atoms, normal with standard deviation `displacement` per component.
 
     The choice of Yeu et al., npj Comput. Mater. 11, 156 (2025), for GPR labels.
+
+    Parameters
+    ----------
+    n_atoms, copies : int
+    displacement : float or ndarray of shape (n_atoms,), Å
+    stream : tuple of int
 
     Returns
     -------
@@ -42,40 +119,44 @@ def gaussian(n_atoms: int, copies: int, displacement: float, stream: tuple[int, 
     >>> gaussian(20, 36, 0.021, (0, 0)).shape
     (36, 20, 3)
     """
-    return np.random.default_rng(stream).normal(0.0, displacement, (copies, n_atoms, 3))
+    normal = np.random.default_rng(stream).standard_normal((copies, n_atoms, 3))
+    return _per_atom(displacement, n_atoms)[:, None] * normal
 
 
-def within_spheres(n_atoms: int, copies: int, displacement: float, stream: tuple[int, int]) -> Array:
+def within_spheres(n_atoms: int, copies: int, displacement: float | Array, stream: tuple[int, int]) -> Array:
     """Return displacements uniform in a sphere of radius `displacement` about each atom, less their mean.
 
-    Strategy B of Cooper et al., npj Comput. Mater. 6, 54 (2020): no net shift of the structure.
+    Strategy B of Cooper et al., npj Comput. Mater. 6, 54 (2020): no net shift of the atoms that move.
 
     Returns
     -------
     ndarray, shape (copies, n_atoms, 3), Å
     """
+    radii = _per_atom(displacement, n_atoms)
     rng = np.random.default_rng(stream)
     directions = rng.normal(size=(copies, n_atoms, 3))
     directions /= np.linalg.norm(directions, axis=2, keepdims=True)
-    shifts = displacement * np.cbrt(rng.random((copies, n_atoms, 1))) * directions
-    if n_atoms > 1:
-        shifts -= shifts.mean(axis=1, keepdims=True)
+    shifts = radii[:, None] * np.cbrt(rng.random((copies, n_atoms, 1))) * directions
+    moving = radii > 0
+    if np.count_nonzero(moving) > 1:
+        shifts[:, moving] -= shifts[:, moving].mean(axis=1, keepdims=True)
     return np.asarray(shifts)
 
 
-def single_atoms(n_atoms: int, displacement: float) -> Array:
+def single_atoms(n_atoms: int, displacement: float | Array) -> Array:
     """Return displacements of one atom at a time by ±displacement along x, y, z.
 
-    Strategy A of Cooper et al., npj Comput. Mater. 6, 54 (2020).
+    Strategy A of Cooper et al., npj Comput. Mater. 6, 54 (2020). Atoms of size zero are left out.
 
     Returns
     -------
-    ndarray, shape (6 n_atoms, n_atoms, 3), Å
+    ndarray, shape (6 n_moving, n_atoms, 3), Å
 
     Examples
     --------
     >>> single_atoms(2, 0.01).shape
     (12, 2, 3)
     """
-    basis = np.eye(3 * n_atoms).reshape(-1, n_atoms, 3)
-    return displacement * np.stack([basis, -basis], axis=1).reshape(-1, n_atoms, 3)
+    sizes = np.repeat(_per_atom(displacement, n_atoms), 3)
+    steps = np.diag(sizes)[sizes > 0].reshape(-1, n_atoms, 3)
+    return np.stack([steps, -steps], axis=1).reshape(-1, n_atoms, 3)

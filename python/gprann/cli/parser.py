@@ -295,4 +295,5 @@ def _holds(field: FieldInfo, kind: type) -> bool:
 
 def _annotated(item: Any, kind: type) -> bool:
     inner = get_args(item)[:1] if hasattr(item, "__metadata__") else ()
-    return any(entry is kind or get_origin(entry) is kind for entry in inner)
+    choices = [choice for entry in inner for choice in (entry, *get_args(entry))]
+    return any(choice is kind or get_origin(choice) is kind for choice in choices)

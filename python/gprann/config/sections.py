@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from gprann.augmentation import augment, taylor_augment
-from gprann.augmentation.gpr import CopyOptions
+from gprann.config.augmentation import AugmentationSection
+from gprann.config.fields import Channels, Names, OrderOrNone, Section, Widths
+from gprann.config.fields import default as _default
+from gprann.config.fields import option as _option
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.io import read
 from gprann.io.frames import check_keys
@@ -30,58 +31,6 @@ __all__ = [
     "SurrogateSection",
     "TrainingSection",
 ]
-
-
-class Section(BaseModel):
-    """A table of keys: unknown keys and values of another type are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def _option(
-    description: str,
-    default: Any = ...,
-    *,
-    unit: str = "",
-    example: Any = None,
-    none: str = "",
-    **limits: Any,
-) -> Any:
-    """Return a field with all that the template writes about it; `none` is how TOML spells the value None."""
-    extra = {"unit": unit, "example": example, "none": none}
-    return Field(default, description=description, json_schema_extra=extra, **limits)
-
-
-def _default(function: Callable[..., Any], name: str) -> Any:
-    """Return the default of a parameter of the Python interface."""
-    return inspect.signature(function).parameters[name].default
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _names(value: object) -> object:
-    """Take one name for a list of one."""
-    return (value,) if isinstance(value, str) else _as_tuple(value)
-
-
-def _channels(value: object) -> object:
-    """Take the weights of a single channel for a list of one channel."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return value
-    rows = value if value and isinstance(value[0], Sequence) and not isinstance(value[0], str) else [value]
-    return tuple(_as_tuple(row) for row in rows)
-
-
-def _unless_none(value: object) -> object:
-    return None if value == "none" else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
-Widths = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
-Channels = Annotated[tuple[tuple[float, ...], ...], BeforeValidator(_channels)]
-OrderOrNone = Annotated[int | None, BeforeValidator(_unless_none)]
 
 
 class DataSection(Section):
@@ -211,67 +160,6 @@ class SurrogateSection(Section):
         descriptor = None if self.descriptor is None else self.descriptor.build(species, standing=True)
         settings = {name: getattr(self, name) for name in type(self).model_fields if name != "descriptor"}
         return Surrogate(**settings, descriptor=descriptor, seed=seed)
-
-
-class AugmentationSection(Section):
-    """Displaced copies of the training structures, labelled with energies."""
-
-    method: Literal["gpr", "taylor", "none"] = _option(
-        'Who labels the copies: "gpr" the surrogate, "taylor" a first-order Taylor expansion with the forces; '
-        '"none" for no copies: the networks see the energies of the training structures alone.',
-        "gpr",
-    )
-    copies: int = _option(
-        "Copies of each training structure; 10 to 40 are enough.", _default(augment, "copies"), ge=1
-    )
-    displacement: float | None = _option(
-        "Size of the displacements: gpr the standard deviation of each component "
-        f"(default {_default(augment, 'displacement')}), taylor the largest length "
-        f"(default {_default(taylor_augment, 'displacement')}).",
-        None,
-        unit="Å",
-        example=_default(augment, "displacement"),
-        gt=0,
-    )
-    strategy: Literal["A", "B"] = _option(
-        "Taylor: A moves one atom at a time along x, y and z, B all atoms at random.",
-        _default(taylor_augment, "strategy"),
-    )
-    threshold: float | None = _option(
-        "Gpr: copies whose predicted standard deviation per structure exceeds it are not trained on.",
-        _default(augment, "threshold"),
-        unit="eV",
-        example=0.05,
-        gt=0,
-    )
-    label_next: str = _option(
-        "File in the output folder for the copies that exceed the threshold: compute and add them next.",
-        "label_next.extxyz",
-        pattern=r"^[^/\\]+\.(extxyz|xyz)$",
-    )
-    max_subset: int = _option(
-        "Most structures of a surrogate; larger sets are divided. Memory grows with its square.",
-        _default(augment, "max_subset"),
-        ge=1,
-    )
-    seed: int = _option("Seed of the displacements and the subsets.", _default(augment, "seed"), ge=0)
-
-    @property
-    def size(self) -> float:
-        """The displacement that the method uses, Å."""
-        if self.displacement is not None:
-            return self.displacement
-        return float(_default(taylor_augment if self.method == "taylor" else augment, "displacement"))
-
-    def copy_options(self) -> CopyOptions:
-        """Return the options of gpr copies."""
-        return CopyOptions(
-            copies=self.copies,
-            displacement=self.size,
-            seed=self.seed,
-            threshold=self.threshold,
-            max_subset=self.max_subset,
-        )
 
 
 class TrainingSection(Section):
@@ -444,8 +332,8 @@ class Config(Section):
     Examples
     --------
     >>> config = Config.model_validate({"data": {"train": "train.extxyz"}, "training": {"members": 10}})
-    >>> config.training.members, config.augmentation.copies, config.descriptor.radial_cutoff
-    (10, 36, 6.5)
+    >>> config.training.members, config.augmentation.policy, config.descriptor.radial_cutoff
+    (10, 'gaussian', 6.5)
     """
 
     data: DataSection

@@ -184,13 +184,13 @@ def along_bond(data: Dataset, displacement: float, method: str) -> Dataset:
     (14, 1.01, 0.99)
     """
 
-    def shifts(_: int, structure: Structure) -> NDArray[np.float64]:
+    def shifts(structure: Structure) -> NDArray[np.float64]:
         bond = structure.positions[1] - structure.positions[0]
         step = np.zeros((2, len(structure), 3))
         step[:, 1] = np.outer([displacement, -displacement], bond / np.linalg.norm(bond))
         return step
 
-    return displaced(data, range(len(data)), method, shifts)
+    return displaced(data, method, (shifts(structure) for structure in data))
 
 
 def _with_taylor_copies(data: Dataset) -> Dataset:

@@ -55,9 +55,9 @@ def check_memory(config: Config, data: Dataset) -> float:
 
 def surrogate_memory(config: Config, data: Dataset) -> float:
     """Return the memory of the largest surrogate, GiB."""
-    if config.augmentation.method != "gpr":
+    if not config.augmentation.uses_surrogate:
         return 0.0
-    parts = partition(data, max_size=config.augmentation.max_subset, seed=config.augmentation.seed)
+    parts = partition(data, max_size=config.augmentation.max_subset)
     return max(memory_needed(data.select(part)) for part in parts)
 
 
@@ -67,14 +67,10 @@ def training_memory(config: Config, data: Dataset) -> float:
     Descriptors of all structures twice, with forces their neighbour lists, and normal equations thrice.
     """
     descriptor = config.descriptor.build(data.species)
-    copies = {"none": 0, "taylor": config.augmentation.copies, "gpr": config.augmentation.copies}
-    atoms = float(data.n_atoms.sum())
-    factor: float = 1 + copies[config.augmentation.method]
-    if config.augmentation.method == "taylor" and config.augmentation.strategy == "A":
-        factor = 1 + 6 * float((data.n_atoms**2).sum()) / atoms
+    atoms = sum(len(structure) * (1 + config.augmentation.count(structure)) for structure in data)
     model = NetworkModel(descriptor.size, config.training.hidden, len(descriptor.species))
     options, _ = TrainingOptions(**config.training.options()).resolved(
-        model.n_parameters, round(factor * len(data))
+        model.n_parameters, sum(1 + config.augmentation.count(structure) for structure in data)
     )
     workers = min(config.resources.workers or os.cpu_count() or 1, config.training.members)
     equations = 3 * 8.0 * model.n_parameters**2 if options.optimizer == "lm" else 0.0
@@ -86,7 +82,7 @@ def training_memory(config: Config, data: Dataset) -> float:
         if options.optimizer == "lm":
             largest = float(data.n_atoms.max())
             equations += 8.0 * 3 * largest * (largest * descriptor.size + model.n_parameters)
-    return float(factor * atoms * per_atom * (1 + workers) / 2 + workers * equations) / _GIB
+    return float(atoms * per_atom * (1 + workers) / 2 + workers * equations) / _GIB
 
 
 def available_memory() -> float | None:
@@ -131,7 +127,8 @@ def _from_control_group() -> float | None:
 def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrogate: bool) -> str:
     begin = f"the run needs about {needed:.1f} GiB of memory, {budget:.1f} GiB are available"
     if not surrogate:
-        return f"{begin}; lower augmentation.copies (now {config.augmentation.copies}) or resources.workers"
+        copies = max(config.augmentation.count(structure) for structure in data)
+        return f"{begin}; lower augmentation.copies (now {copies}) or resources.workers"
     largest_first = data.select(np.argsort(-data.n_atoms, kind="stable"))
     fitting = bisect.bisect_right(
         range(config.augmentation.max_subset),

@@ -188,7 +188,7 @@ class _Run:
         if config.augmentation.method == "none":
             return {"method": "none"}
         options = {"augmentation": config.augmentation.model_dump(mode="json")}
-        if config.augmentation.method == "gpr":
+        if config.augmentation.uses_surrogate:
             options["surrogate"] = config.surrogate.model_dump(mode="json")
         return options
 

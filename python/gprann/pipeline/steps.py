@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.augmentation import Augmentation, label, partition, taylor_augment
+from gprann.augmentation import Augmentation, partition, surrogate_hessian, taylor_augment
 from gprann.augmentation.copies import with_unique_origins
-from gprann.augmentation.gpr import CopyOptions
+from gprann.augmentation.gpr import Around, augment_subsets, fit_in_one_order
 from gprann.config import AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection
 from gprann.errors import ConfigError, DataError
 from gprann.potential import Potential
 from gprann.progress import progress_bar
 from gprann.structure import Dataset
-from gprann.surrogate import Surrogate
 from gprann.training import train
 
-__all__ = ["Label", "augment_data", "require_labels", "train_potential"]
-
-_log = logging.getLogger(__name__)
-Label = Callable[[NDArray[np.int64], Callable[[], Augmentation]], Augmentation]
-"""Called with the structures of a subset and a function that labels its copies."""
+__all__ = ["augment_data", "require_labels", "train_potential"]
 
 
 def augment_data(
@@ -37,7 +29,7 @@ def augment_data(
     augmentation: AugmentationSection,
     surrogate: SurrogateSection,
     *,
-    around: Label | None = None,
+    around: Around | None = None,
     progress: bool | None = None,
 ) -> Augmentation:
     """Make and label the copies of a data set.
@@ -74,48 +66,48 @@ def augment_data(
         return Augmentation(Dataset(), Dataset(), [])
     data = with_unique_origins(data)
     if augmentation.method == "taylor":
-        return Augmentation(_taylor_copies(data, augmentation), Dataset(), [])
+        return Augmentation(_taylor_copies(data, augmentation, surrogate), Dataset(), [])
     options = augmentation.copy_options()
-    parts = partition(data, max_size=options.max_subset, seed=options.seed)
-    result = Augmentation(Dataset(), Dataset(), [])
-    with progress_bar(options.copies * len(data), "labelling", show=progress) as bar:
-        for number, indices in enumerate(parts, 1):
-            subset = data.select(indices)
-            name = f"subset {number} of {len(parts)} ({len(subset)} structures of {subset[0].formula})"
-            model = surrogate.build(subset.species, options.seed)
-            work = partial(_label_subset, data, indices, options, model, name=name, bar=bar)
-            result += work() if around is None else around(indices, work)
-    return result
+    with progress_bar(options.total(data), "labelling", show=progress) as bar:
+        return augment_subsets(
+            data,
+            options,
+            lambda subset: surrogate.build(subset.species, options.seed),
+            around=around,
+            bar=bar,
+        )
 
 
-def _taylor_copies(data: Dataset, augmentation: AugmentationSection) -> Dataset:
+def _taylor_copies(data: Dataset, augmentation: AugmentationSection, surrogate: SurrogateSection) -> Dataset:
+    """Return the copies; to second order with the Hessians of a surrogate of each subset."""
+    hessians: list[NDArray[np.float64]] | None = None
+    if augmentation.order == 2:
+        data, hessians = _with_hessians(data, augmentation, surrogate)
     everything = taylor_augment(
         data,
         strategy=augmentation.strategy,
         copies=augmentation.copies,
-        displacement=augmentation.size,
+        displacement=augmentation.taylor_size,
+        min_force=augmentation.min_force,
+        hessians=hessians,
         seed=augmentation.seed,
     )
     return everything[len(data) :]
 
 
-def _label_subset(
-    data: Dataset,
-    indices: NDArray[np.int64],
-    options: CopyOptions,
-    surrogate: Surrogate,
-    *,
-    name: str,
-    bar: Any,
-) -> Augmentation:
-    """Fit the surrogate to a subset, and label its copies."""
-    started = time.perf_counter()
-    bar.set_postfix_str(f"fitting {name}")
-    surrogate.fit(data.select(indices))
-    bar.set_postfix_str("")
-    labelled = label(surrogate, options.make(data, indices), options.threshold, bar)
-    _log.info("%s: fitted and labelled in %.1f s", name, time.perf_counter() - started)
-    return labelled
+def _with_hessians(
+    data: Dataset, augmentation: AugmentationSection, surrogate: SurrogateSection
+) -> tuple[Dataset, list[NDArray[np.float64]]]:
+    """Return the Hessians of the structures; atoms are put in one order where the kernel needs it."""
+    structures = list(data)
+    hessians = [np.zeros((0, 0))] * len(data)
+    for indices in partition(data, max_size=augmentation.max_subset):
+        model = surrogate.build(data.select(indices).species, augmentation.seed)
+        subset = fit_in_one_order(model, data.select(indices))
+        for index, structure in zip(indices.tolist(), subset, strict=True):
+            structures[index] = structure
+            hessians[index] = surrogate_hessian(model, structure)
+    return Dataset(structures), hessians
 
 
 def require_labels(data: Dataset, augmentation: AugmentationSection) -> None:

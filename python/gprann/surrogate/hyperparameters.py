@@ -26,6 +26,7 @@ __all__ = [
     "Scan",
     "Settings",
     "leave_one_out",
+    "left_out_variance",
     "log_marginal_likelihood",
     "maximise_likelihood",
     "scan",
@@ -181,6 +182,21 @@ def leave_one_out(problem: Problem, factor: Factor, alpha: Array) -> LeaveOneOut
         gradient.append(error[1:])
         std.append(np.sqrt(amplitude2 * covariance[0, 0]))
     return LeaveOneOut(np.array(energy), gradient, np.array(std))
+
+
+def left_out_variance(problem: Problem, factor: Factor, structures: Iterable[int]) -> list[float]:
+    """Return the variance of the energies of some structures given all others, relative to the amplitude.
+
+    The first element of (K⁻¹)_AA⁻¹, see `leave_one_out`, noise included; the factor is kept.
+    """
+    variances = []
+    for index in structures:
+        begin, end = problem.first[index : index + 2]
+        half = np.zeros((end - begin, len(problem.values)))
+        half[np.arange(end - begin), np.arange(begin, end)] = 1.0
+        factor.half_solve(half)
+        variances.append(float(np.linalg.inv(half @ half.T)[0, 0]))
+    return variances
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,12 @@ from gprann.surrogate.fingerprints import (
 )
 from gprann.surrogate.folded import FoldedTraining
 from gprann.surrogate.gaussian_process import Factor, Problem, Restorable, factorise
-from gprann.surrogate.hyperparameters import Settings, gradient_scale, maximise_likelihood
+from gprann.surrogate.hyperparameters import (
+    Settings,
+    gradient_scale,
+    left_out_variance,
+    maximise_likelihood,
+)
 from gprann.surrogate.search import (
     ErrorOfNoise,
     Fixed,
@@ -422,6 +427,27 @@ class Surrogate:
             diagonal = np.einsum("kd,de,ke->k", directions, variance, directions)
             result.append(np.sqrt(state.amplitude2 * np.maximum(diagonal, 0.0)).reshape(-1, 3))
         return result
+
+    @one_blas_thread()
+    def left_out_std(self, count: int) -> Array:
+        """Return how uncertain training structures would be, were they left out of the training set.
+
+        Parameters
+        ----------
+        count : int
+            Of how many structures, spread evenly over the training set; each costs the solution for all its
+            observations.
+
+        Returns
+        -------
+        ndarray, shape (min(count, n),), eV
+            Standard deviations of their energies.
+        """
+        state = self._fitted()
+        n = len(state.problem.first) - 1
+        chosen = np.unique(np.linspace(0, n - 1, min(count, n)).round().astype(np.int64))
+        variance = state.amplitude2 * np.array(left_out_variance(state.problem, state.factor, chosen))
+        return np.asarray(np.sqrt(np.maximum(variance - state.noise[0], 0.0)))
 
     def _fitted(self) -> _State:
         if self._state is None:

@@ -1,0 +1,187 @@
+"""How copies are made, and which of them are kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.augmentation.automatic import automatic_copies, largest_size, uncertainty_of_unseen
+from gprann.augmentation.closeness import DistanceLimits
+from gprann.augmentation.copies import displaced
+from gprann.augmentation.displacements import (
+    Displacement,
+    atom_sizes,
+    check_displacement,
+    gaussian,
+    moving_atoms,
+    within_spheres,
+)
+from gprann.augmentation.dynamics import langevin
+from gprann.augmentation.hessian import surrogate_hessian, thermal
+from gprann.augmentation.subsets import MAX_SIZE
+from gprann.errors import ConfigError, nearest_name
+from gprann.structure import Dataset, Structure
+from gprann.surrogate import Surrogate
+
+__all__ = ["CopyOptions", "Policy"]
+
+Array = NDArray[np.float64]
+Policy = Literal["gaussian", "sphere", "normal_modes", "md"]
+_log = logging.getLogger(__name__)
+_BOUNDS = {"displacement": (0.005, 0.1), "temperature": (1.0, 1000.0)}  # Å, K; of the automatic choice
+_USUAL = {"displacement": 0.02, "temperature": 300.0}
+_OUTLIER = 5.0  # times as uncertain as unseen structures: left out if the sizes are automatic
+_TRIED = 64  # copies, from which a size is judged
+_FEW = 4  # structures; with fewer of them, leaving one out tells nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOptions:
+    """How copies are made, and which of them are kept; see `augment`.
+
+    Raises
+    ------
+    ConfigError
+        If a value is impossible.
+    """
+
+    policy: Policy = "gaussian"
+    copies: int | None = None
+    displacement: Displacement | None = None
+    min_force: float | None = None
+    temperature: float | None = None
+    steps: int = 100
+    min_distance: float = 0.7
+    seed: int = 0
+    threshold: float | None = None
+    max_subset: int = MAX_SIZE
+    forces: bool = False
+
+    def __post_init__(self) -> None:
+        if self.policy not in get_args(Policy):
+            raise ConfigError(f"policy = '{self.policy}': {nearest_name(self.policy, get_args(Policy))}")
+        check_displacement(self.displacement, self.copies, self.min_force)
+        if self.displacement is not None and self._size != "displacement":
+            raise ConfigError(
+                f"displacement = {self.displacement}: the policy '{self.policy}' takes its size from the "
+                "temperature; leave displacement out"
+            )
+        if self.temperature is not None and not (np.isfinite(self.temperature) and self.temperature > 0):
+            raise ConfigError(f"temperature = {self.temperature}: expected a positive number of K")
+        if not (np.isfinite(self.min_distance) and 0 <= self.min_distance < 1):
+            raise ConfigError(
+                f"min_distance = {self.min_distance}: expected a fraction, 0 or more and below 1"
+            )
+        if self.policy == "md" and self.steps < (self.copies or 1):
+            raise ConfigError(f"steps = {self.steps}: expected as many as copies ({self.copies}) or more")
+        if self.threshold is not None and not self.threshold > 0:
+            raise ConfigError(f"threshold = {self.threshold}: expected a positive energy in eV")
+
+    @property
+    def _size(self) -> Literal["displacement", "temperature"]:
+        """Which option sets the size of the displacements."""
+        return "displacement" if self.policy in ("gaussian", "sphere") else "temperature"
+
+    def count(self, structure: Structure) -> int:
+        """Return the number of copies of a structure."""
+        wanted = automatic_copies(structure) if self.copies is None else self.copies
+        return min(wanted, self.steps) if self.policy == "md" else wanted
+
+    def total(self, data: Iterable[Structure]) -> int:
+        """Return the number of copies of all structures."""
+        return sum(self.count(structure) for structure in data)
+
+    def sized(self, data: Dataset, surrogate: Surrogate) -> CopyOptions:
+        """Return the options with a displacement or a temperature, whichever they need, and with its threshold.
+
+        Parameters
+        ----------
+        data : Dataset
+            The structures that the surrogate was fitted to.
+        surrogate : Surrogate
+            Its uncertainty sets the size if none is given, see `largest_size`, and where there is no threshold
+            leaves out copies five times as uncertain as structures that the surrogate has not seen.
+        """
+        name = self._size
+        if getattr(self, name) is not None:
+            return self
+        if len(data) < _FEW:
+            return self._of_size(_USUAL[name])
+
+        def shifts(structure: Structure, number: int, size: float) -> Array:
+            return replace(self._of_size(size), copies=tried)._shifts(structure, number, known)
+
+        tried = max(2, _TRIED // len(data))
+        known = _Known(surrogate, DistanceLimits((), np.zeros((0, 0))))
+        limit = uncertainty_of_unseen(surrogate)
+        size = _USUAL[name]
+        if self.policy != "md":
+            size = largest_size(surrogate, data, shifts, _BOUNDS[name], limit)
+        threshold = _OUTLIER * limit if self.threshold is None else self.threshold
+        unit = "Å" if name == "displacement" else "K"
+        _log.info("%s of the copies: %.3g %s; unseen structures: ± %.2g eV", name, size, unit, limit)
+        return replace(self._of_size(size), threshold=threshold)
+
+    def _of_size(self, size: float) -> CopyOptions:
+        if self._size == "displacement":
+            return replace(self, displacement=size)
+        return replace(self, temperature=size)
+
+    def make(self, data: Dataset, numbers: Iterable[int], surrogate: Surrogate) -> Dataset:
+        """Return unlabelled copies, without those in which atoms come too close.
+
+        Parameters
+        ----------
+        data : Dataset
+            The structures that the surrogate was fitted to.
+        numbers : iterable of int
+            Structure k is displaced with the random stream (seed, numbers[k]).
+        surrogate : Surrogate
+        """
+        options = self.sized(data, surrogate)
+        known = _Known(surrogate, DistanceLimits.of(data, self.min_distance))
+        shifts = (
+            options._shifts(structure, int(number), known)
+            for structure, number in zip(data, numbers, strict=True)
+        )
+        made = displaced(data, "gpr", shifts)
+        kept = made.filter(known.limits.allow)
+        if len(kept) < len(made):
+            _log.warning("%d of %d copies left out: atoms come too close", len(made) - len(kept), len(made))
+        if len(kept) == 0:
+            _log.warning("no copies of %d structures of %s", len(data), data[0].formula)
+        return kept
+
+    def _shifts(self, structure: Structure, number: int, known: _Known) -> Array:
+        """Return the displacements (m, N, 3) of the copies of a structure; none if no atom is to move."""
+        copies, stream = self.count(structure), (self.seed, number)
+        moving = moving_atoms(structure, self.min_force)
+        if not moving.any():
+            return np.zeros((0, len(structure), 3))
+        if self._size == "displacement":
+            sizes = atom_sizes(structure, self.displacement or 0.0, self.min_force)
+            draw = gaussian if self.policy == "gaussian" else within_spheres
+            return draw(len(structure), copies, sizes, stream)
+        thermally: Any = {"temperature": self.temperature, "copies": copies, "stream": stream}
+        if self.policy == "normal_modes":
+            return thermal(structure, known.hessian(structure), moving, **thermally)
+        return langevin(known.surrogate, structure, moving, known.limits, steps=self.steps, **thermally)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the displacements of a subset depend on besides its structures."""
+
+    surrogate: Surrogate
+    limits: DistanceLimits
+    hessians: dict[Structure, Array] = field(default_factory=dict)
+
+    def hessian(self, structure: Structure) -> Array:
+        if structure not in self.hessians:
+            self.hessians[structure] = surrogate_hessian(self.surrogate, structure)
+        return self.hessians[structure]
