@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from gprann.errors import ConfigError, DataError, FactorisationError, nearest_na
 from gprann.parallel import n_threads, one_blas_thread, scipy_blas
 from gprann.prediction import Prediction
 from gprann.structure import Dataset, Structure
+from gprann.surrogate.calibration import Calibration, calibrate
 from gprann.surrogate.directions import internal_directions
 from gprann.surrogate.fingerprints import (
     AtomsFingerprint,
@@ -29,7 +30,12 @@ from gprann.surrogate.fingerprints import (
 )
 from gprann.surrogate.folded import FoldedTraining
 from gprann.surrogate.gaussian_process import Factor, Problem, Restorable, factorise
-from gprann.surrogate.hyperparameters import Settings, gradient_scale, maximise_likelihood
+from gprann.surrogate.hyperparameters import (
+    Settings,
+    gradient_scale,
+    leave_one_out,
+    maximise_likelihood,
+)
 from gprann.surrogate.search import (
     ErrorOfNoise,
     Fixed,
@@ -51,6 +57,7 @@ _LIKELIHOOD_ROWS = 1700  # observations of the subset for the likelihood (about 
 _LEAVE_OUT_ROWS = 3400  # at most, for a set to be judged by leave-one-out errors
 _HALF_ROWS = 7000  # of the half from which the other half is predicted
 _HOLD_OUT_ROWS = 11000  # of the four fifths from which the last fifth is predicted
+_CALIBRATION_ROWS = 5500  # of structures left out one by one to calibrate the standard deviations
 _START = Settings(8.0, 1e-8, 1e-8)
 _SINGLE = Settings(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
 
@@ -140,6 +147,7 @@ class Surrogate:
             self._fingerprint = CartesianFingerprint()
         self._seed = seed
         self._state: _State | None = None
+        self._calibration: Calibration | None = None
 
     # ------------------------------------------------------------------ fit
     @one_blas_thread()  # numpy's products too: the same bits for any number of BLAS threads
@@ -165,9 +173,11 @@ class Surrogate:
         """
         _check_training(data)
         self._state = None  # of an earlier fit, to which the fingerprint would no longer belong
+        self._calibration = None
         self._fingerprint.fit(data)
         mean = float(data.energies.mean())
         settings = self._choose(data, mean)
+        data = self._calibration_last(data)
         problem, rows, jacobians = self._problem(data, mean)
         factor, settings, noise = self._factorise(problem, settings)
         alpha = factor.solve(problem.values)
@@ -183,10 +193,16 @@ class Surrogate:
             amplitude2=amplitude2,
             settings=settings,
             noise=noise * amplitude2,
-            composition=data[0].composition,
+            data=data,
         )
         _log.info("surrogate of %d structures of %s: %s", len(data), data[0].formula, self.hyperparameters)
         return self
+
+    def _calibration_last(self, data: Dataset) -> Dataset:
+        """Put the structures to calibrate with last: leaving them out then costs a corner of L alone."""
+        if _structures_for(data, _CALIBRATION_ROWS) == len(data):
+            return data
+        return data.select(np.random.default_rng([self._seed, 1]).permutation(len(data)))
 
     def _problem(self, data: Dataset, mean: float) -> tuple[Problem, Rows, list[Array]]:
         rows = self._fingerprint.rows(data)
@@ -281,6 +297,19 @@ class Surrogate:
         )
 
     @property
+    def calibration(self) -> Calibration:
+        """Factors on the standard deviations, from structures of the training set left out in turn."""
+        if self._calibration is None:
+            state = self._fitted()
+            n_last = _structures_for(state.data, _CALIBRATION_ROWS)
+            alpha = state.factor.solve(state.problem.values)
+            noise = state.problem.noise(*(state.noise / state.amplitude2))
+            with one_blas_thread():
+                errors = leave_one_out(state.problem, state.factor, alpha, noise, n_last)
+                self._calibration = calibrate(errors, state.data[-n_last:], self._fingerprint.invariant)
+        return self._calibration
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint in use."""
         return self._fingerprint
@@ -295,7 +324,7 @@ class Surrogate:
         forces_std: bool = False,
         progress: Callable[[int], object] | None = None,
     ) -> Prediction:
-        """Predict energies and forces with their standard deviations.
+        """Predict energies and forces with their standard deviations, calibrated (see `calibration`).
 
         Parameters
         ----------
@@ -354,7 +383,7 @@ class Surrogate:
             _core.energy_covariance(sets, state.problem.sets, state.kernel, scipy_blas(), n_threads(), cross)
         state.factor.half_solve(cross)
         variance = _core.energy_variance(sets, state.kernel) - np.einsum("qk,qk->q", cross, cross)
-        std: Array = np.sqrt(state.amplitude2 * np.maximum(variance, 0.0))
+        std: Array = self.calibration.energy * np.sqrt(state.amplitude2 * np.maximum(variance, 0.0))
         return std
 
     def _forces_std(self, data: Dataset, rows: Rows, state: _State) -> list[Array]:
@@ -374,7 +403,8 @@ class Surrogate:
             variance = (prior - cross @ cross.T)[1:, 1:]
             directions = internal_directions(structure, self._fingerprint.invariant)
             diagonal = np.einsum("kd,de,ke->k", directions, variance, directions)
-            result.append(np.sqrt(state.amplitude2 * np.maximum(diagonal, 0.0)).reshape(-1, 3))
+            std = np.sqrt(state.amplitude2 * np.maximum(diagonal, 0.0))
+            result.append(self.calibration.force * std.reshape(-1, 3))
         return result
 
     def _fitted(self) -> _State:
@@ -391,6 +421,7 @@ class Surrogate:
             "amplitude": values.amplitude,
             "energy_noise": values.energy_noise,
             "force_noise": values.force_noise,
+            "calibration": asdict(self.calibration),
             "n_structures": len(self._fitted().problem.first) - 1,
         }
 
@@ -407,7 +438,11 @@ class _State:
     amplitude2: float
     settings: Settings
     noise: Array
-    composition: tuple[tuple[str, int], ...]
+    data: Dataset
+
+    @property
+    def composition(self) -> tuple[tuple[str, int], ...]:
+        return self.data[0].composition
 
 
 def memory_needed(data: Dataset) -> float:
