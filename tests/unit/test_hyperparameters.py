@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -152,6 +153,18 @@ def test_gradient_of_the_likelihood_by_order(case: tuple[Problem, float], direct
 
     _, gradient = log_marginal_likelihood(problem, SETTINGS, spread)
     assert_derivative(value, gradient @ direction, step=0.05, halvings=2)
+
+
+def test_gradient_of_the_likelihood_with_another_radial_kernel() -> None:
+    fingerprint = PairsFingerprint()
+    problem = dataclasses.replace(problem_of(fingerprint, samples.waters(6)), radial="matern52")
+
+    def value(t: float) -> float:
+        settings = Settings(SETTINGS.length * np.exp(t), SETTINGS.energy_noise, SETTINGS.force_noise)
+        return log_marginal_likelihood(problem, settings, fingerprint.spread)[0]
+
+    _, gradient = log_marginal_likelihood(problem, SETTINGS, fingerprint.spread)
+    assert_derivative(value, gradient[0], step=0.05, halvings=2)
 
 
 def test_likelihood_bears_labels_that_are_all_zero() -> None:

@@ -114,6 +114,16 @@ CASES = {
     "cartesian, crystal": Case(
         {"kernel": "cartesian"}, lambda data: cartesian_features, CRYSTALS, QUERY["crystal"], 6
     ),
+    "atoms, Matérn": Case(
+        {"kernel": "atoms", "descriptor": DESCRIPTOR, "radial": "matern52"},
+        lambda data: atoms_features(DESCRIPTOR, data),
+        CRYSTALS,
+        QUERY["crystal"],
+        6,
+    ),
+    "pairs, Matérn": Case(
+        {"kernel": "pairs", "radial": "matern52"}, lambda data: pairs_features, WATERS, QUERY["water"], 3
+    ),
 }
 
 
@@ -132,6 +142,7 @@ def test_predictions_are_those_of_the_dense_process(case: Case) -> None:
         length=LENGTH * spread,
         noise=(ENERGY_NOISE, FORCE_NOISE),
         freedom=[case.freedom] * len(case.training),
+        radial=surrogate.radial,
     )
     values = surrogate.hyperparameters
     assert values.length == LENGTH

@@ -224,6 +224,7 @@ def test_another_order_of_atoms_is_refused(kernel: str) -> None:
             {"kernel": "pairs", "descriptor": ChebyshevDescriptor(["H", "O"])},
             "a descriptor belongs to the kernel 'atoms', not to 'pairs'",
         ),
+        ({"radial": "matern"}, "radial = 'matern': did you mean 'matern52'"),
         ({"length": 0.0}, "length = 0.0: expected a positive number"),
         ({"energy_noise": -1.0}, "energy_noise = -1.0"),
         ({"force_noise": np.inf}, "force_noise = inf"),
@@ -263,6 +264,7 @@ def test_provenance_is_plain_data() -> None:
     values = surrogate.hyperparameters
     assert surrogate.to_dict() == {
         "kernel": "pairs",
+        "radial": "squared_exponential",
         "length": 3.0,
         "amplitude": values.amplitude,
         "energy_noise": values.energy_noise,

@@ -177,6 +177,11 @@ class SurrogateSection(Section):
         'uses inverse distances in a fixed order of atoms, "cartesian" the coordinates.',
         _default(Surrogate, "kernel"),
     )
+    radial: Literal["squared_exponential", "matern52"] = _option(
+        'How the covariance falls with the distance of two fingerprints: "squared_exponential", or "matern52" '
+        "for energy surfaces that are rougher.",
+        _default(Surrogate, "radial"),
+    )
     length: float | None = _option(
         "Kernel length in units of the spread of the fingerprints. Default: from the training structures.",
         _default(Surrogate, "length"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +21,16 @@ from gprann.prediction import Prediction
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.calibration import Calibration, calibrate
 from gprann.surrogate.directions import internal_directions
-from gprann.surrogate.fingerprints import (
-    AtomsFingerprint,
-    CartesianFingerprint,
-    Fingerprint,
-    PairsFingerprint,
-    Rows,
-)
+from gprann.surrogate.fingerprints import Fingerprint, Rows
 from gprann.surrogate.folded import FoldedTraining
-from gprann.surrogate.gaussian_process import Factor, Problem, Restorable, factorise
+from gprann.surrogate.gaussian_process import Factor, Problem, Radial, Restorable, factorise
 from gprann.surrogate.hyperparameters import (
     Settings,
     gradient_scale,
     leave_one_out,
     maximise_likelihood,
 )
+from gprann.surrogate.kernels import KernelName, KernelOptions
 from gprann.surrogate.search import (
     ErrorOfNoise,
     Fixed,
@@ -49,9 +44,7 @@ from gprann.surrogate.search import (
 __all__ = ["Hyperparameters", "Surrogate", "memory_needed"]
 
 Array = NDArray[np.float64]
-KernelName = Literal["atoms", "pairs", "cartesian"]
 _log = logging.getLogger(__name__)
-_KERNELS = ("atoms", "pairs", "cartesian")
 _BATCH = 512  # structures predicted at a time
 _LIKELIHOOD_ROWS = 1700  # observations of the subset for the likelihood (about 20 evaluations)
 _LEAVE_OUT_ROWS = 3400  # at most, for a set to be judged by leave-one-out errors
@@ -91,6 +84,9 @@ class Surrogate:
         `atoms` sums over the Chebyshev environments of the atoms: invariant, periodic, by far the most
         accurate. `pairs` uses inverse distances in a fixed order of atoms; `cartesian` the coordinates, as in
         the paper.
+    radial : {'squared_exponential', 'matern52'}
+        How the covariance falls with the distance of two fingerprints: smoothly to any order, or with the
+        Matérn kernel of order 5/2, for energy surfaces that are rougher.
     length : float, optional
         Kernel length in units of the fingerprint's spread. Default: from the training set.
     energy_noise, force_noise : float, optional
@@ -121,6 +117,7 @@ class Surrogate:
         self,
         kernel: KernelName = "atoms",
         *,
+        radial: Radial = "squared_exponential",
         length: float | None = None,
         energy_noise: float | None = None,
         force_noise: float | None = None,
@@ -129,22 +126,16 @@ class Surrogate:
         cutoff: float = 7.0,
         seed: int = 0,
     ) -> None:
-        if kernel not in _KERNELS:
-            raise ConfigError(f"kernel = '{kernel}': {nearest_name(kernel, _KERNELS)}")
-        if descriptor is not None and kernel != "atoms":
-            raise ConfigError(f"a descriptor belongs to the kernel 'atoms', not to '{kernel}'")
         for name, value in (("length", length), ("energy_noise", energy_noise), ("force_noise", force_noise)):
             if value is not None and not (np.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} = {value}: expected a positive number")
+        if radial not in get_args(Radial):
+            raise ConfigError(f"radial = '{radial}': {nearest_name(radial, get_args(Radial))}")
         self.kernel = kernel
+        self.radial = radial
         self._fixed: Fixed = (length, energy_noise, force_noise)
-        self._fingerprint: Fingerprint
-        if kernel == "atoms":
-            self._fingerprint = AtomsFingerprint(descriptor)
-        elif kernel == "pairs":
-            self._fingerprint = PairsFingerprint(exponent=exponent, cutoff=cutoff)
-        else:
-            self._fingerprint = CartesianFingerprint()
+        options = KernelOptions(descriptor, exponent, cutoff)
+        self._fingerprint = options.fingerprint(kernel)
         self._seed = seed
         self._state: _State | None = None
         self._calibration: Calibration | None = None
@@ -185,7 +176,7 @@ class Surrogate:
         if not amplitude2 > 0:  # all energies and forces are equal: any amplitude fits
             amplitude2 = 1e-12
         self._state = _State(
-            kernel=_core.SquaredExponential(settings.length * self._fingerprint.spread),
+            kernel=problem.kernel(settings.length * self._fingerprint.spread),
             folded=FoldedTraining(rows, jacobians, alpha, problem.first),
             problem=problem,
             factor=factor,
@@ -212,7 +203,7 @@ class Surrogate:
         values = np.concatenate(
             [_observations(structure, mean, self._fingerprint.invariant) for structure in data]
         )
-        return Problem(rows.sets(jacobians), first, values), rows, jacobians
+        return Problem(rows.sets(jacobians), first, values, self.radial), rows, jacobians
 
     def _choose(self, data: Dataset, mean: float) -> Settings:
         """Return the hyperparameters: those given, the others from random subsets of the training set."""
@@ -259,7 +250,7 @@ class Surrogate:
             noise = problem.noise(scale * candidate.energy_noise, scale * candidate.force_noise)
             alpha = factorise(K.restored(), noise).solve(problem.values)
             folded = FoldedTraining(rows, jacobians, alpha, problem.first)
-            energy, slopes = folded.predict(query, _core.SquaredExponential(length))
+            energy, slopes = folded.predict(query, problem.kernel(length))
             energies = np.abs(energy + mean - held_out.energies).mean()
             gradients = np.concatenate(query.gradients(slopes))
             forces = np.abs(gradients + np.concatenate(held_out.forces)).mean()
@@ -382,7 +373,9 @@ class Surrogate:
         with one_blas_thread():
             _core.energy_covariance(sets, state.problem.sets, state.kernel, scipy_blas(), n_threads(), cross)
         state.factor.half_solve(cross)
-        variance = _core.energy_variance(sets, state.kernel) - np.einsum("qk,qk->q", cross, cross)
+        # Pairwise sums: what they leave of the prior's variance is too little for the rounding of plain ones.
+        explained = np.square(cross, out=cross).sum(axis=1)
+        variance = _core.energy_variance(sets, state.kernel) - explained
         std: Array = self.calibration.energy * np.sqrt(state.amplitude2 * np.maximum(variance, 0.0))
         return std
 
@@ -417,6 +410,7 @@ class Surrogate:
         values = self.hyperparameters
         return {
             "kernel": self.kernel,
+            "radial": self.radial,
             "length": values.length,
             "amplitude": values.amplitude,
             "energy_noise": values.energy_noise,
@@ -430,7 +424,7 @@ class Surrogate:
 class _State:
     """All that `fit` leaves behind."""
 
-    kernel: _core.SquaredExponential
+    kernel: _core.RadialKernel
     folded: FoldedTraining
     problem: Problem
     factor: Factor
