@@ -172,9 +172,10 @@ class DescriptorSection(Section):
 class SurrogateSection(Section):
     """Gaussian-process surrogate: learns energies and forces, and labels the copies."""
 
-    kernel: Literal["atoms", "pairs", "cartesian"] = _option(
+    kernel: Literal["atoms", "pairs", "cartesian", "auto"] = _option(
         'Kernel: "atoms" sums over the environments of the atoms (the most accurate, for any system), "pairs" '
-        'uses inverse distances in a fixed order of atoms, "cartesian" the coordinates.',
+        'uses inverse distances in a fixed order of atoms, "cartesian" the coordinates; "auto" chooses by '
+        "structures that are left out.",
         _default(Surrogate, "kernel"),
     )
     radial: Literal["squared_exponential", "matern52"] = _option(

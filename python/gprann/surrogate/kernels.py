@@ -14,9 +14,10 @@ from gprann.surrogate.fingerprints import (
     PairsFingerprint,
 )
 
-__all__ = ["KernelName", "KernelOptions"]
+__all__ = ["FINGERPRINTS", "KernelName", "KernelOptions"]
 
-KernelName = Literal["atoms", "pairs", "cartesian"]
+KernelName = Literal["atoms", "pairs", "cartesian", "auto"]
+FINGERPRINTS = ("atoms", "pairs", "cartesian")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +28,29 @@ class KernelOptions:
     exponent: float = 1.0
     cutoff: float = 7.0
 
-    def fingerprint(self, kernel: KernelName) -> Fingerprint:
+    def check(self, kernel: str) -> None:
+        """Refuse unknown kernels, and options that are impossible or belong to another kernel.
+
+        Raises
+        ------
+        ConfigError
+        """
+        names = get_args(KernelName)
+        if kernel not in names:
+            raise ConfigError(f"kernel = '{kernel}': {nearest_name(kernel, names)}")
+        if self.descriptor is not None and kernel not in ("atoms", "auto"):
+            raise ConfigError(f"a descriptor belongs to the kernel 'atoms', not to '{kernel}'")
+        for name in FINGERPRINTS if kernel == "auto" else (kernel,):
+            self.fingerprint(name)
+
+    def fingerprint(self, kernel: str) -> Fingerprint:
         """Return the fingerprint of a kernel.
 
         Raises
         ------
         ConfigError
-            If there is no such kernel, or an option is impossible or belongs to another kernel.
+            If an option is impossible.
         """
-        if kernel not in get_args(KernelName):
-            raise ConfigError(f"kernel = '{kernel}': {nearest_name(kernel, get_args(KernelName))}")
-        if self.descriptor is not None and kernel != "atoms":
-            raise ConfigError(f"a descriptor belongs to the kernel 'atoms', not to '{kernel}'")
         if kernel == "atoms":
             return AtomsFingerprint(self.descriptor)
         if kernel == "pairs":

@@ -30,7 +30,8 @@ from gprann.surrogate.hyperparameters import (
     leave_one_out,
     maximise_likelihood,
 )
-from gprann.surrogate.kernels import KernelName, KernelOptions
+from gprann.surrogate.kernels import FINGERPRINTS, KernelName, KernelOptions
+from gprann.surrogate.observations import build_problem, check_training, observations
 from gprann.surrogate.search import (
     ErrorOfNoise,
     Fixed,
@@ -40,6 +41,7 @@ from gprann.surrogate.search import (
     lower_noise,
     with_fixed,
 )
+from gprann.surrogate.selection import Selection, select_kernel
 
 __all__ = ["Hyperparameters", "Surrogate", "memory_needed"]
 
@@ -80,10 +82,11 @@ class Surrogate:
 
     Parameters
     ----------
-    kernel : {'atoms', 'pairs', 'cartesian'}
+    kernel : {'atoms', 'pairs', 'cartesian', 'auto'}
         `atoms` sums over the Chebyshev environments of the atoms: invariant, periodic, by far the most
         accurate. `pairs` uses inverse distances in a fixed order of atoms; `cartesian` the coordinates, as in
-        the paper.
+        the paper. `auto` takes the one that best predicts structures of a random subset, left out one by
+        one (see `selection`).
     radial : {'squared_exponential', 'matern52'}
         How the covariance falls with the distance of two fingerprints: smoothly to any order, or with the
         Matérn kernel of order 5/2, for energy surfaces that are rougher.
@@ -131,11 +134,14 @@ class Surrogate:
                 raise ConfigError(f"{name} = {value}: expected a positive number")
         if radial not in get_args(Radial):
             raise ConfigError(f"radial = '{radial}': {nearest_name(radial, get_args(Radial))}")
-        self.kernel = kernel
+        self.kernel: str = kernel
         self.radial = radial
         self._fixed: Fixed = (length, energy_noise, force_noise)
-        options = KernelOptions(descriptor, exponent, cutoff)
-        self._fingerprint = options.fingerprint(kernel)
+        self._options = KernelOptions(descriptor, exponent, cutoff)
+        self._options.check(kernel)
+        self._asked: KernelName = kernel
+        self._selection: Selection | None = None
+        self._fingerprint = self._options.fingerprint("atoms" if kernel == "auto" else kernel)
         self._seed = seed
         self._state: _State | None = None
         self._calibration: Calibration | None = None
@@ -162,9 +168,10 @@ class Surrogate:
         FactorisationError
             If the covariance matrix is singular for the given hyperparameters.
         """
-        _check_training(data)
+        check_training(data)
         self._state = None  # of an earlier fit, to which the fingerprint would no longer belong
         self._calibration = None
+        self._select(data)
         self._fingerprint.fit(data)
         mean = float(data.energies.mean())
         settings = self._choose(data, mean)
@@ -189,6 +196,17 @@ class Surrogate:
         _log.info("surrogate of %d structures of %s: %s", len(data), data[0].formula, self.hyperparameters)
         return self
 
+    def _select(self, data: Dataset) -> None:
+        """Choose the kernel, if that is left to the data."""
+        if self._asked != "auto":
+            return
+        fingerprints = {name: self._options.fingerprint(name) for name in FINGERPRINTS}
+        order = np.random.default_rng([self._seed, 2]).permutation(len(data))
+        subset = data.select(order[: _structures_for(data, _LIKELIHOOD_ROWS)])
+        self._selection = select_kernel(fingerprints, subset, self.radial, _START)
+        self.kernel = self._selection.kernel
+        self._fingerprint = fingerprints[self.kernel]
+
     def _calibration_last(self, data: Dataset) -> Dataset:
         """Put the structures to calibrate with last: leaving them out then costs a corner of L alone."""
         if _structures_for(data, _CALIBRATION_ROWS) == len(data):
@@ -196,21 +214,14 @@ class Surrogate:
         return data.select(np.random.default_rng([self._seed, 1]).permutation(len(data)))
 
     def _problem(self, data: Dataset, mean: float) -> tuple[Problem, Rows, list[Array]]:
-        rows = self._fingerprint.rows(data)
-        jacobians = self._fingerprint.jacobians(data)
-        sizes = [1 + jacobian.shape[1] for jacobian in jacobians]
-        first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        values = np.concatenate(
-            [_observations(structure, mean, self._fingerprint.invariant) for structure in data]
-        )
-        return Problem(rows.sets(jacobians), first, values, self.radial), rows, jacobians
+        return build_problem(self._fingerprint, data, mean, self.radial)
 
     def _choose(self, data: Dataset, mean: float) -> Settings:
         """Return the hyperparameters: those given, the others from random subsets of the training set."""
         fixed, n = self._fixed, len(data)
         if all(fixed):
             return with_fixed(_START, fixed)
-        if n < 2 or not any(np.any(_observations(item, mean, self._fingerprint.invariant)) for item in data):
+        if n < 2 or not any(np.any(observations(item, mean, self._fingerprint.invariant)) for item in data):
             return with_fixed(_SINGLE, fixed)
         shuffled = data.select(np.random.default_rng(self._seed).permutation(n))
         small, _, _ = self._problem(shuffled[: _structures_for(data, _LIKELIHOOD_ROWS)], mean)
@@ -286,6 +297,11 @@ class Surrogate:
         return Hyperparameters(
             state.settings.length, float(np.sqrt(state.amplitude2)), float(energy), float(force)
         )
+
+    @property
+    def selection(self) -> Selection | None:
+        """How the kernel was chosen; None if it was given."""
+        return self._selection
 
     @property
     def calibration(self) -> Calibration:
@@ -417,7 +433,7 @@ class Surrogate:
             "force_noise": values.force_noise,
             "calibration": asdict(self.calibration),
             "n_structures": len(self._fitted().problem.first) - 1,
-        }
+        } | ({} if self._selection is None else {"selection": self._selection.to_dict()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,31 +476,6 @@ def _structures_for(data: Dataset, rows: int) -> int:
 def _batches(data: Dataset) -> Iterator[Dataset]:
     for begin in range(0, len(data), _BATCH):
         yield data[begin : begin + _BATCH]
-
-
-def _observations(structure: Structure, mean: float, invariant: str) -> Array:
-    """Return energy less the mean and gradients along the internal directions."""
-    if structure.energy is None or structure.forces is None:  # excluded by _check_training
-        raise DataError(f"{structure.origin}: has no energy or no forces")
-    gradients = -(structure.forces.ravel() @ internal_directions(structure, invariant))
-    return np.concatenate([[structure.energy - mean], gradients])
-
-
-def _check_training(data: Dataset) -> None:
-    if len(data) == 0:
-        raise DataError("the training set of the surrogate is empty; give at least one structure")
-    for structure in data:
-        if structure.energy is None or structure.forces is None:
-            missing = "energy" if structure.energy is None else "forces"
-            raise DataError(
-                f"{structure.origin}: has no {missing}, which the surrogate needs; compute them, "
-                "leave the structure out, or train on energies without augmentation"
-            )
-        if structure.composition != data[0].composition:
-            raise DataError(
-                f"{structure.origin}: composition {structure.formula} differs from {data[0].formula} of "
-                f"{data[0].origin}; fit one surrogate per composition, as fit_surrogates(data) does"
-            )
 
 
 def _require_composition(structure: Structure, state: _State) -> None:
