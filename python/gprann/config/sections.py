@@ -197,11 +197,27 @@ class SurrogateSection(Section):
     force_noise: float | None = _option(
         "The same of the forces.", _default(Surrogate, "force_noise"), example=1e-8
     )
+    hyperparameters: Literal["held_out", "likelihood", "leave_one_out", "grid"] = _option(
+        "How length and noises are found where they are not given: by the errors of structures held out (the "
+        "most accurate), or on random subsets alone by the likelihood, by structures left out one by one, or "
+        "on a grid.",
+        _default(Surrogate, "hyperparameters"),
+    )
     exponent: float = _option(
         "Pairs kernel: inverse power of the distances.", _default(Surrogate, "exponent")
     )
     cutoff: float = _option(
         "Pairs kernel: cutoff in periodic structures.", _default(Surrogate, "cutoff"), unit="Å"
+    )
+    species_lengths: dict[str, float] | None = _option(
+        "Atoms kernel: factors on the length for some species.",
+        _default(Surrogate, "species_lengths"),
+        example={"H": 0.7},
+    )
+    relevance: bool = _option(
+        "Atoms kernel: whether components of the descriptor on which the energy hardly depends get longer "
+        "lengths.",
+        _default(Surrogate, "relevance"),
     )
     descriptor: DescriptorSection | None = _option(
         "Descriptor of the atoms kernel; the networks have theirs in [descriptor].", None

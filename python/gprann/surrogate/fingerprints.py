@@ -7,7 +7,7 @@ and the kernels on whole structures (a single row of a single kind) share it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.errors import ConfigError, DataError
+from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.neighbours import build_neighbours
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.directions import internal_directions
@@ -104,13 +104,23 @@ class AtomsFingerprint:
     descriptor : ChebyshevDescriptor, optional
         Default: radial order 12 within 6.5 Å, angular order 4 within 4.0 Å, with species weights without a
         zero.
+    species_lengths : mapping of str to float, optional
+        Factors on the kernel length for atoms of some species.
     """
 
     invariant = "rotation"
     _FLOOR = 1e-3
     """Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
 
-    def __init__(self, descriptor: ChebyshevDescriptor | None = None) -> None:
+    def __init__(
+        self,
+        descriptor: ChebyshevDescriptor | None = None,
+        species_lengths: Mapping[str, float] | None = None,
+    ) -> None:
+        for symbol, factor in (species_lengths or {}).items():
+            if not (np.isfinite(factor) and factor > 0):
+                raise ConfigError(f"species_lengths: {symbol} = {factor}: expected a positive number")
+        self._species_lengths = dict(species_lengths or {})
         self._given = descriptor
         self._descriptor = descriptor
         self._mean = np.zeros((0, 0))
@@ -151,6 +161,18 @@ class AtomsFingerprint:
             self._mean[kind] = own.mean(axis=0)
             variances.append(np.sum((deviation / self._scale[kind]) ** 2))
         self._spread = float(np.sqrt(max(np.mean(variances), 1e-12)))
+        factors = np.ones((n_species, size))
+        for symbol, factor in self._species_lengths.items():
+            if symbol not in self.descriptor.species:
+                raise ConfigError(
+                    f"species_lengths: {symbol}: {nearest_name(symbol, self.descriptor.species)}"
+                )
+            factors[self.descriptor.species.index(symbol)] = factor
+        self.stretch(factors)
+
+    def stretch(self, factors: Array) -> None:
+        """Multiply the kernel lengths of the components of each species, (species, D), by factors."""
+        self._scale = self._scale * factors
 
     def rows(self, data: Dataset) -> Rows:
         """Return the standardised descriptors, the atoms of every structure sorted by species."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -27,6 +28,8 @@ class KernelOptions:
     descriptor: ChebyshevDescriptor | None = None
     exponent: float = 1.0
     cutoff: float = 7.0
+    species_lengths: Mapping[str, float] | None = None
+    relevance: bool = False
 
     def check(self, kernel: str) -> None:
         """Refuse unknown kernels, and options that are impossible or belong to another kernel.
@@ -40,6 +43,9 @@ class KernelOptions:
             raise ConfigError(f"kernel = '{kernel}': {nearest_name(kernel, names)}")
         if self.descriptor is not None and kernel not in ("atoms", "auto"):
             raise ConfigError(f"a descriptor belongs to the kernel 'atoms', not to '{kernel}'")
+        for option in ("species_lengths", "relevance"):
+            if getattr(self, option) and kernel not in ("atoms", "auto"):
+                raise ConfigError(f"{option} belongs to the kernel 'atoms', not to '{kernel}'")
         for name in FINGERPRINTS if kernel == "auto" else (kernel,):
             self.fingerprint(name)
 
@@ -52,7 +58,7 @@ class KernelOptions:
             If an option is impossible.
         """
         if kernel == "atoms":
-            return AtomsFingerprint(self.descriptor)
+            return AtomsFingerprint(self.descriptor, self.species_lengths)
         if kernel == "pairs":
             return PairsFingerprint(exponent=self.exponent, cutoff=self.cutoff)
         return CartesianFingerprint()

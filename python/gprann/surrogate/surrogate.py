@@ -6,7 +6,7 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025), with an invariant kernel summed o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
@@ -20,27 +20,16 @@ from gprann.parallel import n_threads, one_blas_thread, scipy_blas
 from gprann.prediction import Prediction
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.calibration import Calibration, calibrate
+from gprann.surrogate.choice import SMALL_ROWS, START, Choice, Method, structures_for
 from gprann.surrogate.directions import internal_directions
-from gprann.surrogate.fingerprints import Fingerprint, Rows
+from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.folded import FoldedTraining
-from gprann.surrogate.gaussian_process import Factor, Problem, Radial, Restorable, factorise
-from gprann.surrogate.hyperparameters import (
-    Settings,
-    gradient_scale,
-    leave_one_out,
-    maximise_likelihood,
-)
+from gprann.surrogate.gaussian_process import Factor, Problem, Radial, factorise
+from gprann.surrogate.hyperparameters import Settings, gradient_scale, leave_one_out
 from gprann.surrogate.kernels import FINGERPRINTS, KernelName, KernelOptions
-from gprann.surrogate.observations import build_problem, check_training, observations
-from gprann.surrogate.search import (
-    ErrorOfNoise,
-    Fixed,
-    choose_by_leaving_out,
-    choose_length,
-    describe,
-    lower_noise,
-    with_fixed,
-)
+from gprann.surrogate.observations import build_problem, check_training
+from gprann.surrogate.relevance import weigh_components
+from gprann.surrogate.search import Fixed, describe, with_fixed
 from gprann.surrogate.selection import Selection, select_kernel
 
 __all__ = ["Hyperparameters", "Surrogate", "memory_needed"]
@@ -48,13 +37,7 @@ __all__ = ["Hyperparameters", "Surrogate", "memory_needed"]
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _BATCH = 512  # structures predicted at a time
-_LIKELIHOOD_ROWS = 1700  # observations of the subset for the likelihood (about 20 evaluations)
-_LEAVE_OUT_ROWS = 3400  # at most, for a set to be judged by leave-one-out errors
-_HALF_ROWS = 7000  # of the half from which the other half is predicted
-_HOLD_OUT_ROWS = 11000  # of the four fifths from which the last fifth is predicted
 _CALIBRATION_ROWS = 5500  # of structures left out one by one to calibrate the standard deviations
-_START = Settings(8.0, 1e-8, 1e-8)
-_SINGLE = Settings(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +78,18 @@ class Surrogate:
     energy_noise, force_noise : float, optional
         Noise variances relative to the mean diagonal of the gradient covariances. Default: from the training
         set.
+    hyperparameters : {'held_out', 'likelihood', 'leave_one_out', 'grid'}
+        How those that are not given are found, inside the training set. `held_out`: from the likelihood on a
+        small random subset on to the smallest errors of structures that are left out, one by one in small
+        sets, by halves and fifths in larger ones. The others look at random subsets alone: the maximum of the
+        `likelihood`, the smallest errors of structures left out one by one near it (`leave_one_out`), or
+        among all points of a `grid` of lengths and noises.
     descriptor : ChebyshevDescriptor, optional
         Descriptor of the atoms kernel.
+    species_lengths : mapping of str to float, optional
+        Factors on the length of the atoms kernel for some species, as {"H": 0.7}.
+    relevance : bool
+        Whether components of the descriptor on which the energy hardly depends get longer lengths.
     exponent, cutoff : float, optional
         Of the pairs kernel: inverse power (1) and, in periodic structures, cutoff in Å (7).
     seed : int
@@ -124,9 +117,12 @@ class Surrogate:
         length: float | None = None,
         energy_noise: float | None = None,
         force_noise: float | None = None,
+        hyperparameters: Method = "held_out",
         descriptor: ChebyshevDescriptor | None = None,
         exponent: float = 1.0,
         cutoff: float = 7.0,
+        species_lengths: Mapping[str, float] | None = None,
+        relevance: bool = False,
         seed: int = 0,
     ) -> None:
         for name, value in (("length", length), ("energy_noise", energy_noise), ("force_noise", force_noise)):
@@ -137,11 +133,15 @@ class Surrogate:
         self.kernel: str = kernel
         self.radial = radial
         self._fixed: Fixed = (length, energy_noise, force_noise)
-        self._options = KernelOptions(descriptor, exponent, cutoff)
+        self._options = KernelOptions(descriptor, exponent, cutoff, species_lengths, relevance)
         self._options.check(kernel)
         self._asked: KernelName = kernel
         self._selection: Selection | None = None
         self._fingerprint = self._options.fingerprint("atoms" if kernel == "auto" else kernel)
+        if hyperparameters not in get_args(Method):
+            hint = nearest_name(hyperparameters, get_args(Method))
+            raise ConfigError(f"hyperparameters = '{hyperparameters}': {hint}")
+        self._method: Method = hyperparameters
         self._seed = seed
         self._state: _State | None = None
         self._calibration: Calibration | None = None
@@ -174,7 +174,10 @@ class Surrogate:
         self._select(data)
         self._fingerprint.fit(data)
         mean = float(data.energies.mean())
-        settings = self._choose(data, mean)
+        choice = Choice(self._fingerprint, self.radial, self._fixed, self._method, self._seed)
+        if self._options.relevance and isinstance(self._fingerprint, AtomsFingerprint):
+            weigh_components(self._fingerprint, self._subset(data), choice)
+        settings = choice.choose(data, mean)
         data = self._calibration_last(data)
         problem, rows, jacobians = self._problem(data, mean)
         factor, settings, noise = self._factorise(problem, settings)
@@ -201,73 +204,22 @@ class Surrogate:
         if self._asked != "auto":
             return
         fingerprints = {name: self._options.fingerprint(name) for name in FINGERPRINTS}
-        order = np.random.default_rng([self._seed, 2]).permutation(len(data))
-        subset = data.select(order[: _structures_for(data, _LIKELIHOOD_ROWS)])
-        self._selection = select_kernel(fingerprints, subset, self.radial, _START)
+        self._selection = select_kernel(fingerprints, self._subset(data), self.radial, START)
         self.kernel = self._selection.kernel
         self._fingerprint = fingerprints[self.kernel]
 
+    def _subset(self, data: Dataset) -> Dataset:
+        order = np.random.default_rng([self._seed, 2]).permutation(len(data))
+        return data.select(order[: structures_for(data, SMALL_ROWS)])
+
     def _calibration_last(self, data: Dataset) -> Dataset:
         """Put the structures to calibrate with last: leaving them out then costs a corner of L alone."""
-        if _structures_for(data, _CALIBRATION_ROWS) == len(data):
+        if structures_for(data, _CALIBRATION_ROWS) == len(data):
             return data
         return data.select(np.random.default_rng([self._seed, 1]).permutation(len(data)))
 
     def _problem(self, data: Dataset, mean: float) -> tuple[Problem, Rows, list[Array]]:
         return build_problem(self._fingerprint, data, mean, self.radial)
-
-    def _choose(self, data: Dataset, mean: float) -> Settings:
-        """Return the hyperparameters: those given, the others from random subsets of the training set."""
-        fixed, n = self._fixed, len(data)
-        if all(fixed):
-            return with_fixed(_START, fixed)
-        if n < 2 or not any(np.any(observations(item, mean, self._fingerprint.invariant)) for item in data):
-            return with_fixed(_SINGLE, fixed)
-        shuffled = data.select(np.random.default_rng(self._seed).permutation(n))
-        small, _, _ = self._problem(shuffled[: _structures_for(data, _LIKELIHOOD_ROWS)], mean)
-        start = with_fixed(
-            maximise_likelihood(small, with_fixed(_START, fixed), self._fingerprint.spread), fixed
-        )
-        _log.info("likelihood: %s", describe(start))
-        n_left_out = _structures_for(data, _LEAVE_OUT_ROWS)
-        if n == n_left_out:
-            problem, _, _ = self._problem(shuffled, mean)
-            return choose_by_leaving_out(problem, start, self._fingerprint.spread, fixed)
-        half = min(n // 2, _structures_for(data, _HALF_ROWS))
-        settings = choose_length(
-            start,
-            fixed,
-            lambda length: self._held_out_error(shuffled[:half], shuffled[half : 3 * half], mean, length),
-        )
-        kept = min(n * 4 // 5, _structures_for(data, _HOLD_OUT_ROWS))
-        held_out = shuffled[kept : kept + max(n // 5, 20)]
-        settings, _ = lower_noise(
-            settings, fixed, self._held_out_error(shuffled[:kept], held_out, mean, settings.length)
-        )
-        _log.info("a fifth of the structures predicted from the others: %s", describe(settings))
-        return settings
-
-    def _held_out_error(
-        self, kept: Dataset, held_out: Dataset, mean: float, relative_length: float
-    ) -> ErrorOfNoise:
-        """Return the error of `held_out` predicted from `kept` as a function of the noises, K built once."""
-        problem, rows, jacobians = self._problem(kept, mean)
-        query = self._fingerprint.rows(held_out)
-        length = relative_length * self._fingerprint.spread
-        K = Restorable(problem.covariance(length))
-        scale = gradient_scale(problem, K.matrix)
-
-        def error(candidate: Settings) -> float:
-            noise = problem.noise(scale * candidate.energy_noise, scale * candidate.force_noise)
-            alpha = factorise(K.restored(), noise).solve(problem.values)
-            folded = FoldedTraining(rows, jacobians, alpha, problem.first)
-            energy, slopes = folded.predict(query, problem.kernel(length))
-            energies = np.abs(energy + mean - held_out.energies).mean()
-            gradients = np.concatenate(query.gradients(slopes))
-            forces = np.abs(gradients + np.concatenate(held_out.forces)).mean()
-            return float(np.log(max(energies, 1e-12)) + np.log(max(forces, 1e-12)))
-
-        return error
 
     def _factorise(self, problem: Problem, settings: Settings) -> tuple[Factor, Settings, Array]:
         """Factorise the full matrix; noises found on a subset are raised where double precision needs it."""
@@ -308,7 +260,7 @@ class Surrogate:
         """Factors on the standard deviations, from structures of the training set left out in turn."""
         if self._calibration is None:
             state = self._fitted()
-            n_last = _structures_for(state.data, _CALIBRATION_ROWS)
+            n_last = structures_for(state.data, _CALIBRATION_ROWS)
             alpha = state.factor.solve(state.problem.values)
             noise = state.problem.noise(*(state.noise / state.amplitude2))
             with one_blas_thread():
@@ -466,11 +418,6 @@ def memory_needed(data: Dataset) -> float:
     """
     rows = sum(3 * len(structure) + 1 for structure in data)
     return (8.0 * rows**2 + sum(8.0 * 36 * 3 * len(structure) ** 2 for structure in data)) / 2**30
-
-
-def _structures_for(data: Dataset, rows: int) -> int:
-    """Return how many structures give about `rows` observations, at least four where there are so many."""
-    return min(len(data), max(4, rows // (3 * len(data[0]) + 1)))
 
 
 def _batches(data: Dataset) -> Iterator[Dataset]:
