@@ -116,7 +116,8 @@ std::pair<Vector, Matrix> predict(const Int64s& first, const MatrixIn& features,
 }  // namespace
 
 void bind_covariance(py::module_& module) {
-  py::class_<RadialKernel>(module, "RadialKernel", "Kernel as a function of s = |g - g'|^2.");
+  py::class_<RadialKernel>(module, "RadialKernel", "Kernel as a function of s = |g - g'|^2.")
+      .def_readonly("length", &RadialKernel::length);
   py::class_<SquaredExponential, RadialKernel>(module, "SquaredExponential", "exp(-s / (2 l^2)).")
       .def(py::init<double, bool>(), py::arg("length"), py::arg("log_length_derivative") = false);
   py::class_<Matern52, RadialKernel>(module, "Matern52", "(1 + u + u^2 / 3) exp(-u) with u = sqrt(5 s) / l.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, nearest_name
@@ -14,11 +14,13 @@ from gprann.surrogate.fingerprints import (
     Fingerprint,
     PairsFingerprint,
 )
+from gprann.surrogate.soap import SoapFingerprint, SoapOptions
 
 __all__ = ["FINGERPRINTS", "KernelName", "KernelOptions"]
 
-KernelName = Literal["atoms", "pairs", "cartesian", "auto"]
+KernelName = Literal["atoms", "pairs", "cartesian", "soap", "auto"]
 FINGERPRINTS = ("atoms", "pairs", "cartesian")
+"""Those from which `auto` chooses: all that need no other package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class KernelOptions:
     cutoff: float = 7.0
     species_lengths: Mapping[str, float] | None = None
     relevance: bool = False
+    soap: SoapOptions | Mapping[str, Any] | None = None
 
     def check(self, kernel: str) -> None:
         """Refuse unknown kernels, and options that are impossible or belong to another kernel.
@@ -46,6 +49,8 @@ class KernelOptions:
         for option in ("species_lengths", "relevance"):
             if getattr(self, option) and kernel not in ("atoms", "auto"):
                 raise ConfigError(f"{option} belongs to the kernel 'atoms', not to '{kernel}'")
+        if self.soap is not None and kernel != "soap":
+            raise ConfigError(f"options of soap belong to the kernel 'soap', not to '{kernel}'")
         for name in FINGERPRINTS if kernel == "auto" else (kernel,):
             self.fingerprint(name)
 
@@ -61,4 +66,6 @@ class KernelOptions:
             return AtomsFingerprint(self.descriptor, self.species_lengths)
         if kernel == "pairs":
             return PairsFingerprint(exponent=self.exponent, cutoff=self.cutoff)
+        if kernel == "soap":
+            return SoapFingerprint(SoapOptions.make(self.soap))
         return CartesianFingerprint()

@@ -31,6 +31,7 @@ from gprann.surrogate.observations import build_problem, check_training
 from gprann.surrogate.relevance import weigh_components
 from gprann.surrogate.search import Fixed, describe, with_fixed
 from gprann.surrogate.selection import Selection, select_kernel
+from gprann.surrogate.soap import SoapOptions
 
 __all__ = ["Hyperparameters", "Surrogate", "memory_needed"]
 
@@ -65,11 +66,11 @@ class Surrogate:
 
     Parameters
     ----------
-    kernel : {'atoms', 'pairs', 'cartesian', 'auto'}
+    kernel : {'atoms', 'pairs', 'cartesian', 'soap', 'auto'}
         `atoms` sums over the Chebyshev environments of the atoms: invariant, periodic, by far the most
         accurate. `pairs` uses inverse distances in a fixed order of atoms; `cartesian` the coordinates, as in
-        the paper. `auto` takes the one that best predicts structures of a random subset, left out one by
-        one (see `selection`).
+        the paper; `soap` SOAP vectors of whole structures (needs dscribe). `auto` takes the one of the first
+        three that best predicts structures of a random subset, left out one by one (see `selection`).
     radial : {'squared_exponential', 'matern52'}
         How the covariance falls with the distance of two fingerprints: smoothly to any order, or with the
         Matérn kernel of order 5/2, for energy surfaces that are rougher.
@@ -90,6 +91,8 @@ class Surrogate:
         Factors on the length of the atoms kernel for some species, as {"H": 0.7}.
     relevance : bool
         Whether components of the descriptor on which the energy hardly depends get longer lengths.
+    soap : SoapOptions or mapping, optional
+        Settings of the kernel `soap` (see `SoapOptions`), as {"r_cut": 5.0, "centers": [0, 4]}.
     exponent, cutoff : float, optional
         Of the pairs kernel: inverse power (1) and, in periodic structures, cutoff in Å (7).
     seed : int
@@ -123,6 +126,7 @@ class Surrogate:
         cutoff: float = 7.0,
         species_lengths: Mapping[str, float] | None = None,
         relevance: bool = False,
+        soap: SoapOptions | Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
         for name, value in (("length", length), ("energy_noise", energy_noise), ("force_noise", force_noise)):
@@ -133,7 +137,7 @@ class Surrogate:
         self.kernel: str = kernel
         self.radial = radial
         self._fixed: Fixed = (length, energy_noise, force_noise)
-        self._options = KernelOptions(descriptor, exponent, cutoff, species_lengths, relevance)
+        self._options = KernelOptions(descriptor, exponent, cutoff, species_lengths, relevance, soap)
         self._options.check(kernel)
         self._asked: KernelName = kernel
         self._selection: Selection | None = None
