@@ -171,7 +171,7 @@ class SoapFingerprint:
         # (centres, atoms and images, 3, D)
         slopes, values = self._soap.derivatives(atoms, centers=at, attach=True, method="analytical")
         own = np.zeros((slopes.shape[0], len(structure), *slopes.shape[2:]))
-        np.add.at(own, (slice(None), owner), slopes)
+        np.add.at(np.moveaxis(own, 1, 0), owner, np.moveaxis(slopes, 1, 0))
         by_feature = np.moveaxis(own.reshape(len(at), 3 * len(structure), -1), 1, 2)
         jacobian = by_feature.mean(axis=0) if centers is None else np.concatenate(by_feature)
         return self._joined(values), np.ascontiguousarray(jacobian)
