@@ -76,6 +76,8 @@ def surrogates(data: Path) -> dict[str, Any]:
             "force_mae": report.force_mae,
             "within_one_std": report.within_one_std,
             "within_two_std": report.within_two_std,
+            "force_within_one_std": report.force_within_one_std,
+            "force_within_two_std": report.force_within_two_std,
             "fit_seconds": fitted - started,
             **surrogate.to_dict(),
         }

@@ -72,7 +72,7 @@ Block block_of(MatrixOut K, Index rows, Index columns) {
   return {K.data(), K.rows(), K.cols(), K.outerStride()};
 }
 
-void fill_covariance(const OwnedFeatureSets& A, const OwnedFeatureSets& B, const SquaredExponential& kernel,
+void fill_covariance(const OwnedFeatureSets& A, const OwnedFeatureSets& B, const RadialKernel& kernel,
                      const Blas& blas, bool lower, int n_threads, MatrixOut K) {
   require_matching(A, B);
   require_jacobians(A);
@@ -81,15 +81,15 @@ void fill_covariance(const OwnedFeatureSets& A, const OwnedFeatureSets& B, const
   covariance(A.view, B.view, kernel, blas, lower, n_threads, block_of(K, A.observations(), B.observations()));
 }
 
-void fill_energy_covariance(const OwnedFeatureSets& A, const OwnedFeatureSets& B,
-                            const SquaredExponential& kernel, const Blas& blas, int n_threads, MatrixOut K) {
+void fill_energy_covariance(const OwnedFeatureSets& A, const OwnedFeatureSets& B, const RadialKernel& kernel,
+                            const Blas& blas, int n_threads, MatrixOut K) {
   require_matching(A, B);
   require_jacobians(B);
   energy_covariance(A.view, B.view, kernel, blas, n_threads,
                     block_of(K, A.view.n_structures, B.observations()));
 }
 
-Vector prior_energy_variance(const OwnedFeatureSets& A, const SquaredExponential& kernel) {
+Vector prior_energy_variance(const OwnedFeatureSets& A, const RadialKernel& kernel) {
   Vector variance(A.view.n_structures);
   energy_variance(A.view, kernel, variance.data());
   return variance;
@@ -98,7 +98,7 @@ Vector prior_energy_variance(const OwnedFeatureSets& A, const SquaredExponential
 std::pair<Vector, Matrix> predict(const Int64s& first, const MatrixIn& features,
                                   const VectorIn& energy_weight, const MatrixIn& slope,
                                   const Int64s& query_first, const MatrixIn& query,
-                                  const SquaredExponential& kernel, const Blas& blas, int n_threads) {
+                                  const RadialKernel& kernel, const Blas& blas, int n_threads) {
   const Index kinds = first.size() - 1;
   require_size(query_first.size(), kinds + 1, "query_first");
   require_offsets(first, 0, kinds, 0, features.rows(), "first");
@@ -116,10 +116,12 @@ std::pair<Vector, Matrix> predict(const Int64s& first, const MatrixIn& features,
 }  // namespace
 
 void bind_covariance(py::module_& module) {
-  py::class_<SquaredExponential>(module, "SquaredExponential",
-                                 "Radial kernel exp(-s / (2 l^2)) of s = |g - g'|^2.")
-      .def(py::init([](double length, bool derivative) { return SquaredExponential{length, derivative}; }),
-           py::arg("length"), py::arg("log_length_derivative") = false);
+  py::class_<RadialKernel>(module, "RadialKernel", "Kernel as a function of s = |g - g'|^2.")
+      .def_readonly("length", &RadialKernel::length);
+  py::class_<SquaredExponential, RadialKernel>(module, "SquaredExponential", "exp(-s / (2 l^2)).")
+      .def(py::init<double, bool>(), py::arg("length"), py::arg("log_length_derivative") = false);
+  py::class_<Matern52, RadialKernel>(module, "Matern52", "(1 + u + u^2 / 3) exp(-u) with u = sqrt(5 s) / l.")
+      .def(py::init<double, bool>(), py::arg("length"), py::arg("log_length_derivative") = false);
   py::class_<OwnedFeatureSets>(module, "FeatureSets", "Structures as sets of feature vectors.")
       .def(py::init<Int64s, Doubles, Doubles, Int64s>(), py::arg("kind_rows").noconvert(),
            py::arg("features").noconvert(), py::arg("jacobians").noconvert(),

@@ -16,7 +16,7 @@ struct PairTerms {
   Array squared, value, first, second;  // (rows of A, rows of B)
 
   void fill(const double* a, Index rows_a, const double* b, Index rows_b, Index size,
-            const SquaredExponential& kernel) {
+            const RadialKernel& kernel) {
     squared.resize(rows_a, rows_b);
     value.resize(rows_a, rows_b);
     first.resize(rows_a, rows_b);
@@ -54,8 +54,7 @@ ConstBlock jacobian_rows(const FeatureSets& sets, Index structure, Index row, In
 /// larger.
 class CovarianceTile {
  public:
-  CovarianceTile(const FeatureSets& A, const FeatureSets& B, const SquaredExponential& kernel,
-                 const Blas& blas)
+  CovarianceTile(const FeatureSets& A, const FeatureSets& B, const RadialKernel& kernel, const Blas& blas)
       : A_(A), B_(B), kernel_(kernel), blas_(blas) {}
 
   /// Gathers the rows of the structures [begin, end) of A.
@@ -175,7 +174,7 @@ class CovarianceTile {
 
   const FeatureSets& A_;
   const FeatureSets& B_;
-  const SquaredExponential& kernel_;
+  const RadialKernel& kernel_;
   const Blas& blas_;
   Index begin_ = 0;
   Index end_ = 0;
@@ -197,8 +196,8 @@ Index tile_structures(const FeatureSets& A, const FeatureSets& B) {
 
 }  // namespace
 
-void covariance(const FeatureSets& A, const FeatureSets& B, const SquaredExponential& kernel,
-                const Blas& blas, bool lower, int n_threads, Block K) {
+void covariance(const FeatureSets& A, const FeatureSets& B, const RadialKernel& kernel, const Blas& blas,
+                bool lower, int n_threads, Block K) {
   const Index tile = tile_structures(A, B);
   const Index n_tiles = chunk_count(A.n_structures, tile);
   std::vector<CovarianceTile> tiles(static_cast<std::size_t>(std::max(n_threads, 1)), {A, B, kernel, blas});
@@ -211,7 +210,7 @@ void covariance(const FeatureSets& A, const FeatureSets& B, const SquaredExponen
   });
 }
 
-void energy_covariance(const FeatureSets& A, const FeatureSets& B, const SquaredExponential& kernel,
+void energy_covariance(const FeatureSets& A, const FeatureSets& B, const RadialKernel& kernel,
                        const Blas& blas, int n_threads, Block K) {
   const Index D = A.size;
   constexpr Index chunk = 64;
@@ -248,7 +247,7 @@ void energy_covariance(const FeatureSets& A, const FeatureSets& B, const Squared
   });
 }
 
-void energy_variance(const FeatureSets& A, const SquaredExponential& kernel, double* variance) {
+void energy_variance(const FeatureSets& A, const RadialKernel& kernel, double* variance) {
   PairTerms terms;
   for (Index a = 0; a < A.n_structures; ++a) {
     variance[a] = 0.0;
@@ -263,7 +262,7 @@ void energy_variance(const FeatureSets& A, const SquaredExponential& kernel, dou
 }
 
 void predict_rows(const FoldedRows& training, const double* features, const std::int64_t* first,
-                  const SquaredExponential& kernel, const Blas& blas, int n_threads, double* energies,
+                  const RadialKernel& kernel, const Blas& blas, int n_threads, double* energies,
                   double* slopes) {
   constexpr Index chunk = 32;
   const Index D = training.size;

@@ -51,7 +51,14 @@ def pair_distances(
     neighbours: Neighbours, structure: int, exponent: float, cutoff: float
 ) -> tuple[Array, Array]: ...
 
-class SquaredExponential:
+class RadialKernel:
+    @property
+    def length(self) -> float: ...
+
+class SquaredExponential(RadialKernel):
+    def __init__(self, length: float, log_length_derivative: bool = False) -> None: ...
+
+class Matern52(RadialKernel):
     def __init__(self, length: float, log_length_derivative: bool = False) -> None: ...
 
 class FeatureSets:
@@ -62,16 +69,16 @@ class FeatureSets:
 def covariance(
     A: FeatureSets,
     B: FeatureSets,
-    kernel: SquaredExponential,
+    kernel: RadialKernel,
     blas: Blas,
     lower: bool,
     n_threads: int,
     K: Array,
 ) -> None: ...
 def energy_covariance(
-    A: FeatureSets, B: FeatureSets, kernel: SquaredExponential, blas: Blas, n_threads: int, K: Array
+    A: FeatureSets, B: FeatureSets, kernel: RadialKernel, blas: Blas, n_threads: int, K: Array
 ) -> None: ...
-def energy_variance(A: FeatureSets, kernel: SquaredExponential) -> Array: ...
+def energy_variance(A: FeatureSets, kernel: RadialKernel) -> Array: ...
 def predict_rows(
     first: Int64s,
     features: Array,
@@ -79,7 +86,7 @@ def predict_rows(
     slope: Array,
     query_first: Int64s,
     query: Array,
-    kernel: SquaredExponential,
+    kernel: RadialKernel,
     blas: Blas,
     n_threads: int,
 ) -> tuple[Array, Array]: ...

@@ -1,6 +1,6 @@
-"""Covariances of energies and gradients, row pair by row pair, for k(g, g') = exp(-|g - g'|^2 / (2 l^2)).
+"""Covariances of energies and gradients, row pair by row pair.
 
-Slow on purpose.
+Slow on purpose. For k(g, g') = exp(-|g - g'|^2 / (2 l^2)):
 
 cov(E, E') = sum k,  cov(E, dE'/dR') = sum k (d . J') / l^2,  cov(dE/dR, E') = -sum k (J . d) / l^2,
 cov(dE/dR, dE'/dR') = sum k J^T [I / l^2 - d d^T / l^4] J',  d = g - g'   (METHODS section 3)
@@ -73,7 +73,26 @@ class Sets:
         return sum(1 + m for m in self.directions)
 
 
-def structure_block(A: Sets, a: int, B: Sets, b: int, length: float) -> Array:
+def squared_exponential(d: Array, length: float) -> tuple[float, Array, Array]:
+    """k, dk/dg and d2k/dg dg'^T."""
+    k = np.exp(-(d @ d) / (2 * length**2))
+    return k, -k * d / length**2, k * (np.eye(len(d)) / length**2 - np.outer(d, d) / length**4)
+
+
+def matern52(d: Array, length: float) -> tuple[float, Array, Array]:
+    """k = (1 + u + u^2 / 3) exp(-u) with u = sqrt(5) |d| / l, dk/dg and d2k/dg dg'^T."""
+    u = np.sqrt(5.0) * np.linalg.norm(d) / length
+    factor = 5 / (3 * length**2) * np.exp(-u)
+    k = (1 + u + u**2 / 3) * np.exp(-u)
+    return k, -factor * (1 + u) * d, factor * ((1 + u) * np.eye(len(d)) - 5 / length**2 * np.outer(d, d))
+
+
+RADIAL = {"squared_exponential": squared_exponential, "matern52": matern52}
+
+
+def structure_block(
+    A: Sets, a: int, B: Sets, b: int, length: float, radial: str = "squared_exponential"
+) -> Array:
     """Covariances of the observations of two structures, (1 + m_a, 1 + m_b)."""
     ma, mb = A.directions[a], B.directions[b]
     K = np.zeros((1 + ma, 1 + mb))
@@ -81,19 +100,18 @@ def structure_block(A: Sets, a: int, B: Sets, b: int, length: float) -> Array:
         for j in np.flatnonzero(np.asarray(B.kinds[b]) == kind):
             d = A.features[a][i] - B.features[b][j]
             Ja, Jb = A.jacobians[a][i], B.jacobians[b][j]
-            k = np.exp(-(d @ d) / (2 * length**2))
+            k, slope, mixed = RADIAL[radial](d, length)
             K[0, 0] += k
-            K[0, 1:] += k * (d @ Jb) / length**2
-            K[1:, 0] -= k * (d @ Ja) / length**2
-            middle = np.eye(len(d)) / length**2 - np.outer(d, d) / length**4
-            K[1:, 1:] += k * Ja.T @ middle @ Jb
+            K[0, 1:] -= slope @ Jb
+            K[1:, 0] += slope @ Ja
+            K[1:, 1:] += Ja.T @ mixed @ Jb
     return K
 
 
-def covariance_oracle(A: Sets, B: Sets, length: float) -> Array:
+def covariance_oracle(A: Sets, B: Sets, length: float, radial: str = "squared_exponential") -> Array:
     """All covariances, structure by structure [E, gradients]: (observations of A, observations of B)."""
     rows = [
-        np.concatenate([structure_block(A, a, B, b, length) for b in range(len(B))], axis=1)
+        np.concatenate([structure_block(A, a, B, b, length, radial) for b in range(len(B))], axis=1)
         for a in range(len(A))
     ]
     return np.concatenate(rows)

@@ -62,10 +62,11 @@ class DenseProcess:
         length: float,
         noise: tuple[float, float],
         freedom: Sequence[int],
+        radial: str = "squared_exponential",
     ) -> None:
-        self.features, self.length = features, length
+        self.features, self.length, self.radial = features, length, radial
         self.sets = self._sets(data)
-        K = covariance_oracle(self.sets, self.sets, length)
+        K = covariance_oracle(self.sets, self.sets, length, radial)
         is_energy = np.isin(np.arange(len(K)), self.sets.energies_at)
         self.mean = float(np.mean([structure.energy for structure in data]))
         values = [
@@ -87,9 +88,9 @@ class DenseProcess:
 
     def predict(self, structure: Structure) -> Posterior:
         query = self._sets([structure])
-        cross = covariance_oracle(query, self.sets, self.length)
+        cross = covariance_oracle(query, self.sets, self.length, self.radial)
         mean = cross @ self.alpha
-        prior = covariance_oracle(query, query, self.length)
+        prior = covariance_oracle(query, query, self.length, self.radial)
         variance = self.amplitude2 * np.diagonal(prior - cross @ self.inverse @ cross.T)
         std = np.sqrt(np.maximum(variance, 0.0))
         return Posterior(

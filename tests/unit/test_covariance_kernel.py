@@ -130,20 +130,36 @@ def test_transposed_blocks(blas: _core.Blas) -> None:
     contracts.assert_close(covariance(A, B, blas), covariance(B, A, blas).T, relative=1e-13)
 
 
+@pytest.mark.parametrize("length", [0.9, 2.3, 20.0])
+def test_matern_covariance_is_what_the_equations_say(length: float, blas: _core.Blas) -> None:
+    A, B = make_sets(40), make_sets(41, n=4, directions=(3, 5, 0))
+    kernel = _core.Matern52(length)
+    for first, second in ((A, B), (A, A)):  # with itself: distances of zero
+        expected = covariance_oracle(first, second, length, "matern52")
+        contracts.assert_close(covariance(first, second, blas, kernel=kernel), expected, relative=1e-13)
+        contracts.assert_close(
+            energy_covariance(first, second, blas, kernel=kernel), expected[first.energies_at], relative=1e-13
+        )
+    expected = np.diag(covariance_oracle(A, A, length, "matern52"))[A.energies_at]
+    contracts.assert_close(_core.energy_variance(A.kernel, kernel), expected, relative=1e-14)
+
+
+@pytest.mark.parametrize("radial", [_core.SquaredExponential, _core.Matern52])
 @pytest.mark.parametrize("length", [0.5, 2.3, 40.0])
-def test_covariance_has_no_negative_eigenvalue(length: float, blas: _core.Blas) -> None:
+def test_covariance_has_no_negative_eigenvalue(length: float, radial: Any, blas: _core.Blas) -> None:
     A = make_sets(11, n=8)
-    K = covariance(A, A, blas, kernel=_core.SquaredExponential(length))
+    K = covariance(A, A, blas, kernel=radial(length))
     eigenvalues = np.linalg.eigvalsh(K)
     assert eigenvalues[0] >= -1e-13 * eigenvalues[-1]
 
 
+@pytest.mark.parametrize("radial", [_core.SquaredExponential, _core.Matern52])
 @pytest.mark.parametrize("length", [0.7, 5.0])
-def test_derivative_with_respect_to_the_length(length: float, blas: _core.Blas) -> None:
+def test_derivative_with_respect_to_the_length(length: float, radial: Any, blas: _core.Blas) -> None:
     A, B = make_sets(12), make_sets(13)
 
     def at(t: float, derivative: bool) -> list[Array]:
-        kernel = _core.SquaredExponential(length * np.exp(t), derivative)
+        kernel = radial(length * np.exp(t), derivative)
         K = covariance(A, B, blas, kernel=kernel).ravel()
         k = energy_covariance(A, B, blas, kernel=kernel).ravel()
         return [np.concatenate([K, k, _core.energy_variance(A.kernel, kernel)])]

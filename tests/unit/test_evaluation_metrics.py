@@ -176,6 +176,20 @@ def test_calibration_counts_errors_within_one_and_two_deviations() -> None:
     metrics = compute_metrics(data, prediction)
     assert metrics.within_one_std == 0.5
     assert metrics.within_two_std == 0.75
+    assert metrics.force_within_one_std is None
+
+
+def test_calibration_of_forces_counts_components_that_have_a_deviation() -> None:
+    data = Dataset(Structure(("H",), np.zeros((1, 3)), energy=0.0, forces=np.zeros((1, 3))) for _ in range(3))
+    forces = [np.array([[0.5, -1.5, 2.5]]), np.array([[-0.1, 0.1, 1.1]]), np.full((1, 3), 9.0)]
+    deviations = [np.ones((1, 3)), np.ones((1, 3)), np.full((1, 3), np.nan)]
+    metrics = compute_metrics(data, Prediction(np.zeros(3), forces, forces_std=deviations))
+    assert metrics.force_within_one_std == 3 / 6
+    assert metrics.force_within_two_std == 5 / 6
+    assert metrics.force_msd == 1.0
+    members = [np.stack([f - 1.0, f + 1.0]) for f in forces]
+    committee = Prediction(np.zeros(3), forces, member_energy=np.zeros((2, 3)), member_forces=members)
+    assert compute_metrics(data, committee).force_within_two_std == 5 / 9
 
 
 def test_stress_is_compared_where_both_sides_have_it(rng: np.random.Generator) -> None:
@@ -206,7 +220,7 @@ def test_data_without_forces_give_no_force_metrics(rng: np.random.Generator) -> 
     assert metrics.energy_mae is not None
     assert metrics.n_force_atoms == 0
     given_force = [item.name for item in fields(Metrics) if item.name.startswith("force_")]
-    assert len(given_force) == 10
+    assert len(given_force) == 12
     assert all(getattr(metrics, name) is None for name in given_force)
     assert species_metrics(compare(data, prediction)) == {}
 

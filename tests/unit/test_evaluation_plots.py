@@ -138,6 +138,15 @@ def test_calibration_of_known_deviations() -> None:
     assert marks.get_ydata() == pytest.approx([1 / 3, 2 / 3])
 
 
+def test_calibration_has_a_curve_for_energies_and_one_for_forces() -> None:
+    (_, right) = plots.uncertainty_calibration(make_residuals()).axes
+    labels = [text.get_text() for text in right.get_legend().get_texts()]
+    assert [label.split(":")[0] for label in labels] == ["energies", "force components"]
+    forces = right.lines[-2].get_ydata()
+    assert (np.diff(forces) >= 0).all()
+    assert 0 <= forces[0] <= forces[-1] <= 1
+
+
 def test_plots_without_their_data_say_so() -> None:
     bare = make_residuals(forces=False, members=1)
     for draw in (plots.force_parity, plots.force_direction_error, plots.error_by_force):

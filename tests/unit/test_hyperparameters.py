@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -19,7 +20,7 @@ from gprann.surrogate.fingerprints import (
     Fingerprint,
     PairsFingerprint,
 )
-from gprann.surrogate.gaussian_process import Factor, Problem, Restorable, factorise
+from gprann.surrogate.gaussian_process import Problem, Restorable, factorise
 from gprann.surrogate.hyperparameters import (
     BOUNDS,
     LeaveOneOut,
@@ -154,6 +155,18 @@ def test_gradient_of_the_likelihood_by_order(case: tuple[Problem, float], direct
     assert_derivative(value, gradient @ direction, step=0.05, halvings=2)
 
 
+def test_gradient_of_the_likelihood_with_another_radial_kernel() -> None:
+    fingerprint = PairsFingerprint()
+    problem = dataclasses.replace(problem_of(fingerprint, samples.waters(6)), radial="matern52")
+
+    def value(t: float) -> float:
+        settings = Settings(SETTINGS.length * np.exp(t), SETTINGS.energy_noise, SETTINGS.force_noise)
+        return log_marginal_likelihood(problem, settings, fingerprint.spread)[0]
+
+    _, gradient = log_marginal_likelihood(problem, SETTINGS, fingerprint.spread)
+    assert_derivative(value, gradient[0], step=0.05, halvings=2)
+
+
 def test_likelihood_bears_labels_that_are_all_zero() -> None:
     problem = problem_of(PairsFingerprint(), samples.waters(3))
     nothing = Problem(problem.sets, problem.first, np.zeros_like(problem.values))
@@ -206,10 +219,11 @@ def test_unit_of_the_noise_without_gradients() -> None:
 def test_leave_one_out_errors_are_those_of_leaving_out(case: tuple[Problem, float]) -> None:
     problem, spread = case
     noisy, K = dense(problem, SETTINGS, spread)
+    noise = np.diagonal(noisy - K)
     factor = factorise(noisy.copy(), np.zeros(len(K)))
     alpha = factor.solve(problem.values)
     amplitude2 = float(problem.values @ alpha) / len(alpha)
-    errors = leave_one_out(problem, factor, alpha)
+    errors = leave_one_out(problem, factor, alpha, noise)
     for index in range(len(problem.first) - 1):
         own = np.arange(problem.first[index], problem.first[index + 1])
         others = np.setdiff1d(np.arange(len(K)), own)
@@ -217,9 +231,12 @@ def test_leave_one_out_errors_are_those_of_leaving_out(case: tuple[Problem, floa
         error = problem.values[own] - weights @ problem.values[others]
         assert errors.energy[index] == pytest.approx(error[0], rel=1e-6, abs=1e-9)
         assert_close(errors.gradient[index], error[1:], relative=1e-6)
-        # Of the label that was left out: its noise included.
-        variance = noisy[own[0], own[0]] - weights[0] @ K[np.ix_(others, own)][:, 0]
-        assert errors.energy_std[index] == pytest.approx(np.sqrt(amplitude2 * variance), rel=1e-6)
+        covariance = K[np.ix_(own, own)] - weights @ K[np.ix_(others, own)]
+        assert_close(errors.latent[index], amplitude2 * covariance, relative=1e-6)
+    last = leave_one_out(problem, factor, alpha, noise, 2)
+    assert_close(last.energy, errors.energy[-2:], relative=1e-9)
+    for some, all_of_them in zip(last.latent, errors.latent[-2:], strict=True):
+        assert_close(some, all_of_them, relative=1e-9)
 
 
 def test_score_weighs_relative_errors_of_energies_and_forces() -> None:
@@ -230,7 +247,7 @@ def test_score_weighs_relative_errors_of_energies_and_forces() -> None:
 
 def errors_of(energy: float, gradient: float | None) -> LeaveOneOut:
     gradients = [np.zeros(0)] if gradient is None else [np.array([gradient, -gradient]), np.zeros(0)]
-    return LeaveOneOut(np.array([energy, -energy]), gradients, np.ones(2))
+    return LeaveOneOut(np.array([energy, -energy]), gradients, [])
 
 
 def test_scan_leaves_singular_candidates_out() -> None:
@@ -240,14 +257,11 @@ def test_scan_leaves_singular_candidates_out() -> None:
     assert [result.settings for result in results] == [good]
     (again,) = scan(problem, [good], 1.0)
     assert again == results[0]
-    errors = leave_one_out(problem, factor := factorised(problem, good), factor.solve(problem.values))
+    noisy, K = dense(problem, good, 1.0)
+    factor = factorise(noisy.copy(), np.zeros(len(K)))
+    errors = leave_one_out(problem, factor, factor.solve(problem.values), np.diagonal(noisy - K))
     assert again.energy_mae == pytest.approx(np.abs(errors.energy).mean())
     assert again.score == pytest.approx(errors.score)
-
-
-def factorised(problem: Problem, settings: Settings) -> Factor:
-    noisy, _ = dense(problem, settings, 1.0)
-    return factorise(noisy, np.zeros(len(noisy)))
 
 
 def test_choice_by_leaving_out_is_the_best_of_its_candidates(case: tuple[Problem, float]) -> None:

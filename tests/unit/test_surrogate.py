@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 import contracts
 import samples
 from contracts import Array, Observed, assert_close, clear_of
 from gprann.descriptors import ChebyshevDescriptor
+from gprann.errors import DataError
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 from gprann.surrogate import surrogate as module
@@ -114,6 +116,16 @@ CASES = {
     "cartesian, crystal": Case(
         {"kernel": "cartesian"}, lambda data: cartesian_features, CRYSTALS, QUERY["crystal"], 6
     ),
+    "atoms, Matérn": Case(
+        {"kernel": "atoms", "descriptor": DESCRIPTOR, "radial": "matern52"},
+        lambda data: atoms_features(DESCRIPTOR, data),
+        CRYSTALS,
+        QUERY["crystal"],
+        6,
+    ),
+    "pairs, Matérn": Case(
+        {"kernel": "pairs", "radial": "matern52"}, lambda data: pairs_features, WATERS, QUERY["water"], 3
+    ),
 }
 
 
@@ -132,6 +144,7 @@ def test_predictions_are_those_of_the_dense_process(case: Case) -> None:
         length=LENGTH * spread,
         noise=(ENERGY_NOISE, FORCE_NOISE),
         freedom=[case.freedom] * len(case.training),
+        radial=surrogate.radial,
     )
     values = surrogate.hyperparameters
     assert values.length == LENGTH
@@ -241,12 +254,32 @@ def test_permutation_does_not_matter(name: str, rng: np.random.Generator) -> Non
 def test_the_cartesian_kernel_knows_one_orientation_alone(rng: np.random.Generator) -> None:
     surrogate = Surrogate("cartesian").fit(samples.waters(12))
     query = samples.waters(1, seed=7)[0]
-    turned = contracts.deformed(query, np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))
-    prediction = surrogate.predict(Dataset([query, turned]))
-    errors = np.abs(prediction.energy - query.energy)
-    assert errors[0] < 0.01
-    assert errors[1] > 5 * errors[0]
-    assert prediction.energy_std[1] > 10 * prediction.energy_std[0]
+    for degrees, allowed in ((0.0, True), (10.0, True), (70.0, False), (180.0, False)):
+        turned = contracts.deformed(query, Rotation.from_rotvec([0, 0, degrees], degrees=True).as_matrix())
+        if allowed:
+            assert abs(surrogate.predict(Dataset([turned])).energy[0] - query.energy) < 0.5
+            continue
+        with pytest.raises(DataError, match=r"waters, structure 0: has turned by \d+° .* kernel 'atoms'"):
+            surrogate.predict(Dataset([turned]))
+    mixed = Dataset([*samples.waters(12), turned])
+    with pytest.raises(DataError, match="has turned by 1"):
+        Surrogate("cartesian").fit(mixed)
+    assert Surrogate("atoms", **FIXED).fit(mixed)
+
+
+@pytest.mark.parametrize("shift", [[0.0, 0, 0], [0.3, -0.2, 7.0]])
+def test_the_cartesian_kernel_refuses_other_periodic_images(shift: list[float]) -> None:
+    """Of one atom; all of them together may lie anywhere."""
+    data = samples.crystals(8)
+    surrogate = Surrogate("cartesian", **FIXED).fit(data)
+    moved = data[3].replace(positions=data[3].positions + shift)
+    assert_close(
+        surrogate.predict(Dataset([moved])).energy, surrogate.predict(data[3:4]).energy, relative=1e-9
+    )
+    jumped = moved.positions.copy()
+    jumped[1] += moved.cell[2]
+    with pytest.raises(DataError, match=r"structure 3: atom 1 \(H\) lies .* unwrap the coordinates"):
+        surrogate.predict(Dataset([moved.replace(positions=jumped)]))
 
 
 def test_number_of_threads_does_not_matter(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import json
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,10 +16,15 @@ from gprann import examples
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.structure import Dataset, Structure
-from gprann.surrogate import Surrogate, memory_needed
+from gprann.surrogate import Surrogate, choice, memory_needed
 from gprann.surrogate import surrogate as module
+from gprann.surrogate.hyperparameters import log_marginal_likelihood, scan
+from gprann.surrogate.observations import build_problem
+from gprann.surrogate.relevance import length_factors
 
 FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-4, "force_noise": 2e-5}
+
+LIMITS = ("SMALL_ROWS", "_LEAVE_OUT_ROWS", "_HALF_ROWS", "_HOLD_OUT_ROWS")
 
 # Hyperparameters ---------------------------------------------------------------------------------------------------
 
@@ -26,8 +33,8 @@ FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-4, "force_noise": 2e-
 def test_fits_of_one_seed_are_the_same(rows: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also on the path of large sets, whose halves predict each other."""
     if rows is not None:
-        for name in ("_LIKELIHOOD_ROWS", "_LEAVE_OUT_ROWS", "_HALF_ROWS", "_HOLD_OUT_ROWS"):
-            monkeypatch.setattr(module, name, rows)
+        for limit in LIMITS:
+            monkeypatch.setattr(choice, limit, rows)
     training, query = samples.waters(14), samples.waters(3, seed=4)
     first, second = (Surrogate("pairs", seed=1).fit(training).predict(query) for _ in range(2))
     contracts.assert_same_bits([[p.energy, p.energy_std, *p.forces] for p in (first, second)])
@@ -39,8 +46,8 @@ def test_fits_of_one_seed_are_the_same(rows: int | None, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", ["length", "energy_noise", "force_noise"])
 def test_given_hyperparameters_are_kept(name: str, rows: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     if rows is not None:
-        for limit in ("_LIKELIHOOD_ROWS", "_LEAVE_OUT_ROWS", "_HALF_ROWS", "_HOLD_OUT_ROWS"):
-            monkeypatch.setattr(module, limit, rows)
+        for limit in LIMITS:
+            monkeypatch.setattr(choice, limit, rows)
     value = {"length": 3.21, "energy_noise": 3e-5, "force_noise": 3e-5}[name]
     training = samples.waters(14)
     found = Surrogate("pairs", **{name: value}).fit(training)
@@ -51,6 +58,86 @@ def test_given_hyperparameters_are_kept(name: str, rows: int | None, monkeypatch
     else:  # relative to the amplitude, noises depend on the length and the given value alone
         ratio = getattr(found.hyperparameters, name) / found.hyperparameters.amplitude
         assert ratio == pytest.approx(getattr(same, name) / same.amplitude)
+
+
+@pytest.mark.parametrize("method", get_args(choice.Method))
+def test_every_way_to_hyperparameters_predicts(method: choice.Method) -> None:
+    training, query = samples.waters(14), samples.waters(10, seed=4)
+    surrogate = Surrogate(hyperparameters=method).fit(training)
+    errors = np.abs(surrogate.predict(query).energy - query.energies)
+    assert errors.mean() < 0.02 * np.std(query.energies)
+    given = Surrogate(hyperparameters=method, length=3.21).fit(training)
+    assert given.hyperparameters.length == 3.21
+
+
+def test_ways_to_hyperparameters_are_what_they_say() -> None:
+    data = samples.waters(14)
+    found = {m: Surrogate("pairs", hyperparameters=m).fit(data) for m in get_args(choice.Method)}
+    assert found["grid"].hyperparameters.length in choice._GRID_LENGTHS
+    likely = found["likelihood"]
+    fingerprint = likely.fingerprint
+    problem, _, _ = build_problem(fingerprint, data, data.energies.mean(), "squared_exponential")
+    best = likely._fitted().settings
+    top = log_marginal_likelihood(problem, best, fingerprint.spread)[0]
+    for stretch in (0.7, 1.4):
+        other = dataclasses.replace(best, length=best.length * stretch)
+        assert log_marginal_likelihood(problem, other, fingerprint.spread)[0] < top
+    scores = {
+        m: scan(problem, [one._fitted().settings], fingerprint.spread)[0].score for m, one in found.items()
+    }
+    assert scores["leave_one_out"] <= scores["likelihood"] + 1e-9
+    assert scores["leave_one_out"] == pytest.approx(scores["held_out"])  # of so few structures the same
+
+
+def test_a_grid_on_which_everything_is_singular_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_GRID_NOISES", (1e-19,))
+    monkeypatch.setattr(choice, "_GRID_LENGTHS", (1e3,))
+    data = Dataset([*samples.waters(3), *samples.waters(3)])
+    assert Surrogate("pairs", hyperparameters="grid").fit(data).hyperparameters.length == 4.0
+
+
+# Lengths of species and components ---------------------------------------------------------------------------------
+
+
+def test_lengths_of_species_scale_their_distances() -> None:
+    data, query = samples.waters(6), samples.waters(3, seed=4)
+    plain = Surrogate(**FIXED).fit(data)
+    both = Surrogate(**{**FIXED, "length": 1.5}, species_lengths={"H": 2.0, "O": 2.0}).fit(data)
+    assert_close(both.predict(query).energy, plain.predict(query).energy, relative=1e-9)
+    longer = Surrogate(**FIXED, species_lengths={"H": 2.0}).fit(data)
+    before, after = (s.fingerprint.rows(data) for s in (plain, longer))
+    factor = np.where(before.kinds() == 0, 2.0, 1.0)  # H, O
+    assert_close(after.features * factor[:, None], before.features)
+    assert plain.fingerprint.spread == longer.fingerprint.spread
+
+
+def test_forces_with_lengths_of_species_are_derivatives(rng: np.random.Generator) -> None:
+    options: dict[str, Any] = {"species_lengths": {"H": 0.6}, "relevance": True, "radial": "matern52"}
+    surrogate = Surrogate(**FIXED, **options).fit(samples.waters(6))
+
+    def observe(structure: Structure) -> contracts.Observed:
+        found = surrogate.predict(Dataset([structure]))
+        return contracts.Observed(float(found.energy[0]), np.zeros(3), -found.forces[0])
+
+    contracts.assert_gradient(observe, samples.waters(1, seed=9)[0], rng)
+
+
+def test_relevant_components_keep_their_lengths() -> None:
+    slopes = np.array([[4.0, 1.0, 0.0], [4.0, -1.0, 0.0], [0.0, 0.0, 0.0]])
+    factors = length_factors(slopes, np.array([0, 0, 1]), 3)
+    np.testing.assert_allclose(factors, [[1, 2, 10], [1, 1, 1], [1, 1, 1]])
+    training, query = samples.waters(12), samples.waters(20, seed=7)
+    plain, weighed = (Surrogate(relevance=on, seed=3).fit(training) for on in (False, True))
+    ratio = weighed.fingerprint._scale / plain.fingerprint._scale
+    assert ratio.min(axis=1) == pytest.approx(1.0)
+    assert ratio.max() > 1.5
+    errors = np.abs(weighed.predict(query).energy - query.energies)
+    assert errors.mean() < 0.01 * np.std(query.energies)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(5)
 
 
 def test_a_singular_matrix_is_refused_if_all_is_given() -> None:
@@ -223,6 +310,10 @@ def test_another_order_of_atoms_is_refused(kernel: str) -> None:
             {"kernel": "pairs", "descriptor": ChebyshevDescriptor(["H", "O"])},
             "a descriptor belongs to the kernel 'atoms', not to 'pairs'",
         ),
+        ({"radial": "matern"}, "radial = 'matern': did you mean 'matern52'"),
+        ({"hyperparameters": "likelyhood"}, "hyperparameters = 'likelyhood': did you mean 'likelihood'"),
+        ({"species_lengths": {"H": -1.0}}, "species_lengths: H = -1.0: expected a positive number"),
+        ({"kernel": "pairs", "relevance": True}, "relevance belongs to the kernel 'atoms', not to 'pairs'"),
         ({"length": 0.0}, "length = 0.0: expected a positive number"),
         ({"energy_noise": -1.0}, "energy_noise = -1.0"),
         ({"force_noise": np.inf}, "force_noise = inf"),
@@ -257,18 +348,25 @@ def test_a_surrogate_can_be_fitted_again_and_a_failed_fit_leaves_nothing_behind(
         strict.predict(examples.hydrogen(1))
 
 
+def test_lengths_of_unknown_species_are_refused() -> None:
+    with pytest.raises(ConfigError, match="species_lengths: He: did you mean 'H'"):
+        Surrogate(species_lengths={"He": 2.0}).fit(samples.waters(2))
+
+
 def test_provenance_is_plain_data() -> None:
     surrogate = Surrogate("pairs", **FIXED).fit(samples.waters(4))
     values = surrogate.hyperparameters
     assert surrogate.to_dict() == {
         "kernel": "pairs",
+        "radial": "squared_exponential",
         "length": 3.0,
         "amplitude": values.amplitude,
         "energy_noise": values.energy_noise,
         "force_noise": values.force_noise,
+        "calibration": {"energy": 1.0, "force": 1.0, "n_structures": 0},
         "n_structures": 4,
     }
-    assert all(type(value) in (str, float, int) for value in surrogate.to_dict().values())
+    assert json.loads(json.dumps(surrogate.to_dict())) == surrogate.to_dict()
 
 
 def test_memory_is_that_of_the_matrix_and_the_jacobians() -> None:

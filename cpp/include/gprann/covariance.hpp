@@ -38,16 +38,16 @@ struct FeatureSets {
 /// K: (observations of A, observations of B), rows [E_A, gradients of A] structure by structure. With `lower`
 /// (A and B the same) only the blocks on and below the diagonal are written. About 2 rows_A D m_A m_B flops a
 /// pair of structures.
-void covariance(const FeatureSets& A, const FeatureSets& B, const SquaredExponential& kernel,
-                const Blas& blas, bool lower, int n_threads, Block K);
+void covariance(const FeatureSets& A, const FeatureSets& B, const RadialKernel& kernel, const Blas& blas,
+                bool lower, int n_threads, Block K);
 
 /// Rows cov(E_A, .) alone, from the values of A's features without their Jacobians. K: (n_A, observations of
 /// B).
-void energy_covariance(const FeatureSets& A, const FeatureSets& B, const SquaredExponential& kernel,
+void energy_covariance(const FeatureSets& A, const FeatureSets& B, const RadialKernel& kernel,
                        const Blas& blas, int n_threads, Block K);
 
 /// Prior variances cov(E_A, E_A): (n_A).
-void energy_variance(const FeatureSets& A, const SquaredExponential& kernel, double* variance);
+void energy_variance(const FeatureSets& A, const RadialKernel& kernel, double* variance);
 
 /// Training rows folded with the solution alpha of K alpha = y, kind by kind, so that a prediction costs 8 D
 /// flops for each pair of a query row and a training row and needs no Jacobian.
@@ -64,7 +64,7 @@ struct FoldedRows {
 /// without its constant); slopes: (rows, D) d(energy)/d(features), to be carried to forces by the
 /// fingerprint's `vjp`. rows of kind s of the query: [first[s], first[s+1]).
 void predict_rows(const FoldedRows& training, const double* features, const std::int64_t* first,
-                  const SquaredExponential& kernel, const Blas& blas, int n_threads, double* energies,
+                  const RadialKernel& kernel, const Blas& blas, int n_threads, double* energies,
                   double* slopes);
 
 }  // namespace gprann

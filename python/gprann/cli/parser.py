@@ -154,7 +154,7 @@ def _augment(group: Any) -> None:
     )
     parser.add_argument("--label-next", metavar="FILE", help="file for the copies that exceed the threshold")
     _section_options(parser, "copies", AugmentationSection, leave_out=("label_next",))
-    _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))
+    _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor", "soap"))
 
 
 def _train(group: Any) -> None:

@@ -121,10 +121,16 @@ class DescriptorSection(Section):
 class SurrogateSection(Section):
     """Gaussian-process surrogate: learns energies and forces, and labels the copies."""
 
-    kernel: Literal["atoms", "pairs", "cartesian"] = _option(
+    kernel: Literal["atoms", "pairs", "cartesian", "soap", "auto"] = _option(
         'Kernel: "atoms" sums over the environments of the atoms (the most accurate, for any system), "pairs" '
-        'uses inverse distances in a fixed order of atoms, "cartesian" the coordinates.',
+        'uses inverse distances in a fixed order of atoms, "cartesian" the coordinates, "soap" SOAP vectors '
+        '(needs dscribe); "auto" chooses by structures that are left out.',
         _default(Surrogate, "kernel"),
+    )
+    radial: Literal["squared_exponential", "matern52"] = _option(
+        'How the covariance falls with the distance of two fingerprints: "squared_exponential", or "matern52" '
+        "for energy surfaces that are rougher.",
+        _default(Surrogate, "radial"),
     )
     length: float | None = _option(
         "Kernel length in units of the spread of the fingerprints. Default: from the training structures.",
@@ -140,11 +146,33 @@ class SurrogateSection(Section):
     force_noise: float | None = _option(
         "The same of the forces.", _default(Surrogate, "force_noise"), example=1e-8
     )
+    hyperparameters: Literal["held_out", "likelihood", "leave_one_out", "grid"] = _option(
+        "How length and noises are found where they are not given: by the errors of structures held out (the "
+        "most accurate), or on random subsets alone by the likelihood, by structures left out one by one, or "
+        "on a grid.",
+        _default(Surrogate, "hyperparameters"),
+    )
     exponent: float = _option(
         "Pairs kernel: inverse power of the distances.", _default(Surrogate, "exponent")
     )
     cutoff: float = _option(
         "Pairs kernel: cutoff in periodic structures.", _default(Surrogate, "cutoff"), unit="Å"
+    )
+    species_lengths: dict[str, float] | None = _option(
+        "Atoms kernel: factors on the length for some species.",
+        _default(Surrogate, "species_lengths"),
+        example={"H": 0.7},
+    )
+    relevance: bool = _option(
+        "Atoms kernel: whether components of the descriptor on which the energy hardly depends get longer "
+        "lengths.",
+        _default(Surrogate, "relevance"),
+    )
+    soap: dict[str, float | list[int]] | None = _option(
+        "Soap kernel: settings of the vectors by the names of dscribe (r_cut in Å, n_max, l_max, sigma in Å), and "
+        "the centers to be compared one by one. Default: the mean over all atoms within 5 Å.",
+        None,
+        example={"r_cut": 5.0, "n_max": 6, "l_max": 4, "centers": [0, 1]},
     )
     descriptor: DescriptorSection | None = _option(
         "Descriptor of the atoms kernel; the networks have theirs in [descriptor].", None
@@ -158,8 +186,10 @@ class SurrogateSection(Section):
     def build(self, species: Sequence[str], seed: int) -> Surrogate:
         """Return a surrogate that has not been fitted, for structures with these elements."""
         descriptor = None if self.descriptor is None else self.descriptor.build(species, standing=True)
-        settings = {name: getattr(self, name) for name in type(self).model_fields if name != "descriptor"}
-        return Surrogate(**settings, descriptor=descriptor, seed=seed)
+        soap = self.soap if self.kernel == "soap" else None
+        left = ("descriptor", "soap")
+        settings = {name: getattr(self, name) for name in type(self).model_fields if name not in left}
+        return Surrogate(**settings, descriptor=descriptor, soap=soap, seed=seed)
 
 
 class TrainingSection(Section):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
 
 from gprann.evaluation.metrics import ForceMetrics, Metrics, compute_metrics
 from gprann.evaluation.report import History, Report
 from gprann.evaluation.residuals import checked_energies
 from gprann.prediction import Prediction
 from gprann.structure import Dataset
+from gprann.surrogate import Surrogate
 
 if TYPE_CHECKING:
     import ase
@@ -32,6 +36,7 @@ def evaluate(
     data: Dataset | str | Path | ase.Atoms | Sequence[str | Path] | Sequence[ase.Atoms],
     *,
     plots: str | Path | None = None,
+    forces_std: int = 50,
 ) -> Report:
     """Predict a data set and compare with its labels.
 
@@ -43,6 +48,9 @@ def evaluate(
         Every structure with an energy. Structures without forces count for the energy only.
     plots : path, optional
         Folder for the plots; needs matplotlib. `Report.save` writes plots, metrics and tables together.
+    forces_std : int
+        Of a surrogate: of how many structures, spread evenly over the set, the standard deviations of the
+        forces are predicted too. They cost 3N times as much as that of the energy.
 
     Returns
     -------
@@ -71,10 +79,23 @@ def evaluate(
     predictor = _predictor(potential)
     reference = _dataset(data)
     checked_energies(reference)  # before the time is spent on predicting
-    report = Report.from_prediction(reference, predictor.predict(reference))
+    prediction = predictor.predict(reference)
+    if isinstance(predictor, Surrogate) and forces_std > 0:
+        prediction = _with_forces_std(predictor, reference, prediction, forces_std)
+    report = Report.from_prediction(reference, prediction)
     if plots is not None:
         report.save_plots(plots)
     return report
+
+
+def _with_forces_std(surrogate: Surrogate, data: Dataset, prediction: Prediction, n: int) -> Prediction:
+    """Add the standard deviations of the forces of n structures; the others have NaN."""
+    chosen = np.unique(np.linspace(0, len(data) - 1, min(n, len(data))).round().astype(np.int64))
+    found = surrogate.predict(data.select(chosen), std=False, forces=False, forces_std=True).forces_std
+    deviations = [np.full((len(structure), 3), np.nan) for structure in data]
+    for index, std in zip(chosen, found or [], strict=True):
+        deviations[index] = std
+    return replace(prediction, forces_std=deviations)
 
 
 def _predictor(potential: Predictor | str | Path) -> Predictor:

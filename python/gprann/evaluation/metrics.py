@@ -18,6 +18,7 @@ __all__ = [
     "Metrics",
     "compute_metrics",
     "energy_std",
+    "force_std",
     "group_metrics",
     "median_metrics",
     "member_metrics",
@@ -67,6 +68,9 @@ class ForceMetrics:
         Mean over the atoms of the root mean square length of ``F_member - F_mean``.
     force_angle_msd : float, degrees
         Mean over the atoms of the root mean square angle between ``F_member`` and ``F_mean``.
+    force_within_one_std, force_within_two_std : float
+        Fraction of components whose error is within one and two standard deviations, among those that have
+        one.
     """
 
     n_force_atoms: int = 0
@@ -81,6 +85,8 @@ class ForceMetrics:
     force_norm_msd: float | None = _in("eV/Å")
     force_vector_msd: float | None = _in("eV/Å")
     force_angle_msd: float | None = _in("degrees")
+    force_within_one_std: float | None = _in("1")
+    force_within_two_std: float | None = _in("1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +182,8 @@ def metrics_of(residuals: Residuals) -> Metrics:
         energy_per_atom_mae=_mean(per_atom),
         energy_per_atom_rmse=_rms(per_atom),
         energy_msd=None if std is None else _mean(std),
-        within_one_std=None if std is None else _mean(error <= std),
-        within_two_std=None if std is None else _mean(error <= 2 * std),
+        within_one_std=_within(1, error, std),
+        within_two_std=_within(2, error, std),
         stress_mae=_stress_mae(residuals.stress_error),
         **asdict(force_metrics_of(residuals.forces)),
     )
@@ -220,20 +226,42 @@ def force_metrics_of(forces: ForceResiduals | None) -> ForceMetrics:
 
 def _force_deviations(forces: ForceResiduals, directed: NDArray[np.bool_]) -> dict[str, float | None]:
     """Mean standard deviations over the members, or of the components alone where the model gives them."""
+    std = force_std(forces)
+    if std is None:
+        return {}
+    component = {
+        "force_msd": _mean(std[np.isfinite(std)]),
+        "force_within_one_std": _within(1, forces.error, std),
+        "force_within_two_std": _within(2, forces.error, std),
+    }
     members = forces.members
     if members is None:
-        return {"force_msd": None if forces.std is None else _mean(forces.std)}
-    if len(members) < 2:
-        return {}
+        return component
     mean = np.mean(members, axis=0)
-    variance = np.var(members, axis=0)
     angle = angle_between(members[:, directed], mean[directed])
-    return {
-        "force_msd": _mean(np.sqrt(variance)),
+    return component | {
         "force_norm_msd": _mean(np.std(np.linalg.norm(members, axis=2), axis=0)),
-        "force_vector_msd": _mean(np.sqrt(np.sum(variance, axis=1))),
+        "force_vector_msd": _mean(np.sqrt(np.sum(std**2, axis=1))),
         "force_angle_msd": _mean(np.sqrt(np.mean(angle**2, axis=0))),
     }
+
+
+def force_std(forces: ForceResiduals) -> Array | None:
+    """Return the standard deviation of every force component, shape (A, 3), eV/Å, or None.
+
+    As `energy_std`; NaN for atoms for which the model has given none.
+    """
+    if forces.members is None:
+        return forces.std
+    return np.std(forces.members, axis=0) if len(forces.members) > 1 else None
+
+
+def _within(factor: int, error: Array, std: Array | None) -> float | None:
+    """Return the fraction of errors within a multiple of their standard deviations, those there are."""
+    if std is None:
+        return None
+    known = np.isfinite(std)
+    return _mean(np.abs(error[known]) <= factor * std[known])
 
 
 def species_metrics(residuals: Residuals) -> dict[str, ForceMetrics]:

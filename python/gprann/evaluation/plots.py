@@ -33,7 +33,7 @@ from gprann.evaluation.drawing import (
     note,
     plain_ticks,
 )
-from gprann.evaluation.metrics import energy_std, metrics_of
+from gprann.evaluation.metrics import energy_std, force_std, metrics_of
 from gprann.evaluation.report import History
 from gprann.evaluation.residuals import ForceResiduals, Residuals
 from gprann.evaluation.summary import number
@@ -275,8 +275,9 @@ def uncertainty_calibration(residuals: Residuals) -> Figure:
     """Plot energy errors against standard deviations, and how often errors stay within z of them.
 
     Left: absolute error against standard deviation, with lines at one and two standard deviations. Right:
-    observed against expected fraction of normally distributed errors within z standard deviations; a curve
-    below the diagonal means that the standard deviations are too small.
+    observed against expected fraction of normally distributed errors within z standard deviations, of the
+    energies and, where they have standard deviations, of the force components; a curve below the diagonal
+    means that the standard deviations are too small.
 
     Raises
     ------
@@ -298,20 +299,29 @@ def uncertainty_calibration(residuals: Residuals) -> Figure:
     plain_ticks(left.xaxis)
     plain_ticks(left.yaxis)
     left.set(xlabel="standard deviation (meV)", ylabel="absolute energy error (meV)")
-    z = np.linspace(0.0, 3.5, 141)
-    expected = np.array([math.erf(value / math.sqrt(2)) for value in z])
-    observed = np.mean(error[:, None] <= z * std[:, None], axis=0)
     right.plot([0, 1], [0, 1], color=GREY, lw=1)
-    right.plot(expected, observed, color=BLUE, lw=1.6)
-    right.plot(expected[[40, 80]], observed[[40, 80]], "o", color=ORANGE, ms=5)
-    for i, name in ((40, "1 std"), (80, "2 std")):
-        right.annotate(
-            name, (expected[i], observed[i]), xytext=(6, -11), textcoords="offset points", color=ORANGE
-        )
+    _reliability(right, error, std, "energies", BLUE)
+    forces = residuals.forces
+    deviations = None if forces is None else force_std(forces)
+    if forces is not None and deviations is not None:
+        known = np.isfinite(deviations) & np.isfinite(forces.error)
+        _reliability(right, np.abs(forces.error[known]), deviations[known], "force components", ORANGE)
+    legend(right, loc="upper left")
     right.set(
         xlabel="expected fraction", ylabel="observed fraction", xlim=(0, 1), ylim=(0, 1.01), aspect="equal"
     )
     return figure
+
+
+def _reliability(axes: Axes, error: Array, std: Array, label: str, colour: str) -> None:
+    """Draw how often errors are within z standard deviations, with dots at one and two."""
+    z = np.linspace(0.0, 3.5, 141)
+    expected = np.array([math.erf(value / math.sqrt(2)) for value in z])
+    ratio = np.sort(np.divide(error, std, out=np.where(error > 0, np.inf, 0.0), where=std > 0))
+    observed = np.searchsorted(ratio, z, side="right") / max(len(ratio), 1)
+    one, two = observed[40], observed[80]
+    axes.plot(expected, observed, color=colour, lw=1.6, label=f"{label}: {100 * one:.0f}, {100 * two:.0f} %")
+    axes.plot(expected[[40, 80]], [one, two], "o", color=colour, ms=5)
 
 
 def save_all(residuals: Residuals, folder: str | Path, *, history: History | None = None) -> list[Path]:

@@ -125,11 +125,15 @@ def _notes(residuals: Residuals, metrics: Metrics) -> str:
     if metrics.energy_msd is not None:
         source = "over the committee" if metrics.n_members > 1 else "given by the model"
         notes.append(f"MSD: mean standard deviation {source}")
-    if metrics.within_one_std is not None and metrics.within_two_std is not None:
-        one, two = 100 * metrics.within_one_std, 100 * metrics.within_two_std
-        notes.append(
-            f"energy errors within one std: {one:.0f} % (normal: 68 %), two std: {two:.0f} % (normal: 95 %)"
-        )
+    for what, one, two in (
+        ("energy", metrics.within_one_std, metrics.within_two_std),
+        ("force component", metrics.force_within_one_std, metrics.force_within_two_std),
+    ):
+        if one is not None and two is not None:
+            notes.append(
+                f"{what} errors within one std: {100 * one:.0f} % (normal: 68 %), "
+                f"two std: {100 * two:.0f} % (normal: 95 %)"
+            )
     if metrics.n_directions < metrics.n_force_atoms:
         left_out = metrics.n_force_atoms - metrics.n_directions
         notes.append(

@@ -7,7 +7,7 @@ and the kernels on whole structures (a single row of a single kind) share it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.errors import ConfigError, DataError
+from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.neighbours import build_neighbours
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.directions import internal_directions
@@ -104,13 +104,23 @@ class AtomsFingerprint:
     descriptor : ChebyshevDescriptor, optional
         Default: radial order 12 within 6.5 Å, angular order 4 within 4.0 Å, with species weights without a
         zero.
+    species_lengths : mapping of str to float, optional
+        Factors on the kernel length for atoms of some species.
     """
 
     invariant = "rotation"
     _FLOOR = 1e-3
     """Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
 
-    def __init__(self, descriptor: ChebyshevDescriptor | None = None) -> None:
+    def __init__(
+        self,
+        descriptor: ChebyshevDescriptor | None = None,
+        species_lengths: Mapping[str, float] | None = None,
+    ) -> None:
+        for symbol, factor in (species_lengths or {}).items():
+            if not (np.isfinite(factor) and factor > 0):
+                raise ConfigError(f"species_lengths: {symbol} = {factor}: expected a positive number")
+        self._species_lengths = dict(species_lengths or {})
         self._given = descriptor
         self._descriptor = descriptor
         self._mean = np.zeros((0, 0))
@@ -151,6 +161,18 @@ class AtomsFingerprint:
             self._mean[kind] = own.mean(axis=0)
             variances.append(np.sum((deviation / self._scale[kind]) ** 2))
         self._spread = float(np.sqrt(max(np.mean(variances), 1e-12)))
+        factors = np.ones((n_species, size))
+        for symbol, factor in self._species_lengths.items():
+            if symbol not in self.descriptor.species:
+                raise ConfigError(
+                    f"species_lengths: {symbol}: {nearest_name(symbol, self.descriptor.species)}"
+                )
+            factors[self.descriptor.species.index(symbol)] = factor
+        self.stretch(factors)
+
+    def stretch(self, factors: Array) -> None:
+        """Multiply the kernel lengths of the components of each species, (species, D), by factors."""
+        self._scale = self._scale * factors
 
     def rows(self, data: Dataset) -> Rows:
         """Return the standardised descriptors, the atoms of every structure sorted by species."""
@@ -259,13 +281,15 @@ class PairsFingerprint:
 class CartesianFingerprint:
     """One row per structure: its Cartesian coordinates less their mean, the fingerprint of the paper.
 
-    It is not invariant: all structures must lie in one orientation, with the same order of atoms.
+    It is not invariant: all structures must lie in one orientation, with the same order of atoms. Structures
+    that have turned away from the rest, or atoms of which lie in another periodic image, are refused.
     """
 
     invariant = "translation"
 
     def __init__(self) -> None:
         self._symbols: tuple[str, ...] = ()
+        self._reference = np.zeros((0, 3))
         self._spread = 1.0
 
     @property
@@ -276,13 +300,18 @@ class CartesianFingerprint:
     def fit(self, data: Dataset) -> None:
         """Take the order of atoms and the spread of the coordinates from the training set."""
         self._symbols = data[0].symbols
+        require_order(data, self._symbols)
+        # The median, which a few structures that have turned away do not move.
+        self._reference = np.median([_centred(structure.positions) for structure in data], axis=0)
         features = self.rows(data).features
         self._spread = float(np.sqrt(max(features.var(axis=0).sum(), 1e-24)))
 
     def rows(self, data: Dataset) -> Rows:
         """Return one row per structure."""
         require_order(data, self._symbols)
-        features = [(structure.positions - structure.positions.mean(axis=0)).ravel() for structure in data]
+        for structure in data:
+            require_same_frame(structure, self._reference)
+        features = [_centred(structure.positions).ravel() for structure in data]
         n = len(self._symbols)
         centring = np.eye(3 * n) - np.tile(np.eye(3), (n, n)) / n
         return single_rows(features, [centring] * len(data))
@@ -290,6 +319,62 @@ class CartesianFingerprint:
     def jacobians(self, data: Dataset) -> list[Array]:
         """Return the Jacobians along the internal directions."""
         return [np.ascontiguousarray(internal_directions(structure, self.invariant)) for structure in data]
+
+
+def _centred(positions: Array) -> Array:
+    centred: Array = positions - positions.mean(axis=0)
+    return centred
+
+
+_TURNED = 45.0  # degrees; small molecules that vibrate seem to turn by half of this
+_IMAGES_APART = 0.6  # of a lattice vector; vibrations and half a cell's diffusion stay below
+
+
+def require_same_frame(structure: Structure, reference: Array) -> None:
+    """Refuse a structure that has turned away from the others, or whose atoms lie in other periodic images.
+
+    Parameters
+    ----------
+    structure : Structure
+    reference : ndarray, shape (N, 3), Å
+        Where its atoms are expected, relative to their mean.
+
+    Raises
+    ------
+    DataError
+    """
+    remedy = "or use the kernel 'atoms', to which this makes no difference"
+    centred = _centred(structure.positions)
+    if structure.pbc.any():
+        # Relative to most atoms: the mean of all moves with those that have jumped.
+        shift = centred - reference
+        fractional = np.abs((shift - np.median(shift, axis=0)) @ np.linalg.pinv(structure.cell))
+        atom, axis = np.unravel_index(np.argmax(fractional * structure.pbc), fractional.shape)
+        if (fractional * structure.pbc)[atom, axis] > _IMAGES_APART:
+            raise DataError(
+                f"{structure.origin}: atom {atom} ({structure.symbols[atom]}) lies "
+                f"{fractional[atom, axis]:.2f} lattice vectors (axis {axis}) away from where it is in the rest "
+                f"of the training set; unwrap the coordinates, {remedy}"
+            )
+        return
+    degrees, before, after = _turn(centred, reference)
+    if degrees > _TURNED and after < 0.5 * before:
+        raise DataError(
+            f"{structure.origin}: has turned by {degrees:.0f}° from the rest of the training set, and the "
+            f"kernel 'cartesian' knows one orientation alone; turn all structures into one, {remedy}"
+        )
+
+
+def _turn(centred: Array, reference: Array) -> tuple[float, float, float]:
+    """Return the angle (degrees) of the rotation that brings a structure closest to the reference (Kabsch,
+    Acta Cryst. A32, 922 (1976)), and the root mean square distances before and after it (Å)."""
+    left, _, right = np.linalg.svd(centred.T @ reference)
+    mirror = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right)) or 1.0])
+    rotation = left @ mirror @ right
+    cosine = np.clip((np.trace(rotation) - 1.0) / 2.0, -1.0, 1.0)
+    distances = [np.linalg.norm(moved - reference) for moved in (centred, centred @ rotation)]
+    root = np.sqrt(len(reference))
+    return float(np.degrees(np.arccos(cosine))), float(distances[0] / root), float(distances[1] / root)
 
 
 def single_rows(features: Sequence[Array], jacobians: Sequence[Array]) -> Rows:

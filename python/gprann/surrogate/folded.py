@@ -31,7 +31,7 @@ class FoldedTraining:
         self.slope = np.ascontiguousarray(np.concatenate(slopes)[order])
         self.energy_weight = np.ascontiguousarray(np.repeat(alpha[first[:-1]], counts)[order])
 
-    def predict(self, rows: Rows, kernel: _core.SquaredExponential) -> tuple[Array, Array]:
+    def predict(self, rows: Rows, kernel: _core.RadialKernel) -> tuple[Array, Array]:
         """Return energies (n,) and slopes (rows, D) of query structures."""
         kinds = rows.kinds()
         order = np.argsort(kinds, kind="stable")

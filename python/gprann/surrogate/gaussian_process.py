@@ -6,7 +6,9 @@ K = s_f² (K0(l) + diag(noise)), where K0 has unit amplitude and the noise is re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +18,14 @@ from gprann import _core
 from gprann.errors import FactorisationError
 from gprann.parallel import n_threads, one_blas_thread, scipy_blas
 
-__all__ = ["Factor", "Problem", "Restorable", "factorise"]
+__all__ = ["Factor", "Problem", "Radial", "Restorable", "factorise"]
 
 Array = NDArray[np.float64]
+Radial = Literal["squared_exponential", "matern52"]
+_RADIAL_KERNELS: dict[Radial, Callable[[float, bool], _core.RadialKernel]] = {
+    "squared_exponential": _core.SquaredExponential,
+    "matern52": _core.Matern52,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +39,14 @@ class Problem:
         Row of the energy of each structure.
     values : ndarray, shape (first[-1],)
         Energies less their mean, eV, and gradients along the internal directions, eV/Å.
+    radial : {'squared_exponential', 'matern52'}
+        Kernel as a function of the distance of two rows of features.
     """
 
     sets: _core.FeatureSets
     first: NDArray[np.int64]
     values: Array
+    radial: Radial = "squared_exponential"
 
     @property
     def is_energy(self) -> NDArray[np.bool_]:
@@ -45,11 +55,15 @@ class Problem:
         mask[self.first[:-1]] = True
         return mask
 
+    def kernel(self, length: float, *, derivative: bool = False) -> _core.RadialKernel:
+        """Return the radial kernel, or its derivative with respect to log l."""
+        return _RADIAL_KERNELS[self.radial](length, derivative)
+
     def covariance(self, length: float, *, derivative: bool = False) -> Array:
         """Return K0, lower triangle, or its derivative with respect to log l; shape (rows, rows)."""
         rows = len(self.values)
         K = np.zeros((rows, rows))
-        kernel = _core.SquaredExponential(length, derivative)
+        kernel = self.kernel(length, derivative=derivative)
         with one_blas_thread():
             _core.covariance(self.sets, self.sets, kernel, scipy_blas(), True, n_threads(), K)
         return K

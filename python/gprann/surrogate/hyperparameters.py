@@ -10,15 +10,18 @@ Both work on a random subset; the full matrix is factorised only once, afterward
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 from scipy.optimize import minimize
 
 from gprann.errors import FactorisationError
+from gprann.parallel import one_blas_thread
 from gprann.surrogate.gaussian_process import Factor, Problem, factorise
 
 __all__ = [
@@ -147,13 +150,13 @@ class LeaveOneOut:
     ----------
     energy : ndarray, shape (n,), eV
     gradient : list of n ndarrays, eV/Å, along the internal directions
-    energy_std : ndarray, shape (n,), eV
-        Predicted standard deviation, noise included.
+    latent : list of n ndarrays, (1 + m, 1 + m)
+        Predicted covariance of energy and gradients, without the noise of the labels.
     """
 
     energy: Array
     gradient: list[Array]
-    energy_std: Array
+    latent: list[Array]
 
     @property
     def score(self) -> float:
@@ -165,23 +168,41 @@ class LeaveOneOut:
         )
 
 
-def leave_one_out(problem: Problem, factor: Factor, alpha: Array) -> LeaveOneOut:
-    """Return leave-one-structure-out errors from blocks of K⁻¹; uses the factor up.
+def leave_one_out(
+    problem: Problem, factor: Factor, alpha: Array, noise: Array, n_last: int | None = None
+) -> LeaveOneOut:
+    """Return leave-one-structure-out errors from blocks of K⁻¹.
 
     The prediction error of block A given all others is (K⁻¹)_AA⁻¹ alpha_A, its covariance s_f² (K⁻¹)_AA⁻¹
-    (Dubrule, Math. Geol. 15, 687 (1983)).
+    (Dubrule, Math. Geol. 15, 687 (1983)). The blocks of the last structures need the last rows of L⁻¹ alone.
+
+    Parameters
+    ----------
+    problem : Problem
+    factor : Factor
+        Of K0 + diag(noise).
+    alpha : ndarray, shape (rows,)
+    noise : ndarray, shape (rows,)
+        Relative to the amplitude.
+    n_last : int, optional
+        How many structures, the last ones of the problem, are left out in turn. Default: all.
     """
     amplitude2 = float(problem.values @ alpha) / len(alpha)
-    inverse = factor.inverse()
-    energy, gradient, std = [], [], []
-    for begin, end in zip(problem.first[:-1], problem.first[1:], strict=True):
-        block = inverse[begin:end, begin:end]
-        covariance = np.linalg.inv(block)
+    n = len(problem.first) - 1
+    first = problem.first[n - (n if n_last is None else n_last) :]
+    # A row-major lower triangle is LAPACK's upper one.
+    with one_blas_thread():
+        transposed, _ = lapack.dtrtri(factor.L[first[0] :, first[0] :].T, lower=0)
+    energy, gradient, latent = [], [], []
+    for begin, end in itertools.pairwise(first):
+        columns = transposed[begin - first[0] : end - first[0], begin - first[0] :].copy()
+        columns[:, : end - begin] = np.triu(columns[:, : end - begin])
+        covariance = np.linalg.inv(columns @ columns.T)
         error = covariance @ alpha[begin:end]
         energy.append(error[0])
         gradient.append(error[1:])
-        std.append(np.sqrt(amplitude2 * covariance[0, 0]))
-    return LeaveOneOut(np.array(energy), gradient, np.array(std))
+        latent.append(amplitude2 * (covariance - np.diag(noise[begin:end])))
+    return LeaveOneOut(np.array(energy), gradient, latent)
 
 
 def left_out_variance(problem: Problem, factor: Factor, structures: Iterable[int]) -> list[float]:
@@ -219,11 +240,12 @@ def scan(problem: Problem, candidates: Iterable[Settings], spread: float) -> lis
             lengths = {settings.length: (K, gradient_scale(problem, K))}
         K, scale = lengths[settings.length]
         try:
-            factor = factorise(K.copy(), scale * problem.noise(settings.energy_noise, settings.force_noise))
+            noise = scale * problem.noise(settings.energy_noise, settings.force_noise)
+            factor = factorise(K.copy(), noise)
         except FactorisationError:
             _log.debug("%s is not positive definite", settings)
             continue
-        errors = leave_one_out(problem, factor, factor.solve(problem.values))
+        errors = leave_one_out(problem, factor, factor.solve(problem.values), noise)
         forces = [np.abs(error).mean() for error in errors.gradient if len(error)] or [np.nan]
         results.append(
             Scan(settings, errors.score, float(np.abs(errors.energy).mean()), float(np.mean(forces)))

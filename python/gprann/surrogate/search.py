@@ -21,13 +21,22 @@ from gprann.errors import FactorisationError
 from gprann.surrogate.gaussian_process import Problem
 from gprann.surrogate.hyperparameters import BOUNDS, Settings, scan
 
-__all__ = ["ErrorOfNoise", "Fixed", "choose_by_leaving_out", "choose_length", "lower_noise", "with_fixed"]
+__all__ = [
+    "FREE",
+    "ErrorOfNoise",
+    "Fixed",
+    "choose_by_leaving_out",
+    "choose_length",
+    "lower_noise",
+    "with_fixed",
+]
 
 _log = logging.getLogger(__name__)
 _STRETCH = (2.5, 1.5, 1.0, 0.6, 0.36)
 _NOISE = (1.0, 0.1, 0.01)
 _STEPS = 5  # by which the noise may fall, each a factor of ten
 Fixed = tuple[float | None, float | None, float | None]
+FREE: Fixed = (None, None, None)
 ErrorOfNoise = Callable[[Settings], float]
 
 

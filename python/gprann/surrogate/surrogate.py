@@ -6,9 +6,9 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025), with an invariant kernel summed o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,45 +19,26 @@ from gprann.errors import ConfigError, DataError, FactorisationError, nearest_na
 from gprann.parallel import n_threads, one_blas_thread, scipy_blas
 from gprann.prediction import Prediction
 from gprann.structure import Dataset, Structure
+from gprann.surrogate.calibration import Calibration, calibrate
+from gprann.surrogate.choice import SMALL_ROWS, START, Choice, Method, structures_for
 from gprann.surrogate.directions import internal_directions
-from gprann.surrogate.fingerprints import (
-    AtomsFingerprint,
-    CartesianFingerprint,
-    Fingerprint,
-    PairsFingerprint,
-    Rows,
-)
+from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.folded import FoldedTraining
-from gprann.surrogate.gaussian_process import Factor, Problem, Restorable, factorise
-from gprann.surrogate.hyperparameters import (
-    Settings,
-    gradient_scale,
-    left_out_variance,
-    maximise_likelihood,
-)
-from gprann.surrogate.search import (
-    ErrorOfNoise,
-    Fixed,
-    choose_by_leaving_out,
-    choose_length,
-    describe,
-    lower_noise,
-    with_fixed,
-)
+from gprann.surrogate.gaussian_process import Factor, Problem, Radial, factorise
+from gprann.surrogate.hyperparameters import Settings, gradient_scale, leave_one_out, left_out_variance
+from gprann.surrogate.kernels import FINGERPRINTS, KernelName, KernelOptions
+from gprann.surrogate.observations import build_problem, check_training
+from gprann.surrogate.relevance import weigh_components
+from gprann.surrogate.search import Fixed, describe, with_fixed
+from gprann.surrogate.selection import Selection, select_kernel
+from gprann.surrogate.soap import SoapOptions
 
 __all__ = ["Hyperparameters", "Surrogate", "memory_needed"]
 
 Array = NDArray[np.float64]
-KernelName = Literal["atoms", "pairs", "cartesian"]
 _log = logging.getLogger(__name__)
-_KERNELS = ("atoms", "pairs", "cartesian")
 _BATCH = 512  # structures predicted at a time
-_LIKELIHOOD_ROWS = 1700  # observations of the subset for the likelihood (about 20 evaluations)
-_LEAVE_OUT_ROWS = 3400  # at most, for a set to be judged by leave-one-out errors
-_HALF_ROWS = 7000  # of the half from which the other half is predicted
-_HOLD_OUT_ROWS = 11000  # of the four fifths from which the last fifth is predicted
-_START = Settings(8.0, 1e-8, 1e-8)
-_SINGLE = Settings(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
+_CALIBRATION_ROWS = 5500  # of structures left out one by one to calibrate the standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +66,33 @@ class Surrogate:
 
     Parameters
     ----------
-    kernel : {'atoms', 'pairs', 'cartesian'}
+    kernel : {'atoms', 'pairs', 'cartesian', 'soap', 'auto'}
         `atoms` sums over the Chebyshev environments of the atoms: invariant, periodic, by far the most
         accurate. `pairs` uses inverse distances in a fixed order of atoms; `cartesian` the coordinates, as in
-        the paper.
+        the paper; `soap` SOAP vectors of whole structures (needs dscribe). `auto` takes the one of the first
+        three that best predicts structures of a random subset, left out one by one (see `selection`).
+    radial : {'squared_exponential', 'matern52'}
+        How the covariance falls with the distance of two fingerprints: smoothly to any order, or with the
+        Matérn kernel of order 5/2, for energy surfaces that are rougher.
     length : float, optional
         Kernel length in units of the fingerprint's spread. Default: from the training set.
     energy_noise, force_noise : float, optional
         Noise variances relative to the mean diagonal of the gradient covariances. Default: from the training
         set.
+    hyperparameters : {'held_out', 'likelihood', 'leave_one_out', 'grid'}
+        How those that are not given are found, inside the training set. `held_out`: from the likelihood on a
+        small random subset on to the smallest errors of structures that are left out, one by one in small
+        sets, by halves and fifths in larger ones. The others look at random subsets alone: the maximum of the
+        `likelihood`, the smallest errors of structures left out one by one near it (`leave_one_out`), or
+        among all points of a `grid` of lengths and noises.
     descriptor : ChebyshevDescriptor, optional
         Descriptor of the atoms kernel.
+    species_lengths : mapping of str to float, optional
+        Factors on the length of the atoms kernel for some species, as {"H": 0.7}.
+    relevance : bool
+        Whether components of the descriptor on which the energy hardly depends get longer lengths.
+    soap : SoapOptions or mapping, optional
+        Settings of the kernel `soap` (see `SoapOptions`), as {"r_cut": 5.0, "centers": [0, 4]}.
     exponent, cutoff : float, optional
         Of the pairs kernel: inverse power (1) and, in periodic structures, cutoff in Å (7).
     seed : int
@@ -119,32 +116,39 @@ class Surrogate:
         self,
         kernel: KernelName = "atoms",
         *,
+        radial: Radial = "squared_exponential",
         length: float | None = None,
         energy_noise: float | None = None,
         force_noise: float | None = None,
+        hyperparameters: Method = "held_out",
         descriptor: ChebyshevDescriptor | None = None,
         exponent: float = 1.0,
         cutoff: float = 7.0,
+        species_lengths: Mapping[str, float] | None = None,
+        relevance: bool = False,
+        soap: SoapOptions | Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        if kernel not in _KERNELS:
-            raise ConfigError(f"kernel = '{kernel}': {nearest_name(kernel, _KERNELS)}")
-        if descriptor is not None and kernel != "atoms":
-            raise ConfigError(f"a descriptor belongs to the kernel 'atoms', not to '{kernel}'")
         for name, value in (("length", length), ("energy_noise", energy_noise), ("force_noise", force_noise)):
             if value is not None and not (np.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} = {value}: expected a positive number")
-        self.kernel = kernel
+        if radial not in get_args(Radial):
+            raise ConfigError(f"radial = '{radial}': {nearest_name(radial, get_args(Radial))}")
+        self.kernel: str = kernel
+        self.radial = radial
         self._fixed: Fixed = (length, energy_noise, force_noise)
-        self._fingerprint: Fingerprint
-        if kernel == "atoms":
-            self._fingerprint = AtomsFingerprint(descriptor)
-        elif kernel == "pairs":
-            self._fingerprint = PairsFingerprint(exponent=exponent, cutoff=cutoff)
-        else:
-            self._fingerprint = CartesianFingerprint()
+        self._options = KernelOptions(descriptor, exponent, cutoff, species_lengths, relevance, soap)
+        self._options.check(kernel)
+        self._asked: KernelName = kernel
+        self._selection: Selection | None = None
+        self._fingerprint = self._options.fingerprint("atoms" if kernel == "auto" else kernel)
+        if hyperparameters not in get_args(Method):
+            hint = nearest_name(hyperparameters, get_args(Method))
+            raise ConfigError(f"hyperparameters = '{hyperparameters}': {hint}")
+        self._method: Method = hyperparameters
         self._seed = seed
         self._state: _State | None = None
+        self._calibration: Calibration | None = None
 
     # ------------------------------------------------------------------ fit
     @one_blas_thread()  # numpy's products too: the same bits for any number of BLAS threads
@@ -171,11 +175,17 @@ class Surrogate:
         FactorisationError
             If the covariance matrix is singular for the given hyperparameters.
         """
-        _check_training(data)
+        check_training(data)
         self._state = None  # of an earlier fit, to which the fingerprint would no longer belong
+        self._calibration = None
+        self._select(data)
         self._fingerprint.fit(data if standardise_over is None else standardise_over)
         mean = float(data.energies.mean())
-        settings = self._choose(data, mean)
+        choice = Choice(self._fingerprint, self.radial, self._fixed, self._method, self._seed)
+        if self._options.relevance and isinstance(self._fingerprint, AtomsFingerprint):
+            weigh_components(self._fingerprint, self._subset(data), choice)
+        settings = choice.choose(data, mean)
+        data = self._calibration_last(data)
         problem, rows, jacobians = self._problem(data, mean)
         factor, settings, noise = self._factorise(problem, settings)
         alpha = factor.solve(problem.values)
@@ -183,7 +193,7 @@ class Surrogate:
         if not amplitude2 > 0:  # all energies and forces are equal: any amplitude fits
             amplitude2 = 1e-12
         self._state = _State(
-            kernel=_core.SquaredExponential(settings.length * self._fingerprint.spread),
+            kernel=problem.kernel(settings.length * self._fingerprint.spread),
             folded=FoldedTraining(rows, jacobians, alpha, problem.first),
             problem=problem,
             factor=factor,
@@ -191,73 +201,32 @@ class Surrogate:
             amplitude2=amplitude2,
             settings=settings,
             noise=noise * amplitude2,
-            composition=data[0].composition,
+            data=data,
         )
         _log.info("surrogate of %d structures of %s: %s", len(data), data[0].formula, self.hyperparameters)
         return self
 
+    def _select(self, data: Dataset) -> None:
+        """Choose the kernel, if that is left to the data."""
+        if self._asked != "auto":
+            return
+        fingerprints = {name: self._options.fingerprint(name) for name in FINGERPRINTS}
+        self._selection = select_kernel(fingerprints, self._subset(data), self.radial, START)
+        self.kernel = self._selection.kernel
+        self._fingerprint = fingerprints[self.kernel]
+
+    def _subset(self, data: Dataset) -> Dataset:
+        order = np.random.default_rng([self._seed, 2]).permutation(len(data))
+        return data.select(order[: structures_for(data, SMALL_ROWS)])
+
+    def _calibration_last(self, data: Dataset) -> Dataset:
+        """Put the structures to calibrate with last: leaving them out then costs a corner of L alone."""
+        if structures_for(data, _CALIBRATION_ROWS) == len(data):
+            return data
+        return data.select(np.random.default_rng([self._seed, 1]).permutation(len(data)))
+
     def _problem(self, data: Dataset, mean: float) -> tuple[Problem, Rows, list[Array]]:
-        rows = self._fingerprint.rows(data)
-        jacobians = self._fingerprint.jacobians(data)
-        sizes = [1 + jacobian.shape[1] for jacobian in jacobians]
-        first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        values = np.concatenate(
-            [_observations(structure, mean, self._fingerprint.invariant) for structure in data]
-        )
-        return Problem(rows.sets(jacobians), first, values), rows, jacobians
-
-    def _choose(self, data: Dataset, mean: float) -> Settings:
-        """Return the hyperparameters: those given, the others from random subsets of the training set."""
-        fixed, n = self._fixed, len(data)
-        if all(fixed):
-            return with_fixed(_START, fixed)
-        if n < 2 or not any(np.any(_observations(item, mean, self._fingerprint.invariant)) for item in data):
-            return with_fixed(_SINGLE, fixed)
-        shuffled = data.select(np.random.default_rng(self._seed).permutation(n))
-        small, _, _ = self._problem(shuffled[: _structures_for(data, _LIKELIHOOD_ROWS)], mean)
-        start = with_fixed(
-            maximise_likelihood(small, with_fixed(_START, fixed), self._fingerprint.spread), fixed
-        )
-        _log.info("likelihood: %s", describe(start))
-        n_left_out = _structures_for(data, _LEAVE_OUT_ROWS)
-        if n == n_left_out:
-            problem, _, _ = self._problem(shuffled, mean)
-            return choose_by_leaving_out(problem, start, self._fingerprint.spread, fixed)
-        half = min(n // 2, _structures_for(data, _HALF_ROWS))
-        settings = choose_length(
-            start,
-            fixed,
-            lambda length: self._held_out_error(shuffled[:half], shuffled[half : 3 * half], mean, length),
-        )
-        kept = min(n * 4 // 5, _structures_for(data, _HOLD_OUT_ROWS))
-        held_out = shuffled[kept : kept + max(n // 5, 20)]
-        settings, _ = lower_noise(
-            settings, fixed, self._held_out_error(shuffled[:kept], held_out, mean, settings.length)
-        )
-        _log.info("a fifth of the structures predicted from the others: %s", describe(settings))
-        return settings
-
-    def _held_out_error(
-        self, kept: Dataset, held_out: Dataset, mean: float, relative_length: float
-    ) -> ErrorOfNoise:
-        """Return the error of `held_out` predicted from `kept` as a function of the noises, K built once."""
-        problem, rows, jacobians = self._problem(kept, mean)
-        query = self._fingerprint.rows(held_out)
-        length = relative_length * self._fingerprint.spread
-        K = Restorable(problem.covariance(length))
-        scale = gradient_scale(problem, K.matrix)
-
-        def error(candidate: Settings) -> float:
-            noise = problem.noise(scale * candidate.energy_noise, scale * candidate.force_noise)
-            alpha = factorise(K.restored(), noise).solve(problem.values)
-            folded = FoldedTraining(rows, jacobians, alpha, problem.first)
-            energy, slopes = folded.predict(query, _core.SquaredExponential(length))
-            energies = np.abs(energy + mean - held_out.energies).mean()
-            gradients = np.concatenate(query.gradients(slopes))
-            forces = np.abs(gradients + np.concatenate(held_out.forces)).mean()
-            return float(np.log(max(energies, 1e-12)) + np.log(max(forces, 1e-12)))
-
-        return error
+        return build_problem(self._fingerprint, data, mean, self.radial)
 
     def _factorise(self, problem: Problem, settings: Settings) -> tuple[Factor, Settings, Array]:
         """Factorise the full matrix; noises found on a subset are raised where double precision needs it."""
@@ -289,6 +258,24 @@ class Surrogate:
         )
 
     @property
+    def selection(self) -> Selection | None:
+        """How the kernel was chosen; None if it was given."""
+        return self._selection
+
+    @property
+    def calibration(self) -> Calibration:
+        """Factors on the standard deviations, from structures of the training set left out in turn."""
+        if self._calibration is None:
+            state = self._fitted()
+            n_last = structures_for(state.data, _CALIBRATION_ROWS)
+            alpha = state.factor.solve(state.problem.values)
+            noise = state.problem.noise(*(state.noise / state.amplitude2))
+            with one_blas_thread():
+                errors = leave_one_out(state.problem, state.factor, alpha, noise, n_last)
+                self._calibration = calibrate(errors, state.data[-n_last:], self._fingerprint.invariant)
+        return self._calibration
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint in use."""
         return self._fingerprint
@@ -303,7 +290,7 @@ class Surrogate:
         forces_std: bool = False,
         progress: Callable[[int], object] | None = None,
     ) -> Prediction:
-        """Predict energies and forces with their standard deviations.
+        """Predict energies and forces with their standard deviations, calibrated (see `calibration`).
 
         Parameters
         ----------
@@ -361,15 +348,17 @@ class Surrogate:
         with one_blas_thread():
             _core.energy_covariance(sets, state.problem.sets, state.kernel, scipy_blas(), n_threads(), cross)
         state.factor.half_solve(cross)
-        variance = _core.energy_variance(sets, state.kernel) - np.einsum("qk,qk->q", cross, cross)
-        std: Array = np.sqrt(state.amplitude2 * np.maximum(variance, 0.0))
+        # Pairwise sums: what they leave of the prior's variance is too little for the rounding of plain ones.
+        explained = np.square(cross, out=cross).sum(axis=1)
+        variance = _core.energy_variance(sets, state.kernel) - explained
+        std: Array = self.calibration.energy * np.sqrt(state.amplitude2 * np.maximum(variance, 0.0))
         return std
 
     @one_blas_thread()
     def energy_covariance(self, data: Dataset) -> Array:
         """Return the posterior covariance of the energies of structures.
 
-        cov(E, E') = s_f² [k(E, E') - k_*ᵀ K⁻¹ k_*'], its diagonal the square of `Prediction.energy_std`.
+        cov(E, E') = s_f² [k(E, E') - k_*ᵀ K⁻¹ k_*'], calibrated; its diagonal the square of `Prediction.energy_std`.
 
         Parameters
         ----------
@@ -405,7 +394,7 @@ class Surrogate:
         for other, target in ((sets, prior), (state.problem.sets, cross)):
             _core.energy_covariance(sets, other, state.kernel, scipy_blas(), n_threads(), target)
         state.factor.half_solve(cross)
-        covariance: Array = state.amplitude2 * (prior - cross @ cross.T)
+        covariance: Array = self.calibration.energy**2 * state.amplitude2 * (prior - cross @ cross.T)
         return covariance
 
     def _forces_std(self, data: Dataset, rows: Rows, state: _State) -> list[Array]:
@@ -425,7 +414,8 @@ class Surrogate:
             variance = (prior - cross @ cross.T)[1:, 1:]
             directions = internal_directions(structure, self._fingerprint.invariant)
             diagonal = np.einsum("kd,de,ke->k", directions, variance, directions)
-            result.append(np.sqrt(state.amplitude2 * np.maximum(diagonal, 0.0)).reshape(-1, 3))
+            std = np.sqrt(state.amplitude2 * np.maximum(diagonal, 0.0))
+            result.append(self.calibration.force * std.reshape(-1, 3))
         return result
 
     @one_blas_thread()
@@ -447,7 +437,7 @@ class Surrogate:
         n = len(state.problem.first) - 1
         chosen = np.unique(np.linspace(0, n - 1, min(count, n)).round().astype(np.int64))
         variance = state.amplitude2 * np.array(left_out_variance(state.problem, state.factor, chosen))
-        return np.asarray(np.sqrt(np.maximum(variance - state.noise[0], 0.0)))
+        return np.asarray(self.calibration.energy * np.sqrt(np.maximum(variance - state.noise[0], 0.0)))
 
     def _fitted(self) -> _State:
         if self._state is None:
@@ -459,19 +449,21 @@ class Surrogate:
         values = self.hyperparameters
         return {
             "kernel": self.kernel,
+            "radial": self.radial,
             "length": values.length,
             "amplitude": values.amplitude,
             "energy_noise": values.energy_noise,
             "force_noise": values.force_noise,
+            "calibration": asdict(self.calibration),
             "n_structures": len(self._fitted().problem.first) - 1,
-        }
+        } | ({} if self._selection is None else {"selection": self._selection.to_dict()})
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
     """All that `fit` leaves behind."""
 
-    kernel: _core.SquaredExponential
+    kernel: _core.RadialKernel
     folded: FoldedTraining
     problem: Problem
     factor: Factor
@@ -479,7 +471,11 @@ class _State:
     amplitude2: float
     settings: Settings
     noise: Array
-    composition: tuple[tuple[str, int], ...]
+    data: Dataset
+
+    @property
+    def composition(self) -> tuple[tuple[str, int], ...]:
+        return self.data[0].composition
 
 
 def memory_needed(data: Dataset) -> float:
@@ -495,39 +491,9 @@ def memory_needed(data: Dataset) -> float:
     return (8.0 * rows**2 + sum(8.0 * 36 * 3 * len(structure) ** 2 for structure in data)) / 2**30
 
 
-def _structures_for(data: Dataset, rows: int) -> int:
-    """Return how many structures give about `rows` observations, at least four where there are so many."""
-    return min(len(data), max(4, rows // (3 * len(data[0]) + 1)))
-
-
 def _batches(data: Dataset) -> Iterator[Dataset]:
     for begin in range(0, len(data), _BATCH):
         yield data[begin : begin + _BATCH]
-
-
-def _observations(structure: Structure, mean: float, invariant: str) -> Array:
-    """Return energy less the mean and gradients along the internal directions."""
-    if structure.energy is None or structure.forces is None:  # excluded by _check_training
-        raise DataError(f"{structure.origin}: has no energy or no forces")
-    gradients = -(structure.forces.ravel() @ internal_directions(structure, invariant))
-    return np.concatenate([[structure.energy - mean], gradients])
-
-
-def _check_training(data: Dataset) -> None:
-    if len(data) == 0:
-        raise DataError("the training set of the surrogate is empty; give at least one structure")
-    for structure in data:
-        if structure.energy is None or structure.forces is None:
-            missing = "energy" if structure.energy is None else "forces"
-            raise DataError(
-                f"{structure.origin}: has no {missing}, which the surrogate needs; compute them, "
-                "leave the structure out, or train on energies without augmentation"
-            )
-        if structure.composition != data[0].composition:
-            raise DataError(
-                f"{structure.origin}: composition {structure.formula} differs from {data[0].formula} of "
-                f"{data[0].origin}; fit one surrogate per composition, as fit_surrogates(data) does"
-            )
 
 
 def _require_composition(structure: Structure, state: _State) -> None:

@@ -1,0 +1,124 @@
+"""Calibration: standard deviations that are as large as the errors really are.
+
+The variance of a Gaussian process follows from the kernel, not from how well the kernel suits the energy
+surface; with smooth kernels and small noises it is too small by a factor that differs from one training set
+to the next. Structures of the training set, each left out in turn as a whole and predicted from all others,
+tell this factor, one for energies and one for forces. (Scaling by one factor: Levi et al., Sensors 22, 5540
+(2022).)
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erfinv
+
+from gprann.structure import Dataset
+from gprann.surrogate.directions import internal_directions
+from gprann.surrogate.hyperparameters import LeaveOneOut
+
+__all__ = ["Calibration", "calibrate", "factor_of"]
+
+Array = NDArray[np.float64]
+_log = logging.getLogger(__name__)
+_FEWEST = 10  # structures left out; the errors of fewer say little about those of others
+# Energies and forces share the kernel and so most of what is wrong with it, and force components are many
+# where energies are few: the factor of the forces counts in that of the energies as so many structures.
+_FORCES_COUNT_AS = 30
+_QUANTILES = (0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Factors on the standard deviations of a Gaussian process.
+
+    Attributes
+    ----------
+    energy, force : float
+    n_structures : int
+        Structures that were left out to find them; 0 if there were too few, and both are 1.
+    """
+
+    energy: float = 1.0
+    force: float = 1.0
+    n_structures: int = 0
+
+
+def calibrate(errors: LeaveOneOut, data: Dataset, invariant: str) -> Calibration:
+    """Find the factors from the errors of structures that were left out.
+
+    Parameters
+    ----------
+    errors : LeaveOneOut
+    data : Dataset
+        The structures left out, with their forces.
+    invariant : {'rotation', 'translation'}
+        Of the fingerprint (see `internal_directions`).
+
+    Returns
+    -------
+    Calibration
+    """
+    if len(data) < _FEWEST:
+        _log.info("standard deviations are not calibrated: only %d structures to be left out", len(data))
+        return Calibration()
+    energy_std = np.sqrt([max(float(block[0, 0]), 0.0) for block in errors.latent])
+    pairs = [
+        _force_errors(structure.forces, gradient, block, internal_directions(structure, invariant))
+        for structure, gradient, block in zip(data, errors.gradient, errors.latent, strict=True)
+        if structure.forces is not None
+    ]
+    force_error, force_std = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    force = factor_of(force_error, force_std)
+    weight = len(data) / (len(data) + _FORCES_COUNT_AS)
+    energy = factor_of(errors.energy, energy_std) ** weight * force ** (1.0 - weight)
+    found = Calibration(energy, force, len(data))
+    _log.info(
+        "%d structures left out one by one: standard deviations of energies times %.2f, of forces times %.2f",
+        len(data),
+        found.energy,
+        found.force,
+    )
+    return found
+
+
+def _force_errors(reference: Array, gradient: Array, block: Array, directions: Array) -> tuple[Array, Array]:
+    """Return errors and standard deviations of the force components, (3N,) each.
+
+    `gradient` is observed minus predicted along the internal directions; rigid motions, along which an
+    invariant kernel predicts no force, keep the whole reference force as their error.
+    """
+    forces = reference.ravel()
+    rigid = forces - directions @ (directions.T @ forces)
+    variance = np.einsum("kd,de,ke->k", directions, block[1:, 1:], directions)
+    return directions @ gradient - rigid, np.sqrt(np.maximum(variance, 0.0))
+
+
+def factor_of(errors: Array, std: Array) -> float:
+    """Return the factor on `std` that makes the quantiles of |errors| those of a normal distribution.
+
+    The geometric mean of what the quantiles from the median to 90 % demand: steadier than one quantile, and
+    blind to the few largest errors, which would decide over a variance.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> round(factor_of(2.0 * rng.normal(size=10000), np.ones(10000)), 1)
+    2.0
+    """
+    known = std > 0
+    if not np.any(known):
+        return 1.0
+    ratios = np.quantile(np.abs(errors[known]) / std[known], _QUANTILES)
+    if not np.all(ratios > 0):  # labels that are predicted exactly
+        return 1.0
+    return float(np.exp(np.mean(np.log(ratios / [_normal_quantile(q) for q in _QUANTILES]))))
+
+
+def _normal_quantile(fraction: float) -> float:
+    """Return z within which this fraction of normally distributed errors lies."""
+    return math.sqrt(2.0) * float(erfinv(fraction))

@@ -1,0 +1,150 @@
+"""Hyperparameters of a training set: those that are not given, from random subsets of it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gprann.structure import Dataset
+from gprann.surrogate.fingerprints import Fingerprint
+from gprann.surrogate.folded import FoldedTraining
+from gprann.surrogate.gaussian_process import Radial, Restorable, factorise
+from gprann.surrogate.hyperparameters import Settings, gradient_scale, maximise_likelihood, scan
+from gprann.surrogate.observations import build_problem, observations
+from gprann.surrogate.search import (
+    ErrorOfNoise,
+    Fixed,
+    choose_by_leaving_out,
+    choose_length,
+    describe,
+    lower_noise,
+    with_fixed,
+)
+
+__all__ = ["SMALL_ROWS", "START", "Choice", "Method", "structures_for"]
+
+_log = logging.getLogger(__name__)
+Method = Literal["held_out", "likelihood", "leave_one_out", "grid"]
+SMALL_ROWS = 1700  # observations of the subset for the likelihood (about 20 evaluations)
+_LEAVE_OUT_ROWS = 3400  # at most, for a set to be judged by leave-one-out errors
+_HALF_ROWS = 7000  # of the half from which the other half is predicted
+_HOLD_OUT_ROWS = 11000  # of the four fifths from which the last fifth is predicted
+START = Settings(8.0, 1e-8, 1e-8)
+_SINGLE = Settings(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
+_GRID_LENGTHS = (2.0, 4.0, 8.0, 16.0, 32.0)
+_GRID_NOISES = (1e-10, 1e-8, 1e-6, 1e-4)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is to be chosen, and how.
+
+    Attributes
+    ----------
+    fingerprint : Fingerprint
+        Fitted to the training set.
+    radial : {'squared_exponential', 'matern52'}
+    fixed : tuple of length, energy noise and force noise
+        Those that are given, None for the others.
+    method : {'held_out', 'likelihood', 'leave_one_out', 'grid'}
+        See `Surrogate`.
+    seed : int
+        Of the random subsets.
+    """
+
+    fingerprint: Fingerprint
+    radial: Radial
+    fixed: Fixed
+    method: Method
+    seed: int
+
+    def choose(self, data: Dataset, mean: float) -> Settings:
+        """Return the hyperparameters: those given, the others from random subsets of the training set."""
+        fixed, n = self.fixed, len(data)
+        if all(fixed):
+            return with_fixed(START, fixed)
+        if n < 2 or not any(np.any(observations(item, mean, self.fingerprint.invariant)) for item in data):
+            return with_fixed(_SINGLE, fixed)
+        shuffled = data.select(np.random.default_rng(self.seed).permutation(n))
+        if self.method == "grid":
+            return self._on_grid(shuffled, mean)
+        start = self._likely(shuffled, mean)
+        if self.method == "likelihood":
+            return start
+        left_out = shuffled[: structures_for(data, _LEAVE_OUT_ROWS)]
+        if self.method == "leave_one_out" or n == len(left_out):
+            problem, _, _ = build_problem(self.fingerprint, left_out, mean, self.radial)
+            return choose_by_leaving_out(problem, start, self.fingerprint.spread, fixed)
+        return self._by_holding_out(shuffled, mean, start)
+
+    def _likely(self, shuffled: Dataset, mean: float) -> Settings:
+        """Return the maximum of the likelihood of a small subset."""
+        subset = shuffled[: structures_for(shuffled, SMALL_ROWS)]
+        problem, _, _ = build_problem(self.fingerprint, subset, mean, self.radial)
+        start = with_fixed(START, self.fixed)
+        found = with_fixed(maximise_likelihood(problem, start, self.fingerprint.spread), self.fixed)
+        _log.info("likelihood: %s", describe(found))
+        return found
+
+    def _on_grid(self, shuffled: Dataset, mean: float) -> Settings:
+        """Return the point of the grid with the smallest leave-one-structure-out errors of a small subset."""
+        subset = shuffled[: structures_for(shuffled, SMALL_ROWS)]
+        problem, _, _ = build_problem(self.fingerprint, subset, mean, self.radial)
+        points = [
+            with_fixed(Settings(length, noise, noise), self.fixed)
+            for length, noise in itertools.product(_GRID_LENGTHS, _GRID_NOISES)
+        ]
+        results = scan(problem, dict.fromkeys(points), self.fingerprint.spread)
+        if not results:
+            return with_fixed(_SINGLE, self.fixed)
+        winner = min(results, key=lambda result: result.score)
+        _log.info("grid of %d points: %s", len(points), describe(winner.settings))
+        return winner.settings
+
+    def _by_holding_out(self, shuffled: Dataset, mean: float, start: Settings) -> Settings:
+        """Return the settings with the smallest errors of halves, then of a fifth, of the training set."""
+        fixed, n = self.fixed, len(shuffled)
+        half = min(n // 2, structures_for(shuffled, _HALF_ROWS))
+        settings = choose_length(
+            start,
+            fixed,
+            lambda length: self._held_out_error(shuffled[:half], shuffled[half : 3 * half], mean, length),
+        )
+        kept = min(n * 4 // 5, structures_for(shuffled, _HOLD_OUT_ROWS))
+        held_out = shuffled[kept : kept + max(n // 5, 20)]
+        settings, _ = lower_noise(
+            settings, fixed, self._held_out_error(shuffled[:kept], held_out, mean, settings.length)
+        )
+        _log.info("a fifth of the structures predicted from the others: %s", describe(settings))
+        return settings
+
+    def _held_out_error(
+        self, kept: Dataset, held_out: Dataset, mean: float, relative_length: float
+    ) -> ErrorOfNoise:
+        """Return the error of `held_out` predicted from `kept` as a function of the noises, K built once."""
+        problem, rows, jacobians = build_problem(self.fingerprint, kept, mean, self.radial)
+        query = self.fingerprint.rows(held_out)
+        length = relative_length * self.fingerprint.spread
+        K = Restorable(problem.covariance(length))
+        scale = gradient_scale(problem, K.matrix)
+
+        def error(candidate: Settings) -> float:
+            noise = problem.noise(scale * candidate.energy_noise, scale * candidate.force_noise)
+            alpha = factorise(K.restored(), noise).solve(problem.values)
+            folded = FoldedTraining(rows, jacobians, alpha, problem.first)
+            energy, slopes = folded.predict(query, problem.kernel(length))
+            energies = np.abs(energy + mean - held_out.energies).mean()
+            gradients = np.concatenate(query.gradients(slopes))
+            forces = np.abs(gradients + np.concatenate(held_out.forces)).mean()
+            return float(np.log(max(energies, 1e-12)) + np.log(max(forces, 1e-12)))
+
+        return error
+
+
+def structures_for(data: Dataset, rows: int) -> int:
+    """Return how many structures give about `rows` observations, at least four where there are so many."""
+    return min(len(data), max(4, rows // (3 * len(data[0]) + 1)))

@@ -1,0 +1,71 @@
+"""Kernels by name: which there are, and the fingerprint that each compares structures by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from gprann.descriptors import ChebyshevDescriptor
+from gprann.errors import ConfigError, nearest_name
+from gprann.surrogate.fingerprints import (
+    AtomsFingerprint,
+    CartesianFingerprint,
+    Fingerprint,
+    PairsFingerprint,
+)
+from gprann.surrogate.soap import SoapFingerprint, SoapOptions
+
+__all__ = ["FINGERPRINTS", "KernelName", "KernelOptions"]
+
+KernelName = Literal["atoms", "pairs", "cartesian", "soap", "auto"]
+FINGERPRINTS = ("atoms", "pairs", "cartesian")
+"""Those from which `auto` chooses: all that need no other package."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelOptions:
+    """Options of the fingerprints, each for the kernels that have it (see `Surrogate`)."""
+
+    descriptor: ChebyshevDescriptor | None = None
+    exponent: float = 1.0
+    cutoff: float = 7.0
+    species_lengths: Mapping[str, float] | None = None
+    relevance: bool = False
+    soap: SoapOptions | Mapping[str, Any] | None = None
+
+    def check(self, kernel: str) -> None:
+        """Refuse unknown kernels, and options that are impossible or belong to another kernel.
+
+        Raises
+        ------
+        ConfigError
+        """
+        names = get_args(KernelName)
+        if kernel not in names:
+            raise ConfigError(f"kernel = '{kernel}': {nearest_name(kernel, names)}")
+        if self.descriptor is not None and kernel not in ("atoms", "auto"):
+            raise ConfigError(f"a descriptor belongs to the kernel 'atoms', not to '{kernel}'")
+        for option in ("species_lengths", "relevance"):
+            if getattr(self, option) and kernel not in ("atoms", "auto"):
+                raise ConfigError(f"{option} belongs to the kernel 'atoms', not to '{kernel}'")
+        if self.soap is not None and kernel != "soap":
+            raise ConfigError(f"options of soap belong to the kernel 'soap', not to '{kernel}'")
+        for name in FINGERPRINTS if kernel == "auto" else (kernel,):
+            self.fingerprint(name)
+
+    def fingerprint(self, kernel: str) -> Fingerprint:
+        """Return the fingerprint of a kernel.
+
+        Raises
+        ------
+        ConfigError
+            If an option is impossible.
+        """
+        if kernel == "atoms":
+            return AtomsFingerprint(self.descriptor, self.species_lengths)
+        if kernel == "pairs":
+            return PairsFingerprint(exponent=self.exponent, cutoff=self.cutoff)
+        if kernel == "soap":
+            return SoapFingerprint(SoapOptions.make(self.soap))
+        return CartesianFingerprint()

@@ -1,0 +1,75 @@
+"""The kernel that is chosen by structures left out, and what is said about the choice."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+import contracts
+import samples
+from gprann.errors import ConfigError, DataError
+from gprann.structure import Dataset
+from gprann.surrogate import Surrogate
+from gprann.surrogate.fingerprints import CartesianFingerprint, PairsFingerprint
+from gprann.surrogate.hyperparameters import Settings
+from gprann.surrogate.selection import select_kernel
+
+START = Settings(8.0, 1e-8, 1e-8)
+
+
+def test_the_best_kernel_is_chosen_and_the_reason_given(caplog: pytest.LogCaptureFixture) -> None:
+    data, query = samples.waters(12), samples.waters(20, seed=7)
+    with caplog.at_level(logging.INFO, "gprann"):
+        chosen = Surrogate("auto").fit(data)
+    selection = chosen.selection
+    assert selection is not None
+    assert set(selection.candidates) == {"atoms", "pairs", "cartesian"}
+    scores = {name: candidate.score for name, candidate in selection.candidates.items()}
+    assert chosen.kernel == selection.kernel == min(scores, key=lambda name: scores[name])
+    assert f"kernel '{chosen.kernel}' chosen; of 12 structures left out" in caplog.text
+    errors = {
+        name: np.abs(Surrogate(name).fit(data).predict(query).energy - query.energies).mean()
+        for name in scores
+    }
+    assert errors[chosen.kernel] < 2 * min(errors.values())
+    same = Surrogate(chosen.kernel).fit(data).predict(query)
+    contracts.assert_same_bits([[chosen.predict(query).energy], [same.energy]])
+    plain = chosen.to_dict()
+    assert plain["kernel"] == chosen.kernel
+    assert json.loads(json.dumps(plain)) == plain
+    assert plain["selection"]["candidates"]["cartesian"]["energy_mae"] > 0
+
+
+def test_kernels_that_do_not_apply_are_left_out() -> None:
+    data = samples.waters(6)
+    mixed = Dataset([*data[:5], contracts.reordered(data[5], np.array([1, 0, 2]))])
+    surrogate = Surrogate("auto").fit(mixed)
+    assert surrogate.kernel == "atoms"
+    assert "this kernel needs one order of atoms" in surrogate.selection.refused["pairs"]
+    assert "'pairs' does not apply" in surrogate.selection.reason()
+    fingerprints = {"pairs": PairsFingerprint(), "cartesian": CartesianFingerprint()}
+    with pytest.raises(DataError, match=r"no kernel applies to the training set: .*one order of atoms"):
+        select_kernel(fingerprints, mixed, "squared_exponential", START)
+
+
+def test_a_single_structure_gets_the_first_kernel() -> None:
+    surrogate = Surrogate("auto").fit(samples.waters(1))
+    assert surrogate.kernel == "atoms"
+    assert surrogate.selection.candidates == {}
+    assert surrogate.selection.reason()
+
+
+def test_the_choice_is_made_anew_with_every_fit() -> None:
+    surrogate = Surrogate("auto").fit(samples.waters(5))
+    atom = samples.waters(2)[0].replace(symbols=("O",), positions=np.zeros((1, 3)), forces=np.zeros((1, 3)))
+    surrogate.fit(Dataset([atom, atom]))
+    assert "pairs" in surrogate.selection.refused
+    assert Surrogate("pairs").selection is None
+
+
+def test_options_of_all_candidates_are_checked() -> None:
+    with pytest.raises(ConfigError, match="exponent = -1"):
+        Surrogate("auto", exponent=-1.0)
