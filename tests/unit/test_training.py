@@ -276,7 +276,17 @@ def two_sets_in_memory() -> tuple[Dataset, list[int]]:
     parts = []
     for seed in (1, 2):
         own = Dataset(structure.replace(origin=Origin()) for structure in samples.waters(8, seed=seed))
-        parts.append(augment(own, copies=3, kernel="pairs", length=5.0, energy_noise=1e-8, force_noise=1e-8))
+        parts.append(
+            augment(
+                own,
+                copies=3,
+                displacement=0.02,
+                kernel="pairs",
+                length=5.0,
+                energy_noise=1e-8,
+                force_noise=1e-8,
+            )
+        )
     parents = [[*range(8), *np.repeat(range(8), 3)], [*range(8, 16), *np.repeat(range(8, 16), 3)]]
     return parts[0] + parts[1], [int(parent) for part in parents for parent in part]
 

@@ -74,6 +74,7 @@ class _Shared:
     neighbours: Neighbourhood
     table: FeatureTable
     inverse_scale: Array
+    atoms: _core.AtomFeatures
     loss: _core.CombinedLoss
 
 
@@ -134,10 +135,11 @@ class CombinedProblem:
             force_fraction, max_rows.
         """
         inverse_scale = np.ascontiguousarray(inverse_scale)
+        atoms = table.kernel()
         loss = _core.CombinedLoss(
-            model.kernel, descriptor.kernel, neighbours.kernel, table.kernel(), table.order, inverse_scale
+            model.kernel, descriptor.kernel, neighbours.kernel, atoms, table.order, inverse_scale
         )
-        shared = _Shared(model, descriptor, neighbours, table, inverse_scale, loss)
+        shared = _Shared(model, descriptor, neighbours, table, inverse_scale, atoms, loss)
         return cls(shared, labels, np.arange(len(labels.energies)), **options)
 
     # ------------------------------------------------------------ structures
@@ -228,6 +230,27 @@ class CombinedProblem:
         chosen = np.zeros(len(first) - 1, dtype=bool)
         chosen[self.structures] = True
         return np.repeat(chosen, np.diff(first))
+
+    def aligned(self, parameters: Array, frozen: Indices) -> Array:
+        """Return the parameters with the best biases of the outputs: a linear problem of the energies alone.
+
+        Among thousands of forces a common error of all energies weighs so little that damped steps leave it standing.
+        """
+        biases = np.array(
+            [b.stop - 1 for _, layer, _, b in self.model.layers() if layer == len(self.model.hidden)]
+        )
+        weights = np.sqrt(self.labels.energy_weights[self.structures])
+        if not weights.any() or np.isin(biases, frozen).any():
+            return parameters
+        energies = self.model.kernel.energies(parameters, self.shared.atoms, n_threads())
+        residuals = (self.labels.energies - energies)[self.structures]
+        if not np.isfinite(residuals).all():
+            return parameters
+        counts = np.diff(self.shared.table.rows, axis=1)[:, self.structures].T
+        shift, *_ = np.linalg.lstsq(weights[:, None] * counts, weights * residuals, rcond=None)
+        result = parameters.copy()
+        result[biases] += shift
+        return result
 
     def batch_gradient(self, parameters: Array, batch: Indices) -> tuple[float, Array]:
         """Return loss and gradient (P,) of some structures."""

@@ -92,6 +92,10 @@ def levenberg_marquardt(
 class _System(Protocol):
     """Damped Gauss-Newton equations of the penalised loss at some parameters."""
 
+    @property
+    def frozen(self) -> NDArray[np.int64]:
+        """Parameters that stay as they are."""
+
     def penalty(self, w: Array) -> float:
         """Return the penalty on the parameters."""
 
@@ -212,7 +216,7 @@ def _damped_step(
     for _ in range(_TRIALS):
         step = system.step(damping)
         if step is not None:
-            after = w + step
+            after = train.aligned(w + step, system.frozen)
             found = train.loss(after) + system.penalty(after)
             if np.isfinite(found) and found < loss:
                 return after, found, max(damping / 5, _SMALLEST_DAMPING)

@@ -78,6 +78,9 @@ class Problem(Protocol):
     def rmse(self, parameters: Array) -> float:
         """Return the root of the mean loss; NaN for an empty problem."""
 
+    def aligned(self, parameters: Array, frozen: Indices) -> Array:
+        """Return the parameters after what can be minimised at once, without steps, has been."""
+
     def batch_gradient(self, parameters: Array, batch: Indices) -> tuple[float, Array]:
         """Return loss and gradient (P,) of some structures."""
 
@@ -169,6 +172,10 @@ class EnergyProblem:
         """Return the root mean square residual."""
         rmse = self.rmse(parameters)
         return Errors(rmse, rmse)
+
+    def aligned(self, parameters: Array, frozen: Indices) -> Array:  # noqa: ARG002 - as it should be
+        """Return the parameters: steps that see nothing but energies leave no common error of theirs."""
+        return parameters
 
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
