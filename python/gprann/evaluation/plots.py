@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +55,7 @@ __all__ = [
     "learning_curve",
     "reference_forces",
     "save_all",
+    "save_figures",
     "uncertainty_calibration",
 ]
 
@@ -363,8 +364,6 @@ def save_all(residuals: Residuals, folder: str | Path, *, history: History | Non
     list of Path
         The files written.
     """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
     drawings: dict[str, Callable[[], Figure]] = {
         "energy_parity": lambda: energy_parity(residuals),
         "force_parity": lambda: force_parity(residuals),
@@ -375,6 +374,13 @@ def save_all(residuals: Residuals, folder: str | Path, *, history: History | Non
         "uncertainty_calibration": lambda: uncertainty_calibration(residuals),
         "learning_curve": lambda: learning_curve(history or {}),
     }
+    return save_figures(drawings, folder)
+
+
+def save_figures(drawings: Mapping[str, Callable[[], Figure]], folder: str | Path) -> list[Path]:
+    """Write those figures for which there are data as PNG files; return the files written."""
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
     written = []
     for name, draw in drawings.items():
         try:
