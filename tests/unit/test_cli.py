@@ -213,9 +213,9 @@ class TestMistakes:
             ("train train.extxyz -o p.gprann --species O", "element H is not among the species O"),
             ("run confg.toml", "confg.toml: no such file; make one with: gprann init confg.toml"),
             ("compare confg.toml", "confg.toml: no such file; make one with: gprann init confg.toml"),
-            ("compare alone.toml", "alone.toml: data.test: is missing; the methods are compared on structures"),
-            ("compare alone.toml --methods gpr tailor", "methods: 'tailor' is unknown; did you mean 'taylor'?"),
-            ("compare alone.toml --methods", "argument --methods: expected at least one argument"),
+            ("compare alone.conf", "alone.conf: data.test: is missing; the methods are compared on structures"),
+            ("compare alone.conf --methods gpr tailor", "methods: 'tailor' is unknown; did you mean 'taylor'?"),
+            ("compare alone.conf --methods", "argument --methods: expected at least one argument"),
             ("evaluate missing.gprann train.extxyz", "missing.gprann: no such model file"),
             ("evaluate train.extxyz train.extxyz", "train.extxyz: not a complete gprann model file"),
             ("info nothing.xyz", "nothing.xyz: no such file or folder"),
@@ -230,7 +230,7 @@ class TestMistakes:
         lines = text.splitlines()
         lines[3] = lines[3].replace(lines[3].split()[3], "nan", 1)
         (data / "nan.extxyz").write_text("\n".join(lines) + "\n")
-        (data / "alone.toml").write_text('data.train = "train.extxyz"')
+        (data / "alone.conf").write_text('data.train = "train.extxyz"')
         code, out, error = answer(arguments.split(), capsys)
         assert code == 2
         assert out == ""
