@@ -221,7 +221,7 @@ def hydrogen(_: Path) -> dict[str, Any]:
     runs: dict[str, list[dict[str, float]]] = {}
     for seed in range(100, 105):
         for method in run_demo(seed=seed, progress=False).methods:
-            runs.setdefault(method.name, []).append({key: method.metrics[key] for key in keys})
+            runs.setdefault(method.title, []).append({key: method.metrics[key] for key in keys})
     return {
         name: {key: statistics.median(run[key] for run in values) for key in keys} | {"runs": values}
         for name, values in runs.items()

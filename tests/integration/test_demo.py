@@ -1,4 +1,4 @@
-"""The demo: small committees, but the order of the three methods and the size of their errors must be right."""
+"""The demo: small committees, but the order of the four methods and the size of their errors must be right."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
 
 
 def test_gpr_is_best_and_as_good_as_in_the_paper(result: DemoResult) -> None:
-    energies_only, taylor, gpr = (method.metrics for method in result.methods)
-    assert [method.structures for method in result.methods] == [7, 21, 21]
+    energies_only, taylor, gpr, direct = (method.metrics for method in result.methods)
+    assert [method.structures for method in result.methods] == [7, 21, 21, 7]
     for name in ("energy_mae", "force_norm_mae"):
         assert gpr[name] < 0.3 * taylor[name] < 0.3 * energies_only[name]  # type: ignore[operator]
+        assert gpr[name] < 0.3 * direct[name] < 0.3 * energies_only[name]  # type: ignore[operator]
     assert gpr["energy_mae"] < 0.004  # type: ignore[operator]
     assert gpr["force_norm_mae"] < 0.27  # type: ignore[operator]
 
@@ -33,9 +34,10 @@ def test_files(result: DemoResult) -> None:
     picture, numbers, potential = result.files
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     content = json.loads(numbers.read_text())["methods"]
-    assert content["GPR-ANN"]["energy_mae"] == result.methods[-1].metrics["energy_mae"]
-    loaded = gprann.load(potential)
-    assert np.array_equal(loaded.parameters, result.methods[-1].potential.parameters)
+    assert list(content) == [method.title for method in result.methods]
+    gpr = result.methods[2]
+    assert content["GPR-ANN"]["energy_mae"] == gpr.metrics["energy_mae"]
+    assert np.array_equal(gprann.load(potential).parameters, gpr.potential.parameters)
 
 
 def test_table_stands_beside_the_paper(result: DemoResult) -> None:
@@ -46,10 +48,12 @@ def test_table_stands_beside_the_paper(result: DemoResult) -> None:
         "Taylor-ANN",
         "GPR-ANN",
         "",
-        "direct force training, paper",
+        "direct forces",
+        "",
     ]
     assert lines[4].split() == ["paper", "105", "3.10", "22", "0.52"]
     assert lines[7].split() == ["paper", "3", "0.21", "2", "0.08"]
+    assert lines[9].split() == ["paper", "23", "1.22", "9", "0.30"]
 
 
 def test_picture_shows_all_methods(result: DemoResult) -> None:
@@ -57,9 +61,9 @@ def test_picture_shows_all_methods(result: DemoResult) -> None:
 
     figure = draw(result)
     panels = figure.axes
-    assert len(panels) == 6
+    assert len(panels) == 8
     for method, axes in zip(result.methods, panels[::2], strict=True):
-        assert axes.get_title().startswith(method.name)
+        assert axes.get_title().startswith(method.title)
         mean = axes.lines[0].get_ydata()
         assert np.array_equal(mean, method.prediction.energy)
         assert len(axes.lines[2].get_xdata()) == 7

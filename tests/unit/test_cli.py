@@ -240,7 +240,19 @@ class TestCommands:
     def test_help(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, out, _ = answer([], capsys)
         assert code == 2
-        for command in ("demo", "init", "run", "augment", "train", "evaluate", "select", "label", "info"):
+        commands = (
+            "demo",
+            "init",
+            "run",
+            "compare",
+            "augment",
+            "train",
+            "evaluate",
+            "select",
+            "label",
+            "info",
+        )
+        for command in commands:
             assert f"\n    {command} " in out
             code, text, _ = answer([command, "--help"], capsys)
             assert code == 0
@@ -277,6 +289,10 @@ class TestMistakes:
             ("train cut.extxyz -o p.gprann", "cut.extxyz, structure 6"),
             ("train train.extxyz -o p.gprann --species O", "element H is not among the species O"),
             ("run confg.toml", "confg.toml: no such file; make one with: gprann init confg.toml"),
+            ("compare confg.toml", "confg.toml: no such file; make one with: gprann init confg.toml"),
+            ("compare alone.conf", "alone.conf: data.test: is missing; the methods are compared on structures"),
+            ("compare alone.conf --methods gpr tailor", "methods: 'tailor' is unknown; did you mean 'taylor'?"),
+            ("compare alone.conf --methods", "argument --methods: expected at least one argument"),
             ("evaluate missing.gprann train.extxyz", "missing.gprann: no such model file"),
             ("evaluate train.extxyz train.extxyz", "train.extxyz: not a complete gprann model file"),
             ("info nothing.xyz", "nothing.xyz: no such file or folder"),
@@ -300,6 +316,7 @@ class TestMistakes:
         lines = text.splitlines()
         lines[3] = lines[3].replace(lines[3].split()[3], "nan", 1)
         (data / "nan.extxyz").write_text("\n".join(lines) + "\n")
+        (data / "alone.conf").write_text('data.train = "train.extxyz"')
         code, out, error = answer(arguments.split(), capsys)
         assert code == 2
         assert out == ""
@@ -307,6 +324,7 @@ class TestMistakes:
         assert message in error
         assert "Traceback" not in error
         assert not (data / "p.gprann").exists()
+        assert not (data / "results").exists()
 
     def test_truncated_model_file(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["train", "train.extxyz", "-o", "p.gprann", *SMALL, "-q"]) == 0

@@ -27,14 +27,14 @@ from gprann.evaluation import evaluate as evaluate_potential
 from gprann.io import atomic_write, read, write
 from gprann.labelling import label as label_structures
 from gprann.labelling import merge
-from gprann.pipeline import augment_data, history, run_file, train_potential
+from gprann.pipeline import augment_data, compare_file, history, run_file, train_potential
 from gprann.potential import Potential, load
 from gprann.progress import progress_bar
 from gprann.selection import select as select_structures
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
 
-__all__ = ["augment", "demo", "evaluate", "info", "init", "label", "run", "select", "train"]
+__all__ = ["augment", "compare", "demo", "evaluate", "info", "init", "label", "run", "select", "train"]
 
 S = TypeVar("S", bound=Section)
 
@@ -65,6 +65,14 @@ def run(arguments: argparse.Namespace) -> None:
     result = run_file(arguments.config)
     show(result.summary)
     show(f"\npotential: {result.potential}\nreport:    {result.folder / 'report'}")
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Train with several methods and compare them."""
+    result = compare_file(arguments.config, methods=arguments.methods)
+    show("errors on the test structures\n")
+    show(result.table())
+    show("\nwritten: " + ", ".join(str(file) for file in result.files))
 
 
 def augment(arguments: argparse.Namespace) -> None:

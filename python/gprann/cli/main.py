@@ -75,8 +75,8 @@ def _execute(namespace: argparse.Namespace) -> int:
 
 def _how_to_go_on(namespace: argparse.Namespace) -> str:
     command = namespace.run.__name__
-    if command == "run":
-        return f"what is finished is kept, go on with: gprann run {namespace.config}"
+    if command in ("run", "compare"):
+        return f"what is finished is kept, go on with: gprann {command} {namespace.config}"
     if command == "label":
         return f"what is finished is kept in {namespace.output}, the same command goes on"
     if command == "train" and namespace.checkpoint is not None:

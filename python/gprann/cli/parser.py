@@ -20,6 +20,7 @@ from gprann.config import (
 from gprann.config.explain import option_name
 from gprann.config.template import key_facts
 from gprann.errors import ConfigError, nearest_name
+from gprann.evaluation.method_table import METHODS
 from gprann.version import __version__
 
 __all__ = ["help_text", "parse"]
@@ -98,7 +99,7 @@ def _parser() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
     parser = _Parser(prog="gprann", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"gprann {__version__}")
     group = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
-    for add in (_demo, _init, _run, _augment, _train, _evaluate, _select, _label, _info):
+    for add in (_demo, _init, _run, _compare, _augment, _train, _evaluate, _select, _label, _info):
         add(group)
     return parser, dict(group.choices)
 
@@ -143,6 +144,15 @@ def _run(group: Any) -> None:
     text = "the whole pipeline: read, check, augment, train, evaluate; goes on where it was interrupted"
     parser = _command(group, "run", text, commands.run, logging.INFO)
     parser.add_argument("config", metavar="CONFIG.toml", help="configuration, as gprann init writes it")
+
+
+def _compare(group: Any) -> None:
+    text = "train on energies, with Taylor and GPR copies, and on forces directly; compare on the test set"
+    parser = _command(group, "compare", text, commands.compare, logging.INFO)
+    parser.add_argument("config", metavar="CONFIG.toml", help="configuration with a test set")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="NAME", help=f"some of {', '.join(METHODS)} (default all)"
+    )
 
 
 def _augment(group: Any) -> None:

@@ -1,7 +1,7 @@
-"""Three ways to a potential for H2 from seven structures, beside the numbers of the paper.
+"""Four ways to a potential for H2 from seven structures, beside the numbers of the paper.
 
-Yeu et al., npj Comput. Mater. 11, 156 (2025), Fig. 2: energies alone, Taylor-ANN and GPR-ANN, each a committee with
-the same network, descriptor and options of training.
+Yeu et al., npj Comput. Mater. 11, 156 (2025), Fig. 2: energies alone, Taylor-ANN, GPR-ANN and direct force training,
+each a committee with the same network, descriptor and options of training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from gprann.augmentation import label, taylor_labels
 from gprann.augmentation.copies import displaced
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.evaluation import evaluate
-from gprann.evaluation.summary import number, table
+from gprann.evaluation.method_table import METHODS, Column, cells, headings
+from gprann.evaluation.summary import table
 from gprann.io import atomic_write
 from gprann.potential import Potential
 from gprann.prediction import Prediction
@@ -48,15 +49,16 @@ _OPTIONS: dict[str, Any] = {
 }
 """For all methods alike: with a dozen structures none can be spared for validation, and starts are cheap."""
 _METRICS = (
-    ("energy_mae", 1 / MEV),
-    ("force_norm_mae", 1.0),
-    ("energy_msd", 1 / MEV),
-    ("force_norm_msd", 1.0),
+    Column(("energy MAE", "meV"), "energy_mae", 1 / MEV),
+    Column(("force MAE", "eV/Å"), "force_norm_mae"),
+    Column(("energy MSD", "meV"), "energy_msd", 1 / MEV),
+    Column(("force MSD", "eV/Å"), "force_norm_msd"),
 )
+_COLUMNS = (Column(("structures", ""), "structures"), *_METRICS)
 _PAPER: dict[str, tuple[float, float, float, float]] = {
-    "energies only": (105, 3.10, 22, 0.52),
-    "GPR-ANN": (3, 0.21, 2, 0.08),
-    "direct force training": (23, 1.22, 9, 0.30),
+    "energies": (105, 3.10, 22, 0.52),
+    "gpr": (3, 0.21, 2, 0.08),
+    "direct": (23, 1.22, 9, 0.30),
 }
 """Energy MAE (meV), force MAE (eV/Å), energy MSD (meV), force MSD (eV/Å), section "H2" and Fig. 2."""
 
@@ -68,6 +70,7 @@ class Method:
     Attributes
     ----------
     name : str
+        In `gprann.evaluation.method_table.METHODS`.
     structures : int
         In the training set, copies included.
     metrics : dict of str to float or None
@@ -83,6 +86,11 @@ class Method:
     potential: Potential
     prediction: Prediction
 
+    @property
+    def title(self) -> str:
+        """The name that tables and figures show."""
+        return METHODS[self.name].title
+
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
@@ -92,8 +100,9 @@ class DemoResult:
     ----------
     train, test : Dataset
     methods : tuple of Method
+        In the order of the paper.
     files : tuple of Path
-        Picture, numbers and the best potential.
+        Picture, numbers and the GPR-ANN potential.
     notes : tuple of str
     """
 
@@ -105,24 +114,15 @@ class DemoResult:
 
     def table(self) -> str:
         """Return the errors beside those of the paper."""
-        rows = [
-            ["", "structures", "energy MAE", "force MAE", "energy MSD", "force MSD"],
-            ["", "", "meV", "eV/Å", "meV", "eV/Å"],
-        ]
+        rows = headings(_COLUMNS)
         for method in self.methods:
-            values = [number(method.metrics[name], factor) for name, factor in _METRICS]
-            rows.append([method.name, str(method.structures), *values])
-            rows += _paper_row(method.name, "  paper")
-        rows += _paper_row("direct force training", "direct force training, paper")
+            values = {"structures": method.structures, **method.metrics}
+            rows.append([method.title, *cells(values, _COLUMNS)])
+            if method.name in _PAPER:
+                energy, force, energy_msd, force_msd = _PAPER[method.name]  # with the digits that it gives
+                paper = [f"{energy:g}", f"{force:.2f}", f"{energy_msd:g}", f"{force_msd:.2f}"]
+                rows.append(["  paper", "", *paper])
         return table(rows, headers=2)
-
-
-def _paper_row(name: str, title: str) -> list[list[str]]:
-    """Return the row of the paper's numbers, with as many digits as it gives."""
-    if name not in _PAPER:
-        return []
-    energy, force, energy_msd, force_msd = _PAPER[name]
-    return [[title, "", f"{energy:g}", f"{force:.2f}", f"{energy_msd:g}", f"{force_msd:.2f}"]]
 
 
 def run_demo(
@@ -132,7 +132,7 @@ def run_demo(
     output: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> DemoResult:
-    """Train the three kinds of committees and compare them with the reference.
+    """Train the four kinds of committees and compare them with the reference.
 
     Parameters
     ----------
@@ -152,20 +152,19 @@ def run_demo(
     --------
     >>> result = run_demo(members=2)
     >>> [method.name for method in result.methods]
-    ['energies only', 'Taylor-ANN', 'GPR-ANN']
+    ['energies', 'taylor', 'gpr', 'direct']
     """
     reference, test = examples.hydrogen(7), examples.hydrogen(200, 0.95, 2.05)
     descriptor = ChebyshevDescriptor(["H"], radial_order=10, radial_cutoff=8.0, angular_order=None)
     methods = []
-    with progress_bar(len(_METHODS), "demo", unit="committee", show=progress) as bar:
-        for name, make in _METHODS.items():
-            bar.set_postfix_str(name)
-            data = make(reference)
-            potential = train(
-                data, descriptor, members=members, seed=seed, workers=1, progress=False, **_OPTIONS
-            )
+    with progress_bar(len(METHODS), "demo", unit="committee", show=progress) as bar:
+        for name in METHODS:
+            bar.set_postfix_str(METHODS[name].title)
+            data = reference + _COPIES.get(name, _no_copies)(reference)
+            options = {**_OPTIONS, "members": members, "seed": seed, "forces": name == "direct"}
+            potential = train(data, descriptor, workers=1, progress=False, **options)
             report = evaluate(potential, test)
-            metrics = {metric: getattr(report, metric) for metric, _ in _METRICS}
+            metrics = {column.name: getattr(report, column.name) for column in _METRICS}
             methods.append(Method(name, len(data), metrics, potential, potential.predict(test)))
             _log.info("%s: %d structures, %r", name, len(data), report)
             bar.update()
@@ -193,21 +192,21 @@ def along_bond(data: Dataset, displacement: float, method: str) -> Dataset:
     return displaced(data, method, (shifts(structure) for structure in data))
 
 
-def _with_taylor_copies(data: Dataset) -> Dataset:
+def _no_copies(_: Dataset) -> Dataset:
+    return Dataset()
+
+
+def _taylor_copies(data: Dataset) -> Dataset:
     parents = [structure for structure in data for _ in range(2)]
-    return data + taylor_labels(parents, along_bond(data, _TAYLOR_DISPLACEMENT, "taylor"))
+    return taylor_labels(parents, along_bond(data, _TAYLOR_DISPLACEMENT, "taylor"))
 
 
-def _with_gpr_copies(data: Dataset) -> Dataset:
+def _gpr_copies(data: Dataset) -> Dataset:
     surrogate = Surrogate().fit(data)
-    return data + label(surrogate, along_bond(data, _GPR_DISPLACEMENT, "gpr")).accepted
+    return label(surrogate, along_bond(data, _GPR_DISPLACEMENT, "gpr")).accepted
 
 
-_METHODS: dict[str, Callable[[Dataset], Dataset]] = {
-    "energies only": lambda data: data,
-    "Taylor-ANN": _with_taylor_copies,
-    "GPR-ANN": _with_gpr_copies,
-}
+_COPIES: dict[str, Callable[[Dataset], Dataset]] = {"taylor": _taylor_copies, "gpr": _gpr_copies}
 
 
 # ------------------------------------------------------------------- files
@@ -217,10 +216,10 @@ def _written(result: DemoResult, folder: Path) -> DemoResult:
     numbers, potential, picture = (folder / name for name in ("h2.json", "h2.gprann", "h2.png"))
     with atomic_write(numbers) as stream:
         content = {
-            method.name: {"structures": method.structures, **method.metrics} for method in result.methods
+            method.title: {"structures": method.structures, **method.metrics} for method in result.methods
         }
         json.dump({"methods": content, "units": {"energy": "eV", "force": "eV/Å"}}, stream, indent=1)
-    result.methods[-1].potential.save(potential)
+    next(method for method in result.methods if method.name == "gpr").potential.save(potential)
     files, notes = [numbers, potential], []
     if importlib.util.find_spec("matplotlib") is None:
         notes.append("no picture: matplotlib is missing; install it with: pip install 'gprann[plot]'")

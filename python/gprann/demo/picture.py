@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.evaluation.method_table import METHODS
 from gprann.prediction import Prediction
 from gprann.structure import Dataset
 from gprann.units import MEV
@@ -19,7 +20,6 @@ __all__ = ["draw"]
 Array = NDArray[np.float64]
 _QUANTILE = 2.576
 """Standard deviations within which 99 % of normally distributed values lie."""
-_COLOURS = ("#d1622b", "#8e5aa8", "#2b6ca3")
 
 
 def draw(result: DemoResult) -> Any:
@@ -39,8 +39,8 @@ def draw(result: DemoResult) -> Any:
     figure = new_figure(3.3 * len(result.methods) + 0.5, 5.6)
     grid = figure.add_gridspec(2, len(result.methods))
     rows: list[list[Any]] = [[], []]
-    for column, (method, colour) in enumerate(zip(result.methods, _COLOURS, strict=True)):
-        predicted = method.prediction
+    for column, method in enumerate(result.methods):
+        predicted, colour = method.prediction, METHODS[method.name].colour
         curves = (
             (predicted.energy, _energy_std(predicted), result.test.energies),
             (bond_forces(predicted.forces), _force_std(predicted), bond_forces(result.test.forces)),
@@ -92,8 +92,8 @@ def _finish(rows: list[list[Any]], result: DemoResult) -> None:
 def _title(method: Method) -> str:
     energy, force = method.metrics["energy_mae"], method.metrics["force_norm_mae"]
     if energy is None or force is None:
-        return method.name
-    return f"{method.name}\nMAE {energy / MEV:.3g} meV, {force:.2f} eV/Å"
+        return method.title
+    return f"{method.title}\nMAE {energy / MEV:.3g} meV, {force:.2f} eV/Å"
 
 
 def bond_lengths(data: Dataset) -> Array:

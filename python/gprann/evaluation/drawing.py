@@ -6,6 +6,7 @@ Figures are drawn with the Agg canvas; pyplot with its global state and displays
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.collections import Collection
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -28,9 +30,11 @@ __all__ = [
     "INK",
     "ORANGE",
     "Axes",
+    "Collection",
     "Figure",
     "MaxNLocator",
     "density",
+    "density_bar",
     "legend",
     "logarithmic",
     "markers",
@@ -47,7 +51,6 @@ CATEGORIES = (BLUE, ORANGE, "#3b8f5a", "#8e5aa8", "#b8912b", "#4a4f57")
 _DENSITY = LinearSegmentedColormap.from_list(
     "gprann_density", ["#cfe0ef", "#7fb0d6", BLUE, "#173f66", "#0b1d31"]
 )
-_CELLS = 80  # hexagons across a plot
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -107,16 +110,21 @@ def markers(count: int) -> dict[str, Any]:
 
 
 def density(
-    figure: Figure, axes: Axes, x: Array, y: Array, extent: tuple[float, float, float, float], *, counted: str
-) -> None:
-    """Colour hexagons by the logarithm of the number of points in them."""
+    axes: Axes,
+    x: Array,
+    y: Array,
+    extent: tuple[float, float, float, float],
+    *,
+    size: tuple[float, float],
+    across: int = 80,
+) -> Collection:
+    """Colour hexagons, `across` of them over the axes of a size in inches, by the number of points in them."""
     finite = np.isfinite(x) & np.isfinite(y)
-    width, height = figure.get_size_inches()
-    rows = max(int(_CELLS * height / width / math.sqrt(3)), 2)
+    rows = max(int(across * size[1] / size[0] / math.sqrt(3)), 2)
     cells = axes.hexbin(
         x[finite],
         y[finite],
-        gridsize=(_CELLS, rows),
+        gridsize=(across, rows),
         bins="log",
         mincnt=1,
         extent=extent,
@@ -124,8 +132,15 @@ def density(
         linewidths=0.1,
     )
     axes.set(xlim=extent[:2], ylim=extent[2:])
-    cells.set_clim(1, max(10.0, float(np.max(np.asarray(cells.get_array()), initial=0.0))))
-    bar = figure.colorbar(cells, ax=axes, pad=0.02, aspect=30)
+    return cells
+
+
+def density_bar(figure: Figure, axes: Sequence[Axes], cells: Sequence[Collection], *, counted: str) -> None:
+    """Give the hexagons of all axes the same logarithmic scale, and add its colour bar."""
+    most = max(float(np.max(np.asarray(drawn.get_array()), initial=0.0)) for drawn in cells)
+    for drawn in cells:
+        drawn.set_clim(1, max(10.0, most))
+    bar = figure.colorbar(cells[0], ax=list(axes), pad=0.02, aspect=30)
     bar.set_label(f"{counted} per cell", color=INK)
     bar.outline.set_visible(False)
     bar.formatter = FuncFormatter(lambda value, _: f"{value:g}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +22,11 @@ from gprann.evaluation.drawing import (
     INK,
     ORANGE,
     Axes,
+    Collection,
     Figure,
     MaxNLocator,
     density,
+    density_bar,
     legend,
     logarithmic,
     markers,
@@ -40,13 +42,20 @@ from gprann.evaluation.summary import number
 from gprann.units import MEV
 
 __all__ = [
+    "angle_limit",
+    "common_limits",
+    "directed_forces",
+    "draw_direction_error",
+    "draw_parity",
     "energy_parity",
     "error_by_force",
     "error_histogram",
     "force_direction_error",
     "force_parity",
     "learning_curve",
+    "reference_forces",
     "save_all",
+    "save_figures",
     "uncertainty_calibration",
 ]
 
@@ -79,7 +88,7 @@ def energy_parity(residuals: Residuals) -> Figure:
     top, bottom = (new_axes(figure, grid[i]) for i in range(2))
     shift = _composition_mean(residuals)
     x, y = residuals.energy_reference - shift, residuals.energy_predicted - shift
-    limits = _common_limits(x, y)
+    limits = common_limits(x, y)
     top.plot(limits, limits, color=GREY, lw=1, zorder=1)
     top.plot(x, y, ls="", **markers(len(x)))
     top.set(xlim=limits, ylim=limits, ylabel="predicted energy (eV)")
@@ -116,7 +125,7 @@ def force_parity(residuals: Residuals, *, quantity: Literal["component", "norm"]
     DataError
         If there are no reference forces, or `quantity` is something else.
     """
-    forces = _forces(residuals)
+    forces = reference_forces(residuals)
     if quantity == "component":
         x, y, label = forces.reference.ravel(), forces.predicted.ravel(), "force component"
     elif quantity == "norm":
@@ -125,18 +134,23 @@ def force_parity(residuals: Residuals, *, quantity: Literal["component", "norm"]
         raise DataError(f"quantity is {quantity!r}; expected 'component' or 'norm'")
     figure = new_figure(5.0, 4.2)
     axes = new_axes(figure)
-    limits = _common_limits(x, y, floor=0.0 if quantity == "norm" else None)
+    limits = common_limits(x, y, floor=0.0 if quantity == "norm" else None)
+    cells = draw_parity(axes, x, y, limits, size=(5.0, 4.2))
+    density_bar(figure, [axes], [cells], counted="components" if quantity == "component" else "atoms")
+    axes.set(xlabel=f"reference {label} (eV/Å)", ylabel=f"predicted {label} (eV/Å)", aspect="equal")
+    return figure
+
+
+def draw_parity(axes: Axes, x: Array, y: Array, limits: tuple[float, float], **options: Any) -> Collection:
+    """Draw predicted forces `y` against reference forces `x`, eV/Å, into axes; `options` are those of `density`."""
     axes.plot(limits, limits, color=INK, lw=0.8)
     if limits[1] - limits[0] > _WIDE_FORCE_RANGE:
         for offset in (-1.0, 1.0):
             axes.plot(limits, [limits[0] + offset, limits[1] + offset], color=GREY, lw=0.8, ls=(0, (4, 3)))
-    density(
-        figure, axes, x, y, (*limits, *limits), counted="components" if quantity == "component" else "atoms"
-    )
-    axes.set(xlabel=f"reference {label} (eV/Å)", ylabel=f"predicted {label} (eV/Å)", aspect="equal")
+    cells = density(axes, x, y, (*limits, *limits), **options)
     error = np.abs(y - x)
     note(axes, f"MAE {number(_mean(error))} eV/Å\nmax {number(float(np.max(error)))} eV/Å")
-    return figure
+    return cells
 
 
 def force_direction_error(residuals: Residuals) -> Figure:
@@ -150,21 +164,39 @@ def force_direction_error(residuals: Residuals) -> Figure:
     DataError
         If no atom has a reference force of at least `TINY_FORCE`.
     """
-    forces = _forces(residuals)
-    forces = forces.select(forces.has_direction)
-    if len(forces) == 0:
-        raise DataError("no reference force is long enough to have a direction; leave this plot out")
-    norm, angle = forces.reference_norm, forces.angle
-    finite = np.isfinite(angle)
-    top = _angle_limit(angle[finite])
+    forces = directed_forces(residuals)
     figure = new_figure(5.0, 3.8)
     axes = new_axes(figure)
-    density(figure, axes, norm, angle, (0.0, _upper(norm), 0.0, top), counted="atoms")
+    cells = draw_direction_error(axes, forces, angle_limit(forces.angle), size=(5.0, 3.8))
+    density_bar(figure, [axes], [cells], counted="atoms")
+    axes.set(xlabel="reference force magnitude (eV/Å)", ylabel="error of force direction (degrees)")
+    return figure
+
+
+def draw_direction_error(axes: Axes, forces: ForceResiduals, top: float, **options: Any) -> Collection:
+    """Draw angles up to `top` degrees against reference forces into axes; `options` are those of `density`."""
+    norm, angle = forces.reference_norm, forces.angle
+    finite = np.isfinite(angle)
+    cells = density(axes, norm, angle, (0.0, _upper(norm), 0.0, top), **options)
     centre, (median,) = _binned(norm[finite], angle[finite], [50])
     axes.plot(centre, median, color=ORANGE, lw=1.6, marker="o", ms=3, label="median")
     legend(axes, title=f"mean {number(_mean(angle))}°")
-    axes.set(xlabel="reference force magnitude (eV/Å)", ylabel="error of force direction (degrees)")
-    return figure
+    return cells
+
+
+def directed_forces(residuals: Residuals) -> ForceResiduals:
+    """Return the forces on the atoms whose reference force has a direction.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    forces = reference_forces(residuals)
+    forces = forces.select(forces.has_direction)
+    if len(forces) == 0:
+        raise DataError("no reference force is long enough to have a direction; leave this plot out")
+    return forces
 
 
 def error_by_force(residuals: Residuals) -> Figure:
@@ -177,7 +209,7 @@ def error_by_force(residuals: Residuals) -> Figure:
     DataError
         If there are no reference forces.
     """
-    forces = _forces(residuals)
+    forces = reference_forces(residuals)
     norm, error = forces.reference_norm, np.linalg.norm(forces.error, axis=1)
     figure = new_figure(5.0, 3.8)
     axes = new_axes(figure)
@@ -258,7 +290,9 @@ def error_histogram(residuals: Residuals) -> Figure:
     """
     panels = [(_energy_error(residuals), "energy error (meV)", "structures")]
     if residuals.forces is not None:
-        panels.append((_forces(residuals).error.ravel(), "force component error (eV/Å)", "components"))
+        panels.append(
+            (reference_forces(residuals).error.ravel(), "force component error (eV/Å)", "components")
+        )
     figure = new_figure(8.0 if len(panels) > 1 else 4.6, 3.4)
     grid = figure.add_gridspec(1, len(panels))
     for i, (values, label, counted) in enumerate(panels):
@@ -340,8 +374,6 @@ def save_all(residuals: Residuals, folder: str | Path, *, history: History | Non
     list of Path
         The files written.
     """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
     drawings: dict[str, Callable[[], Figure]] = {
         "energy_parity": lambda: energy_parity(residuals),
         "force_parity": lambda: force_parity(residuals),
@@ -352,6 +384,13 @@ def save_all(residuals: Residuals, folder: str | Path, *, history: History | Non
         "uncertainty_calibration": lambda: uncertainty_calibration(residuals),
         "learning_curve": lambda: learning_curve(history or {}),
     }
+    return save_figures(drawings, folder)
+
+
+def save_figures(drawings: Mapping[str, Callable[[], Figure]], folder: str | Path) -> list[Path]:
+    """Write those figures for which there are data as PNG files; return the files written."""
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
     written = []
     for name, draw in drawings.items():
         try:
@@ -365,7 +404,14 @@ def save_all(residuals: Residuals, folder: str | Path, *, history: History | Non
     return written
 
 
-def _forces(residuals: Residuals) -> ForceResiduals:
+def reference_forces(residuals: Residuals) -> ForceResiduals:
+    """Return the forces on the atoms that have a reference force.
+
+    Raises
+    ------
+    DataError
+        If there are none, or no predicted force is finite.
+    """
     if residuals.forces is None:
         raise DataError("the reference data have no forces; leave this plot out")
     if not np.any(np.isfinite(residuals.forces.error)):
@@ -392,8 +438,8 @@ def _composition_mean(residuals: Residuals) -> Array:
     return mean
 
 
-def _common_limits(x: Array, y: Array, *, floor: float | None = None) -> tuple[float, float]:
-    """Limits for both axes with a margin; equal values get some room."""
+def common_limits(x: Array, y: Array, *, floor: float | None = None) -> tuple[float, float]:
+    """Return limits for both axes with a margin; equal values get some room."""
     both = np.concatenate([x, y])
     both = both[np.isfinite(both)]
     low, high = float(both.min()), float(both.max())
@@ -405,9 +451,9 @@ def _upper(values: Array) -> float:
     return 1.02 * float(np.max(values)) or 1.0
 
 
-def _angle_limit(angle: Array) -> float:
-    """The smallest round limit above all angles, at most 180 degrees."""
-    largest = float(np.max(angle, initial=0.0))
+def angle_limit(angle: Array) -> float:
+    """Return the smallest round limit above all finite angles, at most 180 degrees."""
+    largest = float(np.max(angle[np.isfinite(angle)], initial=0.0))
     round_limits = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0)
     return next(limit for limit in round_limits if largest <= limit or limit == round_limits[-1])
 

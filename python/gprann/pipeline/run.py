@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from gprann.potential import Potential, load
 from gprann.structure import Dataset
 from gprann.version import __version__
 
-__all__ = ["RunResult", "run", "run_file"]
+__all__ = ["RunResult", "check_run", "finish", "history", "logged", "read_sets", "run", "run_file"]
 
 _log = logging.getLogger(__name__)
 _POTENTIAL, _AUGMENTED = "potential.gprann", "augmented.extxyz"
@@ -97,22 +98,24 @@ def run(config: Config, *, source: Path | None = None) -> RunResult:
         If a fit failed; what was finished is kept.
     """
     folder = Path(config.output.folder)
-    with (
-        claimed_folder(folder, source) as stages,
-        log_to_file(folder / "run.log"),
-        warnings_to_log(DataWarning),
-    ):
+    with claimed_folder(folder, source) as stages, logged(folder, source):
+        train, test = read_sets(config)
+        check_run(config, train, test)
+        return finish(config, stages, train, test)
+
+
+@contextlib.contextmanager
+def logged(folder: Path, source: Path | None) -> Iterator[None]:
+    """Keep the messages of a run in its folder."""
+    with log_to_file(folder / "run.log"), warnings_to_log(DataWarning):
         started = time.perf_counter()
         _log.info("gprann %s, %s, results in %s", __version__, source or "configuration in memory", folder)
-        with atomic_write(folder / "config.toml") as stream:
-            stream.write(to_toml(config))
-        result = _Run(config, stages, *_read(config)).finish()
+        yield
         _log.info("finished in %.1f s", time.perf_counter() - started)
-    return result
 
 
-def _read(config: Config) -> tuple[Dataset, Dataset | None]:
-    """Read and check training and test structures."""
+def read_sets(config: Config) -> tuple[Dataset, Dataset | None]:
+    """Read the training and test structures."""
     folder = Path(config.output.folder).resolve()
     sets = []
     for name, sources in (("train", config.data.train), ("test", config.data.test)):
@@ -126,8 +129,17 @@ def _read(config: Config) -> tuple[Dataset, Dataset | None]:
                 )
         _log.info("reading data.%s: %s", name, ", ".join(sources))
         sets.append(read(list(sources), index=config.data.index, keys=config.data.keys))
-    train, test = sets[0], sets[1] if len(sets) > 1 else None
+    return with_unique_origins(sets[0]), sets[1] if len(sets) > 1 else None
+
+
+def check_run(config: Config, train: Dataset, test: Dataset | None) -> None:
+    """Refuse data that a run cannot use, or that do not fit into the memory, before anything is computed."""
     require_labels(train, config.augmentation)
+    if config.training.forces and all(structure.forces is None for structure in train):
+        raise DataError(
+            "direct training on forces: no structure of the training set has forces; give forces, or train on "
+            "energies alone"
+        )
     species = config.descriptor.build(train.species).species
     for data in (train, test or train):
         for structure in data:
@@ -138,7 +150,13 @@ def _read(config: Config) -> tuple[Dataset, Dataset | None]:
                     f"{nearest_name(unknown[0], species)}"
                 )
     check_memory(config, train)
-    return with_unique_origins(train), test
+
+
+def finish(config: Config, stages: Stages, train: Dataset, test: Dataset | None) -> RunResult:
+    """Do every stage of a run that is not finished."""
+    with atomic_write(stages.folder / "config.toml") as stream:
+        stream.write(to_toml(config))
+    return _Run(config, stages, train, test).finish()
 
 
 @dataclass(slots=True)
@@ -150,6 +168,8 @@ class _Run:
     train: Dataset
     test: Dataset | None
     skipped: list[str] = field(default_factory=list)
+    seconds_kept: float = 0.0
+    """That an interrupted run has spent on the labels it left."""
 
     def finish(self) -> RunResult:
         """Do every stage that is not finished."""
@@ -194,7 +214,9 @@ class _Run:
 
     def _augment(self) -> tuple[list[Path], dict[str, Any]]:
         config, folder = self.config, self.stages.folder
+        started = time.perf_counter()
         copies = augment_data(self.train, config.augmentation, config.surrogate, around=self._keep_labels)
+        seconds = round(self.seconds_kept + time.perf_counter() - started, 2)
         path, label_next = folder / _AUGMENTED, folder / config.augmentation.label_next
         write(path, self.train + copies.accepted)
         _log.info("%s: %d structures and %d copies", path, len(self.train), len(copies.accepted))
@@ -204,7 +226,8 @@ class _Run:
             write(label_next, copies.uncertain)
             files.append(label_next)
             _log.info("%s: %d copies are too uncertain; label them next", label_next, len(copies.uncertain))
-        return files, {"surrogates": copies.surrogates, "label_next": len(copies.uncertain)}
+        left = {"surrogates": copies.surrogates, "label_next": len(copies.uncertain), "seconds": seconds}
+        return files, left
 
     def _keep_labels(self, indices: NDArray[np.int64], make: Callable[[], Augmentation]) -> Augmentation:
         """Label the copies of a subset, or take the labels that an interrupted run has left."""
@@ -217,16 +240,19 @@ class _Run:
             _log.info(
                 "labels of %d structures of %s: taken from an earlier run", len(subset), subset[0].formula
             )
+            self.seconds_kept += left.get("seconds", 0.0)
             accepted, uncertain = (structures(f) if f.is_file() else Dataset() for f in files)
             return Augmentation(accepted, uncertain, left["surrogates"])
+        started = time.perf_counter()
         made = make()
+        left = {"surrogates": made.surrogates, "seconds": time.perf_counter() - started}
         files[0].parent.mkdir(parents=True, exist_ok=True)
         for file, data in zip(files, (made.accepted, made.uncertain), strict=True):
             file.unlink(missing_ok=True)
             if len(data):
                 write(file, data)
         kept = [file for file in files if file.is_file()]
-        self.stages.keep(name, inputs, kept, {"surrogates": made.surrogates})
+        self.stages.keep(name, inputs, kept, left)
         return made
 
     # ------------------------------------------------------------- training
@@ -244,6 +270,7 @@ class _Run:
                 "species": list(self.train.species),
             },
             "surrogates": augmented["surrogates"],
+            "label_seconds": augmented.get("seconds"),
         }
         potential = train_potential(
             structures(self.stages.folder / _AUGMENTED),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +98,16 @@ class Job:
             Called with the state after every iteration.
         """
         options = self.options
+        started, earlier = time.perf_counter(), 0.0 if state is None else state.seconds
         rng = np.random.default_rng((options.seed, member))
         train, validation = self._split(rng)
         start = self._start(train, rng, member) if state is None else state
-        notify = report or (lambda _: None)
+
+        def notify(current: OptimizerState) -> None:
+            current.seconds = earlier + time.perf_counter() - started
+            if report is not None:
+                report(current)
+
         stream, frozen = (options.seed, member), self._frozen()
         if options.second_order:
             return levenberg_marquardt(

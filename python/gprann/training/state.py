@@ -66,6 +66,8 @@ class OptimizerState:
     finished : bool
     reason : str
         Why training ended.
+    seconds : float
+        Spent so far, by interrupted runs as well.
     """
 
     parameters: Array
@@ -76,6 +78,7 @@ class OptimizerState:
     best_iteration: int = 0
     finished: bool = False
     reason: str = ""
+    seconds: float = 0.0
 
     @classmethod
     def start(cls, parameters: Array) -> OptimizerState:
@@ -116,6 +119,7 @@ class OptimizerState:
             "best_iteration": self.best_iteration,
             "finished": self.finished,
             "reason": self.reason,
+            "seconds": self.seconds,
         }
         arrays = {"parameters": self.parameters, "best": self.best}
         write_model_file(
@@ -152,6 +156,7 @@ class OptimizerState:
             document["best_iteration"],
             document["finished"],
             document["reason"],
+            document.get("seconds", 0.0),
         )
 
 

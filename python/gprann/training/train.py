@@ -237,6 +237,7 @@ def _record(data: Dataset, job: Job, states: list[OptimizerState], started: floa
         "n_reference": sum(structure.origin.method == "reference" for structure in data),
         "options": job.options.to_dict(),
         "seconds": round(time.perf_counter() - started, 1),
+        "member_seconds": [round(state.seconds, 2) for state in states],
         "history": [_history(state, job.energy_scale) for state in states],
         "held_out": [_last_errors(state, job.energy_scale) for state in states],
         "ended": [state.reason for state in states],
