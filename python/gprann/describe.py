@@ -140,13 +140,21 @@ def _provenance(provenance: Mapping[str, Any]) -> dict[str, str]:
     if "options" in training:
         given = {name: value for name, value in training["options"].items() if value is not None}
         facts["options"] = ", ".join(f"{name} {value}" for name, value in given.items())
-    facts |= _errors(training.get("history", []))
+    held_out = [errors for errors in training.get("held_out", []) if errors.get("force") is not None]
+    facts |= _errors_with_forces(held_out) if held_out else _errors(training.get("history", []))
     for position, surrogate in enumerate(provenance.get("surrogates", [])[:_SHOWN], 1):
         values = ", ".join(
             f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in surrogate.items()
         )
         facts[f"surrogate {position}"] = values
     return facts
+
+
+def _errors_with_forces(held_out: Sequence[Mapping[str, float | None]]) -> dict[str, str]:
+    """Return the errors of direct training on the structures held out."""
+    facts = {"validation forces": _range([errors["force"] for errors in held_out], 1.0, "eV/Å")}
+    energies = [errors.get("energy") for errors in held_out]
+    return {"validation energies": _range(energies, MEV, "meV")} | facts if any(energies) else facts
 
 
 def _errors(history: Sequence[Sequence[Sequence[float | None]]]) -> dict[str, str]:
@@ -168,10 +176,14 @@ def _judged(step: Sequence[float | None]) -> float:
 
 
 def _spread(values: Sequence[float | None]) -> str:
-    errors = sorted(float(value) / MEV for value in values if value is not None)
+    return _range(values, MEV, "meV")
+
+
+def _range(values: Sequence[float | None], factor: float, unit: str) -> str:
+    errors = sorted(float(value) / factor for value in values if value is not None)
     if len(errors) == 1:
-        return f"{number(errors[0])} meV (root mean square)"
-    return f"{number(errors[0])} to {number(errors[-1])} meV (root mean square of the members)"
+        return f"{number(errors[0])} {unit} (root mean square)"
+    return f"{number(errors[0])} to {number(errors[-1])} {unit} (root mean square of the members)"
 
 
 def _counts(values: Sequence[float | None]) -> str:
