@@ -138,28 +138,30 @@ void ChebyshevDescriptor::angular_values(const Environment& env, double* values)
   }
 }
 
-void ChebyshevDescriptor::radial_tangents(const Environment& env, double* tangent) const {
+void ChebyshevDescriptor::radial_tangents(const Environment& env, Sums& sums, double* tangent) const {
   const Shell& shell = env.radial;
   const double scale = 2.0 / radial_cutoff_;
-  for (Index c = 0; c < n_channels(); ++c) std::fill_n(tangent + radial_at(c, 0), radial_order_ + 1, 0.0);
+  const Index n = radial_order_ + 1;
+  sums.accumulator.assign(static_cast<std::size_t>(n_channels() * n), Lane::Zero());
   for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
     const Lane x = shell.r[b] * scale - 1.0;
     const Lane rdot = shell.x[b] * shell.vx[b] + shell.y[b] * shell.vy[b] + shell.z[b] * shell.vz[b];
     const Lane f = shell.f[b] * rdot * scale;
     const Lane df = shell.df[b] * rdot;
-    for (Index c = 0; c < n_channels(); ++c) {
-      const Lane& w = shell.weight(c, static_cast<Index>(b));
-      double* out = tangent + radial_at(c, 0);
-      Lane t0 = w, t1 = x * w, s0 = Lane::Zero(), s1 = w;  // w T_a and w dT_a/dx
-      out[0] += (t0 * df).sum();
-      for (int a = 1; a <= radial_order_; ++a) {
-        out[a] += (t1 * df + s1 * f).sum();
-        const Lane t2 = 2.0 * x * t1 - t0;
-        const Lane s2 = 2.0 * (t1 + x * s1) - s0;
-        t0 = t1, t1 = t2, s0 = s1, s1 = s2;
-      }
+    Lane t0 = Lane::Ones(), t1 = x, s0 = Lane::Zero(), s1 = Lane::Ones();  // T_a and dT_a/dx
+    for (Index a = 0; a < n; ++a) {
+      const Lane slope = t0 * df + s0 * f;
+      for (Index c = 0; c < n_channels(); ++c)
+        sums.accumulator[static_cast<std::size_t>(c * n + a)] +=
+            shell.weight(c, static_cast<Index>(b)) * slope;
+      const Lane t2 = 2.0 * x * t1 - t0;
+      const Lane s2 = 2.0 * (t1 + x * s1) - s0;
+      t0 = t1, t1 = t2, s0 = s1, s1 = s2;
     }
   }
+  for (Index c = 0; c < n_channels(); ++c)
+    for (int a = 0; a < n; ++a)
+      tangent[radial_at(c, a)] = sums.accumulator[static_cast<std::size_t>(c * n + a)].sum();
 }
 
 void ChebyshevDescriptor::angular_tangents(const Environment& env, Sums& sums, double* tangent) const {
@@ -206,21 +208,20 @@ void ChebyshevDescriptor::radial_gradients(Environment& env, const double* cotan
   const double scale = 2.0 / radial_cutoff_;
   for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
     const Lane x = shell.r[b] * scale - 1.0;
-    Lane slope = Lane::Zero();  // d(beta . G)/dr
-    for (Index c = 0; c < n_channels(); ++c) {
-      const double* beta = cotangent + radial_at(c, 0);
-      Lane t0 = Lane::Ones(), t1 = x, s0 = Lane::Zero(), s1 = Lane::Ones();
-      Lane value = Lane::Constant(beta[0]), derivative = Lane::Zero();
-      for (int a = 1; a <= radial_order_; ++a) {
-        value += beta[a] * t1;
-        derivative += beta[a] * s1;
-        const Lane t2 = 2.0 * x * t1 - t0;
-        const Lane s2 = 2.0 * (t1 + x * s1) - s0;
-        t0 = t1, t1 = t2, s0 = s1, s1 = s2;
-      }
-      slope +=
-          shell.weight(c, static_cast<Index>(b)) * (value * shell.df[b] + derivative * shell.f[b] * scale);
+    // sum_c w_c beta_c T_a of all channels at once: one recurrence.
+    Lane t0 = Lane::Ones(), t1 = x, s0 = Lane::Zero(), s1 = Lane::Ones();
+    Lane value = Lane::Zero(), derivative = Lane::Zero();
+    for (int a = 0; a <= radial_order_; ++a) {
+      Lane beta = cotangent[radial_at(0, a)] * shell.weight(0, static_cast<Index>(b));
+      for (Index c = 1; c < n_channels(); ++c)
+        beta += cotangent[radial_at(c, a)] * shell.weight(c, static_cast<Index>(b));
+      value += beta * t0;
+      derivative += beta * s0;
+      const Lane t2 = 2.0 * x * t1 - t0;
+      const Lane s2 = 2.0 * (t1 + x * s1) - s0;
+      t0 = t1, t1 = t2, s0 = s1, s1 = s2;
     }
+    const Lane slope = value * shell.df[b] + derivative * shell.f[b] * scale;  // d(beta . G)/dr
     shell.gx[b] = slope * shell.x[b];
     shell.gy[b] = slope * shell.y[b];
     shell.gz[b] = slope * shell.z[b];
@@ -292,7 +293,7 @@ void ChebyshevDescriptor::atom_tangent(const Neighbours& batch, Index atom, cons
                                        const double* strain, Environment& env, Sums& sums,
                                        double* tangent) const {
   set_direction(batch, atom, direction, strain, env.radial);
-  radial_tangents(env, tangent);
+  radial_tangents(env, sums, tangent);
   if (angular_order_ < 0) return;
   set_direction(batch, atom, direction, strain, env.angular);
   angular_tangents(env, sums, tangent);
@@ -311,16 +312,20 @@ void ChebyshevDescriptor::atom_gradients(const Neighbours& batch, Index atom, co
   radial_gradients(env, cotangent);
   if (angular_order_ >= 0) angular_gradients(env, sums, cotangent);
   for (const Shell* shell : {&env.radial, &env.angular}) {
+    Lane sum[3] = {Lane::Zero(), Lane::Zero(), Lane::Zero()};
+    for (std::size_t b = 0; b < static_cast<std::size_t>(shell->blocks()); ++b) {
+      sum[0] += shell->gx[b];
+      sum[1] += shell->gy[b];
+      sum[2] += shell->gz[b];
+    }
+    for (int d = 0; d < 3; ++d) gradient[3 * atom + d] -= sum[d].sum();
     for (Index k = 0; k < shell->count; ++k) {
       const auto b = static_cast<std::size_t>(k / lane_width);
       const std::int64_t p = shell->pair[static_cast<std::size_t>(k)];
       const double g[3] = {shell->gx[b][k % lane_width], shell->gy[b][k % lane_width],
                            shell->gz[b][k % lane_width]};
       double* at_neighbour = gradient + 3 * static_cast<Index>(batch.neighbour[p]);
-      for (int d = 0; d < 3; ++d) {
-        at_neighbour[d] += g[d];
-        gradient[3 * atom + d] -= g[d];
-      }
+      for (int d = 0; d < 3; ++d) at_neighbour[d] += g[d];
       if (virial == nullptr) continue;
       for (int d = 0; d < 3; ++d)
         for (int e = 0; e < 3; ++e) virial[3 * d + e] += batch.vectors[3 * p + d] * g[e];

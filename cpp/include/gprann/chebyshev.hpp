@@ -114,7 +114,7 @@ class ChebyshevDescriptor {
   void sum_moments(Environment& env, Sums& sums) const;
   void radial_values(const Environment& env, double* values) const;
   void angular_values(const Environment& env, double* values) const;
-  void radial_tangents(const Environment& env, double* tangent) const;
+  void radial_tangents(const Environment& env, Sums& sums, double* tangent) const;
   void angular_tangents(const Environment& env, Sums& sums, double* tangent) const;
   void radial_gradients(Environment& env, const double* cotangent) const;
   void angular_gradients(Environment& env, Sums& sums, const double* cotangent) const;
