@@ -74,14 +74,14 @@ void BM_pair_distances(benchmark::State& state) {
   const System system = make_molecules(250, 20.0);
   constexpr Index n_pairs = molecule_atoms * (molecule_atoms - 1) / 2;
   Vector values = Vector::Zero(n_pairs);
-  Matrix J = Matrix::Zero(n_pairs, 3 * molecule_atoms);
+  Matrix J = Matrix::Zero(system.n_structures() * n_pairs, 3 * molecule_atoms);
   const auto pairs = static_cast<double>(system.n_pairs()) / 2;
   const Work work{static_cast<double>(system.n_atoms()), 23 * pairs,
-                  system.bytes() + 8.0 * static_cast<double>((J.size() + n_pairs) * system.n_structures())};
+                  system.bytes() + 8.0 * static_cast<double>(J.size() + n_pairs * system.n_structures())};
   const PairDistances fingerprint;
   run(state, "atoms", work, 1, [&] {
     for (Index s = 0; s < system.n_structures(); ++s) {
-      fingerprint.evaluate(system.view(), s, values.data(), J.data());
+      fingerprint.evaluate(system.view(), s, values.data(), J.row(s * n_pairs).data());
       benchmark::DoNotOptimize(J.data());
     }
   });

@@ -11,6 +11,7 @@
 
 #include "bench_counts.hpp"
 #include "bench_peak.hpp"
+#include "gprann/parallel.hpp"
 
 namespace gprann::bench {
 namespace {
@@ -84,33 +85,38 @@ struct StoredJacobian {
   }
 };
 
+/// Both products of one structure, block by block.
+void multiply_blocks(const StoredJacobian& J, Index s, Setup& setup, Vector& local) {
+  const Index D = setup.descriptor.size();
+  const Index begin = setup.system.first_atom[static_cast<std::size_t>(s)];
+  const Index end = setup.system.first_atom[static_cast<std::size_t>(s + 1)];
+  auto other = [&](Index i, Index k) {
+    return J.others[static_cast<std::size_t>(J.first_other[static_cast<std::size_t>(i)] + k)];
+  };
+  setup.gradient.middleRows(begin, end - begin).setZero();
+  for (Index i = begin; i < end; ++i) {
+    local.noalias() = J.block(i, D) * setup.cotangent.row(i).transpose();
+    for (Index k = 0; k < local.size() / 3; ++k) setup.gradient.row(other(i, k)) += local.segment<3>(3 * k);
+  }
+  for (Index i = begin; i < end; ++i) {
+    const ConstMatrixMap block = J.block(i, D);
+    local.resize(block.rows());
+    for (Index k = 0; k < local.size() / 3; ++k) local.segment<3>(3 * k) = setup.gradient.row(other(i, k));
+    setup.tangent.row(i).noalias() = local.transpose() * block;
+  }
+}
+
 template <Of kind>
 void BM_stored(benchmark::State& state) {
   Setup setup = make_setup<kind>(state.range(0));
+  const auto n_threads = static_cast<int>(state.range(1));
   const StoredJacobian J(setup);
-  const Index D = setup.descriptor.size();
   const auto count = static_cast<double>(J.numbers.size());
-  Vector local;
-  auto products = [&](Index begin, Index end) {
-    setup.gradient.middleRows(begin, end - begin).setZero();
-    for (Index i = begin; i < end; ++i) {
-      local.noalias() = J.block(i, D) * setup.cotangent.row(i).transpose();
-      const auto first = static_cast<std::size_t>(J.first_other[static_cast<std::size_t>(i)]);
-      for (Index k = 0; k < local.size() / 3; ++k)
-        setup.gradient.row(J.others[first + static_cast<std::size_t>(k)]) += local.segment<3>(3 * k);
-    }
-    for (Index i = begin; i < end; ++i) {
-      const auto first = static_cast<std::size_t>(J.first_other[static_cast<std::size_t>(i)]);
-      const ConstMatrixMap block = J.block(i, D);
-      local.resize(block.rows());
-      for (Index k = 0; k < local.size() / 3; ++k)
-        local.segment<3>(3 * k) = setup.gradient.row(J.others[first + static_cast<std::size_t>(k)]);
-      setup.tangent.row(i).noalias() = local.transpose() * block;
-    }
-  };
-  run(state, "atoms", {setup.atoms(), 4 * count, 8 * count + setup.array_bytes()}, 1, [&] {
-    for (std::size_t s = 0; s + 1 < setup.system.first_atom.size(); ++s)
-      products(setup.system.first_atom[s], setup.system.first_atom[s + 1]);
+  std::vector<Vector> locals(static_cast<std::size_t>(n_threads));
+  run(state, "atoms", {setup.atoms(), 4 * count, 8 * count + setup.array_bytes()}, n_threads, [&] {
+    parallel_for(setup.system.n_structures(), n_threads, [&](Index s, int thread) {
+      multiply_blocks(J, s, setup, locals[static_cast<std::size_t>(thread)]);
+    });
     benchmark::DoNotOptimize(setup.tangent.data());
   });
   state.counters["stored_MB"] = 8e-6 * count;
@@ -120,36 +126,41 @@ void BM_stored(benchmark::State& state) {
 template <Of kind>
 void BM_recomputed(benchmark::State& state) {
   Setup setup = make_setup<kind>(state.range(0));
+  const auto n_threads = static_cast<int>(state.range(1));
   const Index D = setup.descriptor.size();
   const DescriptorFlops flops(setup.system, setup.shape);
   const Work work{setup.atoms(), flops.survey + flops.vjp + flops.jvp,
                   setup.system.bytes() + setup.array_bytes()};
   const Neighbours batch = setup.system.view();
-  ChebyshevDescriptor::Surroundings found;
-  run(state, "atoms", work, 1, [&] {
+  std::vector<ChebyshevDescriptor::Surroundings> works(static_cast<std::size_t>(n_threads));
+  run(state, "atoms", work, n_threads, [&] {
     setup.gradient.setZero();
-    for (Index s = 0; s < batch.n_structures; ++s) {
+    parallel_for(batch.n_structures, n_threads, [&](Index s, int thread) {
+      ChebyshevDescriptor::Surroundings& found = works[static_cast<std::size_t>(thread)];
       const Index begin = batch.first_atom[s];
       setup.descriptor.survey(batch, s, found);
       setup.descriptor.add_vjp(batch, found, setup.cotangent.data() + begin * D,
                                setup.gradient.data() + 3 * begin, nullptr);
       setup.descriptor.jvp(batch, found, setup.gradient.data() + 3 * begin, nullptr,
                            setup.tangent.data() + begin * D);
-    }
+    });
     benchmark::DoNotOptimize(setup.tangent.data());
   });
   state.counters["stored_MB"] = 0;
   state.counters["neighbours"] = setup.system.neighbours_per_atom();
 }
 
-void cutoffs(benchmark::internal::Benchmark* bench) {
-  bench->ArgName("cutoff_pm")->Arg(650)->Arg(850)->Arg(1050)->Unit(benchmark::kMillisecond)->UseRealTime();
+void cutoffs_and_threads(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"cutoff_pm", "threads"})
+      ->ArgsProduct({usual_cutoffs, thread_counts()})
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
 }
 
-BENCHMARK_TEMPLATE(BM_stored, Of::molecules)->Apply(cutoffs);
-BENCHMARK_TEMPLATE(BM_recomputed, Of::molecules)->Apply(cutoffs);
-BENCHMARK_TEMPLATE(BM_stored, Of::slabs)->Apply(cutoffs);
-BENCHMARK_TEMPLATE(BM_recomputed, Of::slabs)->Apply(cutoffs);
+BENCHMARK_TEMPLATE(BM_stored, Of::molecules)->Apply(cutoffs_and_threads);
+BENCHMARK_TEMPLATE(BM_recomputed, Of::molecules)->Apply(cutoffs_and_threads);
+BENCHMARK_TEMPLATE(BM_stored, Of::slabs)->Apply(cutoffs_and_threads);
+BENCHMARK_TEMPLATE(BM_recomputed, Of::slabs)->Apply(cutoffs_and_threads);
 
 }  // namespace
 }  // namespace gprann::bench

@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure import RESULTS, machine
 
 import gprann
-from measure import RESULTS, machine
 
 CUTOFFS = ((6.5, 4.0), (8.5, 6.0), (10.5, 8.0))
 BATCHES = (1, 8, 32, 100)
@@ -88,9 +88,7 @@ def with_copies(data: gprann.Dataset) -> gprann.Dataset:
     for parent in data:
         for shift in rng.normal(scale=DISPLACEMENT, size=(COPIES, len(parent), 3)):
             energy = parent.energy - float(np.sum(shift * parent.forces))
-            structures.append(
-                parent.replace(positions=parent.positions + shift, energy=energy, forces=None)
-            )
+            structures.append(parent.replace(positions=parent.positions + shift, energy=energy, forces=None))
     return gprann.Dataset(structures)
 
 
@@ -217,7 +215,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), sharey="row", layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), sharex="col", sharey="row", layout="constrained")
     labels = {"energy": "energy only", "gpr": f"GPR-ANN, {COPIES} copies", "direct": "direct, all forces"}
     smallest, largest = CUTOFFS[0], CUTOFFS[-1]
     for row, key in enumerate(("cpu_seconds", "added_MB")):
@@ -233,14 +231,13 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         for axis in (by_cutoff, by_batch):
             axis.set_yscale("log")
             axis.grid(visible=True, which="major", alpha=0.3)
-    axes[0, 0].legend()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     axes[0, 0].set(ylabel="processor time per epoch (s)", title=f"batches of {USUAL_BATCH}")
     axes[0, 1].set(title="full: {}/{} Å, dashed: {}/{} Å".format(*largest, *smallest))
     axes[1, 0].set(ylabel="peak memory above the import (MB)", xlabel="radial cutoff (Å)")
     axes[1, 0].set_xticks([radial for radial, _ in CUTOFFS], [f"{r}/{a}" for r, a in CUTOFFS])
     axes[1, 1].set(xlabel="structures in a batch", xscale="log")
     axes[1, 1].set_xticks(BATCHES, [str(batch) for batch in BATCHES])
-    axes[0, 1].set(xscale="log")
     figure.suptitle("EC/Li(100), 100 structures of 46 atoms, 36-10-10-1, AdamW, one thread")
     figure.savefig(path, dpi=130)
 
