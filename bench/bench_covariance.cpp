@@ -83,7 +83,8 @@ void BM_covariance(benchmark::State& state) {
   const double pairs = static_cast<double>(setup.n * (setup.n + 1)) / 2;
   const Work work{pairs, pair * pairs, setup.bytes() + pairs * 8 * (m + 1) * (m + 1)};
   run(state, "pairs", work, n_threads, [&] {
-    covariance(setup.sets(), setup.sets(), {length}, blas(), true, n_threads, {K.data(), N, N, N});
+    covariance(setup.sets(), setup.sets(), SquaredExponential{length}, blas(), true, n_threads,
+               {K.data(), N, N, N});
     benchmark::DoNotOptimize(K.data());
   });
 }
@@ -99,7 +100,7 @@ void BM_energy_covariance(benchmark::State& state) {
   const Work work{energies, energies * static_cast<double>(training.n) * pair,
                   training.bytes() + 8.0 * static_cast<double>(K.size())};
   run(state, "energies", work, n_threads, [&] {
-    energy_covariance(queries.sets(), training.sets(), {length}, blas(), n_threads,
+    energy_covariance(queries.sets(), training.sets(), SquaredExponential{length}, blas(), n_threads,
                       {K.data(), K.rows(), K.cols(), K.cols()});
     benchmark::DoNotOptimize(K.data());
   });
@@ -113,7 +114,7 @@ void BM_energy_variance(benchmark::State& state) {
   const double bytes = 8.0 * static_cast<double>(setup.features.size());
   run(state, "structures",
       {structures, structures * atom_pairs() * 3 * static_cast<double>(setup.size), bytes}, 1, [&] {
-        energy_variance(setup.sets(), {length}, variance.data());
+        energy_variance(setup.sets(), SquaredExponential{length}, variance.data());
         benchmark::DoNotOptimize(variance.data());
       });
 }
@@ -137,8 +138,8 @@ void BM_prediction(benchmark::State& state) {
   const double bytes = 8.0 * static_cast<double>(2 * (features.size() + query.size()));
   const FoldedRows training{n_species, D, first.data(), features.data(), weight.data(), slope.data()};
   run(state, "structures", {n_query, pairs * (8 * D + 20), bytes}, n_threads, [&] {
-    predict_rows(training, query.data(), query_first.data(), {length}, blas(), n_threads, energies.data(),
-                 slopes.data());
+    predict_rows(training, query.data(), query_first.data(), SquaredExponential{length}, blas(), n_threads,
+                 energies.data(), slopes.data());
     benchmark::DoNotOptimize(slopes.data());
   });
 }
