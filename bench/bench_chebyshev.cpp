@@ -3,41 +3,30 @@
 
 #include <benchmark/benchmark.h>
 
+#include "bench_counts.hpp"
 #include "bench_peak.hpp"
-#include "bench_systems.hpp"
 
 namespace gprann::bench {
 namespace {
 
-constexpr int radial_order = 12;
 constexpr double angular_share = 4.0 / 6.5;  // of the radial cutoff, as in the usual settings 6.5 Å and 4.0 Å
 constexpr Index n_species = 3;
-constexpr Index n_channels = 2;
 
 enum class Product { values, jvp, vjp };
 
-Matrix channel_weights() {
-  Matrix weights(n_channels, n_species);
-  weights << 1, 1, 1, -1, 0, 1;
-  return weights;
-}
-
 struct Setup {
   System system;
+  Shape shape;
   ChebyshevDescriptor descriptor;
-  Index n_angular = 0;  // pairs within the angular cutoff
   Matrix direction, cotangent, out;
 
-  Setup(System made, double cutoff, int angular_order)
+  Setup(System made, const Shape& settings)
       : system(std::move(made)),
-        descriptor(radial_order, cutoff, angular_order, angular_share * cutoff, channel_weights()),
+        shape(settings),
+        descriptor(shape.make()),
         direction(Matrix::Random(system.n_atoms(), 3)),
         cotangent(Matrix::Random(system.n_atoms(), descriptor.size())),
-        out(Matrix::Zero(system.n_atoms(), descriptor.size())) {
-    const Eigen::Map<const Matrix> vectors(system.vectors.data(), system.n_pairs(), 3);
-    const double limit = angular_share * cutoff * angular_share * cutoff;
-    if (angular_order >= 0) n_angular = (vectors.rowwise().squaredNorm().array() < limit).count();
-  }
+        out(Matrix::Zero(system.n_atoms(), descriptor.size())) {}
 
   void apply(Product product, int n_threads) {
     const Neighbours batch = system.view();
@@ -48,69 +37,57 @@ struct Setup {
   }
 };
 
-/// Multiplications and additions of one neighbour, read off the loops of chebyshev.cpp and harmonics.cpp.
-Work work_of(Product product, const Setup& setup, int angular_order) {
-  const double L = angular_order;
-  const double m = (L + 1) * (L + 1);
-  const double cutoff = 45;
-  const double harmonics = 1.5 * (L + 1) * (L + 2) + 6 * L + m;
-  const double gradients = harmonics + 4 * m;
-  double radial = cutoff + n_channels * 4 * radial_order;
-  double angular = cutoff + harmonics + n_channels * (2 * m + 3);  // the moments, which every product needs
-  if (product == Product::jvp) {
-    radial = cutoff + n_channels * 11 * radial_order;
-    angular += gradients + 7 * m + n_channels * (2 * m + 5);
-  }
-  if (product == Product::vjp) {
-    radial = cutoff + n_channels * 11 * radial_order;
-    angular += gradients + n_channels * (8 * m + 10);
-  }
+Work work_of(Product product, const Setup& setup) {
+  const DescriptorFlops flops(setup.system, setup.shape);
+  const double sweep = product == Product::values ? flops.values
+                       : product == Product::jvp  ? flops.jvp
+                                                  : flops.vjp;
   const auto atoms = static_cast<double>(setup.system.n_atoms());
-  const double arrays = product == Product::values ? static_cast<double>(setup.descriptor.size())
-                                                   : static_cast<double>(setup.descriptor.size()) + 3;
-  return {
-      atoms,
-      radial * static_cast<double>(setup.system.n_pairs()) + angular * static_cast<double>(setup.n_angular),
-      setup.system.bytes() + 8 * arrays * atoms};
+  const double numbers = static_cast<double>(setup.descriptor.size()) + (product == Product::values ? 0 : 3);
+  return {atoms, flops.survey + sweep, setup.system.bytes() + 8 * numbers * atoms};
 }
 
-void run_product(benchmark::State& state, Product product, Setup& setup, int angular_order, int n_threads) {
-  run(state, "atoms", work_of(product, setup, angular_order), n_threads, [&] {
+void run_product(benchmark::State& state, Product product, Setup& setup, int n_threads) {
+  run(state, "atoms", work_of(product, setup), n_threads, [&] {
     setup.apply(product, n_threads);
     benchmark::DoNotOptimize(setup.out.data());
     benchmark::DoNotOptimize(setup.direction.data());
   });
+  state.counters["neighbours"] = setup.system.neighbours_per_atom();
+}
+
+Shape scaled_shape(double cutoff, int angular_order) {
+  return {cutoff, n_species, angular_share * cutoff, angular_order};
 }
 
 template <Product product>
 void BM_crystal(benchmark::State& state) {
   const double cutoff = cutoff_for(static_cast<double>(state.range(0)));
-  Setup setup(make_crystal(1000, cutoff, n_species), cutoff, 4);
-  run_product(state, product, setup, 4, static_cast<int>(state.range(1)));
+  Setup setup(make_crystal(1000, cutoff, n_species), scaled_shape(cutoff, 4));
+  run_product(state, product, setup, static_cast<int>(state.range(1)));
 }
 
 template <Product product>
 void BM_angular_order(benchmark::State& state) {
   const double cutoff = cutoff_for(100);
   const auto order = static_cast<int>(state.range(0));
-  Setup setup(make_crystal(1000, cutoff, n_species), cutoff, order);
-  run_product(state, product, setup, order, 1);
+  Setup setup(make_crystal(1000, cutoff, n_species), scaled_shape(cutoff, order));
+  run_product(state, product, setup, 1);
 }
 
 template <Product product>
 void BM_molecules(benchmark::State& state) {
-  Setup setup(make_molecules(state.range(0), 6.5), 6.5, 4);
-  run_product(state, product, setup, 4, static_cast<int>(state.range(1)));
+  Setup setup(make_molecules(state.range(0), 6.5), {});
+  run_product(state, product, setup, static_cast<int>(state.range(1)));
 }
 
 void BM_jacobian(benchmark::State& state) {
-  Setup setup(make_molecules(1, 6.5), 6.5, 4);
+  const Setup setup(make_molecules(1, 6.5), {});
   const Index n = molecule_atoms;
   Matrix J = Matrix::Zero(n * setup.descriptor.size(), 3 * n);
-  Work work = work_of(Product::vjp, setup, 4);
-  work.bytes = setup.system.bytes() + 8.0 * static_cast<double>(J.size());
-  work.flops =
-      6.0 * static_cast<double>(setup.system.n_pairs() * setup.descriptor.size());  // the scatter alone
+  const DescriptorFlops flops(setup.system, setup.shape);
+  const Work work{static_cast<double>(n), flops.survey + flops.jacobian,
+                  setup.system.bytes() + 8.0 * static_cast<double>(J.size())};
   run(state, "atoms", work, 1, [&] {
     setup.descriptor.jacobian(setup.system.view(), 0, J.data());
     benchmark::DoNotOptimize(J.data());
@@ -133,6 +110,7 @@ BENCHMARK_TEMPLATE(BM_crystal, Product::vjp)->Apply(neighbours_and_threads);
 BENCHMARK_TEMPLATE(BM_angular_order, Product::values)->Apply(orders);
 BENCHMARK_TEMPLATE(BM_angular_order, Product::vjp)->Apply(orders);
 BENCHMARK_TEMPLATE(BM_molecules, Product::values)->Apply(molecules_and_threads);
+BENCHMARK_TEMPLATE(BM_molecules, Product::jvp)->Apply(molecules_and_threads);
 BENCHMARK_TEMPLATE(BM_molecules, Product::vjp)->Apply(molecules_and_threads);
 BENCHMARK(BM_jacobian)->UseRealTime();
 

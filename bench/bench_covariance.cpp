@@ -4,6 +4,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include "bench_counts.hpp"
 #include "bench_peak.hpp"
 #include "bench_systems.hpp"
 #include "gprann/covariance.hpp"
@@ -11,7 +12,7 @@
 namespace gprann::bench {
 namespace {
 
-constexpr Index n_species = 3;
+constexpr Index n_species = molecule_species;
 constexpr std::int64_t species_atoms[n_species] = {6, 8, 6};
 constexpr Index directions = 3 * molecule_atoms;
 constexpr double length = 20.0;
@@ -27,9 +28,7 @@ struct Setup {
 
   explicit Setup(Index structures) : n(structures) {
     const System system = make_molecules(n, 6.5);
-    Matrix weights(2, n_species);
-    weights << 1, 1, 1, -1, 1, 2;
-    const ChebyshevDescriptor descriptor(12, 6.5, 4, 4.0, weights);
+    const ChebyshevDescriptor descriptor = Shape{}.make();
     size = descriptor.size();
     features.resize(system.n_atoms(), size);
     descriptor.values(system.view(), 1, features.data());
@@ -84,7 +83,8 @@ void BM_covariance(benchmark::State& state) {
   const double pairs = static_cast<double>(setup.n * (setup.n + 1)) / 2;
   const Work work{pairs, pair * pairs, setup.bytes() + pairs * 8 * (m + 1) * (m + 1)};
   run(state, "pairs", work, n_threads, [&] {
-    covariance(setup.sets(), setup.sets(), {length}, blas(), true, n_threads, {K.data(), N, N, N});
+    covariance(setup.sets(), setup.sets(), SquaredExponential{length}, blas(), true, n_threads,
+               {K.data(), N, N, N});
     benchmark::DoNotOptimize(K.data());
   });
 }
@@ -100,10 +100,23 @@ void BM_energy_covariance(benchmark::State& state) {
   const Work work{energies, energies * static_cast<double>(training.n) * pair,
                   training.bytes() + 8.0 * static_cast<double>(K.size())};
   run(state, "energies", work, n_threads, [&] {
-    energy_covariance(queries.sets(), training.sets(), {length}, blas(), n_threads,
+    energy_covariance(queries.sets(), training.sets(), SquaredExponential{length}, blas(), n_threads,
                       {K.data(), K.rows(), K.cols(), K.cols()});
     benchmark::DoNotOptimize(K.data());
   });
+}
+
+/// Distances of all pairs of atoms of a molecule that are of the same species, 3 D each.
+void BM_energy_variance(benchmark::State& state) {
+  const Setup setup(state.range(0));
+  Vector variance = Vector::Zero(setup.n);
+  const auto structures = static_cast<double>(setup.n);
+  const double bytes = 8.0 * static_cast<double>(setup.features.size());
+  run(state, "structures",
+      {structures, structures * atom_pairs() * 3 * static_cast<double>(setup.size), bytes}, 1, [&] {
+        energy_variance(setup.sets(), SquaredExponential{length}, variance.data());
+        benchmark::DoNotOptimize(variance.data());
+      });
 }
 
 void BM_prediction(benchmark::State& state) {
@@ -125,8 +138,8 @@ void BM_prediction(benchmark::State& state) {
   const double bytes = 8.0 * static_cast<double>(2 * (features.size() + query.size()));
   const FoldedRows training{n_species, D, first.data(), features.data(), weight.data(), slope.data()};
   run(state, "structures", {n_query, pairs * (8 * D + 20), bytes}, n_threads, [&] {
-    predict_rows(training, query.data(), query_first.data(), {length}, blas(), n_threads, energies.data(),
-                 slopes.data());
+    predict_rows(training, query.data(), query_first.data(), SquaredExponential{length}, blas(), n_threads,
+                 energies.data(), slopes.data());
     benchmark::DoNotOptimize(slopes.data());
   });
 }
@@ -140,6 +153,7 @@ void structures_and_threads(benchmark::internal::Benchmark* bench) {
 
 BENCHMARK(BM_covariance)->Apply(structures_and_threads);
 BENCHMARK(BM_energy_covariance)->Apply(structures_and_threads);
+BENCHMARK(BM_energy_variance)->ArgName("structures")->Arg(32)->UseRealTime();
 BENCHMARK(BM_prediction)
     ->ArgNames({"structures", "threads"})
     ->ArgsProduct({{32, 250}, thread_counts()})

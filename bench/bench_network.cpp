@@ -7,15 +7,16 @@
 #include <cmath>
 #include <numeric>
 
+#include "bench_counts.hpp"
 #include "bench_peak.hpp"
-#include "bench_systems.hpp"
 #include "gprann/network.hpp"
 
 namespace gprann::bench {
 namespace {
 
 const std::vector<Index> sizes{36, 10, 10, 1};
-constexpr Index n_species = 3;
+const NetworkFlops count(sizes);
+constexpr Index n_species = molecule_species;
 constexpr Index species_atoms[n_species] = {6, 8, 6};
 
 struct Setup {
@@ -33,9 +34,9 @@ struct Setup {
         targets(Vector::Random(structures)),
         weights(Vector::Ones(structures)) {
     std::int64_t row = 0;
-    for (const Index count : species_atoms) {
-      for (Index s = 0; s <= n; ++s) rows.push_back(row + s * count);
-      row += n * count;
+    for (const Index own : species_atoms) {
+      for (Index s = 0; s <= n; ++s) rows.push_back(row + s * own);
+      row += n * own;
     }
     std::iota(everything.begin(), everything.end(), 0);
   }
@@ -45,20 +46,11 @@ struct Setup {
   double feature_bytes() const { return 8.0 * n_atoms() * static_cast<double>(sizes.front()); }
 };
 
-/// Weights of one network; a forward pass costs an atom two operations for each of them.
-double weight_count() {
-  double count = 0;
-  for (std::size_t layer = 0; layer + 1 < sizes.size(); ++layer)
-    count += static_cast<double>(sizes[layer] * sizes[layer + 1]);
-  return count;
-}
-double first_layer() { return static_cast<double>(sizes[0] * sizes[1]); }
-
 void BM_energies(benchmark::State& state) {
   const Setup setup(state.range(0));
   const auto n_threads = static_cast<int>(state.range(1));
   Vector energies = Vector::Zero(setup.n);
-  const Work work{setup.n_atoms(), 2 * weight_count() * setup.n_atoms(), setup.feature_bytes()};
+  const Work work{setup.n_atoms(), 2 * count.weights * setup.n_atoms(), setup.feature_bytes()};
   run(state, "atoms", work, n_threads, [&] {
     setup.network.energies(setup.parameters.data(), setup.atoms(), n_threads, energies.data());
     benchmark::DoNotOptimize(energies.data());
@@ -70,7 +62,7 @@ void BM_slopes(benchmark::State& state) {
   const auto n_threads = static_cast<int>(state.range(1));
   Vector energies = Vector::Zero(setup.features.rows());
   Matrix slopes = Matrix::Zero(setup.features.rows(), setup.features.cols());
-  const Work work{setup.n_atoms(), 4 * weight_count() * setup.n_atoms(), 2 * setup.feature_bytes()};
+  const Work work{setup.n_atoms(), count.slopes() * setup.n_atoms(), 2 * setup.feature_bytes()};
   run(state, "atoms", work, n_threads, [&] {
     setup.network.atoms(setup.parameters.data(), setup.atoms(), n_threads, energies.data(), slopes.data());
     benchmark::DoNotOptimize(slopes.data());
@@ -78,9 +70,7 @@ void BM_slopes(benchmark::State& state) {
 }
 
 /// Forward, backward to the first hidden layer, and the gradients of the weights.
-double gradient_flops(const Setup& setup) {
-  return (6 * weight_count() - 2 * first_layer()) * setup.n_atoms();
-}
+double gradient_flops(const Setup& setup) { return (6 * count.weights - 2 * count.first) * setup.n_atoms(); }
 
 void BM_loss_gradient(benchmark::State& state) {
   const Setup setup(state.range(0));
@@ -130,8 +120,8 @@ void BM_activation(benchmark::State& state) {
   using Array = Eigen::Array<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const Array input = 8.0 * Array::Random(256, 10);
   Array z(input), slope(input.rows(), input.cols());
-  const auto count = static_cast<double>(input.size());
-  run(state, "numbers", {count, 0, 24 * count}, 1, [&] {
+  const auto numbers = static_cast<double>(input.size());
+  run(state, "numbers", {numbers, 0, 24 * numbers}, 1, [&] {
     z = input;
     activate(kind, z, slope);
     benchmark::DoNotOptimize(z.data());
@@ -154,7 +144,7 @@ BENCHMARK(BM_loss_gradient)->Apply(structures_and_threads);
 BENCHMARK(BM_energy_rows)->ArgName("structures")->Arg(32)->Arg(1024)->UseRealTime();
 BENCHMARK(BM_normal_equations)
     ->ArgNames({"structures", "threads"})
-    ->ArgsProduct({{1024, 9000}, thread_counts()})
+    ->ArgsProduct({{1024, 4096}, thread_counts()})
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 BENCHMARK_TEMPLATE(BM_activation, Activation::tanh)->UseRealTime();

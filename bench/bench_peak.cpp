@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <ctime>
 #include <fstream>
 #include <map>
 #include <string>
@@ -45,16 +46,20 @@ Blas make_blas() {
 #endif
 }
 
+/// Processor time of this process, all threads together, s.
+double processor_time() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// Shortest time of a few calls, s. The first one warms up the caches and the clock of the processor.
-double shortest(const std::function<void()>& call) {
+/// Shortest processor time of each of `n_threads` in a few calls, s: what else runs on the machine does not
+/// count. The first call warms up the caches and the clock of the processor.
+double shortest(int n_threads, const std::function<void()>& call) {
   call();
   double best = 1e9;
   for (int repeat = 0; repeat < 5; ++repeat) {
-    const auto start = Clock::now();
+    const double start = processor_time();
     call();
-    best = std::min(best, since(start));
+    best = std::min(best, (processor_time() - start) / n_threads);
   }
   return best;
 }
@@ -65,7 +70,7 @@ double measure_flops(int n_threads) {
     Matrix A = Matrix::Constant(n, n, 0.5), B = Matrix::Constant(n, n, 0.25), C = Matrix::Zero(n, n);
   };
   std::vector<Operands> own(static_cast<std::size_t>(n_threads));
-  const double seconds = shortest([&] {
+  const double seconds = shortest(n_threads, [&] {
     parallel_for(n_threads, n_threads, [&](Index item, int) {
       Operands& o = own[static_cast<std::size_t>(item)];
       for (int repeat = 0; repeat < 2; ++repeat)
@@ -76,9 +81,9 @@ double measure_flops(int n_threads) {
 }
 
 double measure_bandwidth(int n_threads) {
-  constexpr Index n = Index{1} << 24;  // three arrays of 134 MB
+  constexpr Index n = Index{1} << 23;  // three arrays of 67 MB
   Vector a = Vector::Ones(n), b = Vector::Ones(n), c = Vector::Zero(n);
-  const double seconds = shortest([&] {
+  const double seconds = shortest(n_threads, [&] {
     parallel_for(n_threads, n_threads, [&](Index item, int) {
       const Index begin = n * item / n_threads;
       const Index count = n * (item + 1) / n_threads - begin;
@@ -150,16 +155,19 @@ void run(benchmark::State& state, const char* items, const Work& work, int n_thr
   using benchmark::Counter;
   const double memory = memory_rise(call);
   double seconds = 0.0;
+  double processor = 0.0;
   for (auto _ : state) {
     if (prepare) {
       state.PauseTiming();
       prepare();
       state.ResumeTiming();
     }
+    const double begin = processor_time();
     const auto start = Clock::now();
     call();
     benchmark::ClobberMemory();
     seconds += since(start);
+    processor += processor_time() - begin;
   }
   const auto calls = static_cast<double>(state.iterations());
   state.counters[std::string(items) + "/s"] = calls * work.items / seconds;
@@ -167,6 +175,7 @@ void run(benchmark::State& state, const char* items, const Work& work, int n_thr
   state.counters["bytes/s"] = calls * work.bytes / seconds;
   state.counters["of_gemm"] = calls * work.flops / seconds / peak_flops(n_threads);
   state.counters["of_memory"] = calls * work.bytes / seconds / peak_bandwidth(n_threads);
+  state.counters["busy"] = processor / (seconds * n_threads);
   if (memory >= 0) state.counters["extra_MB"] = memory;
 }
 

@@ -15,7 +15,8 @@ const Blas& blas();
 const char* blas_name();
 
 /// What this machine can do with `n_threads`, measured once in the same run: flop/s of square matrix products
-/// with `blas()`, and bytes/s of reading two arrays and writing a third, all larger than the caches.
+/// with `blas()`, and bytes/s of reading two arrays and writing a third, all larger than the caches (of a
+/// core).
 double peak_flops(int n_threads);
 double peak_bandwidth(int n_threads);
 
@@ -32,6 +33,8 @@ struct Work {
 /// The loop of a benchmark: times `call`, with `prepare` before each call off the clock.
 ///
 /// Counters: <items>/s, flop/s and bytes/s; `of_gemm` and `of_memory`, the same as fractions of the peaks;
+/// `busy`, the part of the time in which each thread had a processor: less than 1 for what only one thread
+/// does, or if something else runs on the machine;
 /// `extra_MB`, by how much the resident memory rises during a call above what stands before it (Linux alone).
 void run(benchmark::State& state, const char* items, const Work& work, int n_threads,
          const std::function<void()>& call, const std::function<void()>& prepare = {});
