@@ -18,7 +18,7 @@ __all__ = ["FeatureTable", "Normalisation"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
-_BATCH = 1000  # structures whose neighbour lists are held at a time
+_BATCH = 100  # structures whose neighbour lists are held at a time
 _CONSTANT = 1e-10  # standard deviation below which a component carries nothing
 
 
@@ -134,10 +134,16 @@ def descriptor_values(
     """
     if neighbours is not None:
         return descriptor.values(neighbours), neighbours.species, neighbours.first_atom
-    values, kinds, first = [np.zeros((0, descriptor.size))], [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
+    first = np.concatenate([[0], np.cumsum([len(structure) for structure in structures])]).astype(np.int64)
+    values, kinds = np.empty((first[-1], descriptor.size)), np.empty(first[-1], np.int32)
     for begin in range(0, len(structures), _BATCH):
-        some = descriptor.neighbours(structures[begin : begin + _BATCH])
-        values.append(descriptor.values(some))
-        kinds.append(some.species)
-        first.append(some.first_atom[1:] + first[-1][-1])
-    return np.concatenate(values), np.concatenate(kinds), np.concatenate(first)
+        end = min(begin + _BATCH, len(structures))
+        atoms = slice(first[begin], first[end])
+        values[atoms], kinds[atoms] = _some_values(descriptor, structures[begin:end])
+    return values, kinds, first
+
+
+def _some_values(descriptor: Descriptor, structures: Sequence[Structure]) -> tuple[Array, NDArray[np.int32]]:
+    # A function of its own, so that its neighbour lists are gone before the next are made.
+    neighbours = descriptor.neighbours(structures)
+    return descriptor.values(neighbours), neighbours.species
