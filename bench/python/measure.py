@@ -277,10 +277,13 @@ def direct_copies(data: Path) -> dict[str, Any]:
     everything = gprann.augment(
         train, surrogate, copies=copies, displacement=displacement, seed=0, forces=True
     )
-    for hidden in ((10, 10), (20, 20)):
+    for hidden, options in (
+        ((10, 10), {"iterations": 150, "max_rows": 50000}),
+        ((20, 20), {"iterations": 100, "max_rows": 20000}),
+    ):
         shape = "-".join(map(str, hidden))
         result[f"{copies} copies, {displacement} Å, {shape}"] = _judge(
-            everything, test, hidden=hidden, seed=7, iterations=150, max_rows=50000
+            everything, test, hidden=hidden, seed=7, **options
         )
     result["no copies, 20-20"] = _judge(train, test, hidden=(20, 20), seed=7)
     return result
