@@ -141,7 +141,9 @@ def test_species_are_positions_in_the_list() -> None:
         species_indices(structure, ["C", "H"])
 
 
-def test_atoms_on_top_of_each_other_are_named() -> None:
+@pytest.mark.parametrize("small", [0, 300])
+def test_atoms_on_top_of_each_other_are_named(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gprann.neighbours._SMALL", small)
     good = molecule(["C", "H"], np.random.default_rng(0))
     bad = Structure(("C", "H", "O"), [[0, 0, 0], [3, 0, 0], [3.0, 0.01, 0]])
     with pytest.raises(DataError, match=r"atoms (1 and 2|2 and 1) are 0\.01 Å apart"):
@@ -149,3 +151,19 @@ def test_atoms_on_top_of_each_other_are_named() -> None:
     image = Structure(("C", "H"), [[0.1, 0, 0], [4.1, 0, 0]], np.eye(3) * 4, [True, False, False])
     with pytest.raises(DataError, match="apart"):
         build_neighbours([image], CUTOFF, ["C", "H"])
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_large_structures_have_the_same_lists(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What vesin finds, to which batches with a large structure go."""
+    structures = [make(name), make(name, n=3, seed=5)]
+    all_pairs = listed(build_neighbours(structures, CUTOFF, ["C", "H", "O"]))
+    monkeypatch.setattr("gprann.neighbours._SMALL", 0)
+    by_cells = listed(build_neighbours(structures, CUTOFF, ["C", "H", "O"]))
+    np.testing.assert_allclose(in_order(by_cells), in_order(all_pairs), atol=2e-9)
+
+
+def test_nothing_has_no_neighbours() -> None:
+    assert build_neighbours([], CUTOFF, ["C"]).n_atoms == 0
+    alone = Structure(("C",), np.zeros((1, 3)))
+    assert len(build_neighbours([alone], CUTOFF, ["C"]).neighbour) == 0

@@ -340,3 +340,22 @@ def test_the_untouched_parts_do_fit(tmp_path: Path) -> None:
         del document[name]
     write_model_file(tmp_path / "b.gprann", document, arrays)
     assert (tmp_path / "a.gprann").read_bytes() == (tmp_path / "b.gprann").read_bytes()
+
+
+def test_a_structure_of_several_pieces_is_its_cell_repeated() -> None:
+    """More atoms than one thread takes: energies and forces cell by cell those of the small one, virials added."""
+    cell, repeats = samples.crystals(1)[0], 6
+    shifts = np.array(list(np.ndindex(repeats, repeats, repeats))) @ cell.cell
+    large = Structure(
+        cell.symbols * len(shifts),
+        (shifts[:, None] + cell.positions).reshape(-1, 3),
+        cell=repeats * cell.cell,
+        pbc=True,
+    )
+    assert len(large) > 512
+    made = samples.potential(members=2)
+    small, whole = (made.evaluate(made.descriptor.neighbours([structure])) for structure in (cell, large))
+    count = len(shifts)
+    assert_close(whole.atom_energies, np.tile(small.atom_energies, (1, count)), relative=1e-10)
+    assert_close(whole.forces, np.tile(small.forces, (1, count, 1)), relative=1e-9)
+    assert_close(whole.virials, count * small.virials, relative=1e-9)
