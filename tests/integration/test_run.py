@@ -18,8 +18,9 @@ import pytest
 import gprann
 from gprann.config import load_config
 from gprann.errors import ConfigError, DataError
+from gprann.memory import available_memory
 from gprann.pipeline import RunResult, run, run_file
-from gprann.pipeline.memory import available_memory, check_memory
+from gprann.pipeline.memory import check_memory
 from gprann.surrogate import Surrogate
 
 CONFIG = """

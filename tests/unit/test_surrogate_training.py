@@ -14,7 +14,7 @@ from gprann import examples
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.structure import Dataset, Structure
-from gprann.surrogate import Surrogate, memory_needed
+from gprann.surrogate import Surrogate, memory_needed, solvers
 from gprann.surrogate import surrogate as module
 
 FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-4, "force_noise": 2e-5}
@@ -69,7 +69,7 @@ def test_noise_that_is_not_given_rises_until_the_matrix_can_be_factorised(
     data = samples.waters(4)
     options = {"length": 5.0, **given}
     expected = Surrogate("pairs", **options).fit(data).hyperparameters
-    real, failures = module.factorise, [2]
+    real, failures = solvers.factorise, [2]
 
     def failing(K: Array, noise: Array) -> Any:
         if len(K) == 4 * 4 and failures[0]:
@@ -78,7 +78,7 @@ def test_noise_that_is_not_given_rises_until_the_matrix_can_be_factorised(
         return real(K, noise)
 
     # The search for hyperparameters factorises through its own module, and is not disturbed.
-    monkeypatch.setattr(module, "factorise", failing)
+    monkeypatch.setattr(solvers, "factorise", failing)
     raised = Surrogate("pairs", **options).fit(data).hyperparameters
     assert caplog.text.count("singular in double precision") == 2
     for name in ("energy_noise", "force_noise"):
@@ -91,7 +91,7 @@ def test_noise_does_not_rise_without_end(monkeypatch: pytest.MonkeyPatch) -> Non
     def failing(K: Array, noise: Array) -> Any:
         raise FactorisationError("singular", 3)
 
-    monkeypatch.setattr(module, "factorise", failing)
+    monkeypatch.setattr(solvers, "factorise", failing)
     for given in ({}, {"energy_noise": 1e-9}, {"force_noise": 1e-9}):
         with pytest.raises(FactorisationError):
             Surrogate("pairs", length=5.0, **given).fit(samples.waters(4))
@@ -267,7 +267,10 @@ def test_provenance_is_plain_data() -> None:
         "energy_noise": values.energy_noise,
         "force_noise": values.force_noise,
         "n_structures": 4,
+        "solver": "cholesky",
+        "solver_reason": surrogate.to_dict()["solver_reason"],
     }
+    assert "the covariance matrix of 40 observations takes" in surrogate.to_dict()["solver_reason"]
     assert all(type(value) in (str, float, int) for value in surrogate.to_dict().values())
 
 

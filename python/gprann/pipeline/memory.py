@@ -6,21 +6,20 @@ import bisect
 import logging
 import math
 import os
-from pathlib import Path
 
 import numpy as np
 
 from gprann.augmentation import partition
 from gprann.config import Config
 from gprann.errors import ConfigError
+from gprann.memory import GIB, available_memory
 from gprann.models import NetworkModel
 from gprann.structure import Dataset
 from gprann.surrogate import memory_needed
 
-__all__ = ["available_memory", "check_memory", "surrogate_memory", "training_memory"]
+__all__ = ["check_memory", "surrogate_memory", "training_memory"]
 
 _log = logging.getLogger(__name__)
-_GIB = 2.0**30
 _PROGRAM = 0.3  # GiB; interpreter and libraries
 
 
@@ -71,46 +70,7 @@ def training_memory(config: Config, data: Dataset) -> float:
     model = NetworkModel(descriptor.size, config.training.hidden, len(descriptor.species))
     workers = min(config.resources.workers or os.cpu_count() or 1, config.training.members)
     equations = 3 * 8.0 * model.n_parameters**2 if config.training.optimizer == "lm" else 0.0
-    return float(2 * 8 * factor * atoms * descriptor.size * (1 + workers) / 2 + workers * equations) / _GIB
-
-
-def available_memory() -> float | None:
-    """Return the memory that can be had without swapping, GiB, or None where the system does not tell.
-
-    Examples
-    --------
-    >>> memory = available_memory()
-    >>> memory is None or memory > 0
-    True
-    """
-    found = [value for value in (_from_meminfo(), _from_control_group()) if value is not None]
-    if not found:
-        try:
-            found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / _GIB]
-        except (AttributeError, ValueError, OSError):
-            return None
-    return min(found)
-
-
-def _from_meminfo() -> float | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(
-            float(line.split()[1]) * 1024 / _GIB for line in lines if line.startswith("MemAvailable:")
-        )
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
-
-
-def _from_control_group() -> float | None:
-    """Return what the limit of a container or a batch job leaves."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
-        used = (folder / "memory.current").read_text(encoding="ascii")
-        return None if limit == "max" else max(0.0, (float(limit) - float(used)) / _GIB)
-    except (OSError, ValueError):
-        return None
+    return float(2 * 8 * factor * atoms * descriptor.size * (1 + workers) / 2 + workers * equations) / GIB
 
 
 def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrogate: bool) -> str:

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from gprann import _core
-from gprann.errors import FactorisationError
+from gprann.errors import DataError, FactorisationError
 from gprann.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.structure import Dataset, Structure
+from gprann.surrogate.directions import internal_directions
+from gprann.surrogate.fingerprints import Fingerprint, Rows
 
-__all__ = ["Factor", "Problem", "Restorable", "factorise"]
+__all__ = ["Factor", "Problem", "Restorable", "assemble", "factorise", "observations"]
 
 Array = NDArray[np.float64]
 
@@ -59,6 +62,31 @@ class Problem:
         return np.where(self.is_energy, energy_noise, force_noise)
 
 
+def observations(structure: Structure, mean: float, invariant: str) -> Array:
+    """Return energy less the mean, and gradients along the internal directions."""
+    if structure.energy is None or structure.forces is None:
+        raise DataError(f"{structure.origin}: has no energy or no forces, which the surrogate needs")
+    gradients = -(structure.forces.ravel() @ internal_directions(structure, invariant))
+    return np.concatenate([[structure.energy - mean], gradients])
+
+
+def assemble(fingerprint: Fingerprint, data: Dataset, mean: float) -> tuple[Problem, Rows, list[Array]]:
+    """Return the observations of a data set with its features and Jacobians.
+
+    Parameters
+    ----------
+    fingerprint : Fingerprint
+    data : Dataset
+    mean : float, eV
+        Energy that is subtracted.
+    """
+    rows = fingerprint.rows(data)
+    jacobians = fingerprint.jacobians(data)
+    first = np.concatenate([[0], np.cumsum([1 + jacobian.shape[1] for jacobian in jacobians])])
+    values = np.concatenate([observations(structure, mean, fingerprint.invariant) for structure in data])
+    return Problem(rows.sets(jacobians), first.astype(np.int64), values), rows, jacobians
+
+
 @dataclass(frozen=True, slots=True)
 class Factor:
     """Cholesky factor L of K0 + noise, in the lower triangle of `L`."""
@@ -78,6 +106,38 @@ class Factor:
         with one_blas_thread():
             _core.solve_lower(scipy_blas(), self.L, rows, n_threads())
         return rows
+
+    def half_solve_transposed(self, rows: Array) -> Array:
+        """Replace every row b by L⁻ᵀ b, in place, and return them."""
+        with one_blas_thread():
+            _core.solve_lower_transposed(scipy_blas(), self.L, rows, n_threads())
+        return rows
+
+    def extended(self, rows: Array) -> Factor:
+        """Return the factor of a larger matrix whose first rows are those factorised here.
+
+        Costs n² k + k³ / 3 instead of (n + k)³ / 3 operations for k more rows.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (k, n + k)
+            Last rows of the larger matrix, noise included.
+
+        Raises
+        ------
+        FactorisationError
+            If the larger matrix is not positive definite.
+        """
+        n, size = len(self.L), rows.shape[1]
+        below = self.half_solve(np.ascontiguousarray(rows[:, :n]))
+        with one_blas_thread():
+            corner = rows[:, n:] - below @ below.T
+            row = _core.cholesky(scipy_blas(), corner, n_threads())
+        if row >= 0:
+            raise _not_positive_definite(n + row, size)
+        L = np.zeros((size, size))
+        L[:n, :n], L[n:, :n], L[n:, n:] = self.L, below, corner
+        return Factor(L)
 
     @property
     def log_determinant(self) -> float:
@@ -109,13 +169,17 @@ def factorise(K: Array, noise: Array) -> Factor:
     with one_blas_thread():
         row = _core.cholesky(scipy_blas(), K, n_threads())
     if row >= 0:
-        raise FactorisationError(
-            f"the covariance matrix is not positive definite at row {row} of {len(K)}: "
-            "the kernel length is too long or the "
-            "noise too small for double precision; raise force_noise or shorten length",
-            row,
-        )
+        raise _not_positive_definite(row, len(K))
     return Factor(K)
+
+
+def _not_positive_definite(row: int, size: int) -> FactorisationError:
+    return FactorisationError(
+        f"the covariance matrix is not positive definite at row {row} of {size}: "
+        "the kernel length is too long or the "
+        "noise too small for double precision; raise force_noise or shorten length",
+        row,
+    )
 
 
 class Restorable:

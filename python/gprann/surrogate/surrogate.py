@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.errors import ConfigError, DataError, FactorisationError, nearest_name
+from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.parallel import n_threads, one_blas_thread, scipy_blas
 from gprann.prediction import Prediction
 from gprann.structure import Dataset, Structure
@@ -28,7 +28,7 @@ from gprann.surrogate.fingerprints import (
     Rows,
 )
 from gprann.surrogate.folded import FoldedTraining
-from gprann.surrogate.gaussian_process import Factor, Problem, Restorable, factorise
+from gprann.surrogate.gaussian_process import Problem, Restorable, assemble, factorise, observations
 from gprann.surrogate.hyperparameters import Settings, gradient_scale, maximise_likelihood
 from gprann.surrogate.search import (
     ErrorOfNoise,
@@ -38,6 +38,15 @@ from gprann.surrogate.search import (
     describe,
     lower_noise,
     with_fixed,
+)
+from gprann.surrogate.solvers import (
+    Equations,
+    Solution,
+    SolverName,
+    SolverOptions,
+    memory_needed,
+    plan_solver,
+    solve_raising_noise,
 )
 
 __all__ = ["Hyperparameters", "Surrogate", "memory_needed"]
@@ -93,6 +102,18 @@ class Surrogate:
         Descriptor of the atoms kernel.
     exponent, cutoff : float, optional
         Of the pairs kernel: inverse power (1) and, in periodic structures, cutoff in Å (7).
+    solver : {'auto', 'cholesky', 'conjugate_gradient', 'inducing'}
+        `cholesky` holds the covariance matrix of all energies and forces. `conjugate_gradient` solves the same
+        equations without it; standard deviations are then those given the representative structures alone,
+        upper bounds of the exact ones. `inducing` lets only the covariances with representative structures
+        count: less accurate, linear in the number of structures. `auto`, the first that fits into the memory
+        and takes a reasonable time; the reason is logged and kept in `to_dict`.
+    memory : float, optional, GiB
+        Budget of the fit. Default: what is available.
+    tolerance : float
+        Of conjugate gradients: largest residual relative to the observations.
+    inducing : int, optional
+        Number of representative structures. Default: as many as memory and time allow, to a limit.
     seed : int
         Seed of the random subsets on which hyperparameters are optimised.
 
@@ -120,6 +141,10 @@ class Surrogate:
         descriptor: ChebyshevDescriptor | None = None,
         exponent: float = 1.0,
         cutoff: float = 7.0,
+        solver: SolverName = "auto",
+        memory: float | None = None,
+        tolerance: float = 1e-4,
+        inducing: int | None = None,
         seed: int = 0,
     ) -> None:
         if kernel not in _KERNELS:
@@ -138,6 +163,7 @@ class Surrogate:
             self._fingerprint = PairsFingerprint(exponent=exponent, cutoff=cutoff)
         else:
             self._fingerprint = CartesianFingerprint()
+        self._solver = SolverOptions(solver, memory, tolerance, inducing)
         self._seed = seed
         self._state: _State | None = None
 
@@ -167,43 +193,73 @@ class Surrogate:
         self._state = None  # of an earlier fit, to which the fingerprint would no longer belong
         self._fingerprint.fit(data)
         mean = float(data.energies.mean())
-        settings = self._choose(data, mean)
-        problem, rows, jacobians = self._problem(data, mean)
-        factor, settings, noise = self._factorise(problem, settings)
-        alpha = factor.solve(problem.values)
-        amplitude2 = float(problem.values @ alpha) / len(alpha)
-        if not amplitude2 > 0:  # all energies and forces are equal: any amplitude fits
-            amplitude2 = 1e-12
-        self._state = _State(
-            kernel=_core.SquaredExponential(settings.length * self._fingerprint.spread),
-            folded=FoldedTraining(rows, jacobians, alpha, problem.first),
-            problem=problem,
-            factor=factor,
-            mean=mean,
-            amplitude2=amplitude2,
-            settings=settings,
-            noise=noise * amplitude2,
-            composition=data[0].composition,
-        )
+        self._solve(Equations(self._fingerprint, data, mean), self._choose(data, mean))
         _log.info("surrogate of %d structures of %s: %s", len(data), data[0].formula, self.hyperparameters)
         return self
 
+    @one_blas_thread()
+    def extend(self, data: Dataset) -> Surrogate:
+        """Add structures to the training set, hyperparameters and the scaling of the features kept.
+
+        The Cholesky factor is extended by the new rows instead of made anew; the energies' mean is that of all
+        structures, as in a fit to them. For a moment this takes the memory of both matrices.
+
+        Parameters
+        ----------
+        data : Dataset
+            Structures of the same composition with energies and forces.
+
+        Returns
+        -------
+        Surrogate
+            Itself; unchanged if an error is raised.
+
+        Raises
+        ------
+        DataError
+            If structures lack forces or are of another composition.
+        FactorisationError
+            If the covariance matrix becomes singular, as by structures that are there already.
+        ConfigError
+            If the surrogate has not been fitted.
+
+        Examples
+        --------
+        >>> import gprann
+        >>> data = gprann.examples.hydrogen(7)
+        >>> surrogate = gprann.Surrogate().fit(data[:5]).extend(data[5:])
+        >>> surrogate.to_dict()["n_structures"]
+        7
+        """
+        state = self._fitted()
+        if len(data) == 0:
+            return self
+        together = state.data + data
+        _check_training(together)
+        equations = Equations(self._fingerprint, together, float(together.energies.mean()))
+        self._solve(equations, state.settings, state.solution)
+        _log.info("surrogate: %d structures added to %d", len(data), len(state.data))
+        return self
+
+    def _solve(self, equations: Equations, settings: Settings, before: Solution | None = None) -> None:
+        """Find the weights of the training set, or extend those of its first structures."""
+        plan = plan_solver(equations.data, self._fingerprint.rows(equations.data), self._solver)
+        _log.info("solver %s: %s", plan.solver, plan.reason)
+        solution, settings = solve_raising_noise(equations, settings, plan, self._fixed, before)
+        kernel = _core.SquaredExponential(settings.length * self._fingerprint.spread)
+        # The amplitude is zero if all energies and forces are equal: then any fits.
+        amplitude2 = solution.amplitude2 if solution.amplitude2 > 0 else 1e-12
+        self._state = _State(kernel, equations.data, equations.mean, solution, amplitude2, settings)
+
     def _problem(self, data: Dataset, mean: float) -> tuple[Problem, Rows, list[Array]]:
-        rows = self._fingerprint.rows(data)
-        jacobians = self._fingerprint.jacobians(data)
-        sizes = [1 + jacobian.shape[1] for jacobian in jacobians]
-        first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        values = np.concatenate(
-            [_observations(structure, mean, self._fingerprint.invariant) for structure in data]
-        )
-        return Problem(rows.sets(jacobians), first, values), rows, jacobians
+        return assemble(self._fingerprint, data, mean)
 
     def _choose(self, data: Dataset, mean: float) -> Settings:
         """Return the hyperparameters: those given, the others from random subsets of the training set."""
         fixed, n = self._fixed, len(data)
         if all(fixed):
             return with_fixed(_START, fixed)
-        if n < 2 or not any(np.any(_observations(item, mean, self._fingerprint.invariant)) for item in data):
+        if n < 2 or not any(np.any(observations(item, mean, self._fingerprint.invariant)) for item in data):
             return with_fixed(_SINGLE, fixed)
         shuffled = data.select(np.random.default_rng(self._seed).permutation(n))
         small, _, _ = self._problem(shuffled[: _structures_for(data, _LIKELIHOOD_ROWS)], mean)
@@ -242,7 +298,7 @@ class Surrogate:
         def error(candidate: Settings) -> float:
             noise = problem.noise(scale * candidate.energy_noise, scale * candidate.force_noise)
             alpha = factorise(K.restored(), noise).solve(problem.values)
-            folded = FoldedTraining(rows, jacobians, alpha, problem.first)
+            folded = FoldedTraining.from_weights(rows, jacobians, alpha, problem.first)
             energy, slopes = folded.predict(query, _core.SquaredExponential(length))
             energies = np.abs(energy + mean - held_out.energies).mean()
             gradients = np.concatenate(query.gradients(slopes))
@@ -251,31 +307,12 @@ class Surrogate:
 
         return error
 
-    def _factorise(self, problem: Problem, settings: Settings) -> tuple[Factor, Settings, Array]:
-        """Factorise the full matrix; noises found on a subset are raised where double precision needs it."""
-        while True:
-            K = problem.covariance(settings.length * self._fingerprint.spread)
-            scale = gradient_scale(problem, K)
-            noise = scale * np.array([settings.energy_noise, settings.force_noise])
-            try:
-                return factorise(K, problem.noise(*noise)), settings, noise
-            except FactorisationError:
-                free = settings.force_noise if self._fixed[2] is None else settings.energy_noise
-                if (self._fixed[1] and self._fixed[2]) or free > 1e-3:
-                    raise
-                del K
-                raised = Settings(settings.length, 10 * settings.energy_noise, 10 * settings.force_noise)
-                settings = with_fixed(raised, self._fixed)
-                _log.warning(
-                    "the covariance matrix is singular in double precision; now %s", describe(settings)
-                )
-
     # -------------------------------------------------------------- predict
     @property
     def hyperparameters(self) -> Hyperparameters:
         """Hyperparameters in physical units; known after `fit`."""
         state = self._fitted()
-        energy, force = np.sqrt(state.noise)
+        energy, force = np.sqrt(state.amplitude2 * state.solution.noise)
         return Hyperparameters(
             state.settings.length, float(np.sqrt(state.amplitude2)), float(energy), float(force)
         )
@@ -330,7 +367,7 @@ class Surrogate:
             for structure in batch:
                 _require_composition(structure, state)
             rows = self._fingerprint.rows(batch)
-            energy, slopes = state.folded.predict(rows, state.kernel)
+            energy, slopes = state.solution.folded.predict(rows, state.kernel)
             energies.append(energy + state.mean)
             if forces:
                 force_list += [-gradient for gradient in rows.gradients(slopes)]
@@ -348,30 +385,27 @@ class Surrogate:
         )
 
     def _energy_std(self, rows: Rows, state: _State) -> Array:
-        sets = rows.sets()
-        cross = np.zeros((len(rows.kind_rows), len(state.problem.values)))
+        sets, posterior = rows.sets(), state.solution.posterior
+        cross = np.zeros((len(rows.kind_rows), posterior.sets.observations))
         with one_blas_thread():
-            _core.energy_covariance(sets, state.problem.sets, state.kernel, scipy_blas(), n_threads(), cross)
-        state.factor.half_solve(cross)
-        variance = _core.energy_variance(sets, state.kernel) - np.einsum("qk,qk->q", cross, cross)
+            _core.energy_covariance(sets, posterior.sets, state.kernel, scipy_blas(), n_threads(), cross)
+        variance = posterior.variance(_core.energy_variance(sets, state.kernel), cross)
         std: Array = np.sqrt(state.amplitude2 * np.maximum(variance, 0.0))
         return std
 
     def _forces_std(self, data: Dataset, rows: Rows, state: _State) -> list[Array]:
         """Return sqrt(diag(B V Bᵀ)): V of the gradients along the internal directions B of each structure."""
         jacobians = self._fingerprint.jacobians(data)
+        posterior = state.solution.posterior
         result = []
         for index, structure in enumerate(data):
-            begin, end = rows.kind_rows[index, 0], rows.kind_rows[index, -1]
-            own = Rows(rows.kind_rows[index : index + 1] - begin, rows.features[begin:end], rows.gradients)
-            sets = own.sets([jacobians[index]])
+            sets = rows.sets([jacobians[index]], first=index, last=index + 1)
             prior = np.zeros((sets.observations, sets.observations))
-            cross = np.zeros((sets.observations, len(state.problem.values)))
+            cross = np.zeros((sets.observations, posterior.sets.observations))
             with one_blas_thread():
-                for other, target in ((sets, prior), (state.problem.sets, cross)):
+                for other, target in ((sets, prior), (posterior.sets, cross)):
                     _core.covariance(sets, other, state.kernel, scipy_blas(), False, n_threads(), target)
-            state.factor.half_solve(cross)
-            variance = (prior - cross @ cross.T)[1:, 1:]
+            variance = posterior.covariance(prior, cross)[1:, 1:]
             directions = internal_directions(structure, self._fingerprint.invariant)
             diagonal = np.einsum("kd,de,ke->k", directions, variance, directions)
             result.append(np.sqrt(state.amplitude2 * np.maximum(diagonal, 0.0)).reshape(-1, 3))
@@ -384,14 +418,15 @@ class Surrogate:
 
     def to_dict(self) -> dict[str, Any]:
         """Return kernel and hyperparameters as plain data, for provenance."""
-        values = self.hyperparameters
+        values, state = self.hyperparameters, self._fitted()
         return {
             "kernel": self.kernel,
             "length": values.length,
             "amplitude": values.amplitude,
             "energy_noise": values.energy_noise,
             "force_noise": values.force_noise,
-            "n_structures": len(self._fitted().problem.first) - 1,
+            "n_structures": len(state.data),
+            **state.solution.facts,
         }
 
 
@@ -400,27 +435,15 @@ class _State:
     """All that `fit` leaves behind."""
 
     kernel: _core.SquaredExponential
-    folded: FoldedTraining
-    problem: Problem
-    factor: Factor
+    data: Dataset
     mean: float
+    solution: Solution
     amplitude2: float
     settings: Settings
-    noise: Array
-    composition: tuple[tuple[str, int], ...]
 
-
-def memory_needed(data: Dataset) -> float:
-    """Return the memory in GiB that a fit to `data` takes: one covariance matrix and the Jacobians.
-
-    Examples
-    --------
-    >>> import gprann
-    >>> round(memory_needed(gprann.examples.hydrogen(7)), 3)
-    0.0
-    """
-    rows = sum(3 * len(structure) + 1 for structure in data)
-    return (8.0 * rows**2 + sum(8.0 * 36 * 3 * len(structure) ** 2 for structure in data)) / 2**30
+    @property
+    def composition(self) -> tuple[tuple[str, int], ...]:
+        return self.data[0].composition
 
 
 def _structures_for(data: Dataset, rows: int) -> int:
@@ -431,14 +454,6 @@ def _structures_for(data: Dataset, rows: int) -> int:
 def _batches(data: Dataset) -> Iterator[Dataset]:
     for begin in range(0, len(data), _BATCH):
         yield data[begin : begin + _BATCH]
-
-
-def _observations(structure: Structure, mean: float, invariant: str) -> Array:
-    """Return energy less the mean and gradients along the internal directions."""
-    if structure.energy is None or structure.forces is None:  # excluded by _check_training
-        raise DataError(f"{structure.origin}: has no energy or no forces")
-    gradients = -(structure.forces.ravel() @ internal_directions(structure, invariant))
-    return np.concatenate([[structure.energy - mean], gradients])
 
 
 def _check_training(data: Dataset) -> None:
