@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -398,11 +399,17 @@ class TestMemory:
 
         with pytest.raises(ConfigError, match=r"lower augmentation\.max_subset") as caught:
             check_memory(limited(300), data)
-        remedy = int(str(caught.value).split()[-3])
+        assert 'set surrogate.solver to "conjugate_gradient"' in str(caught.value)
+        remedy = int(re.search(r"to (\d+) or less", str(caught.value))[1])  # type: ignore[index]
         assert 1 < remedy < 200
         with caplog.at_level(logging.INFO, "gprann"):
             assert check_memory(limited(remedy), data) <= 0.8
         assert "allowed: 0.8 GiB" in caplog.text
+        without = config.surrogate.model_copy(update={"solver": "conjugate_gradient"})
+        assert check_memory(limited(300).model_copy(update={"surrogate": without}), data) <= 0.8
+        many = without.model_copy(update={"inducing": 200})
+        with pytest.raises(ConfigError, match=r"lower surrogate\.inducing"):
+            check_memory(limited(300).model_copy(update={"surrogate": many}), data)
 
 
 def test_run_result_is_plain(folder: Path) -> None:

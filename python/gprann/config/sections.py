@@ -17,6 +17,7 @@ from gprann.io import read
 from gprann.io.frames import check_keys
 from gprann.surrogate import Surrogate
 from gprann.surrogate.fingerprints import standing_weights
+from gprann.surrogate.solvers import SolverName
 from gprann.training import TrainingOptions
 
 __all__ = [
@@ -196,6 +197,27 @@ class SurrogateSection(Section):
     )
     cutoff: float = _option(
         "Pairs kernel: cutoff in periodic structures.", _default(Surrogate, "cutoff"), unit="Å"
+    )
+    solver: SolverName = _option(
+        'How the weights are found: "cholesky" by the covariance matrix of all energies and forces, '
+        '"conjugate_gradient" without it, "inducing" from its part for representative structures; "auto" the first '
+        "that fits into the memory.",
+        _default(Surrogate, "solver"),
+    )
+    memory: float | None = _option(
+        "Largest memory of a fit. Default: what is available.",
+        _default(Surrogate, "memory"),
+        unit="GiB",
+        example=4.0,
+    )
+    tolerance: float = _option(
+        "Conjugate gradients: largest residual relative to the energies and forces.",
+        _default(Surrogate, "tolerance"),
+    )
+    inducing: int | None = _option(
+        "Number of representative structures of the last two solvers. Default: what memory and time allow.",
+        _default(Surrogate, "inducing"),
+        example=50,
     )
     descriptor: DescriptorSection | None = _option(
         "Descriptor of the atoms kernel; the networks have theirs in [descriptor].", None

@@ -56,7 +56,8 @@ def surrogate_memory(config: Config, data: Dataset) -> float:
     if config.augmentation.method != "gpr":
         return 0.0
     parts = partition(data, max_size=config.augmentation.max_subset, seed=config.augmentation.seed)
-    return max(memory_needed(data.select(part)) for part in parts)
+    options = config.surrogate
+    return max(memory_needed(data.select(part), options.solver, options.inducing or 1) for part in parts)
 
 
 def training_memory(config: Config, data: Dataset) -> float:
@@ -77,6 +78,8 @@ def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrog
     begin = f"the run needs about {needed:.1f} GiB of memory, {budget:.1f} GiB are available"
     if not surrogate:
         return f"{begin}; lower augmentation.copies (now {config.augmentation.copies}) or resources.workers"
+    if config.surrogate.solver not in ("auto", "cholesky"):
+        return f"{begin}; lower surrogate.inducing, or use a machine with more memory"
     largest_first = data.select(np.argsort(-data.n_atoms, kind="stable"))
     fitting = bisect.bisect_right(
         range(config.augmentation.max_subset),
@@ -84,8 +87,10 @@ def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrog
         key=lambda count: memory_needed(largest_first[:count]),
     )
     fitting -= 1  # the range begins with no structure at all
+    without = 'set surrogate.solver to "conjugate_gradient"'
     if fitting < 2:
-        return f"{begin}; a surrogate of structures this large does not fit: use a machine with more memory"
+        return f"{begin}; {without}, or use a machine with more memory"
     return (
-        f"{begin}; lower augmentation.max_subset (now {config.augmentation.max_subset}) to {fitting} or less"
+        f"{begin}; lower augmentation.max_subset (now {config.augmentation.max_subset}) to {fitting} or less, "
+        f"or {without}"
     )

@@ -119,8 +119,16 @@ class Plan:
     tolerance: float
 
 
-def memory_needed(data: Dataset) -> float:
-    """Return the memory in GiB that a dense fit to `data` takes: one covariance matrix and the Jacobians.
+def memory_needed(data: Dataset, solver: SolverName = "cholesky", inducing: int = 1) -> float:
+    """Return the memory in GiB that a fit takes: one or two square matrices, Jacobians, neighbour lists.
+
+    Parameters
+    ----------
+    data : Dataset
+    solver : {'cholesky', 'conjugate_gradient', 'inducing', 'auto'}
+        With `auto`, that of the covariance matrix.
+    inducing : int
+        Number of representative structures of the other solvers.
 
     Examples
     --------
@@ -128,15 +136,12 @@ def memory_needed(data: Dataset) -> float:
     >>> round(memory_needed(gprann.examples.hydrogen(7)), 3)
     0.0
     """
-    rows = sum(3 * len(structure) + 1 for structure in data)
-    return (8.0 * rows**2 + sum(8.0 * 36 * 3 * len(structure) ** 2 for structure in data)) / GIB
-
-
-def _represented_memory(data: Dataset, count: int, solver: SolverName) -> float:
-    """Return the memory in GiB of a fit by way of `count` representatives."""
+    if solver in ("cholesky", "auto"):
+        rows = sum(3 * len(structure) + 1 for structure in data)
+        return (8.0 * rows**2 + sum(8.0 * 36 * 3 * len(structure) ** 2 for structure in data)) / GIB
     atoms = int(data.n_atoms.max())
-    m = count * (3 * atoms + 1)
-    jacobians = count * 8.0 * 36 * 3 * atoms**2
+    m = inducing * (3 * atoms + 1)
+    jacobians = inducing * 8.0 * 36 * 3 * atoms**2
     matrices = 8.0 * m**2
     if solver == "inducing":  # a second factor, and one block of covariances with its Jacobians
         matrices += 8.0 * m**2 + (8.0 * m + 2 * 8.0 * 36 * atoms) * (BLOCK_ROWS + 3 * atoms)
@@ -172,9 +177,9 @@ def plan_solver(data: Dataset, rows: Rows, options: SolverOptions) -> Plan:
     if solver == "conjugate_gradient":
         wanted = float(np.clip(np.cbrt(3 * _ELIMINATION * work), _LEAST_ELIMINATED, _MOST_ELIMINATED))
     count = min(options.inducing or max(1, int(wanted) // per_structure), len(data))
-    while count > 1 and options.inducing is None and _represented_memory(data, count, solver) > budget:
+    while count > 1 and options.inducing is None and memory_needed(data, solver, count) > budget:
         count -= 1
-    needed = dense if solver == "cholesky" else _represented_memory(data, count, solver)
+    needed = memory_needed(data, solver, count)
     if needed > budget:
         remedy = "use solver = 'auto'" if solver == "cholesky" else "fit fewer structures"
         raise ConfigError(
