@@ -175,7 +175,10 @@ def plan_solver(data: Dataset, rows: Rows, options: SolverOptions) -> Plan:
     per_structure = 3 * int(data.n_atoms.max()) + 1
     wanted = float(_MOST_INDUCING)
     if solver == "conjugate_gradient":
-        wanted = float(np.clip(np.cbrt(3 * _ELIMINATION * work), _LEAST_ELIMINATED, _MOST_ELIMINATED))
+        cheap = max(
+            np.cbrt(3 * _ELIMINATION * work), n_observations / 4
+        )  # a quarter always pays in iterations
+        wanted = float(np.clip(cheap, _LEAST_ELIMINATED, _MOST_ELIMINATED))
     count = min(options.inducing or max(1, int(wanted) // per_structure), len(data))
     while count > 1 and options.inducing is None and memory_needed(data, solver, count) > budget:
         count -= 1
