@@ -30,6 +30,13 @@ Index factor(const Blas& blas, MatrixOut K, int n_threads) {
   return cholesky(blas, {K.data(), K.rows(), K.cols(), K.outerStride()}, n_threads);
 }
 
+void gram(const Blas& blas, const MatrixIn& A, MatrixOut C, int n_threads) {
+  require_square(C, "C");
+  require_size(A.cols(), C.rows(), "a row of A");
+  add_gram(blas, {A.data(), A.rows(), A.cols(), A.outerStride()},
+           {C.data(), C.rows(), C.cols(), C.outerStride()}, n_threads);
+}
+
 template <void (*solve)(const Blas&, ConstBlock, Block, int)>
 void solve_rows(const Blas& blas, const MatrixIn& L, MatrixOut B, int n_threads) {
   require_square(L, "L");
@@ -47,6 +54,8 @@ void bind_blas(py::module_& module) {
   module.def("cholesky", &factor, py::arg("blas"), py::arg("K").noconvert(), py::arg("n_threads"),
              ReleaseGil(),
              "K (n, n) <- its Cholesky factor in the lower triangle; returns -1 or the failing row.");
+  module.def("add_gram", &gram, py::arg("blas"), py::arg("A").noconvert(), py::arg("C").noconvert(),
+             py::arg("n_threads"), ReleaseGil(), "Lower triangle of C (n, n) <- C + A^T A for A (k, n).");
   module.def("solve_lower", &solve_rows<solve_lower>, py::arg("blas"), py::arg("L").noconvert(),
              py::arg("B").noconvert(), py::arg("n_threads"), ReleaseGil(), "Rows b of B <- L^-1 b.");
   module.def("solve_lower_transposed", &solve_rows<solve_lower_transposed>, py::arg("blas"),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "gprann/covariance_product.hpp"
 #include "pybind.hpp"
 
 namespace gprann::bindings {
@@ -113,6 +114,21 @@ std::pair<Vector, Matrix> predict(const Int64s& first, const MatrixIn& features,
   return {std::move(energies), std::move(slopes)};
 }
 
+std::pair<Vector, Matrix> product(const Int64s& first, const MatrixIn& features,
+                                  const VectorIn& energy_weight, const MatrixIn& slope,
+                                  const RadialKernel& kernel, const Blas& blas, int n_threads) {
+  const Index kinds = first.size() - 1;
+  require_offsets(first, 0, kinds, 0, features.rows(), "first");
+  require_size(energy_weight.size(), features.rows(), "energy_weight");
+  require_shape(slope, features.rows(), features.cols(), "slope");
+  Vector energies(features.rows());
+  Matrix slopes(features.rows(), features.cols());
+  covariance_product(
+      {kinds, features.cols(), first.data(), features.data(), energy_weight.data(), slope.data()}, kernel,
+      blas, n_threads, energies.data(), slopes.data());
+  return {std::move(energies), std::move(slopes)};
+}
+
 }  // namespace
 
 void bind_covariance(py::module_& module) {
@@ -140,6 +156,10 @@ void bind_covariance(py::module_& module) {
              py::arg("query_first").noconvert(), py::arg("query").noconvert(), py::arg("kernel"),
              py::arg("blas"), py::arg("n_threads"), ReleaseGil(),
              "Energies (rows) and slopes (rows, D) of query rows.");
+  module.def("covariance_product", &product, py::arg("first").noconvert(), py::arg("features").noconvert(),
+             py::arg("energy_weight").noconvert(), py::arg("slope").noconvert(), py::arg("kernel"),
+             py::arg("blas"), py::arg("n_threads"), ReleaseGil(),
+             "Energies (rows) and slopes (rows, D) of the rows themselves.");
 }
 
 }  // namespace gprann::bindings

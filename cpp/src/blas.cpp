@@ -57,6 +57,17 @@ Block tile_of(Block K, Index i, Index j) {
           std::min(tile, K.columns - j * tile), K.stride};
 }
 
+/// Calls work(row, column) for the tiles of a lower triangle of n x n tiles, row by row.
+template <class Work>
+void for_each_lower_tile(Index n, int n_threads, Work&& work) {
+  parallel_for(n * (n + 1) / 2, n_threads, [&](Index item, int) {
+    Index row = 0;
+    Index column = item;
+    while (column > row) column -= ++row;
+    work(row, column);
+  });
+}
+
 /// Factorises one diagonal tile; returns -1 or the failing row.
 Index factor_tile(const Blas& blas, Block T) {
   if (blas.potrf == nullptr) {
@@ -148,6 +159,18 @@ void rank_update_t(const Blas& blas, double alpha, ConstBlock A, double beta, Bl
   map(C).selfadjointView<Eigen::Lower>().rankUpdate(map(A).transpose(), alpha);
 }
 
+void add_gram(const Blas& blas, ConstBlock A, Block C, int n_threads) {
+  auto columns = [&](Index i) {
+    return ConstBlock(A.data + i * tile, A.rows, std::min(tile, A.columns - i * tile), A.stride);
+  };
+  for_each_lower_tile(chunk_count(C.rows, tile), n_threads, [&](Index i, Index j) {
+    if (i == j)
+      rank_update_t(blas, 1.0, columns(i), 1.0, tile_of(C, i, i));
+    else
+      multiply_tn(blas, 1.0, columns(i), columns(j), 1.0, tile_of(C, i, j));
+  });
+}
+
 Index cholesky(const Blas& blas, Block K, int n_threads) {
   const Index n_tiles = chunk_count(K.rows, tile);
   for (Index k = 0; k < n_tiles; ++k) {
@@ -157,11 +180,7 @@ Index cholesky(const Blas& blas, Block K, int n_threads) {
     const Index below = n_tiles - k - 1;
     parallel_for(below, n_threads,
                  [&](Index item, int) { solve_right(blas, true, diagonal, tile_of(K, k + 1 + item, k)); });
-    parallel_for(below * (below + 1) / 2, n_threads, [&](Index item, int) {
-      // item counts the tiles (i, j), j <= i, of the trailing triangle row by row
-      Index row = 0;
-      Index column = item;
-      while (column > row) column -= ++row;
+    for_each_lower_tile(below, n_threads, [&](Index row, Index column) {
       const Index i = k + 1 + row;
       const Index j = k + 1 + column;
       if (i == j)

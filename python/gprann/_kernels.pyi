@@ -13,6 +13,7 @@ class Blas:
     ) -> None: ...
 
 def cholesky(blas: Blas, K: Array, n_threads: int) -> int: ...
+def add_gram(blas: Blas, A: Array, C: Array, n_threads: int) -> None: ...
 def solve_lower(blas: Blas, L: Array, B: Array, n_threads: int) -> None: ...
 def solve_lower_transposed(blas: Blas, L: Array, B: Array, n_threads: int) -> None: ...
 
@@ -86,6 +87,15 @@ def predict_rows(
     slope: Array,
     query_first: Int64s,
     query: Array,
+    kernel: RadialKernel,
+    blas: Blas,
+    n_threads: int,
+) -> tuple[Array, Array]: ...
+def covariance_product(
+    first: Int64s,
+    features: Array,
+    energy_weight: Array,
+    slope: Array,
     kernel: RadialKernel,
     blas: Blas,
     n_threads: int,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,9 +20,10 @@ import pytest
 import gprann
 from gprann.config import load_config
 from gprann.errors import ConfigError, DataError
+from gprann.memory import available_memory
 from gprann.pipeline import RunResult, run, run_file
-from gprann.pipeline.memory import available_memory, check_memory
-from gprann.surrogate import Surrogate
+from gprann.pipeline.memory import check_memory
+from gprann.surrogate import Surrogate, memory_needed
 
 CONFIG = """
 data.train = "train.extxyz"
@@ -449,6 +451,29 @@ class TestRefusals:
 
 
 class TestMemory:
+    def test_large_sets_are_fitted_without_the_matrix(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What `resources.memory` leaves beside the program is less than the matrix takes."""
+        data = gprann.examples.hydrogen(200)
+        assert memory_needed(data, "conjugate_gradient", 20) < 0.008 < memory_needed(data)
+        gprann.write(folder / "train.extxyz", data)
+        given = "inducing = 20\nlength = 8.0\nenergy_noise = 1e-6\nforce_noise = 1e-6"
+        change(
+            folder,
+            {
+                'kernel = "pairs"': f'kernel = "pairs"\n{given}',
+                "copies = 3": "copies = 1\nmax_subset = 200",
+                "[output]": "[resources]\nmemory = 0.308\n[output]",
+            },
+        )
+        with caplog.at_level(logging.INFO, "gprann"):
+            result = run_file(folder / "config.toml")
+        (surrogate,) = gprann.load(result.potential).provenance["surrogates"]
+        assert surrogate["solver"] == "conjugate_gradient"
+        assert "the covariance matrix of 1400 observations takes" in surrogate["solver_reason"]
+        assert f"solver conjugate_gradient: {surrogate['solver_reason']}" in caplog.text
+
     def test_available(self) -> None:
         memory = available_memory()
         assert memory is None or 0.01 < memory < 1e6
@@ -468,13 +493,22 @@ class TestMemory:
             resources = config.resources.model_copy(update={"memory": 0.8})
             return config.model_copy(update={"augmentation": augmentation, "resources": resources})
 
+        def with_solver(changed: Any, solver: str, **options: Any) -> Any:
+            surrogate = config.surrogate.model_copy(update={"solver": solver, **options})
+            return changed.model_copy(update={"surrogate": surrogate})
+
         with pytest.raises(ConfigError, match=r"lower augmentation\.max_subset") as caught:
-            check_memory(limited(300), data)
-        remedy = int(str(caught.value).split()[-3])
+            check_memory(with_solver(limited(300), "cholesky"), data)
+        assert 'set surrogate.solver to "auto"' in str(caught.value)
+        remedy = int(re.search(r"to (\d+) or less", str(caught.value))[1])  # type: ignore[index]
         assert 1 < remedy < 200
         with caplog.at_level(logging.INFO, "gprann"):
-            assert check_memory(limited(remedy), data) <= 0.8
+            assert check_memory(with_solver(limited(remedy), "cholesky"), data) <= 0.8
         assert "allowed: 0.8 GiB" in caplog.text
+        for solver in ("auto", "conjugate_gradient", "inducing"):
+            assert check_memory(with_solver(limited(300), solver), data) <= 0.8
+            with pytest.raises(ConfigError, match=r"lower surrogate\.inducing"):
+                check_memory(with_solver(limited(300), solver, inducing=200), data)
 
 
 def test_run_result_is_plain(folder: Path) -> None:

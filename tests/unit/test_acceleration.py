@@ -21,7 +21,9 @@ from ase.mep import NEB
 from ase.optimize import BFGS
 
 import gprann
+from gprann.acceleration.learner import Learner
 from gprann.errors import ConfigError, DataError
+from gprann.structure import Dataset, Structure
 
 
 class Counted(EMT):
@@ -256,6 +258,52 @@ class TestRelaxation:
     def test_the_same_call_gives_the_same_result(self) -> None:
         first, second = (gprann.relax(rattled_cluster(), EMT(), seed=3) for _ in range(2))
         np.testing.assert_array_equal(first.atoms.positions, second.atoms.positions)
+
+
+class TestLearner:
+    @pytest.fixture
+    def results(self) -> Dataset:
+        rng = np.random.default_rng(1)
+        structures = []
+        for _ in range(6):
+            atoms = rattled_cluster()
+            atoms.positions += rng.normal(0.0, 0.05, atoms.positions.shape)
+            atoms.calc = EMT()
+            structures.append(
+                Structure(
+                    tuple(atoms.symbols),
+                    atoms.positions,
+                    energy=atoms.get_potential_energy(),
+                    forces=atoms.get_forces(),
+                )
+            )
+        return Dataset(structures)
+
+    def learner(self, **options: Any) -> Learner:
+        return Learner([rattled_cluster()], 0, 1e3, options)
+
+    def test_new_results_extend_the_surrogate(self, results: Dataset) -> None:
+        learner, anew = self.learner(), self.learner()
+        learner.learn(results[:3])
+        first = learner.surrogate
+        learner.learn(results)
+        anew.learn(results)
+        assert learner.surrogate is first
+        assert anew.surrogate is not None
+        assert first is not None
+        assert first.to_dict()["n_structures"] == 6
+        a, b = (surrogate.predict(results, std=False) for surrogate in (first, anew.surrogate))
+        np.testing.assert_allclose(a.energy, b.energy, atol=1e-4)
+        np.testing.assert_allclose(np.array(a.forces), np.array(b.forces), atol=1e-3)
+
+    def test_other_results_or_free_hyperparameters_need_a_new_fit(self, results: Dataset) -> None:
+        for learner, then in ((self.learner(), results[1:]), (self.learner(length=None), results)):
+            learner.learn(results[:3])
+            first = learner.surrogate
+            learner.learn(then)
+            assert learner.surrogate is not first
+            assert learner.surrogate is not None
+            assert learner.surrogate.to_dict()["n_structures"] == len(then)
 
 
 class NoForces(EMT):

@@ -12,7 +12,7 @@ from contracts import Array, assert_close
 from gprann.evaluation import evaluate
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
-from gprann.surrogate import surrogate as module
+from gprann.surrogate import left_out as module
 from gprann.surrogate.calibration import Calibration, calibrate, factor_of
 from gprann.surrogate.hyperparameters import LeaveOneOut
 
@@ -99,7 +99,7 @@ def test_of_large_sets_a_random_part_is_left_out(monkeypatch: pytest.MonkeyPatch
     assert whole.calibration.n_structures == 40
     assert part.calibration.n_structures == 15
     assert 0.5 < part.calibration.energy / whole.calibration.energy < 2
-    assert part._fitted().data[-15:].energies.tolist() != data[-15:].energies.tolist()
+    assert part._fitted().equations.data[-15:].energies.tolist() != data[-15:].energies.tolist()
     assert_close(part.predict(data[:2]).energy, expected.energy, relative=1e-9)
 
 

@@ -258,16 +258,16 @@ def test_left_out_std_is_that_of_a_fit_without_the_structure(kernel: Any) -> Non
     state = whole._state
     assert state is not None
     # The same from the dense matrices.
-    K = state.problem.covariance(state.settings.length * whole.fingerprint.spread)
+    problem, _, _ = state.equations.problem()
+    noise = state.amplitude2 * state.solution.noise
+    K = problem.covariance(state.settings.length * whole.fingerprint.spread)
     K = np.tril(K) + np.tril(K, -1).T
-    K = state.amplitude2 * K + np.diag(state.problem.noise(*state.noise))
+    K = state.amplitude2 * K + np.diag(problem.noise(*noise))
     for a in range(8):
-        begin, end = state.problem.first[a : a + 2]
+        begin, end = problem.first[a : a + 2]
         others = np.r_[0:begin, end : len(K)]
         cross = K[begin, others]
-        variance = (
-            K[begin, begin] - state.noise[0] - cross @ np.linalg.solve(K[np.ix_(others, others)], cross)
-        )
+        variance = K[begin, begin] - noise[0] - cross @ np.linalg.solve(K[np.ix_(others, others)], cross)
         assert found[a] == pytest.approx(np.sqrt(variance), rel=1e-3)
     np.testing.assert_allclose(whole.left_out_std(3), found[[0, 4, 7]], rtol=1e-9)
 

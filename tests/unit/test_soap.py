@@ -114,6 +114,22 @@ def test_forces_are_derivatives_of_the_energy(centers: Any, data: Dataset) -> No
     assert_derivative(energy, -np.sum(forces * direction), step=0.02, halvings=2)
 
 
+def test_tangents_are_adjoint_to_gradients(fitted: SoapFingerprint, data: Dataset) -> None:
+    rng, rows = np.random.default_rng(4), fitted.rows(data)
+    displacements = [rng.normal(size=(len(structure), 3)) for structure in data]
+    slopes = rng.normal(size=rows.features.shape)
+    backward = np.concatenate([gradient.ravel() for gradient in rows.gradients(slopes)])
+    v = np.concatenate([displacement.ravel() for displacement in displacements])
+    contracts.assert_adjoint(slopes.ravel(), rows.tangents(displacements).ravel(), v, backward)
+
+
+def test_conjugate_gradients_predict_as_cholesky_does(centers: Any, data: Dataset) -> None:
+    options: dict[str, Any] = {"soap": {**SETTINGS, "centers": centers}, **FIXED}
+    exact = Surrogate("soap", **options, solver="cholesky").fit(data).predict(data[:2], std=False)
+    free = Surrogate("soap", **options, solver="conjugate_gradient", tolerance=1e-9, inducing=2).fit(data)
+    assert_close(free.predict(data[:2], std=False).energy, exact.energy, relative=1e-5)
+
+
 def test_other_structures_are_predicted() -> None:
     pytest.importorskip("dscribe")
     query = samples.waters(20, seed=7)

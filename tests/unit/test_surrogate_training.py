@@ -16,8 +16,7 @@ from gprann import examples
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.structure import Dataset, Structure
-from gprann.surrogate import Surrogate, choice, memory_needed
-from gprann.surrogate import surrogate as module
+from gprann.surrogate import Surrogate, choice, memory_needed, solvers
 from gprann.surrogate.hyperparameters import log_marginal_likelihood, scan
 from gprann.surrogate.observations import build_problem
 from gprann.surrogate.relevance import length_factors
@@ -156,7 +155,7 @@ def test_noise_that_is_not_given_rises_until_the_matrix_can_be_factorised(
     data = samples.waters(4)
     options = {"length": 5.0, **given}
     expected = Surrogate("pairs", **options).fit(data).hyperparameters
-    real, failures = module.factorise, [2]
+    real, failures = solvers.factorise, [2]
 
     def failing(K: Array, noise: Array) -> Any:
         if len(K) == 4 * 4 and failures[0]:
@@ -165,7 +164,7 @@ def test_noise_that_is_not_given_rises_until_the_matrix_can_be_factorised(
         return real(K, noise)
 
     # The search for hyperparameters factorises through its own module, and is not disturbed.
-    monkeypatch.setattr(module, "factorise", failing)
+    monkeypatch.setattr(solvers, "factorise", failing)
     raised = Surrogate("pairs", **options).fit(data).hyperparameters
     assert caplog.text.count("singular in double precision") == 2
     for name in ("energy_noise", "force_noise"):
@@ -178,7 +177,7 @@ def test_noise_does_not_rise_without_end(monkeypatch: pytest.MonkeyPatch) -> Non
     def failing(K: Array, noise: Array) -> Any:
         raise FactorisationError("singular", 3)
 
-    monkeypatch.setattr(module, "factorise", failing)
+    monkeypatch.setattr(solvers, "factorise", failing)
     for given in ({}, {"energy_noise": 1e-9}, {"force_noise": 1e-9}):
         with pytest.raises(FactorisationError):
             Surrogate("pairs", length=5.0, **given).fit(samples.waters(4))
@@ -365,6 +364,8 @@ def test_provenance_is_plain_data() -> None:
         "force_noise": values.force_noise,
         "calibration": {"energy": 1.0, "force": 1.0, "n_structures": 0},
         "n_structures": 4,
+        "solver": "cholesky",
+        "solver_reason": surrogate.to_dict()["solver_reason"],
     }
     assert json.loads(json.dumps(surrogate.to_dict())) == surrogate.to_dict()
 

@@ -26,7 +26,7 @@ _LEAST_NOISE, _MOST_NOISE = 1e-4, 1e5  # times those of the options
 
 
 class Learner:
-    """A surrogate fitted anew whenever a reference result has been added.
+    """A surrogate that learns every reference result that is added.
 
     Two structures of one mechanism hardly differ, so the scale of their descriptors is no measure of the space
     that the search will see. The descriptors are standardised over rattled copies of the structures from which
@@ -57,10 +57,11 @@ class Learner:
         self._noise = 1.0  # factor of both noises
         self._largest_noise = 0.1 * fmax
         self.surrogate: Surrogate | None = None
+        self._learnt: tuple[Dataset, dict[str, Any]] | None = None  # by the surrogate, with these options
         Surrogate(**self._options)  # refuses impossible options before the first reference call
 
     def learn(self, results: Dataset) -> None:
-        """Fit the surrogate to all reference results.
+        """Fit the surrogate to all reference results, or extend it by those that are new.
 
         Noises are relative to the amplitude, which a single result of high energy can raise a hundredfold: they
         are lowered until the noise of the forces is small beside the forces that are aimed at, and raised where
@@ -74,7 +75,7 @@ class Learner:
         raised = False
         while True:
             try:
-                self.surrogate = _fitted(results, self._region, self._with_noise())
+                self.surrogate = self._fitted(results, self._with_noise())
             except FactorisationError:
                 if self._noise >= _MOST_NOISE:
                     raise
@@ -85,6 +86,24 @@ class Learner:
             if not too_much or raised or self._noise <= _LEAST_NOISE:
                 return
             self._noise /= 10.0
+
+    def _fitted(self, results: Dataset, options: dict[str, Any]) -> Surrogate:
+        """Return a surrogate of all results: the one place where a search refits.
+
+        That of before is extended if it has the same hyperparameters and its results are the first ones.
+        """
+        learnt, self._learnt = self._learnt, None
+        if self.surrogate is not None and learnt is not None and all(options[name] for name in _OPTIONS):
+            known, before = learnt
+            first = results[: len(known)]
+            same = len(first) == len(known) and all(a is b for a, b in zip(first, known, strict=True))
+            if same and options == before:
+                surrogate = self.surrogate.extend(results[len(known) :])
+                self._learnt = results, options
+                return surrogate
+        surrogate = Surrogate(**options).fit(results, standardise_over=self._region)
+        self._learnt = results, options
+        return surrogate
 
     def _with_noise(self) -> dict[str, Any]:
         """Return the options with the noises of now; None leaves a noise to the surrogate."""
@@ -107,8 +126,3 @@ class Learner:
         data = Dataset([bare_structure(atoms) for atoms in images])
         std = self._current.predict(data, forces=False).energy_std
         return np.zeros(len(data)) if std is None else std
-
-
-def _fitted(results: Dataset, region: Dataset, options: dict[str, Any]) -> Surrogate:
-    """Return a surrogate fitted anew with fixed hyperparameters: the one place where a search refits."""
-    return Surrogate(**options).fit(results, standardise_over=region)

@@ -18,6 +18,7 @@ from gprann.io import read
 from gprann.io.frames import check_keys
 from gprann.surrogate import Surrogate
 from gprann.surrogate.fingerprints import standing_weights
+from gprann.surrogate.plan import SolverName
 from gprann.training import TrainingOptions
 
 __all__ = [
@@ -173,6 +174,27 @@ class SurrogateSection(Section):
         "the centers to be compared one by one. Default: the mean over all atoms within 5 Å.",
         None,
         example={"r_cut": 5.0, "n_max": 6, "l_max": 4, "centers": [0, 1]},
+    )
+    solver: SolverName = _option(
+        'How the weights are found: "cholesky" by the covariance matrix of all energies and forces, '
+        '"conjugate_gradient" without it, "inducing" from its part for representative structures; "auto" the first '
+        "that fits into the memory.",
+        _default(Surrogate, "solver"),
+    )
+    memory: float | None = _option(
+        "Largest memory of a fit. Default: what is available, within resources.memory.",
+        _default(Surrogate, "memory"),
+        unit="GiB",
+        example=4.0,
+    )
+    tolerance: float = _option(
+        "Conjugate gradients: largest residual relative to the energies and forces.",
+        _default(Surrogate, "tolerance"),
+    )
+    inducing: int | None = _option(
+        "Number of representative structures of the last two solvers. Default: what memory and time allow.",
+        _default(Surrogate, "inducing"),
+        example=50,
     )
     descriptor: DescriptorSection | None = _option(
         "Descriptor of the atoms kernel; the networks have theirs in [descriptor].", None
@@ -332,10 +354,11 @@ class TrainingSection(Section):
 
 
 class ResourcesSection(Section):
-    """What a run may use. Nothing here changes the results."""
+    """What a run may use. Nothing here changes the results, but where memory decides on the surrogate's solver."""
 
     memory: float | None = _option(
-        "Largest memory of a run; refused before the start if more is needed. Default: what is available.",
+        "Largest memory of a run; refused before the start if more is needed, and the surrogate's solver chosen by it."
+        " Default: what is available.",
         None,
         unit="GiB",
         example=8.0,

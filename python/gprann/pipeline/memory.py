@@ -6,22 +6,21 @@ import bisect
 import logging
 import math
 import os
-from pathlib import Path
 
 import numpy as np
 
 from gprann.augmentation import partition
-from gprann.config import Config
+from gprann.config import Config, SurrogateSection
 from gprann.errors import ConfigError
+from gprann.memory import GIB, available_memory
 from gprann.models import NetworkModel
 from gprann.structure import Dataset
 from gprann.surrogate import memory_needed
 from gprann.training import TrainingOptions
 
-__all__ = ["available_memory", "check_memory", "surrogate_memory", "training_memory"]
+__all__ = ["check_memory", "surrogate_memory", "surrogate_within_memory", "training_memory"]
 
 _log = logging.getLogger(__name__)
-_GIB = 2.0**30
 _PROGRAM = 0.3  # GiB; interpreter and libraries
 
 
@@ -33,12 +32,12 @@ def check_memory(config: Config, data: Dataset) -> float:
     ConfigError
         Naming the remedy.
     """
-    surrogate = surrogate_memory(config, data)
-    training = training_memory(config, data)
-    needed = _PROGRAM + max(surrogate, training)
     limit = config.resources.memory
     available = available_memory()
     budget = min(value for value in (limit, available, math.inf) if value is not None)
+    surrogate = surrogate_memory(config, data, budget - _PROGRAM)
+    training = training_memory(config, data)
+    needed = _PROGRAM + max(surrogate, training)
     known = "unknown" if available is None else f"{available:.1f} GiB"
     _log.info(
         "memory: about %.1f GiB (surrogate %.2f, training %.2f); available: %s%s",
@@ -53,12 +52,35 @@ def check_memory(config: Config, data: Dataset) -> float:
     return needed
 
 
-def surrogate_memory(config: Config, data: Dataset) -> float:
-    """Return the memory of the largest surrogate, GiB."""
+def surrogate_memory(config: Config, data: Dataset, budget: float) -> float:
+    """Return the memory of the largest surrogate, GiB.
+
+    Where the solver is left open, that of the covariance matrix if this fits into `budget`, else the least with
+    which the other solvers can do; they take more representative structures where there is more memory.
+    """
     if not config.augmentation.uses_surrogate:
         return 0.0
     parts = partition(data, max_size=config.augmentation.max_subset)
-    return max(memory_needed(data.select(part)) for part in parts)
+    return max(_memory_of_fit(config.surrogate, data.select(part), budget) for part in parts)
+
+
+def _memory_of_fit(section: SurrogateSection, data: Dataset, budget: float) -> float:
+    inducing = section.inducing or 1
+    if section.solver != "auto":
+        return memory_needed(data, section.solver, inducing)
+    dense = memory_needed(data)
+    if dense <= min(budget, section.memory or math.inf):
+        return dense
+    return max(memory_needed(data, solver, inducing) for solver in ("conjugate_gradient", "inducing"))
+
+
+def surrogate_within_memory(config: Config) -> SurrogateSection:
+    """Return the section of the surrogate with what `resources.memory` leaves it, by which it takes its solver."""
+    limit = config.resources.memory
+    if limit is None:
+        return config.surrogate
+    memory = min(config.surrogate.memory or math.inf, max(limit - _PROGRAM, 0.01))
+    return config.surrogate.model_copy(update={"memory": memory})
 
 
 def training_memory(config: Config, data: Dataset) -> float:
@@ -82,46 +104,7 @@ def training_memory(config: Config, data: Dataset) -> float:
         if options.optimizer == "lm":
             largest = float(data.n_atoms.max())
             equations += 8.0 * 3 * largest * (largest * descriptor.size + model.n_parameters)
-    return float(atoms * per_atom * (1 + workers) / 2 + workers * equations) / _GIB
-
-
-def available_memory() -> float | None:
-    """Return the memory that can be had without swapping, GiB, or None where the system does not tell.
-
-    Examples
-    --------
-    >>> memory = available_memory()
-    >>> memory is None or memory > 0
-    True
-    """
-    found = [value for value in (_from_meminfo(), _from_control_group()) if value is not None]
-    if not found:
-        try:
-            found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / _GIB]
-        except (AttributeError, ValueError, OSError):
-            return None
-    return min(found)
-
-
-def _from_meminfo() -> float | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(
-            float(line.split()[1]) * 1024 / _GIB for line in lines if line.startswith("MemAvailable:")
-        )
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
-
-
-def _from_control_group() -> float | None:
-    """Return what the limit of a container or a batch job leaves."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
-        used = (folder / "memory.current").read_text(encoding="ascii")
-        return None if limit == "max" else max(0.0, (float(limit) - float(used)) / _GIB)
-    except (OSError, ValueError):
-        return None
+    return float(atoms * per_atom * (1 + workers) / 2 + workers * equations) / GIB
 
 
 def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrogate: bool) -> str:
@@ -129,6 +112,9 @@ def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrog
     if not surrogate:
         copies = max(config.augmentation.count(structure) for structure in data)
         return f"{begin}; lower augmentation.copies (now {copies}) or resources.workers"
+    if config.surrogate.solver != "cholesky":
+        what = "surrogate.inducing" if config.surrogate.inducing else "augmentation.max_subset"
+        return f"{begin}; lower {what}, or use a machine with more memory"
     largest_first = data.select(np.argsort(-data.n_atoms, kind="stable"))
     fitting = bisect.bisect_right(
         range(config.augmentation.max_subset),
@@ -136,8 +122,10 @@ def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrog
         key=lambda count: memory_needed(largest_first[:count]),
     )
     fitting -= 1  # the range begins with no structure at all
+    without = 'set surrogate.solver to "auto"'
     if fitting < 2:
-        return f"{begin}; a surrogate of structures this large does not fit: use a machine with more memory"
+        return f"{begin}; {without}, or use a machine with more memory"
     return (
-        f"{begin}; lower augmentation.max_subset (now {config.augmentation.max_subset}) to {fitting} or less"
+        f"{begin}; lower augmentation.max_subset (now {config.augmentation.max_subset}) to {fitting} or less, "
+        f"or {without}"
     )

@@ -27,7 +27,7 @@ from gprann.io.discover import find_files
 from gprann.io.reading import structures
 from gprann.log import log_to_file, warnings_to_log
 from gprann.pipeline.digest import data_digest, digest
-from gprann.pipeline.memory import check_memory
+from gprann.pipeline.memory import check_memory, surrogate_within_memory
 from gprann.pipeline.stages import Stages, claimed_folder
 from gprann.pipeline.steps import augment_data, require_labels, train_potential
 from gprann.potential import Potential, load
@@ -215,7 +215,8 @@ class _Run:
     def _augment(self) -> tuple[list[Path], dict[str, Any]]:
         config, folder = self.config, self.stages.folder
         started = time.perf_counter()
-        copies = augment_data(self.train, config.augmentation, config.surrogate, around=self._keep_labels)
+        surrogate = surrogate_within_memory(config)
+        copies = augment_data(self.train, config.augmentation, surrogate, around=self._keep_labels)
         seconds = round(self.seconds_kept + time.perf_counter() - started, 2)
         path, label_next = folder / _AUGMENTED, folder / config.augmentation.label_next
         write(path, self.train + copies.accepted)

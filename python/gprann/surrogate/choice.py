@@ -135,7 +135,7 @@ class Choice:
         def error(candidate: Settings) -> float:
             noise = problem.noise(scale * candidate.energy_noise, scale * candidate.force_noise)
             alpha = factorise(K.restored(), noise).solve(problem.values)
-            folded = FoldedTraining(rows, jacobians, alpha, problem.first)
+            folded = FoldedTraining.from_weights(rows, jacobians, alpha, problem.first)
             energy, slopes = folded.predict(query, problem.kernel(length))
             energies = np.abs(energy + mean - held_out.energies).mean()
             gradients = np.concatenate(query.gradients(slopes))

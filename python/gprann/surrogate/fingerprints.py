@@ -7,12 +7,13 @@ and the kernels on whole structures (a single row of a single kind) share it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from gprann import _core
 from gprann.descriptors import ChebyshevDescriptor
@@ -45,17 +46,30 @@ class Rows:
     gradients : callable
         Carries slopes d(energy)/d(features), shape (rows, D), to d(energy)/d(positions), one (N, 3) array per
         structure.
+    tangents : callable
+        Its adjoint: carries displacements, one (N, 3) array per structure, to changes of the features,
+        (rows, D).
     """
 
     kind_rows: NDArray[np.int64]
     features: Array
     gradients: Callable[[Array], list[Array]]
+    tangents: Callable[[Sequence[Array]], Array]
 
-    def sets(self, jacobians: Sequence[Array] = ()) -> _core.FeatureSets:
-        """Return the compiled view; `jacobians` are (rows_A D, m_A), one per structure, or none at all."""
-        directions = [jacobian.shape[1] for jacobian in jacobians] or [0] * len(self.kind_rows)
+    def sets(
+        self, jacobians: Sequence[Array] = (), *, first: int = 0, last: int | None = None
+    ) -> _core.FeatureSets:
+        """Return the compiled view of the structures `first` to `last`, by default all.
+
+        `jacobians` are (rows_A D, m_A), one for each of these structures, or none at all.
+        """
+        kind_rows = self.kind_rows[first:last]
+        begin, end = (kind_rows[0, 0], kind_rows[-1, -1]) if len(kind_rows) else (0, 0)
+        directions = [jacobian.shape[1] for jacobian in jacobians] or [0] * len(kind_rows)
         flat = np.concatenate([np.zeros(0), *(jacobian.ravel() for jacobian in jacobians)])
-        return _core.FeatureSets(self.kind_rows, self.features, flat, np.array(directions, dtype=np.int64))
+        return _core.FeatureSets(
+            kind_rows - begin, self.features[begin:end], flat, np.array(directions, dtype=np.int64)
+        )
 
     def kinds(self) -> NDArray[np.int64]:
         """Kind of every row, shape (rows,)."""
@@ -194,7 +208,11 @@ class AtomsFingerprint:
             gradient, _ = self.descriptor.vjp(neighbours, cotangent / self._scale[kinds])
             return np.split(gradient, neighbours.first_atom[1:-1])
 
-        return Rows(kind_rows, np.ascontiguousarray(features), gradients)
+        def tangents(displacements: Sequence[Array]) -> Array:
+            changes = self.descriptor.jvp(neighbours, np.concatenate(displacements)) / self._scale[kinds]
+            return np.ascontiguousarray(changes[order])
+
+        return Rows(kind_rows, np.ascontiguousarray(features), gradients, tangents)
 
     def jacobians(self, data: Dataset) -> list[Array]:
         """Return the Jacobians of the standardised descriptors along the internal directions."""
@@ -247,7 +265,7 @@ class PairsFingerprint:
         features = np.array([value for value, _ in self._evaluate(data)])
         self._spread = float(np.sqrt(max(features.var(axis=0).sum(), 1e-24)))
 
-    def _evaluate(self, data: Dataset) -> list[tuple[Array, Array]]:
+    def _evaluate(self, data: Dataset) -> Iterator[tuple[Array, Array]]:
         require_order(data, self._symbols)
         for structure in data:
             # Its features would be sums over images without a cutoff.
@@ -260,15 +278,16 @@ class PairsFingerprint:
         reach = self.cutoff if self._periodic else 2.0 * extent + 1.0
         neighbours = build_neighbours(data, reach, data.species)
         cutoff = self.cutoff if self._periodic else 0.0
-        return [
-            _core.pair_distances(neighbours.kernel, index, self.exponent, cutoff)
-            for index in range(len(data))
-        ]
+        for index in range(len(data)):
+            yield _core.pair_distances(neighbours.kernel, index, self.exponent, cutoff)
 
     def rows(self, data: Dataset) -> Rows:
         """Return one row per structure."""
-        evaluated = self._evaluate(data)
-        return single_rows([value for value, _ in evaluated], [jacobian for _, jacobian in evaluated])
+        features, jacobians = [], []
+        for value, jacobian in self._evaluate(data):
+            features.append(value)
+            jacobians.append(csr_array(jacobian))  # a distance depends on two atoms
+        return single_rows(features, lambda: jacobians)
 
     def jacobians(self, data: Dataset) -> list[Array]:
         """Return the Jacobians along the internal directions."""
@@ -313,8 +332,8 @@ class CartesianFingerprint:
             require_same_frame(structure, self._reference)
         features = [_centred(structure.positions).ravel() for structure in data]
         n = len(self._symbols)
-        centring = np.eye(3 * n) - np.tile(np.eye(3), (n, n)) / n
-        return single_rows(features, [centring] * len(data))
+        centring = csr_array(np.eye(3 * n) - np.tile(np.eye(3), (n, n)) / n)
+        return single_rows(features, lambda: [centring] * len(data))
 
     def jacobians(self, data: Dataset) -> list[Array]:
         """Return the Jacobians along the internal directions."""
@@ -377,15 +396,26 @@ def _turn(centred: Array, reference: Array) -> tuple[float, float, float]:
     return float(np.degrees(np.arccos(cosine))), float(distances[0] / root), float(distances[1] / root)
 
 
-def single_rows(features: Sequence[Array], jacobians: Sequence[Array]) -> Rows:
-    """Return rows for fingerprints with one feature vector per structure and a dense Jacobian (D, 3N)."""
+def single_rows(
+    features: Sequence[Array], derivatives: Callable[[], Sequence[Array] | Sequence[csr_array]]
+) -> Rows:
+    """Return rows for fingerprints with one feature vector per structure.
+
+    `derivatives` gives their Jacobians, (D, 3N) each, dense or sparse; called only for gradients and tangents.
+    """
     n = len(features)
     kind_rows = np.stack([np.arange(n), np.arange(1, n + 1)], axis=1).astype(np.int64)
 
     def gradients(slopes: Array) -> list[Array]:
-        return [(slope @ jacobian).reshape(-1, 3) for slope, jacobian in zip(slopes, jacobians, strict=True)]
+        return [
+            (slope @ jacobian).reshape(-1, 3) for slope, jacobian in zip(slopes, derivatives(), strict=True)
+        ]
 
-    return Rows(kind_rows, np.ascontiguousarray(features), gradients)
+    def tangents(displacements: Sequence[Array]) -> Array:
+        pairs = zip(displacements, derivatives(), strict=True)
+        return np.array([jacobian @ displacement.ravel() for displacement, jacobian in pairs])
+
+    return Rows(kind_rows, np.ascontiguousarray(features), gradients, tangents)
 
 
 def require_order(data: Dataset, symbols: Sequence[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,30 +17,44 @@ Array = NDArray[np.float64]
 
 
 class FoldedTraining:
-    """The training set folded with the weights: all that a mean prediction needs."""
+    """The training set folded with the weights: all that a mean prediction needs.
 
-    def __init__(self, rows: Rows, jacobians: list[Array], alpha: Array, first: NDArray[np.int64]) -> None:
-        kinds = rows.kinds()
-        order = np.argsort(kinds, kind="stable")
-        self.first = np.searchsorted(kinds[order], np.arange(rows.kind_rows.shape[1])).astype(np.int64)
+    Parameters
+    ----------
+    rows : Rows
+        Of the n training structures.
+    energy_weights : ndarray, shape (n,)
+        Weight of the energy of each structure.
+    slopes : ndarray, shape (rows, D)
+        Weights of the gradients carried to the features by the Jacobians.
+    """
+
+    def __init__(self, rows: Rows, energy_weights: Array, slopes: Array) -> None:
+        self._order, self.first = _by_kind(rows)
+        counts = rows.kind_rows[:, -1] - rows.kind_rows[:, 0]
+        self._structures = rows.kind_rows[:, 0]
+        self.features = np.ascontiguousarray(rows.features[self._order])
+        self.slope = np.ascontiguousarray(slopes[self._order])
+        self.energy_weight = np.ascontiguousarray(np.repeat(energy_weights, counts)[self._order])
+
+    @classmethod
+    def from_weights(
+        cls, rows: Rows, jacobians: Sequence[Array], alpha: Array, first: NDArray[np.int64]
+    ) -> FoldedTraining:
+        """Fold weights alpha of energies and gradients along internal directions, structure by structure."""
         size = rows.features.shape[1]
         slopes = [
             (jacobian @ alpha[begin + 1 : end]).reshape(-1, size)
             for jacobian, begin, end in zip(jacobians, first[:-1], first[1:], strict=True)
         ]
-        counts = rows.kind_rows[:, -1] - rows.kind_rows[:, 0]
-        self.features = np.ascontiguousarray(rows.features[order])
-        self.slope = np.ascontiguousarray(np.concatenate(slopes)[order])
-        self.energy_weight = np.ascontiguousarray(np.repeat(alpha[first[:-1]], counts)[order])
+        return cls(rows, alpha[first[:-1]], np.concatenate(slopes))
 
     def predict(self, rows: Rows, kernel: _core.RadialKernel) -> tuple[Array, Array]:
         """Return energies (n,) and slopes (rows, D) of query structures."""
-        kinds = rows.kinds()
-        order = np.argsort(kinds, kind="stable")
-        first = np.searchsorted(kinds[order], np.arange(rows.kind_rows.shape[1])).astype(np.int64)
+        order, first = _by_kind(rows)
         query = np.ascontiguousarray(rows.features[order])
         with one_blas_thread():
-            sorted_energies, sorted_slopes = _core.predict_rows(
+            energies, slopes = _core.predict_rows(
                 self.first,
                 self.features,
                 self.energy_weight,
@@ -49,6 +65,35 @@ class FoldedTraining:
                 scipy_blas(),
                 n_threads(),
             )
-        energies, slopes = np.empty_like(sorted_energies), np.empty_like(sorted_slopes)
-        energies[order], slopes[order] = sorted_energies, sorted_slopes
-        return np.add.reduceat(energies, rows.kind_rows[:, 0]), slopes
+        return _restored(energies, slopes, order, rows.kind_rows[:, 0])
+
+    def predict_itself(self, kernel: _core.RadialKernel) -> tuple[Array, Array]:
+        """Return what `predict` gives for the training structures, with each pair of rows seen once."""
+        with one_blas_thread():
+            energies, slopes = _core.covariance_product(
+                self.first,
+                self.features,
+                self.energy_weight,
+                self.slope,
+                kernel,
+                scipy_blas(),
+                n_threads(),
+            )
+        return _restored(energies, slopes, self._order, self._structures)
+
+
+def _by_kind(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the order of the rows by kind, and where each kind begins."""
+    kinds = rows.kinds()
+    order = np.argsort(kinds, kind="stable")
+    first = np.searchsorted(kinds[order], np.arange(rows.kind_rows.shape[1]))
+    return order, first.astype(np.int64)
+
+
+def _restored(
+    energies: Array, slopes: Array, order: NDArray[np.int64], structures: NDArray[np.int64]
+) -> tuple[Array, Array]:
+    """Return the energies of structures and the slopes in the order of the rows."""
+    own_energies, own_slopes = np.empty_like(energies), np.empty_like(slopes)
+    own_energies[order], own_slopes[order] = energies, slopes
+    return np.add.reduceat(own_energies, structures), own_slopes

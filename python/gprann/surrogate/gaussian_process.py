@@ -18,7 +18,7 @@ from gprann import _core
 from gprann.errors import FactorisationError
 from gprann.parallel import n_threads, one_blas_thread, scipy_blas
 
-__all__ = ["Factor", "Problem", "Radial", "Restorable", "factorise"]
+__all__ = ["Factor", "Problem", "Radial", "Restorable", "factorise", "radial_kernel"]
 
 Array = NDArray[np.float64]
 Radial = Literal["squared_exponential", "matern52"]
@@ -26,6 +26,11 @@ _RADIAL_KERNELS: dict[Radial, Callable[[float, bool], _core.RadialKernel]] = {
     "squared_exponential": _core.SquaredExponential,
     "matern52": _core.Matern52,
 }
+
+
+def radial_kernel(radial: Radial, length: float, *, derivative: bool = False) -> _core.RadialKernel:
+    """Return the kernel of this name, or its derivative with respect to log l."""
+    return _RADIAL_KERNELS[radial](length, derivative)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Problem:
 
     def kernel(self, length: float, *, derivative: bool = False) -> _core.RadialKernel:
         """Return the radial kernel, or its derivative with respect to log l."""
-        return _RADIAL_KERNELS[self.radial](length, derivative)
+        return radial_kernel(self.radial, length, derivative=derivative)
 
     def covariance(self, length: float, *, derivative: bool = False) -> Array:
         """Return K0, lower triangle, or its derivative with respect to log l; shape (rows, rows)."""
@@ -93,6 +98,38 @@ class Factor:
             _core.solve_lower(scipy_blas(), self.L, rows, n_threads())
         return rows
 
+    def half_solve_transposed(self, rows: Array) -> Array:
+        """Replace every row b by L⁻ᵀ b, in place, and return them."""
+        with one_blas_thread():
+            _core.solve_lower_transposed(scipy_blas(), self.L, rows, n_threads())
+        return rows
+
+    def extended(self, rows: Array) -> Factor:
+        """Return the factor of a larger matrix whose first rows are those factorised here.
+
+        Costs n² k + k³ / 3 instead of (n + k)³ / 3 operations for k more rows.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (k, n + k)
+            Last rows of the larger matrix, noise included.
+
+        Raises
+        ------
+        FactorisationError
+            If the larger matrix is not positive definite.
+        """
+        n, size = len(self.L), rows.shape[1]
+        below = self.half_solve(np.ascontiguousarray(rows[:, :n]))
+        with one_blas_thread():
+            corner = rows[:, n:] - below @ below.T
+            row = _core.cholesky(scipy_blas(), corner, n_threads())
+        if row >= 0:
+            raise _not_positive_definite(n + row, size)
+        L = np.zeros((size, size))
+        L[:n, :n], L[n:, :n], L[n:, n:] = self.L, below, corner
+        return Factor(L)
+
     @property
     def log_determinant(self) -> float:
         """Log determinant of K0 + noise."""
@@ -123,13 +160,17 @@ def factorise(K: Array, noise: Array) -> Factor:
     with one_blas_thread():
         row = _core.cholesky(scipy_blas(), K, n_threads())
     if row >= 0:
-        raise FactorisationError(
-            f"the covariance matrix is not positive definite at row {row} of {len(K)}: "
-            "the kernel length is too long or the "
-            "noise too small for double precision; raise force_noise or shorten length",
-            row,
-        )
+        raise _not_positive_definite(row, len(K))
     return Factor(K)
+
+
+def _not_positive_definite(row: int, size: int) -> FactorisationError:
+    return FactorisationError(
+        f"the covariance matrix is not positive definite at row {row} of {size}: "
+        "the kernel length is too long or the "
+        "noise too small for double precision; raise force_noise or shorten length",
+        row,
+    )
 
 
 class Restorable:

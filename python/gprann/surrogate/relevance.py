@@ -63,6 +63,6 @@ def weigh_components(fingerprint: AtomsFingerprint, subset: Dataset, choice: Cho
         factor = factorise(K, scale * problem.noise(settings.energy_noise, settings.force_noise))
     except FactorisationError:  # a set so degenerate that nothing can be learnt from its slopes
         return
-    folded = FoldedTraining(rows, jacobians, factor.solve(problem.values), problem.first)
+    folded = FoldedTraining.from_weights(rows, jacobians, factor.solve(problem.values), problem.first)
     _, slopes = folded.predict(rows, problem.kernel(length))
     fingerprint.stretch(length_factors(slopes, rows.kinds(), rows.kind_rows.shape[1] - 1))

@@ -6,6 +6,7 @@ Himanen et al., Comput. Phys. Commun. 247, 106949 (2020); the fingerprint of Yeu
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -132,15 +133,12 @@ class SoapFingerprint:
     def rows(self, data: Dataset) -> Rows:
         """Return one row per structure."""
         features = [self._features(structure)[0] for structure in self._checked(data)]
-        rows = single_rows(features, [])
 
-        def gradients(slopes: Array) -> list[Array]:
-            return [
-                (slope @ self._features(structure, derivatives=True)[1]).reshape(-1, 3)
-                for slope, structure in zip(slopes, data, strict=True)
-            ]
+        @functools.cache  # costly, and needed again in every iteration of conjugate gradients
+        def derivatives() -> list[Array]:
+            return [self._features(structure, derivatives=True)[1] for structure in data]
 
-        return Rows(rows.kind_rows, rows.features, gradients)
+        return single_rows(features, derivatives)
 
     def jacobians(self, data: Dataset) -> list[Array]:
         """Return the Jacobians along the internal directions."""

@@ -13,32 +13,33 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann import _core
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.errors import ConfigError, DataError, FactorisationError, nearest_name
-from gprann.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.parallel import one_blas_thread
 from gprann.prediction import Prediction
 from gprann.structure import Dataset, Structure
-from gprann.surrogate.calibration import Calibration, calibrate
+from gprann.surrogate.calibration import Calibration
 from gprann.surrogate.choice import SMALL_ROWS, START, Choice, Method, structures_for
 from gprann.surrogate.directions import internal_directions
 from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
-from gprann.surrogate.folded import FoldedTraining
-from gprann.surrogate.gaussian_process import Factor, Problem, Radial, factorise
-from gprann.surrogate.hyperparameters import Settings, gradient_scale, leave_one_out, left_out_variance
+from gprann.surrogate.gaussian_process import Radial
+from gprann.surrogate.hyperparameters import Settings
 from gprann.surrogate.kernels import FINGERPRINTS, KernelName, KernelOptions
-from gprann.surrogate.observations import build_problem, check_training
+from gprann.surrogate.left_out import calibration_last, calibration_of, left_out_std
+from gprann.surrogate.observations import check_training
+from gprann.surrogate.plan import SolverName, SolverOptions, memory_needed, plan_solver
+from gprann.surrogate.posterior import energy_covariance, energy_variance, structure_covariance
 from gprann.surrogate.relevance import weigh_components
-from gprann.surrogate.search import Fixed, describe, with_fixed
+from gprann.surrogate.search import Fixed
 from gprann.surrogate.selection import Selection, select_kernel
 from gprann.surrogate.soap import SoapOptions
+from gprann.surrogate.solvers import Equations, Fit, Solution, solve_raising_noise
 
 __all__ = ["Hyperparameters", "Surrogate", "memory_needed"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _BATCH = 512  # structures predicted at a time
-_CALIBRATION_ROWS = 5500  # of structures left out one by one to calibrate the standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,18 @@ class Surrogate:
         Settings of the kernel `soap` (see `SoapOptions`), as {"r_cut": 5.0, "centers": [0, 4]}.
     exponent, cutoff : float, optional
         Of the pairs kernel: inverse power (1) and, in periodic structures, cutoff in Å (7).
+    solver : {'auto', 'cholesky', 'conjugate_gradient', 'inducing'}
+        `cholesky` holds the covariance matrix of all energies and forces. `conjugate_gradient` solves the same
+        equations without it; standard deviations are then those given the representative structures alone,
+        upper bounds of the exact ones. `inducing` lets only the covariances with representative structures
+        count: less accurate, linear in the number of structures. `auto`, the first that fits into the memory
+        and takes a reasonable time; the reason is logged and kept in `to_dict`.
+    memory : float, optional, GiB
+        Budget of the fit. Default: what is available.
+    tolerance : float
+        Of conjugate gradients: largest residual relative to the observations.
+    inducing : int, optional
+        Number of representative structures. Default: as many as memory and time allow, to a limit.
     seed : int
         Seed of the random subsets on which hyperparameters are optimised.
 
@@ -127,6 +140,10 @@ class Surrogate:
         species_lengths: Mapping[str, float] | None = None,
         relevance: bool = False,
         soap: SoapOptions | Mapping[str, Any] | None = None,
+        solver: SolverName = "auto",
+        memory: float | None = None,
+        tolerance: float = 1e-4,
+        inducing: int | None = None,
         seed: int = 0,
     ) -> None:
         for name, value in (("length", length), ("energy_noise", energy_noise), ("force_noise", force_noise)):
@@ -146,8 +163,9 @@ class Surrogate:
             hint = nearest_name(hyperparameters, get_args(Method))
             raise ConfigError(f"hyperparameters = '{hyperparameters}': {hint}")
         self._method: Method = hyperparameters
+        self._solver = SolverOptions(solver, memory, tolerance, inducing)
         self._seed = seed
-        self._state: _State | None = None
+        self._state: Fit | None = None
         self._calibration: Calibration | None = None
 
     # ------------------------------------------------------------------ fit
@@ -185,26 +203,64 @@ class Surrogate:
         if self._options.relevance and isinstance(self._fingerprint, AtomsFingerprint):
             weigh_components(self._fingerprint, self._subset(data), choice)
         settings = choice.choose(data, mean)
-        data = self._calibration_last(data)
-        problem, rows, jacobians = self._problem(data, mean)
-        factor, settings, noise = self._factorise(problem, settings)
-        alpha = factor.solve(problem.values)
-        amplitude2 = float(problem.values @ alpha) / len(alpha)
-        if not amplitude2 > 0:  # all energies and forces are equal: any amplitude fits
-            amplitude2 = 1e-12
-        self._state = _State(
-            kernel=problem.kernel(settings.length * self._fingerprint.spread),
-            folded=FoldedTraining(rows, jacobians, alpha, problem.first),
-            problem=problem,
-            factor=factor,
-            mean=mean,
-            amplitude2=amplitude2,
-            settings=settings,
-            noise=noise * amplitude2,
-            data=data,
-        )
+        data = calibration_last(data, self._seed)
+        self._solve(Equations(self._fingerprint, data, mean, self.radial), settings)
         _log.info("surrogate of %d structures of %s: %s", len(data), data[0].formula, self.hyperparameters)
         return self
+
+    @one_blas_thread()
+    def extend(self, data: Dataset) -> Surrogate:
+        """Add structures to the training set, hyperparameters and the scaling of the features kept.
+
+        The Cholesky factor is extended by the new rows instead of made anew; the energies' mean is that of all
+        structures, as in a fit to them. For a moment this takes the memory of both matrices. Conjugate gradients
+        and inducing structures solve anew. Calibration is found again: in large sets (more than about 5500
+        observations) from the structures added last.
+
+        Parameters
+        ----------
+        data : Dataset
+            Structures of the same composition with energies and forces.
+
+        Returns
+        -------
+        Surrogate
+            Itself; unchanged if an error is raised.
+
+        Raises
+        ------
+        DataError
+            If structures lack forces or are of another composition.
+        FactorisationError
+            If the covariance matrix becomes singular, as by structures that are there already.
+        ConfigError
+            If the surrogate has not been fitted.
+
+        Examples
+        --------
+        >>> import gprann
+        >>> data = gprann.examples.hydrogen(7)
+        >>> surrogate = gprann.Surrogate().fit(data[:5]).extend(data[5:])
+        >>> surrogate.to_dict()["n_structures"]
+        7
+        """
+        state = self._fitted()
+        if len(data) == 0:
+            return self
+        together = state.equations.data + data
+        check_training(together)
+        equations = Equations(self._fingerprint, together, float(together.energies.mean()), self.radial)
+        self._solve(equations, state.settings, state.solution)
+        _log.info("surrogate: %d structures added to %d", len(data), len(state.equations.data))
+        return self
+
+    def _solve(self, equations: Equations, settings: Settings, before: Solution | None = None) -> None:
+        """Find the weights of the training set, or extend those of its first structures."""
+        plan = plan_solver(equations.data, self._fingerprint.rows(equations.data), self._solver)
+        _log.info("solver %s: %s", plan.solver, plan.reason)
+        solution, settings = solve_raising_noise(equations, settings, plan, self._fixed, before)
+        self._state = Fit(equations, settings, self._fixed, solution)
+        self._calibration = None
 
     def _select(self, data: Dataset) -> None:
         """Choose the kernel, if that is left to the data."""
@@ -219,40 +275,12 @@ class Surrogate:
         order = np.random.default_rng([self._seed, 2]).permutation(len(data))
         return data.select(order[: structures_for(data, SMALL_ROWS)])
 
-    def _calibration_last(self, data: Dataset) -> Dataset:
-        """Put the structures to calibrate with last: leaving them out then costs a corner of L alone."""
-        if structures_for(data, _CALIBRATION_ROWS) == len(data):
-            return data
-        return data.select(np.random.default_rng([self._seed, 1]).permutation(len(data)))
-
-    def _problem(self, data: Dataset, mean: float) -> tuple[Problem, Rows, list[Array]]:
-        return build_problem(self._fingerprint, data, mean, self.radial)
-
-    def _factorise(self, problem: Problem, settings: Settings) -> tuple[Factor, Settings, Array]:
-        """Factorise the full matrix; noises found on a subset are raised where double precision needs it."""
-        while True:
-            K = problem.covariance(settings.length * self._fingerprint.spread)
-            scale = gradient_scale(problem, K)
-            noise = scale * np.array([settings.energy_noise, settings.force_noise])
-            try:
-                return factorise(K, problem.noise(*noise)), settings, noise
-            except FactorisationError:
-                free = settings.force_noise if self._fixed[2] is None else settings.energy_noise
-                if (self._fixed[1] and self._fixed[2]) or free > 1e-3:
-                    raise
-                del K
-                raised = Settings(settings.length, 10 * settings.energy_noise, 10 * settings.force_noise)
-                settings = with_fixed(raised, self._fixed)
-                _log.warning(
-                    "the covariance matrix is singular in double precision; now %s", describe(settings)
-                )
-
     # -------------------------------------------------------------- predict
     @property
     def hyperparameters(self) -> Hyperparameters:
         """Hyperparameters in physical units; known after `fit`."""
         state = self._fitted()
-        energy, force = np.sqrt(state.noise)
+        energy, force = np.sqrt(state.amplitude2 * state.solution.noise)
         return Hyperparameters(
             state.settings.length, float(np.sqrt(state.amplitude2)), float(energy), float(force)
         )
@@ -264,15 +292,13 @@ class Surrogate:
 
     @property
     def calibration(self) -> Calibration:
-        """Factors on the standard deviations, from structures of the training set left out in turn."""
+        """Factors on the standard deviations, from structures of the training set left out of it.
+
+        With the covariance matrix each is left out in turn. Conjugate gradients and inducing structures solve once
+        more, without a random tenth of the structures (10 to 50); below 20 structures their factors are 1.
+        """
         if self._calibration is None:
-            state = self._fitted()
-            n_last = structures_for(state.data, _CALIBRATION_ROWS)
-            alpha = state.factor.solve(state.problem.values)
-            noise = state.problem.noise(*(state.noise / state.amplitude2))
-            with one_blas_thread():
-                errors = leave_one_out(state.problem, state.factor, alpha, noise, n_last)
-                self._calibration = calibrate(errors, state.data[-n_last:], self._fingerprint.invariant)
+            self._calibration = calibration_of(self._fitted(), self._seed)
         return self._calibration
 
     @property
@@ -325,8 +351,8 @@ class Surrogate:
             for structure in batch:
                 _require_composition(structure, state)
             rows = self._fingerprint.rows(batch)
-            energy, slopes = state.folded.predict(rows, state.kernel)
-            energies.append(energy + state.mean)
+            energy, slopes = state.solution.folded.predict(rows, state.kernel)
+            energies.append(energy + state.equations.mean)
             if forces:
                 force_list += [-gradient for gradient in rows.gradients(slopes)]
             if std:
@@ -342,15 +368,8 @@ class Surrogate:
             forces_std=force_stds if forces_std else None,
         )
 
-    def _energy_std(self, rows: Rows, state: _State) -> Array:
-        sets = rows.sets()
-        cross = np.zeros((len(rows.kind_rows), len(state.problem.values)))
-        with one_blas_thread():
-            _core.energy_covariance(sets, state.problem.sets, state.kernel, scipy_blas(), n_threads(), cross)
-        state.factor.half_solve(cross)
-        # Pairwise sums: what they leave of the prior's variance is too little for the rounding of plain ones.
-        explained = np.square(cross, out=cross).sum(axis=1)
-        variance = _core.energy_variance(sets, state.kernel) - explained
+    def _energy_std(self, rows: Rows, state: Fit) -> Array:
+        variance = energy_variance(state.solution.posterior, rows.sets(), state.kernel)
         std: Array = self.calibration.energy * np.sqrt(state.amplitude2 * np.maximum(variance, 0.0))
         return std
 
@@ -389,29 +408,17 @@ class Surrogate:
         if len(data) == 0:
             return np.zeros((0, 0))
         sets = self._fingerprint.rows(data).sets()
-        prior = np.zeros((len(data), len(data)))
-        cross = np.zeros((len(data), len(state.problem.values)))
-        for other, target in ((sets, prior), (state.problem.sets, cross)):
-            _core.energy_covariance(sets, other, state.kernel, scipy_blas(), n_threads(), target)
-        state.factor.half_solve(cross)
-        covariance: Array = self.calibration.energy**2 * state.amplitude2 * (prior - cross @ cross.T)
+        relative = energy_covariance(state.solution.posterior, sets, state.kernel, len(data))
+        covariance: Array = self.calibration.energy**2 * state.amplitude2 * relative
         return covariance
 
-    def _forces_std(self, data: Dataset, rows: Rows, state: _State) -> list[Array]:
+    def _forces_std(self, data: Dataset, rows: Rows, state: Fit) -> list[Array]:
         """Return sqrt(diag(B V Bᵀ)): V of the gradients along the internal directions B of each structure."""
         jacobians = self._fingerprint.jacobians(data)
         result = []
         for index, structure in enumerate(data):
-            begin, end = rows.kind_rows[index, 0], rows.kind_rows[index, -1]
-            own = Rows(rows.kind_rows[index : index + 1] - begin, rows.features[begin:end], rows.gradients)
-            sets = own.sets([jacobians[index]])
-            prior = np.zeros((sets.observations, sets.observations))
-            cross = np.zeros((sets.observations, len(state.problem.values)))
-            with one_blas_thread():
-                for other, target in ((sets, prior), (state.problem.sets, cross)):
-                    _core.covariance(sets, other, state.kernel, scipy_blas(), False, n_threads(), target)
-            state.factor.half_solve(cross)
-            variance = (prior - cross @ cross.T)[1:, 1:]
+            sets = rows.sets([jacobians[index]], first=index, last=index + 1)
+            variance = structure_covariance(state.solution.posterior, sets, state.kernel)[1:, 1:]
             directions = internal_directions(structure, self._fingerprint.invariant)
             diagonal = np.einsum("kd,de,ke->k", directions, variance, directions)
             std = np.sqrt(state.amplitude2 * np.maximum(diagonal, 0.0))
@@ -426,27 +433,24 @@ class Surrogate:
         ----------
         count : int
             Of how many structures, spread evenly over the training set; each costs the solution for all its
-            observations.
+            observations. Conjugate gradients and inducing structures leave them out together, in two turns if they
+            are more than half of the training set.
 
         Returns
         -------
         ndarray, shape (min(count, n),), eV
             Standard deviations of their energies.
         """
-        state = self._fitted()
-        n = len(state.problem.first) - 1
-        chosen = np.unique(np.linspace(0, n - 1, min(count, n)).round().astype(np.int64))
-        variance = state.amplitude2 * np.array(left_out_variance(state.problem, state.factor, chosen))
-        return np.asarray(self.calibration.energy * np.sqrt(np.maximum(variance - state.noise[0], 0.0)))
+        return self.calibration.energy * left_out_std(self._fitted(), count)
 
-    def _fitted(self) -> _State:
+    def _fitted(self) -> Fit:
         if self._state is None:
             raise ConfigError("the surrogate has not been fitted: call fit(data) first")
         return self._state
 
     def to_dict(self) -> dict[str, Any]:
         """Return kernel and hyperparameters as plain data, for provenance."""
-        values = self.hyperparameters
+        values, state = self.hyperparameters, self._fitted()
         return {
             "kernel": self.kernel,
             "radial": self.radial,
@@ -455,40 +459,9 @@ class Surrogate:
             "energy_noise": values.energy_noise,
             "force_noise": values.force_noise,
             "calibration": asdict(self.calibration),
-            "n_structures": len(self._fitted().problem.first) - 1,
+            "n_structures": len(state.equations.data),
+            **state.solution.facts,
         } | ({} if self._selection is None else {"selection": self._selection.to_dict()})
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """All that `fit` leaves behind."""
-
-    kernel: _core.RadialKernel
-    folded: FoldedTraining
-    problem: Problem
-    factor: Factor
-    mean: float
-    amplitude2: float
-    settings: Settings
-    noise: Array
-    data: Dataset
-
-    @property
-    def composition(self) -> tuple[tuple[str, int], ...]:
-        return self.data[0].composition
-
-
-def memory_needed(data: Dataset) -> float:
-    """Return the memory in GiB that a fit to `data` takes: one covariance matrix and the Jacobians.
-
-    Examples
-    --------
-    >>> import gprann
-    >>> round(memory_needed(gprann.examples.hydrogen(7)), 3)
-    0.0
-    """
-    rows = sum(3 * len(structure) + 1 for structure in data)
-    return (8.0 * rows**2 + sum(8.0 * 36 * 3 * len(structure) ** 2 for structure in data)) / 2**30
 
 
 def _batches(data: Dataset) -> Iterator[Dataset]:
@@ -496,10 +469,10 @@ def _batches(data: Dataset) -> Iterator[Dataset]:
         yield data[begin : begin + _BATCH]
 
 
-def _require_composition(structure: Structure, state: _State) -> None:
-    if structure.composition != state.composition:
-        formula = "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in state.composition)
+def _require_composition(structure: Structure, state: Fit) -> None:
+    expected = state.equations.data[0]
+    if structure.composition != expected.composition:
         raise DataError(
             f"{structure.origin}: composition {structure.formula} is not that of the surrogate's "
-            f"training set, {formula}"
+            f"training set, {expected.formula}"
         )

@@ -1,0 +1,162 @@
+"""Which solver is to solve the surrogate's equations: by memory, and by time where memory leaves a choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gprann.errors import ConfigError, nearest_name
+from gprann.memory import GIB, available_memory
+from gprann.structure import Dataset
+from gprann.surrogate.fingerprints import Rows
+from gprann.surrogate.inducing import BLOCK_ROWS
+
+__all__ = ["Plan", "SolverName", "SolverOptions", "memory_needed", "plan_solver"]
+
+SolverName = Literal["auto", "cholesky", "conjugate_gradient", "inducing"]
+_SOLVERS = ("auto", "cholesky", "conjugate_gradient", "inducing")
+_BYTES_PER_ATOM = 8192.0  # neighbour lists (about 60 of 28 bytes) and a dozen arrays of 36 features
+_PRODUCT_FLOPS = 14.0  # for each feature of a pair of rows, see covariance_product.hpp
+_LARGEST_PRODUCT = 1e12
+"""Operations of one K x (half a minute on one thread) beyond which a hundred of them take too long."""
+_LEAST_ELIMINATED, _MOST_ELIMINATED = 3000, 15000  # observations of the representatives
+_ELIMINATION = 30.0
+"""Their elimination may take the time of this many products."""
+_MOST_INDUCING = 10000  # observations of the inducing structures
+
+
+@dataclass(frozen=True, slots=True)
+class SolverOptions:
+    """How to solve the equations.
+
+    Attributes
+    ----------
+    solver : {'auto', 'cholesky', 'conjugate_gradient', 'inducing'}
+    memory : float, optional, GiB
+        Budget of the fit; default: what is available.
+    tolerance : float
+        Of conjugate gradients: largest residual relative to the observations.
+    inducing : int, optional
+        Number of representative structures: those that `inducing` keeps the covariances of, and those that
+        `conjugate_gradient` eliminates first.
+
+    Raises
+    ------
+    ConfigError
+        If an option is misspelt or impossible.
+    """
+
+    solver: SolverName = "auto"
+    memory: float | None = None
+    tolerance: float = 1e-4
+    inducing: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.solver not in _SOLVERS:
+            raise ConfigError(f"solver = '{self.solver}': {nearest_name(self.solver, _SOLVERS)}")
+        if self.memory is not None and not (np.isfinite(self.memory) and self.memory > 0):
+            raise ConfigError(f"memory = {self.memory}: expected a positive number of GiB")
+        if not 0 < self.tolerance < 1:
+            raise ConfigError(f"tolerance = {self.tolerance}: expected a number between 0 and 1")
+        if self.inducing is not None and self.inducing < 1:
+            raise ConfigError(f"inducing = {self.inducing}: expected 1 or more structures")
+
+    @property
+    def budget(self) -> float:
+        """Memory that may be used, GiB."""
+        available = available_memory()
+        return min(value for value in (self.memory, available, float("inf")) if value is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The solver that was chosen, and why.
+
+    Attributes
+    ----------
+    solver : {'cholesky', 'conjugate_gradient', 'inducing'}
+    reason : str
+    inducing : int
+        Number of representative structures; of no meaning to `cholesky`.
+    tolerance : float
+    """
+
+    solver: SolverName
+    reason: str
+    inducing: int
+    tolerance: float
+
+
+def memory_needed(data: Dataset, solver: SolverName = "cholesky", inducing: int = 1) -> float:
+    """Return the memory in GiB that a fit takes: one or two square matrices, Jacobians, neighbour lists.
+
+    Parameters
+    ----------
+    data : Dataset
+    solver : {'cholesky', 'conjugate_gradient', 'inducing', 'auto'}
+        With `auto`, that of the covariance matrix.
+    inducing : int
+        Number of representative structures of the other solvers.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> round(memory_needed(gprann.examples.hydrogen(7)), 3)
+    0.0
+    """
+    if solver in ("cholesky", "auto"):
+        rows = sum(3 * len(structure) + 1 for structure in data)
+        return (8.0 * rows**2 + sum(8.0 * 36 * 3 * len(structure) ** 2 for structure in data)) / GIB
+    atoms = int(data.n_atoms.max())
+    m = inducing * (3 * atoms + 1)
+    jacobians = inducing * 8.0 * 36 * 3 * atoms**2
+    matrices = 8.0 * m**2
+    if solver == "inducing":  # a second factor, and one block of covariances with its Jacobians
+        matrices += 8.0 * m**2 + (8.0 * m + 2 * 8.0 * 36 * atoms) * (BLOCK_ROWS + 3 * atoms)
+    return (matrices + jacobians + _BYTES_PER_ATOM * float(data.n_atoms.sum())) / GIB
+
+
+def product_operations(rows: Rows) -> float:
+    """Return the floating-point operations of one K x without K."""
+    of_kinds = np.diff(rows.kind_rows, axis=1).sum(axis=0).astype(float)
+    return float(0.5 * _PRODUCT_FLOPS * rows.features.shape[1] * (of_kinds @ of_kinds))
+
+
+def plan_solver(data: Dataset, rows: Rows, options: SolverOptions) -> Plan:
+    """Choose the solver by the memory budget, and by time where memory leaves a choice.
+
+    Raises
+    ------
+    ConfigError
+        If the solver asked for does not fit into the memory.
+    """
+    budget, dense = options.budget, memory_needed(data)
+    solver, work = options.solver, product_operations(rows)
+    n_observations = int((3 * data.n_atoms + 1).sum())
+    matrix = f"the covariance matrix of {n_observations} observations takes {dense:.2g} of {budget:.2g} GiB"
+    reason = "asked for"
+    if solver == "auto" and dense <= budget:
+        solver, reason = "cholesky", matrix
+    elif solver == "auto":
+        solver = "conjugate_gradient" if work <= _LARGEST_PRODUCT else "inducing"
+        reason = f"{matrix}; a product without it takes {work:.1g} operations"
+    per_structure = 3 * int(data.n_atoms.max()) + 1
+    wanted = float(_MOST_INDUCING)
+    if solver == "conjugate_gradient":
+        cheap = max(
+            np.cbrt(3 * _ELIMINATION * work), n_observations / 4
+        )  # a quarter always pays in iterations
+        wanted = float(np.clip(cheap, _LEAST_ELIMINATED, _MOST_ELIMINATED))
+    count = min(options.inducing or max(1, int(wanted) // per_structure), len(data))
+    while count > 1 and options.inducing is None and memory_needed(data, solver, count) > budget:
+        count -= 1
+    needed = memory_needed(data, solver, count)
+    if needed > budget:
+        remedy = "use solver = 'auto'" if solver == "cholesky" else "fit fewer structures"
+        raise ConfigError(
+            f"solver '{solver}' needs about {needed:.2g} GiB for {len(data)} structures, {budget:.2g} GiB may be "
+            f"used; raise memory, or {remedy}"
+        )
+    return Plan(solver, reason, count, options.tolerance)
