@@ -90,7 +90,7 @@ class Plan:
 
 
 def memory_needed(data: Dataset, solver: SolverName = "cholesky", inducing: int = 1) -> float:
-    """Return the memory in GiB that a fit takes: one or two square matrices, Jacobians, neighbour lists.
+    """Return the memory in GiB that a fit takes: square matrices, Jacobians, neighbour lists.
 
     Parameters
     ----------
@@ -111,11 +111,11 @@ def memory_needed(data: Dataset, solver: SolverName = "cholesky", inducing: int 
         return (8.0 * rows**2 + sum(8.0 * 36 * 3 * len(structure) ** 2 for structure in data)) / GIB
     atoms = int(data.n_atoms.max())
     m = inducing * (3 * atoms + 1)
-    jacobians = inducing * 8.0 * 36 * 3 * atoms**2
-    matrices = 8.0 * m**2
+    # The second time for the fit without the structures left out, by which the first one is calibrated.
+    twice = 2 * (8.0 * m**2 + inducing * 8.0 * 36 * 3 * atoms**2)
     if solver == "inducing":  # a second factor, and one block of covariances with its Jacobians
-        matrices += 8.0 * m**2 + (8.0 * m + 2 * 8.0 * 36 * atoms) * (BLOCK_ROWS + 3 * atoms)
-    return (matrices + jacobians + _BYTES_PER_ATOM * float(data.n_atoms.sum())) / GIB
+        twice += 2 * 8.0 * m**2 + (8.0 * m + 2 * 8.0 * 36 * atoms) * (BLOCK_ROWS + 3 * atoms)
+    return (twice + _BYTES_PER_ATOM * float(data.n_atoms.sum())) / GIB
 
 
 def product_operations(rows: Rows) -> float:
