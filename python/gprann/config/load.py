@@ -37,7 +37,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     ...     file = Path(folder) / "config.toml"
     ...     _ = file.write_text('data.train = "train.extxyz"')
     ...     load_config(file).training.optimizer
-    'lm'
+    'auto'
     """
     file = find_config(path)
     try:
