@@ -24,6 +24,11 @@ struct OwnedLabels {
     require_size(force_weights.size(), forces.size(), "force_weights");
     require_size(virials.size(), 6 * energies.size(), "virials");
     require_size(virial_weights.size(), virials.size(), "virial_weights");
+    for (const Doubles* weights : {&energy_weights, &force_weights, &virial_weights})
+      for (Index i = 0; i < weights->size(); ++i)
+        if (!(weights->data()[i] >= 0.0)) throw std::invalid_argument("weights must not be negative");
+    if (!(energy_threshold > 0.0 && force_threshold > 0.0 && virial_threshold > 0.0))
+      throw std::invalid_argument("thresholds must be positive");
     view = {energies.data(),      energy_weights.data(), forces.data(),
             force_weights.data(), virials.data(),        virial_weights.data(),
             energy_threshold,     force_threshold,       virial_threshold};
@@ -52,12 +57,18 @@ struct OwnedLoss {
     require_size(order.size(), neighbours_.view.n_atoms, "order");
     require_size(atoms.features.shape(0), neighbours_.view.n_atoms, "features");
     require_size(inverse_scale.size(), network.n_species() * network.input_size(), "inverse_scale");
+    std::vector<bool> seen(static_cast<std::size_t>(order.size()), false);
     for (Index t = 0; t < network.n_species(); ++t)
       for (Index s = 0; s < atoms.view.n_structures; ++s)
-        for (Index row = atoms.view.begin(t, s); row < atoms.view.begin(t, s + 1); ++row)
-          if (order.data()[row] < neighbours_.view.first_atom[s] ||
-              order.data()[row] >= neighbours_.view.first_atom[s + 1])
-            throw std::invalid_argument("order: row " + std::to_string(row) + " is no atom of its structure");
+        for (Index row = atoms.view.begin(t, s); row < atoms.view.begin(t, s + 1); ++row) {
+          const std::int64_t atom = order.data()[row];
+          const bool known =
+              atom >= neighbours_.view.first_atom[s] && atom < neighbours_.view.first_atom[s + 1];
+          if (!known || seen[static_cast<std::size_t>(atom)] || neighbours_.view.species[atom] != t)
+            throw std::invalid_argument("order: row " + std::to_string(row) +
+                                        " is no atom of its structure and species, or one of another row");
+          seen[static_cast<std::size_t>(atom)] = true;
+        }
   }
 
   void require(const VectorIn& parameters, const OwnedLabels& labels, const Int64s& batch) const {

@@ -155,8 +155,9 @@ Index CombinedLoss::group_count(Index batch_size) { return std::clamp<Index>(bat
 void CombinedLoss::residuals(const Labels& labels, Index s, bool forces, Slopes& slopes,
                              LossParts& loss) const {
   const Huber energy(slopes.energy - labels.energies[s], labels.energy_threshold);
-  loss.energy += labels.energy_weights[s] * energy.value;
-  slopes.energy = labels.energy_weights[s] * energy.slope;
+  const double energy_weight = labels.energy_weights[s];
+  if (energy_weight > 0.0) loss.energy += energy_weight * energy.value;
+  slopes.energy = energy_weight > 0.0 ? energy_weight * energy.slope : 0.0;
   if (!forces) return;
   const Index first = 3 * neighbours_.first_atom[s];
   for (Index c = 0; c < slopes.gradient.size(); ++c) {
@@ -199,7 +200,8 @@ LossParts CombinedLoss::evaluate(const double* parameters, const Labels& labels,
 void CombinedLoss::weigh(const Labels& labels, Index s, bool forces, const Slopes* at, Slopes& slopes) const {
   auto robust = [](double residual, double threshold) { return Huber(residual, threshold).weight; };
   slopes.energy *= labels.energy_weights[s];
-  if (at != nullptr) slopes.energy *= robust(at->energy - labels.energies[s], labels.energy_threshold);
+  if (at != nullptr && labels.energy_weights[s] > 0.0)
+    slopes.energy *= robust(at->energy - labels.energies[s], labels.energy_threshold);
   if (!forces) return;
   const Index first = 3 * neighbours_.first_atom[s];
   for (Index c = 0; c < slopes.gradient.size(); ++c) {

@@ -10,6 +10,7 @@ namespace gprann {
 namespace {
 constexpr Index together = 32;  // atoms that go through the networks at once
 constexpr Index piece_atoms = 512;
+constexpr Index max_pieces = 16;  // of a structure: each has gradients of its own for all atoms
 }  // namespace
 
 struct Committee::Work {
@@ -87,11 +88,12 @@ void Committee::evaluate(const double* parameters, Index members, const Neighbou
   for (Index s = 0; s < batch.n_structures; ++s) {
     const Index begin = batch.first_atom[s];
     const Index end = batch.first_atom[s + 1];
-    for (Index from = begin; from < end; from += piece_atoms) {
+    const Index size = std::max(piece_atoms, chunk_count(end - begin, max_pieces));
+    for (Index from = begin; from < end; from += size) {
       Piece piece;
       piece.structure = s;
       piece.begin = from;
-      piece.end = std::min(end, from + piece_atoms);
+      piece.end = std::min(end, from + size);
       piece.whole = end - begin <= piece_atoms;
       pieces.push_back(std::move(piece));
     }

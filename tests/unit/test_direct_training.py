@@ -290,3 +290,59 @@ def test_the_reason_is_printed(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="gprann"):
         direct(TRAIN[:5], iterations=1)
     assert any("optimizer lm: " in message for message in caplog.messages)
+
+
+def test_an_outlier_does_not_set_the_zero_of_energy() -> None:
+    wrong = TRAIN[3].replace(energy=float(TRAIN[3].energy or 0.0) + 50.0)
+    spoilt = Dataset([*TRAIN[:3], wrong, *TRAIN[4:]])
+    robust = direct(
+        spoilt,
+        iterations=25,
+        huber_energy=0.05,
+        huber_force=0.5,
+        alpha=0.5,
+        reference_energies=direct(iterations=1).reference_energy_of,
+    )
+    assert errors(robust)[0] < 0.2
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs", "adamw"])
+def test_huber_counts_for_energies_alone(optimizer: str) -> None:
+    options: dict[str, Any] = {"forces": False, "iterations": 5, "optimizer": optimizer}
+    plain, robust = (direct(TRAIN[:12], huber_energy=threshold, **options) for threshold in (None, 0.01))
+    assert not np.array_equal(plain.parameters, robust.parameters)
+
+
+def test_forces_alone_leave_a_sensible_zero_of_energy() -> None:
+    potential = direct(alpha=1.0, iterations=15)
+    assert errors(potential)[1] < 0.2 * spread()[1]
+    assert abs(np.mean(potential.predict(TRAIN).energy - TRAIN.energies)) < 1e-6
+
+
+def test_fine_tuning_on_an_element_that_the_potential_never_saw() -> None:
+    """Its descriptors are standardised by the new data; otherwise its atoms would feel nothing."""
+    h2 = samples.Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.9]]))
+    base = direct(samples.rattled(h2, 8, 0.1, 0, "h2"), iterations=3)
+    assert not base.normalisation.inverse_scale[1].any()
+    tuned = direct(TRAIN, start_from=base, iterations=3)
+    assert tuned.normalisation.inverse_scale[1].any()
+    np.testing.assert_array_equal(tuned.normalisation.inverse_scale[0], base.normalisation.inverse_scale[0])
+
+
+def test_frozen_layers_are_counted_in_the_potential_to_start_from() -> None:
+    base = direct(hidden=(4, 4, 4), iterations=1)
+    options: dict[str, Any] = {"forces": True, "progress": False, "iterations": 1, "start_from": base}
+    tuned = train(TRAIN, samples.DESCRIPTOR, frozen=(3,), **options)
+    assert tuned.model.hidden == (4, 4, 4)
+    with pytest.raises(ConfigError, match="these are all layers"):
+        train(TRAIN, samples.DESCRIPTOR, frozen=(0, 1, 2, 3), **options)
+
+
+def test_wrong_labels_are_refused_by_the_core() -> None:
+    from gprann import _core
+
+    n, forces, virials = np.ones(2), np.ones((6, 3)), np.zeros((2, 6))
+    with pytest.raises(ValueError, match="weights must not be negative"):
+        _core.Labels(n, -n, forces, forces, virials, virials)
+    with pytest.raises(ValueError, match="thresholds must be positive"):
+        _core.Labels(n, n, forces, forces, virials, virials, 0.0)

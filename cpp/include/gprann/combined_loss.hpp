@@ -1,5 +1,7 @@
 #pragma once
 
+#include <limits>
+
 #include "gprann/chebyshev.hpp"
 #include "gprann/network.hpp"
 #include "gprann/types.hpp"
@@ -17,9 +19,9 @@ struct Labels {
   const double* force_weights = nullptr;   // (n_atoms, 3)
   const double* virials = nullptr;         // (n, 6), dE/d(strain), Voigt order xx yy zz yz xz xy
   const double* virial_weights = nullptr;  // (n, 6)
-  double energy_threshold = 0.0;
-  double force_threshold = 0.0;
-  double virial_threshold = 0.0;
+  double energy_threshold = std::numeric_limits<double>::infinity();
+  double force_threshold = std::numeric_limits<double>::infinity();
+  double virial_threshold = std::numeric_limits<double>::infinity();
 };
 
 /// Weighted sums of squared (or Huber's) residuals.

@@ -59,6 +59,14 @@ class Normalisation:
                 )
         return cls(mean, inverse)
 
+    def completed(self, other: Normalisation) -> Normalisation:
+        """Return this normalisation, with that of `other` for species of which it knows nothing."""
+        unknown = np.logical_not(np.any(self.inverse_scale, axis=1, keepdims=True))
+        return Normalisation(
+            np.where(unknown, other.mean, self.mean),
+            np.where(unknown, other.inverse_scale, self.inverse_scale),
+        )
+
     def apply(self, values: Array, kinds: NDArray[np.int32]) -> Array:
         """Return the standardised descriptors, shape (n_atoms, D)."""
         result: Array = (values - self.mean[kinds]) * self.inverse_scale[kinds]

@@ -31,7 +31,7 @@ __all__ = ["Comparison", "compare", "compare_file"]
 _log = logging.getLogger(__name__)
 _FOLDER = "compare"
 _AUGMENTATION = {"energies": "none", "taylor": "taylor", "gpr": "gpr", "direct": "none"}
-_OF_FORCES = ("forces", "force_fraction", "stress", "species_weights")
+_OF_FORCES = ("forces", "force_fraction", "stress", "species_weights", "huber_force")
 """Options of training that count for forces only, and are refused without them."""
 _COLUMNS = (
     Column(("", "", "structures", ""), "structures"),

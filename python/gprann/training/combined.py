@@ -21,6 +21,7 @@ __all__ = ["CombinedProblem", "LabelTable"]
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 _LISTS = ("first_atom", "first_pair", "neighbour", "vectors", "species")
+_ROUNDS = 10
 _PROBES = 8  # random signs behind an estimate of the diagonal
 _TRIAL_ROWS = 5000
 
@@ -37,6 +38,7 @@ class LabelTable:
         dE/d(strain), Voigt order.
     structure_weights : ndarray, shape (n,)
         The loss over the sum of these is the mean that is reported.
+    The balance of energies, forces and virials is that of the whole set, held-out structures included.
     energy_threshold, force_threshold : float
         Residuals beyond count linearly (Huber); infinity: all are squared.
     """
@@ -100,7 +102,7 @@ class CombinedProblem:
     labels: LabelTable
     structures: Indices
     force_fraction: float = 1.0
-    max_rows: int = 20000
+    max_rows: int = 60000
     rows_of: Indices | None = None
     _kernel: _core.Labels = field(init=False, repr=False)
 
@@ -210,7 +212,7 @@ class CombinedProblem:
         return float(np.sqrt(self.loss(parameters) / total)) if total > 0 else float("nan")
 
     def errors(self, parameters: Array) -> Errors:
-        """Return the root mean square residuals."""
+        """Return the root mean square residuals; with Huber's thresholds those that count linearly count less."""
         parts = self.shared.loss.value(parameters, self._kernel, self.structures, n_threads())
         atoms = self._atoms()
         weights = (
@@ -239,18 +241,36 @@ class CombinedProblem:
         biases = np.array(
             [b.stop - 1 for _, layer, _, b in self.model.layers() if layer == len(self.model.hidden)]
         )
-        weights = np.sqrt(self.labels.energy_weights[self.structures])
-        if not weights.any() or np.isin(biases, frozen).any():
+        if np.isin(biases, frozen).any():
             return parameters
         energies = self.model.kernel.energies(parameters, self.shared.atoms, n_threads())
-        residuals = (self.labels.energies - energies)[self.structures]
-        if not np.isfinite(residuals).all():
-            return parameters
+        residuals = (energies - self.labels.energies)[self.structures]
         counts = np.diff(self.shared.table.rows, axis=1)[:, self.structures].T
-        shift, *_ = np.linalg.lstsq(weights[:, None] * counts, weights * residuals, rcond=None)
+        shift = self._best_shift(residuals, counts)
         result = parameters.copy()
         result[biases] += shift
         return result
+
+    def _best_shift(self, residuals: Array, counts: Indices) -> Array:
+        """Return the change of the energy of each element, shape (S,), that lowers the loss of the energies most."""
+        shift = np.zeros(counts.shape[1])
+        weights = self.labels.energy_weights[self.structures]
+        if not weights.any():  # forces alone are fitted: the zero of energy is free
+            weights = self.labels.structure_weights[self.structures]
+        if not np.isfinite(residuals).all():
+            return shift
+        threshold = self.labels.energy_threshold
+        rounds = 1 if np.isinf(threshold) else _ROUNDS  # Huber's function by reweighted least squares
+        for _ in range(rounds):
+            left = residuals + counts @ shift
+            robust = np.minimum(1.0, threshold / np.maximum(np.abs(left), 1e-300))
+            roots = np.sqrt(weights * robust)
+            change, *_ = np.linalg.lstsq(roots[:, None] * counts, -roots * left, rcond=None)
+            shift = shift + change
+        before, after = (
+            weights @ _huber(value, threshold) for value in (residuals, residuals + counts @ shift)
+        )
+        return shift if after < before else np.zeros_like(shift)
 
     def batch_gradient(self, parameters: Array, batch: Indices) -> tuple[float, Array]:
         """Return loss and gradient (P,) of some structures."""
@@ -346,3 +366,9 @@ class CombinedProblem:
             force_fraction=settings["force_fraction"],
             max_rows=settings["max_rows"],
         )
+
+
+def _huber(residuals: Array, threshold: float) -> Array:
+    size = np.abs(residuals)
+    linear = np.minimum(size, threshold) * (2 * size - np.minimum(size, threshold))
+    return np.where(size <= threshold, residuals**2, linear)

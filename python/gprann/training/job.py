@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.errors import FormatError
+from gprann.errors import FormatError, TrainingError
 from gprann.io.atomic import atomic_write
 from gprann.model_file import read_model_file, write_model_file
 from gprann.models import NetworkModel
@@ -27,6 +28,7 @@ from gprann.training.state import OptimizerState
 
 __all__ = ["Job"]
 
+_log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 _SAVE_EVERY_EPOCHS = 20
 
@@ -110,7 +112,7 @@ class Job:
 
         stream, frozen = (options.seed, member), self._frozen()
         if options.second_order:
-            return levenberg_marquardt(
+            final = levenberg_marquardt(
                 train,
                 validation,
                 start,
@@ -122,6 +124,11 @@ class Job:
                 matrix_free=options.optimizer == "gauss_newton_cg",
                 report=notify,
             )
+            if not final.history and not np.isfinite(train.loss(final.parameters)):
+                raise TrainingError(
+                    "the loss is infinite or NaN at the start: look for wrong energies in the data"
+                )
+            return final
         minimise = lbfgs if options.optimizer == "lbfgs" else adamw
         return minimise(train, validation, start, options, stream, frozen=frozen, report=notify)
 
@@ -183,6 +190,7 @@ class Job:
                     iterations=most,
                     patience=most,
                     ridge=options.penalty,
+                    stream=(options.seed, member, 0, 3),
                     frozen=self._frozen(),
                     matrix_free=options.optimizer == "gauss_newton_cg",
                 )
@@ -208,6 +216,10 @@ class Job:
             state = None
         if state is not None and state.finished:
             return state
+        if state is None and path.exists():
+            _log.warning(
+                "%s belongs to another job (data or options have changed): the member starts anew", path
+            )
         every = _SAVE_EVERY_EPOCHS if self.options.optimizer == "adamw" else 1
 
         def keep(current: OptimizerState) -> None:

@@ -60,21 +60,23 @@ def lbfgs(
     free = np.ones(train.model.n_parameters, dtype=bool)
     free[frozen if frozen is not None else []] = False
     while not state.finished and state.iteration < options.max_iterations:
-        problem = train.drawn((*stream, state.iteration + 1))
+        problem = train.drawn((*stream, state.iteration + 1, 1))
         count = min(_SEGMENT, options.max_iterations - state.iteration)
         before = state.parameters
-        _segment(problem, validation, state, free=free, ridge=options.penalty, iterations=count)
+        _segment(train, problem, validation, state, free=free, ridge=options.penalty, iterations=count)
         if state.parameters is before:
             state.finish("converged: no step lowers the loss any further")
         elif state.iteration - state.best_iteration >= options.max_patience:
             state.finish(f"no better validation error for {options.max_patience} iterations")
-        report(state)
+        if state.history:
+            report(state)
     if not state.finished:
         state.finish("number of iterations reached")
     return state
 
 
 def _segment(
+    train: Problem,
     problem: Problem,
     validation: Problem,
     state: OptimizerState,
@@ -100,7 +102,8 @@ def _segment(
     def record(x: Array) -> None:
         here = state.parameters.copy()
         here[free] = x
-        error = problem.rmse(here) if validation.size == 0 else float(np.sqrt(max(last, 0.0)))
+        mean = last - ridge * float(here @ here)
+        error = train.rmse(here) if validation.size == 0 else float(np.sqrt(max(mean, 0.0)))
         state.record(Step.taken(state.iteration + 1, error, validation.errors(here)), here)
 
     start, _ = value(w[free].copy())

@@ -73,14 +73,18 @@ def levenberg_marquardt(
     # A step that is far too long may overflow; its loss is then not finite, and the step is refused.
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
         while not state.finished and state.iteration < iterations:
-            problem = train.drawn((*stream, state.iteration + 1))
-            loss = system.fill(problem, state.parameters, np.random.default_rng((*stream, state.iteration)))
+            here = (*stream, state.iteration + 1)
+            problem = train.drawn((*here, 1))
+            loss = system.fill(problem, state.parameters, np.random.default_rng((*here, 2)))
             after, loss, damping = _damped_step(problem, system, state.parameters, loss, damping)
             if after is None:
                 state.finish("no step lowers the loss any further")
                 break
             state.numbers["damping"] = damping
-            error = float(np.sqrt(max(loss - system.penalty(after), 0.0) / problem.total_weight))
+            if problem is train or validation.size:
+                error = float(np.sqrt(max(loss - system.penalty(after), 0.0) / problem.total_weight))
+            else:  # losses of different draws must not decide which parameters are kept
+                error = train.rmse(after)
             state.record(Step.taken(state.iteration + 1, error, validation.errors(after)), after)
             _judge(state, patience, iterations)
             report(state)

@@ -76,9 +76,10 @@ class TrainingOptions:
         LM iterations each of them gets; with more than four starts the best quarter gets twice as many, and
         so on.
     per_atom : bool
-        Errors in the loss per atom instead of per structure.
+        Weigh the squared error of a structure of N atoms by 1/N², so that errors per atom count alike.
     label_noise : float or None, eV
-        Weigh synthetic labels of variance v by label_noise² / (label_noise² + v); None: all labels alike.
+        Weigh structures whose energy has the variance v by label_noise² / (label_noise² + v), their forces too;
+        None: all labels alike.
     learning_rate, weight_decay, batch_size
         Of AdamW (the paper's: 1e-4, 1e-3, 32).
     schedule : {'cosine', 'exponential', 'constant'}
@@ -101,7 +102,7 @@ class TrainingOptions:
     huber_force: float | None = None
     group_weights: Mapping[str, float] = field(default_factory=dict)
     species_weights: Mapping[str, float] = field(default_factory=dict)
-    max_rows: int = 20000
+    max_rows: int = 60000
     frozen: tuple[int, ...] = ()
     members: int = 1
     seed: int = 0
@@ -190,6 +191,8 @@ class TrainingOptions:
         for layer in self.frozen:
             if not 0 <= layer <= len(self.hidden):
                 raise ConfigError(f"frozen: layer {layer} does not exist; expected 0 to {len(self.hidden)}")
+        if len(set(self.frozen)) > len(self.hidden):
+            raise ConfigError(f"frozen = {self.frozen}: these are all layers; leave one to be trained")
 
     def _check_numbers(self) -> None:
         if not 0 <= self.validation < 1:
@@ -206,14 +209,12 @@ class TrainingOptions:
             value = getattr(self, name)
             if value is not None and not (np.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name} = {value}: expected a number that is not negative")
-        if not self.forces and (self.stress > 0 or self.force_fraction < 1 or self.species_weights):
-            name = (
-                "stress"
-                if self.stress > 0
-                else "species_weights"
-                if self.species_weights
-                else "force_fraction"
-            )
+        of_forces = {
+            "stress": self.stress > 0,
+            "force_fraction": self.force_fraction < 1,
+            "species_weights": bool(self.species_weights),
+        }
+        for name in [name for name, given in of_forces.items() if given and not self.forces]:
             raise ConfigError(f"{name} has no effect without forces; add forces = true")
 
     def _convert(self, names: Sequence[str], convert: Callable[[Any], float]) -> None:

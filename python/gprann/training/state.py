@@ -27,8 +27,8 @@ class Step:
     ----------
     iteration : int
     train, validation : float, energy scale
-        Roots of the mean loss: for energies alone the root mean square error (per structure, or per atom if the
-        loss is). Validation is NaN without held-out structures.
+        Roots of the mean loss: for energies alone the weighted root mean square error per structure. Validation
+        is NaN without held-out structures.
     energy, force : float, energy scale (per Å)
         Root mean square errors of the held-out energies and force components; NaN where there are none.
     """

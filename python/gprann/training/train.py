@@ -107,18 +107,19 @@ def train(
     >>> potential.provenance["training"]["n_structures"]
     7
     """
-    settings = TrainingOptions.from_keywords(options)
+    base = None if start_from is None else _base(start_from, descriptor, options)
+    settings = TrainingOptions.from_keywords({**options, **({} if base is None else base.model.options())})
     if len(data) == 0:
         raise DataError("the training set is empty; give at least one structure with an energy")
     energies = data.energies
     started = time.perf_counter()
-    base = None if start_from is None else _base(start_from, descriptor, settings, options)
     if base is not None:
-        settings = TrainingOptions(**{**settings.to_dict(), **base.model.options()})
         reference_energies = reference_energies or base.reference_energy_of
     model = NetworkModel(descriptor.size, settings.hidden, len(descriptor.species), settings.activation)
     settings, reason = settings.resolved(model.n_parameters, len(data))
     _log.info("optimizer %s: %s", settings.optimizer, reason)
+    if settings.huber_force is not None and not settings.forces:
+        _log.warning("huber_force has no effect without forces = true")
     e0, residuals = _without_references(
         energies, data, descriptor.species, reference_energies, refine=base is None
     )
@@ -146,7 +147,6 @@ def train(
 def _base(
     start_from: Potential | str | os.PathLike[str],
     descriptor: ChebyshevDescriptor,
-    settings: TrainingOptions,
     given: Mapping[str, Any],
 ) -> Potential:
     """Return the potential to go on from, if it fits.
@@ -162,7 +162,8 @@ def _base(
             f"start_from: its descriptor is {base.descriptor!r}, not {descriptor!r}; use its own"
         )
     for name, own in (("hidden", base.model.hidden), ("activation", base.model.activation)):
-        if name in given and getattr(settings, name) != own:
+        asked = given.get(name, own)
+        if (tuple(asked) if name == "hidden" and np.iterable(asked) else asked) != own:
             raise ConfigError(f"{name} = {given[name]}: the potential to start from has {own}; leave it out")
     return base
 
@@ -181,12 +182,13 @@ def _problem(
     n_species = len(descriptor.species)
     neighbours = descriptor.neighbours(data) if settings.forces else None
     values, kinds, first = descriptor_values(descriptor, data, neighbours)
-    normalisation = (
-        Normalisation.from_values(values, kinds, n_species) if base is None else base.normalisation
-    )
+    normalisation = Normalisation.from_values(values, kinds, n_species)
+    if base is not None:
+        normalisation = base.normalisation.completed(normalisation)
     _warn_of_unseen(descriptor, kinds)
     table = FeatureTable.sort(normalisation.apply(values, kinds), kinds, first, n_species)
-    if not settings.forces and settings.optimizer != "gauss_newton_cg":
+    plain = not settings.forces and settings.huber_energy is None
+    if plain and settings.optimizer != "gauss_newton_cg":
         weights = energy_weights(data, structure_weights(data, settings), per_atom=settings.per_atom)
         return normalisation, EnergyProblem(model, table, targets, weights)
     problem = CombinedProblem.build(
