@@ -19,7 +19,7 @@ from gprann import _core
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = Path(_core.__file__).parent
 OPTIONAL = {"matplotlib", "dscribe", "tblite", "mpi4py", "dask", "torch", "pandas", "IPython", "pytest"}
-PLOTTING = {"gprann.evaluation.drawing", "gprann.evaluation.plots"}
+PLOTTING = {"gprann.evaluation.drawing", "gprann.evaluation.method_plots", "gprann.evaluation.plots"}
 
 LIST_MODULES = """
 import json, pkgutil, sys
