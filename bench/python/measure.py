@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,16 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "scipy": scipy.__version__,
-        "gprann": gprann.__version__,
+        "gprann": _version(),
     }
+
+
+def _version() -> str:
+    """Return the version of the package, or that of the source tree if it runs from there."""
+    if "unknown" not in gprann.__version__:
+        return gprann.__version__
+    project = tomllib.loads((RESULTS.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return f"{project['version']} (source tree)"
 
 
 def peak_gib(who: int = resource.RUSAGE_SELF) -> float:
