@@ -268,7 +268,7 @@ class TrainingSection(Section):
         {},
     )
     max_rows: int = _option(
-        "Lm with forces: residuals behind the matrix of one iteration; of more, a random choice.",
+        "Lm with forces: residuals behind the equations of one iteration; of more, a random choice.",
         _default(TrainingOptions, "max_rows"),
     )
     frozen: Widths = _option(

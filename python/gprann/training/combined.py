@@ -95,7 +95,7 @@ class CombinedProblem:
         Part of the force components that counts, drawn anew for each iteration.
     max_rows : int
         Rows of the Jacobian behind the normal equations of one iteration; with more, structures are drawn at
-        random for JᵀWJ, while the gradient remains that of all.
+        random for them, while the loss that a step must lower remains that of all.
     """
 
     shared: _Shared
@@ -287,10 +287,12 @@ class CombinedProblem:
         )
         if self.rows_of is None:
             return sum(parts)
-        hessian *= self.size / len(rows)
-        loss, gradient = self.batch_gradient(parameters, np.arange(self.size))
-        slope[:] = gradient / 2
-        return loss
+        # Both of the same rows: the step then solves a least-squares problem with far more rows than parameters. With
+        # the slope of all rows it would be overlong wherever the sample is poor.
+        scale = self.size / len(rows)
+        hessian *= scale
+        slope *= scale
+        return self.loss(parameters)
 
     def gauss_newton(self, parameters: Array, v: Array) -> Array:
         """Return JᵀWJ v (P,)."""

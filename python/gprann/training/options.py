@@ -52,8 +52,8 @@ class TrainingOptions:
     group_weights, species_weights : mapping of str to float
         Factors of the weights of the structures of a group, and of the forces on the atoms of an element.
     max_rows : int
-        'lm' with forces: residuals behind the matrix of one iteration; with more, structures are drawn at
-        random for it, while loss and gradient remain those of all.
+        'lm' with forces: residuals behind the equations of one iteration; with more, structures are drawn at
+        random for them, while the loss that a step must lower remains that of all.
     frozen : tuple of int
         Layers, counted from 0 at the descriptor, whose weights and biases stay as they are.
     members : int
