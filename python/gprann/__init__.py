@@ -6,7 +6,7 @@ Units: Å, eV, eV/Å, eV/Å³; energies are total energies per structure.
 from gprann import examples
 from gprann.acceleration import neb, relax
 from gprann.augmentation import augment, taylor_augment
-from gprann.calculator import Calculator, SurrogateCalculator
+from gprann.calculator import Calculator
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import GprannError
 from gprann.evaluation import evaluate
@@ -15,7 +15,7 @@ from gprann.labelling import label
 from gprann.potential import Potential, load
 from gprann.selection import select
 from gprann.structure import Dataset, Structure
-from gprann.surrogate import Surrogate
+from gprann.surrogate import Surrogate, SurrogateCalculator
 from gprann.training import train
 from gprann.version import __version__
 

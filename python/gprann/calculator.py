@@ -1,4 +1,4 @@
-"""ASE calculators of potentials and surrogates."""
+"""ASE calculator of potentials."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import ase
-import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
-from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 
 from gprann.potential import Potential, load, voigt_stress
-from gprann.structure import Dataset, Structure
-from gprann.surrogate import Surrogate
+from gprann.surrogate.calculator import bare_structure
 
-__all__ = ["Calculator", "SurrogateCalculator", "bare_structure"]
+__all__ = ["Calculator"]
 
 
 class Calculator(AseCalculator):
@@ -85,78 +83,3 @@ class Calculator(AseCalculator):
             self.results["energy_std"] = float(energies.std())
             self.results["energies_std"] = result.atom_energies.std(axis=0)
             self.results["forces_std"] = result.forces.std(axis=0)
-
-
-class SurrogateCalculator(AseCalculator):
-    """ASE calculator of a fitted surrogate.
-
-    Parameters
-    ----------
-    surrogate : Surrogate
-        Fitted; it predicts structures of its own composition.
-
-    Notes
-    -----
-    `results` holds `energy` and `free_energy` (eV) and `forces` (eV/Å). The standard deviations `energy_std`
-    (eV) and `forces_std` (N, 3) (eV/Å) cost far more, and are computed when they are asked for with
-    `get_property`.
-
-    Examples
-    --------
-    >>> import gprann
-    >>> data = gprann.examples.hydrogen(7)
-    >>> atoms = data[0].to_ase()
-    >>> atoms.calc = gprann.SurrogateCalculator(gprann.Surrogate(kernel="pairs").fit(data))
-    >>> atoms.get_forces().shape, sorted(atoms.calc.results)
-    ((2, 3), ['energy', 'forces', 'free_energy'])
-    >>> bool(atoms.calc.get_property("energy_std", atoms) < 0.01)
-    True
-    """
-
-    implemented_properties: list[str] = ["energy", "free_energy", "forces", "energy_std", "forces_std"]  # noqa: RUF012
-
-    def __init__(self, surrogate: Surrogate, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.surrogate = surrogate
-
-    def calculate(
-        self,
-        atoms: ase.Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        """Compute energy and forces for `atoms`, and those standard deviations that `properties` names.
-
-        Raises
-        ------
-        DataError
-            If the atoms are not those of the surrogate's composition or two lie on top of each other.
-        ConfigError
-            If the surrogate has not been fitted.
-        """
-        super().calculate(atoms, properties, system_changes)
-        data = Dataset([bare_structure(self.atoms)])
-        forces_std = "forces_std" in properties
-        prediction = self.surrogate.predict(data, std="energy_std" in properties, forces_std=forces_std)
-        energy = float(prediction.energy[0])
-        # Updated, not replaced: for unchanged atoms ASE asks for one property after the other.
-        self.results.update(energy=energy, free_energy=energy, forces=prediction.forces[0])
-        if prediction.energy_std is not None:
-            self.results["energy_std"] = float(prediction.energy_std[0])
-        if prediction.forces_std is not None:
-            self.results["forces_std"] = prediction.forces_std[0]
-
-
-def bare_structure(atoms: ase.Atoms | None) -> Structure:
-    """Return positions and cell alone: labels of another calculator have no place here.
-
-    Raises
-    ------
-    CalculatorSetupError
-        If there are no atoms.
-    """
-    if atoms is None:
-        raise CalculatorSetupError("no atoms: assign the calculator to an Atoms object, or pass one")
-    return Structure(
-        tuple(atoms.get_chemical_symbols()), atoms.positions, np.asarray(atoms.cell[:]), np.asarray(atoms.pbc)
-    )

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from gprann.acceleration.learner import Learner
 from gprann.acceleration.reference import Reference, largest_force, with_labels
 from gprann.acceleration.relaxation import check_positive
-from gprann.calculator import bare_structure
 from gprann.errors import ConfigError, DataError
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
+from gprann.surrogate.calculator import bare_structure
 
 __all__ = ["Band", "neb"]
 

@@ -9,10 +9,10 @@ import ase
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.calculator import SurrogateCalculator, bare_structure
 from gprann.errors import ConfigError, FactorisationError
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
+from gprann.surrogate.calculator import SurrogateCalculator, bare_structure
 
 __all__ = ["Learner"]
 

@@ -9,10 +9,10 @@ import numpy as np
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from gprann.calculator import bare_structure
 from gprann.errors import ConfigError, DataError
 from gprann.labelling import Record
 from gprann.structure import Dataset, Structure
+from gprann.surrogate.calculator import bare_structure
 
 __all__ = ["Reference", "energy_of", "largest_force", "with_labels"]
 

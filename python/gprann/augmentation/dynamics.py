@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import ase
 import numpy as np
-from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms
 from ase.md.langevin import Langevin
 from ase.units import fs, kB
@@ -15,35 +11,14 @@ from numpy.typing import NDArray
 
 from gprann.augmentation.closeness import DistanceLimits
 from gprann.errors import DataError
-from gprann.structure import Dataset, Structure
-from gprann.surrogate import Surrogate
+from gprann.structure import Structure
+from gprann.surrogate import Surrogate, SurrogateCalculator
 
 __all__ = ["langevin"]
 
 Array = NDArray[np.float64]
 _TIMESTEP = 0.5  # fs; hydrogen vibrates in 10
 _FRICTION = 0.02  # 1/fs
-
-
-class _SurrogateForces(Calculator):
-    implemented_properties: list[str] = ["energy", "forces"]  # noqa: RUF012
-
-    def __init__(self, surrogate: Surrogate) -> None:
-        super().__init__()
-        self._surrogate = surrogate
-
-    def calculate(
-        self,
-        atoms: ase.Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        """Predict energy and forces."""
-        super().calculate(atoms, properties, system_changes)
-        current: Any = self.atoms
-        bare = Structure(tuple(current.symbols), current.positions, np.array(current.cell), current.pbc)
-        prediction = self._surrogate.predict(Dataset([bare]), std=False)
-        self.results = {"energy": float(prediction.energy[0]), "forces": prediction.forces[0]}
 
 
 def langevin(
@@ -82,7 +57,7 @@ def langevin(
     atoms = ase.Atoms(list(structure.symbols), structure.positions, cell=structure.cell, pbc=structure.pbc)
     if not moving.all():
         atoms.set_constraint(FixAtoms(mask=~moving))
-    atoms.calc = _SurrogateForces(surrogate)
+    atoms.calc = SurrogateCalculator(surrogate)
     rng = np.random.default_rng(stream)
     thermal = np.sqrt(atoms.get_masses() * kB * temperature)
     atoms.set_momenta(thermal[:, None] * rng.standard_normal((len(atoms), 3)))  # Maxwell and Boltzmann's

@@ -1,5 +1,6 @@
 """Gaussian-process surrogates for energies and forces."""
 
+from gprann.surrogate.calculator import SurrogateCalculator
 from gprann.surrogate.surrogate import Hyperparameters, Surrogate, memory_needed
 
-__all__ = ["Hyperparameters", "Surrogate", "memory_needed"]
+__all__ = ["Hyperparameters", "Surrogate", "SurrogateCalculator", "memory_needed"]
