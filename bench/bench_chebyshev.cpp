@@ -31,7 +31,7 @@ struct Setup {
   void apply(Product product, int n_threads) {
     const Neighbours batch = system.view();
     if (product == Product::values) descriptor.values(batch, n_threads, out.data());
-    if (product == Product::jvp) descriptor.jvp(batch, direction.data(), n_threads, out.data());
+    if (product == Product::jvp) descriptor.jvp(batch, direction.data(), nullptr, n_threads, out.data());
     if (product == Product::vjp)
       descriptor.vjp(batch, cotangent.data(), n_threads, direction.data(), nullptr);
   }
@@ -89,7 +89,7 @@ void BM_jacobian(benchmark::State& state) {
   const Work work{static_cast<double>(n), flops.survey + flops.jacobian,
                   setup.system.bytes() + 8.0 * static_cast<double>(J.size())};
   run(state, "atoms", work, 1, [&] {
-    setup.descriptor.jacobian(setup.system.view(), 0, J.data());
+    setup.descriptor.jacobian(setup.system.view(), 0, false, J.data());
     benchmark::DoNotOptimize(J.data());
   });
 }

@@ -35,7 +35,7 @@ struct Setup {
     const Index block = molecule_atoms * size * directions;
     jacobians.resize(static_cast<std::size_t>(n * block));
     for (Index s = 0; s < n; ++s) {
-      descriptor.jacobian(system.view(), s, jacobians.data() + s * block);
+      descriptor.jacobian(system.view(), s, false, jacobians.data() + s * block);
       std::int64_t row = s * molecule_atoms;
       kind_rows.push_back(row);
       for (const auto count : species_atoms) kind_rows.push_back(row += count);

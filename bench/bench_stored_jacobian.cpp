@@ -57,7 +57,7 @@ struct StoredJacobian {
       const Index begin = system.first_atom[static_cast<std::size_t>(s)];
       const Index n = system.first_atom[static_cast<std::size_t>(s + 1)] - begin;
       Matrix dense(n * D, 3 * n);
-      setup.descriptor.jacobian(system.view(), s, dense.data());
+      setup.descriptor.jacobian(system.view(), s, false, dense.data());
       for (Index i = 0; i < n; ++i) append(system, begin, i, dense.middleRows(i * D, D));
     }
   }

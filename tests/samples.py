@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.models import NetworkModel, Normalisation
 from gprann.potential import Potential
+from gprann.strain import strain_matrices, volume
 from gprann.structure import Dataset, Origin, Structure
 from reference.neighbours_oracle import image_pairs
 
@@ -46,6 +47,21 @@ def labels(structure: Structure) -> tuple[float, Array]:
     return energy, forces
 
 
+def stressed(structure: Structure) -> Structure:
+    """The structure with the stress of the analytic energy, by central differences of the strained crystal."""
+    stress = np.zeros(6)
+    for v, strain in enumerate(strain_matrices(np.eye(6))):
+        energies = []
+        for step in (1e-4, -1e-4):
+            deformation = np.eye(3) + step * strain
+            deformed = structure.replace(
+                positions=structure.positions @ deformation, cell=structure.cell @ deformation
+            )
+            energies.append(labels(deformed)[0])
+        stress[v] = (energies[0] - energies[1]) / (2e-4 * volume(structure))
+    return structure.replace(stress=stress)
+
+
 def labelled(structure: Structure) -> Structure:
     energy, forces = labels(structure)
     return structure.replace(energy=energy, forces=forces)
@@ -71,6 +87,17 @@ def waters(n: int, *, size: float = 0.1, seed: int = 0) -> Dataset:
 
 def crystals(n: int, *, size: float = 0.15, seed: int = 0) -> Dataset:
     return rattled(CRYSTAL, n, size, seed, "crystals")
+
+
+def strained_crystals(n: int, *, size: float = 0.15, seed: int = 0) -> Dataset:
+    """Crystals in different cells, with stresses."""
+    rng = np.random.default_rng(seed)
+    result = []
+    for crystal in crystals(n, size=size, seed=seed):
+        deformation = np.eye(3) + strain_matrices(rng.uniform(-0.04, 0.04, size=6))
+        deformed = crystal.replace(positions=crystal.positions @ deformation, cell=crystal.cell @ deformation)
+        result.append(stressed(labelled(deformed)))
+    return Dataset(result)
 
 
 def chain(symbols: Sequence[str], *, bond: float = 1.1) -> Structure:

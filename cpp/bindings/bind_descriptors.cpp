@@ -16,11 +16,13 @@ Matrix values(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, int
 }
 
 Matrix jvp(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, const MatrixIn& direction,
-           int n_threads) {
+           const MatrixIn& strains, int n_threads) {
   require_species(self, batch);
   require_shape(direction, batch.view.n_atoms, 3, "direction");
+  require_shape(strains, strains.rows() == 0 ? 0 : batch.view.n_structures, 9, "strains");
   Matrix tangent(batch.view.n_atoms, self.size());
-  self.jvp(batch.view, direction.data(), n_threads, tangent.data());
+  self.jvp(batch.view, direction.data(), strains.rows() == 0 ? nullptr : strains.data(), n_threads,
+           tangent.data());
   return tangent;
 }
 
@@ -39,11 +41,12 @@ Index atoms_of(const Neighbours& batch, Index s) {
   return batch.first_atom[s + 1] - batch.first_atom[s];
 }
 
-Matrix chebyshev_jacobian(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, Index s) {
+Matrix chebyshev_jacobian(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, Index s,
+                          bool strained) {
   require_species(self, batch);
   const Index n = atoms_of(batch.view, s);
-  Matrix J(n * self.size(), 3 * n);
-  self.jacobian(batch.view, s, J.data());
+  Matrix J(n * self.size(), 3 * n + (strained ? 6 : 0));
+  self.jacobian(batch.view, s, strained, J.data());
   return J;
 }
 
@@ -96,12 +99,13 @@ void bind_descriptors(py::module_& module) {
       .def_property_readonly("size", &ChebyshevDescriptor::size)
       .def_property_readonly("cutoff", &ChebyshevDescriptor::cutoff)
       .def("values", &values, py::arg("neighbours"), py::arg("n_threads"), ReleaseGil(), "G (n_atoms, D).")
-      .def("jvp", &jvp, py::arg("neighbours"), py::arg("direction").noconvert(), py::arg("n_threads"),
-           ReleaseGil(), "dG/dR . direction (n_atoms, D).")
+      .def("jvp", &jvp, py::arg("neighbours"), py::arg("direction").noconvert(),
+           py::arg("strains").noconvert(), py::arg("n_threads"), ReleaseGil(),
+           "dG/dR . direction + dG/d(strain) . strains, (n_structures, 9) or (0, 9): (n_atoms, D).")
       .def("vjp", &vjp, py::arg("neighbours"), py::arg("cotangent").noconvert(), py::arg("n_threads"),
            ReleaseGil(), "(dG/dR)^T . cotangent (n_atoms, 3) and virials (n_structures, 9).")
-      .def("jacobian", &chebyshev_jacobian, py::arg("neighbours"), py::arg("structure"), ReleaseGil(),
-           "Dense dG/dR (N D, 3N) of one structure.");
+      .def("jacobian", &chebyshev_jacobian, py::arg("neighbours"), py::arg("structure"), py::arg("strained"),
+           ReleaseGil(), "Dense dG/dR (N D, 3N) of one structure; with the strains (N D, 3N + 6).");
   module.def(
       "neighbour_list", &neighbour_list, py::arg("first_atom").noconvert(), py::arg("positions").noconvert(),
       py::arg("cells").noconvert(), py::arg("periodic").noconvert(), py::arg("cutoff"), py::arg("n_threads"),

@@ -299,10 +299,13 @@ void ChebyshevDescriptor::atom_tangent(const Neighbours& batch, Index atom, cons
   angular_tangents(env, sums, tangent);
 }
 
-void ChebyshevDescriptor::jvp(const Neighbours& batch, const double* direction, int n_threads,
-                              double* tangent) const {
+void ChebyshevDescriptor::jvp(const Neighbours& batch, const double* direction, const double* strains,
+                              int n_threads, double* tangent) const {
+  const std::int64_t* last = batch.first_atom + batch.n_structures + 1;
   for_each_atom(batch, n_threads, [&](Index i, Environment& env, Sums& sums) {
-    atom_tangent(batch, i, direction, nullptr, env, sums, tangent + i * size());
+    const Index structure = std::upper_bound(batch.first_atom, last, i) - batch.first_atom - 1;
+    const double* strain = strains == nullptr ? nullptr : strains + 9 * structure;
+    atom_tangent(batch, i, direction, strain, env, sums, tangent + i * size());
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include "chebyshev_environment.hpp"
 #include "gprann/chebyshev.hpp"
+#include "voigt.hpp"
 
 namespace gprann {
 
@@ -66,7 +67,7 @@ void ChebyshevDescriptor::for_each_slope(const Neighbours& batch, Index s, Scatt
   Matrix slopes;
   auto hand_out = [&](const Shell& shell, Index atom) {
     for (Index k = 0; k < shell.count; ++k)
-      scatter(atom, batch.neighbour[shell.pair[static_cast<std::size_t>(k)]], slopes.middleRows(3 * k, 3));
+      scatter(atom, shell.pair[static_cast<std::size_t>(k)], slopes.middleRows(3 * k, 3));
   };
   for (Index i = batch.first_atom[s]; i < batch.first_atom[s + 1]; ++i) {
     gather(batch, i, env, sums);
@@ -80,14 +81,20 @@ void ChebyshevDescriptor::for_each_slope(const Neighbours& batch, Index s, Scatt
   }
 }
 
-void ChebyshevDescriptor::jacobian(const Neighbours& batch, Index s, double* jacobian) const {
+void ChebyshevDescriptor::jacobian(const Neighbours& batch, Index s, bool strained, double* jacobian) const {
   const Index first = batch.first_atom[s];
   const Index n = batch.first_atom[s + 1] - first;
-  std::fill_n(jacobian, n * size() * 3 * n, 0.0);
-  for_each_slope(batch, s, [&](Index i, Index j, const auto& slopes) {
-    MatrixMap J(jacobian + (i - first) * size() * 3 * n, size(), 3 * n);
-    J.middleCols(3 * (j - first), 3) += slopes.transpose();
+  const Index columns = 3 * n + (strained ? 6 : 0);
+  std::fill_n(jacobian, n * size() * columns, 0.0);
+  for_each_slope(batch, s, [&](Index i, std::int64_t pair, const auto& slopes) {
+    MatrixMap J(jacobian + (i - first) * size() * columns, size(), columns);
+    J.middleCols(3 * (batch.neighbour[pair] - first), 3) += slopes.transpose();
     J.middleCols(3 * (i - first), 3) -= slopes.transpose();
+    if (!strained) return;
+    const double* vector = batch.vectors + 3 * pair;
+    for (Index v = 0; v < 6; ++v)
+      for (const int component : {voigt_first[v], voigt_second[v]})
+        J.col(3 * n + v) += 0.5 * vector[component % 3] * slopes.row(component / 3).transpose();
   });
 }
 
@@ -95,7 +102,8 @@ void ChebyshevDescriptor::jacobian_rows(const Neighbours& batch, Index s, double
                                         const Index* strides) const {
   using Row = Eigen::Map<Eigen::RowVectorXd>;
   const Index first = batch.first_atom[s];
-  for_each_slope(batch, s, [&](Index i, Index j, const auto& slopes) {
+  for_each_slope(batch, s, [&](Index i, std::int64_t pair, const auto& slopes) {
+    const Index j = batch.neighbour[pair];
     double* row = rows[i - first];
     const Index stride = strides[i - first];
     for (Index d = 0; d < 3; ++d) {

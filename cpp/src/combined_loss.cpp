@@ -2,6 +2,7 @@
 
 #include "gprann/parallel.hpp"
 #include "huber.hpp"
+#include "voigt.hpp"
 
 namespace gprann {
 

@@ -1,6 +1,7 @@
 #include "gprann/combined_loss.hpp"
 #include "gprann/parallel.hpp"
 #include "huber.hpp"
+#include "voigt.hpp"
 
 namespace gprann {
 

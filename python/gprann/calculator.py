@@ -10,7 +10,8 @@ import ase
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 
-from gprann.potential import Potential, load, voigt_stress
+from gprann.potential import Potential, load
+from gprann.strain import voigt_stress
 from gprann.surrogate.calculator import bare_structure
 
 __all__ = ["Calculator"]

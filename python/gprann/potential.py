@@ -17,13 +17,13 @@ from gprann.models import NetworkModel, Normalisation
 from gprann.neighbours import Neighbourhood
 from gprann.parallel import n_threads
 from gprann.prediction import Prediction
+from gprann.strain import voigt_stress
 from gprann.structure import Structure
 
 __all__ = ["AtomicPrediction", "Potential", "load"]
 
 Array = NDArray[np.float64]
 _BATCH = 256  # structures whose neighbour lists are held at a time
-_VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
 class AtomicPrediction:
@@ -217,15 +217,6 @@ class Potential:
             "reference_energies": self.reference_energies,
         }
         write_model_file(path, document, arrays)
-
-
-def voigt_stress(structure: Structure, virial: Array) -> Array:
-    """Return the stress (6,), eV/Å³, from the virial dE/d(strain); NaN unless periodic in all directions."""
-    if not structure.pbc.all():
-        return np.full(6, np.nan)
-    volume = abs(float(np.linalg.det(structure.cell)))
-    symmetric = 0.5 * (virial + virial.T) / volume
-    return np.array([symmetric[i, j] for i, j in _VOIGT])
 
 
 def load(path: str | os.PathLike[str]) -> Potential:

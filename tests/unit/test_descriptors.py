@@ -14,6 +14,7 @@ from gprann import _core
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.descriptors.chebyshev import aenet_weights
 from gprann.errors import ConfigError, DataError
+from gprann.strain import strain_matrices
 from gprann.structure import Structure
 from reference.chebyshev_oracle import chebyshev_oracle
 
@@ -250,6 +251,30 @@ def test_jacobian_is_made_of_the_products(case: Case, rng: np.random.Generator) 
     contracts.assert_close(gradient, descriptor.vjp(neighbours, u)[0], relative=1e-12, scale=scale)
 
 
+def test_strains_are_adjoint_to_virials(case: Case, rng: np.random.Generator) -> None:
+    """A strain is the displacements it causes, for molecules; for crystals it changes the cell as well."""
+    descriptor, structure, _ = case
+    neighbours = descriptor.neighbours([structure, structure])
+    u = rng.normal(size=(2 * len(structure), descriptor.size))
+    v = rng.normal(size=(2 * len(structure), 3))
+    strains = rng.normal(size=(2, 3, 3))
+    gradient, virials = descriptor.vjp(neighbours, u)
+    forward = descriptor.jvp(neighbours, v, strains)
+    backward = np.concatenate([gradient.ravel(), virials.ravel()])
+    contracts.assert_adjoint(u, forward, np.concatenate([v.ravel(), strains.ravel()]), backward)
+
+
+def test_jacobian_with_strains(case: Case, rng: np.random.Generator) -> None:
+    descriptor, structure, _ = case
+    neighbours = descriptor.neighbours([structure])
+    J = descriptor.jacobian(neighbours, 0, strained=True)
+    np.testing.assert_array_equal(J[:, :, :-6], descriptor.jacobian(neighbours, 0))
+    v, strain = rng.normal(size=(len(structure), 3)), rng.normal(size=6)
+    expected = descriptor.jvp(neighbours, v, strain_matrices(strain[None]))
+    scale = contracts.max_norm(descriptor.values(neighbours))
+    contracts.assert_close(J @ np.concatenate([v.ravel(), strain]), expected, relative=1e-12, scale=scale)
+
+
 def test_gradient_of_an_energy(case: Case, rng: np.random.Generator) -> None:
     descriptor, structure, zero = case
     contracts.assert_gradient(half_square(descriptor), structure, rng, zero=zero)
@@ -405,21 +430,23 @@ def test_kernel_refuses_arrays_it_cannot_read() -> None:
     descriptor = make_descriptor("12/4, three species")
     n = descriptor.neighbours([make_structure("molecule", descriptor.species)])
     atoms, D = n.n_atoms, descriptor.size
-    kernel = descriptor._kernel
+    kernel, none = descriptor._kernel, np.zeros((0, 9))
+    with pytest.raises(ValueError, match="strains"):
+        kernel.jvp(n.kernel, np.zeros((atoms, 3)), np.zeros((2, 9)), 1)
     with pytest.raises(ValueError, match="direction"):
-        kernel.jvp(n.kernel, np.zeros((atoms + 1, 3)), 1)
+        kernel.jvp(n.kernel, np.zeros((atoms + 1, 3)), none, 1)
     with pytest.raises(ValueError, match="direction"):
-        kernel.jvp(n.kernel, np.zeros((3, atoms)), 1)
+        kernel.jvp(n.kernel, np.zeros((3, atoms)), none, 1)
     with pytest.raises(ValueError, match="cotangent"):
         kernel.vjp(n.kernel, np.zeros((atoms, D - 1)), 1)
     with pytest.raises(TypeError):
-        kernel.jvp(n.kernel, np.zeros((atoms, 3), dtype=np.float32), 1)
+        kernel.jvp(n.kernel, np.zeros((atoms, 3), dtype=np.float32), none, 1)
     with pytest.raises((TypeError, ValueError)):
-        kernel.jvp(n.kernel, np.zeros((atoms, 6))[:, :3], 1)  # rows with a gap between them
+        kernel.jvp(n.kernel, np.zeros((atoms, 6))[:, :3], none, 1)  # rows with a gap between them
     with pytest.raises((TypeError, ValueError)):
         kernel.vjp(n.kernel, np.zeros((atoms, D + 2))[:, :D], 1)
     with pytest.raises(ValueError, match="out of range"):
-        kernel.jacobian(n.kernel, 1)
+        kernel.jacobian(n.kernel, 1, False)
 
 
 @pytest.mark.parametrize(

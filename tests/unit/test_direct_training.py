@@ -16,7 +16,8 @@ from gprann import train
 from gprann.calculator import Calculator
 from gprann.errors import ConfigError, DataError
 from gprann.neighbours import build_neighbours
-from gprann.potential import Potential, voigt_stress
+from gprann.potential import Potential
+from gprann.strain import voigt_stress
 from gprann.structure import Dataset
 from gprann.training import TrainingOptions
 from gprann.training.targets import label_table

@@ -125,7 +125,7 @@ def test_slopes_are_carried_back_to_the_positions(
     fingerprint, data = fitted
     rows = fingerprint.rows(data)
     slopes = rng.normal(size=rows.features.shape)
-    gradients = rows.gradients(slopes)
+    gradients, _ = rows.gradients(slopes)
     for index, (structure, jacobian) in enumerate(zip(data, fingerprint.jacobians(data), strict=True)):
         own = slopes[rows.kind_rows[index, 0] : rows.kind_rows[index, -1]]
         internal = internal_directions(structure, fingerprint.invariant)

@@ -19,7 +19,7 @@ from gprann.parallel import one_blas_thread
 from gprann.prediction import Prediction
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate, left_out, plan, solvers
-from gprann.surrogate.directions import internal_directions
+from gprann.surrogate.directions import internal_directions, observed_directions
 from gprann.surrogate.fingerprints import (
     AtomsFingerprint,
     CartesianFingerprint,
@@ -55,11 +55,11 @@ class Dense:
         kernel = self.problem.kernel(self.length)
         return CovarianceOperator(self.rows, self.data, self.fingerprint.invariant, kernel, NOISE)
 
-    def cartesian(self, x: Array) -> Array:
+    def in_coordinates(self, x: Array) -> Array:
         """Energies, then gradients along all coordinates."""
         first = self.problem.first
         gradients = [
-            internal_directions(structure, self.fingerprint.invariant) @ x[begin + 1 : end]
+            observed_directions(structure, self.fingerprint.invariant) @ x[begin + 1 : end]
             for structure, begin, end in zip(self.data, first[:-1], first[1:], strict=True)
         ]
         return np.concatenate([x[first[:-1]], *gradients])
@@ -70,7 +70,8 @@ class Dense:
 
 
 @pytest.fixture(
-    params=[(name, make, radial) for name in KERNELS for make in MAKERS for radial in get_args(Radial)],
+    params=[(name, make, radial) for name in KERNELS for make in MAKERS for radial in get_args(Radial)]
+    + [("atoms", samples.strained_crystals, SMOOTH)],
     ids=lambda p: f"{p[0]}-{p[1].__name__}-{p[2]}",
 )
 def dense(request: pytest.FixtureRequest) -> Dense:
@@ -96,17 +97,21 @@ def rng() -> np.random.Generator:
 
 def test_tangents_are_adjoint_to_gradients(dense: Dense, rng: np.random.Generator) -> None:
     displacements = [rng.normal(size=(len(structure), 3)) for structure in dense.data]
+    strains = rng.normal(size=(len(dense.data), 3, 3)) if dense.fingerprint.strains else None
     slopes = rng.normal(size=dense.rows.features.shape)
-    backward = np.concatenate([gradient.ravel() for gradient in dense.rows.gradients(slopes)])
-    v = np.concatenate([displacement.ravel() for displacement in displacements])
-    contracts.assert_adjoint(slopes.ravel(), dense.rows.tangents(displacements).ravel(), v, backward)
+    gradients, virials = dense.rows.gradients(slopes)
+    backward, v = (
+        np.concatenate([part.ravel() for part in (*parts, last) if part is not None])
+        for parts, last in ((gradients, virials), (displacements, strains))
+    )
+    contracts.assert_adjoint(slopes.ravel(), dense.rows.tangents(displacements, strains).ravel(), v, backward)
 
 
 def test_product_is_that_of_the_matrix(dense: Dense, rng: np.random.Generator) -> None:
     x, operator = rng.normal(size=len(dense.A)), dense.operator()
     assert operator.n_observations == len(dense.A)
-    assert_close(operator.product(dense.cartesian(x)), dense.cartesian(dense.A @ x), relative=1e-11)
-    assert_close(operator.values(dense.mean), dense.cartesian(dense.problem.values), relative=1e-12)
+    assert_close(operator.product(dense.in_coordinates(x)), dense.in_coordinates(dense.A @ x), relative=1e-11)
+    assert_close(operator.values(dense.mean), dense.in_coordinates(dense.problem.values), relative=1e-12)
 
 
 def test_reduced_system_is_the_schur_complement(dense: Dense, rng: np.random.Generator) -> None:
@@ -122,7 +127,7 @@ def test_reduced_system_is_the_schur_complement(dense: Dense, rng: np.random.Gen
     def spread(values: Array) -> Array:
         full = np.zeros(len(dense.A))
         full[o] = values
-        return dense.cartesian(full)
+        return dense.in_coordinates(full)
 
     explained = dense.A[np.ix_(o, m)] @ np.linalg.inv(dense.A[np.ix_(m, m)])
     S = dense.A[np.ix_(o, o)] - explained @ dense.A[np.ix_(m, o)]
@@ -130,7 +135,7 @@ def test_reduced_system_is_the_schur_complement(dense: Dense, rng: np.random.Gen
     scale = np.abs(dense.A).max()
     assert_close(reduced.product(spread(x)), spread(S @ x), relative=1e-9, scale=scale)
     right = y[o] - explained @ y[m]
-    full = dense.cartesian(y)
+    full = dense.in_coordinates(y)
     assert_close(reduced.right_side(full), spread(right), relative=1e-9, scale=np.abs(y).max())
     solution = reduced.complete(spread(np.linalg.solve(S, right)), full)
     residual = full - dense.operator().product(solution)
@@ -250,7 +255,7 @@ def test_inducing_structures_are_the_subset_of_regressors(dense: Dense) -> None:
     inner = A_mm + (K_mn / dense.noise) @ K_mn.T
     weights = np.linalg.solve(inner, K_mn @ (dense.problem.values / dense.noise))
     # In place of queries the training set, whose covariances with the chosen are at hand.
-    mean = dense.cartesian(K_mn.T @ weights)
+    mean = dense.in_coordinates(K_mn.T @ weights)
     assert_close(dense.operator().from_others(approximation.fold(approximation.weights)), mean, relative=1e-6)
     expected = dense.K - K_mn.T @ (np.linalg.inv(A_mm) - np.linalg.inv(inner)) @ K_mn
     covariance = approximation.covariance(dense.K, K_mn.T.copy())

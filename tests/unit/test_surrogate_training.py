@@ -358,6 +358,7 @@ def test_provenance_is_plain_data() -> None:
     assert surrogate.to_dict() == {
         "kernel": "pairs",
         "radial": "squared_exponential",
+        "stress": False,
         "length": 3.0,
         "amplitude": values.amplitude,
         "energy_noise": values.energy_noise,

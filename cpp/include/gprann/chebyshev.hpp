@@ -51,16 +51,19 @@ class ChebyshevDescriptor {
   /// values: (n_atoms, D).
   void values(const Neighbours& batch, int n_threads, double* values) const;
 
-  /// direction: (n_atoms, 3); tangent: (n_atoms, D) = dG/dR . direction.
-  void jvp(const Neighbours& batch, const double* direction, int n_threads, double* tangent) const;
+  /// direction: (n_atoms, 3); strains: (n_structures, 9), neighbour vectors also change by strain . vector,
+  /// or null; tangent: (n_atoms, D) = dG/dR . direction + dG/d(strain) . strain.
+  void jvp(const Neighbours& batch, const double* direction, const double* strains, int n_threads,
+           double* tangent) const;
 
   /// cotangent beta: (n_atoms, D); gradient: (n_atoms, 3) = (dG/dR)^T . beta;
   /// virial: (n_structures, 9) = sum over pairs of vector x d(beta . G)/d(vector), or null.
   void vjp(const Neighbours& batch, const double* cotangent, int n_threads, double* gradient,
            double* virial) const;
 
-  /// Dense Jacobian of one structure `s`: (N, D, 3N), for covariance matrices and tests; 8 N D 3N bytes.
-  void jacobian(const Neighbours& batch, Index s, double* jacobian) const;
+  /// Dense Jacobian of one structure `s`: (N, D, 3N), for covariance matrices and tests; 8 N D 3N bytes. With
+  /// `strained` (N, D, 3N + 6), last the derivatives with respect to the strains in Voigt's order.
+  void jacobian(const Neighbours& batch, Index s, bool strained, double* jacobian) const;
 
   /// The same, one row of D numbers for each coordinate k and atom i of structure `s`, added to
   /// rows[i] + k strides[i]: dG_i/dR_k where a network wants it.
@@ -88,7 +91,7 @@ class ChebyshevDescriptor {
   /// structure.
   void values(const Surroundings& found, double* values) const;
 
-  /// strain: (9), neighbour vectors also change by strain . vector, or null.
+  /// strain: (9) or null.
   void jvp(const Neighbours& batch, Surroundings& found, const double* direction, const double* strain,
            double* tangent) const;
 
@@ -107,7 +110,7 @@ class ChebyshevDescriptor {
   /// Gathers every atom's environment and calls work(atom, environment, sums), chunks of atoms side by side.
   template <class Work>
   void for_each_atom(const Neighbours& batch, int n_threads, Work&& work) const;
-  /// Calls scatter(atom, neighbour, slopes (3, D)) with the derivatives of every atom of structure `s`.
+  /// Calls scatter(atom, pair, slopes (3, D)) with the derivatives of every atom of structure `s`.
   template <class Scatter>
   void for_each_slope(const Neighbours& batch, Index s, Scatter&& scatter) const;
   void gather(const Neighbours& batch, Index atom, Environment& env, Sums& sums) const;

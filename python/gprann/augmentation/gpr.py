@@ -25,6 +25,7 @@ from gprann.augmentation.subsets import MAX_SIZE, partition
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.io import write
 from gprann.progress import progress_bar
+from gprann.strain import volume
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
 
@@ -299,7 +300,7 @@ def label(
 ) -> Augmentation:
     """Label structures with the surrogate's energies; set apart those more uncertain than `threshold` (eV).
 
-    With `forces` the accepted ones carry the surrogate's forces too.
+    With `forces` the accepted ones carry the surrogate's forces too, and its stresses if it has observed some.
 
     Raises
     ------
@@ -315,7 +316,11 @@ def label(
             uncertain.append((std, copy))
             continue
         labels = {"energy": float(prediction.energy[number]), "energy_variance": std**2}
-        accepted.append(copy.replace(**labels, forces=prediction.forces[number] if forces else None))
+        if forces:
+            labels["forces"] = prediction.forces[number]
+        if forces and surrogate.stress and prediction.stress is not None and volume(copy) > 0:
+            labels["stress"] = prediction.stress[number]
+        accepted.append(copy.replace(**labels))
     uncertain.sort(key=lambda item: -item[0])
     return Augmentation(
         Dataset(accepted),

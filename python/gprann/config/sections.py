@@ -169,6 +169,10 @@ class SurrogateSection(Section):
         "lengths.",
         _default(Surrogate, "relevance"),
     )
+    stress: bool = _option(
+        "Atoms kernel: whether it learns from the stresses of the structures that have one too.",
+        _default(Surrogate, "stress"),
+    )
     soap: dict[str, float | list[int]] | None = _option(
         "Soap kernel: settings of the vectors by the names of dscribe (r_cut in Å, n_max, l_max, sigma in Å), and "
         "the centers to be compared one by one. Default: the mean over all atoms within 5 Å.",

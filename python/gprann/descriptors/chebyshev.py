@@ -132,9 +132,19 @@ class ChebyshevDescriptor:
         """Return G, shape (n_atoms, D)."""
         return self._kernel.values(neighbours.kernel, n_threads())
 
-    def jvp(self, neighbours: Neighbourhood, direction: Array) -> Array:
-        """Return dG/dR · direction, shape (n_atoms, D), for a direction (n_atoms, 3) in Å."""
-        return self._kernel.jvp(neighbours.kernel, np.ascontiguousarray(direction), n_threads())
+    def jvp(self, neighbours: Neighbourhood, direction: Array, strains: Array | None = None) -> Array:
+        """Return dG/dR · direction + dG/dε · strains, shape (n_atoms, D).
+
+        Parameters
+        ----------
+        neighbours : Neighbourhood
+            Of n structures.
+        direction : ndarray, shape (n_atoms, 3), Å
+        strains : ndarray, shape (n, 3, 3), optional
+            Of positions and cell of each structure. Default: none.
+        """
+        flat = np.zeros((0, 9)) if strains is None else np.ascontiguousarray(strains.reshape(-1, 9))
+        return self._kernel.jvp(neighbours.kernel, np.ascontiguousarray(direction), flat, n_threads())
 
     def vjp(self, neighbours: Neighbourhood, cotangent: Array) -> tuple[Array, Array]:
         """Return (dG/dR)ᵀ · cotangent, shape (n_atoms, 3), and the virials, shape (n, 3, 3).
@@ -145,9 +155,12 @@ class ChebyshevDescriptor:
         gradient, virial = self._kernel.vjp(neighbours.kernel, np.ascontiguousarray(cotangent), n_threads())
         return gradient, virial.reshape(-1, 3, 3)
 
-    def jacobian(self, neighbours: Neighbourhood, structure: int) -> Array:
-        """Return the dense Jacobian of one structure, shape (N, D, 3N), 1/Å: 24 N² D bytes."""
-        dense = self._kernel.jacobian(neighbours.kernel, structure)
+    def jacobian(self, neighbours: Neighbourhood, structure: int, *, strained: bool = False) -> Array:
+        """Return the dense Jacobian of one structure, shape (N, D, 3N), 1/Å: 24 N² D bytes.
+
+        With `strained` (N, D, 3N + 6), last the derivatives with respect to the strains in Voigt's order, 1.
+        """
+        dense = self._kernel.jacobian(neighbours.kernel, structure, strained)
         return dense.reshape(-1, self.size, dense.shape[1])
 
     def to_dict(self) -> dict[str, Any]:

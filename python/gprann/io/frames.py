@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gprann.errors import ConfigError, DataError, FormatError, nearest_name
 from gprann.io.geometry import check_geometry
+from gprann.strain import FIRST, SECOND
 from gprann.structure import Origin, Structure
 
 __all__ = ["LABELS", "Frame", "check_keys", "label_names", "make_frame", "similar_names", "stress_label"]
@@ -144,7 +145,7 @@ def _voigt(values: ArrayLike, what: str, origin: Origin) -> NDArray[np.float64]:
         raise FormatError(f"{origin}: {what} has {array.size} values, expected 6 or 9; correct the file")
     full = array.reshape(3, 3)
     full = 0.5 * full + 0.5 * full.T
-    return full[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    return full[FIRST, SECOND]
 
 
 def make_frame(structure: Structure, present: Collection[str] = ()) -> Frame:

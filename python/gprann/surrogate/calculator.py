@@ -8,7 +8,7 @@ from typing import Any
 import ase
 import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
-from ase.calculators.calculator import CalculatorSetupError, all_changes
+from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError, all_changes
 
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.surrogate import Surrogate
@@ -26,7 +26,8 @@ class SurrogateCalculator(AseCalculator):
 
     Notes
     -----
-    `results` holds `energy` and `free_energy` (eV) and `forces` (eV/Å). The standard deviations `energy_std`
+    `results` holds `energy` and `free_energy` (eV), `forces` (eV/Å) and, with the atoms kernel and a cell that is
+    periodic in all directions, `stress` (eV/Å³). The standard deviations `energy_std`
     (eV) and `forces_std` (N, 3) (eV/Å) cost far more, and are computed when they are asked for with
     `get_property`.
 
@@ -42,7 +43,14 @@ class SurrogateCalculator(AseCalculator):
     True
     """
 
-    implemented_properties: list[str] = ["energy", "free_energy", "forces", "energy_std", "forces_std"]  # noqa: RUF012
+    implemented_properties: list[str] = [  # noqa: RUF012
+        "energy",
+        "free_energy",
+        "forces",
+        "stress",
+        "energy_std",
+        "forces_std",
+    ]
 
     def __init__(self, surrogate: Surrogate, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -62,6 +70,8 @@ class SurrogateCalculator(AseCalculator):
             If the atoms are not those of the surrogate's composition or two lie on top of each other.
         ConfigError
             If the surrogate has not been fitted.
+        PropertyNotImplementedError
+            If the stress is asked for and not known.
         """
         super().calculate(atoms, properties, system_changes)
         data = Dataset([bare_structure(self.atoms)])
@@ -70,6 +80,12 @@ class SurrogateCalculator(AseCalculator):
         energy = float(prediction.energy[0])
         # Updated, not replaced: for unchanged atoms ASE asks for one property after the other.
         self.results.update(energy=energy, free_energy=energy, forces=prediction.forces[0])
+        if prediction.stress is not None and np.isfinite(prediction.stress[0]).all():
+            self.results["stress"] = prediction.stress[0]
+        elif "stress" in properties:
+            raise PropertyNotImplementedError(
+                "stress: needs the kernel 'atoms' and a cell that is periodic in three directions"
+            )
         if prediction.energy_std is not None:
             self.results["energy_std"] = float(prediction.energy_std[0])
         if prediction.forces_std is not None:

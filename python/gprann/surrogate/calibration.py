@@ -89,13 +89,14 @@ def calibrate(errors: LeaveOneOut, data: Dataset, invariant: str) -> Calibration
 def _force_errors(reference: Array, gradient: Array, block: Array, directions: Array) -> tuple[Array, Array]:
     """Return errors and standard deviations of the force components, (3N,) each.
 
-    `gradient` is observed minus predicted along the internal directions; rigid motions, along which an
+    `gradient` is observed minus predicted along the observed directions; rigid motions, along which an
     invariant kernel predicts no force, keep the whole reference force as their error.
     """
     forces = reference.ravel()
     rigid = forces - directions @ (directions.T @ forces)
-    variance = np.einsum("kd,de,ke->k", directions, block[1:, 1:], directions)
-    return directions @ gradient - rigid, np.sqrt(np.maximum(variance, 0.0))
+    m = directions.shape[1]  # stresses, if there are any, come after
+    variance = np.einsum("kd,de,ke->k", directions, block[1 : 1 + m, 1 : 1 + m], directions)
+    return directions @ gradient[:m] - rigid, np.sqrt(np.maximum(variance, 0.0))
 
 
 def factor_of(errors: Array, std: Array) -> float:

@@ -138,7 +138,7 @@ class Choice:
             folded = FoldedTraining.from_weights(rows, jacobians, alpha, problem.first)
             energy, slopes = folded.predict(query, problem.kernel(length))
             energies = np.abs(energy + mean - held_out.energies).mean()
-            gradients = np.concatenate(query.gradients(slopes))
+            gradients = np.concatenate(query.gradients(slopes)[0])
             forces = np.abs(gradients + np.concatenate(held_out.forces)).mean()
             return float(np.log(max(energies, 1e-12)) + np.log(max(forces, 1e-12)))
 

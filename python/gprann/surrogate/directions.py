@@ -2,17 +2,25 @@
 
 With an invariant fingerprint the energy gradient along translations (and rotations) vanishes by construction,
 so a covariance matrix that observed it would be singular. Gradients are observed along an orthonormal basis
-of the rest.
+of the rest; stresses as gradients along strains of positions and cell.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 
+from gprann.strain import volume
 from gprann.structure import Structure
 
-__all__ = ["internal_directions", "rigid_motions"]
+__all__ = [
+    "internal_directions",
+    "observed_directions",
+    "rigid_motions",
+    "strain_length",
+    "unobserved_motions",
+]
 
 Array = NDArray[np.float64]
 
@@ -51,3 +59,29 @@ def internal_directions(structure: Structure, invariant: str) -> Array:
     rigid = rigid_motions(structure, invariant)
     complete, _ = np.linalg.qr(rigid, mode="complete")
     return np.ascontiguousarray(complete[:, rigid.shape[1] :])
+
+
+def strain_length(structure: Structure) -> float:
+    """Return s = √N (V/N)^(1/3), Å: a strain ε counts as a displacement s ε, a virial W as a gradient W/s.
+
+    That is the virial of independent gradients of unit variance between atoms at their mean distance, so that
+    forces and stresses share one noise.
+    """
+    n = len(structure)
+    return float(np.sqrt(n) * np.cbrt(volume(structure) / n))
+
+
+def observed_directions(structure: Structure, invariant: str) -> Array:
+    """Return the directions along which gradients are observed, (3N, m), or with a stress (3N + 6, m + 6).
+
+    They are the internal ones; coordinates of a structure with a stress are its positions, then its strains in
+    units of `strain_length`, each of them one direction.
+    """
+    internal = internal_directions(structure, invariant)
+    return internal if structure.stress is None else block_diag(internal, np.eye(6))
+
+
+def unobserved_motions(structure: Structure, invariant: str) -> Array:
+    """Return the rigid motions in the coordinates of `observed_directions`, (3N, r) or (3N + 6, r)."""
+    rigid = rigid_motions(structure, invariant)
+    return rigid if structure.stress is None else np.vstack([rigid, np.zeros((6, rigid.shape[1]))])

@@ -20,7 +20,7 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.neighbours import build_neighbours
 from gprann.structure import Dataset, Structure
-from gprann.surrogate.directions import internal_directions
+from gprann.surrogate.directions import internal_directions, observed_directions, strain_length
 
 __all__ = [
     "AtomsFingerprint",
@@ -45,16 +45,16 @@ class Rows:
     features : ndarray, shape (rows, D)
     gradients : callable
         Carries slopes d(energy)/d(features), shape (rows, D), to d(energy)/d(positions), one (N, 3) array per
-        structure.
+        structure, and to virials d(energy)/d(strain), (n, 3, 3), or None if it does not know them.
     tangents : callable
-        Its adjoint: carries displacements, one (N, 3) array per structure, to changes of the features,
-        (rows, D).
+        Its adjoint: carries displacements, one (N, 3) array per structure, and strains, (n, 3, 3) or None, to
+        changes of the features, (rows, D).
     """
 
     kind_rows: NDArray[np.int64]
     features: Array
-    gradients: Callable[[Array], list[Array]]
-    tangents: Callable[[Sequence[Array]], Array]
+    gradients: Callable[[Array], tuple[list[Array], Array | None]]
+    tangents: Callable[[Sequence[Array], Array | None], Array]
 
     def sets(
         self, jacobians: Sequence[Array] = (), *, first: int = 0, last: int | None = None
@@ -83,6 +83,8 @@ class Fingerprint(Protocol):
 
     invariant: str
     """Rigid motions that leave the features unchanged: `rotation` (and translation) or `translation`."""
+    strains: bool
+    """Whether derivatives with respect to strains of positions and cell are known."""
 
     @property
     def spread(self) -> float:
@@ -95,7 +97,7 @@ class Fingerprint(Protocol):
         """Return the features of a data set."""
 
     def jacobians(self, data: Dataset) -> list[Array]:
-        """Return d(features)/d(internal directions), (rows_A D, m_A), for every structure."""
+        """Return d(features)/d(observed directions), (rows_A D, m_A), for every structure."""
 
 
 def standing_weights(n_species: int) -> list[float]:
@@ -123,6 +125,7 @@ class AtomsFingerprint:
     """
 
     invariant = "rotation"
+    strains = True
     _FLOOR = 1e-3
     """Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
 
@@ -202,28 +205,31 @@ class AtomsFingerprint:
         kind_rows[:, 1:] = neighbours.first_atom[:-1, None] + np.cumsum(counts, axis=1)
         features = ((self.descriptor.values(neighbours) - self._mean[kinds]) / self._scale[kinds])[order]
 
-        def gradients(slopes: Array) -> list[Array]:
+        def gradients(slopes: Array) -> tuple[list[Array], Array]:
             cotangent = np.empty_like(slopes)
             cotangent[order] = slopes
-            gradient, _ = self.descriptor.vjp(neighbours, cotangent / self._scale[kinds])
-            return np.split(gradient, neighbours.first_atom[1:-1])
+            gradient, virials = self.descriptor.vjp(neighbours, cotangent / self._scale[kinds])
+            return np.split(gradient, neighbours.first_atom[1:-1]), virials
 
-        def tangents(displacements: Sequence[Array]) -> Array:
-            changes = self.descriptor.jvp(neighbours, np.concatenate(displacements)) / self._scale[kinds]
-            return np.ascontiguousarray(changes[order])
+        def tangents(displacements: Sequence[Array], strains: Array | None) -> Array:
+            changes = self.descriptor.jvp(neighbours, np.concatenate(displacements), strains)
+            return np.ascontiguousarray((changes / self._scale[kinds])[order])
 
         return Rows(kind_rows, np.ascontiguousarray(features), gradients, tangents)
 
     def jacobians(self, data: Dataset) -> list[Array]:
-        """Return the Jacobians of the standardised descriptors along the internal directions."""
+        """Return the Jacobians of the standardised descriptors along the observed directions."""
         neighbours = self.descriptor.neighbours(data)
         result = []
         for index, structure in enumerate(data):
             atoms = slice(neighbours.first_atom[index], neighbours.first_atom[index + 1])
             kinds = neighbours.species[atoms]
-            dense = self.descriptor.jacobian(neighbours, index) / self._scale[kinds][:, :, None]
-            dense = dense[np.argsort(kinds, kind="stable")]
-            directions = internal_directions(structure, self.invariant)
+            strained = structure.stress is not None
+            dense = self.descriptor.jacobian(neighbours, index, strained=strained)
+            if strained:
+                dense[:, :, -6:] /= strain_length(structure)
+            dense = (dense / self._scale[kinds][:, :, None])[np.argsort(kinds, kind="stable")]
+            directions = observed_directions(structure, self.invariant)
             result.append(dense.reshape(-1, dense.shape[2]) @ directions)
         return result
 
@@ -240,6 +246,7 @@ class PairsFingerprint:
     """
 
     invariant = "rotation"
+    strains = False
 
     def __init__(self, *, exponent: float = 1.0, cutoff: float = 7.0) -> None:
         if not (np.isfinite(exponent) and exponent > 0):
@@ -305,6 +312,7 @@ class CartesianFingerprint:
     """
 
     invariant = "translation"
+    strains = False
 
     def __init__(self) -> None:
         self._symbols: tuple[str, ...] = ()
@@ -406,12 +414,11 @@ def single_rows(
     n = len(features)
     kind_rows = np.stack([np.arange(n), np.arange(1, n + 1)], axis=1).astype(np.int64)
 
-    def gradients(slopes: Array) -> list[Array]:
-        return [
-            (slope @ jacobian).reshape(-1, 3) for slope, jacobian in zip(slopes, derivatives(), strict=True)
-        ]
+    def gradients(slopes: Array) -> tuple[list[Array], None]:
+        pairs = zip(slopes, derivatives(), strict=True)
+        return [(slope @ jacobian).reshape(-1, 3) for slope, jacobian in pairs], None
 
-    def tangents(displacements: Sequence[Array]) -> Array:
+    def tangents(displacements: Sequence[Array], _: Array | None) -> Array:
         pairs = zip(displacements, derivatives(), strict=True)
         return np.array([jacobian @ displacement.ravel() for displacement, jacobian in pairs])
 

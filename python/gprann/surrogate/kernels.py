@@ -33,6 +33,7 @@ class KernelOptions:
     species_lengths: Mapping[str, float] | None = None
     relevance: bool = False
     soap: SoapOptions | Mapping[str, Any] | None = None
+    stress: bool = False
 
     def check(self, kernel: str) -> None:
         """Refuse unknown kernels, and options that are impossible or belong to another kernel.
@@ -49,6 +50,8 @@ class KernelOptions:
         for option in ("species_lengths", "relevance"):
             if getattr(self, option) and kernel not in ("atoms", "auto"):
                 raise ConfigError(f"{option} belongs to the kernel 'atoms', not to '{kernel}'")
+        if self.stress and kernel != "atoms":
+            raise ConfigError(f"stress: only the kernel 'atoms' observes stresses, not '{kernel}'")
         if self.soap is not None and kernel != "soap":
             raise ConfigError(f"options of soap belong to the kernel 'soap', not to '{kernel}'")
         for name in FINGERPRINTS if kernel == "auto" else (kernel,):

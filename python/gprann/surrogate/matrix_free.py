@@ -10,27 +10,29 @@ exact; what remains for the others, o, is the Schur complement
 the covariance of what the representatives do not predict. It is smaller than K by orders of magnitude, while
 its smallest eigenvalue is still the noise.
 
-Vectors hold the energies of the n structures, then all Cartesian gradients. Gradients are kept orthogonal to
-the rigid motions of their structures, so that the solution is that along the internal directions of the dense
-matrix, without a basis of them.
+Vectors hold the energies of the n structures, then their gradients in the coordinates of `observed_directions`.
+Gradients are kept orthogonal to the rigid motions of their structures, so that the solution is that along the
+internal directions of the dense matrix, without a basis of them.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
-from gprann.errors import DataError, FactorisationError
+from gprann.errors import FactorisationError
+from gprann.strain import strain_matrices, virial_components
 from gprann.structure import Dataset
-from gprann.surrogate.directions import internal_directions, rigid_motions
+from gprann.surrogate.directions import observed_directions, strain_length, unobserved_motions
 from gprann.surrogate.fingerprints import Rows
 from gprann.surrogate.folded import FoldedTraining
 from gprann.surrogate.gaussian_process import Factor
+from gprann.surrogate.observations import observed_gradient
 
 __all__ = ["Convergence", "CovarianceOperator", "ReducedSystem", "conjugate_gradients"]
 
@@ -68,8 +70,10 @@ class CovarianceOperator:
         noise: Array,
     ) -> None:
         self._rows, self._kernel, self._data = rows, kernel, data
-        self._rigid = [rigid_motions(structure, invariant) for structure in data]
-        self._first = 3 * np.concatenate([[0], np.cumsum(data.n_atoms)])
+        self._rigid = [unobserved_motions(structure, invariant) for structure in data]
+        self._first = first_coordinates(data)
+        lengths = [0.0 if structure.stress is None else strain_length(structure) for structure in data]
+        self._strain_lengths, self._stressed = np.array(lengths), np.flatnonzero(lengths)
         self.noise = np.repeat(noise, [len(data), self._first[-1]])
 
     @property
@@ -79,35 +83,59 @@ class CovarianceOperator:
 
     def values(self, mean: float) -> Array:
         """Return the observations: energies less `mean` and gradients."""
-        gradients = []
-        for structure in self._data:
-            if structure.forces is None:
-                raise DataError(f"{structure.origin}: has no forces, which the surrogate needs")
-            gradients.append(-structure.forces)
+        gradients = [observed_gradient(structure) for structure in self._data]
         return self._vector(self._data.energies - mean, gradients)
 
     def _vector(self, energies: Array, gradients: list[Array]) -> Array:
-        internal = []
-        for gradient, motions in zip(gradients, self._rigid, strict=True):
-            flat = gradient.ravel()
-            internal.append(flat - motions @ (flat @ motions))
+        internal = [
+            gradient - motions @ (gradient @ motions)
+            for gradient, motions in zip(gradients, self._rigid, strict=True)
+        ]
         return np.concatenate([energies, *internal])
+
+    def _in_coordinates(self, slopes: Array) -> list[Array]:
+        """Return the gradients that belong to slopes of the features, virials in those of stresses."""
+        positions, virials = self._rows.gradients(slopes)
+        gradients = [gradient.ravel() for gradient in positions]
+        if virials is not None:
+            components = virial_components(virials)
+            for index in self._stressed:
+                own = components[index] / self._strain_lengths[index]
+                gradients[index] = np.concatenate([gradients[index], own])
+        return gradients
 
     def fold(self, x: Array) -> FoldedTraining:
         """Return the training set folded with a vector of weights."""
         n = len(self._data)
-        gradients = [part.reshape(-1, 3) for part in np.split(x[n:], self._first[1:-1])]
-        return FoldedTraining(self._rows, x[:n], self._rows.tangents(gradients))
+        parts = np.split(x[n:], self._first[1:-1])
+        return FoldedTraining(self._rows, x[:n], changes(self._rows, self._data, parts))
 
     def product(self, x: Array) -> Array:
         """Return (K + noise) x."""
         energies, slopes = self.fold(x).predict_itself(self._kernel)
-        return self._vector(energies, self._rows.gradients(slopes)) + self.noise * x
+        return self._vector(energies, self._in_coordinates(slopes)) + self.noise * x
 
     def from_others(self, folded: FoldedTraining) -> Array:
         """Return the covariances with other structures times the weights these are folded with."""
         energies, slopes = folded.predict(self._rows, self._kernel)
-        return self._vector(energies, self._rows.gradients(slopes))
+        return self._vector(energies, self._in_coordinates(slopes))
+
+
+def first_coordinates(data: Dataset) -> NDArray[np.int64]:
+    """Return where the coordinates of each structure begin (see `observed_directions`), shape (n + 1,)."""
+    sizes = [3 * len(structure) + 6 * (structure.stress is not None) for structure in data]
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def changes(rows: Rows, data: Dataset, parts: Sequence[Array]) -> Array:
+    """Return the changes of the features, (rows, D), along coordinates, (3N,) or (3N + 6,) for each structure."""
+    displacements, strains = [], np.zeros((len(data), 6))
+    for index, (structure, part) in enumerate(zip(data, parts, strict=True)):
+        size = 3 * len(structure)
+        displacements.append(part[:size].reshape(-1, 3))
+        if len(part) > size:
+            strains[index] = part[size:] / strain_length(structure)
+    return rows.tangents(displacements, strain_matrices(strains) if np.any(strains) else None)
 
 
 class ReducedSystem:
@@ -140,8 +168,9 @@ class ReducedSystem:
         invariant: str,
     ) -> None:
         self._operator, self._rows, self._chosen, self._factor = operator, rows, chosen, factor
-        self._directions = [internal_directions(data[int(index)], invariant) for index in chosen]
-        first = len(data) + 3 * np.concatenate([[0], np.cumsum(data.n_atoms)])
+        self._data = data.select(chosen)
+        self._directions = [observed_directions(structure, invariant) for structure in self._data]
+        first = len(data) + first_coordinates(data)
         self._places = [slice(first[index], first[index + 1]) for index in chosen]
         sizes = [1 + directions.shape[1] for directions in self._directions]
         self._first = np.concatenate([[0], np.cumsum(sizes)])
@@ -162,7 +191,7 @@ class ReducedSystem:
         return self._factor.solve(own)
 
     def _gradients(self, weights: Array) -> list[Array]:
-        """Return the Cartesian gradients among weights of the representatives."""
+        """Return the weights of the representatives in their coordinates."""
         return [
             directions @ weights[begin:end]
             for begin, end, directions in zip(
@@ -173,7 +202,7 @@ class ReducedSystem:
     def _without_explained(self, x: Array) -> Array:
         """Return x_o - A_om A_mm⁻¹ x_m."""
         weights = self._weights(x)
-        slopes = self._rows.tangents([part.reshape(-1, 3) for part in self._gradients(weights)])
+        slopes = changes(self._rows, self._data, self._gradients(weights))
         folded = FoldedTraining(self._rows, weights[self._first[:-1]], slopes)
         return self._clear(x - self._operator.from_others(folded))
 

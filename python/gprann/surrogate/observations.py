@@ -1,4 +1,4 @@
-"""What a Gaussian process observes of a training set: energies, and gradients along internal directions."""
+"""What a Gaussian process observes: energies, gradients along internal directions, and stresses."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.errors import DataError
+from gprann.strain import volume
 from gprann.structure import Dataset, Structure
-from gprann.surrogate.directions import internal_directions
+from gprann.surrogate.directions import observed_directions, strain_length
 from gprann.surrogate.fingerprints import Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Problem, Radial
 
-__all__ = ["build_problem", "check_training", "observations"]
+__all__ = ["build_problem", "check_training", "observations", "observed_gradient", "with_stress"]
 
 Array = NDArray[np.float64]
 
@@ -29,11 +30,48 @@ def build_problem(
 
 
 def observations(structure: Structure, mean: float, invariant: str) -> Array:
-    """Return energy less the mean and gradients along the internal directions, shape (1 + m,)."""
-    if structure.energy is None or structure.forces is None:  # excluded by check_training
-        raise DataError(f"{structure.origin}: has no energy or no forces")
-    gradients = -(structure.forces.ravel() @ internal_directions(structure, invariant))
+    """Return energy less the mean and gradients along the observed directions, shape (1 + m,)."""
+    if structure.energy is None:  # excluded by check_training
+        raise DataError(f"{structure.origin}: has no energy")
+    gradients = observed_gradient(structure) @ observed_directions(structure, invariant)
     return np.concatenate([[structure.energy - mean], gradients])
+
+
+def observed_gradient(structure: Structure) -> Array:
+    """Return the gradient in the coordinates of `observed_directions`, (3N,) or (3N + 6,), eV/Å.
+
+    Raises
+    ------
+    DataError
+        If the structure has no forces.
+    """
+    if structure.forces is None:
+        raise DataError(f"{structure.origin}: has no forces, which the surrogate needs")
+    gradient = -structure.forces.ravel()
+    if structure.stress is None:
+        return gradient
+    virial = structure.stress * volume(structure)
+    return np.concatenate([gradient, virial / strain_length(structure)])
+
+
+def with_stress(data: Dataset, *, stress: bool) -> Dataset:
+    """Return the structures with those labels alone that are to be observed.
+
+    Raises
+    ------
+    DataError
+        If stresses are to be observed and no structure has one.
+    """
+    kept = [stress and structure.stress is not None and volume(structure) > 0 for structure in data]
+    if stress and not any(kept):
+        raise DataError(
+            f"{data[0].origin} and the rest of the training set: no structure that is periodic in three directions "
+            "has a stress; give stresses, or leave stress = False"
+        )
+    return Dataset(
+        structure if keep or structure.stress is None else structure.replace(stress=None)
+        for structure, keep in zip(data, kept, strict=True)
+    )
 
 
 def check_training(data: Dataset) -> None:

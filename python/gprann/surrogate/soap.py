@@ -88,6 +88,7 @@ class SoapFingerprint:
     """
 
     invariant = "rotation"
+    strains = False
 
     def __init__(self, options: SoapOptions) -> None:
         self._options = options

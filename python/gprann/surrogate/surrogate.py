@@ -17,6 +17,7 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.parallel import one_blas_thread
 from gprann.prediction import Prediction
+from gprann.strain import voigt_stress
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.calibration import Calibration
 from gprann.surrogate.choice import SMALL_ROWS, START, Choice, Method, structures_for
@@ -26,7 +27,7 @@ from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.hyperparameters import Settings
 from gprann.surrogate.kernels import FINGERPRINTS, KernelName, KernelOptions
 from gprann.surrogate.left_out import calibration_last, calibration_of, left_out_std
-from gprann.surrogate.observations import check_training
+from gprann.surrogate.observations import check_training, with_stress
 from gprann.surrogate.plan import SolverName, SolverOptions, memory_needed, plan_solver
 from gprann.surrogate.posterior import energy_covariance, energy_variance, structure_covariance
 from gprann.surrogate.relevance import weigh_components
@@ -92,6 +93,9 @@ class Surrogate:
         Factors on the length of the atoms kernel for some species, as {"H": 0.7}.
     relevance : bool
         Whether components of the descriptor on which the energy hardly depends get longer lengths.
+    stress : bool
+        Whether the atoms kernel observes the stresses of those training structures that have one too. Only for
+        stresses that are derivatives of the energies: with plane waves, those of large cutoffs.
     soap : SoapOptions or mapping, optional
         Settings of the kernel `soap` (see `SoapOptions`), as {"r_cut": 5.0, "centers": [0, 4]}.
     exponent, cutoff : float, optional
@@ -139,6 +143,7 @@ class Surrogate:
         cutoff: float = 7.0,
         species_lengths: Mapping[str, float] | None = None,
         relevance: bool = False,
+        stress: bool = False,
         soap: SoapOptions | Mapping[str, Any] | None = None,
         solver: SolverName = "auto",
         memory: float | None = None,
@@ -154,7 +159,7 @@ class Surrogate:
         self.kernel: str = kernel
         self.radial = radial
         self._fixed: Fixed = (length, energy_noise, force_noise)
-        self._options = KernelOptions(descriptor, exponent, cutoff, species_lengths, relevance, soap)
+        self._options = KernelOptions(descriptor, exponent, cutoff, species_lengths, relevance, soap, stress)
         self._options.check(kernel)
         self._asked: KernelName = kernel
         self._selection: Selection | None = None
@@ -176,7 +181,7 @@ class Surrogate:
         Parameters
         ----------
         data : Dataset
-            Structures of one composition with energies and forces.
+            Structures of one composition with energies and forces, and stresses if these are to be observed.
         standardise_over : Dataset, optional
             Structures, with or without labels, that fix mean, scale and spread of the fingerprint. Default:
             `data`; a few structures, which hardly differ, are too few for that.
@@ -189,11 +194,13 @@ class Surrogate:
         Raises
         ------
         DataError
-            If the set is empty, lacks forces, or mixes compositions.
+            If the set is empty, lacks forces, or mixes compositions, or if stresses are to be observed and there
+            are none.
         FactorisationError
             If the covariance matrix is singular for the given hyperparameters.
         """
         check_training(data)
+        data = with_stress(data, stress=self._options.stress)
         self._state = None  # of an earlier fit, to which the fingerprint would no longer belong
         self._calibration = None
         self._select(data)
@@ -247,7 +254,7 @@ class Surrogate:
         state = self._fitted()
         if len(data) == 0:
             return self
-        together = state.equations.data + data
+        together = with_stress(state.equations.data + data, stress=self._options.stress)
         check_training(together)
         equations = Equations(self._fingerprint, together, float(together.energies.mean()), self.radial)
         self._solve(equations, state.settings, state.solution)
@@ -302,6 +309,11 @@ class Surrogate:
         return self._calibration
 
     @property
+    def stress(self) -> bool:
+        """Whether stresses are observed."""
+        return self._options.stress
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint in use."""
         return self._fingerprint
@@ -317,6 +329,8 @@ class Surrogate:
         progress: Callable[[int], object] | None = None,
     ) -> Prediction:
         """Predict energies and forces with their standard deviations, calibrated (see `calibration`).
+
+        The atoms kernel predicts stresses too, where forces are predicted.
 
         Parameters
         ----------
@@ -346,15 +360,19 @@ class Surrogate:
         energies: list[Array] = [np.zeros(0)]
         stds: list[Array] = [np.zeros(0)]
         force_list: list[Array] = []
+        stresses: list[Array] = []
         force_stds: list[Array] = []
-        for batch in _batches(data):
+        for batch in _batches(with_stress(data, stress=False)):  # labels have no place in predictions
             for structure in batch:
                 _require_composition(structure, state)
             rows = self._fingerprint.rows(batch)
             energy, slopes = state.solution.folded.predict(rows, state.kernel)
             energies.append(energy + state.equations.mean)
             if forces:
-                force_list += [-gradient for gradient in rows.gradients(slopes)]
+                gradients, virials = rows.gradients(slopes)
+                force_list += [-gradient for gradient in gradients]
+                if virials is not None:
+                    stresses += [voigt_stress(*pair) for pair in zip(batch, virials, strict=True)]
             if std:
                 stds.append(self._energy_std(rows, state))
             if forces_std:
@@ -366,6 +384,7 @@ class Surrogate:
             force_list,
             energy_std=np.concatenate(stds) if std else None,
             forces_std=force_stds if forces_std else None,
+            stress=np.array(stresses) if stresses else None,
         )
 
     def _energy_std(self, rows: Rows, state: Fit) -> Array:
@@ -454,6 +473,7 @@ class Surrogate:
         return {
             "kernel": self.kernel,
             "radial": self.radial,
+            "stress": self.stress,
             "length": values.length,
             "amplitude": values.amplitude,
             "energy_noise": values.energy_noise,

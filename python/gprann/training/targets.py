@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.strain import volume
 from gprann.structure import Dataset
 from gprann.training.combined import LabelTable
 from gprann.training.options import TrainingOptions
@@ -179,8 +180,9 @@ def _virials(data: Dataset, weights: Array, options: TrainingOptions) -> tuple[A
     """Return virials dE/d(strain) and relative weights of their components, both of shape (n, 6)."""
     virials, counts = np.zeros((len(data), 6)), np.zeros((len(data), 6))
     for k, structure in enumerate(data):
-        if options.stress > 0 and structure.stress is not None and structure.pbc.all():
-            virials[k] = structure.stress * abs(float(np.linalg.det(structure.cell)))
+        size = volume(structure)
+        if options.stress > 0 and structure.stress is not None and size > 0:
+            virials[k] = structure.stress * size
             counts[k] = weights[k]
     if options.stress > 0 and not counts.sum() > 0:
         raise DataError(
