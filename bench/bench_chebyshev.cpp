@@ -18,7 +18,7 @@ struct Setup {
   System system;
   Shape shape;
   ChebyshevDescriptor descriptor;
-  Matrix direction, cotangent, out;
+  Matrix direction, cotangent, out, virials;
 
   Setup(System made, const Shape& settings)
       : system(std::move(made)),
@@ -26,14 +26,15 @@ struct Setup {
         descriptor(shape.make()),
         direction(Matrix::Random(system.n_atoms(), 3)),
         cotangent(Matrix::Random(system.n_atoms(), descriptor.size())),
-        out(Matrix::Zero(system.n_atoms(), descriptor.size())) {}
+        out(Matrix::Zero(system.n_atoms(), descriptor.size())),
+        virials(Matrix::Zero(system.view().n_structures, 9)) {}
 
   void apply(Product product, int n_threads) {
     const Neighbours batch = system.view();
     if (product == Product::values) descriptor.values(batch, n_threads, out.data());
     if (product == Product::jvp) descriptor.jvp(batch, direction.data(), nullptr, n_threads, out.data());
     if (product == Product::vjp)
-      descriptor.vjp(batch, cotangent.data(), n_threads, direction.data(), nullptr);
+      descriptor.vjp(batch, cotangent.data(), n_threads, direction.data(), virials.data());
   }
 };
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "chebyshev_environment.hpp"
-#include "gprann/parallel.hpp"
+#include "gradient_pieces.hpp"
 
 namespace gprann {
 
@@ -337,53 +337,17 @@ void ChebyshevDescriptor::atom_gradients(const Neighbours& batch, Index atom, co
 
 void ChebyshevDescriptor::vjp(const Neighbours& batch, const double* cotangent, int n_threads,
                               double* gradient, double* virial) const {
-  // A structure is the unit of work: its atoms receive gradients from no other. Large structures are cut into
-  // pieces with gradients of their own, summed in order, so that one big cell uses all threads.
-  constexpr Index piece_atoms = 512;
-  constexpr Index max_pieces = 16;
-  struct Piece {
-    Index structure, begin, end;
-    Matrix gradient;
-    Eigen::Matrix<double, 9, 1> virial = Eigen::Matrix<double, 9, 1>::Zero();
-  };
-  std::vector<Piece> pieces;
-  for (Index s = 0; s < batch.n_structures; ++s) {
-    const Index begin = batch.first_atom[s];
-    const Index n = batch.first_atom[s + 1] - begin;
-    const Index count = std::clamp<Index>(chunk_count(n, piece_atoms), 1, max_pieces);
-    for (Index q = 0; q < count; ++q)
-      pieces.push_back({s, begin + n * q / count, begin + n * (q + 1) / count, {}});
-  }
-  auto whole = [&](const Piece& piece) {
-    return piece.begin == batch.first_atom[piece.structure] &&
-           piece.end == batch.first_atom[piece.structure + 1];
-  };
-  std::fill_n(gradient, 3 * batch.n_atoms, 0.0);
   std::vector<Environment> envs(static_cast<std::size_t>(std::max(n_threads, 1)));
   std::vector<Sums> sums(envs.size());
-  parallel_for(static_cast<Index>(pieces.size()), n_threads, [&](Index item, int thread) {
-    Piece& piece = pieces[static_cast<std::size_t>(item)];
-    double* target = gradient;
-    if (!whole(piece)) {
-      const Index first = batch.first_atom[piece.structure];
-      piece.gradient.setZero(batch.first_atom[piece.structure + 1] - first, 3);
-      target = piece.gradient.data() - 3 * first;
-    }
+  sum_gradient_pieces(batch, 1, n_threads, gradient, virial, [&](GradientPiece& piece, int thread) {
     Environment& env = envs[static_cast<std::size_t>(thread)];
     Sums& own = sums[static_cast<std::size_t>(thread)];
+    double* target = piece.gradient[0] - 3 * batch.first_atom[piece.structure];
     for (Index i = piece.begin; i < piece.end; ++i) {
       gather(batch, i, env, own);
-      atom_gradients(batch, i, cotangent + i * size(), env, own, target,
-                     virial ? piece.virial.data() : nullptr);
+      atom_gradients(batch, i, cotangent + i * size(), env, own, target, piece.virial.data());
     }
   });
-  if (virial != nullptr) std::fill_n(virial, 9 * batch.n_structures, 0.0);
-  for (const Piece& piece : pieces) {
-    if (virial != nullptr)
-      Eigen::Map<Eigen::Matrix<double, 9, 1>>(virial + 9 * piece.structure) += piece.virial;
-    if (piece.gradient.size() > 0)
-      MatrixMap(gradient + 3 * batch.first_atom[piece.structure], piece.gradient.rows(), 3) += piece.gradient;
-  }
 }
 
 ChebyshevDescriptor::Surroundings::Surroundings() : content_(std::make_unique<Content>()) {}

@@ -57,7 +57,7 @@ class ChebyshevDescriptor {
            double* tangent) const;
 
   /// cotangent beta: (n_atoms, D); gradient: (n_atoms, 3) = (dG/dR)^T . beta;
-  /// virial: (n_structures, 9) = sum over pairs of vector x d(beta . G)/d(vector), or null.
+  /// virial: (n_structures, 9) = sum over pairs of vector x d(beta . G)/d(vector).
   void vjp(const Neighbours& batch, const double* cotangent, int n_threads, double* gradient,
            double* virial) const;
 

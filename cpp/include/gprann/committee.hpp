@@ -5,6 +5,8 @@
 
 namespace gprann {
 
+struct GradientPiece;
+
 /// Networks of one shape on one descriptor, in use: energies, forces and virials of all members from one look
 /// at the neighbours of each atom. A few dozen atoms at a time, so that everything between neighbour list and
 /// forces stays in the cache: values, networks forward and back, one sweep over the neighbours for each
@@ -26,10 +28,9 @@ class Committee {
 
  private:
   struct Work;
-  struct Piece;
 
   void evaluate_piece(const double* parameters, Index members, const Neighbours& batch, Work& work,
-                      Piece& piece, double* energies) const;
+                      GradientPiece& piece, double* energies) const;
   void sort_by_species(const Neighbours& batch, Index begin, Index count, Work& work) const;
 
   const Network& network_;
