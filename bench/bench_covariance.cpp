@@ -1,6 +1,6 @@
 /// Covariances of energies and forces under the atoms kernel: the lower triangle of K, rows of the energies
-/// alone, and the prediction from folded rows, for molecules of 20 atoms with the Chebyshev descriptor (36
-/// numbers an atom).
+/// alone, prediction from folded rows and the product with K that never exists, for molecules of 20 atoms
+/// with the Chebyshev descriptor (36 numbers an atom).
 
 #include <benchmark/benchmark.h>
 
@@ -8,6 +8,7 @@
 #include "bench_peak.hpp"
 #include "bench_systems.hpp"
 #include "gprann/covariance.hpp"
+#include "gprann/covariance_product.hpp"
 
 namespace gprann::bench {
 namespace {
@@ -119,27 +120,52 @@ void BM_energy_variance(benchmark::State& state) {
       });
 }
 
+/// Rows of random structures, sorted by species, folded with random weights.
+struct Folded {
+  static constexpr Index size = 36;
+  std::vector<std::int64_t> first{0};
+  Matrix features, slope;
+  Vector weight;
+
+  explicit Folded(Index structures) {
+    for (const auto count : species_atoms) first.push_back(first.back() + count * structures);
+    features = Matrix::Random(first.back(), size);
+    slope = Matrix::Random(first.back(), size);
+    weight = Vector::Random(first.back());
+  }
+
+  FoldedRows rows() const {
+    return {n_species, size, first.data(), features.data(), weight.data(), slope.data()};
+  }
+};
+
 void BM_prediction(benchmark::State& state) {
   constexpr Index n_query = 128;
-  constexpr Index D = 36;
-  const Index n_training = state.range(0);
+  const Folded training(state.range(0)), query(n_query);
   const auto n_threads = static_cast<int>(state.range(1));
-  std::vector<std::int64_t> first{0}, query_first{0};
-  for (const auto count : species_atoms) {
-    first.push_back(first.back() + count * n_training);
-    query_first.push_back(query_first.back() + count * n_query);
-  }
-  const Matrix features = Matrix::Random(first.back(), D), slope = Matrix::Random(first.back(), D);
-  const Matrix query = Matrix::Random(query_first.back(), D);
-  const Vector weight = Vector::Random(first.back());
-  Vector energies = Vector::Zero(query.rows());
-  Matrix slopes = Matrix::Zero(query.rows(), D);
-  const double pairs = atom_pairs() * static_cast<double>(n_query * n_training);
-  const double bytes = 8.0 * static_cast<double>(2 * (features.size() + query.size()));
-  const FoldedRows training{n_species, D, first.data(), features.data(), weight.data(), slope.data()};
-  run(state, "structures", {n_query, pairs * (8 * D + 20), bytes}, n_threads, [&] {
-    predict_rows(training, query.data(), query_first.data(), SquaredExponential{length}, blas(), n_threads,
-                 energies.data(), slopes.data());
+  Vector energies = Vector::Zero(query.features.rows());
+  Matrix slopes = Matrix::Zero(query.features.rows(), Folded::size);
+  const double pairs = atom_pairs() * static_cast<double>(n_query * state.range(0));
+  const double bytes = 8.0 * static_cast<double>(2 * (training.features.size() + query.features.size()));
+  run(state, "structures", {n_query, pairs * (8 * Folded::size + 20), bytes}, n_threads, [&] {
+    predict_rows(training.rows(), query.features.data(), query.first.data(), SquaredExponential{length},
+                 blas(), n_threads, energies.data(), slopes.data());
+    benchmark::DoNotOptimize(slopes.data());
+  });
+}
+
+/// K x without K, what an iteration of conjugate gradients costs.
+void BM_covariance_product(benchmark::State& state) {
+  const Folded x(state.range(0));
+  const auto n_threads = static_cast<int>(state.range(1));
+  Vector energies = Vector::Zero(x.features.rows());
+  Matrix slopes = Matrix::Zero(x.features.rows(), Folded::size);
+  const auto structures = static_cast<double>(state.range(0));
+  const double pairs = atom_pairs() * structures * structures / 2;
+  const double bytes = 8.0 * static_cast<double>(4 * x.features.size());
+  run(state, "pairs", {pairs, pairs * (14 * Folded::size + 20), bytes}, n_threads, [&] {
+    covariance_product(x.rows(), SquaredExponential{length}, blas(), n_threads, energies.data(),
+                       slopes.data());
     benchmark::DoNotOptimize(slopes.data());
   });
 }
@@ -154,11 +180,15 @@ void structures_and_threads(benchmark::internal::Benchmark* bench) {
 BENCHMARK(BM_covariance)->Apply(structures_and_threads);
 BENCHMARK(BM_energy_covariance)->Apply(structures_and_threads);
 BENCHMARK(BM_energy_variance)->ArgName("structures")->Arg(32)->UseRealTime();
-BENCHMARK(BM_prediction)
-    ->ArgNames({"structures", "threads"})
-    ->ArgsProduct({{32, 250}, thread_counts()})
-    ->Unit(benchmark::kMillisecond)
-    ->UseRealTime();
+void large_sets_and_threads(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"structures", "threads"})
+      ->ArgsProduct({{32, 250}, thread_counts()})
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+}
+
+BENCHMARK(BM_prediction)->Apply(large_sets_and_threads);
+BENCHMARK(BM_covariance_product)->Apply(large_sets_and_threads);
 
 }  // namespace
 }  // namespace gprann::bench
