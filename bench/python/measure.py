@@ -1,7 +1,9 @@
 """Measure accuracy, time and memory of gprann on the reference data and write bench/results/*.json.
 
-    python bench/python/measure.py DATA [surrogates] [lapack] [matrix_free] [hydrogen] [pipeline] [descriptor] [direct]
-                                        [direct_li] [direct_copies] [in_use] [labels]
+    python bench/python/measure.py DATA [PART ...]
+
+Parts: surrogates, surrogate_kernels, solvers, barriers, lapack, matrix_free, labels, hydrogen, pipeline, descriptor,
+direct, direct_li, direct_copies, in_use.
 
 DATA is the folder with ec_dimer/, li_ec/ and h2/ (train.extxyz, dev.extxyz or test.extxyz). Without names all
 parts run, each in a process of its own, so that peak memory is that of the part. Times are medians where a
@@ -29,6 +31,7 @@ from typing import Any
 import numpy as np
 import scipy
 from scipy.linalg import cholesky
+from surrogate_parts import barriers, solvers, surrogate_kernels
 
 import gprann
 from gprann.demo import run_demo
@@ -409,6 +412,9 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "labels": labels,
     "matrix_free": matrix_free,
     "surrogates": surrogates,
+    "surrogate_kernels": surrogate_kernels,
+    "solvers": solvers,
+    "barriers": barriers,
     "hydrogen": hydrogen,
     "pipeline": pipeline,
     "direct": direct,
