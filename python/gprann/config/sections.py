@@ -217,10 +217,16 @@ class SurrogateSection(Section):
 class TrainingSection(Section):
     """Networks, trained on energies, or on energies and forces."""
 
-    hidden: Widths = _option("Widths of the hidden layers.", _default(TrainingOptions, "hidden"))
-    activation: Literal["tanh", "softplus", "silu", "linear"] = _option(
-        'Activation of the hidden layers: "tanh", "softplus", "silu" or "linear".',
-        _default(TrainingOptions, "activation"),
+    hidden: Widths | None = _option(
+        f"Widths of the hidden layers. Default: {list(TrainingOptions().hidden)}, or those of start_from.",
+        None,
+        example=TrainingOptions().hidden,
+    )
+    activation: Literal["tanh", "softplus", "silu", "linear"] | None = _option(
+        'Activation of the hidden layers: "tanh", "softplus", "silu" or "linear". Default: '
+        f'"{TrainingOptions().activation}", or that of start_from.',
+        None,
+        example=TrainingOptions().activation,
     )
     optimizer: Literal["auto", "lm", "gauss_newton_cg", "lbfgs", "adamw"] = _option(
         'Optimiser: "lm" (Levenberg-Marquardt), "gauss_newton_cg" (the same without a matrix), "lbfgs", "adamw", or '
@@ -345,12 +351,16 @@ class TrainingSection(Section):
 
     @model_validator(mode="after")
     def _check(self) -> TrainingSection:
-        TrainingOptions(**self.options())
+        options = self.options()
+        if self.start_from is not None and self.hidden is None:
+            del options["frozen"]  # counts layers of the potential, which has not been read yet
+        TrainingOptions(**options)
         return self
 
     def options(self) -> dict[str, Any]:
-        """Return the keywords of `TrainingOptions`."""
-        return {item.name: getattr(self, item.name) for item in fields(TrainingOptions)}
+        """Return the keywords of `TrainingOptions` that are set."""
+        values = {item.name: getattr(self, item.name) for item in fields(TrainingOptions)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class ResourcesSection(Section):

@@ -14,6 +14,7 @@ from gprann.config import Config, SurrogateSection
 from gprann.errors import ConfigError
 from gprann.memory import GIB, available_memory
 from gprann.models import NetworkModel
+from gprann.potential import load
 from gprann.structure import Dataset
 from gprann.surrogate import memory_needed
 from gprann.training import TrainingOptions
@@ -90,8 +91,11 @@ def training_memory(config: Config, data: Dataset) -> float:
     """
     descriptor = config.descriptor.build(data.species)
     atoms = sum(len(structure) * (1 + config.augmentation.count(structure)) for structure in data)
-    model = NetworkModel(descriptor.size, config.training.hidden, len(descriptor.species))
-    options, _ = TrainingOptions(**config.training.options()).resolved(
+    start_from = config.training.start_from
+    shape = {} if start_from is None else load(start_from).model.options()
+    options = TrainingOptions(**{**config.training.options(), **shape})
+    model = NetworkModel(descriptor.size, options.hidden, len(descriptor.species))
+    options, _ = options.resolved(
         model.n_parameters, sum(1 + config.augmentation.count(structure) for structure in data)
     )
     workers = min(config.resources.workers or os.cpu_count() or 1, config.training.members)
