@@ -85,6 +85,10 @@ class Fingerprint(Protocol):
     """Rigid motions that leave the features unchanged: `rotation` (and translation) or `translation`."""
 
     @property
+    def fixed_order(self) -> bool:
+        """Whether atom k of one structure is compared with atom k of another; known before `fit`."""
+
+    @property
     def spread(self) -> float:
         """Root of the summed variance of the features over the training set: the natural unit of lengths."""
 
@@ -123,6 +127,7 @@ class AtomsFingerprint:
     """
 
     invariant = "rotation"
+    fixed_order = False
     _FLOOR = 1e-3
     """Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
 
@@ -240,6 +245,7 @@ class PairsFingerprint:
     """
 
     invariant = "rotation"
+    fixed_order = True
 
     def __init__(self, *, exponent: float = 1.0, cutoff: float = 7.0) -> None:
         if not (np.isfinite(exponent) and exponent > 0):
@@ -305,6 +311,7 @@ class CartesianFingerprint:
     """
 
     invariant = "translation"
+    fixed_order = True
 
     def __init__(self) -> None:
         self._symbols: tuple[str, ...] = ()

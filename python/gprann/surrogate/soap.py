@@ -96,6 +96,11 @@ class SoapFingerprint:
         self._spread = 1.0
 
     @property
+    def fixed_order(self) -> bool:
+        """Whether atoms are compared one by one: those of fixed centers."""
+        return self._options.centers is not None
+
+    @property
     def spread(self) -> float:
         """Root of the summed variance of the features."""
         return self._spread
