@@ -169,7 +169,7 @@ class SurrogateSection(Section):
         "lengths.",
         _default(Surrogate, "relevance"),
     )
-    soap: dict[str, float | list[int]] | None = _option(
+    soap: dict[str, int | float | list[int]] | None = _option(
         "Soap kernel: settings of the vectors by the names of dscribe (r_cut in Å, n_max, l_max, sigma in Å), and "
         "the centers to be compared one by one. Default: the mean over all atoms within 5 Å.",
         None,

@@ -56,8 +56,9 @@ class SoapOptions:
         if self.r_cut <= 1.0:
             raise ConfigError(f"soap: r_cut = {self.r_cut}: dscribe's radial functions need more than 1 Å")
         for name, lowest in (("n_max", 1), ("l_max", 0)):
-            if getattr(self, name) < lowest:
-                raise ConfigError(f"soap: {name} = {getattr(self, name)}: expected at least {lowest}")
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < lowest:
+                raise ConfigError(f"soap: {name} = {value!r}: expected a whole number of at least {lowest}")
         if self.centers is not None and len(self.centers) == 0:
             raise ConfigError("soap: centers is empty: give the indices of atoms, or leave it out for all")
 
