@@ -125,7 +125,7 @@ class SurrogateSection(Section):
     kernel: Literal["atoms", "pairs", "cartesian", "soap", "auto"] = _option(
         'Kernel: "atoms" sums over the environments of the atoms (the most accurate, for any system), "pairs" '
         'uses inverse distances in a fixed order of atoms, "cartesian" the coordinates, "soap" SOAP vectors '
-        '(needs dscribe); "auto" chooses by structures that are left out.',
+        '(needs dscribe); "auto" chooses by structures that are left out, among soap too if its settings are given.',
         _default(Surrogate, "kernel"),
     )
     radial: Literal["squared_exponential", "matern52"] = _option(
@@ -170,8 +170,8 @@ class SurrogateSection(Section):
         _default(Surrogate, "relevance"),
     )
     soap: dict[str, int | float | list[int]] | None = _option(
-        "Soap kernel: settings of the vectors by the names of dscribe (r_cut in Å, n_max, l_max, sigma in Å), and "
-        "the centers to be compared one by one. Default: the mean over all atoms within 5 Å.",
+        "Soap kernel, also under auto: settings of the vectors by the names of dscribe (r_cut in Å, n_max, l_max, "
+        "sigma in Å), and the centers to be compared one by one. Default: the mean over all atoms within 5 Å.",
         None,
         example={"r_cut": 5.0, "n_max": 6, "l_max": 4, "centers": [0, 1]},
     )
@@ -208,7 +208,7 @@ class SurrogateSection(Section):
     def build(self, species: Sequence[str], seed: int) -> Surrogate:
         """Return a surrogate that has not been fitted, for structures with these elements."""
         descriptor = None if self.descriptor is None else self.descriptor.build(species, standing=True)
-        soap = self.soap if self.kernel == "soap" else None
+        soap = self.soap if self.kernel in ("soap", "auto") else None
         left = ("descriptor", "soap")
         settings = {name: getattr(self, name) for name in type(self).model_fields if name not in left}
         return Surrogate(**settings, descriptor=descriptor, soap=soap, seed=seed)

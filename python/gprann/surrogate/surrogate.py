@@ -24,7 +24,7 @@ from gprann.surrogate.directions import internal_directions
 from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.hyperparameters import Settings
-from gprann.surrogate.kernels import FINGERPRINTS, KernelName, KernelOptions
+from gprann.surrogate.kernels import KernelName, KernelOptions
 from gprann.surrogate.left_out import calibration_last, calibration_of, left_out_std
 from gprann.surrogate.observations import check_training
 from gprann.surrogate.plan import SolverName, SolverOptions, memory_needed, plan_solver
@@ -71,7 +71,8 @@ class Surrogate:
         `atoms` sums over the Chebyshev environments of the atoms: invariant, periodic, by far the most
         accurate. `pairs` uses inverse distances in a fixed order of atoms; `cartesian` the coordinates, as in
         the paper; `soap` SOAP vectors of whole structures (needs dscribe). `auto` takes the one of the first
-        three that best predicts structures of a random subset, left out one by one (see `selection`).
+        three, and of `soap` if its settings are given, that best predicts structures of a random subset, left out
+        one by one (see `selection`).
     radial : {'squared_exponential', 'matern52'}
         How the covariance falls with the distance of two fingerprints: smoothly to any order, or with the
         Matérn kernel of order 5/2, for energy surfaces that are rougher.
@@ -93,7 +94,8 @@ class Surrogate:
     relevance : bool
         Whether components of the descriptor on which the energy hardly depends get longer lengths.
     soap : SoapOptions or mapping, optional
-        Settings of the kernel `soap` (see `SoapOptions`), as {"r_cut": 5.0, "centers": [0, 4]}.
+        Settings of the kernel `soap` (see `SoapOptions`), as {"r_cut": 5.0, "centers": [0, 4]}. With `auto` they
+        make it one of the kernels from which is chosen, {} with all defaults.
     exponent, cutoff : float, optional
         Of the pairs kernel: inverse power (1) and, in periodic structures, cutoff in Å (7).
     solver : {'auto', 'cholesky', 'conjugate_gradient', 'inducing'}
@@ -266,7 +268,7 @@ class Surrogate:
         """Choose the kernel, if that is left to the data."""
         if self._asked != "auto":
             return
-        fingerprints = {name: self._options.fingerprint(name) for name in FINGERPRINTS}
+        fingerprints = self._options.candidates()
         self._selection = select_kernel(fingerprints, self._subset(data), self.radial, START)
         self.kernel = self._selection.kernel
         self._fingerprint = fingerprints[self.kernel]
