@@ -16,6 +16,7 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
+from gprann.surrogate.choice import small_subset
 from gprann.surrogate.fingerprints import CartesianFingerprint, PairsFingerprint
 from gprann.surrogate.hyperparameters import Settings
 from gprann.surrogate.selection import select_kernel
@@ -95,7 +96,10 @@ def test_soap_is_a_candidate_if_its_settings_are_given(by_configuration: bool) -
     assert set(selection.candidates) == {"atoms", "pairs", "cartesian", "soap"}
     assert surrogate.kernel == min(selection.candidates, key=lambda name: selection.candidates[name].score)
     (alone,) = select_kernel(
-        {"soap": SoapFingerprint(SoapOptions(**SOAP))}, surrogate._subset(data), "squared_exponential", START
+        {"soap": SoapFingerprint(SoapOptions(**SOAP))},
+        small_subset(data, 0, 1.0),
+        "squared_exponential",
+        START,
     ).candidates.values()
     assert alone == selection.candidates["soap"]
 

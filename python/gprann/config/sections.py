@@ -364,7 +364,8 @@ class TrainingSection(Section):
 
 
 class ResourcesSection(Section):
-    """What a run may use. Nothing here changes the results, but where memory decides on the surrogate's solver."""
+    """What a run may use. Nothing here changes the results, unless memory is short: it then decides on the surrogate's
+    solver, and on the size of the subsets that its hyperparameters come from."""
 
     memory: float | None = _option(
         "Largest memory of a run; refused before the start if more is needed, and the surrogate's solver chosen by it."

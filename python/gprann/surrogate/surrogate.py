@@ -19,7 +19,7 @@ from gprann.parallel import one_blas_thread
 from gprann.prediction import Prediction
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.calibration import Calibration
-from gprann.surrogate.choice import SMALL_ROWS, START, Choice, Method, structures_for
+from gprann.surrogate.choice import START, Choice, Method, small_subset
 from gprann.surrogate.directions import internal_directions
 from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
@@ -105,7 +105,8 @@ class Surrogate:
         count: less accurate, linear in the number of structures. `auto`, the first that fits into the memory
         and takes a reasonable time; the reason is logged and kept in `to_dict`.
     memory : float, optional, GiB
-        Budget of the fit. Default: what is available.
+        Budget of the fit: decides on the solver, and with little of it hyperparameters come from smaller subsets.
+        Default: what is available.
     tolerance : float
         Of conjugate gradients: largest residual relative to the observations.
     inducing : int, optional
@@ -201,9 +202,10 @@ class Surrogate:
         self._select(data)
         self._fingerprint.fit(data if standardise_over is None else standardise_over)
         mean = float(data.energies.mean())
-        choice = Choice(self._fingerprint, self.radial, self._fixed, self._method, self._seed)
+        memory = self._solver.budget
+        choice = Choice(self._fingerprint, self.radial, self._fixed, self._method, self._seed, memory)
         if self._options.relevance and isinstance(self._fingerprint, AtomsFingerprint):
-            weigh_components(self._fingerprint, self._subset(data), choice)
+            weigh_components(self._fingerprint, small_subset(data, self._seed, memory), choice)
         settings = choice.choose(data, mean)
         data = calibration_last(data, self._seed)
         self._solve(Equations(self._fingerprint, data, mean, self.radial), settings)
@@ -269,13 +271,10 @@ class Surrogate:
         if self._asked != "auto":
             return
         fingerprints = self._options.candidates()
-        self._selection = select_kernel(fingerprints, self._subset(data), self.radial, START)
+        subset = small_subset(data, self._seed, self._solver.budget)
+        self._selection = select_kernel(fingerprints, subset, self.radial, START)
         self.kernel = self._selection.kernel
         self._fingerprint = fingerprints[self.kernel]
-
-    def _subset(self, data: Dataset) -> Dataset:
-        order = np.random.default_rng([self._seed, 2]).permutation(len(data))
-        return data.select(order[: structures_for(data, SMALL_ROWS)])
 
     # -------------------------------------------------------------- predict
     @property
