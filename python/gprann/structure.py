@@ -191,6 +191,11 @@ class Structure:
         """Chemical formula, elements in alphabetical order."""
         return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in self.composition)
 
+    @property
+    def n_labels(self) -> int:
+        """Number of labels when all have been computed: an energy, 3N forces, and 6 stresses where there are any."""
+        return 1 + 3 * len(self) + (6 if self.stress is not None else 0)
+
     def replace(self, **changes: object) -> Structure:
         """Return a copy with some attributes changed."""
         return replace(self, **changes)  # type: ignore[arg-type]

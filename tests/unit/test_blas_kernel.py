@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,22 +11,10 @@ import pytest
 import contracts
 from contracts import EPS, Array
 from gprann import _core
-from gprann.parallel import one_blas_thread, scipy_blas
 
+pytestmark = pytest.mark.usefixtures("quiet_blas")
 LOWEST = 0.1
 SIZES = (1, 2, 5, 511, 512, 513, 1024, 1300)  # tiles have 512 rows
-
-
-@pytest.fixture(autouse=True)
-def quiet_blas() -> Iterator[None]:
-    """As in production: calls of BLAS come from the core's own threads."""
-    with one_blas_thread():
-        yield
-
-
-@pytest.fixture(params=[pytest.param(_core.Blas, id="Eigen"), pytest.param(scipy_blas, id="scipy")])
-def blas(request: pytest.FixtureRequest) -> _core.Blas:
-    return request.param()
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from gprann.models import FeatureTable, NetworkModel, Normalisation
 from gprann.models.features import descriptor_values
 from gprann.potential import Potential
 from gprann.structure import Dataset
+from gprann.training import levenberg_marquardt
 from gprann.training.combined import CombinedProblem, LabelTable
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
@@ -164,6 +165,53 @@ def test_the_product_with_the_jacobian_is_adjoint_to_its_rows() -> None:
     # 480 probes: a standard deviation of at most sqrt(2 / 480) = 6.5 % where one row does not dominate.
     large = np.diag(hessian) > 1e-3 * np.diag(hessian).max()
     np.testing.assert_allclose(estimates[large], np.diag(hessian)[large], rtol=0.4)
+
+
+@pytest.mark.parametrize("products", [1, 2, 5])
+def test_a_step_of_conjugate_gradients_is_the_best_one_of_so_many_products(
+    products: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It minimises the quadratic model over their Krylov space, preconditioned with the estimated diagonal."""
+    monkeypatch.setattr(levenberg_marquardt, "_PRODUCTS", products)
+    monkeypatch.setattr(levenberg_marquardt, "_RESIDUAL", 1e-14)
+    system, matrix, precondition = matrix_free_system(damping=0.1)
+    space = [-precondition * system.slope]
+    for _ in range(products - 1):
+        space.append(precondition * (matrix @ space[-1]))
+        space[-1] /= np.linalg.norm(space[-1])
+    basis, _ = np.linalg.qr(np.transpose(space))
+    best = -basis @ np.linalg.solve(basis.T @ matrix @ basis, basis.T @ system.slope)
+    assert_close(system.step(0.1), best, relative=1e-8)
+
+
+def test_a_step_of_conjugate_gradients_ends_near_the_solution() -> None:
+    system, matrix, precondition = matrix_free_system(damping=0.1)
+    step = system.step(0.1)
+    residual = matrix @ step + system.slope
+    norms = [np.sqrt(precondition @ vector**2) for vector in (residual, system.slope)]
+    assert 1e-6 * norms[1] < norms[0] < 0.03 * norms[1]
+    assert (step[:4] == 0.0).all()  # they are frozen
+
+
+def test_equations_that_have_overflowed_have_no_step() -> None:
+    system, _, _ = matrix_free_system(damping=0.1)
+    system.slope[7] = np.nan
+    assert system.step(0.1) is None
+
+
+def matrix_free_system(damping: float) -> tuple[levenberg_marquardt._MatrixFree, Array, Array]:
+    """Return equations to be solved without their matrix, that matrix, and its inverse diagonal as estimated."""
+    made, w, _ = problem()
+    frozen, ridge = np.arange(4), 1e-3
+    system = levenberg_marquardt._MatrixFree(ridge, frozen)
+    system.fill(made, w, np.random.default_rng(5))
+    hessian = np.zeros((len(w), len(w)))
+    made.normal_equations(w, hessian, np.zeros(len(w)))
+    hessian += np.tril(hessian, -1).T
+    hessian[frozen] = 0.0
+    hessian[:, frozen] = 0.0
+    shift = ridge + damping * (system.diagonal + ridge)
+    return system, hessian + np.diag(shift), 1.0 / (system.diagonal + shift)
 
 
 def test_threads_change_no_bits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ import contracts
 from contracts import Array, clear_of, displaced, molecule
 from gprann import _core
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.parallel import one_blas_thread, scipy_blas
+from gprann.parallel import scipy_blas
 from gprann.structure import Structure
 from reference.covariance_oracle import Sets, covariance_oracle
 
+pytestmark = pytest.mark.usefixtures("quiet_blas")
 LENGTH = 2.3
 D = 6
 
@@ -29,18 +29,6 @@ def make_sets(seed: int, n: int = 5, n_kinds: int = 3, *, directions: tuple[int,
     features = [rng.normal(size=(len(k), D)) for k in kinds]
     jacobians = [rng.normal(size=(len(k), D, directions[s % len(directions)])) for s, k in enumerate(kinds)]
     return Sets(kinds, features, jacobians, n_kinds)
-
-
-@pytest.fixture(autouse=True)
-def quiet_blas() -> Iterator[None]:
-    """As in production: calls of BLAS come from the core's own threads."""
-    with one_blas_thread():
-        yield
-
-
-@pytest.fixture(params=[pytest.param(_core.Blas, id="Eigen"), pytest.param(scipy_blas, id="scipy")])
-def blas(request: pytest.FixtureRequest) -> _core.Blas:
-    return request.param()
 
 
 @pytest.fixture

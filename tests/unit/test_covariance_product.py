@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,23 +10,11 @@ import pytest
 import contracts
 from contracts import Array
 from gprann import _core
-from gprann.parallel import one_blas_thread, scipy_blas
 from reference.covariance_oracle import Sets, covariance_oracle
 
+pytestmark = pytest.mark.usefixtures("quiet_blas")
 LENGTH = 2.3
 D = 5
-
-
-@pytest.fixture(autouse=True)
-def quiet_blas() -> Iterator[None]:
-    """As in production: calls of BLAS come from the core's own threads."""
-    with one_blas_thread():
-        yield
-
-
-@pytest.fixture(params=[pytest.param(_core.Blas, id="Eigen"), pytest.param(scipy_blas, id="scipy")])
-def blas(request: pytest.FixtureRequest) -> _core.Blas:
-    return request.param()
 
 
 def folded(first: list[int], seed: int) -> tuple[Any, Array, Array, Array]:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
 
 import contracts
 import samples
+from gprann.config import SurrogateSection
+from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
+from gprann.surrogate.choice import small_subset
 from gprann.surrogate.fingerprints import CartesianFingerprint, PairsFingerprint
 from gprann.surrogate.hyperparameters import Settings
 from gprann.surrogate.selection import select_kernel
+from gprann.surrogate.soap import SoapFingerprint, SoapOptions
 
 START = Settings(8.0, 1e-8, 1e-8)
+SOAP: Any = {"r_cut": 3.5, "n_max": 3, "l_max": 2}
 
 
 def test_the_best_kernel_is_chosen_and_the_reason_given(caplog: pytest.LogCaptureFixture) -> None:
@@ -71,5 +77,42 @@ def test_the_choice_is_made_anew_with_every_fit() -> None:
 
 
 def test_options_of_all_candidates_are_checked() -> None:
-    with pytest.raises(ConfigError, match="exponent = -1"):
+    with pytest.raises(ConfigError, match=r"exponent = -1"):
         Surrogate("auto", exponent=-1.0)
+    with pytest.raises(ConfigError, match=r"r_cut = 0\.5"):
+        Surrogate("auto", soap={"r_cut": 0.5})
+
+
+@pytest.mark.parametrize("by_configuration", [False, True])
+def test_soap_is_a_candidate_if_its_settings_are_given(by_configuration: bool) -> None:
+    pytest.importorskip("dscribe")
+    data = samples.waters(8)
+    if by_configuration:
+        surrogate = SurrogateSection.model_validate({"kernel": "auto", "soap": SOAP}).build(data.species, 0)
+    else:
+        surrogate = Surrogate("auto", soap=SOAP)
+    selection = surrogate.fit(data).selection
+    assert selection is not None
+    assert set(selection.candidates) == {"atoms", "pairs", "cartesian", "soap"}
+    assert surrogate.kernel == min(selection.candidates, key=lambda name: selection.candidates[name].score)
+    (alone,) = select_kernel(
+        {"soap": SoapFingerprint(SoapOptions(**SOAP))},
+        small_subset(data, 0, 1.0),
+        "squared_exponential",
+        START,
+    ).candidates.values()
+    assert alone == selection.candidates["soap"]
+
+
+def test_soap_is_chosen_where_it_is_best() -> None:
+    """The descriptor of `atoms` is blind, and the atoms stand in no order for the other kernels."""
+    pytest.importorskip("dscribe")
+    data, query = samples.waters(8), samples.waters(4, seed=7)
+    mixed = Dataset([*data[:7], contracts.reordered(data[7], np.array([1, 0, 2]))])
+    blind = ChebyshevDescriptor(["H", "O"], radial_order=1, radial_cutoff=0.5, angular_order=None)
+    chosen = Surrogate("auto", soap=SOAP, descriptor=blind).fit(mixed)
+    assert chosen.selection is not None
+    assert set(chosen.selection.refused) == {"pairs", "cartesian"}
+    assert chosen.kernel == chosen.to_dict()["kernel"] == "soap"
+    same = Surrogate("soap", soap=SOAP).fit(mixed)
+    contracts.assert_same_bits([[s.predict(query).energy] for s in (chosen, same)])

@@ -11,6 +11,7 @@ import pytest
 import contracts
 import samples
 from contracts import Array, assert_close, assert_derivative
+from gprann.config import SurrogateSection
 from gprann.errors import ConfigError, DataError
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
@@ -27,13 +28,25 @@ FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-6, "force_noise": 1e-
         ({"r_cu": 3.0}, "soap: r_cu: did you mean 'r_cut'"),
         ({"r_cut": 0.8}, "r_cut = 0.8: dscribe's radial functions need more than 1 Å"),
         ({"sigma": -1.0}, "sigma = -1.0: expected a positive distance"),
-        ({"n_max": 0}, "n_max = 0: expected at least 1"),
+        ({"n_max": 0}, "n_max = 0: expected a whole number of at least 1"),
+        ({"l_max": 4.0}, "l_max = 4.0: expected a whole number of at least 0"),
         ({"centers": []}, "centers is empty"),
     ],
 )
 def test_impossible_settings_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Surrogate("soap", soap=options)
+
+
+def test_whole_numbers_of_a_configuration_stay_whole() -> None:
+    pytest.importorskip("dscribe")
+    data = samples.waters(2)
+    section = SurrogateSection.model_validate(
+        {"kernel": "soap", "soap": {**SETTINGS, "centers": [1]}, **FIXED}
+    )
+    surrogate = Surrogate("soap", soap={**SETTINGS, "centers": [1]}, **FIXED)
+    energies = [made.fit(data).predict(data).energy for made in (section.build(data.species, 0), surrogate)]
+    contracts.assert_same_bits([[energy] for energy in energies])
 
 
 def test_settings_belong_to_soap() -> None:

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 import samples
 from gprann import augment, read
 from gprann.augmentation import in_one_order, partition
+from gprann.augmentation.gpr import fit_in_one_order
 from gprann.augmentation.order import match
 from gprann.augmentation.subsets import bisect
 from gprann.errors import ConfigError, DataError
@@ -174,11 +175,22 @@ def test_strays_are_put_in_order_with_their_forces(rotations: bool, caplog: pyte
     assert not caplog.text
 
 
-@pytest.mark.parametrize("kernel", ["pairs", "cartesian"])
-def test_kernels_with_one_order_take_any_order(kernel: Any, caplog: pytest.LogCaptureFixture) -> None:
+SOAP_AT_CENTERS: Any = {"kernel": "soap", "soap": {"r_cut": 3.0, "n_max": 3, "l_max": 2, "centers": [0, 1]}}
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [{"kernel": "pairs"}, {"kernel": "cartesian"}, SOAP_AT_CENTERS],
+    ids=lambda options: options["kernel"],
+)
+def test_kernels_with_one_order_take_any_order(
+    kernel: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    if "soap" in kernel:
+        pytest.importorskip("dscribe")
     data = lopsided(8)
     mixed = Dataset(permuted(s, [1, 0, 2]) if k % 3 == 1 else s for k, s in enumerate(data))
-    options: Any = {"copies": 2, "displacement": 0.02, "forces": True, "kernel": kernel, "length": 5.0}
+    options: Any = {"copies": 2, "displacement": 0.02, "forces": True, "length": 5.0, **kernel}
     noises: Any = {"energy_noise": 1e-8, "force_noise": 1e-8}
     with caplog.at_level(logging.WARNING, logger="gprann"):
         found = augment(mixed, **options, **noises)
@@ -187,7 +199,17 @@ def test_kernels_with_one_order_take_any_order(kernel: Any, caplog: pytest.LogCa
     np.testing.assert_allclose(found.energies, expected.energies, rtol=1e-9)
     np.testing.assert_allclose(np.array(found[8:].forces), np.array(expected[8:].forces), atol=1e-7)
     with pytest.raises(DataError, match="this kernel needs one order of atoms"):
-        Surrogate(kernel=kernel).fit(mixed)
+        Surrogate(**kernel).fit(mixed)
+
+
+@pytest.mark.parametrize("kernel", [{"kernel": "atoms"}, {"kernel": "soap", "soap": {"r_cut": 3.0}}])
+def test_kernels_without_an_order_leave_atoms_as_they_are(kernel: dict[str, Any]) -> None:
+    if "soap" in kernel:
+        pytest.importorskip("dscribe")
+    data = lopsided(4)
+    mixed = Dataset([*data[:3], permuted(data[3], [1, 0, 2])])
+    surrogate = Surrogate(**kernel, length=5.0, energy_noise=1e-8, force_noise=1e-8)
+    assert fit_in_one_order(surrogate, mixed)[3].symbols == ("H", "O", "H")
 
 
 def test_strays_without_a_certain_match_are_refused_with_their_indices() -> None:

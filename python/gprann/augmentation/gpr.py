@@ -32,7 +32,6 @@ from gprann.surrogate import Surrogate
 __all__ = ["Around", "Augmentation", "augment", "augment_subsets", "fit_in_one_order", "label"]
 
 _log = logging.getLogger(__name__)
-_ONE_ORDER = ("pairs", "cartesian")  # kernels that compare atom k of one structure with atom k of another
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +266,9 @@ def _augment_subset(
 
 def fit_in_one_order(surrogate: Surrogate, subset: Dataset) -> Dataset:
     """Fit a surrogate to a subset; return the subset, its atoms in one order if the kernel needs that."""
-    if surrogate.kernel in _ONE_ORDER:
-        subset = in_one_order(subset, rotations=surrogate.kernel != "cartesian")
+    fingerprint = surrogate.fingerprint
+    if fingerprint.fixed_order:
+        subset = in_one_order(subset, rotations=fingerprint.invariant == "rotation")
     surrogate.fit(subset)
     return subset
 

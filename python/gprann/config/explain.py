@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -161,4 +161,6 @@ def _or_none(location: tuple[str | int, ...], model: type[BaseModel]) -> str:
 
 def _choices(location: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
     section = _section(location[:-1], model)
-    return [str(choice) for choice in get_args(section.model_fields[str(location[-1])].annotation)]
+    annotation = section.model_fields[str(location[-1])].annotation
+    literals = [item for item in (annotation, *get_args(annotation)) if get_origin(item) is Literal]
+    return [str(choice) for literal in literals for choice in get_args(literal)]

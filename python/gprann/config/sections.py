@@ -125,7 +125,7 @@ class SurrogateSection(Section):
     kernel: Literal["atoms", "pairs", "cartesian", "soap", "auto"] = _option(
         'Kernel: "atoms" sums over the environments of the atoms (the most accurate, for any system), "pairs" '
         'uses inverse distances in a fixed order of atoms, "cartesian" the coordinates, "soap" SOAP vectors '
-        '(needs dscribe); "auto" chooses by structures that are left out.',
+        '(needs dscribe); "auto" chooses by structures that are left out, among soap too if its settings are given.',
         _default(Surrogate, "kernel"),
     )
     radial: Literal["squared_exponential", "matern52"] = _option(
@@ -173,9 +173,9 @@ class SurrogateSection(Section):
         "Atoms kernel: whether it learns from the stresses of the structures that have one too.",
         _default(Surrogate, "stress"),
     )
-    soap: dict[str, float | list[int]] | None = _option(
-        "Soap kernel: settings of the vectors by the names of dscribe (r_cut in Å, n_max, l_max, sigma in Å), and "
-        "the centers to be compared one by one. Default: the mean over all atoms within 5 Å.",
+    soap: dict[str, int | float | list[int]] | None = _option(
+        "Soap kernel, also under auto: settings of the vectors by the names of dscribe (r_cut in Å, n_max, l_max, "
+        "sigma in Å), and the centers to be compared one by one. Default: the mean over all atoms within 5 Å.",
         None,
         example={"r_cut": 5.0, "n_max": 6, "l_max": 4, "centers": [0, 1]},
     )
@@ -212,7 +212,7 @@ class SurrogateSection(Section):
     def build(self, species: Sequence[str], seed: int) -> Surrogate:
         """Return a surrogate that has not been fitted, for structures with these elements."""
         descriptor = None if self.descriptor is None else self.descriptor.build(species, standing=True)
-        soap = self.soap if self.kernel == "soap" else None
+        soap = self.soap if self.kernel in ("soap", "auto") else None
         left = ("descriptor", "soap")
         settings = {name: getattr(self, name) for name in type(self).model_fields if name not in left}
         return Surrogate(**settings, descriptor=descriptor, soap=soap, seed=seed)
@@ -221,10 +221,16 @@ class SurrogateSection(Section):
 class TrainingSection(Section):
     """Networks, trained on energies, or on energies and forces."""
 
-    hidden: Widths = _option("Widths of the hidden layers.", _default(TrainingOptions, "hidden"))
-    activation: Literal["tanh", "softplus", "silu", "linear"] = _option(
-        'Activation of the hidden layers: "tanh", "softplus", "silu" or "linear".',
-        _default(TrainingOptions, "activation"),
+    hidden: Widths | None = _option(
+        f"Widths of the hidden layers. Default: {list(TrainingOptions().hidden)}, or those of start_from.",
+        None,
+        example=TrainingOptions().hidden,
+    )
+    activation: Literal["tanh", "softplus", "silu", "linear"] | None = _option(
+        'Activation of the hidden layers: "tanh", "softplus", "silu" or "linear". Default: '
+        f'"{TrainingOptions().activation}", or that of start_from.',
+        None,
+        example=TrainingOptions().activation,
     )
     optimizer: Literal["auto", "lm", "gauss_newton_cg", "lbfgs", "adamw"] = _option(
         'Optimiser: "lm" (Levenberg-Marquardt), "gauss_newton_cg" (the same without a matrix), "lbfgs", "adamw", or '
@@ -349,16 +355,21 @@ class TrainingSection(Section):
 
     @model_validator(mode="after")
     def _check(self) -> TrainingSection:
-        TrainingOptions(**self.options())
+        options = self.options()
+        if self.start_from is not None and self.hidden is None:
+            del options["frozen"]  # counts layers of the potential, which has not been read yet
+        TrainingOptions(**options)
         return self
 
     def options(self) -> dict[str, Any]:
-        """Return the keywords of `TrainingOptions`."""
-        return {item.name: getattr(self, item.name) for item in fields(TrainingOptions)}
+        """Return the keywords of `TrainingOptions` that are set."""
+        values = {item.name: getattr(self, item.name) for item in fields(TrainingOptions)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class ResourcesSection(Section):
-    """What a run may use. Nothing here changes the results, but where memory decides on the surrogate's solver."""
+    """What a run may use. Nothing here changes the results, unless memory is short: it then decides on the surrogate's
+    solver, and on the size of the subsets that its hyperparameters come from."""
 
     memory: float | None = _option(
         "Largest memory of a run; refused before the start if more is needed, and the surrogate's solver chosen by it."

@@ -14,8 +14,10 @@ from gprann.config import Config, SurrogateSection
 from gprann.errors import ConfigError
 from gprann.memory import GIB, available_memory
 from gprann.models import NetworkModel
+from gprann.potential import load
 from gprann.structure import Dataset
 from gprann.surrogate import memory_needed
+from gprann.surrogate.plan import features_per_atom
 from gprann.training import TrainingOptions
 
 __all__ = ["check_memory", "surrogate_memory", "surrogate_within_memory", "training_memory"]
@@ -65,13 +67,24 @@ def surrogate_memory(config: Config, data: Dataset, budget: float) -> float:
 
 
 def _memory_of_fit(section: SurrogateSection, data: Dataset, budget: float) -> float:
-    inducing = section.inducing or 1
+    inducing, features = section.inducing or 1, _features(section, data)
     if section.solver != "auto":
-        return memory_needed(data, section.solver, inducing)
-    dense = memory_needed(data)
+        return memory_needed(data, section.solver, inducing, features=features)
+    dense = memory_needed(data, features=features)
     if dense <= min(budget, section.memory or math.inf):
         return dense
-    return max(memory_needed(data, solver, inducing) for solver in ("conjugate_gradient", "inducing"))
+    return max(
+        memory_needed(data, solver, inducing, features=features)
+        for solver in ("conjugate_gradient", "inducing")
+    )
+
+
+def _features(section: SurrogateSection, data: Dataset) -> float:
+    """Return the features of an atom (of the kernel `atoms`, where the kernel is chosen later)."""
+    one = data[:1]
+    fingerprint = section.build(one.species, 0).fingerprint
+    fingerprint.fit(one)
+    return features_per_atom(one, fingerprint.rows(one))
 
 
 def surrogate_within_memory(config: Config) -> SurrogateSection:
@@ -90,8 +103,11 @@ def training_memory(config: Config, data: Dataset) -> float:
     """
     descriptor = config.descriptor.build(data.species)
     atoms = sum(len(structure) * (1 + config.augmentation.count(structure)) for structure in data)
-    model = NetworkModel(descriptor.size, config.training.hidden, len(descriptor.species))
-    options, _ = TrainingOptions(**config.training.options()).resolved(
+    start_from = config.training.start_from
+    shape = {} if start_from is None else load(start_from).model.options()
+    options = TrainingOptions(**{**config.training.options(), **shape})
+    model = NetworkModel(descriptor.size, options.hidden, len(descriptor.species))
+    options, _ = options.resolved(
         model.n_parameters, sum(1 + config.augmentation.count(structure) for structure in data)
     )
     workers = min(config.resources.workers or os.cpu_count() or 1, config.training.members)
@@ -116,10 +132,11 @@ def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrog
         what = "surrogate.inducing" if config.surrogate.inducing else "augmentation.max_subset"
         return f"{begin}; lower {what}, or use a machine with more memory"
     largest_first = data.select(np.argsort(-data.n_atoms, kind="stable"))
+    features = _features(config.surrogate, largest_first)
     fitting = bisect.bisect_right(
         range(config.augmentation.max_subset),
         budget - _PROGRAM,
-        key=lambda count: memory_needed(largest_first[:count]),
+        key=lambda count: memory_needed(largest_first[:count], features=features),
     )
     fitting -= 1  # the range begins with no structure at all
     without = 'set surrogate.solver to "auto"'

@@ -15,6 +15,7 @@ from gprann.surrogate.folded import FoldedTraining
 from gprann.surrogate.gaussian_process import Radial, Restorable, factorise
 from gprann.surrogate.hyperparameters import Settings, gradient_scale, maximise_likelihood, scan
 from gprann.surrogate.observations import build_problem, observations
+from gprann.surrogate.plan import features_per_atom, structures_within
 from gprann.surrogate.search import (
     ErrorOfNoise,
     Fixed,
@@ -25,7 +26,7 @@ from gprann.surrogate.search import (
     with_fixed,
 )
 
-__all__ = ["SMALL_ROWS", "START", "Choice", "Method", "structures_for"]
+__all__ = ["SMALL_ROWS", "START", "Choice", "Method", "small_subset", "structures_for"]
 
 _log = logging.getLogger(__name__)
 Method = Literal["held_out", "likelihood", "leave_one_out", "grid"]
@@ -33,6 +34,9 @@ SMALL_ROWS = 1700  # observations of the subset for the likelihood (about 20 eva
 _LEAVE_OUT_ROWS = 3400  # at most, for a set to be judged by leave-one-out errors
 _HALF_ROWS = 7000  # of the half from which the other half is predicted
 _HOLD_OUT_ROWS = 11000  # of the four fifths from which the last fifth is predicted
+_MATRICES = (
+    4  # of its size that the likelihood of a subset needs, and the leave-one-out errors of several settings
+)
 START = Settings(8.0, 1e-8, 1e-8)
 _SINGLE = Settings(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
 _GRID_LENGTHS = (2.0, 4.0, 8.0, 16.0, 32.0)
@@ -54,6 +58,8 @@ class Choice:
         See `Surrogate`.
     seed : int
         Of the random subsets.
+    memory : float, GiB
+        Budget: with little of it subsets are smaller.
     """
 
     fingerprint: Fingerprint
@@ -61,6 +67,7 @@ class Choice:
     fixed: Fixed
     method: Method
     seed: int
+    memory: float
 
     def choose(self, data: Dataset, mean: float) -> Settings:
         """Return the hyperparameters: those given, the others from random subsets of the training set."""
@@ -75,15 +82,23 @@ class Choice:
         start = self._likely(shuffled, mean)
         if self.method == "likelihood":
             return start
-        left_out = shuffled[: structures_for(data, _LEAVE_OUT_ROWS)]
+        left_out = shuffled[: self._count(data, _LEAVE_OUT_ROWS, _MATRICES)]
         if self.method == "leave_one_out" or n == len(left_out):
             problem, _, _ = build_problem(self.fingerprint, left_out, mean, self.radial)
             return choose_by_leaving_out(problem, start, self.fingerprint.spread, fixed)
         return self._by_holding_out(shuffled, mean, start)
 
+    def _count(self, data: Dataset, rows: int, matrices: int) -> int:
+        """Return how many structures give about `rows` observations, or fewer that leave the budget room."""
+        one = data[:1]
+        features = features_per_atom(one, self.fingerprint.rows(one))
+        return min(
+            structures_for(data, rows), structures_within(data, self.memory, matrices, features=features)
+        )
+
     def _likely(self, shuffled: Dataset, mean: float) -> Settings:
         """Return the maximum of the likelihood of a small subset."""
-        subset = shuffled[: structures_for(shuffled, SMALL_ROWS)]
+        subset = shuffled[: self._count(shuffled, SMALL_ROWS, _MATRICES)]
         problem, _, _ = build_problem(self.fingerprint, subset, mean, self.radial)
         start = with_fixed(START, self.fixed)
         found = with_fixed(maximise_likelihood(problem, start, self.fingerprint.spread), self.fixed)
@@ -92,7 +107,7 @@ class Choice:
 
     def _on_grid(self, shuffled: Dataset, mean: float) -> Settings:
         """Return the point of the grid with the smallest leave-one-structure-out errors of a small subset."""
-        subset = shuffled[: structures_for(shuffled, SMALL_ROWS)]
+        subset = shuffled[: self._count(shuffled, SMALL_ROWS, _MATRICES)]
         problem, _, _ = build_problem(self.fingerprint, subset, mean, self.radial)
         points = [
             with_fixed(Settings(length, noise, noise), self.fixed)
@@ -108,13 +123,13 @@ class Choice:
     def _by_holding_out(self, shuffled: Dataset, mean: float, start: Settings) -> Settings:
         """Return the settings with the smallest errors of halves, then of a fifth, of the training set."""
         fixed, n = self.fixed, len(shuffled)
-        half = min(n // 2, structures_for(shuffled, _HALF_ROWS))
+        half = min(n // 2, self._count(shuffled, _HALF_ROWS, 1))
         settings = choose_length(
             start,
             fixed,
             lambda length: self._held_out_error(shuffled[:half], shuffled[half : 3 * half], mean, length),
         )
-        kept = min(n * 4 // 5, structures_for(shuffled, _HOLD_OUT_ROWS))
+        kept = min(n * 4 // 5, self._count(shuffled, _HOLD_OUT_ROWS, 1))
         held_out = shuffled[kept : kept + max(n // 5, 20)]
         settings, _ = lower_noise(
             settings, fixed, self._held_out_error(shuffled[:kept], held_out, mean, settings.length)
@@ -145,6 +160,14 @@ class Choice:
         return error
 
 
+def small_subset(data: Dataset, seed: int, memory: float) -> Dataset:
+    """Return random structures to compare kernels or components of a fingerprint by, within a budget in GiB."""
+    order = np.random.default_rng([seed, 2]).permutation(len(data))
+    return data.select(
+        order[: min(structures_for(data, SMALL_ROWS), structures_within(data, memory, _MATRICES))]
+    )
+
+
 def structures_for(data: Dataset, rows: int) -> int:
     """Return how many structures give about `rows` observations, at least four where there are so many."""
-    return min(len(data), max(4, rows // (3 * len(data[0]) + 1)))
+    return min(len(data), max(4, rows // max(structure.n_labels for structure in data)))

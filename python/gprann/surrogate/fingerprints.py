@@ -87,6 +87,10 @@ class Fingerprint(Protocol):
     """Whether derivatives with respect to strains of positions and cell are known."""
 
     @property
+    def fixed_order(self) -> bool:
+        """Whether atom k of one structure is compared with atom k of another; known before `fit`."""
+
+    @property
     def spread(self) -> float:
         """Root of the summed variance of the features over the training set: the natural unit of lengths."""
 
@@ -126,6 +130,7 @@ class AtomsFingerprint:
 
     invariant = "rotation"
     strains = True
+    fixed_order = False
     _FLOOR = 1e-3
     """Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
 
@@ -247,6 +252,7 @@ class PairsFingerprint:
 
     invariant = "rotation"
     strains = False
+    fixed_order = True
 
     def __init__(self, *, exponent: float = 1.0, cutoff: float = 7.0) -> None:
         if not (np.isfinite(exponent) and exponent > 0):
@@ -313,6 +319,7 @@ class CartesianFingerprint:
 
     invariant = "translation"
     strains = False
+    fixed_order = True
 
     def __init__(self) -> None:
         self._symbols: tuple[str, ...] = ()

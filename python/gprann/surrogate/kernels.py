@@ -16,11 +16,11 @@ from gprann.surrogate.fingerprints import (
 )
 from gprann.surrogate.soap import SoapFingerprint, SoapOptions
 
-__all__ = ["FINGERPRINTS", "KernelName", "KernelOptions"]
+__all__ = ["KernelName", "KernelOptions"]
 
 KernelName = Literal["atoms", "pairs", "cartesian", "soap", "auto"]
-FINGERPRINTS = ("atoms", "pairs", "cartesian")
-"""Those from which `auto` chooses: all that need no other package."""
+_CANDIDATES = ("atoms", "pairs", "cartesian")
+"""Those from which `auto` chooses: all that need no other package, and `soap` where its settings are given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,23 @@ class KernelOptions:
                 raise ConfigError(f"{option} belongs to the kernel 'atoms', not to '{kernel}'")
         if self.stress and kernel != "atoms":
             raise ConfigError(f"stress: only the kernel 'atoms' observes stresses, not '{kernel}'")
-        if self.soap is not None and kernel != "soap":
+        if self.soap is not None and kernel not in ("soap", "auto"):
             raise ConfigError(f"options of soap belong to the kernel 'soap', not to '{kernel}'")
-        for name in FINGERPRINTS if kernel == "auto" else (kernel,):
-            self.fingerprint(name)
+        if kernel == "auto":
+            self.candidates()
+        else:
+            self.fingerprint(kernel)
+
+    def candidates(self) -> dict[str, Fingerprint]:
+        """Return the fingerprints of the kernels from which `auto` chooses.
+
+        Raises
+        ------
+        ConfigError
+            If an option is impossible.
+        """
+        names = _CANDIDATES if self.soap is None else (*_CANDIDATES, "soap")
+        return {name: self.fingerprint(name) for name in names}
 
     def fingerprint(self, kernel: str) -> Fingerprint:
         """Return the fingerprint of a kernel.

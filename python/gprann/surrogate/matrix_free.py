@@ -123,7 +123,7 @@ class CovarianceOperator:
 
 def first_coordinates(data: Dataset) -> NDArray[np.int64]:
     """Return where the coordinates of each structure begin (see `observed_directions`), shape (n + 1,)."""
-    sizes = [3 * len(structure) + 6 * (structure.stress is not None) for structure in data]
+    sizes = [structure.n_labels - 1 for structure in data]
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 

@@ -13,11 +13,22 @@ from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Rows
 from gprann.surrogate.inducing import BLOCK_ROWS
 
-__all__ = ["Plan", "SolverName", "SolverOptions", "memory_needed", "plan_solver"]
+__all__ = [
+    "Plan",
+    "SolverName",
+    "SolverOptions",
+    "features_per_atom",
+    "memory_needed",
+    "plan_solver",
+    "structures_within",
+]
 
 SolverName = Literal["auto", "cholesky", "conjugate_gradient", "inducing"]
 _SOLVERS = ("auto", "cholesky", "conjugate_gradient", "inducing")
-_BYTES_PER_ATOM = 8192.0  # neighbour lists (about 60 of 28 bytes) and a dozen arrays of 36 features
+_FEATURES = 36.0  # of an atom, by the descriptor of the kernel `atoms` with several elements
+_NEIGHBOURS = 4736.0  # bytes of an atom's neighbour lists, about 60 of 28 bytes, and of what comes of them
+_FEATURE_ARRAYS = 12  # that are held at once
+_TILES = 4.0 * 2**20  # bytes; parts of a matrix that are copied
 _PRODUCT_FLOPS = 14.0  # for each feature of a pair of rows, see covariance_product.hpp
 _LARGEST_PRODUCT = 1e12
 """Operations of one K x (half a minute on one thread) beyond which a hundred of them take too long."""
@@ -89,7 +100,14 @@ class Plan:
     tolerance: float
 
 
-def memory_needed(data: Dataset, solver: SolverName = "cholesky", inducing: int = 1) -> float:
+def features_per_atom(data: Dataset, rows: Rows) -> float:
+    """Return the features of structures divided by their atoms."""
+    return rows.features.size / float(data.n_atoms.sum())
+
+
+def memory_needed(
+    data: Dataset, solver: SolverName = "cholesky", inducing: int = 1, *, features: float = _FEATURES
+) -> float:
     """Return the memory in GiB that a fit takes: square matrices, Jacobians, neighbour lists.
 
     Parameters
@@ -99,6 +117,9 @@ def memory_needed(data: Dataset, solver: SolverName = "cholesky", inducing: int 
         With `auto`, that of the covariance matrix.
     inducing : int
         Number of representative structures of the other solvers.
+    features : float
+        Features of an atom; of a kernel on whole structures, theirs divided by the number of atoms. Default: those
+        of the kernel `atoms` with several elements.
 
     Examples
     --------
@@ -107,15 +128,53 @@ def memory_needed(data: Dataset, solver: SolverName = "cholesky", inducing: int 
     0.0
     """
     if solver in ("cholesky", "auto"):
-        rows = sum(3 * len(structure) + 1 for structure in data)
-        return (8.0 * rows**2 + sum(8.0 * 36 * 3 * len(structure) ** 2 for structure in data)) / GIB
+        rows = sum(structure.n_labels for structure in data)
+        return (8.0 * rows**2 + sum(_jacobian(len(structure), features) for structure in data)) / GIB
     atoms = int(data.n_atoms.max())
-    m = inducing * (3 * atoms + 1)
+    m = inducing * max(structure.n_labels for structure in data)
     # The second time for the fit without the structures left out, by which the first one is calibrated.
-    twice = 2 * (8.0 * m**2 + inducing * 8.0 * 36 * 3 * atoms**2)
+    twice = 2 * (8.0 * m**2 + inducing * _jacobian(atoms, features))
     if solver == "inducing":  # a second factor, and one block of covariances with its Jacobians
-        twice += 2 * 8.0 * m**2 + (8.0 * m + 2 * 8.0 * 36 * atoms) * (BLOCK_ROWS + 3 * atoms)
-    return (twice + _BYTES_PER_ATOM * float(data.n_atoms.sum())) / GIB
+        twice += 2 * 8.0 * m**2 + (8.0 * m + 2 * 8.0 * features * atoms) * (BLOCK_ROWS + 3 * atoms)
+    return (twice + _per_atom(features) * float(data.n_atoms.sum())) / GIB
+
+
+def structures_within(data: Dataset, memory: float, matrices: int, *, features: float = _FEATURES) -> int:
+    """Return how many structures of a data set can be had with so many covariance matrices of theirs, at least two.
+
+    Parameters
+    ----------
+    data : Dataset
+        Structures of one composition.
+    memory : float, GiB
+    matrices : int
+        That are held at once, beside the Jacobians, twice.
+    features : float
+        See `memory_needed`.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(7)
+    >>> structures_within(data, 1e-4, 1), structures_within(data, 1.0, 1)
+    (2, 7)
+    """
+    atoms = len(data[0])
+    square = 8.0 * matrices * max(structure.n_labels for structure in data) ** 2
+    half = _jacobian(atoms, features) + 0.5 * _per_atom(features) * atoms
+    rest = max(memory * GIB - _TILES, 0.0)
+    count = (np.sqrt(half**2 + square * rest) - half) / square  # square count² + 2 half count = rest
+    return min(len(data), max(2, int(count)))
+
+
+def _jacobian(atoms: int, features: float) -> float:
+    """Return the bytes of the Jacobian of a structure."""
+    return 8.0 * features * 3 * atoms**2
+
+
+def _per_atom(features: float) -> float:
+    """Return the bytes of features and neighbours of an atom."""
+    return _NEIGHBOURS + 8.0 * _FEATURE_ARRAYS * features
 
 
 def product_operations(rows: Rows) -> float:
@@ -132,9 +191,10 @@ def plan_solver(data: Dataset, rows: Rows, options: SolverOptions) -> Plan:
     ConfigError
         If the solver asked for does not fit into the memory.
     """
-    budget, dense = options.budget, memory_needed(data)
+    features = features_per_atom(data, rows)
+    budget, dense = options.budget, memory_needed(data, features=features)
     solver, work = options.solver, product_operations(rows)
-    n_observations = int((3 * data.n_atoms + 1).sum())
+    n_observations = sum(structure.n_labels for structure in data)
     matrix = f"the covariance matrix of {n_observations} observations takes {dense:.2g} of {budget:.2g} GiB"
     reason = "asked for"
     if solver == "auto" and dense <= budget:
@@ -142,7 +202,7 @@ def plan_solver(data: Dataset, rows: Rows, options: SolverOptions) -> Plan:
     elif solver == "auto":
         solver = "conjugate_gradient" if work <= _LARGEST_PRODUCT else "inducing"
         reason = f"{matrix}; a product without it takes {work:.1g} operations"
-    per_structure = 3 * int(data.n_atoms.max()) + 1
+    per_structure = max(structure.n_labels for structure in data)
     wanted = float(_MOST_INDUCING)
     if solver == "conjugate_gradient":
         cheap = max(
@@ -150,9 +210,10 @@ def plan_solver(data: Dataset, rows: Rows, options: SolverOptions) -> Plan:
         )  # a quarter always pays in iterations
         wanted = float(np.clip(cheap, _LEAST_ELIMINATED, _MOST_ELIMINATED))
     count = min(options.inducing or max(1, int(wanted) // per_structure), len(data))
-    while count > 1 and options.inducing is None and memory_needed(data, solver, count) > budget:
+    needed = memory_needed(data, solver, count, features=features)
+    while count > 1 and options.inducing is None and needed > budget:
         count -= 1
-    needed = memory_needed(data, solver, count)
+        needed = memory_needed(data, solver, count, features=features)
     if needed > budget:
         remedy = "use solver = 'auto'" if solver == "cholesky" else "fit fewer structures"
         raise ConfigError(

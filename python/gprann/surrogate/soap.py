@@ -56,8 +56,9 @@ class SoapOptions:
         if self.r_cut <= 1.0:
             raise ConfigError(f"soap: r_cut = {self.r_cut}: dscribe's radial functions need more than 1 Å")
         for name, lowest in (("n_max", 1), ("l_max", 0)):
-            if getattr(self, name) < lowest:
-                raise ConfigError(f"soap: {name} = {getattr(self, name)}: expected at least {lowest}")
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < lowest:
+                raise ConfigError(f"soap: {name} = {value!r}: expected a whole number of at least {lowest}")
         if self.centers is not None and len(self.centers) == 0:
             raise ConfigError("soap: centers is empty: give the indices of atoms, or leave it out for all")
 
@@ -95,6 +96,11 @@ class SoapFingerprint:
         self._symbols: tuple[str, ...] = ()
         self._soap: Any = None
         self._spread = 1.0
+
+    @property
+    def fixed_order(self) -> bool:
+        """Whether atoms are compared one by one: those of fixed centers."""
+        return self._options.centers is not None
 
     @property
     def spread(self) -> float:

@@ -20,12 +20,12 @@ from gprann.prediction import Prediction
 from gprann.strain import voigt_stress
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.calibration import Calibration
-from gprann.surrogate.choice import SMALL_ROWS, START, Choice, Method, structures_for
+from gprann.surrogate.choice import START, Choice, Method, small_subset
 from gprann.surrogate.directions import internal_directions
 from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.hyperparameters import Settings
-from gprann.surrogate.kernels import FINGERPRINTS, KernelName, KernelOptions
+from gprann.surrogate.kernels import KernelName, KernelOptions
 from gprann.surrogate.left_out import calibration_last, calibration_of, left_out_std
 from gprann.surrogate.observations import check_training, with_stress
 from gprann.surrogate.plan import SolverName, SolverOptions, memory_needed, plan_solver
@@ -72,7 +72,8 @@ class Surrogate:
         `atoms` sums over the Chebyshev environments of the atoms: invariant, periodic, by far the most
         accurate. `pairs` uses inverse distances in a fixed order of atoms; `cartesian` the coordinates, as in
         the paper; `soap` SOAP vectors of whole structures (needs dscribe). `auto` takes the one of the first
-        three that best predicts structures of a random subset, left out one by one (see `selection`).
+        three, and of `soap` if its settings are given, that best predicts structures of a random subset, left out
+        one by one (see `selection`).
     radial : {'squared_exponential', 'matern52'}
         How the covariance falls with the distance of two fingerprints: smoothly to any order, or with the
         Matérn kernel of order 5/2, for energy surfaces that are rougher.
@@ -97,7 +98,8 @@ class Surrogate:
         Whether the atoms kernel observes the stresses of those training structures that have one too. Only for
         stresses that are derivatives of the energies: with plane waves, those of large cutoffs.
     soap : SoapOptions or mapping, optional
-        Settings of the kernel `soap` (see `SoapOptions`), as {"r_cut": 5.0, "centers": [0, 4]}.
+        Settings of the kernel `soap` (see `SoapOptions`), as {"r_cut": 5.0, "centers": [0, 4]}. With `auto` they
+        make it one of the kernels from which is chosen, {} with all defaults.
     exponent, cutoff : float, optional
         Of the pairs kernel: inverse power (1) and, in periodic structures, cutoff in Å (7).
     solver : {'auto', 'cholesky', 'conjugate_gradient', 'inducing'}
@@ -107,7 +109,8 @@ class Surrogate:
         count: less accurate, linear in the number of structures. `auto`, the first that fits into the memory
         and takes a reasonable time; the reason is logged and kept in `to_dict`.
     memory : float, optional, GiB
-        Budget of the fit. Default: what is available.
+        Budget of the fit: decides on the solver, and with little of it hyperparameters come from smaller subsets.
+        Default: what is available.
     tolerance : float
         Of conjugate gradients: largest residual relative to the observations.
     inducing : int, optional
@@ -206,9 +209,10 @@ class Surrogate:
         self._select(data)
         self._fingerprint.fit(data if standardise_over is None else standardise_over)
         mean = float(data.energies.mean())
-        choice = Choice(self._fingerprint, self.radial, self._fixed, self._method, self._seed)
+        memory = self._solver.budget
+        choice = Choice(self._fingerprint, self.radial, self._fixed, self._method, self._seed, memory)
         if self._options.relevance and isinstance(self._fingerprint, AtomsFingerprint):
-            weigh_components(self._fingerprint, self._subset(data), choice)
+            weigh_components(self._fingerprint, small_subset(data, self._seed, memory), choice)
         settings = choice.choose(data, mean)
         data = calibration_last(data, self._seed)
         self._solve(Equations(self._fingerprint, data, mean, self.radial), settings)
@@ -273,14 +277,11 @@ class Surrogate:
         """Choose the kernel, if that is left to the data."""
         if self._asked != "auto":
             return
-        fingerprints = {name: self._options.fingerprint(name) for name in FINGERPRINTS}
-        self._selection = select_kernel(fingerprints, self._subset(data), self.radial, START)
+        fingerprints = self._options.candidates()
+        subset = small_subset(data, self._seed, self._solver.budget)
+        self._selection = select_kernel(fingerprints, subset, self.radial, START)
         self.kernel = self._selection.kernel
         self._fingerprint = fingerprints[self.kernel]
-
-    def _subset(self, data: Dataset) -> Dataset:
-        order = np.random.default_rng([self._seed, 2]).permutation(len(data))
-        return data.select(order[: structures_for(data, SMALL_ROWS)])
 
     # -------------------------------------------------------------- predict
     @property

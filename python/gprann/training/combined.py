@@ -30,6 +30,8 @@ _TRIAL_ROWS = 5000
 class LabelTable:
     """What is fitted, in units of the energy scale (and Å), and what each residual counts.
 
+    The balance of energies, forces and virials is that of the whole set, held-out structures included.
+
     Attributes
     ----------
     energies, energy_weights : ndarray, shape (n,)
@@ -38,7 +40,6 @@ class LabelTable:
         dE/d(strain), Voigt order.
     structure_weights : ndarray, shape (n,)
         The loss over the sum of these is the mean that is reported.
-    The balance of energies, forces and virials is that of the whole set, held-out structures included.
     energy_threshold, force_threshold : float
         Residuals beyond count linearly (Huber); infinity: all are squared.
     """
@@ -65,6 +66,10 @@ class LabelTable:
             self.energy_threshold,
             self.force_threshold,
         )
+
+
+_THRESHOLDS = ("energy_threshold", "force_threshold")
+_LABELS = tuple(item.name for item in fields(LabelTable) if item.name not in _THRESHOLDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +213,7 @@ class CombinedProblem:
 
     def rmse(self, parameters: Array) -> float:
         """Return the root of the mean loss; NaN for an empty problem."""
-        total = self.total_weight
-        return float(np.sqrt(self.loss(parameters) / total)) if total > 0 else float("nan")
+        return self.errors(parameters).total
 
     def errors(self, parameters: Array) -> Errors:
         """Return the root mean square residuals; with Huber's thresholds those that count linearly count less."""
@@ -321,25 +325,20 @@ class CombinedProblem:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that make up the problem."""
         neighbours, table = self.shared.neighbours, self.shared.table
-        labels = {
-            item.name: getattr(self.labels, item.name)
-            for item in fields(LabelTable)
-            if not item.name.endswith("threshold")
-        }
         return {
             **{name: getattr(neighbours, name) for name in _LISTS},
             "features": table.features,
             "rows": table.rows,
             "order": table.order,
             "inverse_scale": self.shared.inverse_scale,
-            **labels,
+            **{name: getattr(self.labels, name) for name in _LABELS},
         }
 
     def settings(self) -> dict[str, Any]:
         """Return the rest of it, as plain data."""
         thresholds = {
             name: None if np.isinf(getattr(self.labels, name)) else getattr(self.labels, name)
-            for name in ("energy_threshold", "force_threshold")
+            for name in _THRESHOLDS
         }
         return {
             "kind": "combined",
@@ -354,9 +353,8 @@ class CombinedProblem:
         cls, model: NetworkModel, arrays: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]
     ) -> CombinedProblem:
         """Make a problem of what `arrays` and `settings` gave."""
-        names = [item.name for item in fields(LabelTable) if not item.name.endswith("threshold")]
-        values: dict[str, Any] = {name: arrays[name] for name in names}
-        for name in ("energy_threshold", "force_threshold"):
+        values: dict[str, Any] = {name: arrays[name] for name in _LABELS}
+        for name in _THRESHOLDS:
             values[name] = np.inf if settings[name] is None else settings[name]
         return cls.build(
             model,
@@ -372,5 +370,5 @@ class CombinedProblem:
 
 def _huber(residuals: Array, threshold: float) -> Array:
     size = np.abs(residuals)
-    linear = np.minimum(size, threshold) * (2 * size - np.minimum(size, threshold))
-    return np.where(size <= threshold, residuals**2, linear)
+    inner: Array = np.minimum(size, threshold)
+    return inner * (2 * size - inner)

@@ -19,9 +19,7 @@ from gprann.training.state import OptimizerState, Step
 __all__ = ["lbfgs"]
 
 Array = NDArray[np.float64]
-_SEGMENT = (
-    50  # iterations after which the memory is built anew: there a run is interrupted and taken up again
-)
+_SEGMENT = 50  # iterations after which the memory is built anew; there an interrupted run is taken up again
 _PAIRS = 20
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator, cg
 
 from gprann import _core
 from gprann.parallel import n_threads, one_blas_thread, scipy_blas
@@ -160,7 +161,7 @@ class _NormalEquations:
 
 @dataclass(slots=True)
 class _MatrixFree:
-    """Equations solved by conjugate gradients, preconditioned with their diagonal."""
+    """Equations solved by conjugate gradients, scaled so that their diagonal is one."""
 
     ridge: float
     frozen: NDArray[np.int64]
@@ -191,21 +192,18 @@ class _MatrixFree:
 
     def step(self, damping: float) -> Array | None:
         shift = _shift(self.ridge, damping, self.diagonal)
-        inverse = 1.0 / (self.diagonal + shift)
-        x, r = np.zeros_like(self.slope), -self.slope
-        z = inverse * r
-        p, rz = z, float(r @ z)
-        end = _RESIDUAL**2 * rz
-        for _ in range(_PRODUCTS):
-            if not rz > end:
-                break
-            image = self.product(p) + shift * p
-            length = rz / float(p @ image)
-            x, r = x + length * p, r - length * image
-            z = inverse * r
-            rz, before = float(r @ z), rz
-            p = z + rz / before * p
-        return x
+        root = np.sqrt(self.diagonal + shift)
+        scaled = -self.slope / root
+        if not np.isfinite(scaled).all():  # products would only hand on what has overflowed
+            return None
+
+        def product(v: Array) -> Array:
+            x = v / root
+            return (self.product(x) + shift * x) / root
+
+        matrix = LinearOperator((len(root), len(root)), matvec=product, dtype=np.float64)
+        step, _ = cg(matrix, scaled, rtol=_RESIDUAL, maxiter=_PRODUCTS)
+        return np.asarray(step / root)
 
 
 def _shift(ridge: float, damping: float, diagonal: Array) -> Array:

@@ -161,9 +161,11 @@ def _base(
         raise ConfigError(
             f"start_from: its descriptor is {base.descriptor!r}, not {descriptor!r}; use its own"
         )
-    for name, own in (("hidden", base.model.hidden), ("activation", base.model.activation)):
-        asked = given.get(name, own)
-        if (tuple(asked) if name == "hidden" and np.iterable(asked) else asked) != own:
+    shape = base.model.options()
+    asked = TrainingOptions(**{name: given.get(name, own) for name, own in shape.items()})
+    for name in shape:
+        own = getattr(base.model, name)
+        if getattr(asked, name) != own:
             raise ConfigError(f"{name} = {given[name]}: the potential to start from has {own}; leave it out")
     return base
 
