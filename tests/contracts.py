@@ -242,7 +242,9 @@ def deformed(structure: Structure, F: Array) -> Structure:
 
 def reordered(structure: Structure, order: NDArray[np.int64]) -> Structure:
     return structure.replace(
-        symbols=tuple(structure.symbols[i] for i in order), positions=structure.positions[order]
+        symbols=tuple(structure.symbols[i] for i in order),
+        positions=structure.positions[order],
+        forces=None if structure.forces is None else structure.forces[order],
     )
 
 

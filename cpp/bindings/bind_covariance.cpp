@@ -134,10 +134,13 @@ std::pair<Vector, Matrix> product(const Int64s& first, const MatrixIn& features,
 void bind_covariance(py::module_& module) {
   py::class_<RadialKernel>(module, "RadialKernel", "Kernel as a function of s = |g - g'|^2.")
       .def_readonly("length", &RadialKernel::length);
-  py::class_<SquaredExponential, RadialKernel>(module, "SquaredExponential", "exp(-s / (2 l^2)).")
-      .def(py::init<double, bool>(), py::arg("length"), py::arg("log_length_derivative") = false);
-  py::class_<Matern52, RadialKernel>(module, "Matern52", "(1 + u + u^2 / 3) exp(-u) with u = sqrt(5 s) / l.")
-      .def(py::init<double, bool>(), py::arg("length"), py::arg("log_length_derivative") = false);
+  py::class_<SquaredExponential, RadialKernel>(module, "SquaredExponential", "exp(-s / (2 l^2)) + constant.")
+      .def(py::init<double, bool, double>(), py::arg("length"), py::arg("log_length_derivative") = false,
+           py::arg("constant") = 0.0);
+  py::class_<Matern52, RadialKernel>(module, "Matern52",
+                                     "(1 + u + u^2 / 3) exp(-u) + constant with u = sqrt(5 s) / l.")
+      .def(py::init<double, bool, double>(), py::arg("length"), py::arg("log_length_derivative") = false,
+           py::arg("constant") = 0.0);
   py::class_<OwnedFeatureSets>(module, "FeatureSets", "Structures as sets of feature vectors.")
       .def(py::init<Int64s, Doubles, Doubles, Int64s>(), py::arg("kind_rows").noconvert(),
            py::arg("features").noconvert(), py::arg("jacobians").noconvert(),

@@ -91,7 +91,13 @@ RADIAL = {"squared_exponential": squared_exponential, "matern52": matern52}
 
 
 def structure_block(
-    A: Sets, a: int, B: Sets, b: int, length: float, radial: str = "squared_exponential"
+    A: Sets,
+    a: int,
+    B: Sets,
+    b: int,
+    length: float,
+    radial: str = "squared_exponential",
+    constant: float = 0.0,
 ) -> Array:
     """Covariances of the observations of two structures, (1 + m_a, 1 + m_b)."""
     ma, mb = A.directions[a], B.directions[b]
@@ -101,17 +107,19 @@ def structure_block(
             d = A.features[a][i] - B.features[b][j]
             Ja, Jb = A.jacobians[a][i], B.jacobians[b][j]
             k, slope, mixed = RADIAL[radial](d, length)
-            K[0, 0] += k
+            K[0, 0] += k + constant
             K[0, 1:] -= slope @ Jb
             K[1:, 0] += slope @ Ja
             K[1:, 1:] += Ja.T @ mixed @ Jb
     return K
 
 
-def covariance_oracle(A: Sets, B: Sets, length: float, radial: str = "squared_exponential") -> Array:
+def covariance_oracle(
+    A: Sets, B: Sets, length: float, radial: str = "squared_exponential", constant: float = 0.0
+) -> Array:
     """All covariances, structure by structure [E, gradients]: (observations of A, observations of B)."""
     rows = [
-        np.concatenate([structure_block(A, a, B, b, length, radial) for b in range(len(B))], axis=1)
+        np.concatenate([structure_block(A, a, B, b, length, radial, constant) for b in range(len(B))], axis=1)
         for a in range(len(A))
     ]
     return np.concatenate(rows)

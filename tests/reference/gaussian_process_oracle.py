@@ -51,6 +51,7 @@ class Posterior:
 class DenseProcess:
     """Posterior of a process with unit amplitude; noise variances relative to `unit`, amplitude from the data.
 
+    To the radial kernel of every pair of atoms 1 is added, so that energies have a shift.
     freedom: number of the 3N directions of each structure that are no rigid motion.
     """
 
@@ -66,7 +67,7 @@ class DenseProcess:
     ) -> None:
         self.features, self.length, self.radial = features, length, radial
         self.sets = self._sets(data)
-        K = covariance_oracle(self.sets, self.sets, length, radial)
+        K = covariance_oracle(self.sets, self.sets, length, radial, 1.0)
         is_energy = np.isin(np.arange(len(K)), self.sets.energies_at)
         self.mean = float(np.mean([structure.energy for structure in data]))
         values = [
@@ -88,9 +89,9 @@ class DenseProcess:
 
     def predict(self, structure: Structure) -> Posterior:
         query = self._sets([structure])
-        cross = covariance_oracle(query, self.sets, self.length, self.radial)
+        cross = covariance_oracle(query, self.sets, self.length, self.radial, 1.0)
         mean = cross @ self.alpha
-        prior = covariance_oracle(query, query, self.length, self.radial)
+        prior = covariance_oracle(query, query, self.length, self.radial, 1.0)
         variance = self.amplitude2 * np.diagonal(prior - cross @ self.inverse @ cross.T)
         std = np.sqrt(np.maximum(variance, 0.0))
         return Posterior(

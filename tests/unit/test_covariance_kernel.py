@@ -133,6 +133,25 @@ def test_matern_covariance_is_what_the_equations_say(length: float, blas: _core.
 
 
 @pytest.mark.parametrize("radial", [_core.SquaredExponential, _core.Matern52])
+def test_a_constant_adds_to_covariances_of_energies_alone(radial: Any, blas: _core.Blas) -> None:
+    """It is a shift of every row's energy: pairs of rows of one kind count."""
+    A = make_sets(9)
+    counts = np.array([[np.sum(np.asarray(kinds) == k) for k in range(A.n_kinds)] for kinds in A.kinds])
+    shift = np.zeros((A.observations, A.observations))
+    shift[np.ix_(A.energies_at, A.energies_at)] = 0.7 * counts @ counts.T
+    plain, shifted = radial(LENGTH), radial(LENGTH, constant=0.7)
+    expected = covariance(A, A, blas, kernel=plain) + shift
+    contracts.assert_close(covariance(A, A, blas, kernel=shifted), expected, relative=1e-13)
+    contracts.assert_close(
+        energy_covariance(A, A, blas, kernel=shifted), expected[A.energies_at], relative=1e-13
+    )
+    variances = np.diag(expected)[A.energies_at]
+    contracts.assert_close(_core.energy_variance(A.kernel, shifted), variances, relative=1e-13)
+    slopes = [covariance(A, A, blas, kernel=radial(LENGTH, True, constant)) for constant in (0.0, 0.7)]
+    np.testing.assert_array_equal(slopes[0], slopes[1])
+
+
+@pytest.mark.parametrize("radial", [_core.SquaredExponential, _core.Matern52])
 @pytest.mark.parametrize("length", [0.5, 2.3, 40.0])
 def test_covariance_has_no_negative_eigenvalue(length: float, radial: Any, blas: _core.Blas) -> None:
     A = make_sets(11, n=8)

@@ -526,7 +526,7 @@ def variance_of(surrogate: Surrogate, query: Dataset) -> Array:
 
 def expected_variance(problem: Problem, A: Array, surrogate: Surrogate, query: Dataset) -> Array:
     joint, _, _ = build_problem(surrogate.fingerprint, query, 0.0, surrogate.radial)
-    kernel = _core.SquaredExponential(FIXED["length"] * surrogate.fingerprint.spread)
+    kernel = problem.kernel(FIXED["length"] * surrogate.fingerprint.spread)
     cross = np.zeros((joint.sets.observations, problem.sets.observations))
     _core.covariance(joint.sets, problem.sets, kernel, _core.Blas(), False, 1, cross)
     cross = cross[joint.first[:-1]]

@@ -12,6 +12,7 @@ namespace gprann {
 ///
 ///     dk/dg = 2 phi' d,   dk/dg' = -2 phi' d,   d2k/dg dg'^T = -2 phi' I - 4 phi'' d d^T,   d = g - g'
 ///
+/// To phi is added a constant, a shift of all energies of that prior variance (relative to the amplitude).
 /// With `log_length_derivative` the three functions are replaced by their derivatives with respect to log l;
 /// covariances are linear in them, so the same code gives dK/dlog l.
 struct RadialKernel {
@@ -20,6 +21,7 @@ struct RadialKernel {
   Shape shape;
   double length;
   bool log_length_derivative = false;
+  double constant = 0.0;
 
   /// value, first, second: phi, phi', phi'' of each squared distance.
   template <class In, class Out>
@@ -28,6 +30,7 @@ struct RadialKernel {
       squared_exponential(s, value, first, second);
     else
       matern52(s, value, first, second);
+    if (!log_length_derivative) value += constant;
   }
 
  private:
@@ -67,13 +70,13 @@ struct RadialKernel {
 };
 
 struct SquaredExponential : RadialKernel {
-  explicit SquaredExponential(double length_, bool derivative = false)
-      : RadialKernel{Shape::squared_exponential, length_, derivative} {}
+  explicit SquaredExponential(double length_, bool derivative = false, double constant_ = 0.0)
+      : RadialKernel{Shape::squared_exponential, length_, derivative, constant_} {}
 };
 
 struct Matern52 : RadialKernel {
-  explicit Matern52(double length_, bool derivative = false)
-      : RadialKernel{Shape::matern52, length_, derivative} {}
+  explicit Matern52(double length_, bool derivative = false, double constant_ = 0.0)
+      : RadialKernel{Shape::matern52, length_, derivative, constant_} {}
 };
 
 }  // namespace gprann
