@@ -23,6 +23,8 @@ from gprann.surrogate.fingerprints import (
 from gprann.surrogate.gaussian_process import Problem, Restorable, factorise
 from gprann.surrogate.hyperparameters import (
     BOUNDS,
+    FREE,
+    Fixed,
     LeaveOneOut,
     Settings,
     gradient_scale,
@@ -30,8 +32,9 @@ from gprann.surrogate.hyperparameters import (
     log_marginal_likelihood,
     maximise_likelihood,
     scan,
+    with_fixed,
 )
-from gprann.surrogate.search import choose_by_leaving_out, choose_length, lower_noise, with_fixed
+from gprann.surrogate.search import choose_by_leaving_out, choose_length, lower_noise
 
 SETTINGS = Settings(3.0, 1e-3, 1e-4)
 
@@ -188,6 +191,23 @@ def test_likelihood_is_maximised_within_bounds(case: tuple[Problem, float]) -> N
     assert np.abs(gradient[~at_bound]).max(initial=0.0) < 0.05 * len(problem.values)
 
 
+@pytest.mark.parametrize(
+    "fixed", [(4.0, None, None), (None, 1e-4, None), (None, None, 1e-3), (70.0, 1e-3, None)]
+)
+def test_likelihood_is_maximised_over_what_is_not_given(case: tuple[Problem, float], fixed: Fixed) -> None:
+    """What is given is held, even out of bounds; beside it no better value of the others is nearby."""
+    problem, spread = case
+    found = maximise_likelihood(problem, with_fixed(Settings(8.0, 1e-5, 1e-5), fixed), spread, fixed)
+    assert with_fixed(found, fixed) == found
+    top, gradient = log_marginal_likelihood(problem, found, spread)
+    low, high = (bound.vector() for bound in BOUNDS)
+    free = np.array([given is None for given in fixed])
+    inside = free & (np.minimum(found.vector() - low, high - found.vector()) > 1e-6)
+    assert np.abs(gradient[inside]).max(initial=0.0) < 0.05 * len(problem.values)
+    put_in_afterwards = with_fixed(maximise_likelihood(problem, SETTINGS, spread), fixed)
+    assert top >= log_marginal_likelihood(problem, put_in_afterwards, spread)[0] - 1e-3 * abs(top)
+
+
 def test_search_leaves_a_region_where_the_matrix_is_singular() -> None:
     """Ten copies of one structure and a length so long that the noises drown in the rounding."""
     problem = problem_of(PairsFingerprint(), Dataset([*samples.waters(2), *list(samples.waters(1)) * 9]))
@@ -286,8 +306,6 @@ def test_choice_stays_where_nothing_can_be_factorised() -> None:
 
 
 # Search by held-out errors -----------------------------------------------------------------------------------------
-
-FREE = (None, None, None)
 
 
 def test_given_values_take_their_places() -> None:

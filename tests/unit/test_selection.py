@@ -73,3 +73,12 @@ def test_the_choice_is_made_anew_with_every_fit() -> None:
 def test_options_of_all_candidates_are_checked() -> None:
     with pytest.raises(ConfigError, match="exponent = -1"):
         Surrogate("auto", exponent=-1.0)
+
+
+def test_kernels_are_compared_at_the_hyperparameters_that_are_given() -> None:
+    data = samples.waters(8)
+    free = Surrogate("auto").fit(data).selection
+    given = Surrogate("auto", length=0.6, force_noise=1e-2).fit(data).selection
+    assert free is not None
+    assert given is not None
+    assert all(given.candidates[name].score > free.candidates[name].score + 0.1 for name in free.candidates)

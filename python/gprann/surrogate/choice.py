@@ -13,16 +13,21 @@ from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Fingerprint
 from gprann.surrogate.folded import FoldedTraining
 from gprann.surrogate.gaussian_process import Radial, Restorable, factorise
-from gprann.surrogate.hyperparameters import Settings, gradient_scale, maximise_likelihood, scan
+from gprann.surrogate.hyperparameters import (
+    Fixed,
+    Settings,
+    gradient_scale,
+    maximise_likelihood,
+    scan,
+    with_fixed,
+)
 from gprann.surrogate.observations import build_problem, observations
 from gprann.surrogate.search import (
     ErrorOfNoise,
-    Fixed,
     choose_by_leaving_out,
     choose_length,
     describe,
     lower_noise,
-    with_fixed,
 )
 
 __all__ = ["SMALL_ROWS", "START", "Choice", "Method", "structures_for"]
@@ -86,7 +91,7 @@ class Choice:
         subset = shuffled[: structures_for(shuffled, SMALL_ROWS)]
         problem, _, _ = build_problem(self.fingerprint, subset, mean, self.radial)
         start = with_fixed(START, self.fixed)
-        found = with_fixed(maximise_likelihood(problem, start, self.fingerprint.spread), self.fixed)
+        found = maximise_likelihood(problem, start, self.fingerprint.spread, self.fixed)
         _log.info("likelihood: %s", describe(found))
         return found
 

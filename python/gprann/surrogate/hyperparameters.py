@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from gprann.parallel import one_blas_thread
 from gprann.surrogate.gaussian_process import Factor, Problem, factorise
 
 __all__ = [
+    "FREE",
+    "Fixed",
     "LeaveOneOut",
     "Scan",
     "Settings",
@@ -33,6 +35,7 @@ __all__ = [
     "log_marginal_likelihood",
     "maximise_likelihood",
     "scan",
+    "with_fixed",
 ]
 
 Array = NDArray[np.float64]
@@ -69,6 +72,16 @@ class Settings:
 
 BOUNDS = Settings(0.5, 1e-10, 1e-10), Settings(60.0, 1e-2, 1e-2)
 """Smallest and largest settings that are considered."""
+Fixed = tuple[float | None, float | None, float | None]
+"""Length, energy noise and force noise that are given, None where they are to be found."""
+FREE: Fixed = (None, None, None)
+
+
+def with_fixed(settings: Settings, fixed: Fixed) -> Settings:
+    """Return the settings with those that are given in their places."""
+    return Settings(
+        *(own if given is None else given for given, own in zip(fixed, astuple(settings), strict=True))
+    )
 
 
 def gradient_scale(problem: Problem, K: Array) -> float:
@@ -122,8 +135,14 @@ def log_marginal_likelihood(problem: Problem, settings: Settings, spread: float)
     return value, np.array([by_length, *by_noise])
 
 
-def maximise_likelihood(problem: Problem, start: Settings, spread: float, *, max_steps: int = 15) -> Settings:
-    """Return the settings of largest log marginal likelihood within `BOUNDS`, by L-BFGS-B from `start`."""
+def maximise_likelihood(
+    problem: Problem, start: Settings, spread: float, fixed: Fixed = FREE, *, max_steps: int = 15
+) -> Settings:
+    """Return the settings of largest log marginal likelihood within `BOUNDS`, by L-BFGS-B from `start`.
+
+    Those that are `fixed` are held.
+    """
+    low, high = (with_fixed(bound, fixed) for bound in BOUNDS)
 
     def objective(logarithms: Array) -> tuple[float, Array]:
         settings = Settings.from_vector(logarithms)
@@ -134,10 +153,10 @@ def maximise_likelihood(problem: Problem, start: Settings, spread: float, *, max
             return 1e10, np.array([1.0, -1.0, -1.0])
         return -value / len(problem.values), -gradient / len(problem.values)
 
-    bounds = list(zip(BOUNDS[0].vector(), BOUNDS[1].vector(), strict=True))
+    bounds = list(zip(low.vector(), high.vector(), strict=True))
     options = {"maxiter": max_steps, "maxfun": 2 * max_steps}
     result = minimize(objective, start.vector(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    found = Settings.from_vector(result.x)
+    found = with_fixed(Settings.from_vector(result.x), fixed)
     _log.debug("likelihood %.4f per observation at %s", -result.fun, found)
     return found
 

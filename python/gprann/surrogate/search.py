@@ -14,46 +14,26 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable
+from dataclasses import astuple
 
 import numpy as np
 
 from gprann.errors import FactorisationError
 from gprann.surrogate.gaussian_process import Problem
-from gprann.surrogate.hyperparameters import BOUNDS, Settings, scan
+from gprann.surrogate.hyperparameters import BOUNDS, Fixed, Settings, scan, with_fixed
 
-__all__ = [
-    "FREE",
-    "ErrorOfNoise",
-    "Fixed",
-    "choose_by_leaving_out",
-    "choose_length",
-    "lower_noise",
-    "with_fixed",
-]
+__all__ = ["ErrorOfNoise", "choose_by_leaving_out", "choose_length", "describe", "lower_noise"]
 
 _log = logging.getLogger(__name__)
 _STRETCH = (2.5, 1.5, 1.0, 0.6, 0.36)
 _NOISE = (1.0, 0.1, 0.01)
 _STEPS = 5  # by which the noise may fall, each a factor of ten
-Fixed = tuple[float | None, float | None, float | None]
-FREE: Fixed = (None, None, None)
 ErrorOfNoise = Callable[[Settings], float]
 
 
-def _tuple(settings: Settings) -> tuple[float, float, float]:
-    return settings.length, settings.energy_noise, settings.force_noise
-
-
-def with_fixed(settings: Settings, fixed: Fixed) -> Settings:
-    """Return the settings with those the user has given (not None) in their places."""
-    return Settings(
-        *(own if given is None else given for given, own in zip(fixed, _tuple(settings), strict=True))
-    )
-
-
 def _clip(settings: Settings) -> Settings:
-    low, high = (_tuple(bound) for bound in BOUNDS)
-    return Settings(*(float(np.clip(v, a, b)) for v, a, b in zip(_tuple(settings), low, high, strict=True)))
+    low, high = (astuple(bound) for bound in BOUNDS)
+    return Settings(*(float(np.clip(v, a, b)) for v, a, b in zip(astuple(settings), low, high, strict=True)))
 
 
 def choose_by_leaving_out(problem: Problem, start: Settings, spread: float, fixed: Fixed) -> Settings:

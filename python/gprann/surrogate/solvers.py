@@ -21,13 +21,13 @@ from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Fingerprint, Rows
 from gprann.surrogate.folded import FoldedTraining
 from gprann.surrogate.gaussian_process import Factor, Problem, Radial, factorise, radial_kernel
-from gprann.surrogate.hyperparameters import Settings, gradient_scale
+from gprann.surrogate.hyperparameters import Fixed, Settings, gradient_scale, with_fixed
 from gprann.surrogate.inducing import InducingApproximation, representatives
 from gprann.surrogate.matrix_free import CovarianceOperator, ReducedSystem, conjugate_gradients
 from gprann.surrogate.observations import build_problem
 from gprann.surrogate.plan import Plan
 from gprann.surrogate.posterior import DensePosterior, Posterior
-from gprann.surrogate.search import Fixed, describe, with_fixed
+from gprann.surrogate.search import describe
 
 __all__ = ["Equations", "Fit", "Solution", "extend_solution", "solve", "solve_raising_noise"]
 

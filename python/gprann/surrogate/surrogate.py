@@ -24,14 +24,13 @@ from gprann.surrogate.choice import SMALL_ROWS, START, Choice, Method, structure
 from gprann.surrogate.directions import internal_directions
 from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
-from gprann.surrogate.hyperparameters import Settings
+from gprann.surrogate.hyperparameters import Fixed, Settings
 from gprann.surrogate.kernels import FINGERPRINTS, KernelName, KernelOptions
 from gprann.surrogate.left_out import calibration_last, calibration_of, left_out_std
 from gprann.surrogate.observations import check_training, with_stress
 from gprann.surrogate.plan import SolverName, SolverOptions, memory_needed, plan_solver
 from gprann.surrogate.posterior import energy_covariance, energy_variance, structure_covariance
 from gprann.surrogate.relevance import weigh_components
-from gprann.surrogate.search import Fixed
 from gprann.surrogate.selection import Selection, select_kernel
 from gprann.surrogate.soap import SoapOptions
 from gprann.surrogate.solvers import Equations, Fit, Solution, solve_raising_noise
@@ -274,7 +273,7 @@ class Surrogate:
         if self._asked != "auto":
             return
         fingerprints = {name: self._options.fingerprint(name) for name in FINGERPRINTS}
-        self._selection = select_kernel(fingerprints, self._subset(data), self.radial, START)
+        self._selection = select_kernel(fingerprints, self._subset(data), self.radial, START, self._fixed)
         self.kernel = self._selection.kernel
         self._fingerprint = fingerprints[self.kernel]
 
