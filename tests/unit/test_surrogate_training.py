@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from typing import Any, get_args
 
@@ -17,7 +18,8 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate, choice, memory_needed, solvers
-from gprann.surrogate.hyperparameters import log_marginal_likelihood, scan
+from gprann.surrogate.grid import Grid
+from gprann.surrogate.hyperparameters import Settings, log_marginal_likelihood, scan
 from gprann.surrogate.observations import build_problem
 from gprann.surrogate.relevance import length_factors
 
@@ -72,7 +74,7 @@ def test_every_way_to_hyperparameters_predicts(method: choice.Method) -> None:
 def test_ways_to_hyperparameters_are_what_they_say() -> None:
     data = samples.waters(14)
     found = {m: Surrogate("pairs", hyperparameters=m).fit(data) for m in get_args(choice.Method)}
-    assert found["grid"].hyperparameters.length in choice._GRID_LENGTHS
+    assert found["grid"].hyperparameters.length in Grid().length
     likely = found["likelihood"]
     fingerprint = likely.fingerprint
     problem, _, _ = build_problem(fingerprint, data, data.energies.mean(), "squared_exponential")
@@ -88,11 +90,36 @@ def test_ways_to_hyperparameters_are_what_they_say() -> None:
     assert scores["leave_one_out"] == pytest.approx(scores["held_out"])  # of so few structures the same
 
 
-def test_a_grid_on_which_everything_is_singular_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "_GRID_NOISES", (1e-19,))
-    monkeypatch.setattr(choice, "_GRID_LENGTHS", (1e3,))
+def test_a_grid_on_which_everything_is_singular_is_left() -> None:
+    grid = {"length": [1e3], "energy_noise": [1e-19], "force_noise": [1e-19]}
     data = Dataset([*samples.waters(3), *samples.waters(3)])
-    assert Surrogate("pairs", hyperparameters="grid").fit(data).hyperparameters.length == 4.0
+    surrogate = Surrogate("pairs", hyperparameters="grid", grid=grid).fit(data)
+    assert surrogate.hyperparameters.length == 4.0
+
+
+def test_the_best_point_of_a_grid_is_taken() -> None:
+    data = samples.waters(10)
+    grid = {"length": [3.0, 1.0, 6.0], "energy_noise": [1e-3, 1e-5], "force_noise": (1e-4, 1e-6, 1e-8)}
+    surrogate = Surrogate("pairs", hyperparameters="grid", grid=grid).fit(data)
+    fingerprint = surrogate.fingerprint
+    problem, _, _ = build_problem(fingerprint, data, data.energies.mean(), "squared_exponential")
+    points = [Settings(*point) for point in itertools.product(*grid.values())]
+    best = min(scan(problem, points, fingerprint.spread), key=lambda result: result.score)
+    assert surrogate._fitted().settings == best.settings
+    given = Surrogate("pairs", length=2.5, hyperparameters="grid", grid={"force_noise": [1e-5]}).fit(data)
+    settings = given._fitted().settings
+    assert (settings.length, settings.force_noise) == (2.5, 1e-5)
+    assert settings.energy_noise in (1e-10, 1e-8, 1e-6, 1e-4)
+
+
+def test_points_of_a_grid() -> None:
+    assert {(point.energy_noise, point.force_noise) for point in Grid().points()} == {
+        (noise, noise) for noise in (1e-10, 1e-8, 1e-6, 1e-4)
+    }
+    grid = Grid.make({"length": [8, 4], "energy_noise": [1e-6, 1e-7]}, (None, None, 1e-5))
+    assert grid.points((None, None, 1e-5)) == [
+        Settings(length, noise, 1e-5) for length in (8.0, 4.0) for noise in (1e-6, 1e-7)
+    ]
 
 
 # Lengths of species and components ---------------------------------------------------------------------------------
@@ -301,6 +328,10 @@ def test_another_order_of_atoms_is_refused(kernel: str) -> None:
         surrogate.predict(Dataset([swapped]))
 
 
+def on_grid(**values: Any) -> dict[str, Any]:
+    return {"hyperparameters": "grid", "grid": values}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -311,6 +342,14 @@ def test_another_order_of_atoms_is_refused(kernel: str) -> None:
         ),
         ({"radial": "matern"}, "radial = 'matern': did you mean 'matern52'"),
         ({"hyperparameters": "likelyhood"}, "hyperparameters = 'likelyhood': did you mean 'likelihood'"),
+        ({"grid": {"length": [2.0]}}, "grid belongs to hyperparameters = 'grid', not to 'held_out'"),
+        (on_grid(lenght=[2.0]), "grid: lenght: did you mean 'length'"),
+        (on_grid(length=[]), r"grid: length = \[\]: expected a list of positive numbers"),
+        (on_grid(length=2.0), "grid: length = 2.0: expected a list"),
+        (on_grid(force_noise=[1e-8, -1.0]), "grid: force_noise = .*: expected a list of positive"),
+        (on_grid(force_noise=[1e-8, True]), "grid: force_noise = .*: expected a list of positive"),
+        (on_grid(force_noise="1"), "grid: force_noise = '1': expected a list of positive"),
+        (on_grid(length=[4.0]) | {"length": 3.0}, "grid: length is given already, as 3.0"),
         ({"species_lengths": {"H": -1.0}}, "species_lengths: H = -1.0: expected a positive number"),
         ({"kernel": "pairs", "relevance": True}, "relevance belongs to the kernel 'atoms', not to 'pairs'"),
         ({"length": 0.0}, "length = 0.0: expected a positive number"),

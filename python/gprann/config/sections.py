@@ -153,6 +153,12 @@ class SurrogateSection(Section):
         "on a grid.",
         _default(Surrogate, "hyperparameters"),
     )
+    grid: dict[str, list[float]] | None = _option(
+        'Hyperparameters "grid": lists of which all combinations are tried; those that are left out have their '
+        "defaults, five lengths from 2 to 32 and four noises from 1e-10 to 1e-4.",
+        _default(Surrogate, "grid"),
+        example={"length": [4.0, 8.0], "energy_noise": [1e-8], "force_noise": [1e-8, 1e-6]},
+    )
     exponent: float = _option(
         "Pairs kernel: inverse power of the distances.", _default(Surrogate, "exponent")
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +12,7 @@ from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Fingerprint
 from gprann.surrogate.folded import FoldedTraining
 from gprann.surrogate.gaussian_process import Radial, Restorable, factorise
+from gprann.surrogate.grid import Grid
 from gprann.surrogate.hyperparameters import (
     Fixed,
     Settings,
@@ -40,8 +40,6 @@ _HALF_ROWS = 7000  # of the half from which the other half is predicted
 _HOLD_OUT_ROWS = 11000  # of the four fifths from which the last fifth is predicted
 START = Settings(8.0, 1e-8, 1e-8)
 _SINGLE = Settings(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
-_GRID_LENGTHS = (2.0, 4.0, 8.0, 16.0, 32.0)
-_GRID_NOISES = (1e-10, 1e-8, 1e-6, 1e-4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +57,8 @@ class Choice:
         See `Surrogate`.
     seed : int
         Of the random subsets.
+    grid : Grid
+        Points that the method `grid` tries.
     """
 
     fingerprint: Fingerprint
@@ -66,6 +66,7 @@ class Choice:
     fixed: Fixed
     method: Method
     seed: int
+    grid: Grid
 
     def choose(self, data: Dataset, mean: float) -> Settings:
         """Return the hyperparameters: those given, the others from random subsets of the training set."""
@@ -99,11 +100,8 @@ class Choice:
         """Return the point of the grid with the smallest leave-one-structure-out errors of a small subset."""
         subset = shuffled[: structures_for(shuffled, SMALL_ROWS)]
         problem, _, _ = build_problem(self.fingerprint, subset, mean, self.radial)
-        points = [
-            with_fixed(Settings(length, noise, noise), self.fixed)
-            for length, noise in itertools.product(_GRID_LENGTHS, _GRID_NOISES)
-        ]
-        results = scan(problem, dict.fromkeys(points), self.fingerprint.spread)
+        points = self.grid.points(self.fixed)
+        results = scan(problem, points, self.fingerprint.spread)
         if not results:
             return with_fixed(_SINGLE, self.fixed)
         winner = min(results, key=lambda result: result.score)

@@ -27,6 +27,7 @@ from gprann.surrogate.gaussian_process import Factor, Problem, factorise
 __all__ = [
     "FREE",
     "Fixed",
+    "Hyperparameters",
     "LeaveOneOut",
     "Scan",
     "Settings",
@@ -40,6 +41,26 @@ __all__ = [
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """Hyperparameters of a fitted surrogate, in physical units.
+
+    Attributes
+    ----------
+    length : float
+        Kernel length in units of the fingerprint's spread.
+    amplitude : float, eV
+        s_f, root of the kernel's prefactor.
+    energy_noise : float, eV
+    force_noise : float, eV/Å
+    """
+
+    length: float
+    amplitude: float
+    energy_noise: float
+    force_noise: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Fingerprint, Rows
 from gprann.surrogate.folded import FoldedTraining
 from gprann.surrogate.gaussian_process import Factor, Problem, Radial, factorise, radial_kernel
-from gprann.surrogate.hyperparameters import Fixed, Settings, gradient_scale, with_fixed
+from gprann.surrogate.hyperparameters import Fixed, Hyperparameters, Settings, gradient_scale, with_fixed
 from gprann.surrogate.inducing import InducingApproximation, representatives
 from gprann.surrogate.matrix_free import CovarianceOperator, ReducedSystem, conjugate_gradients
 from gprann.surrogate.observations import build_problem
@@ -140,6 +140,12 @@ class Fit:
     def amplitude2(self) -> float:
         """Amplitude s_f², eV²; any fits if all energies and forces are equal."""
         return self.solution.amplitude2 if self.solution.amplitude2 > 0 else 1e-12
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """Hyperparameters in physical units."""
+        amplitude, energy, force = np.sqrt(self.amplitude2 * np.array([1.0, *self.solution.noise]))
+        return Hyperparameters(self.settings.length, float(amplitude), float(energy), float(force))
 
 
 def solve(equations: Equations, settings: Settings, plan: Plan) -> Solution:

@@ -6,8 +6,8 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025), with an invariant kernel summed o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, get_args
 
 import numpy as np
@@ -24,7 +24,8 @@ from gprann.surrogate.choice import SMALL_ROWS, START, Choice, Method, structure
 from gprann.surrogate.directions import internal_directions
 from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
-from gprann.surrogate.hyperparameters import Fixed, Settings
+from gprann.surrogate.grid import Grid
+from gprann.surrogate.hyperparameters import Fixed, Hyperparameters, Settings
 from gprann.surrogate.kernels import FINGERPRINTS, KernelName, KernelOptions
 from gprann.surrogate.left_out import calibration_last, calibration_of, left_out_std
 from gprann.surrogate.observations import check_training, with_stress
@@ -35,31 +36,11 @@ from gprann.surrogate.selection import Selection, select_kernel
 from gprann.surrogate.soap import SoapOptions
 from gprann.surrogate.solvers import Equations, Fit, Solution, solve_raising_noise
 
-__all__ = ["Hyperparameters", "Surrogate", "memory_needed"]
+__all__ = ["Surrogate", "memory_needed"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _BATCH = 512  # structures predicted at a time
-
-
-@dataclass(frozen=True, slots=True)
-class Hyperparameters:
-    """Hyperparameters of a fitted surrogate, in physical units.
-
-    Attributes
-    ----------
-    length : float
-        Kernel length in units of the fingerprint's spread.
-    amplitude : float, eV
-        s_f, root of the kernel's prefactor.
-    energy_noise : float, eV
-    force_noise : float, eV/Å
-    """
-
-    length: float
-    amplitude: float
-    energy_noise: float
-    force_noise: float
 
 
 class Surrogate:
@@ -86,6 +67,9 @@ class Surrogate:
         sets, by halves and fifths in larger ones. The others look at random subsets alone: the maximum of the
         `likelihood`, the smallest errors of structures left out one by one near it (`leave_one_out`), or
         among all points of a `grid` of lengths and noises.
+    grid : mapping, optional
+        Its points: all combinations of lists, as {"length": [4, 8], "energy_noise": [1e-8], "force_noise":
+        [1e-8, 1e-6]}. Default: five lengths from 2 to 32, four noises from 1e-10 to 1e-4.
     descriptor : ChebyshevDescriptor, optional
         Descriptor of the atoms kernel.
     species_lengths : mapping of str to float, optional
@@ -137,6 +121,7 @@ class Surrogate:
         energy_noise: float | None = None,
         force_noise: float | None = None,
         hyperparameters: Method = "held_out",
+        grid: Mapping[str, Sequence[float]] | None = None,
         descriptor: ChebyshevDescriptor | None = None,
         exponent: float = 1.0,
         cutoff: float = 7.0,
@@ -167,6 +152,9 @@ class Surrogate:
             hint = nearest_name(hyperparameters, get_args(Method))
             raise ConfigError(f"hyperparameters = '{hyperparameters}': {hint}")
         self._method: Method = hyperparameters
+        if grid is not None and hyperparameters != "grid":
+            raise ConfigError(f"grid belongs to hyperparameters = 'grid', not to '{hyperparameters}'")
+        self._grid = Grid.make(grid or {}, self._fixed)
         self._solver = SolverOptions(solver, memory, tolerance, inducing)
         self._seed = seed
         self._state: Fit | None = None
@@ -205,7 +193,7 @@ class Surrogate:
         self._select(data)
         self._fingerprint.fit(data if standardise_over is None else standardise_over)
         mean = float(data.energies.mean())
-        choice = Choice(self._fingerprint, self.radial, self._fixed, self._method, self._seed)
+        choice = Choice(self._fingerprint, self.radial, self._fixed, self._method, self._seed, self._grid)
         if self._options.relevance and isinstance(self._fingerprint, AtomsFingerprint):
             weigh_components(self._fingerprint, self._subset(data), choice)
         settings = choice.choose(data, mean)
@@ -285,11 +273,7 @@ class Surrogate:
     @property
     def hyperparameters(self) -> Hyperparameters:
         """Hyperparameters in physical units; known after `fit`."""
-        state = self._fitted()
-        energy, force = np.sqrt(state.amplitude2 * state.solution.noise)
-        return Hyperparameters(
-            state.settings.length, float(np.sqrt(state.amplitude2)), float(energy), float(force)
-        )
+        return self._fitted().hyperparameters
 
     @property
     def selection(self) -> Selection | None:
