@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -25,10 +26,10 @@ from gprann.surrogate.hyperparameters import (
     BOUNDS,
     FREE,
     Fixed,
-    LeaveOneOut,
+    LeftOut,
     Settings,
     gradient_scale,
-    leave_one_out,
+    leave_out_in_turn,
     log_marginal_likelihood,
     maximise_likelihood,
     scan,
@@ -236,27 +237,33 @@ def test_unit_of_the_noise_without_gradients() -> None:
 # Leaving out -------------------------------------------------------------------------------------------------------
 
 
-def test_leave_one_out_errors_are_those_of_leaving_out(case: tuple[Problem, float]) -> None:
+@pytest.mark.parametrize("groups", [None, [0, 1, 3], [2], [0]], ids=["alone", "groups", "the last", "all"])
+def test_errors_in_closed_form_are_those_of_leaving_out(
+    case: tuple[Problem, float], groups: list[int] | None
+) -> None:
     problem, spread = case
     noisy, K = dense(problem, SETTINGS, spread)
     noise = np.diagonal(noisy - K)
     factor = factorise(noisy.copy(), np.zeros(len(K)))
     alpha = factor.solve(problem.values)
     amplitude2 = float(problem.values @ alpha) / len(alpha)
-    errors = leave_one_out(problem, factor, alpha, noise)
-    for index in range(len(problem.first) - 1):
-        own = np.arange(problem.first[index], problem.first[index + 1])
-        others = np.setdiff1d(np.arange(len(K)), own)
-        weights = np.linalg.solve(noisy[np.ix_(others, others)], K[np.ix_(others, own)]).T
-        error = problem.values[own] - weights @ problem.values[others]
-        assert errors.energy[index] == pytest.approx(error[0], rel=1e-6, abs=1e-9)
-        assert_close(errors.gradient[index], error[1:], relative=1e-6)
-        covariance = K[np.ix_(own, own)] - weights @ K[np.ix_(others, own)]
-        assert_close(errors.latent[index], amplitude2 * covariance, relative=1e-6)
-    last = leave_one_out(problem, factor, alpha, noise, 2)
-    assert_close(last.energy, errors.energy[-2:], relative=1e-9)
-    for some, all_of_them in zip(last.latent, errors.latent[-2:], strict=True):
-        assert_close(some, all_of_them, relative=1e-9)
+    errors = leave_out_in_turn(problem, factor, alpha, noise, groups)
+    n = len(problem.first) - 1
+    edges = [*range(n + 1)] if groups is None else [*groups, n]
+    counted = 0
+    for begin, end in itertools.pairwise(edges):
+        left_out = np.arange(problem.first[begin], problem.first[end])
+        others = np.setdiff1d(np.arange(len(K)), left_out)
+        for structure in range(begin, end):
+            own = np.arange(problem.first[structure], problem.first[structure + 1])
+            weights = np.linalg.solve(noisy[np.ix_(others, others)], K[np.ix_(others, own)]).T
+            error = problem.values[own] - weights @ problem.values[others]
+            assert errors.energy[counted] == pytest.approx(error[0], rel=1e-6, abs=1e-9)
+            assert_close(errors.gradient[counted], error[1:], relative=1e-6)
+            covariance = K[np.ix_(own, own)] - weights @ K[np.ix_(others, own)]
+            assert_close(errors.latent[counted], amplitude2 * covariance, relative=1e-6)
+            counted += 1
+    assert counted == len(errors.energy) == len(errors.gradient) == len(errors.latent)
 
 
 def test_score_weighs_relative_errors_of_energies_and_forces() -> None:
@@ -265,9 +272,9 @@ def test_score_weighs_relative_errors_of_energies_and_forces() -> None:
     assert np.isfinite(errors_of(0.0, 0.0).score)
 
 
-def errors_of(energy: float, gradient: float | None) -> LeaveOneOut:
+def errors_of(energy: float, gradient: float | None) -> LeftOut:
     gradients = [np.zeros(0)] if gradient is None else [np.array([gradient, -gradient]), np.zeros(0)]
-    return LeaveOneOut(np.array([energy, -energy]), gradients, [])
+    return LeftOut(np.array([energy, -energy]), gradients, [])
 
 
 def test_scan_leaves_singular_candidates_out() -> None:
@@ -279,7 +286,7 @@ def test_scan_leaves_singular_candidates_out() -> None:
     assert again == results[0]
     noisy, K = dense(problem, good, 1.0)
     factor = factorise(noisy.copy(), np.zeros(len(K)))
-    errors = leave_one_out(problem, factor, factor.solve(problem.values), np.diagonal(noisy - K))
+    errors = leave_out_in_turn(problem, factor, factor.solve(problem.values), np.diagonal(noisy - K))
     assert again.energy_mae == pytest.approx(np.abs(errors.energy).mean())
     assert again.score == pytest.approx(errors.score)
 

@@ -90,6 +90,22 @@ def test_ways_to_hyperparameters_are_what_they_say() -> None:
     assert scores["leave_one_out"] == pytest.approx(scores["held_out"])  # of so few structures the same
 
 
+def test_folds_are_left_out_together() -> None:
+    """The settings found are better than the others by that measure, and found on as many folds as there can be."""
+    shuffled = samples.waters(14).select(np.random.default_rng(0).permutation(14))
+    found = {
+        m: Surrogate("pairs", hyperparameters=m).fit(samples.waters(14)) for m in ("k_fold", "likelihood")
+    }
+    fingerprint = found["k_fold"].fingerprint
+    problem, _, _ = build_problem(fingerprint, shuffled, shuffled.energies.mean(), "squared_exponential")
+    best, start = (
+        scan(problem, [found[m]._fitted().settings], fingerprint.spread, [0, 2, 5, 8, 11]) for m in found
+    )
+    assert best[0].score < start[0].score
+    assert choice._folds(14) == [0, 2, 5, 8, 11]
+    assert choice._folds(3) == [0, 1, 2]
+
+
 def test_a_grid_on_which_everything_is_singular_is_left() -> None:
     grid = {"length": [1e3], "energy_noise": [1e-19], "force_noise": [1e-19]}
     data = Dataset([*samples.waters(3), *samples.waters(3)])

@@ -147,10 +147,10 @@ class SurrogateSection(Section):
     force_noise: float | None = _option(
         "The same of the forces.", _default(Surrogate, "force_noise"), example=1e-8
     )
-    hyperparameters: Literal["held_out", "likelihood", "leave_one_out", "grid"] = _option(
+    hyperparameters: Literal["held_out", "likelihood", "leave_one_out", "k_fold", "grid"] = _option(
         "How length and noises are found where they are not given: by the errors of structures held out (the "
-        "most accurate), or on random subsets alone by the likelihood, by structures left out one by one, or "
-        "on a grid.",
+        "most accurate), or on random subsets alone by the likelihood, by structures left out one by one or by "
+        "fifths, or on a grid.",
         _default(Surrogate, "hyperparameters"),
     )
     grid: dict[str, list[float]] | None = _option(

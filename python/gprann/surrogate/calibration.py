@@ -19,7 +19,7 @@ from scipy.special import erfinv
 
 from gprann.structure import Dataset
 from gprann.surrogate.directions import internal_directions
-from gprann.surrogate.hyperparameters import LeaveOneOut
+from gprann.surrogate.hyperparameters import LeftOut
 
 __all__ = ["Calibration", "calibrate", "factor_of"]
 
@@ -48,12 +48,12 @@ class Calibration:
     n_structures: int = 0
 
 
-def calibrate(errors: LeaveOneOut, data: Dataset, invariant: str) -> Calibration:
+def calibrate(errors: LeftOut, data: Dataset, invariant: str) -> Calibration:
     """Find the factors from the errors of structures that were left out.
 
     Parameters
     ----------
-    errors : LeaveOneOut
+    errors : LeftOut
     data : Dataset
         The structures left out, with their forces.
     invariant : {'rotation', 'translation'}

@@ -33,9 +33,10 @@ from gprann.surrogate.search import (
 __all__ = ["SMALL_ROWS", "START", "Choice", "Method", "structures_for"]
 
 _log = logging.getLogger(__name__)
-Method = Literal["held_out", "likelihood", "leave_one_out", "grid"]
+Method = Literal["held_out", "likelihood", "leave_one_out", "k_fold", "grid"]
 SMALL_ROWS = 1700  # observations of the subset for the likelihood (about 20 evaluations)
-_LEAVE_OUT_ROWS = 3400  # at most, for a set to be judged by leave-one-out errors
+_LEAVE_OUT_ROWS = 3400  # at most, for a set to be judged by structures left out in turn
+_FOLDS = 5  # groups in which they are left out by k_fold
 _HALF_ROWS = 7000  # of the half from which the other half is predicted
 _HOLD_OUT_ROWS = 11000  # of the four fifths from which the last fifth is predicted
 START = Settings(8.0, 1e-8, 1e-8)
@@ -53,7 +54,7 @@ class Choice:
     radial : {'squared_exponential', 'matern52'}
     fixed : tuple of length, energy noise and force noise
         Those that are given, None for the others.
-    method : {'held_out', 'likelihood', 'leave_one_out', 'grid'}
+    method : {'held_out', 'likelihood', 'leave_one_out', 'k_fold', 'grid'}
         See `Surrogate`.
     seed : int
         Of the random subsets.
@@ -82,9 +83,10 @@ class Choice:
         if self.method == "likelihood":
             return start
         left_out = shuffled[: structures_for(data, _LEAVE_OUT_ROWS)]
-        if self.method == "leave_one_out" or n == len(left_out):
+        if self.method in ("leave_one_out", "k_fold") or n == len(left_out):
             problem, _, _ = build_problem(self.fingerprint, left_out, mean, self.radial)
-            return choose_by_leaving_out(problem, start, self.fingerprint.spread, fixed)
+            groups = _folds(len(left_out)) if self.method == "k_fold" else None
+            return choose_by_leaving_out(problem, start, self.fingerprint.spread, fixed, groups=groups)
         return self._by_holding_out(shuffled, mean, start)
 
     def _likely(self, shuffled: Dataset, mean: float) -> Settings:
@@ -146,6 +148,11 @@ class Choice:
             return float(np.log(max(energies, 1e-12)) + np.log(max(forces, 1e-12)))
 
         return error
+
+
+def _folds(n: int) -> list[int]:
+    """Return the first structures of equal groups, five if there are as many structures."""
+    return [n * fold // min(_FOLDS, n) for fold in range(min(_FOLDS, n))]
 
 
 def structures_for(data: Dataset, rows: int) -> int:

@@ -2,9 +2,9 @@
 
 1. Log marginal likelihood with its analytic gradient over length and both noises; the amplitude has a closed
    form.
-2. Leave-one-structure-out errors, in closed form from blocks of K⁻¹, decide between that optimum and longer
-   lengths and smaller noises: the likelihood of a squared exponential prefers lengths that are too short for
-   prediction.
+2. Errors of structures left out, one by one or in groups, in closed form from blocks of K⁻¹, decide between that
+   optimum and longer lengths and smaller noises: the likelihood of a squared exponential prefers lengths that are
+   too short for prediction.
 Both work on a random subset; the full matrix is factorised only once, afterwards.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -28,10 +28,10 @@ __all__ = [
     "FREE",
     "Fixed",
     "Hyperparameters",
-    "LeaveOneOut",
+    "LeftOut",
     "Scan",
     "Settings",
-    "leave_one_out",
+    "leave_out_in_turn",
     "left_out_variance",
     "log_marginal_likelihood",
     "maximise_likelihood",
@@ -183,8 +183,8 @@ def maximise_likelihood(
 
 
 @dataclass(frozen=True, slots=True)
-class LeaveOneOut:
-    """Errors of each structure predicted from the others.
+class LeftOut:
+    """Errors of structures predicted from others, without themselves.
 
     Attributes
     ----------
@@ -208,10 +208,10 @@ class LeaveOneOut:
         )
 
 
-def leave_one_out(
-    problem: Problem, factor: Factor, alpha: Array, noise: Array, n_last: int | None = None
-) -> LeaveOneOut:
-    """Return leave-one-structure-out errors from blocks of K⁻¹.
+def leave_out_in_turn(
+    problem: Problem, factor: Factor, alpha: Array, noise: Array, groups: Sequence[int] | None = None
+) -> LeftOut:
+    """Return the errors of structures left out one by one, or group by group, from blocks of K⁻¹.
 
     The prediction error of block A given all others is (K⁻¹)_AA⁻¹ alpha_A, its covariance s_f² (K⁻¹)_AA⁻¹
     (Dubrule, Math. Geol. 15, 687 (1983)). The blocks of the last structures need the last rows of L⁻¹ alone.
@@ -224,31 +224,40 @@ def leave_one_out(
     alpha : ndarray, shape (rows,)
     noise : ndarray, shape (rows,)
         Relative to the amplitude.
-    n_last : int, optional
-        How many structures, the last ones of the problem, are left out in turn. Default: all.
+    groups : sequence of int, optional
+        First structures of the groups that are left out together, ascending. Default: every structure alone.
+
+    Returns
+    -------
+    LeftOut
+        Of the structures from the first group on.
     """
     amplitude2 = float(problem.values @ alpha) / len(alpha)
     n = len(problem.first) - 1
-    first = problem.first[n - (n if n_last is None else n_last) :]
+    edges = [*(range(n) if groups is None else groups), n]
+    first = problem.first[edges]
     # A row-major lower triangle is LAPACK's upper one.
     with one_blas_thread():
         transposed, _ = lapack.dtrtri(factor.L[first[0] :, first[0] :].T, lower=0)
     energy, gradient, latent = [], [], []
-    for begin, end in itertools.pairwise(first):
+    for group, (begin, end) in zip(itertools.pairwise(edges), itertools.pairwise(first), strict=True):
         columns = transposed[begin - first[0] : end - first[0], begin - first[0] :].copy()
         columns[:, : end - begin] = np.triu(columns[:, : end - begin])
         covariance = np.linalg.inv(columns @ columns.T)
         error = covariance @ alpha[begin:end]
-        energy.append(error[0])
-        gradient.append(error[1:])
-        latent.append(amplitude2 * (covariance - np.diag(noise[begin:end])))
-    return LeaveOneOut(np.array(energy), gradient, latent)
+        covariance[np.diag_indices(len(covariance))] -= noise[begin:end]
+        for structure in range(*group):
+            own = slice(*(problem.first[structure : structure + 2] - begin))
+            energy.append(error[own][0])
+            gradient.append(error[own][1:])
+            latent.append(amplitude2 * covariance[own, own])
+    return LeftOut(np.array(energy), gradient, latent)
 
 
 def left_out_variance(problem: Problem, factor: Factor, structures: Iterable[int]) -> list[float]:
     """Return the variance of the energies of some structures given all others, relative to the amplitude.
 
-    The first element of (K⁻¹)_AA⁻¹, see `leave_one_out`, noise included; the factor is kept.
+    The first element of (K⁻¹)_AA⁻¹, see `leave_out_in_turn`, noise included; the factor is kept.
     """
     variances = []
     for index in structures:
@@ -262,7 +271,7 @@ def left_out_variance(problem: Problem, factor: Factor, structures: Iterable[int
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Leave-one-structure-out score of one candidate."""
+    """Score of one candidate by structures that were left out."""
 
     settings: Settings
     score: float
@@ -270,8 +279,13 @@ class Scan:
     force_mae: float
 
 
-def scan(problem: Problem, candidates: Iterable[Settings], spread: float) -> list[Scan]:
-    """Return the leave-one-structure-out scores of candidates; those not positive definite are left out."""
+def scan(
+    problem: Problem, candidates: Iterable[Settings], spread: float, groups: Sequence[int] | None = None
+) -> list[Scan]:
+    """Return the scores of candidates by structures left out; those not positive definite are left out.
+
+    `groups` are the first structures of those that are left out together; by default one by one.
+    """
     results = []
     lengths: dict[float, tuple[Array, float]] = {}
     for settings in candidates:
@@ -285,7 +299,7 @@ def scan(problem: Problem, candidates: Iterable[Settings], spread: float) -> lis
         except FactorisationError:
             _log.debug("%s is not positive definite", settings)
             continue
-        errors = leave_one_out(problem, factor, factor.solve(problem.values), noise)
+        errors = leave_out_in_turn(problem, factor, factor.solve(problem.values), noise, groups)
         forces = [np.abs(error).mean() for error in errors.gradient if len(error)] or [np.nan]
         results.append(
             Scan(settings, errors.score, float(np.abs(errors.energy).mean()), float(np.mean(forces)))

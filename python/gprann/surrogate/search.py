@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
 
 import numpy as np
@@ -36,8 +36,13 @@ def _clip(settings: Settings) -> Settings:
     return Settings(*(float(np.clip(v, a, b)) for v, a, b in zip(astuple(settings), low, high, strict=True)))
 
 
-def choose_by_leaving_out(problem: Problem, start: Settings, spread: float, fixed: Fixed) -> Settings:
-    """Return the settings near `start` with the smallest leave-one-structure-out errors."""
+def choose_by_leaving_out(
+    problem: Problem, start: Settings, spread: float, fixed: Fixed, *, groups: Sequence[int] | None = None
+) -> Settings:
+    """Return the settings near `start` with the smallest errors of structures left out.
+
+    `groups` are the first structures of those that are left out together; by default one by one.
+    """
     candidates = [
         with_fixed(
             _clip(Settings(start.length * stretch, start.energy_noise * noise, start.force_noise * noise)),
@@ -45,11 +50,12 @@ def choose_by_leaving_out(problem: Problem, start: Settings, spread: float, fixe
         )
         for stretch, noise in itertools.product(_STRETCH, _NOISE)
     ]
-    results = scan(problem, dict.fromkeys(candidates), spread)
+    results = scan(problem, dict.fromkeys(candidates), spread, groups)
     if not results:
         return start
     winner = min(results, key=lambda result: result.score)
-    _log.info("structures left out one by one: %s", describe(winner.settings))
+    turns = "one by one" if groups is None else f"in {len(groups)} groups"
+    _log.info("structures left out %s: %s", turns, describe(winner.settings))
     return winner.settings
 
 

@@ -61,12 +61,12 @@ class Surrogate:
     energy_noise, force_noise : float, optional
         Noise variances relative to the mean diagonal of the gradient covariances. Default: from the training
         set.
-    hyperparameters : {'held_out', 'likelihood', 'leave_one_out', 'grid'}
+    hyperparameters : {'held_out', 'likelihood', 'leave_one_out', 'k_fold', 'grid'}
         How those that are not given are found, inside the training set. `held_out`: from the likelihood on a
         small random subset on to the smallest errors of structures that are left out, one by one in small
         sets, by halves and fifths in larger ones. The others look at random subsets alone: the maximum of the
-        `likelihood`, the smallest errors of structures left out one by one near it (`leave_one_out`), or
-        among all points of a `grid` of lengths and noises.
+        `likelihood`, the smallest errors near it of structures left out one by one (`leave_one_out`) or by
+        fifths (`k_fold`), or those of structures left out one by one at all points of a `grid`.
     grid : mapping, optional
         Its points: all combinations of lists, as {"length": [4, 8], "energy_noise": [1e-8], "force_noise":
         [1e-8, 1e-6]}. Default: five lengths from 2 to 32, four noises from 1e-10 to 1e-4.
