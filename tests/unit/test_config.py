@@ -164,6 +164,19 @@ class TestRefusals:
             ("data.keys = 'E'", 'data.keys: expected a table: { name = value, ... }, got "E"'),
             ("training.members = 0", "training.members = 0: expected 1 or more"),
             ("training.validation = 1.0", "training.validation = 1.0: expected a fraction from 0 to below 1"),
+            (
+                "surrogate.species_lengths = 'likely'",
+                "surrogate.species_lengths: expected \"likelihood\" or a table of factors, { H = 0.7 }, got 'likely'",
+            ),
+            (
+                "surrogate.species_lengths = { H = true }",
+                'surrogate.species_lengths: expected "likelihood" or a table of factors, { H = 0.7 }, '
+                "got {'H': True}",
+            ),
+            (
+                "surrogate.species_lengths.H = -1",
+                "surrogate.species_lengths: H = -1: expected a positive number",
+            ),
             ("surrogate.grid.length = 4", "surrogate.grid.length: expected a list, got 4"),
             (
                 "surrogate = { hyperparameters = 'grid', grid = { lenght = [1] } }",
@@ -289,6 +302,7 @@ class TestTemplate:
             descriptor.angular_order = "none"
             surrogate.descriptor.weights = [[1, -1.5]]
             surrogate.descriptor.species = ["H", "O"]
+            surrogate.species_lengths = "likelihood"
             training.hidden = []
             training.reference_energies = { H = -13.6 }
             training.ridge = 3e-7

@@ -30,12 +30,17 @@ from gprann.surrogate.hyperparameters import (
     Settings,
     gradient_scale,
     leave_out_in_turn,
-    log_marginal_likelihood,
-    maximise_likelihood,
     scan,
     with_fixed,
 )
+from gprann.surrogate.likelihood import (
+    likelihood_of_parts,
+    log_marginal_likelihood,
+    maximise_likelihood,
+    maximise_of_parts,
+)
 from gprann.surrogate.search import choose_by_leaving_out, choose_length, lower_noise
+from gprann.surrogate.species_lengths import rows_of_kind
 
 SETTINGS = Settings(3.0, 1e-3, 1e-4)
 
@@ -232,6 +237,68 @@ def test_unit_of_the_noise_without_gradients() -> None:
     )
     problem = problem_of(AtomsFingerprint(), atoms)
     assert gradient_scale(problem, problem.covariance(1.0)) == pytest.approx(1.0)
+
+
+# Lengths of species ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["water", "crystal", "kind without rows"])
+def kinds(request: pytest.FixtureRequest) -> tuple[Problem, list[Problem], AtomsFingerprint, Dataset]:
+    """A problem, its parts of H and of O, and the fingerprint."""
+    data = samples.crystals(4) if request.param == "crystal" else samples.waters(6)
+    fingerprint = AtomsFingerprint()
+    if request.param == "kind without rows":
+        # Structures of H alone beside those of both: with lengths of their own all the same.
+        data = Dataset([*data[:4], samples.labelled(samples.chain("HHH"))])
+    problem = problem_of(fingerprint, data)
+    rows, jacobians = fingerprint.rows(data), fingerprint.jacobians(data)
+    parts = [dataclasses.replace(problem, sets=rows_of_kind(rows, jacobians, kind)) for kind in (0, 1)]
+    return problem, parts, fingerprint, data
+
+
+def test_kinds_are_parts_of_the_covariance(
+    kinds: tuple[Problem, list[Problem], AtomsFingerprint, Dataset],
+) -> None:
+    problem, parts, _, data = kinds
+    for derivative in (False, True):
+        whole = np.tril(problem.covariance(3.0, derivative=derivative))
+        assert_close(sum(np.tril(p.covariance(3.0, derivative=derivative)) for p in parts), whole)
+    stretched = AtomsFingerprint(species_lengths={"H": 0.6, "O": 1.7})
+    expected = np.tril(problem_of(stretched, data).covariance(3.0))
+    assert_close(
+        np.tril(parts[0].covariance(0.6 * 3.0) + parts[1].covariance(1.7 * 3.0)), expected, relative=1e-10
+    )
+
+
+@pytest.mark.parametrize("direction", np.eye(4), ids=["H", "O", "energy noise", "force noise"])
+def test_gradient_of_the_likelihood_in_lengths_of_species_by_order(
+    kinds: tuple[Problem, list[Problem], AtomsFingerprint, Dataset], direction: Array
+) -> None:
+    _, parts, fingerprint, _ = kinds
+
+    def evaluate(x: Array) -> tuple[float, Array]:
+        settings = Settings(1.0, *np.exp(x[2:]))
+        return likelihood_of_parts(parts, np.exp(x[:2]), settings, fingerprint.spread)
+
+    at = np.log([2.0, 5.0, 1e-3, 1e-4])
+    _, gradient = evaluate(at)
+    assert_derivative(lambda t: evaluate(at + t * direction)[0], gradient @ direction, step=0.05, halvings=2)
+
+
+@pytest.mark.parametrize("fixed", [FREE, (4.0, None, None), (4.0, 1e-4, 1e-4)])
+def test_lengths_of_species_are_at_least_as_likely_as_equal_ones(
+    kinds: tuple[Problem, list[Problem], AtomsFingerprint, Dataset], fixed: Fixed
+) -> None:
+    problem, parts, fingerprint, _ = kinds
+    spread = fingerprint.spread
+    equal = maximise_likelihood(problem, with_fixed(SETTINGS, fixed), spread, fixed)
+    found, factors = maximise_of_parts(parts, equal, spread, fixed)
+    assert with_fixed(found, fixed) == found
+    assert np.prod(factors) == pytest.approx(1.0)
+    assert (np.abs(np.log(factors)) <= np.log(16) + 1e-9).all()
+    before, _ = log_marginal_likelihood(problem, equal, spread)
+    after, _ = likelihood_of_parts(parts, factors, found, spread)
+    assert after > before
 
 
 # Leaving out -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import logging
 from typing import Any, get_args
 
 import numpy as np
@@ -18,8 +19,11 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate, choice, memory_needed, solvers
+from gprann.surrogate.directions import internal_directions
+from gprann.surrogate.fingerprints import AtomsFingerprint
 from gprann.surrogate.grid import Grid
-from gprann.surrogate.hyperparameters import Settings, log_marginal_likelihood, scan
+from gprann.surrogate.hyperparameters import Settings, scan
+from gprann.surrogate.likelihood import log_marginal_likelihood
 from gprann.surrogate.observations import build_problem
 from gprann.surrogate.relevance import length_factors
 
@@ -151,6 +155,57 @@ def test_lengths_of_species_scale_their_distances() -> None:
     factor = np.where(before.kinds() == 0, 2.0, 1.0)  # H, O
     assert_close(after.features * factor[:, None], before.features)
     assert plain.fingerprint.spread == longer.fingerprint.spread
+
+
+def drawn_from_the_process(data: Dataset, factors: dict[str, float]) -> Dataset:
+    """The structures with energies and forces of a Gaussian process with lengths of species."""
+    fingerprint = AtomsFingerprint(species_lengths=factors)
+    fingerprint.fit(data)
+    problem, _, _ = build_problem(fingerprint, data, 0.0, "squared_exponential")
+    K = np.tril(problem.covariance(4.0 * fingerprint.spread))
+    K += np.tril(K, -1).T + np.diag(1e-8 * np.diagonal(K))
+    drawn = np.linalg.cholesky(K) @ np.random.default_rng(8).normal(size=len(K))
+    labelled = []
+    for structure, begin, end in zip(data, problem.first[:-1], problem.first[1:], strict=True):
+        forces = -internal_directions(structure, "rotation") @ drawn[begin + 1 : end]
+        labelled.append(structure.replace(energy=drawn[begin], forces=forces.reshape(-1, 3)))
+    return Dataset(labelled)
+
+
+@pytest.mark.parametrize("length", [None, 4.0])
+def test_lengths_of_species_are_found(length: float | None, caplog: pytest.LogCaptureFixture) -> None:
+    """Those from which the labels were drawn, and with them other structures are predicted better."""
+    true = {"H": 0.5, "O": 2.0}
+    data = drawn_from_the_process(samples.crystals(100, size=0.3), true)
+    training, query = data[:40], data[40:]
+    options: dict[str, Any] = {"hyperparameters": "likelihood", "length": length}
+    with caplog.at_level(logging.INFO, "gprann"):
+        found = Surrogate(species_lengths="likelihood", **options).fit(training)
+    factors = found.to_dict()["species_lengths"]
+    assert factors["H"] * factors["O"] == pytest.approx(1.0)
+    assert found.hyperparameters.length * factors["H"] == pytest.approx(2.0, rel=0.2)
+    assert factors["O"] > 2 * factors["H"]  # long lengths are known less well
+    assert "likelihood: lengths of species H 2." in caplog.text
+    if length is not None:
+        assert found.hyperparameters.length == length
+    equal = Surrogate(**options).fit(training)
+    forces = np.concatenate(query.forces)
+    errors = [np.abs(np.concatenate(s.predict(query).forces) - forces).mean() for s in (found, equal)]
+    assert errors[0] < 0.85 * errors[1]
+    again = found.fit(training).to_dict()["species_lengths"]
+    assert again == factors
+    given = Surrogate(species_lengths=factors, **options).fit(training)
+    assert given.to_dict()["species_lengths"] == factors
+    assert given.hyperparameters.length == pytest.approx(found.hyperparameters.length, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "data", [samples.waters(1), Dataset([samples.labelled(samples.chain("HHH", bond=b)) for b in (0.9, 1.0)])]
+)
+def test_where_no_lengths_of_species_can_be_found_they_are_equal(data: Dataset) -> None:
+    found = Surrogate(species_lengths="likelihood").fit(data)
+    assert "species_lengths" not in found.to_dict()
+    contracts.assert_same_bits([[found.predict(data).energy], [Surrogate().fit(data).predict(data).energy]])
 
 
 def test_forces_with_lengths_of_species_are_derivatives(rng: np.random.Generator) -> None:
@@ -359,6 +414,11 @@ def on_grid(**values: Any) -> dict[str, Any]:
         ({"radial": "matern"}, "radial = 'matern': did you mean 'matern52'"),
         ({"hyperparameters": "likelyhood"}, "hyperparameters = 'likelyhood': did you mean 'likelihood'"),
         ({"grid": {"length": [2.0]}}, "grid belongs to hyperparameters = 'grid', not to 'held_out'"),
+        ({"species_lengths": "likely"}, "species_lengths = 'likely': expected factors .* 'likelihood'"),
+        (
+            {"kernel": "pairs", "species_lengths": "likelihood"},
+            "species_lengths belongs to the kernel 'atoms', not to 'pairs'",
+        ),
         (on_grid(lenght=[2.0]), "grid: lenght: did you mean 'length'"),
         (on_grid(length=[]), r"grid: length = \[\]: expected a list of positive numbers"),
         (on_grid(length=2.0), "grid: length = 2.0: expected a list"),

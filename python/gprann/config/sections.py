@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from gprann.config.augmentation import AugmentationSection
-from gprann.config.fields import Channels, Names, OrderOrNone, Section, Widths
+from gprann.config.fields import Channels, Names, OrderOrNone, Section, SpeciesLengths, Widths
 from gprann.config.fields import default as _default
 from gprann.config.fields import option as _option
 from gprann.descriptors import ChebyshevDescriptor
@@ -165,8 +165,9 @@ class SurrogateSection(Section):
     cutoff: float = _option(
         "Pairs kernel: cutoff in periodic structures.", _default(Surrogate, "cutoff"), unit="Å"
     )
-    species_lengths: dict[str, float] | None = _option(
-        "Atoms kernel: factors on the length for some species.",
+    species_lengths: SpeciesLengths | None = _option(
+        'Atoms kernel: factors on the length for some species, or "likelihood": those that make a subset of the '
+        "training structures most likely.",
         _default(Surrogate, "species_lengths"),
         example={"H": 0.7},
     )

@@ -17,10 +17,10 @@ from gprann.surrogate.hyperparameters import (
     Fixed,
     Settings,
     gradient_scale,
-    maximise_likelihood,
     scan,
     with_fixed,
 )
+from gprann.surrogate.likelihood import maximise_likelihood
 from gprann.surrogate.observations import build_problem, observations
 from gprann.surrogate.search import (
     ErrorOfNoise,
@@ -60,6 +60,8 @@ class Choice:
         Of the random subsets.
     grid : Grid
         Points that the method `grid` tries.
+    start : Settings
+        Where the search for the maximum of the likelihood begins.
     """
 
     fingerprint: Fingerprint
@@ -68,6 +70,7 @@ class Choice:
     method: Method
     seed: int
     grid: Grid
+    start: Settings = START
 
     def choose(self, data: Dataset, mean: float) -> Settings:
         """Return the hyperparameters: those given, the others from random subsets of the training set."""
@@ -93,7 +96,7 @@ class Choice:
         """Return the maximum of the likelihood of a small subset."""
         subset = shuffled[: structures_for(shuffled, SMALL_ROWS)]
         problem, _, _ = build_problem(self.fingerprint, subset, mean, self.radial)
-        start = with_fixed(START, self.fixed)
+        start = with_fixed(self.start, self.fixed)
         found = maximise_likelihood(problem, start, self.fingerprint.spread, self.fixed)
         _log.info("likelihood: %s", describe(found))
         return found

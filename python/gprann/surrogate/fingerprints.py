@@ -137,7 +137,8 @@ class AtomsFingerprint:
         for symbol, factor in (species_lengths or {}).items():
             if not (np.isfinite(factor) and factor > 0):
                 raise ConfigError(f"species_lengths: {symbol} = {factor}: expected a positive number")
-        self._species_lengths = dict(species_lengths or {})
+        self._given_lengths = dict(species_lengths or {})
+        self._species_lengths: dict[str, float] = {}
         self._given = descriptor
         self._descriptor = descriptor
         self._mean = np.zeros((0, 0))
@@ -178,13 +179,29 @@ class AtomsFingerprint:
             self._mean[kind] = own.mean(axis=0)
             variances.append(np.sum((deviation / self._scale[kind]) ** 2))
         self._spread = float(np.sqrt(max(np.mean(variances), 1e-12)))
-        factors = np.ones((n_species, size))
-        for symbol, factor in self._species_lengths.items():
-            if symbol not in self.descriptor.species:
-                raise ConfigError(
-                    f"species_lengths: {symbol}: {nearest_name(symbol, self.descriptor.species)}"
-                )
-            factors[self.descriptor.species.index(symbol)] = factor
+        self._species_lengths = {}
+        self.stretch_species(self._given_lengths)
+
+    @property
+    def species_lengths(self) -> dict[str, float]:
+        """Factors on the kernel length for atoms of some species; known after `fit`."""
+        return dict(self._species_lengths)
+
+    def stretch_species(self, species_lengths: Mapping[str, float]) -> None:
+        """Multiply the kernel lengths of some species, which have none of their own yet, by factors.
+
+        Raises
+        ------
+        ConfigError
+            If a species is unknown.
+        """
+        species = self.descriptor.species
+        factors = np.ones((len(species), self.descriptor.size))
+        for symbol, factor in species_lengths.items():
+            if symbol not in species:
+                raise ConfigError(f"species_lengths: {symbol}: {nearest_name(symbol, species)}")
+            factors[species.index(symbol)] = factor
+        self._species_lengths = dict(species_lengths)
         self.stretch(factors)
 
     def stretch(self, factors: Array) -> None:

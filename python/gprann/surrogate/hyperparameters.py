@@ -1,12 +1,4 @@
-"""Hyperparameters of the surrogate, from the training set alone.
-
-1. Log marginal likelihood with its analytic gradient over length and both noises; the amplitude has a closed
-   form.
-2. Errors of structures left out, one by one or in groups, in closed form from blocks of K⁻¹, decide between that
-   optimum and longer lengths and smaller noises: the likelihood of a squared exponential prefers lengths that are
-   too short for prediction.
-Both work on a random subset; the full matrix is factorised only once, afterwards.
-"""
+"""Hyperparameters of the surrogate, and the errors of structures left out by which they are judged."""
 
 from __future__ import annotations
 
@@ -18,7 +10,6 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
-from scipy.optimize import minimize
 
 from gprann.errors import FactorisationError
 from gprann.parallel import one_blas_thread
@@ -31,11 +22,11 @@ __all__ = [
     "LeftOut",
     "Scan",
     "Settings",
+    "gradient_scale",
     "leave_out_in_turn",
     "left_out_variance",
-    "log_marginal_likelihood",
-    "maximise_likelihood",
     "scan",
+    "unit_rows",
     "with_fixed",
 ]
 
@@ -107,79 +98,14 @@ def with_fixed(settings: Settings, fixed: Fixed) -> Settings:
 
 def gradient_scale(problem: Problem, K: Array) -> float:
     """Return the mean diagonal of the gradient blocks of K, the unit of the noises."""
-    diagonal = np.diagonal(K)
-    gradients = diagonal[~problem.is_energy]
+    return float(np.diagonal(K)[unit_rows(problem, K)].mean())
+
+
+def unit_rows(problem: Problem, K: Array) -> NDArray[np.bool_]:
+    """Return which rows the unit of the noises is the mean of: gradients, or all without any of variance."""
+    gradients = ~problem.is_energy
     # Single atoms have no gradients; those of atoms that do not feel each other the kernel takes for zero.
-    return float(gradients.mean()) if np.any(gradients) else float(diagonal.mean())
-
-
-def log_marginal_likelihood(problem: Problem, settings: Settings, spread: float) -> tuple[float, Array]:
-    """Return the log marginal likelihood, amplitude at its optimum, and its gradient.
-
-    Parameters
-    ----------
-    problem : Problem
-    settings : Settings
-    spread : float
-        Unit of the length.
-
-    Returns
-    -------
-    value : float
-    gradient : ndarray, shape (3,)
-        With respect to log length, log energy_noise, log force_noise.
-
-    Raises
-    ------
-    FactorisationError
-    """
-    length = settings.length * spread
-    K = problem.covariance(length)
-    scale = gradient_scale(problem, K)
-    dK = problem.covariance(length, derivative=True)
-    scale_slope = gradient_scale(problem, dK)  # d(scale)/d(log length)
-    energy = np.where(problem.is_energy, settings.energy_noise, 0.0)
-    force = np.where(problem.is_energy, 0.0, settings.force_noise)
-    factor = factorise(K, scale * (energy + force))
-    alpha = factor.solve(problem.values)
-    n = len(alpha)
-    amplitude2 = max(float(problem.values @ alpha) / n, 1e-300)  # zero if there is nothing to be explained
-    value = -0.5 * (n * np.log(2 * np.pi * amplitude2) + factor.log_determinant + n)
-    inverse = factor.inverse()
-    diagonal = alpha**2 / amplitude2 - np.diagonal(inverse)
-    by_noise = [0.5 * scale * float(diagonal @ part) for part in (energy, force)]
-    # sum over the lower triangle of (alpha alpha^T / s2 - K^-1) o dK, off-diagonal elements counted twice
-    weights = np.outer(alpha, alpha / amplitude2) - inverse
-    by_length = float(np.einsum("ij,ij->", np.tril(dK, -1), weights))
-    by_length += 0.5 * float(np.diagonal(dK) @ diagonal)
-    by_length += sum(by_noise) * scale_slope / scale
-    return value, np.array([by_length, *by_noise])
-
-
-def maximise_likelihood(
-    problem: Problem, start: Settings, spread: float, fixed: Fixed = FREE, *, max_steps: int = 15
-) -> Settings:
-    """Return the settings of largest log marginal likelihood within `BOUNDS`, by L-BFGS-B from `start`.
-
-    Those that are `fixed` are held.
-    """
-    low, high = (with_fixed(bound, fixed) for bound in BOUNDS)
-
-    def objective(logarithms: Array) -> tuple[float, Array]:
-        settings = Settings.from_vector(logarithms)
-        try:
-            value, gradient = log_marginal_likelihood(problem, settings, spread)
-        except FactorisationError:
-            # Not positive definite: longer lengths and smaller noises are out of reach; turn the search back.
-            return 1e10, np.array([1.0, -1.0, -1.0])
-        return -value / len(problem.values), -gradient / len(problem.values)
-
-    bounds = list(zip(low.vector(), high.vector(), strict=True))
-    options = {"maxiter": max_steps, "maxfun": 2 * max_steps}
-    result = minimize(objective, start.vector(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    found = with_fixed(Settings.from_vector(result.x), fixed)
-    _log.debug("likelihood %.4f per observation at %s", -result.fun, found)
-    return found
+    return gradients if np.any(np.diagonal(K)[gradients]) else np.ones_like(gradients)
 
 
 @dataclass(frozen=True, slots=True)

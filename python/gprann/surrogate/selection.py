@@ -11,7 +11,8 @@ from gprann.errors import DataError
 from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Fingerprint
 from gprann.surrogate.gaussian_process import Radial
-from gprann.surrogate.hyperparameters import FREE, Fixed, Settings, maximise_likelihood, scan, with_fixed
+from gprann.surrogate.hyperparameters import FREE, Fixed, Settings, scan, with_fixed
+from gprann.surrogate.likelihood import maximise_likelihood
 from gprann.surrogate.observations import build_problem
 from gprann.surrogate.search import choose_by_leaving_out
 from gprann.units import MEV

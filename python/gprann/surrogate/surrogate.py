@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, get_args
+from dataclasses import asdict, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from gprann.surrogate.relevance import weigh_components
 from gprann.surrogate.selection import Selection, select_kernel
 from gprann.surrogate.soap import SoapOptions
 from gprann.surrogate.solvers import Equations, Fit, Solution, solve_raising_noise
+from gprann.surrogate.species_lengths import likely_lengths
 
 __all__ = ["Surrogate", "memory_needed"]
 
@@ -72,8 +73,9 @@ class Surrogate:
         [1e-8, 1e-6]}. Default: five lengths from 2 to 32, four noises from 1e-10 to 1e-4.
     descriptor : ChebyshevDescriptor, optional
         Descriptor of the atoms kernel.
-    species_lengths : mapping of str to float, optional
-        Factors on the length of the atoms kernel for some species, as {"H": 0.7}.
+    species_lengths : mapping of str to float or 'likelihood', optional
+        Factors on the length of the atoms kernel for some species, as {"H": 0.7}, or those that maximise the
+        likelihood of a small random subset, together with length and noises; `length` is then the geometric mean.
     relevance : bool
         Whether components of the descriptor on which the energy hardly depends get longer lengths.
     stress : bool
@@ -125,7 +127,7 @@ class Surrogate:
         descriptor: ChebyshevDescriptor | None = None,
         exponent: float = 1.0,
         cutoff: float = 7.0,
-        species_lengths: Mapping[str, float] | None = None,
+        species_lengths: Mapping[str, float] | Literal["likelihood"] | None = None,
         relevance: bool = False,
         stress: bool = False,
         soap: SoapOptions | Mapping[str, Any] | None = None,
@@ -194,6 +196,10 @@ class Surrogate:
         self._fingerprint.fit(data if standardise_over is None else standardise_over)
         mean = float(data.energies.mean())
         choice = Choice(self._fingerprint, self.radial, self._fixed, self._method, self._seed, self._grid)
+        if self._options.species_lengths == "likelihood" and isinstance(self._fingerprint, AtomsFingerprint):
+            factors, start = likely_lengths(self._fingerprint, self._subset(data), choice)
+            self._fingerprint.stretch_species(factors)
+            choice = replace(choice, start=start)
         if self._options.relevance and isinstance(self._fingerprint, AtomsFingerprint):
             weigh_components(self._fingerprint, self._subset(data), choice)
         settings = choice.choose(data, mean)
@@ -453,7 +459,7 @@ class Surrogate:
     def to_dict(self) -> dict[str, Any]:
         """Return kernel and hyperparameters as plain data, for provenance."""
         values, state = self.hyperparameters, self._fitted()
-        return {
+        plain = {
             "kernel": self.kernel,
             "radial": self.radial,
             "stress": self.stress,
@@ -464,7 +470,10 @@ class Surrogate:
             "calibration": asdict(self.calibration),
             "n_structures": len(state.equations.data),
             **state.solution.facts,
-        } | ({} if self._selection is None else {"selection": self._selection.to_dict()})
+        }
+        if isinstance(self._fingerprint, AtomsFingerprint) and self._fingerprint.species_lengths:
+            plain["species_lengths"] = self._fingerprint.species_lengths
+        return plain | ({} if self._selection is None else {"selection": self._selection.to_dict()})
 
 
 def _batches(data: Dataset) -> Iterator[Dataset]:
