@@ -478,7 +478,7 @@ def test_provenance_is_plain_data() -> None:
         "amplitude": values.amplitude,
         "energy_noise": values.energy_noise,
         "force_noise": values.force_noise,
-        "calibration": {"energy": 1.0, "force": 1.0, "n_structures": 0},
+        "calibration": {"energy": 1.0, "force": 1.0, "n_structures": 0, "converged": True},
         "n_structures": 4,
         "solver": "cholesky",
         "solver_reason": surrogate.to_dict()["solver_reason"],

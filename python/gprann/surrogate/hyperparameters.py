@@ -118,11 +118,14 @@ class LeftOut:
     gradient : list of n ndarrays, eV/Å, along the internal directions
     latent : list of n ndarrays, (1 + m, 1 + m)
         Predicted covariance of energy and gradients, without the noise of the labels.
+    converged : bool
+        Whether the equations behind them were solved to the tolerance.
     """
 
     energy: Array
     gradient: list[Array]
     latent: list[Array]
+    converged: bool = True
 
     @property
     def score(self) -> float:

@@ -98,7 +98,8 @@ def leave_out(fit: Fit, chosen: NDArray[np.int64]) -> LeftOut:
     data = fit.equations.data
     kept = data.select(np.setdiff1d(np.arange(len(data)), chosen))
     equations = replace(fit.equations, data=kept, mean=float(kept.energies.mean()))
-    plan = replace(fit.solution.plan, inducing=min(fit.solution.plan.inducing, len(kept)))
+    without = f"without {len(chosen)} structures that are left out to judge the standard deviations"
+    plan = replace(fit.solution.plan, inducing=min(fit.solution.plan.inducing, len(kept)), purpose=without)
     solution, settings = solve_raising_noise(equations, fit.settings, plan, fit.fixed)
     part = Fit(equations, settings, fit.fixed, solution)
     energies, gradients, latent = [], [], []
@@ -113,7 +114,7 @@ def leave_out(fit: Fit, chosen: NDArray[np.int64]) -> LeftOut:
         gradients.append(observed[1:] - slope)
         block = structure_covariance(solution.posterior, rows.sets(jacobians), part.kernel)
         latent.append(part.amplitude2 * block)
-    return LeftOut(np.array(energies), gradients, latent)
+    return LeftOut(np.array(energies), gradients, latent, solution.converged)
 
 
 def _whole(fit: Fit) -> DensePosterior | None:

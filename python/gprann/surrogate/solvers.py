@@ -107,6 +107,11 @@ class Solution:
     numbers: dict[str, int | float]
 
     @property
+    def converged(self) -> bool:
+        """Whether the tolerance was reached, where there is one."""
+        return bool(self.numbers.get("converged", True))
+
+    @property
     def facts(self) -> dict[str, str | int | float]:
         """Solver, reason and what it has to tell, plain data."""
         return {"solver": self.plan.solver, "solver_reason": self.plan.reason, **self.numbers}
@@ -290,22 +295,30 @@ def _conjugate_gradient(equations: Equations, settings: Settings, plan: Plan) ->
     residual = float(np.linalg.norm(values - operator.product(solution))) / (size or 1.0)
     _report(plan, found.iterations, residual, found.converged)
     amplitude2 = float(values @ solution) / operator.n_observations
-    numbers = {"inducing": plan.inducing, "iterations": found.iterations, "residual": residual}
+    numbers: dict[str, int | float] = {
+        "inducing": plan.inducing,
+        "iterations": found.iterations,
+        "residual": residual,
+        "converged": found.converged,
+    }
     posterior = DensePosterior(problem, factor)
     return Solution(operator.fold(solution), posterior, amplitude2, noise, plan, numbers)
 
 
 def _report(plan: Plan, iterations: int, residual: float, converged: bool) -> None:
+    name = f"conjugate gradients {plan.purpose}".rstrip()
     outcome = (
         f"residual {residual:.1e} of the observations after {iterations} iterations, {plan.inducing} structures "
         "eliminated"
     )
     if converged:
-        _log.info("conjugate gradients: %s", outcome)
+        _log.info("%s: %s", name, outcome)
         return
     _log.warning(
-        "conjugate gradients did not reach the tolerance %g: %s; predictions may be less accurate: allow more "
-        "memory or inducing structures, or raise force_noise",
+        "%s did not reach the tolerance %g: %s; %s may be less accurate: allow more memory or inducing structures, "
+        "or raise force_noise",
+        name,
         plan.tolerance,
         outcome,
+        "the factors on standard deviations" if plan.purpose else "predictions",
     )
