@@ -139,13 +139,13 @@ class SurrogateSection(Section):
         example=8.0,
     )
     energy_noise: float | None = _option(
-        "Noise variance of the energies relative to the mean variance of the gradients. Default: from the "
-        "training structures.",
+        "Noise variance of the energies relative to the mean variance of the gradients under the kernel; the log "
+        "gives the standard deviation in eV. Default: from the training structures.",
         _default(Surrogate, "energy_noise"),
         example=1e-8,
     )
     force_noise: float | None = _option(
-        "The same of the forces.", _default(Surrogate, "force_noise"), example=1e-8
+        "The same of the forces, in eV/Å.", _default(Surrogate, "force_noise"), example=1e-8
     )
     hyperparameters: Literal["held_out", "likelihood", "leave_one_out", "k_fold", "grid"] = _option(
         "How length and noises are found where they are not given: by the errors of structures held out (the "

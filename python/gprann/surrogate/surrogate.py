@@ -60,8 +60,10 @@ class Surrogate:
     length : float, optional
         Kernel length in units of the fingerprint's spread. Default: from the training set.
     energy_noise, force_noise : float, optional
-        Noise variances relative to the mean diagonal of the gradient covariances. Default: from the training
-        set.
+        Noise variances relative to g, the mean variance of gradients under the kernel (with energies in eV and
+        lengths in Å): the standard deviations s_f √(energy_noise g) in eV and s_f √(force_noise g) in eV/Å, s_f
+        the amplitude, are found in `hyperparameters` after the fit. To have others, fit again with the variances
+        times about the squares of the ratios. Default: from the training set.
     hyperparameters : {'held_out', 'likelihood', 'leave_one_out', 'k_fold', 'grid'}
         How those that are not given are found, inside the training set. `held_out`: from the likelihood on a
         small random subset on to the smallest errors of structures that are left out, one by one in small
