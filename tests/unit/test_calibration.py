@@ -14,7 +14,7 @@ from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
 from gprann.surrogate import left_out as module
 from gprann.surrogate.calibration import Calibration, calibrate, factor_of
-from gprann.surrogate.hyperparameters import LeaveOneOut
+from gprann.surrogate.hyperparameters import LeftOut
 
 FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-8, "force_noise": 1e-8}
 
@@ -107,7 +107,7 @@ def test_forces_along_rigid_motions_are_errors() -> None:
     """No invariant kernel predicts a resultant force."""
     data = Dataset(s.replace(forces=s.forces + 1.0) for s in samples.waters(12))
     latent = [np.eye(4)] * 12
-    errors = LeaveOneOut(np.ones(12), [np.zeros(3)] * 12, latent)
+    errors = LeftOut(np.ones(12), [np.zeros(3)] * 12, latent)
     assert calibrate(errors, data, "rotation").force > 0.5
 
 

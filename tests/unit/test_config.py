@@ -164,6 +164,24 @@ class TestRefusals:
             ("data.keys = 'E'", 'data.keys: expected a table: { name = value, ... }, got "E"'),
             ("training.members = 0", "training.members = 0: expected 1 or more"),
             ("training.validation = 1.0", "training.validation = 1.0: expected a fraction from 0 to below 1"),
+            (
+                "surrogate.species_lengths = 'likely'",
+                "surrogate.species_lengths: expected \"likelihood\" or a table of factors, { H = 0.7 }, got 'likely'",
+            ),
+            (
+                "surrogate.species_lengths = { H = true }",
+                'surrogate.species_lengths: expected "likelihood" or a table of factors, { H = 0.7 }, '
+                "got {'H': True}",
+            ),
+            (
+                "surrogate.species_lengths.H = -1",
+                "surrogate.species_lengths: H = -1: expected a positive number",
+            ),
+            ("surrogate.grid.length = 4", "surrogate.grid.length: expected a list, got 4"),
+            (
+                "surrogate = { hyperparameters = 'grid', grid = { lenght = [1] } }",
+                "surrogate.grid: lenght: did you mean 'length'?",
+            ),
             ("surrogate.length = -1", "surrogate.length = -1.0: expected a positive number"),
             (
                 "descriptor.radial_cutoff = 0",
@@ -265,7 +283,10 @@ class TestTemplate:
     def test_keys_that_are_not_set_can_be_switched_on(self) -> None:
         """Every commented key is a valid example once the sign in front of it is removed."""
         text = re.sub(r"^# (\w+ = |\[)", r"\1", to_toml(default_config()), flags=re.MULTILINE)
-        config = Config.model_validate(tomllib.loads(text))
+        tables = tomllib.loads(text)
+        grid = tables["surrogate"].pop("grid")  # excludes hyperparameters that are given
+        SurrogateSection(hyperparameters="grid", grid=grid)
+        config = Config.model_validate(tables)
         assert config.surrogate.descriptor is not None
         assert config.data.test is not None
         for section in (config.training, config.augmentation, config.resources):
@@ -281,6 +302,7 @@ class TestTemplate:
             descriptor.angular_order = "none"
             surrogate.descriptor.weights = [[1, -1.5]]
             surrogate.descriptor.species = ["H", "O"]
+            surrogate.species_lengths = "likelihood"
             training.hidden = []
             training.reference_energies = { H = -13.6 }
             training.ridge = 3e-7

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 import contracts
 import samples
 from contracts import Array, assert_close, assert_derivative, displaced
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError
+from gprann.io import read
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.directions import internal_directions, rigid_motions
 from gprann.surrogate.fingerprints import (
@@ -318,3 +321,121 @@ def test_cartesian_features_are_coordinates_about_their_mean() -> None:
     features = fingerprint.rows(data).features.reshape(3, 3, 3)
     assert_close(features.mean(axis=1), np.zeros((3, 3)), scale=1.0)
     assert_close(features - features[:, :1], [s.positions - s.positions[0] for s in data])
+
+
+# The frame of the Cartesian kernel ---------------------------------------------------------------------------------
+
+
+def dimers(n: int, *, size: float = 0.05, seed: int = 0) -> Dataset:
+    """Two molecules of four atoms that vibrate, without a cell."""
+    one = bent(("O", "O", "H", "H"))
+    positions = np.concatenate([one.positions, one.positions + np.array([3.0, 1.0, 0.5])])
+    return samples.rattled(Structure(one.symbols * 2, positions), n, size, seed, "dimers")
+
+
+def turned(
+    structure: Structure, degrees: float, axis: tuple[float, float, float] = (1.0, -2.0, 1.0)
+) -> Structure:
+    vector = np.radians(degrees) * np.array(axis) / np.linalg.norm(axis)
+    return contracts.deformed(structure, Rotation.from_rotvec(vector).as_matrix())
+
+
+def cartesian(data: Dataset) -> CartesianFingerprint:
+    fingerprint = CartesianFingerprint()
+    fingerprint.fit(data)
+    return fingerprint
+
+
+@pytest.mark.parametrize("degrees", [10.0, 15.0, 30.0, 40.0, 90.0, 180.0])
+def test_structures_that_have_turned_away_are_refused(degrees: float) -> None:
+    """In training sets as in predictions, with the angle."""
+    data, query = dimers(20), turned(dimers(1, seed=4)[0], degrees)
+    message = (
+        rf"dimers, structure 0: has turned by {degrees:.0f}° .* at most 0\.\d\d Å .* use the kernel 'atoms'"
+    )
+    fingerprint = cartesian(data)
+    loose = message.replace(f"{degrees:.0f}°", r"\d+°")  # it vibrates too
+    with pytest.raises(DataError, match=loose):
+        fingerprint.rows(Dataset([query]))
+    with pytest.raises(DataError, match=loose):
+        cartesian(Dataset([*data, query]))
+    single = cartesian(data[:1])
+    with pytest.raises(DataError, match=message):
+        single.rows(Dataset([turned(data[0], degrees)]))
+
+
+def test_the_scale_of_turns_is_that_of_the_training_set(rng: np.random.Generator) -> None:
+    """Turns of a few degrees are refused only where the others turn by less."""
+    query = Dataset([turned(dimers(1)[0], 15.0)])
+    still = cartesian(dimers(20, size=0.02))
+    with pytest.raises(DataError, match=r"has turned by 1[45]°"):
+        still.rows(query)
+    librating = Dataset(
+        turned(structure, 8.0 * rng.normal(), tuple(rng.normal(size=3))) for structure in dimers(20, size=0.2)
+    )
+    assert cartesian(librating).rows(query).features.shape == (1, 24)
+
+
+def test_vibrations_and_copies_are_no_turns(rng: np.random.Generator) -> None:
+    for data in (dimers(20), samples.waters(20), samples.crystals(20), Dataset([samples.chain("HH")])):
+        for some in (data[:1], data):
+            fingerprint = cartesian(some)
+            for size in (0.02, 0.1):
+                copies = [displaced(s, rng.normal(0, size, (len(s), 3))) for s in some for _ in range(100)]
+                assert len(fingerprint.rows(Dataset(copies)).features) == len(copies)
+
+
+@pytest.mark.parametrize(
+    "base", [dimers(1)[0], samples.chain("HH"), samples.chain("OHO")], ids=["dimer", "HH", "OHO"]
+)
+def test_training_sets_of_all_orientations_are_refused(base: Structure, rng: np.random.Generator) -> None:
+    data = Dataset(
+        turned(s, rng.uniform(90, 270), tuple(rng.normal(size=3)))
+        for s in samples.rattled(base, 12, 0.05, 0, "all")
+    )
+    with pytest.raises(DataError, match=r"has turned by \d+° .* turn all structures into one"):
+        cartesian(data)
+
+
+def test_the_angle_of_a_linear_molecule_is_that_of_its_axis() -> None:
+    data = Dataset([samples.chain("OHO")])
+    with pytest.raises(DataError, match="has turned by 70°"):
+        cartesian(data).rows(Dataset([turned(data[0], 70.0, (1.0, 0.0, -1.0))]))  # normal to the chain
+
+
+@pytest.mark.parametrize("moved", [slice(4), slice(0, None, 2), slice(1)])
+def test_atoms_far_from_their_places_are_refused(moved: slice) -> None:
+    """Half of them, or one."""
+    data = dimers(20)
+    positions = data[3].positions.copy()
+    positions[moved] += [3.0, 0.0, 0.0]
+    fingerprint = cartesian(data)
+    message = (
+        r"structure 3: atom \d \([OH]\) lies \d\.\d\d Å away .* at most 1\.00 Å .* leave the structure out"
+    )
+    with pytest.raises(DataError, match=message):
+        fingerprint.rows(Dataset([data[3].replace(positions=positions)]))
+    crystal = samples.crystals(5)
+    hopped = crystal[1].positions.copy()
+    hopped[0] += [1.4, 0.7, 0.0]
+    with pytest.raises(DataError, match=r"structure 1: atom 0 \(O\) lies 1\.\d\d Å away"):
+        cartesian(crystal).rows(Dataset([crystal[1].replace(positions=hopped)]))
+
+
+def test_training_sets_whose_atoms_move_far_are_no_error() -> None:
+    """As along a dissociation."""
+    base = dimers(1)[0]
+    data = Dataset(displaced(base, np.outer(np.arange(8) < 4, [-0.2 * k, 0.0, 0.0])) for k in range(20))
+    assert len(cartesian(data).rows(data).features) == 20
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["ec_dimer", "li_ec"])
+def test_real_structures_are_in_one_frame(name: str, shared_data: Path) -> None:
+    training, query = (read(shared_data / name / f"{part}.extxyz") for part in ("train", "dev"))
+    for data in (training, training[:1], training[:10]):
+        assert len(cartesian(data).rows(query).features) == len(query)
+    if name == "ec_dimer":
+        for degrees in (5.0, 15.0, 30.0, 40.0):
+            with pytest.raises(DataError, match=r"has turned by \d+°"):
+                cartesian(training).rows(Dataset([turned(query[0], degrees)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -23,15 +24,23 @@ from gprann.surrogate.fingerprints import (
 from gprann.surrogate.gaussian_process import Problem, Restorable, factorise
 from gprann.surrogate.hyperparameters import (
     BOUNDS,
-    LeaveOneOut,
+    FREE,
+    Fixed,
+    LeftOut,
     Settings,
     gradient_scale,
-    leave_one_out,
+    leave_out_in_turn,
+    scan,
+    with_fixed,
+)
+from gprann.surrogate.likelihood import (
+    likelihood_of_parts,
     log_marginal_likelihood,
     maximise_likelihood,
-    scan,
+    maximise_of_parts,
 )
-from gprann.surrogate.search import choose_by_leaving_out, choose_length, lower_noise, with_fixed
+from gprann.surrogate.search import choose_by_leaving_out, choose_length, lower_noise
+from gprann.surrogate.species_lengths import rows_of_kind
 
 SETTINGS = Settings(3.0, 1e-3, 1e-4)
 
@@ -188,6 +197,23 @@ def test_likelihood_is_maximised_within_bounds(case: tuple[Problem, float]) -> N
     assert np.abs(gradient[~at_bound]).max(initial=0.0) < 0.05 * len(problem.values)
 
 
+@pytest.mark.parametrize(
+    "fixed", [(4.0, None, None), (None, 1e-4, None), (None, None, 1e-3), (70.0, 1e-3, None)]
+)
+def test_likelihood_is_maximised_over_what_is_not_given(case: tuple[Problem, float], fixed: Fixed) -> None:
+    """What is given is held, even out of bounds; beside it no better value of the others is nearby."""
+    problem, spread = case
+    found = maximise_likelihood(problem, with_fixed(Settings(8.0, 1e-5, 1e-5), fixed), spread, fixed)
+    assert with_fixed(found, fixed) == found
+    top, gradient = log_marginal_likelihood(problem, found, spread)
+    low, high = (bound.vector() for bound in BOUNDS)
+    free = np.array([given is None for given in fixed])
+    inside = free & (np.minimum(found.vector() - low, high - found.vector()) > 1e-6)
+    assert np.abs(gradient[inside]).max(initial=0.0) < 0.05 * len(problem.values)
+    put_in_afterwards = with_fixed(maximise_likelihood(problem, SETTINGS, spread), fixed)
+    assert top >= log_marginal_likelihood(problem, put_in_afterwards, spread)[0] - 1e-3 * abs(top)
+
+
 def test_search_leaves_a_region_where_the_matrix_is_singular() -> None:
     """Ten copies of one structure and a length so long that the noises drown in the rounding."""
     problem = problem_of(PairsFingerprint(), Dataset([*samples.waters(2), *list(samples.waters(1)) * 9]))
@@ -213,30 +239,98 @@ def test_unit_of_the_noise_without_gradients() -> None:
     assert gradient_scale(problem, problem.covariance(1.0)) == pytest.approx(2.0)  # the kernel and the shift
 
 
+# Lengths of species ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["water", "crystal", "kind without rows"])
+def kinds(request: pytest.FixtureRequest) -> tuple[Problem, list[Problem], AtomsFingerprint, Dataset]:
+    """A problem, its parts of H and of O, and the fingerprint."""
+    data = samples.crystals(4) if request.param == "crystal" else samples.waters(6)
+    fingerprint = AtomsFingerprint()
+    if request.param == "kind without rows":
+        # Structures of H alone beside those of both: with lengths of their own all the same.
+        data = Dataset([*data[:4], samples.labelled(samples.chain("HHH"))])
+    problem = problem_of(fingerprint, data)
+    rows, jacobians = fingerprint.rows(data), fingerprint.jacobians(data)
+    parts = [dataclasses.replace(problem, sets=rows_of_kind(rows, jacobians, kind)) for kind in (0, 1)]
+    return problem, parts, fingerprint, data
+
+
+def test_kinds_are_parts_of_the_covariance(
+    kinds: tuple[Problem, list[Problem], AtomsFingerprint, Dataset],
+) -> None:
+    problem, parts, _, data = kinds
+    for derivative in (False, True):
+        whole = np.tril(problem.covariance(3.0, derivative=derivative))
+        assert_close(sum(np.tril(p.covariance(3.0, derivative=derivative)) for p in parts), whole)
+    stretched = AtomsFingerprint(species_lengths={"H": 0.6, "O": 1.7})
+    expected = np.tril(problem_of(stretched, data).covariance(3.0))
+    assert_close(
+        np.tril(parts[0].covariance(0.6 * 3.0) + parts[1].covariance(1.7 * 3.0)), expected, relative=1e-10
+    )
+
+
+@pytest.mark.parametrize("direction", np.eye(4), ids=["H", "O", "energy noise", "force noise"])
+def test_gradient_of_the_likelihood_in_lengths_of_species_by_order(
+    kinds: tuple[Problem, list[Problem], AtomsFingerprint, Dataset], direction: Array
+) -> None:
+    _, parts, fingerprint, _ = kinds
+
+    def evaluate(x: Array) -> tuple[float, Array]:
+        settings = Settings(1.0, *np.exp(x[2:]))
+        return likelihood_of_parts(parts, np.exp(x[:2]), settings, fingerprint.spread)
+
+    at = np.log([2.0, 5.0, 1e-3, 1e-4])
+    _, gradient = evaluate(at)
+    assert_derivative(lambda t: evaluate(at + t * direction)[0], gradient @ direction, step=0.05, halvings=2)
+
+
+@pytest.mark.parametrize("fixed", [FREE, (4.0, None, None), (4.0, 1e-4, 1e-4)])
+def test_lengths_of_species_are_at_least_as_likely_as_equal_ones(
+    kinds: tuple[Problem, list[Problem], AtomsFingerprint, Dataset], fixed: Fixed
+) -> None:
+    problem, parts, fingerprint, _ = kinds
+    spread = fingerprint.spread
+    equal = maximise_likelihood(problem, with_fixed(SETTINGS, fixed), spread, fixed)
+    found, factors = maximise_of_parts(parts, equal, spread, fixed)
+    assert with_fixed(found, fixed) == found
+    assert np.prod(factors) == pytest.approx(1.0)
+    assert (np.abs(np.log(factors)) <= np.log(16) + 1e-9).all()
+    before, _ = log_marginal_likelihood(problem, equal, spread)
+    after, _ = likelihood_of_parts(parts, factors, found, spread)
+    assert after > before
+
+
 # Leaving out -------------------------------------------------------------------------------------------------------
 
 
-def test_leave_one_out_errors_are_those_of_leaving_out(case: tuple[Problem, float]) -> None:
+@pytest.mark.parametrize("groups", [None, [0, 1, 3], [2], [0]], ids=["alone", "groups", "the last", "all"])
+def test_errors_in_closed_form_are_those_of_leaving_out(
+    case: tuple[Problem, float], groups: list[int] | None
+) -> None:
     problem, spread = case
     noisy, K = dense(problem, SETTINGS, spread)
     noise = np.diagonal(noisy - K)
     factor = factorise(noisy.copy(), np.zeros(len(K)))
     alpha = factor.solve(problem.values)
     amplitude2 = float(problem.values @ alpha) / len(alpha)
-    errors = leave_one_out(problem, factor, alpha, noise)
-    for index in range(len(problem.first) - 1):
-        own = np.arange(problem.first[index], problem.first[index + 1])
-        others = np.setdiff1d(np.arange(len(K)), own)
-        weights = np.linalg.solve(noisy[np.ix_(others, others)], K[np.ix_(others, own)]).T
-        error = problem.values[own] - weights @ problem.values[others]
-        assert errors.energy[index] == pytest.approx(error[0], rel=1e-6, abs=1e-9)
-        assert_close(errors.gradient[index], error[1:], relative=1e-6)
-        covariance = K[np.ix_(own, own)] - weights @ K[np.ix_(others, own)]
-        assert_close(errors.latent[index], amplitude2 * covariance, relative=1e-6)
-    last = leave_one_out(problem, factor, alpha, noise, 2)
-    assert_close(last.energy, errors.energy[-2:], relative=1e-9)
-    for some, all_of_them in zip(last.latent, errors.latent[-2:], strict=True):
-        assert_close(some, all_of_them, relative=1e-9)
+    errors = leave_out_in_turn(problem, factor, alpha, noise, groups)
+    n = len(problem.first) - 1
+    edges = [*range(n + 1)] if groups is None else [*groups, n]
+    counted = 0
+    for begin, end in itertools.pairwise(edges):
+        left_out = np.arange(problem.first[begin], problem.first[end])
+        others = np.setdiff1d(np.arange(len(K)), left_out)
+        for structure in range(begin, end):
+            own = np.arange(problem.first[structure], problem.first[structure + 1])
+            weights = np.linalg.solve(noisy[np.ix_(others, others)], K[np.ix_(others, own)]).T
+            error = problem.values[own] - weights @ problem.values[others]
+            assert errors.energy[counted] == pytest.approx(error[0], rel=1e-6, abs=1e-9)
+            assert_close(errors.gradient[counted], error[1:], relative=1e-6)
+            covariance = K[np.ix_(own, own)] - weights @ K[np.ix_(others, own)]
+            assert_close(errors.latent[counted], amplitude2 * covariance, relative=1e-6)
+            counted += 1
+    assert counted == len(errors.energy) == len(errors.gradient) == len(errors.latent)
 
 
 def test_score_weighs_relative_errors_of_energies_and_forces() -> None:
@@ -245,9 +339,9 @@ def test_score_weighs_relative_errors_of_energies_and_forces() -> None:
     assert np.isfinite(errors_of(0.0, 0.0).score)
 
 
-def errors_of(energy: float, gradient: float | None) -> LeaveOneOut:
+def errors_of(energy: float, gradient: float | None) -> LeftOut:
     gradients = [np.zeros(0)] if gradient is None else [np.array([gradient, -gradient]), np.zeros(0)]
-    return LeaveOneOut(np.array([energy, -energy]), gradients, [])
+    return LeftOut(np.array([energy, -energy]), gradients, [])
 
 
 def test_scan_leaves_singular_candidates_out() -> None:
@@ -259,7 +353,7 @@ def test_scan_leaves_singular_candidates_out() -> None:
     assert again == results[0]
     noisy, K = dense(problem, good, 1.0)
     factor = factorise(noisy.copy(), np.zeros(len(K)))
-    errors = leave_one_out(problem, factor, factor.solve(problem.values), np.diagonal(noisy - K))
+    errors = leave_out_in_turn(problem, factor, factor.solve(problem.values), np.diagonal(noisy - K))
     assert again.energy_mae == pytest.approx(np.abs(errors.energy).mean())
     assert again.score == pytest.approx(errors.score)
 
@@ -286,8 +380,6 @@ def test_choice_stays_where_nothing_can_be_factorised() -> None:
 
 
 # Search by held-out errors -----------------------------------------------------------------------------------------
-
-FREE = (None, None, None)
 
 
 def test_given_values_take_their_places() -> None:

@@ -12,8 +12,9 @@ from ase.units import kB
 import samples
 from gprann import augment, examples
 from gprann.augmentation import surrogate_hessian
-from gprann.augmentation.automatic import automatic_copies
+from gprann.augmentation.automatic import automatic_copies, largest_size
 from gprann.augmentation.closeness import DistanceLimits
+from gprann.augmentation.copies import displaced
 from gprann.augmentation.displacements import atom_sizes, within_spheres
 from gprann.augmentation.hessian import thermal
 from gprann.augmentation.policies import CopyOptions
@@ -375,3 +376,16 @@ def test_number_of_copies_follows_the_degrees_of_freedom() -> None:
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         augment(examples.hydrogen(3), **options)
+
+
+def test_copies_that_the_kernel_refuses_are_too_far() -> None:
+    """The Cartesian kernel knows one orientation alone; trials beyond it end no run."""
+    data = samples.waters(8)
+    surrogate = Surrogate("cartesian").fit(data)
+
+    def shifts(structure: Structure, index: int, size: float) -> np.ndarray:
+        return size * np.random.default_rng(index).normal(size=(5, len(structure), 3))
+
+    with pytest.raises(DataError, match=r"kernel 'cartesian' knows one orientation|lies .* Å away"):
+        surrogate.predict(displaced(data, "gpr", [shifts(s, k, 3.0) for k, s in enumerate(data)]))
+    assert 0.01 <= largest_size(surrogate, data, shifts, (0.01, 3.0), np.inf) < 1.0

@@ -21,6 +21,7 @@ from gprann.pipeline.memory import surrogate_memory
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import choice, memory_needed
 from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, PairsFingerprint
+from gprann.surrogate.grid import Grid
 from gprann.surrogate.plan import SolverOptions, features_per_atom, plan_solver, structures_within
 
 a, b, _ = samples.TRICLINIC
@@ -93,13 +94,13 @@ def test_a_run_is_judged_by_its_kernel() -> None:
 # The search --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["held_out", "likelihood", "leave_one_out", "grid"])
+@pytest.mark.parametrize("method", ["held_out", "likelihood", "leave_one_out", "k_fold", "grid"])
 @pytest.mark.parametrize("fingerprint", [AtomsFingerprint(), PairsFingerprint()], ids=["atoms", "pairs"])
 def test_the_search_stays_within_its_budget(fingerprint: Fingerprint, method: choice.Method) -> None:
     """Without the limit it takes 60 MiB and more."""
     data, budget = samples.rattled(CELLS, 60, 0.1, 0, "cells"), 0.012
     search = choice.Choice(
-        fitted(fingerprint, data), "squared_exponential", (None, None, None), method, 0, budget
+        fitted(fingerprint, data), "squared_exponential", (None, None, None), method, 0, budget, Grid()
     )
     mean = float(data.energies.mean())
     tracemalloc.start()

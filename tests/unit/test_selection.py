@@ -116,3 +116,12 @@ def test_soap_is_chosen_where_it_is_best() -> None:
     assert chosen.kernel == chosen.to_dict()["kernel"] == "soap"
     same = Surrogate("soap", soap=SOAP).fit(mixed)
     contracts.assert_same_bits([[s.predict(query).energy] for s in (chosen, same)])
+
+
+def test_kernels_are_compared_at_the_hyperparameters_that_are_given() -> None:
+    data = samples.waters(8)
+    free = Surrogate("auto").fit(data).selection
+    given = Surrogate("auto", length=0.6, force_noise=1e-2).fit(data).selection
+    assert free is not None
+    assert given is not None
+    assert all(given.candidates[name].score > free.candidates[name].score + 0.1 for name in free.candidates)

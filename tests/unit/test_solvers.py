@@ -235,6 +235,26 @@ def test_what_has_not_converged_is_named(
     residual = surrogate.to_dict()["residual"]
     assert "did not reach the tolerance 1e-09" in caplog.text
     assert f"residual {residual:.1e} of the observations after 2 iterations" in caplog.text
+    assert surrogate.to_dict()["converged"] is False
+    assert "left out" not in caplog.text
+
+
+def test_what_has_not_converged_without_some_structures_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The fit has, its calibration has not."""
+    options: dict[str, Any] = {"solver": "conjugate_gradient", "tolerance": 1e-9, "inducing": 1}
+    surrogate = Surrogate("pairs", **FIXED, **options).fit(samples.waters(25))
+    monkeypatch.setattr(solvers, "_MAX_ITERATIONS", 2)
+    plain = surrogate.to_dict()
+    assert plain["converged"] is True
+    assert plain["calibration"]["converged"] is False
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert "conjugate gradients without 10 structures that are left out to judge" in warning
+    assert "the factors on standard deviations may be less accurate" in warning
+    monkeypatch.undo()
+    again = Surrogate("pairs", **FIXED, **options).fit(samples.waters(25))
+    assert again.calibration.converged
 
 
 def test_inducing_structures_are_the_subset_of_regressors(dense: Dense) -> None:

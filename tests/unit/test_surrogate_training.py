@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import logging
 from typing import Any, get_args
 
 import numpy as np
@@ -17,7 +19,11 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate, choice, memory_needed, solvers
-from gprann.surrogate.hyperparameters import log_marginal_likelihood, scan
+from gprann.surrogate.directions import internal_directions
+from gprann.surrogate.fingerprints import AtomsFingerprint
+from gprann.surrogate.grid import Grid
+from gprann.surrogate.hyperparameters import Settings, scan
+from gprann.surrogate.likelihood import log_marginal_likelihood
 from gprann.surrogate.observations import build_problem
 from gprann.surrogate.relevance import length_factors
 
@@ -72,7 +78,7 @@ def test_every_way_to_hyperparameters_predicts(method: choice.Method) -> None:
 def test_ways_to_hyperparameters_are_what_they_say() -> None:
     data = samples.waters(14)
     found = {m: Surrogate("pairs", hyperparameters=m).fit(data) for m in get_args(choice.Method)}
-    assert found["grid"].hyperparameters.length in choice._GRID_LENGTHS
+    assert found["grid"].hyperparameters.length in Grid().length
     likely = found["likelihood"]
     fingerprint = likely.fingerprint
     problem, _, _ = build_problem(fingerprint, data, data.energies.mean(), "squared_exponential")
@@ -88,11 +94,52 @@ def test_ways_to_hyperparameters_are_what_they_say() -> None:
     assert scores["leave_one_out"] == pytest.approx(scores["held_out"])  # of so few structures the same
 
 
-def test_a_grid_on_which_everything_is_singular_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "_GRID_NOISES", (1e-19,))
-    monkeypatch.setattr(choice, "_GRID_LENGTHS", (1e3,))
+def test_folds_are_left_out_together() -> None:
+    """The settings found are better than the others by that measure, and found on as many folds as there can be."""
+    shuffled = samples.waters(14).select(np.random.default_rng(0).permutation(14))
+    found = {
+        m: Surrogate("pairs", hyperparameters=m).fit(samples.waters(14)) for m in ("k_fold", "likelihood")
+    }
+    fingerprint = found["k_fold"].fingerprint
+    problem, _, _ = build_problem(fingerprint, shuffled, shuffled.energies.mean(), "squared_exponential")
+    best, start = (
+        scan(problem, [found[m]._fitted().settings], fingerprint.spread, [0, 2, 5, 8, 11]) for m in found
+    )
+    assert best[0].score < start[0].score
+    assert choice._folds(14) == [0, 2, 5, 8, 11]
+    assert choice._folds(3) == [0, 1, 2]
+
+
+def test_a_grid_on_which_everything_is_singular_is_left() -> None:
+    grid = {"length": [1e3], "energy_noise": [1e-19], "force_noise": [1e-19]}
     data = Dataset([*samples.waters(3), *samples.waters(3)])
-    assert Surrogate("pairs", hyperparameters="grid").fit(data).hyperparameters.length == 4.0
+    surrogate = Surrogate("pairs", hyperparameters="grid", grid=grid).fit(data)
+    assert surrogate.hyperparameters.length == 4.0
+
+
+def test_the_best_point_of_a_grid_is_taken() -> None:
+    data = samples.waters(10)
+    grid = {"length": [3.0, 1.0, 6.0], "energy_noise": [1e-3, 1e-5], "force_noise": (1e-4, 1e-6, 1e-8)}
+    surrogate = Surrogate("pairs", hyperparameters="grid", grid=grid).fit(data)
+    fingerprint = surrogate.fingerprint
+    problem, _, _ = build_problem(fingerprint, data, data.energies.mean(), "squared_exponential")
+    points = [Settings(*point) for point in itertools.product(*grid.values())]
+    best = min(scan(problem, points, fingerprint.spread), key=lambda result: result.score)
+    assert surrogate._fitted().settings == best.settings
+    given = Surrogate("pairs", length=2.5, hyperparameters="grid", grid={"force_noise": [1e-5]}).fit(data)
+    settings = given._fitted().settings
+    assert (settings.length, settings.force_noise) == (2.5, 1e-5)
+    assert settings.energy_noise in (1e-10, 1e-8, 1e-6, 1e-4)
+
+
+def test_points_of_a_grid() -> None:
+    assert {(point.energy_noise, point.force_noise) for point in Grid().points()} == {
+        (noise, noise) for noise in (1e-10, 1e-8, 1e-6, 1e-4)
+    }
+    grid = Grid.make({"length": [8, 4], "energy_noise": [1e-6, 1e-7]}, (None, None, 1e-5))
+    assert grid.points((None, None, 1e-5)) == [
+        Settings(length, noise, 1e-5) for length in (8.0, 4.0) for noise in (1e-6, 1e-7)
+    ]
 
 
 # Lengths of species and components ---------------------------------------------------------------------------------
@@ -108,6 +155,57 @@ def test_lengths_of_species_scale_their_distances() -> None:
     factor = np.where(before.kinds() == 0, 2.0, 1.0)  # H, O
     assert_close(after.features * factor[:, None], before.features)
     assert plain.fingerprint.spread == longer.fingerprint.spread
+
+
+def drawn_from_the_process(data: Dataset, factors: dict[str, float]) -> Dataset:
+    """The structures with energies and forces of a Gaussian process with lengths of species."""
+    fingerprint = AtomsFingerprint(species_lengths=factors)
+    fingerprint.fit(data)
+    problem, _, _ = build_problem(fingerprint, data, 0.0, "squared_exponential")
+    K = np.tril(problem.covariance(4.0 * fingerprint.spread))
+    K += np.tril(K, -1).T + np.diag(1e-8 * np.diagonal(K))
+    drawn = np.linalg.cholesky(K) @ np.random.default_rng(8).normal(size=len(K))
+    labelled = []
+    for structure, begin, end in zip(data, problem.first[:-1], problem.first[1:], strict=True):
+        forces = -internal_directions(structure, "rotation") @ drawn[begin + 1 : end]
+        labelled.append(structure.replace(energy=drawn[begin], forces=forces.reshape(-1, 3)))
+    return Dataset(labelled)
+
+
+@pytest.mark.parametrize("length", [None, 4.0])
+def test_lengths_of_species_are_found(length: float | None, caplog: pytest.LogCaptureFixture) -> None:
+    """Those from which the labels were drawn, and with them other structures are predicted better."""
+    true = {"H": 0.5, "O": 2.0}
+    data = drawn_from_the_process(samples.crystals(100, size=0.3), true)
+    training, query = data[:40], data[40:]
+    options: dict[str, Any] = {"hyperparameters": "likelihood", "length": length}
+    with caplog.at_level(logging.INFO, "gprann"):
+        found = Surrogate(species_lengths="likelihood", **options).fit(training)
+    factors = found.to_dict()["species_lengths"]
+    assert factors["H"] * factors["O"] == pytest.approx(1.0)
+    assert found.hyperparameters.length * factors["H"] == pytest.approx(2.0, rel=0.2)
+    assert factors["O"] > 2 * factors["H"]  # long lengths are known less well
+    assert "likelihood: lengths of species H 2." in caplog.text
+    if length is not None:
+        assert found.hyperparameters.length == length
+    equal = Surrogate(**options).fit(training)
+    forces = np.concatenate(query.forces)
+    errors = [np.abs(np.concatenate(s.predict(query).forces) - forces).mean() for s in (found, equal)]
+    assert errors[0] < 0.85 * errors[1]
+    again = found.fit(training).to_dict()["species_lengths"]
+    assert again == factors
+    given = Surrogate(species_lengths=factors, **options).fit(training)
+    assert given.to_dict()["species_lengths"] == factors
+    assert given.hyperparameters.length == pytest.approx(found.hyperparameters.length, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "data", [samples.waters(1), Dataset([samples.labelled(samples.chain("HHH", bond=b)) for b in (0.9, 1.0)])]
+)
+def test_where_no_lengths_of_species_can_be_found_they_are_equal(data: Dataset) -> None:
+    found = Surrogate(species_lengths="likelihood").fit(data)
+    assert "species_lengths" not in found.to_dict()
+    contracts.assert_same_bits([[found.predict(data).energy], [Surrogate().fit(data).predict(data).energy]])
 
 
 def test_forces_with_lengths_of_species_are_derivatives(rng: np.random.Generator) -> None:
@@ -301,6 +399,10 @@ def test_another_order_of_atoms_is_refused(kernel: str) -> None:
         surrogate.predict(Dataset([swapped]))
 
 
+def on_grid(**values: Any) -> dict[str, Any]:
+    return {"hyperparameters": "grid", "grid": values}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -311,6 +413,19 @@ def test_another_order_of_atoms_is_refused(kernel: str) -> None:
         ),
         ({"radial": "matern"}, "radial = 'matern': did you mean 'matern52'"),
         ({"hyperparameters": "likelyhood"}, "hyperparameters = 'likelyhood': did you mean 'likelihood'"),
+        ({"grid": {"length": [2.0]}}, "grid belongs to hyperparameters = 'grid', not to 'held_out'"),
+        ({"species_lengths": "likely"}, "species_lengths = 'likely': expected factors .* 'likelihood'"),
+        (
+            {"kernel": "pairs", "species_lengths": "likelihood"},
+            "species_lengths belongs to the kernel 'atoms', not to 'pairs'",
+        ),
+        (on_grid(lenght=[2.0]), "grid: lenght: did you mean 'length'"),
+        (on_grid(length=[]), r"grid: length = \[\]: expected a list of positive numbers"),
+        (on_grid(length=2.0), "grid: length = 2.0: expected a list"),
+        (on_grid(force_noise=[1e-8, -1.0]), "grid: force_noise = .*: expected a list of positive"),
+        (on_grid(force_noise=[1e-8, True]), "grid: force_noise = .*: expected a list of positive"),
+        (on_grid(force_noise="1"), "grid: force_noise = '1': expected a list of positive"),
+        (on_grid(length=[4.0]) | {"length": 3.0}, "grid: length is given already, as 3.0"),
         ({"species_lengths": {"H": -1.0}}, "species_lengths: H = -1.0: expected a positive number"),
         ({"kernel": "pairs", "relevance": True}, "relevance belongs to the kernel 'atoms', not to 'pairs'"),
         ({"length": 0.0}, "length = 0.0: expected a positive number"),
@@ -363,7 +478,7 @@ def test_provenance_is_plain_data() -> None:
         "amplitude": values.amplitude,
         "energy_noise": values.energy_noise,
         "force_noise": values.force_noise,
-        "calibration": {"energy": 1.0, "force": 1.0, "n_structures": 0},
+        "calibration": {"energy": 1.0, "force": 1.0, "n_structures": 0, "converged": True},
         "n_structures": 4,
         "solver": "cholesky",
         "solver_reason": surrogate.to_dict()["solver_reason"],

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.augmentation.copies import displaced
+from gprann.errors import DataError
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 
@@ -76,7 +77,10 @@ def largest_size(
 
     def allowed(size: float) -> bool:
         own = [shifts(structure, int(k), size) for k, structure in zip(chosen, parents, strict=True)]
-        prediction = surrogate.predict(displaced(parents, "gpr", own), forces=False)
+        try:
+            prediction = surrogate.predict(displaced(parents, "gpr", own), forces=False)
+        except DataError:  # the Cartesian kernel refuses copies that have left the places of the others
+            return False
         if prediction.energy_std is None or len(prediction) == 0:  # no atom is to move
             return True
         change = prediction.energy - np.repeat(parents.energies, [len(shift) for shift in own])

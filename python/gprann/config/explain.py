@@ -26,6 +26,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "tuple_type": "a list",
+    "list_type": "a list",
     "dict_type": "a table: { name = value, ... }",
     "model_type": "a table of keys",
     "model_attributes_type": "a table of keys",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
-__all__ = ["Channels", "Names", "OrderOrNone", "Section", "Widths", "default", "option"]
+__all__ = ["Channels", "Names", "OrderOrNone", "Section", "SpeciesLengths", "Widths", "default", "option"]
 
 
 class Section(BaseModel):
@@ -53,6 +53,16 @@ def _channels(value: object) -> object:
     return tuple(_as_tuple(row) for row in rows)
 
 
+def _species_lengths(value: object) -> object:
+    """Take a name, or a factor for each element."""
+    table = isinstance(value, Mapping) and all(
+        isinstance(factor, int | float) and not isinstance(factor, bool) for factor in value.values()
+    )
+    if not table and value not in (None, "likelihood"):
+        raise ValueError(f'expected "likelihood" or a table of factors, {{ H = 0.7 }}, got {value!r}')
+    return value
+
+
 def _unless_none(value: object) -> object:
     return None if value == "none" else value
 
@@ -60,4 +70,5 @@ def _unless_none(value: object) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
 Widths = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
 Channels = Annotated[tuple[tuple[float, ...], ...], BeforeValidator(_channels)]
+SpeciesLengths = Annotated[Literal["likelihood"] | dict[str, float], PlainValidator(_species_lengths)]
 OrderOrNone = Annotated[int | None, BeforeValidator(_unless_none)]

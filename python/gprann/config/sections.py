@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from gprann.config.augmentation import AugmentationSection
-from gprann.config.fields import Channels, Names, OrderOrNone, Section, Widths
+from gprann.config.fields import Channels, Names, OrderOrNone, Section, SpeciesLengths, Widths
 from gprann.config.fields import default as _default
 from gprann.config.fields import option as _option
 from gprann.descriptors import ChebyshevDescriptor
@@ -139,19 +139,25 @@ class SurrogateSection(Section):
         example=8.0,
     )
     energy_noise: float | None = _option(
-        "Noise variance of the energies relative to the mean variance of the gradients. Default: from the "
-        "training structures.",
+        "Noise variance of the energies relative to the mean variance of the gradients under the kernel; the log "
+        "gives the standard deviation in eV. Default: from the training structures.",
         _default(Surrogate, "energy_noise"),
         example=1e-8,
     )
     force_noise: float | None = _option(
-        "The same of the forces.", _default(Surrogate, "force_noise"), example=1e-8
+        "The same of the forces, in eV/Å.", _default(Surrogate, "force_noise"), example=1e-8
     )
-    hyperparameters: Literal["held_out", "likelihood", "leave_one_out", "grid"] = _option(
+    hyperparameters: Literal["held_out", "likelihood", "leave_one_out", "k_fold", "grid"] = _option(
         "How length and noises are found where they are not given: by the errors of structures held out (the "
-        "most accurate), or on random subsets alone by the likelihood, by structures left out one by one, or "
-        "on a grid.",
+        "most accurate), or on random subsets alone by the likelihood, by structures left out one by one or by "
+        "fifths, or on a grid.",
         _default(Surrogate, "hyperparameters"),
+    )
+    grid: dict[str, list[float]] | None = _option(
+        'Hyperparameters "grid": lists of which all combinations are tried; those that are left out have their '
+        "defaults, five lengths from 2 to 32 and four noises from 1e-10 to 1e-4.",
+        _default(Surrogate, "grid"),
+        example={"length": [4.0, 8.0], "energy_noise": [1e-8], "force_noise": [1e-8, 1e-6]},
     )
     exponent: float = _option(
         "Pairs kernel: inverse power of the distances.", _default(Surrogate, "exponent")
@@ -159,8 +165,9 @@ class SurrogateSection(Section):
     cutoff: float = _option(
         "Pairs kernel: cutoff in periodic structures.", _default(Surrogate, "cutoff"), unit="Å"
     )
-    species_lengths: dict[str, float] | None = _option(
-        "Atoms kernel: factors on the length for some species.",
+    species_lengths: SpeciesLengths | None = _option(
+        'Atoms kernel: factors on the length for some species, or "likelihood": those that make a subset of the '
+        "training structures most likely.",
         _default(Surrogate, "species_lengths"),
         example={"H": 0.7},
     )

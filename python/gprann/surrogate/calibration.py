@@ -19,7 +19,7 @@ from scipy.special import erfinv
 
 from gprann.structure import Dataset
 from gprann.surrogate.directions import internal_directions
-from gprann.surrogate.hyperparameters import LeaveOneOut
+from gprann.surrogate.hyperparameters import LeftOut
 
 __all__ = ["Calibration", "calibrate", "factor_of"]
 
@@ -41,19 +41,22 @@ class Calibration:
     energy, force : float
     n_structures : int
         Structures that were left out to find them; 0 if there were too few, and both are 1.
+    converged : bool
+        Whether the equations without them were solved to the tolerance.
     """
 
     energy: float = 1.0
     force: float = 1.0
     n_structures: int = 0
+    converged: bool = True
 
 
-def calibrate(errors: LeaveOneOut, data: Dataset, invariant: str) -> Calibration:
+def calibrate(errors: LeftOut, data: Dataset, invariant: str) -> Calibration:
     """Find the factors from the errors of structures that were left out.
 
     Parameters
     ----------
-    errors : LeaveOneOut
+    errors : LeftOut
     data : Dataset
         The structures left out, with their forces.
     invariant : {'rotation', 'translation'}
@@ -76,7 +79,7 @@ def calibrate(errors: LeaveOneOut, data: Dataset, invariant: str) -> Calibration
     force = factor_of(force_error, force_std)
     weight = len(data) / (len(data) + _FORCES_COUNT_AS)
     energy = factor_of(errors.energy, energy_std) ** weight * force ** (1.0 - weight)
-    found = Calibration(energy, force, len(data))
+    found = Calibration(energy, force, len(data), errors.converged)
     _log.info(
         "%d structures left out one by one: standard deviations of energies times %.2f, of forces times %.2f",
         len(data),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from dataclasses import dataclass
 from typing import Literal
@@ -13,25 +12,32 @@ from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Fingerprint
 from gprann.surrogate.folded import FoldedTraining
 from gprann.surrogate.gaussian_process import Radial, Restorable, factorise
-from gprann.surrogate.hyperparameters import Settings, gradient_scale, maximise_likelihood, scan
+from gprann.surrogate.grid import Grid
+from gprann.surrogate.hyperparameters import (
+    Fixed,
+    Settings,
+    gradient_scale,
+    scan,
+    with_fixed,
+)
+from gprann.surrogate.likelihood import maximise_likelihood
 from gprann.surrogate.observations import build_problem, observations
 from gprann.surrogate.plan import features_per_atom, structures_within
 from gprann.surrogate.search import (
     ErrorOfNoise,
-    Fixed,
     choose_by_leaving_out,
     choose_length,
     describe,
     lower_noise,
-    with_fixed,
 )
 
 __all__ = ["SMALL_ROWS", "START", "Choice", "Method", "small_subset", "structures_for"]
 
 _log = logging.getLogger(__name__)
-Method = Literal["held_out", "likelihood", "leave_one_out", "grid"]
+Method = Literal["held_out", "likelihood", "leave_one_out", "k_fold", "grid"]
 SMALL_ROWS = 1700  # observations of the subset for the likelihood (about 20 evaluations)
-_LEAVE_OUT_ROWS = 3400  # at most, for a set to be judged by leave-one-out errors
+_LEAVE_OUT_ROWS = 3400  # at most, for a set to be judged by structures left out in turn
+_FOLDS = 5  # groups in which they are left out by k_fold
 _HALF_ROWS = 7000  # of the half from which the other half is predicted
 _HOLD_OUT_ROWS = 11000  # of the four fifths from which the last fifth is predicted
 _MATRICES = (
@@ -39,8 +45,6 @@ _MATRICES = (
 )
 START = Settings(8.0, 1e-8, 1e-8)
 _SINGLE = Settings(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
-_GRID_LENGTHS = (2.0, 4.0, 8.0, 16.0, 32.0)
-_GRID_NOISES = (1e-10, 1e-8, 1e-6, 1e-4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,16 @@ class Choice:
     radial : {'squared_exponential', 'matern52'}
     fixed : tuple of length, energy noise and force noise
         Those that are given, None for the others.
-    method : {'held_out', 'likelihood', 'leave_one_out', 'grid'}
+    method : {'held_out', 'likelihood', 'leave_one_out', 'k_fold', 'grid'}
         See `Surrogate`.
     seed : int
         Of the random subsets.
     memory : float, GiB
         Budget: with little of it subsets are smaller.
+    grid : Grid
+        Points that the method `grid` tries.
+    start : Settings
+        Where the search for the maximum of the likelihood begins.
     """
 
     fingerprint: Fingerprint
@@ -68,6 +76,8 @@ class Choice:
     method: Method
     seed: int
     memory: float
+    grid: Grid
+    start: Settings = START
 
     def choose(self, data: Dataset, mean: float) -> Settings:
         """Return the hyperparameters: those given, the others from random subsets of the training set."""
@@ -83,9 +93,10 @@ class Choice:
         if self.method == "likelihood":
             return start
         left_out = shuffled[: self._count(data, _LEAVE_OUT_ROWS, _MATRICES)]
-        if self.method == "leave_one_out" or n == len(left_out):
+        if self.method in ("leave_one_out", "k_fold") or n == len(left_out):
             problem, _, _ = build_problem(self.fingerprint, left_out, mean, self.radial)
-            return choose_by_leaving_out(problem, start, self.fingerprint.spread, fixed)
+            groups = _folds(len(left_out)) if self.method == "k_fold" else None
+            return choose_by_leaving_out(problem, start, self.fingerprint.spread, fixed, groups=groups)
         return self._by_holding_out(shuffled, mean, start)
 
     def _count(self, data: Dataset, rows: int, matrices: int) -> int:
@@ -100,8 +111,8 @@ class Choice:
         """Return the maximum of the likelihood of a small subset."""
         subset = shuffled[: self._count(shuffled, SMALL_ROWS, _MATRICES)]
         problem, _, _ = build_problem(self.fingerprint, subset, mean, self.radial)
-        start = with_fixed(START, self.fixed)
-        found = with_fixed(maximise_likelihood(problem, start, self.fingerprint.spread), self.fixed)
+        start = with_fixed(self.start, self.fixed)
+        found = maximise_likelihood(problem, start, self.fingerprint.spread, self.fixed)
         _log.info("likelihood: %s", describe(found))
         return found
 
@@ -109,11 +120,8 @@ class Choice:
         """Return the point of the grid with the smallest leave-one-structure-out errors of a small subset."""
         subset = shuffled[: self._count(shuffled, SMALL_ROWS, _MATRICES)]
         problem, _, _ = build_problem(self.fingerprint, subset, mean, self.radial)
-        points = [
-            with_fixed(Settings(length, noise, noise), self.fixed)
-            for length, noise in itertools.product(_GRID_LENGTHS, _GRID_NOISES)
-        ]
-        results = scan(problem, dict.fromkeys(points), self.fingerprint.spread)
+        points = self.grid.points(self.fixed)
+        results = scan(problem, points, self.fingerprint.spread)
         if not results:
             return with_fixed(_SINGLE, self.fixed)
         winner = min(results, key=lambda result: result.score)
@@ -166,6 +174,11 @@ def small_subset(data: Dataset, seed: int, memory: float) -> Dataset:
     return data.select(
         order[: min(structures_for(data, SMALL_ROWS), structures_within(data, memory, _MATRICES))]
     )
+
+
+def _folds(n: int) -> list[int]:
+    """Return the first structures of equal groups, five if there are as many structures."""
+    return [n * fold // min(_FOLDS, n) for fold in range(min(_FOLDS, n))]
 
 
 def structures_for(data: Dataset, rows: int) -> int:

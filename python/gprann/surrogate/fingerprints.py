@@ -21,6 +21,7 @@ from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.neighbours import build_neighbours
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.directions import internal_directions, observed_directions, strain_length
+from gprann.surrogate.frame import Frame, centred
 
 __all__ = [
     "AtomsFingerprint",
@@ -142,7 +143,8 @@ class AtomsFingerprint:
         for symbol, factor in (species_lengths or {}).items():
             if not (np.isfinite(factor) and factor > 0):
                 raise ConfigError(f"species_lengths: {symbol} = {factor}: expected a positive number")
-        self._species_lengths = dict(species_lengths or {})
+        self._given_lengths = dict(species_lengths or {})
+        self._species_lengths: dict[str, float] = {}
         self._given = descriptor
         self._descriptor = descriptor
         self._mean = np.zeros((0, 0))
@@ -183,13 +185,29 @@ class AtomsFingerprint:
             self._mean[kind] = own.mean(axis=0)
             variances.append(np.sum((deviation / self._scale[kind]) ** 2))
         self._spread = float(np.sqrt(max(np.mean(variances), 1e-12)))
-        factors = np.ones((n_species, size))
-        for symbol, factor in self._species_lengths.items():
-            if symbol not in self.descriptor.species:
-                raise ConfigError(
-                    f"species_lengths: {symbol}: {nearest_name(symbol, self.descriptor.species)}"
-                )
-            factors[self.descriptor.species.index(symbol)] = factor
+        self._species_lengths = {}
+        self.stretch_species(self._given_lengths)
+
+    @property
+    def species_lengths(self) -> dict[str, float]:
+        """Factors on the kernel length for atoms of some species; known after `fit`."""
+        return dict(self._species_lengths)
+
+    def stretch_species(self, species_lengths: Mapping[str, float]) -> None:
+        """Multiply the kernel lengths of some species, which have none of their own yet, by factors.
+
+        Raises
+        ------
+        ConfigError
+            If a species is unknown.
+        """
+        species = self.descriptor.species
+        factors = np.ones((len(species), self.descriptor.size))
+        for symbol, factor in species_lengths.items():
+            if symbol not in species:
+                raise ConfigError(f"species_lengths: {symbol}: {nearest_name(symbol, species)}")
+            factors[species.index(symbol)] = factor
+        self._species_lengths = dict(species_lengths)
         self.stretch(factors)
 
     def stretch(self, factors: Array) -> None:
@@ -314,7 +332,7 @@ class CartesianFingerprint:
     """One row per structure: its Cartesian coordinates less their mean, the fingerprint of the paper.
 
     It is not invariant: all structures must lie in one orientation, with the same order of atoms. Structures
-    that have turned away from the rest, or atoms of which lie in another periodic image, are refused.
+    that have turned away from the rest, or atoms of which lie far away or in another periodic image, are refused.
     """
 
     invariant = "translation"
@@ -323,7 +341,7 @@ class CartesianFingerprint:
 
     def __init__(self) -> None:
         self._symbols: tuple[str, ...] = ()
-        self._reference = np.zeros((0, 3))
+        self._frame = Frame(np.zeros((0, 3)), 0.0, 0.0)
         self._spread = 1.0
 
     @property
@@ -335,8 +353,7 @@ class CartesianFingerprint:
         """Take the order of atoms and the spread of the coordinates from the training set."""
         self._symbols = data[0].symbols
         require_order(data, self._symbols)
-        # The median, which a few structures that have turned away do not move.
-        self._reference = np.median([_centred(structure.positions) for structure in data], axis=0)
+        self._frame = Frame.of(data)
         features = self.rows(data).features
         self._spread = float(np.sqrt(max(features.var(axis=0).sum(), 1e-24)))
 
@@ -344,8 +361,8 @@ class CartesianFingerprint:
         """Return one row per structure."""
         require_order(data, self._symbols)
         for structure in data:
-            require_same_frame(structure, self._reference)
-        features = [_centred(structure.positions).ravel() for structure in data]
+            self._frame.require(structure)
+        features = [centred(structure.positions).ravel() for structure in data]
         n = len(self._symbols)
         centring = csr_array(np.eye(3 * n) - np.tile(np.eye(3), (n, n)) / n)
         return single_rows(features, lambda: [centring] * len(data))
@@ -353,62 +370,6 @@ class CartesianFingerprint:
     def jacobians(self, data: Dataset) -> list[Array]:
         """Return the Jacobians along the internal directions."""
         return [np.ascontiguousarray(internal_directions(structure, self.invariant)) for structure in data]
-
-
-def _centred(positions: Array) -> Array:
-    centred: Array = positions - positions.mean(axis=0)
-    return centred
-
-
-_TURNED = 45.0  # degrees; small molecules that vibrate seem to turn by half of this
-_IMAGES_APART = 0.6  # of a lattice vector; vibrations and half a cell's diffusion stay below
-
-
-def require_same_frame(structure: Structure, reference: Array) -> None:
-    """Refuse a structure that has turned away from the others, or whose atoms lie in other periodic images.
-
-    Parameters
-    ----------
-    structure : Structure
-    reference : ndarray, shape (N, 3), Å
-        Where its atoms are expected, relative to their mean.
-
-    Raises
-    ------
-    DataError
-    """
-    remedy = "or use the kernel 'atoms', to which this makes no difference"
-    centred = _centred(structure.positions)
-    if structure.pbc.any():
-        # Relative to most atoms: the mean of all moves with those that have jumped.
-        shift = centred - reference
-        fractional = np.abs((shift - np.median(shift, axis=0)) @ np.linalg.pinv(structure.cell))
-        atom, axis = np.unravel_index(np.argmax(fractional * structure.pbc), fractional.shape)
-        if (fractional * structure.pbc)[atom, axis] > _IMAGES_APART:
-            raise DataError(
-                f"{structure.origin}: atom {atom} ({structure.symbols[atom]}) lies "
-                f"{fractional[atom, axis]:.2f} lattice vectors (axis {axis}) away from where it is in the rest "
-                f"of the training set; unwrap the coordinates, {remedy}"
-            )
-        return
-    degrees, before, after = _turn(centred, reference)
-    if degrees > _TURNED and after < 0.5 * before:
-        raise DataError(
-            f"{structure.origin}: has turned by {degrees:.0f}° from the rest of the training set, and the "
-            f"kernel 'cartesian' knows one orientation alone; turn all structures into one, {remedy}"
-        )
-
-
-def _turn(centred: Array, reference: Array) -> tuple[float, float, float]:
-    """Return the angle (degrees) of the rotation that brings a structure closest to the reference (Kabsch,
-    Acta Cryst. A32, 922 (1976)), and the root mean square distances before and after it (Å)."""
-    left, _, right = np.linalg.svd(centred.T @ reference)
-    mirror = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right)) or 1.0])
-    rotation = left @ mirror @ right
-    cosine = np.clip((np.trace(rotation) - 1.0) / 2.0, -1.0, 1.0)
-    distances = [np.linalg.norm(moved - reference) for moved in (centred, centred @ rotation)]
-    root = np.sqrt(len(reference))
-    return float(np.degrees(np.arccos(cosine))), float(distances[0] / root), float(distances[1] / root)
 
 
 def single_rows(

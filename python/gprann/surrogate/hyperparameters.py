@@ -1,42 +1,57 @@
-"""Hyperparameters of the surrogate, from the training set alone.
-
-1. Log marginal likelihood with its analytic gradient over length and both noises; the amplitude has a closed
-   form.
-2. Leave-one-structure-out errors, in closed form from blocks of K⁻¹, decide between that optimum and longer
-   lengths and smaller noises: the likelihood of a squared exponential prefers lengths that are too short for
-   prediction.
-Both work on a random subset; the full matrix is factorised only once, afterwards.
-"""
+"""Hyperparameters of the surrogate, and the errors of structures left out by which they are judged."""
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
-from scipy.optimize import minimize
 
 from gprann.errors import FactorisationError
 from gprann.parallel import one_blas_thread
 from gprann.surrogate.gaussian_process import Factor, Problem, factorise
 
 __all__ = [
-    "LeaveOneOut",
+    "FREE",
+    "Fixed",
+    "Hyperparameters",
+    "LeftOut",
     "Scan",
     "Settings",
-    "leave_one_out",
+    "gradient_scale",
+    "leave_out_in_turn",
     "left_out_variance",
-    "log_marginal_likelihood",
-    "maximise_likelihood",
     "scan",
+    "unit_rows",
+    "with_fixed",
 ]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """Hyperparameters of a fitted surrogate, in physical units.
+
+    Attributes
+    ----------
+    length : float
+        Kernel length in units of the fingerprint's spread.
+    amplitude : float, eV
+        s_f, root of the kernel's prefactor.
+    energy_noise : float, eV
+    force_noise : float, eV/Å
+    """
+
+    length: float
+    amplitude: float
+    energy_noise: float
+    force_noise: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,82 +84,33 @@ class Settings:
 
 BOUNDS = Settings(0.5, 1e-10, 1e-10), Settings(60.0, 1e-2, 1e-2)
 """Smallest and largest settings that are considered."""
+Fixed = tuple[float | None, float | None, float | None]
+"""Length, energy noise and force noise that are given, None where they are to be found."""
+FREE: Fixed = (None, None, None)
+
+
+def with_fixed(settings: Settings, fixed: Fixed) -> Settings:
+    """Return the settings with those that are given in their places."""
+    return Settings(
+        *(own if given is None else given for given, own in zip(fixed, astuple(settings), strict=True))
+    )
 
 
 def gradient_scale(problem: Problem, K: Array) -> float:
     """Return the mean diagonal of the gradient blocks of K, the unit of the noises."""
-    diagonal = np.diagonal(K)
-    gradients = diagonal[~problem.is_energy]
+    return float(np.diagonal(K)[unit_rows(problem, K)].mean())
+
+
+def unit_rows(problem: Problem, K: Array) -> NDArray[np.bool_]:
+    """Return which rows the unit of the noises is the mean of: gradients, or all without any of variance."""
+    gradients = ~problem.is_energy
     # Single atoms have no gradients; those of atoms that do not feel each other the kernel takes for zero.
-    return float(gradients.mean()) if np.any(gradients) else float(diagonal.mean())
-
-
-def log_marginal_likelihood(problem: Problem, settings: Settings, spread: float) -> tuple[float, Array]:
-    """Return the log marginal likelihood, amplitude at its optimum, and its gradient.
-
-    Parameters
-    ----------
-    problem : Problem
-    settings : Settings
-    spread : float
-        Unit of the length.
-
-    Returns
-    -------
-    value : float
-    gradient : ndarray, shape (3,)
-        With respect to log length, log energy_noise, log force_noise.
-
-    Raises
-    ------
-    FactorisationError
-    """
-    length = settings.length * spread
-    K = problem.covariance(length)
-    scale = gradient_scale(problem, K)
-    dK = problem.covariance(length, derivative=True)
-    scale_slope = gradient_scale(problem, dK)  # d(scale)/d(log length)
-    energy = np.where(problem.is_energy, settings.energy_noise, 0.0)
-    force = np.where(problem.is_energy, 0.0, settings.force_noise)
-    factor = factorise(K, scale * (energy + force))
-    alpha = factor.solve(problem.values)
-    n = len(alpha)
-    amplitude2 = max(float(problem.values @ alpha) / n, 1e-300)  # zero if there is nothing to be explained
-    value = -0.5 * (n * np.log(2 * np.pi * amplitude2) + factor.log_determinant + n)
-    inverse = factor.inverse()
-    diagonal = alpha**2 / amplitude2 - np.diagonal(inverse)
-    by_noise = [0.5 * scale * float(diagonal @ part) for part in (energy, force)]
-    # sum over the lower triangle of (alpha alpha^T / s2 - K^-1) o dK, off-diagonal elements counted twice
-    weights = np.outer(alpha, alpha / amplitude2) - inverse
-    by_length = float(np.einsum("ij,ij->", np.tril(dK, -1), weights))
-    by_length += 0.5 * float(np.diagonal(dK) @ diagonal)
-    by_length += sum(by_noise) * scale_slope / scale
-    return value, np.array([by_length, *by_noise])
-
-
-def maximise_likelihood(problem: Problem, start: Settings, spread: float, *, max_steps: int = 15) -> Settings:
-    """Return the settings of largest log marginal likelihood within `BOUNDS`, by L-BFGS-B from `start`."""
-
-    def objective(logarithms: Array) -> tuple[float, Array]:
-        settings = Settings.from_vector(logarithms)
-        try:
-            value, gradient = log_marginal_likelihood(problem, settings, spread)
-        except FactorisationError:
-            # Not positive definite: longer lengths and smaller noises are out of reach; turn the search back.
-            return 1e10, np.array([1.0, -1.0, -1.0])
-        return -value / len(problem.values), -gradient / len(problem.values)
-
-    bounds = list(zip(BOUNDS[0].vector(), BOUNDS[1].vector(), strict=True))
-    options = {"maxiter": max_steps, "maxfun": 2 * max_steps}
-    result = minimize(objective, start.vector(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    found = Settings.from_vector(result.x)
-    _log.debug("likelihood %.4f per observation at %s", -result.fun, found)
-    return found
+    return gradients if np.any(np.diagonal(K)[gradients]) else np.ones_like(gradients)
 
 
 @dataclass(frozen=True, slots=True)
-class LeaveOneOut:
-    """Errors of each structure predicted from the others.
+class LeftOut:
+    """Errors of structures predicted from others, without themselves.
 
     Attributes
     ----------
@@ -152,11 +118,14 @@ class LeaveOneOut:
     gradient : list of n ndarrays, eV/Å, along the internal directions
     latent : list of n ndarrays, (1 + m, 1 + m)
         Predicted covariance of energy and gradients, without the noise of the labels.
+    converged : bool
+        Whether the equations behind them were solved to the tolerance.
     """
 
     energy: Array
     gradient: list[Array]
     latent: list[Array]
+    converged: bool = True
 
     @property
     def score(self) -> float:
@@ -168,10 +137,10 @@ class LeaveOneOut:
         )
 
 
-def leave_one_out(
-    problem: Problem, factor: Factor, alpha: Array, noise: Array, n_last: int | None = None
-) -> LeaveOneOut:
-    """Return leave-one-structure-out errors from blocks of K⁻¹.
+def leave_out_in_turn(
+    problem: Problem, factor: Factor, alpha: Array, noise: Array, groups: Sequence[int] | None = None
+) -> LeftOut:
+    """Return the errors of structures left out one by one, or group by group, from blocks of K⁻¹.
 
     The prediction error of block A given all others is (K⁻¹)_AA⁻¹ alpha_A, its covariance s_f² (K⁻¹)_AA⁻¹
     (Dubrule, Math. Geol. 15, 687 (1983)). The blocks of the last structures need the last rows of L⁻¹ alone.
@@ -184,31 +153,40 @@ def leave_one_out(
     alpha : ndarray, shape (rows,)
     noise : ndarray, shape (rows,)
         Relative to the amplitude.
-    n_last : int, optional
-        How many structures, the last ones of the problem, are left out in turn. Default: all.
+    groups : sequence of int, optional
+        First structures of the groups that are left out together, ascending. Default: every structure alone.
+
+    Returns
+    -------
+    LeftOut
+        Of the structures from the first group on.
     """
     amplitude2 = float(problem.values @ alpha) / len(alpha)
     n = len(problem.first) - 1
-    first = problem.first[n - (n if n_last is None else n_last) :]
+    edges = [*(range(n) if groups is None else groups), n]
+    first = problem.first[edges]
     # A row-major lower triangle is LAPACK's upper one.
     with one_blas_thread():
         transposed, _ = lapack.dtrtri(factor.L[first[0] :, first[0] :].T, lower=0)
     energy, gradient, latent = [], [], []
-    for begin, end in itertools.pairwise(first):
+    for group, (begin, end) in zip(itertools.pairwise(edges), itertools.pairwise(first), strict=True):
         columns = transposed[begin - first[0] : end - first[0], begin - first[0] :].copy()
         columns[:, : end - begin] = np.triu(columns[:, : end - begin])
         covariance = np.linalg.inv(columns @ columns.T)
         error = covariance @ alpha[begin:end]
-        energy.append(error[0])
-        gradient.append(error[1:])
-        latent.append(amplitude2 * (covariance - np.diag(noise[begin:end])))
-    return LeaveOneOut(np.array(energy), gradient, latent)
+        covariance[np.diag_indices(len(covariance))] -= noise[begin:end]
+        for structure in range(*group):
+            own = slice(*(problem.first[structure : structure + 2] - begin))
+            energy.append(error[own][0])
+            gradient.append(error[own][1:])
+            latent.append(amplitude2 * covariance[own, own])
+    return LeftOut(np.array(energy), gradient, latent)
 
 
 def left_out_variance(problem: Problem, factor: Factor, structures: Iterable[int]) -> list[float]:
     """Return the variance of the energies of some structures given all others, relative to the amplitude.
 
-    The first element of (K⁻¹)_AA⁻¹, see `leave_one_out`, noise included; the factor is kept.
+    The first element of (K⁻¹)_AA⁻¹, see `leave_out_in_turn`, noise included; the factor is kept.
     """
     variances = []
     for index in structures:
@@ -222,7 +200,7 @@ def left_out_variance(problem: Problem, factor: Factor, structures: Iterable[int
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Leave-one-structure-out score of one candidate."""
+    """Score of one candidate by structures that were left out."""
 
     settings: Settings
     score: float
@@ -230,8 +208,13 @@ class Scan:
     force_mae: float
 
 
-def scan(problem: Problem, candidates: Iterable[Settings], spread: float) -> list[Scan]:
-    """Return the leave-one-structure-out scores of candidates; those not positive definite are left out."""
+def scan(
+    problem: Problem, candidates: Iterable[Settings], spread: float, groups: Sequence[int] | None = None
+) -> list[Scan]:
+    """Return the scores of candidates by structures left out; those not positive definite are left out.
+
+    `groups` are the first structures of those that are left out together; by default one by one.
+    """
     results = []
     lengths: dict[float, tuple[Array, float]] = {}
     for settings in candidates:
@@ -245,7 +228,7 @@ def scan(problem: Problem, candidates: Iterable[Settings], spread: float) -> lis
         except FactorisationError:
             _log.debug("%s is not positive definite", settings)
             continue
-        errors = leave_one_out(problem, factor, factor.solve(problem.values), noise)
+        errors = leave_out_in_turn(problem, factor, factor.solve(problem.values), noise, groups)
         forces = [np.abs(error).mean() for error in errors.gradient if len(error)] or [np.nan]
         results.append(
             Scan(settings, errors.score, float(np.abs(errors.energy).mean()), float(np.mean(forces)))

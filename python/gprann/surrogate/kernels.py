@@ -30,7 +30,7 @@ class KernelOptions:
     descriptor: ChebyshevDescriptor | None = None
     exponent: float = 1.0
     cutoff: float = 7.0
-    species_lengths: Mapping[str, float] | None = None
+    species_lengths: Mapping[str, float] | Literal["likelihood"] | None = None
     relevance: bool = False
     soap: SoapOptions | Mapping[str, Any] | None = None
     stress: bool = False
@@ -50,6 +50,10 @@ class KernelOptions:
         for option in ("species_lengths", "relevance"):
             if getattr(self, option) and kernel not in ("atoms", "auto"):
                 raise ConfigError(f"{option} belongs to the kernel 'atoms', not to '{kernel}'")
+        if isinstance(self.species_lengths, str) and self.species_lengths != "likelihood":
+            raise ConfigError(
+                f"species_lengths = '{self.species_lengths}': expected factors by species, or 'likelihood'"
+            )
         if self.stress and kernel != "atoms":
             raise ConfigError(f"stress: only the kernel 'atoms' observes stresses, not '{kernel}'")
         if self.soap is not None and kernel not in ("soap", "auto"):
@@ -79,7 +83,8 @@ class KernelOptions:
             If an option is impossible.
         """
         if kernel == "atoms":
-            return AtomsFingerprint(self.descriptor, self.species_lengths)
+            given = None if isinstance(self.species_lengths, str) else self.species_lengths
+            return AtomsFingerprint(self.descriptor, given)
         if kernel == "pairs":
             return PairsFingerprint(exponent=self.exponent, cutoff=self.cutoff)
         if kernel == "soap":

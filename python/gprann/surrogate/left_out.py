@@ -17,7 +17,7 @@ from gprann.parallel import one_blas_thread
 from gprann.structure import Dataset
 from gprann.surrogate.calibration import Calibration, calibrate
 from gprann.surrogate.choice import structures_for
-from gprann.surrogate.hyperparameters import LeaveOneOut, leave_one_out, left_out_variance
+from gprann.surrogate.hyperparameters import LeftOut, leave_out_in_turn, left_out_variance
 from gprann.surrogate.observations import observations
 from gprann.surrogate.posterior import DensePosterior, structure_covariance
 from gprann.surrogate.solvers import Fit, solve_raising_noise
@@ -47,10 +47,10 @@ def calibration_of(fit: Fit, seed: int) -> Calibration:
     whole = _whole(fit)
     if whole is not None:
         problem, factor = whole.problem, whole.factor
-        n_last = structures_for(data, _CALIBRATION_ROWS)
+        last = range(len(data) - structures_for(data, _CALIBRATION_ROWS), len(data))
         alpha = factor.solve(problem.values)
-        errors = leave_one_out(problem, factor, alpha, problem.noise(*fit.solution.noise), n_last)
-        return calibrate(errors, data[-n_last:], invariant)
+        errors = leave_out_in_turn(problem, factor, alpha, problem.noise(*fit.solution.noise), last)
+        return calibrate(errors, data[last[0] :], invariant)
     if len(data) < 2 * _FEWEST:
         return Calibration()
     count = int(np.clip(len(data) // 10, _FEWEST, _MOST))
@@ -81,7 +81,7 @@ def left_out_std(fit: Fit, count: int) -> Array:
     return std
 
 
-def leave_out(fit: Fit, chosen: NDArray[np.int64]) -> LeaveOneOut:
+def leave_out(fit: Fit, chosen: NDArray[np.int64]) -> LeftOut:
     """Return the errors of some structures predicted from all others, by the same solver.
 
     Parameters
@@ -98,7 +98,8 @@ def leave_out(fit: Fit, chosen: NDArray[np.int64]) -> LeaveOneOut:
     data = fit.equations.data
     kept = data.select(np.setdiff1d(np.arange(len(data)), chosen))
     equations = replace(fit.equations, data=kept, mean=float(kept.energies.mean()))
-    plan = replace(fit.solution.plan, inducing=min(fit.solution.plan.inducing, len(kept)))
+    without = f"without {len(chosen)} structures that are left out to judge the standard deviations"
+    plan = replace(fit.solution.plan, inducing=min(fit.solution.plan.inducing, len(kept)), purpose=without)
     solution, settings = solve_raising_noise(equations, fit.settings, plan, fit.fixed)
     part = Fit(equations, settings, fit.fixed, solution)
     energies, gradients, latent = [], [], []
@@ -113,7 +114,7 @@ def leave_out(fit: Fit, chosen: NDArray[np.int64]) -> LeaveOneOut:
         gradients.append(observed[1:] - slope)
         block = structure_covariance(solution.posterior, rows.sets(jacobians), part.kernel)
         latent.append(part.amplitude2 * block)
-    return LeaveOneOut(np.array(energies), gradients, latent)
+    return LeftOut(np.array(energies), gradients, latent, solution.converged)
 
 
 def _whole(fit: Fit) -> DensePosterior | None:

@@ -92,12 +92,15 @@ class Plan:
     inducing : int
         Number of representative structures; of no meaning to `cholesky`.
     tolerance : float
+    purpose : str
+        What is solved for, in words for the log, where it is not the training set.
     """
 
     solver: SolverName
     reason: str
     inducing: int
     tolerance: float
+    purpose: str = ""
 
 
 def features_per_atom(data: Dataset, rows: Rows) -> float:

@@ -13,51 +13,36 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
 
 import numpy as np
 
 from gprann.errors import FactorisationError
 from gprann.surrogate.gaussian_process import Problem
-from gprann.surrogate.hyperparameters import BOUNDS, Settings, scan
+from gprann.surrogate.hyperparameters import BOUNDS, Fixed, Settings, scan, with_fixed
 
-__all__ = [
-    "FREE",
-    "ErrorOfNoise",
-    "Fixed",
-    "choose_by_leaving_out",
-    "choose_length",
-    "lower_noise",
-    "with_fixed",
-]
+__all__ = ["ErrorOfNoise", "choose_by_leaving_out", "choose_length", "describe", "lower_noise"]
 
 _log = logging.getLogger(__name__)
 _STRETCH = (2.5, 1.5, 1.0, 0.6, 0.36)
 _NOISE = (1.0, 0.1, 0.01)
 _STEPS = 5  # by which the noise may fall, each a factor of ten
-Fixed = tuple[float | None, float | None, float | None]
-FREE: Fixed = (None, None, None)
 ErrorOfNoise = Callable[[Settings], float]
 
 
-def _tuple(settings: Settings) -> tuple[float, float, float]:
-    return settings.length, settings.energy_noise, settings.force_noise
-
-
-def with_fixed(settings: Settings, fixed: Fixed) -> Settings:
-    """Return the settings with those the user has given (not None) in their places."""
-    return Settings(
-        *(own if given is None else given for given, own in zip(fixed, _tuple(settings), strict=True))
-    )
-
-
 def _clip(settings: Settings) -> Settings:
-    low, high = (_tuple(bound) for bound in BOUNDS)
-    return Settings(*(float(np.clip(v, a, b)) for v, a, b in zip(_tuple(settings), low, high, strict=True)))
+    low, high = (astuple(bound) for bound in BOUNDS)
+    return Settings(*(float(np.clip(v, a, b)) for v, a, b in zip(astuple(settings), low, high, strict=True)))
 
 
-def choose_by_leaving_out(problem: Problem, start: Settings, spread: float, fixed: Fixed) -> Settings:
-    """Return the settings near `start` with the smallest leave-one-structure-out errors."""
+def choose_by_leaving_out(
+    problem: Problem, start: Settings, spread: float, fixed: Fixed, *, groups: Sequence[int] | None = None
+) -> Settings:
+    """Return the settings near `start` with the smallest errors of structures left out.
+
+    `groups` are the first structures of those that are left out together; by default one by one.
+    """
     candidates = [
         with_fixed(
             _clip(Settings(start.length * stretch, start.energy_noise * noise, start.force_noise * noise)),
@@ -65,11 +50,12 @@ def choose_by_leaving_out(problem: Problem, start: Settings, spread: float, fixe
         )
         for stretch, noise in itertools.product(_STRETCH, _NOISE)
     ]
-    results = scan(problem, dict.fromkeys(candidates), spread)
+    results = scan(problem, dict.fromkeys(candidates), spread, groups)
     if not results:
         return start
     winner = min(results, key=lambda result: result.score)
-    _log.info("structures left out one by one: %s", describe(winner.settings))
+    turns = "one by one" if groups is None else f"in {len(groups)} groups"
+    _log.info("structures left out %s: %s", turns, describe(winner.settings))
     return winner.settings
 
 

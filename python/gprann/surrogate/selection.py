@@ -11,9 +11,10 @@ from gprann.errors import DataError
 from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Fingerprint
 from gprann.surrogate.gaussian_process import Radial
-from gprann.surrogate.hyperparameters import Settings, maximise_likelihood, scan
+from gprann.surrogate.hyperparameters import FREE, Fixed, Settings, scan, with_fixed
+from gprann.surrogate.likelihood import maximise_likelihood
 from gprann.surrogate.observations import build_problem
-from gprann.surrogate.search import FREE, choose_by_leaving_out
+from gprann.surrogate.search import choose_by_leaving_out
 from gprann.units import MEV
 
 __all__ = ["Candidate", "Selection", "select_kernel"]
@@ -75,7 +76,11 @@ class Selection:
 
 
 def select_kernel(
-    fingerprints: Mapping[str, Fingerprint], subset: Dataset, radial: Radial, start: Settings
+    fingerprints: Mapping[str, Fingerprint],
+    subset: Dataset,
+    radial: Radial,
+    start: Settings,
+    fixed: Fixed = FREE,
 ) -> Selection:
     """Fit every kernel to the subset and choose the one with the smallest leave-one-structure-out error.
 
@@ -88,6 +93,8 @@ def select_kernel(
     radial : {'squared_exponential', 'matern52'}
     start : Settings
         Where the search for the hyperparameters of each kernel begins.
+    fixed : tuple of length, energy noise and force noise
+        Those that are given, None for the others.
 
     Raises
     ------
@@ -99,7 +106,7 @@ def select_kernel(
     applicable: list[str] = []
     for name, fingerprint in fingerprints.items():
         try:
-            found = _leave_out(fingerprint, subset, radial, start)
+            found = _leave_out(fingerprint, subset, radial, start, fixed)
         except DataError as error:
             refused[name] = str(error)
             continue
@@ -117,15 +124,15 @@ def select_kernel(
 
 
 def _leave_out(
-    fingerprint: Fingerprint, subset: Dataset, radial: Radial, start: Settings
+    fingerprint: Fingerprint, subset: Dataset, radial: Radial, start: Settings, fixed: Fixed
 ) -> Candidate | None:
     """Return the errors at the best hyperparameters, None if there is nothing to be predicted from."""
     fingerprint.fit(subset)
     problem, _, _ = build_problem(fingerprint, subset, float(subset.energies.mean()), radial)
     if len(subset) < 2 or not problem.values.any():
         return None
-    likely = maximise_likelihood(problem, start, fingerprint.spread)
-    settings = choose_by_leaving_out(problem, likely, fingerprint.spread, FREE)
+    likely = maximise_likelihood(problem, with_fixed(start, fixed), fingerprint.spread, fixed)
+    settings = choose_by_leaving_out(problem, likely, fingerprint.spread, fixed)
     results = scan(problem, [settings], fingerprint.spread)
     if not results:
         return None

@@ -21,13 +21,13 @@ from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Fingerprint, Rows
 from gprann.surrogate.folded import FoldedTraining
 from gprann.surrogate.gaussian_process import Factor, Problem, Radial, factorise, radial_kernel
-from gprann.surrogate.hyperparameters import Settings, gradient_scale
+from gprann.surrogate.hyperparameters import Fixed, Hyperparameters, Settings, gradient_scale, with_fixed
 from gprann.surrogate.inducing import InducingApproximation, representatives
 from gprann.surrogate.matrix_free import CovarianceOperator, ReducedSystem, conjugate_gradients
 from gprann.surrogate.observations import build_problem
 from gprann.surrogate.plan import Plan
 from gprann.surrogate.posterior import DensePosterior, Posterior
-from gprann.surrogate.search import Fixed, describe, with_fixed
+from gprann.surrogate.search import describe
 
 __all__ = ["Equations", "Fit", "Solution", "extend_solution", "solve", "solve_raising_noise"]
 
@@ -107,6 +107,11 @@ class Solution:
     numbers: dict[str, int | float]
 
     @property
+    def converged(self) -> bool:
+        """Whether the tolerance was reached, where there is one."""
+        return bool(self.numbers.get("converged", True))
+
+    @property
     def facts(self) -> dict[str, str | int | float]:
         """Solver, reason and what it has to tell, plain data."""
         return {"solver": self.plan.solver, "solver_reason": self.plan.reason, **self.numbers}
@@ -140,6 +145,12 @@ class Fit:
     def amplitude2(self) -> float:
         """Amplitude s_f², eV²; any fits if all energies and forces are equal."""
         return self.solution.amplitude2 if self.solution.amplitude2 > 0 else 1e-12
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """Hyperparameters in physical units."""
+        amplitude, energy, force = np.sqrt(self.amplitude2 * np.array([1.0, *self.solution.noise]))
+        return Hyperparameters(self.settings.length, float(amplitude), float(energy), float(force))
 
 
 def solve(equations: Equations, settings: Settings, plan: Plan) -> Solution:
@@ -284,22 +295,30 @@ def _conjugate_gradient(equations: Equations, settings: Settings, plan: Plan) ->
     residual = float(np.linalg.norm(values - operator.product(solution))) / (size or 1.0)
     _report(plan, found.iterations, residual, found.converged)
     amplitude2 = float(values @ solution) / operator.n_observations
-    numbers = {"inducing": plan.inducing, "iterations": found.iterations, "residual": residual}
+    numbers: dict[str, int | float] = {
+        "inducing": plan.inducing,
+        "iterations": found.iterations,
+        "residual": residual,
+        "converged": found.converged,
+    }
     posterior = DensePosterior(problem, factor)
     return Solution(operator.fold(solution), posterior, amplitude2, noise, plan, numbers)
 
 
 def _report(plan: Plan, iterations: int, residual: float, converged: bool) -> None:
+    name = f"conjugate gradients {plan.purpose}".rstrip()
     outcome = (
         f"residual {residual:.1e} of the observations after {iterations} iterations, {plan.inducing} structures "
         "eliminated"
     )
     if converged:
-        _log.info("conjugate gradients: %s", outcome)
+        _log.info("%s: %s", name, outcome)
         return
     _log.warning(
-        "conjugate gradients did not reach the tolerance %g: %s; predictions may be less accurate: allow more "
-        "memory or inducing structures, or raise force_noise",
+        "%s did not reach the tolerance %g: %s; %s may be less accurate: allow more memory or inducing structures, "
+        "or raise force_noise",
+        name,
         plan.tolerance,
         outcome,
+        "the factors on standard deviations" if plan.purpose else "predictions",
     )

@@ -6,9 +6,9 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025), with an invariant kernel summed o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,43 +24,24 @@ from gprann.surrogate.choice import START, Choice, Method, small_subset
 from gprann.surrogate.directions import internal_directions
 from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
-from gprann.surrogate.hyperparameters import Settings
+from gprann.surrogate.grid import Grid
+from gprann.surrogate.hyperparameters import Fixed, Hyperparameters, Settings
 from gprann.surrogate.kernels import KernelName, KernelOptions
 from gprann.surrogate.left_out import calibration_last, calibration_of, left_out_std
 from gprann.surrogate.observations import check_training, with_stress
 from gprann.surrogate.plan import SolverName, SolverOptions, memory_needed, plan_solver
 from gprann.surrogate.posterior import energy_covariance, energy_variance, structure_covariance
 from gprann.surrogate.relevance import weigh_components
-from gprann.surrogate.search import Fixed
 from gprann.surrogate.selection import Selection, select_kernel
 from gprann.surrogate.soap import SoapOptions
 from gprann.surrogate.solvers import Equations, Fit, Solution, solve_raising_noise
+from gprann.surrogate.species_lengths import likely_lengths
 
-__all__ = ["Hyperparameters", "Surrogate", "memory_needed"]
+__all__ = ["Surrogate", "memory_needed"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _BATCH = 512  # structures predicted at a time
-
-
-@dataclass(frozen=True, slots=True)
-class Hyperparameters:
-    """Hyperparameters of a fitted surrogate, in physical units.
-
-    Attributes
-    ----------
-    length : float
-        Kernel length in units of the fingerprint's spread.
-    amplitude : float, eV
-        s_f, root of the kernel's prefactor.
-    energy_noise : float, eV
-    force_noise : float, eV/Å
-    """
-
-    length: float
-    amplitude: float
-    energy_noise: float
-    force_noise: float
 
 
 class Surrogate:
@@ -80,18 +61,24 @@ class Surrogate:
     length : float, optional
         Kernel length in units of the fingerprint's spread. Default: from the training set.
     energy_noise, force_noise : float, optional
-        Noise variances relative to the mean diagonal of the gradient covariances. Default: from the training
-        set.
-    hyperparameters : {'held_out', 'likelihood', 'leave_one_out', 'grid'}
+        Noise variances relative to g, the mean variance of gradients under the kernel (with energies in eV and
+        lengths in Å): the standard deviations s_f √(energy_noise g) in eV and s_f √(force_noise g) in eV/Å, s_f
+        the amplitude, are found in `hyperparameters` after the fit. To have others, fit again with the variances
+        times about the squares of the ratios. Default: from the training set.
+    hyperparameters : {'held_out', 'likelihood', 'leave_one_out', 'k_fold', 'grid'}
         How those that are not given are found, inside the training set. `held_out`: from the likelihood on a
         small random subset on to the smallest errors of structures that are left out, one by one in small
         sets, by halves and fifths in larger ones. The others look at random subsets alone: the maximum of the
-        `likelihood`, the smallest errors of structures left out one by one near it (`leave_one_out`), or
-        among all points of a `grid` of lengths and noises.
+        `likelihood`, the smallest errors near it of structures left out one by one (`leave_one_out`) or by
+        fifths (`k_fold`), or those of structures left out one by one at all points of a `grid`.
+    grid : mapping, optional
+        Its points: all combinations of lists, as {"length": [4, 8], "energy_noise": [1e-8], "force_noise":
+        [1e-8, 1e-6]}. Default: five lengths from 2 to 32, four noises from 1e-10 to 1e-4.
     descriptor : ChebyshevDescriptor, optional
         Descriptor of the atoms kernel.
-    species_lengths : mapping of str to float, optional
-        Factors on the length of the atoms kernel for some species, as {"H": 0.7}.
+    species_lengths : mapping of str to float or 'likelihood', optional
+        Factors on the length of the atoms kernel for some species, as {"H": 0.7}, or those that maximise the
+        likelihood of a small random subset, together with length and noises; `length` is then the geometric mean.
     relevance : bool
         Whether components of the descriptor on which the energy hardly depends get longer lengths.
     stress : bool
@@ -141,10 +128,11 @@ class Surrogate:
         energy_noise: float | None = None,
         force_noise: float | None = None,
         hyperparameters: Method = "held_out",
+        grid: Mapping[str, Sequence[float]] | None = None,
         descriptor: ChebyshevDescriptor | None = None,
         exponent: float = 1.0,
         cutoff: float = 7.0,
-        species_lengths: Mapping[str, float] | None = None,
+        species_lengths: Mapping[str, float] | Literal["likelihood"] | None = None,
         relevance: bool = False,
         stress: bool = False,
         soap: SoapOptions | Mapping[str, Any] | None = None,
@@ -171,6 +159,9 @@ class Surrogate:
             hint = nearest_name(hyperparameters, get_args(Method))
             raise ConfigError(f"hyperparameters = '{hyperparameters}': {hint}")
         self._method: Method = hyperparameters
+        if grid is not None and hyperparameters != "grid":
+            raise ConfigError(f"grid belongs to hyperparameters = 'grid', not to '{hyperparameters}'")
+        self._grid = Grid.make(grid or {}, self._fixed)
         self._solver = SolverOptions(solver, memory, tolerance, inducing)
         self._seed = seed
         self._state: Fit | None = None
@@ -210,7 +201,13 @@ class Surrogate:
         self._fingerprint.fit(data if standardise_over is None else standardise_over)
         mean = float(data.energies.mean())
         memory = self._solver.budget
-        choice = Choice(self._fingerprint, self.radial, self._fixed, self._method, self._seed, memory)
+        choice = Choice(
+            self._fingerprint, self.radial, self._fixed, self._method, self._seed, memory, self._grid
+        )
+        if self._options.species_lengths == "likelihood" and isinstance(self._fingerprint, AtomsFingerprint):
+            factors, start = likely_lengths(self._fingerprint, small_subset(data, self._seed, memory), choice)
+            self._fingerprint.stretch_species(factors)
+            choice = replace(choice, start=start)
         if self._options.relevance and isinstance(self._fingerprint, AtomsFingerprint):
             weigh_components(self._fingerprint, small_subset(data, self._seed, memory), choice)
         settings = choice.choose(data, mean)
@@ -279,7 +276,7 @@ class Surrogate:
             return
         fingerprints = self._options.candidates()
         subset = small_subset(data, self._seed, self._solver.budget)
-        self._selection = select_kernel(fingerprints, subset, self.radial, START)
+        self._selection = select_kernel(fingerprints, subset, self.radial, START, self._fixed)
         self.kernel = self._selection.kernel
         self._fingerprint = fingerprints[self.kernel]
 
@@ -287,11 +284,7 @@ class Surrogate:
     @property
     def hyperparameters(self) -> Hyperparameters:
         """Hyperparameters in physical units; known after `fit`."""
-        state = self._fitted()
-        energy, force = np.sqrt(state.amplitude2 * state.solution.noise)
-        return Hyperparameters(
-            state.settings.length, float(np.sqrt(state.amplitude2)), float(energy), float(force)
-        )
+        return self._fitted().hyperparameters
 
     @property
     def selection(self) -> Selection | None:
@@ -471,7 +464,7 @@ class Surrogate:
     def to_dict(self) -> dict[str, Any]:
         """Return kernel and hyperparameters as plain data, for provenance."""
         values, state = self.hyperparameters, self._fitted()
-        return {
+        plain = {
             "kernel": self.kernel,
             "radial": self.radial,
             "stress": self.stress,
@@ -482,7 +475,10 @@ class Surrogate:
             "calibration": asdict(self.calibration),
             "n_structures": len(state.equations.data),
             **state.solution.facts,
-        } | ({} if self._selection is None else {"selection": self._selection.to_dict()})
+        }
+        if isinstance(self._fingerprint, AtomsFingerprint) and self._fingerprint.species_lengths:
+            plain["species_lengths"] = self._fingerprint.species_lengths
+        return plain | ({} if self._selection is None else {"selection": self._selection.to_dict()})
 
 
 def _batches(data: Dataset) -> Iterator[Dataset]:
