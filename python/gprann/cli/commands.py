@@ -217,7 +217,7 @@ def _section(arguments: argparse.Namespace, section: type[S]) -> S:
     }
     for name, value in given.items():
         if isinstance(value, list) and any("=" in item for item in value):
-            given[name] = _pairs(option_name(name), value)
+            given[name] = {key: _toml(text) for key, text in _pairs(option_name(name), value).items()}
     return parse_section(section, given)
 
 
