@@ -23,7 +23,10 @@ COMMANDS = {
     "select": ["a.extxyz", "-o", "b.extxyz", "--train", "c.extxyz", "--count", "1"],
 }
 OTHER: dict[tuple[str, str], list[tuple[list[str], Any]]] = {
-    ("AugmentationSection", "displacement"): [(["0.03"], 0.03), (["H=0.03", "C=0.01"], {"H": 0.03, "C": 0.01})],
+    ("AugmentationSection", "displacement"): [
+        (["0.03"], 0.03),
+        (["H=0.03", "C=0.01"], {"H": 0.03, "C": 0.01}),
+    ],
     ("AugmentationSection", "order"): [(["1"], 1), (["2"], 2)],
     ("DescriptorSection", "angular_order"): [(["none"], None), (["5"], 5)],
     ("DescriptorSection", "weights"): [(["-1", "2"], ((-1.0, 2.0),))],
