@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import samples
 from gprann import Dataset, Structure, label, read
 from gprann.describe import describe
 from gprann.errors import ConfigError, DataError
+from gprann.io import DataWarning
 from gprann.labelling import Record, merge
 from gprann.labelling.calculators import CalculatorSpec
 from gprann.structure import Origin
@@ -362,6 +364,21 @@ def test_merging_leaves_out_what_is_there() -> None:
     merged = merge(data[:3], Dataset(item.replace(energy=0.0) for item in data[1:]))
     assert merged.energies.tolist() == [*data.energies[:3], 0.0, 0.0]
     assert len(merge(Dataset(), data)) == 5
+
+
+def test_merging_two_levels_of_theory_is_a_warning() -> None:
+    data = gprann.examples.hydrogen(7)
+    other = Dataset(item.replace(energy=(item.energy or 0.0) - 27.2) for item in data)
+    with pytest.warns(DataWarning, match=r"new energies of H2 differ by -1\d\.\d eV/atom"):
+        assert len(merge(data[:5], other[5:])) == 7
+    with pytest.warns(
+        DataWarning, match="levels of theory"
+    ):  # the same geometries, though none of them is added
+        merge(data, other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        merge(data[1:4], data)  # far beyond the energies that were there
+        merge(data, structures(0.0))  # nothing to compare with
 
 
 def test_gfn_xtb(tmp_path: Path) -> None:

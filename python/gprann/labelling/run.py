@@ -9,13 +9,15 @@ import os
 import queue
 import tempfile
 import threading
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gprann.errors import ConfigError
-from gprann.io import atomic_write, write
+from gprann.io import DataWarning, atomic_write, write
+from gprann.io.checks import find_level_shifts
 from gprann.labelling.calculators import CalculatorSpec
 from gprann.labelling.process import LabellingError, WorkerProcess
 from gprann.labelling.record import Record, geometry_key
@@ -173,6 +175,11 @@ def label(
 def merge(train: Dataset, labelled: Dataset) -> Dataset:
     """Return a training set followed by newly labelled structures; geometries that it has are left out.
 
+    Warns
+    -----
+    DataWarning
+        If the new energies of a composition look like those of another level of theory.
+
     Examples
     --------
     >>> import gprann
@@ -184,6 +191,15 @@ def merge(train: Dataset, labelled: Dataset) -> Dataset:
     new = labelled.filter(lambda structure: geometry_key(structure) not in known)
     if len(new) < len(labelled):
         _log.info("%d structures are in the training set already", len(labelled) - len(new))
+    for composition, shift in find_level_shifts(train, labelled).items():
+        formula = next(item.formula for item in labelled if item.composition == composition)
+        warnings.warn(
+            f"the new energies of {formula} differ by {shift:+.3g} eV/atom from those of the training set, more than "
+            "structures do: labels of two levels of theory must not be mixed; label with the calculator and the "
+            "options that the training set comes from",
+            DataWarning,
+            stacklevel=2,
+        )
     return train + new
 
 
