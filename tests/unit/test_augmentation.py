@@ -318,6 +318,32 @@ def test_uncertain_copies_are_set_aside_and_written_for_labelling(
         assert structure.origin.method == "gpr"
 
 
+def test_the_automatic_threshold_tells_what_it_leaves_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies never vanish without a number, and can be kept."""
+    monkeypatch.setattr("gprann.augmentation.policies._OUTLIER", 0.5)
+    data, file = samples.waters(8), tmp_path / "next.extxyz"
+    with caplog.at_level(logging.INFO, logger="gprann"):
+        labelled = len(augment(data, copies=5, **FIXED)) - len(data)
+    assert 0 < labelled < 40
+    assert f"40 copies wanted: {labelled} labelled, 0 not made" in caplog.text
+    assert f", {40 - labelled} too uncertain" in caplog.text
+    assert f"{40 - labelled} uncertain copies are not kept: label_next keeps them" in caplog.text
+    caplog.clear()
+    augment(data, copies=5, label_next=file, **FIXED)
+    assert len(read(file, require=())) == 40 - labelled
+    assert "are not kept" not in caplog.text
+
+
+def test_copies_that_are_not_made_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="gprann"):
+        augmented = augment(samples.waters(3), copies=20, displacement=0.3, min_distance=0.9, **FIXED)
+    made = len(augmented) - 3
+    assert 0 < made < 60
+    assert f"60 copies wanted: {made} labelled, {60 - made} not made" in caplog.text
+
+
 def test_nothing_is_written_when_nothing_is_uncertain(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -358,7 +384,11 @@ def test_label_tells_which_surrogate_it_used() -> None:
         ({"displacement": 0.0}, "displacement = 0.0: expected a positive length"),
         ({"displacement": np.nan}, "displacement = nan"),
         ({"threshold": 0.0}, "threshold = 0.0: expected a positive energy"),
-        ({"label_next": "x.extxyz"}, "label_next needs a threshold"),
+        ({"label_next": "x.extxyz", "displacement": 0.1}, "label_next needs a threshold"),
+        (
+            {"label_next": "x.extxyz", "policy": "md", "temperature": 300.0},
+            "not set automatically where temperature is given",
+        ),
         ({"copys": 3}, "unknown option 'copys': did you mean 'copies'"),
         ({"kernal": "pairs"}, "unknown option 'kernal': did you mean 'kernel'"),
         ({"kernel": "paris"}, "kernel = 'paris': did you mean 'pairs'"),

@@ -61,6 +61,17 @@ class Augmentation:
             self.surrogates + other.surrogates,
         )
 
+    def log_counts(self, wanted: int) -> None:
+        """Log what has become of the copies that were wanted."""
+        labelled, uncertain = len(self.accepted), len(self.uncertain)
+        _log.info(
+            "%d copies wanted: %d labelled, %d not made (atoms too close, or none to move), %d too uncertain",
+            wanted,
+            labelled,
+            wanted - labelled - uncertain,
+            uncertain,
+        )
+
 
 Around = Callable[[NDArray[np.int64], Callable[[], Augmentation]], Augmentation]
 """Called with the structures of a subset and a function that labels its copies."""
@@ -166,9 +177,10 @@ def augment(
         max_subset=max_subset,
         forces=forces,
     )
-    if label_next is not None and threshold is None:
+    if label_next is not None and not options.sets_apart:
         raise ConfigError(
-            "label_next needs a threshold: give the standard deviation in eV above which copies are left out"
+            f"label_next needs a threshold, which is not set automatically where {options.sized_by} is given: give "
+            "the standard deviation in eV above which copies are left out"
         )
     if surrogate is not None and surrogate_options:
         raise ConfigError(
@@ -182,8 +194,13 @@ def augment(
             result = augment_subsets(
                 data, options, lambda _: Surrogate(**{"seed": seed, **surrogate_options}), bar=bar
             )
+    result.log_counts(options.total(data))
     if label_next is not None:
         _write_uncertain(label_next, result.uncertain)
+    elif len(result.uncertain):
+        _log.warning(
+            "%d uncertain copies are not kept: label_next keeps them in a file", len(result.uncertain)
+        )
     return data + result.accepted
 
 

@@ -66,7 +66,7 @@ class CopyOptions:
         if self.policy not in get_args(Policy):
             raise ConfigError(f"policy = '{self.policy}': {nearest_name(self.policy, get_args(Policy))}")
         check_displacement(self.displacement, self.copies, self.min_force)
-        if self.displacement is not None and self._size != "displacement":
+        if self.displacement is not None and self.sized_by != "displacement":
             raise ConfigError(
                 f"displacement = {self.displacement}: the policy '{self.policy}' takes its size from the "
                 "temperature; leave displacement out"
@@ -83,9 +83,14 @@ class CopyOptions:
             raise ConfigError(f"threshold = {self.threshold}: expected a positive energy in eV")
 
     @property
-    def _size(self) -> Literal["displacement", "temperature"]:
+    def sized_by(self) -> Literal["displacement", "temperature"]:
         """Which option sets the size of the displacements."""
         return "displacement" if self.policy in ("gaussian", "sphere") else "temperature"
+
+    @property
+    def sets_apart(self) -> bool:
+        """Whether there is a threshold, given or found with an automatic size."""
+        return self.threshold is not None or getattr(self, self.sized_by) is None
 
     def count(self, structure: Structure) -> int:
         """Return the number of copies of a structure."""
@@ -107,7 +112,7 @@ class CopyOptions:
             Its uncertainty sets the size if none is given, see `largest_size`, and where there is no threshold
             leaves out copies five times as uncertain as structures that the surrogate has not seen.
         """
-        name = self._size
+        name = self.sized_by
         if getattr(self, name) is not None:
             return self
         if len(data) < _FEW:
@@ -128,7 +133,7 @@ class CopyOptions:
         return replace(self._of_size(size), threshold=threshold)
 
     def _of_size(self, size: float) -> CopyOptions:
-        if self._size == "displacement":
+        if self.sized_by == "displacement":
             return replace(self, displacement=size)
         return replace(self, temperature=size)
 
@@ -163,7 +168,7 @@ class CopyOptions:
         moving = moving_atoms(structure, self.min_force)
         if not moving.any():
             return np.zeros((0, len(structure), 3))
-        if self._size == "displacement":
+        if self.sized_by == "displacement":
             sizes = atom_sizes(structure, self.displacement or 0.0, self.min_force)
             draw = gaussian if self.policy == "gaussian" else within_spheres
             return draw(len(structure), copies, sizes, stream)

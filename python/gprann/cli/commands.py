@@ -78,19 +78,35 @@ def compare(arguments: argparse.Namespace) -> None:
 def augment(arguments: argparse.Namespace) -> None:
     """Add labelled copies to structures."""
     augmentation, surrogate = _section(arguments, AugmentationSection), _section(arguments, SurrogateSection)
-    if arguments.label_next is not None and augmentation.threshold is None:
-        raise ConfigError(
-            "--label-next needs --threshold: the standard deviation in eV above which copies are set apart"
-        )
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
+    _check_label_next(arguments.label_next, augmentation)
     data = _read(arguments.input, arguments.keys)
     copies = augment_data(data, augmentation, surrogate)
     write(arguments.output, data + copies.accepted)
     show(f"{arguments.output}: {len(data)} structures and {len(copies.accepted)} copies")
-    if len(copies.uncertain):
-        target = Path(arguments.label_next or Path(arguments.output).with_name(augmentation.label_next))
-        write(target, copies.uncertain)
-        show(f"{target}: {len(copies.uncertain)} copies exceed the threshold; compute and add them next")
+    uncertain = f"{len(copies.uncertain)} copies exceed the threshold"
+    if arguments.label_next is None and len(copies.uncertain):
+        show(f"{uncertain} and were left out; --label-next FILE keeps them")
+    elif arguments.label_next is not None and len(copies.uncertain):
+        write(arguments.label_next, copies.uncertain)
+        show(f"{arguments.label_next}: {uncertain}; compute and add them next")
+    elif arguments.label_next is not None:
+        show(f"{arguments.label_next}: not written, no copy exceeds the threshold")
+
+
+def _check_label_next(target: str | None, augmentation: AugmentationSection) -> None:
+    """Refuse a file for uncertain copies that could not be written, or where there will be none."""
+    if target is None:
+        return
+    _check_output(target, (".extxyz", ".xyz"), "--label-next")
+    if augmentation.method != "gpr":
+        raise ConfigError(f'--label-next belongs to the method "gpr", not to "{augmentation.method}"')
+    options = augmentation.copy_options()
+    if not options.sets_apart:
+        raise ConfigError(
+            "--label-next needs --threshold, which is not set automatically where "
+            f"{option_name(options.sized_by)} is given: the standard deviation in eV above which copies are set apart"
+        )
 
 
 def train(arguments: argparse.Namespace) -> None:

@@ -69,13 +69,15 @@ def augment_data(
         return Augmentation(_taylor_copies(data, augmentation, surrogate), Dataset(), [])
     options = augmentation.copy_options()
     with progress_bar(options.total(data), "labelling", show=progress) as bar:
-        return augment_subsets(
+        result = augment_subsets(
             data,
             options,
             lambda subset: surrogate.build(subset.species, options.seed),
             around=around,
             bar=bar,
         )
+    result.log_counts(options.total(data))
+    return result
 
 
 def _taylor_copies(data: Dataset, augmentation: AugmentationSection, surrogate: SurrogateSection) -> Dataset:
