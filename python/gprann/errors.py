@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
     "ConfigError",
@@ -13,6 +13,7 @@ __all__ = [
     "GprannError",
     "TrainingError",
     "nearest_name",
+    "refuse_unused",
 ]
 
 
@@ -59,3 +60,26 @@ def nearest_name(name: str, valid: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return "valid names: " + ", ".join(names)
+
+
+def refuse_unused(
+    unused: Mapping[str, str], values: object, spell: Callable[[str], str] = lambda name: name
+) -> None:
+    """Refuse options that are set and have no effect.
+
+    Parameters
+    ----------
+    unused : mapping of str to str
+        The reason why an option has no effect.
+    values : object
+        With the options as attributes.
+    spell : callable
+        How messages name an option.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first of them.
+    """
+    for name, reason in unused.items():
+        raise ConfigError(f"{spell(name)} = {getattr(values, name)}: has no effect, {reason}; leave it out")

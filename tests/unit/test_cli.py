@@ -92,6 +92,18 @@ class TestCommands:
             gprann.taylor_augment(gprann.examples.hydrogen(7), copies=3).energies,
         )
 
+    def test_hessians_of_a_file(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        hessians = list(np.random.default_rng(1).normal(size=(7, 6, 6)))
+        np.savez("h.npz", *hessians)
+        options = ["--method", "taylor", "--order", "2", "--hessians", "h.npz", "--copies", "3", "-q"]
+        assert main(["augment", "train.extxyz", "-o", "t.xyz", *options]) == 0
+        expected = gprann.taylor_augment(gprann.examples.hydrogen(7), copies=3, hessians=hessians)
+        assert np.allclose(gprann.read(data / "t.xyz").energies, expected.energies)
+        options[options.index("2")] = "1"
+        code, _, error = answer(["augment", "train.extxyz", "-o", "t.xyz", *options], capsys)
+        assert code == 2
+        assert "--hessians = h.npz: has no effect, an expansion of order 1 has none, order 2 has" in error
+
     def test_threshold_sets_copies_apart(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         options = [
             "--kernel",

@@ -42,6 +42,7 @@ OTHER: dict[tuple[str, str], list[tuple[list[str], Any]]] = {
 """Values of keys whose example or default would not do."""
 WITH = {
     ("DescriptorSection", "weights"): ["--species", "H", "O"],
+    ("AugmentationSection", "hessians"): ["--order", "2"],
     ("SurrogateSection", "soap"): ["--kernel", "soap"],
     **{
         ("TrainingSection", name): ["--forces"]

@@ -283,7 +283,8 @@ def test_number_of_threads_does_not_matter(solver: Any, monkeypatch: pytest.Monk
     training, query = samples.waters(9), samples.waters(3, seed=2)
 
     def compute() -> list[Any]:
-        surrogate = Surrogate(**FIXED, solver=solver, inducing=3).fit(training)
+        inducing = None if solver == "cholesky" else 3
+        surrogate = Surrogate(**FIXED, solver=solver, inducing=inducing).fit(training)
         prediction = surrogate.extend(samples.waters(2, seed=6)).predict(query)
         return [prediction.energy, prediction.energy_std, *prediction.forces]
 
@@ -310,7 +311,9 @@ def test_difficult_training_sets(solver: Any) -> None:
 @pytest.mark.parametrize("solver", ["conjugate_gradient", "inducing"])
 def test_structures_left_out_are_predicted_by_a_fit_without_them(solver: Any, radial: Any) -> None:
     data = samples.waters(24)
-    options: dict[str, Any] = {"solver": solver, "radial": radial, "inducing": 5, "tolerance": 1e-9}
+    options: dict[str, Any] = {"solver": solver, "radial": radial, "inducing": 5}
+    if solver == "conjugate_gradient":
+        options["tolerance"] = 1e-9
     surrogate = Surrogate("pairs", **FIXED, **options).fit(data)
     chosen = np.array([2, 3, 17])
     errors = left_out.leave_out(surrogate._fitted(), chosen)
@@ -372,7 +375,8 @@ def test_uncertainty_of_structures_left_out(solver: Any, n: int) -> None:
 
 @pytest.mark.parametrize("solver", ["cholesky", "conjugate_gradient", "inducing"])
 def test_energy_covariance_has_the_variances_on_its_diagonal(solver: Any) -> None:
-    surrogate = Surrogate("pairs", **FIXED, solver=solver, inducing=4).fit(samples.waters(25))
+    inducing = None if solver == "cholesky" else 4
+    surrogate = Surrogate("pairs", **FIXED, solver=solver, inducing=inducing).fit(samples.waters(25))
     query = samples.waters(6, seed=3)
     covariance = surrogate.energy_covariance(query)
     stds = surrogate.predict(query).energy_std

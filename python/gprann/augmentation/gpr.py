@@ -22,7 +22,7 @@ from gprann.augmentation.displacements import Displacement
 from gprann.augmentation.order import in_one_order
 from gprann.augmentation.policies import CopyOptions, Policy
 from gprann.augmentation.subsets import MAX_SIZE, partition
-from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.errors import ConfigError, DataError, nearest_name, refuse_unused
 from gprann.io import write
 from gprann.progress import progress_bar
 from gprann.strain import volume
@@ -177,10 +177,15 @@ def augment(
         max_subset=max_subset,
         forces=forces,
     )
+    refuse_unused(options.unused(), options)
     if label_next is not None and not options.sets_apart:
         raise ConfigError(
             f"label_next needs a threshold, which is not set automatically where {options.sized_by} is given: give "
             "the standard deviation in eV above which copies are left out"
+        )
+    if surrogate is not None and max_subset != MAX_SIZE:
+        raise ConfigError(
+            f"max_subset = {max_subset}: has no effect, a fitted surrogate was given; leave it out"
         )
     if surrogate is not None and surrogate_options:
         raise ConfigError(

@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 _BOUNDS = {"displacement": (0.005, 0.1), "temperature": (1.0, 1000.0)}  # Å, K; of the automatic choice
 _USUAL = {"displacement": 0.02, "temperature": 300.0}
 _OUTLIER = 5.0  # times as uncertain as unseen structures: left out if the sizes are automatic
+_STEPS = 100  # of molecular dynamics
 _TRIED = 64  # copies, from which a size is judged
 _FEW = 4  # structures; with fewer of them, leaving one out tells nothing
 
@@ -55,7 +56,7 @@ class CopyOptions:
     displacement: Displacement | None = None
     min_force: float | None = None
     temperature: float | None = None
-    steps: int = 100
+    steps: int = _STEPS
     min_distance: float = 0.7
     seed: int = 0
     threshold: float | None = None
@@ -73,10 +74,7 @@ class CopyOptions:
             )
         if self.temperature is not None and not (np.isfinite(self.temperature) and self.temperature > 0):
             raise ConfigError(f"temperature = {self.temperature}: expected a positive number of K")
-        if not (np.isfinite(self.min_distance) and 0 <= self.min_distance < 1):
-            raise ConfigError(
-                f"min_distance = {self.min_distance}: expected a fraction, 0 or more and below 1"
-            )
+        DistanceLimits.check(self.min_distance)
         if self.policy == "md" and self.steps < (self.copies or 1):
             raise ConfigError(f"steps = {self.steps}: expected as many as copies ({self.copies}) or more")
         if self.threshold is not None and not self.threshold > 0:
@@ -86,6 +84,15 @@ class CopyOptions:
     def sized_by(self) -> Literal["displacement", "temperature"]:
         """Which option sets the size of the displacements."""
         return "displacement" if self.policy in ("gaussian", "sphere") else "temperature"
+
+    def unused(self) -> dict[str, str]:
+        """Return the options that are set and have no effect, with the reason."""
+        result = {}
+        if self.temperature is not None and self.sized_by == "displacement":
+            result["temperature"] = f"the policy '{self.policy}' takes its size from the displacement"
+        if self.steps != _STEPS and self.policy != "md":
+            result["steps"] = f"it belongs to the policy 'md', not to '{self.policy}'"
+        return result
 
     @property
     def sets_apart(self) -> bool:
@@ -155,9 +162,7 @@ class CopyOptions:
             for structure, number in zip(data, numbers, strict=True)
         )
         made = displaced(data, "gpr", shifts)
-        kept = made.filter(known.limits.allow)
-        if len(kept) < len(made):
-            _log.warning("%d of %d copies left out: atoms come too close", len(made) - len(kept), len(made))
+        kept = made.select(np.flatnonzero(known.limits.kept(made)))
         if len(kept) == 0:
             _log.warning("no copies of %d structures of %s", len(data), data[0].formula)
         return kept

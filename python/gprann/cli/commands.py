@@ -78,6 +78,7 @@ def compare(arguments: argparse.Namespace) -> None:
 def augment(arguments: argparse.Namespace) -> None:
     """Add labelled copies to structures."""
     augmentation, surrogate = _section(arguments, AugmentationSection), _section(arguments, SurrogateSection)
+    augmentation.check_use(option_name)
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
     _check_label_next(arguments.label_next, augmentation)
     data = _read(arguments.input, arguments.keys)

@@ -407,6 +407,9 @@ class Config(Section):
         def absolute(name: str) -> str:
             return str(base.absolute() / Path(name).expanduser())
 
+        def if_given(name: str | None) -> str | None:
+            return name and absolute(name)
+
         def all_absolute(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
             return names and tuple(absolute(name) for name in names)
 
@@ -414,8 +417,11 @@ class Config(Section):
         return self.model_copy(
             update={
                 "data": self.data.model_copy(update=data),
+                "augmentation": self.augmentation.model_copy(
+                    update={"hessians": if_given(self.augmentation.hessians)}
+                ),
                 "training": self.training.model_copy(
-                    update={"start_from": self.training.start_from and absolute(self.training.start_from)}
+                    update={"start_from": if_given(self.training.start_from)}
                 ),
                 "output": self.output.model_copy(update={"folder": absolute(self.output.folder)}),
             }

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gprann.augmentation import Augmentation
 from gprann.augmentation.copies import with_unique_origins
+from gprann.augmentation.hessian import read_hessians
 from gprann.config import Config, load_config, to_toml
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.evaluation import evaluate
@@ -26,7 +27,7 @@ from gprann.io import DataWarning, atomic_write, read, write
 from gprann.io.discover import find_files
 from gprann.io.reading import structures
 from gprann.log import log_to_file, warnings_to_log
-from gprann.pipeline.digest import data_digest, digest
+from gprann.pipeline.digest import data_digest, digest, file_digest
 from gprann.pipeline.memory import check_memory, surrogate_within_memory
 from gprann.pipeline.stages import Stages, claimed_folder
 from gprann.pipeline.steps import augment_data, require_labels, train_potential
@@ -97,6 +98,8 @@ def run(config: Config, *, source: Path | None = None) -> RunResult:
     TrainingError, FactorisationError
         If a fit failed; what was finished is kept.
     """
+    begin = "" if source is None else f"{source}: "
+    config.augmentation.check_use(lambda key: f"{begin}augmentation.{key}")
     folder = Path(config.output.folder)
     with claimed_folder(folder, source) as stages, logged(folder, source):
         train, test = read_sets(config)
@@ -135,6 +138,8 @@ def read_sets(config: Config) -> tuple[Dataset, Dataset | None]:
 def check_run(config: Config, train: Dataset, test: Dataset | None) -> None:
     """Refuse data that a run cannot use, or that do not fit into the memory, before anything is computed."""
     require_labels(train, config.augmentation)
+    if config.augmentation.method == "taylor" and config.augmentation.hessians is not None:
+        read_hessians(config.augmentation.hessians, train)
     if config.training.forces and all(structure.forces is None for structure in train):
         raise DataError(
             "direct training on forces: no structure of the training set has forces; give forces, or train on "
@@ -208,6 +213,8 @@ class _Run:
         if config.augmentation.method == "none":
             return {"method": "none"}
         options = {"augmentation": config.augmentation.model_dump(mode="json")}
+        if config.augmentation.hessians is not None:
+            options["augmentation"]["hessians"] = file_digest(config.augmentation.hessians)
         if config.augmentation.uses_surrogate:
             options["surrogate"] = config.surrogate.model_dump(mode="json")
         return options

@@ -53,6 +53,8 @@ def augment_data(
     ------
     DataError
         If labels are missing.
+    ConfigError
+        If an option is set that has no effect.
 
     Examples
     --------
@@ -61,6 +63,7 @@ def augment_data(
     >>> len(augment_data(data, AugmentationSection(copies=2), SurrogateSection(kernel="pairs")).accepted)
     14
     """
+    augmentation.check_use()
     require_labels(data, augmentation)
     if augmentation.method == "none":
         return Augmentation(Dataset(), Dataset(), [])
@@ -82,8 +85,8 @@ def augment_data(
 
 def _taylor_copies(data: Dataset, augmentation: AugmentationSection, surrogate: SurrogateSection) -> Dataset:
     """Return the copies; to second order with the Hessians of a surrogate of each subset."""
-    hessians: list[NDArray[np.float64]] | None = None
-    if augmentation.order == 2:
+    hessians: list[NDArray[np.float64]] | str | None = augmentation.hessians
+    if augmentation.order == 2 and hessians is None:
         data, hessians = _with_hessians(data, augmentation, surrogate)
     everything = taylor_augment(
         data,
@@ -91,6 +94,7 @@ def _taylor_copies(data: Dataset, augmentation: AugmentationSection, surrogate: 
         copies=augmentation.copies,
         displacement=augmentation.taylor_size,
         min_force=augmentation.min_force,
+        min_distance=augmentation.min_distance,
         hessians=hessians,
         seed=augmentation.seed,
     )

@@ -21,6 +21,7 @@ __all__ = ["FINGERPRINTS", "KernelName", "KernelOptions"]
 KernelName = Literal["atoms", "pairs", "cartesian", "soap", "auto"]
 FINGERPRINTS = ("atoms", "pairs", "cartesian")
 """Those from which `auto` chooses: all that need no other package."""
+_PAIRS = {"exponent": 1.0, "cutoff": 7.0}  # Å; other values count for this kernel only
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class KernelOptions:
     """Options of the fingerprints, each for the kernels that have it (see `Surrogate`)."""
 
     descriptor: ChebyshevDescriptor | None = None
-    exponent: float = 1.0
-    cutoff: float = 7.0
+    exponent: float = _PAIRS["exponent"]
+    cutoff: float = _PAIRS["cutoff"]
     species_lengths: Mapping[str, float] | None = None
     relevance: bool = False
     soap: SoapOptions | Mapping[str, Any] | None = None
@@ -52,6 +53,9 @@ class KernelOptions:
                 raise ConfigError(f"{option} belongs to the kernel 'atoms', not to '{kernel}'")
         if self.stress and kernel != "atoms":
             raise ConfigError(f"stress: only the kernel 'atoms' observes stresses, not '{kernel}'")
+        for option in ("exponent", "cutoff"):
+            if getattr(self, option) != _PAIRS[option] and kernel not in ("pairs", "auto"):
+                raise ConfigError(f"{option} belongs to the kernel 'pairs', not to '{kernel}'")
         if self.soap is not None and kernel != "soap":
             raise ConfigError(f"options of soap belong to the kernel 'soap', not to '{kernel}'")
         for name in FINGERPRINTS if kernel == "auto" else (kernel,):

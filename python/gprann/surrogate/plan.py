@@ -17,6 +17,7 @@ __all__ = ["Plan", "SolverName", "SolverOptions", "memory_needed", "plan_solver"
 
 SolverName = Literal["auto", "cholesky", "conjugate_gradient", "inducing"]
 _SOLVERS = ("auto", "cholesky", "conjugate_gradient", "inducing")
+_TOLERANCE = 1e-4
 _BYTES_PER_ATOM = 8192.0  # neighbour lists (about 60 of 28 bytes) and a dozen arrays of 36 features
 _PRODUCT_FLOPS = 14.0  # for each feature of a pair of rows, see covariance_product.hpp
 _LARGEST_PRODUCT = 1e12
@@ -50,7 +51,7 @@ class SolverOptions:
 
     solver: SolverName = "auto"
     memory: float | None = None
-    tolerance: float = 1e-4
+    tolerance: float = _TOLERANCE
     inducing: int | None = None
 
     def __post_init__(self) -> None:
@@ -62,6 +63,15 @@ class SolverOptions:
             raise ConfigError(f"tolerance = {self.tolerance}: expected a number between 0 and 1")
         if self.inducing is not None and self.inducing < 1:
             raise ConfigError(f"inducing = {self.inducing}: expected 1 or more structures")
+        if self.inducing is not None and self.solver == "cholesky":
+            raise ConfigError(
+                f"inducing = {self.inducing}: belongs to the solvers 'conjugate_gradient' and 'inducing', not to "
+                "'cholesky'"
+            )
+        if self.tolerance != _TOLERANCE and self.solver in ("cholesky", "inducing"):
+            raise ConfigError(
+                f"tolerance = {self.tolerance}: belongs to the solver 'conjugate_gradient', not to '{self.solver}'"
+            )
 
     @property
     def budget(self) -> float:
