@@ -455,7 +455,11 @@ def test_label_tells_which_surrogate_it_used() -> None:
         ({"copys": 3}, "unknown option 'copys': did you mean 'copies'"),
         ({"kernal": "pairs"}, "unknown option 'kernal': did you mean 'kernel'"),
         ({"kernel": "paris"}, "kernel = 'paris': did you mean 'pairs'"),
-        ({"max_subset": 0}, "max_size = 0"),
+        ({"max_subset": 0}, "max_subset = 0: expected 1 or more"),
+        ({"copies": 2.5}, r"copies = 2\.5: expected 1 or more, a whole number"),
+        ({"copies": True}, "copies = True: expected 1 or more"),
+        ({"seed": -1}, "seed = -1: expected 0 or more"),
+        ({"policy": "md", "steps": 10.5}, r"steps = 10\.5: expected 1 or more"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:

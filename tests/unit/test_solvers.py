@@ -454,10 +454,11 @@ def test_the_choice_is_logged_and_kept(caplog: pytest.LogCaptureFixture) -> None
     ("options", "message"),
     [
         ({"solver": "cholesk"}, "solver = 'cholesk': did you mean 'cholesky'"),
-        ({"memory": 0.0}, "memory = 0.0: expected a positive number of GiB"),
+        ({"memory": 0.0}, "memory = 0.0: expected a positive number"),
         ({"memory": np.nan}, "memory = nan"),
         ({"tolerance": 1.0}, "tolerance = 1.0: expected a number between 0 and 1"),
-        ({"inducing": 0}, "inducing = 0: expected 1 or more structures"),
+        ({"inducing": 2.5}, r"inducing = 2\.5: expected 1 or more, a whole number"),
+        ({"inducing": 0}, "inducing = 0: expected 1 or more"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
@@ -586,6 +587,25 @@ def test_a_refused_extension_leaves_the_surrogate_as_it_was() -> None:
     contracts.assert_same_bits([[surrogate.predict(data).energy], [before]])
 
 
+@pytest.mark.parametrize("solver", ["cholesky", "inducing"])
+def test_structures_that_are_there_are_not_added_again(solver: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither moved as a whole, nor with another label, nor twice among the new ones."""
+    data, new = samples.waters(8), samples.waters(2, seed=4)
+    moved = data[3].replace(positions=data[3].positions + 1.0, energy=7.0)
+    surrogate = Surrogate(**FIXED, solver=solver).fit(data)
+    before = surrogate.predict(new).energy
+    assert surrogate.extend([data[2], moved]) is surrogate  # type: ignore[arg-type]
+    contracts.assert_same_bits([[surrogate.predict(new).energy], [before]])
+    assert "2 of 2 structures left out, their geometries are in the training set already" in caplog.text
+    assert "waters, structure 2, waters, structure 3" in caplog.text
+    caplog.clear()
+    surrogate.extend(Dataset([data[0], new[0], new[0], new[1]]))
+    assert "2 of 4 structures left out" in caplog.text
+    expected = Surrogate(**FIXED, solver=solver).fit(data).extend(new)
+    contracts.assert_same_bits([[m.predict(data).energy] for m in (surrogate, expected)])
+    assert surrogate.to_dict()["n_structures"] == 10
+
+
 def test_noise_rises_where_the_extended_matrix_is_singular(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -596,7 +616,7 @@ def test_noise_rises_where_the_extended_matrix_is_singular(
     data = samples.waters(5)
     given_noise = Surrogate("pairs", **FIXED).fit(data)
     with pytest.raises(FactorisationError):
-        given_noise.extend(data)
+        given_noise.extend(samples.waters(5, seed=4))
     surrogate = Surrogate("pairs", length=3.0).fit(data)
     surrogate.extend(samples.waters(3, seed=4))
     assert caplog.text.count("singular in double precision") == 1

@@ -5,7 +5,6 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025).
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import time
@@ -22,12 +21,13 @@ from gprann.augmentation.displacements import Displacement
 from gprann.augmentation.order import in_one_order
 from gprann.augmentation.policies import CopyOptions, Policy
 from gprann.augmentation.subsets import MAX_SIZE, partition
-from gprann.errors import ConfigError, DataError, nearest_name, refuse_unused
+from gprann.errors import ConfigError, DataError, refuse_unused
 from gprann.io import write
 from gprann.progress import progress_bar
 from gprann.strain import volume
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
+from gprann.surrogate.option_names import check_surrogate_options
 
 __all__ = ["Around", "Augmentation", "augment", "augment_subsets", "fit_in_one_order", "label"]
 
@@ -163,7 +163,7 @@ def augment(
     >>> len(augmented), augmented[0].origin.method, augmented[7].origin.method
     (21, 'reference', 'gpr')
     """
-    _check_names(surrogate_options)
+    check_surrogate_options(surrogate_options, augment)
     options = CopyOptions(
         policy=policy,
         copies=copies,
@@ -207,16 +207,6 @@ def augment(
             "%d uncertain copies are not kept: label_next keeps them in a file", len(result.uncertain)
         )
     return data + result.accepted
-
-
-def _check_names(surrogate_options: dict[str, Any]) -> None:
-    known = inspect.signature(Surrogate).parameters
-    own = [
-        name for name, item in inspect.signature(augment).parameters.items() if item.kind is item.KEYWORD_ONLY
-    ]
-    for name in surrogate_options:
-        if name not in known:
-            raise ConfigError(f"unknown option '{name}': {nearest_name(name, [*own, *known])}")
 
 
 def _write_uncertain(path: str | os.PathLike[str], uncertain: Dataset) -> None:

@@ -24,7 +24,7 @@ from gprann.augmentation.displacements import (
 from gprann.augmentation.dynamics import langevin
 from gprann.augmentation.hessian import surrogate_hessian, thermal
 from gprann.augmentation.subsets import MAX_SIZE
-from gprann.errors import ConfigError, nearest_name
+from gprann.errors import ConfigError, check_whole, nearest_name
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 
@@ -75,6 +75,8 @@ class CopyOptions:
         if self.temperature is not None and not (np.isfinite(self.temperature) and self.temperature > 0):
             raise ConfigError(f"temperature = {self.temperature}: expected a positive number of K")
         DistanceLimits.check(self.min_distance)
+        check_whole(1, steps=self.steps, max_subset=self.max_subset)
+        check_whole(0, seed=self.seed)
         if self.policy == "md" and self.steps < (self.copies or 1):
             raise ConfigError(f"steps = {self.steps}: expected as many as copies ({self.copies}) or more")
         if self.threshold is not None and not self.threshold > 0:

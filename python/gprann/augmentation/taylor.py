@@ -25,7 +25,7 @@ from gprann.augmentation.displacements import (
     within_spheres,
 )
 from gprann.augmentation.hessian import read_hessians, surrogate_hessian, symmetric_hessians
-from gprann.errors import ConfigError, nearest_name
+from gprann.errors import ConfigError, check_whole, nearest_name
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 
@@ -94,6 +94,7 @@ def taylor_augment(
             f"copies = {copies}: has no effect, strategy A makes six of each atom; leave it out"
         )
     DistanceLimits.check(min_distance)
+    check_whole(0, seed=seed)
     data = with_unique_origins(data)
     _ = data.energies, data.forces  # complain about missing labels before any work
     given = _checked(data, hessians)

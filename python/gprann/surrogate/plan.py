@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from gprann.errors import ConfigError, nearest_name
+from gprann.errors import ConfigError, check_positive, check_whole, nearest_name
 from gprann.memory import GIB, available_memory
 from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Rows
@@ -57,12 +57,13 @@ class SolverOptions:
     def __post_init__(self) -> None:
         if self.solver not in _SOLVERS:
             raise ConfigError(f"solver = '{self.solver}': {nearest_name(self.solver, _SOLVERS)}")
-        if self.memory is not None and not (np.isfinite(self.memory) and self.memory > 0):
-            raise ConfigError(f"memory = {self.memory}: expected a positive number of GiB")
-        if not 0 < self.tolerance < 1:
+        if self.memory is not None:
+            check_positive(memory=self.memory)
+        check_positive(tolerance=self.tolerance)
+        if not self.tolerance < 1:
             raise ConfigError(f"tolerance = {self.tolerance}: expected a number between 0 and 1")
-        if self.inducing is not None and self.inducing < 1:
-            raise ConfigError(f"inducing = {self.inducing}: expected 1 or more structures")
+        if self.inducing is not None:
+            check_whole(1, inducing=self.inducing)
         if self.inducing is not None and self.solver == "cholesky":
             raise ConfigError(
                 f"inducing = {self.inducing}: belongs to the solvers 'conjugate_gradient' and 'inducing', not to "
