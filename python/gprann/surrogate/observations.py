@@ -12,7 +12,14 @@ from gprann.surrogate.directions import observed_directions, strain_length
 from gprann.surrogate.fingerprints import Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Problem, Radial
 
-__all__ = ["build_problem", "check_training", "observations", "observed_gradient", "with_stress"]
+__all__ = [
+    "build_problem",
+    "check_composition",
+    "check_training",
+    "observations",
+    "observed_gradient",
+    "with_stress",
+]
 
 Array = NDArray[np.float64]
 
@@ -94,4 +101,20 @@ def check_training(data: Dataset) -> None:
             raise DataError(
                 f"{structure.origin}: composition {structure.formula} differs from {data[0].formula} of "
                 f"{data[0].origin}; fit one surrogate per composition, as fit_surrogates(data) does"
+            )
+
+
+def check_composition(data: Dataset, training: Dataset) -> None:
+    """Refuse structures to be predicted that are not of the composition of the training set.
+
+    Raises
+    ------
+    DataError
+    """
+    expected = training[0]
+    for structure in data:
+        if structure.composition != expected.composition:
+            raise DataError(
+                f"{structure.origin}: composition {structure.formula} is not that of the surrogate's "
+                f"training set, {expected.formula}"
             )

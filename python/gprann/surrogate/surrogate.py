@@ -14,20 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.errors import ConfigError, nearest_name
 from gprann.parallel import one_blas_thread
 from gprann.prediction import Prediction
 from gprann.strain import voigt_stress
-from gprann.structure import Dataset, Structure
+from gprann.structure import Dataset
 from gprann.surrogate.calibration import Calibration
-from gprann.surrogate.choice import SMALL_ROWS, START, Choice, Method, structures_for
+from gprann.surrogate.choice import SMALL_ROWS, START, Choice, Method, search_memory, structures_for
 from gprann.surrogate.directions import internal_directions
 from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.hyperparameters import Settings
 from gprann.surrogate.kernels import FINGERPRINTS, KernelName, KernelOptions
-from gprann.surrogate.left_out import calibration_last, calibration_of, left_out_std
-from gprann.surrogate.observations import check_training, with_stress
+from gprann.surrogate.left_out import calibration_last, calibration_memory, calibration_of, left_out_std
+from gprann.surrogate.observations import check_composition, check_training, with_stress
 from gprann.surrogate.plan import SolverName, SolverOptions, memory_needed, plan_solver
 from gprann.surrogate.posterior import energy_covariance, energy_variance, structure_covariance
 from gprann.surrogate.relevance import weigh_components
@@ -261,6 +261,11 @@ class Surrogate:
         _log.info("surrogate: %d structures added to %d", len(data), len(state.equations.data))
         return self
 
+    def memory_of_fit(self, data: Dataset) -> tuple[float, float]:
+        """Return the memory in GiB that a fit to a training set takes at most: on the way, and from then on."""
+        kept = self._solver.memory_of(data)
+        return max(search_memory(data), kept + calibration_memory(data)), kept
+
     def _solve(self, equations: Equations, settings: Settings, before: Solution | None = None) -> None:
         """Find the weights of the training set, or extend those of its first structures."""
         plan = plan_solver(equations.data, self._fingerprint.rows(equations.data), self._solver)
@@ -363,8 +368,7 @@ class Surrogate:
         stresses: list[Array] = []
         force_stds: list[Array] = []
         for batch in _batches(with_stress(data, stress=False)):  # labels have no place in predictions
-            for structure in batch:
-                _require_composition(structure, state)
+            check_composition(batch, state.equations.data)
             rows = self._fingerprint.rows(batch)
             energy, slopes = state.solution.folded.predict(rows, state.kernel)
             energies.append(energy + state.equations.mean)
@@ -422,8 +426,7 @@ class Surrogate:
         (4, 4)
         """
         state = self._fitted()
-        for structure in data:
-            _require_composition(structure, state)
+        check_composition(data, state.equations.data)
         if len(data) == 0:
             return np.zeros((0, 0))
         sets = self._fingerprint.rows(data).sets()
@@ -487,12 +490,3 @@ class Surrogate:
 def _batches(data: Dataset) -> Iterator[Dataset]:
     for begin in range(0, len(data), _BATCH):
         yield data[begin : begin + _BATCH]
-
-
-def _require_composition(structure: Structure, state: Fit) -> None:
-    expected = state.equations.data[0]
-    if structure.composition != expected.composition:
-        raise DataError(
-            f"{structure.origin}: composition {structure.formula} is not that of the surrogate's "
-            f"training set, {expected.formula}"
-        )
