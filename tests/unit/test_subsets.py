@@ -14,12 +14,11 @@ from scipy.spatial.transform import Rotation
 
 import samples
 from gprann import augment, read
-from gprann.augmentation import in_one_order, partition
-from gprann.augmentation.order import match
-from gprann.augmentation.subsets import bisect
 from gprann.errors import ConfigError, DataError
 from gprann.structure import Dataset, Origin, Structure
-from gprann.surrogate import Surrogate
+from gprann.surrogate import Surrogate, in_one_order, partition
+from gprann.surrogate.order import match
+from gprann.surrogate.subsets import bisect
 
 METHANE = Structure(
     ("C", "H", "H", "H", "H"),

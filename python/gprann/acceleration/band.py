@@ -27,7 +27,7 @@ from gprann.errors import ConfigError, DataError, check_positive, check_whole
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
 from gprann.surrogate.calculator import bare_structure
-from gprann.surrogate.option_names import check_surrogate_options
+from gprann.surrogate.local import check_surrogate_options
 
 __all__ = ["Band", "neb"]
 

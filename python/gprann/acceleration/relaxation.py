@@ -21,7 +21,7 @@ from gprann.acceleration.reference import Reference, check_atoms, energy_of, lar
 from gprann.errors import ConfigError, check_positive, nearest_name
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
-from gprann.surrogate.option_names import check_surrogate_options
+from gprann.surrogate.local import check_surrogate_options
 
 __all__ = ["OPTIMIZERS", "Relaxation", "relax"]
 

@@ -23,10 +23,10 @@ from gprann.augmentation.displacements import (
 )
 from gprann.augmentation.dynamics import langevin
 from gprann.augmentation.hessian import surrogate_hessian, thermal
-from gprann.augmentation.subsets import MAX_SIZE
 from gprann.errors import ConfigError, check_whole, nearest_name
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
+from gprann.surrogate.subsets import MAX_SIZE
 
 __all__ = ["CopyOptions", "Policy"]
 

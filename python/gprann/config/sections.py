@@ -186,7 +186,8 @@ class SurrogateSection(Section):
         _default(Surrogate, "solver"),
     )
     memory: float | None = _option(
-        "Largest memory of a fit. Default: what is available, within resources.memory.",
+        "Largest memory of the surrogates that are fitted at a time. Default: what is available, within "
+        "resources.memory.",
         _default(Surrogate, "memory"),
         unit="GiB",
         example=4.0,
@@ -369,7 +370,8 @@ class ResourcesSection(Section):
         gt=0,
     )
     workers: int | None = _option(
-        "Processes that train members side by side. Default: as many as there are processors, for large jobs.",
+        "Processes that train members side by side, and most surrogates side by side. Default: as many as there are "
+        "processors, for large jobs.",
         None,
         example=2,
         ge=1,

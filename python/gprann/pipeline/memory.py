@@ -9,13 +9,12 @@ import os
 
 import numpy as np
 
-from gprann.augmentation import partition
 from gprann.config import Config, SurrogateSection
 from gprann.errors import ConfigError
 from gprann.memory import GIB, available_memory
 from gprann.models import NetworkModel
 from gprann.structure import Dataset
-from gprann.surrogate import memory_needed
+from gprann.surrogate import memory_needed, partition
 from gprann.training import TrainingOptions
 
 __all__ = ["check_memory", "surrogate_memory", "surrogate_within_memory", "training_memory"]

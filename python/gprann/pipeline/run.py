@@ -173,8 +173,8 @@ class _Run:
     train: Dataset
     test: Dataset | None
     skipped: list[str] = field(default_factory=list)
-    seconds_kept: float = 0.0
-    """That an interrupted run has spent on the labels it left."""
+    seconds_kept: list[float] = field(default_factory=list)
+    """That an interrupted run has spent on the labels it left, subset by subset."""
 
     def finish(self) -> RunResult:
         """Do every stage that is not finished."""
@@ -223,8 +223,11 @@ class _Run:
         config, folder = self.config, self.stages.folder
         started = time.perf_counter()
         surrogate = surrogate_within_memory(config)
-        copies = augment_data(self.train, config.augmentation, surrogate, around=self._keep_labels)
-        seconds = round(self.seconds_kept + time.perf_counter() - started, 2)
+        workers = config.resources.workers
+        copies = augment_data(
+            self.train, config.augmentation, surrogate, workers=workers, around=self._keep_labels
+        )
+        seconds = round(sum(self.seconds_kept) + time.perf_counter() - started, 2)
         path, label_next = folder / _AUGMENTED, folder / config.augmentation.label_next
         write(path, self.train + copies.accepted)
         _log.info("%s: %d structures and %d copies", path, len(self.train), len(copies.accepted))
@@ -248,7 +251,7 @@ class _Run:
             _log.info(
                 "labels of %d structures of %s: taken from an earlier run", len(subset), subset[0].formula
             )
-            self.seconds_kept += left.get("seconds", 0.0)
+            self.seconds_kept.append(left.get("seconds", 0.0))
             accepted, uncertain = (structures(f) if f.is_file() else Dataset() for f in files)
             return Augmentation(accepted, uncertain, left["surrogates"])
         started = time.perf_counter()

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from gprann.memory import GIB
 from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Fingerprint
 from gprann.surrogate.folded import FoldedTraining
@@ -25,7 +26,7 @@ from gprann.surrogate.search import (
     with_fixed,
 )
 
-__all__ = ["SMALL_ROWS", "START", "Choice", "Method", "structures_for"]
+__all__ = ["SMALL_ROWS", "START", "Choice", "Method", "search_memory", "structures_for"]
 
 _log = logging.getLogger(__name__)
 Method = Literal["held_out", "likelihood", "leave_one_out", "grid"]
@@ -148,3 +149,11 @@ class Choice:
 def structures_for(data: Dataset, rows: int) -> int:
     """Return how many structures give about `rows` observations, at least four where there are so many."""
     return min(len(data), max(4, rows // (3 * len(data[0]) + 1)))
+
+
+def search_memory(data: Dataset) -> float:
+    """Return the memory in GiB that the search for the hyperparameters of a training set takes at most."""
+    rows = float((3 * data.n_atoms + 1).sum())
+    small, left_out, kept = min(rows, SMALL_ROWS), min(rows, _LEAVE_OUT_ROWS), min(rows, _HOLD_OUT_ROWS)
+    # K, its derivative, its inverse and products of them; K, its factor and the factor's inverse; K alone.
+    return 8.0 * max(6 * small**2, 4 * left_out**2, kept**2) / GIB

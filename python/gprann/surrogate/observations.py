@@ -17,6 +17,7 @@ from gprann.surrogate.gaussian_process import Problem, Radial
 
 __all__ = [
     "build_problem",
+    "check_composition",
     "check_training",
     "observations",
     "observed_gradient",
@@ -126,15 +127,17 @@ def check_training(data: Dataset) -> None:
             )
 
 
-def require_composition(structure: Structure, training: Dataset) -> None:
-    """Refuse a structure that is not of the composition of the training set.
+def check_composition(data: Dataset, training: Dataset) -> None:
+    """Refuse structures to be predicted that are not of the composition of the training set.
 
     Raises
     ------
     DataError
     """
-    if structure.composition != training[0].composition:
-        raise DataError(
-            f"{structure.origin}: composition {structure.formula} is not that of the surrogate's "
-            f"training set, {training[0].formula}"
-        )
+    expected = training[0]
+    for structure in data:
+        if structure.composition != expected.composition:
+            raise DataError(
+                f"{structure.origin}: composition {structure.formula} is not that of the surrogate's "
+                f"training set, {expected.formula}"
+            )

@@ -16,7 +16,7 @@ from gprann.surrogate.inducing import BLOCK_ROWS
 __all__ = ["Plan", "SolverName", "SolverOptions", "memory_needed", "plan_solver"]
 
 SolverName = Literal["auto", "cholesky", "conjugate_gradient", "inducing"]
-_SOLVERS = ("auto", "cholesky", "conjugate_gradient", "inducing")
+_SOLVERS: tuple[SolverName, ...] = ("auto", "cholesky", "conjugate_gradient", "inducing")
 _TOLERANCE = 1e-4
 _BYTES_PER_ATOM = 8192.0  # neighbour lists (about 60 of 28 bytes) and a dozen arrays of 36 features
 _PRODUCT_FLOPS = 14.0  # for each feature of a pair of rows, see covariance_product.hpp
@@ -79,6 +79,15 @@ class SolverOptions:
         """Memory that may be used, GiB."""
         available = available_memory()
         return min(value for value in (self.memory, available, float("inf")) if value is not None)
+
+    def memory_of(self, data: Dataset) -> float:
+        """Return what the solution of a training set takes at most, GiB: all that may be used but for K that fits."""
+        budget, dense = self.budget, memory_needed(data)
+        if self.solver == "cholesky" or (self.solver == "auto" and dense <= budget):
+            return dense
+        most = len(data) if self.inducing is None else min(self.inducing, len(data))
+        others = [name for name in _SOLVERS[2:] if self.solver in ("auto", name)]
+        return min(budget, max(memory_needed(data, name, most) for name in others))
 
 
 @dataclass(frozen=True, slots=True)

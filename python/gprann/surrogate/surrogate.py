@@ -21,19 +21,14 @@ from gprann.prediction import Prediction
 from gprann.strain import voigt_stress
 from gprann.structure import Dataset
 from gprann.surrogate.calibration import Calibration
-from gprann.surrogate.choice import SMALL_ROWS, START, Choice, Method, structures_for
+from gprann.surrogate.choice import SMALL_ROWS, START, Choice, Method, search_memory, structures_for
 from gprann.surrogate.directions import internal_directions
 from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.hyperparameters import Settings
 from gprann.surrogate.kernels import FINGERPRINTS, KernelName, KernelOptions
-from gprann.surrogate.left_out import calibration_last, calibration_of, left_out_std
-from gprann.surrogate.observations import (
-    check_training,
-    require_composition,
-    with_stress,
-    without_known,
-)
+from gprann.surrogate.left_out import calibration_last, calibration_memory, calibration_of, left_out_std
+from gprann.surrogate.observations import check_composition, check_training, with_stress, without_known
 from gprann.surrogate.plan import SolverName, SolverOptions, memory_needed, plan_solver
 from gprann.surrogate.posterior import energy_covariance, energy_variance, structure_covariance
 from gprann.surrogate.relevance import weigh_components
@@ -270,6 +265,11 @@ class Surrogate:
         _log.info("surrogate: %d structures added to %d", len(data), len(state.equations.data))
         return self
 
+    def memory_of_fit(self, data: Dataset) -> tuple[float, float]:
+        """Return the memory in GiB that a fit to a training set takes at most: on the way, and from then on."""
+        kept = self._solver.memory_of(data)
+        return max(search_memory(data), kept + calibration_memory(data)), kept
+
     def _solve(self, equations: Equations, settings: Settings, before: Solution | None = None) -> None:
         """Find the weights of the training set, or extend those of its first structures."""
         plan = plan_solver(equations.data, self._fingerprint.rows(equations.data), self._solver)
@@ -373,8 +373,7 @@ class Surrogate:
         for batch in _batches(
             with_stress(structures(data), stress=False)
         ):  # labels have no place in predictions
-            for structure in batch:
-                require_composition(structure, state.equations.data)
+            check_composition(batch, state.equations.data)
             rows = self._fingerprint.rows(batch)
             energy, slopes = state.solution.folded.predict(rows, state.kernel)
             energies.append(energy + state.equations.mean)
@@ -432,8 +431,7 @@ class Surrogate:
         (4, 4)
         """
         state = self._fitted()
-        for structure in data:
-            require_composition(structure, state.equations.data)
+        check_composition(data, state.equations.data)
         if len(data) == 0:
             return np.zeros((0, 0))
         sets = self._fingerprint.rows(data).sets()
