@@ -228,6 +228,7 @@ def augment_subsets(
     memory: float | None = None,
     workers: int | None = None,
     around: Around | None = None,
+    fitted: Callable[[Surrogate, Subset], object] | None = None,
     bar: SharedBar,
 ) -> Augmentation:
     """Fit a surrogate to each subset, label its copies, and let the surrogate go; side by side.
@@ -245,6 +246,8 @@ def augment_subsets(
         Most subsets at a time. Default: as many as there are threads.
     around : callable, optional
         Put around the labelling of each subset, to keep its result.
+    fitted : callable, optional
+        Called with each surrogate once it is fitted, and its subset.
     bar : SharedBar
         Progress bar, one step for each copy.
 
@@ -255,7 +258,7 @@ def augment_subsets(
     """
 
     def augment_subset(subset: Subset, surrogate: Surrogate) -> Augmentation:
-        work = partial(_augment_subset, subset, options, surrogate, bar)
+        work = partial(_augment_subset, subset, options, surrogate, bar, fitted)
         return work() if around is None else around(subset.indices, work)
 
     parts = for_each_subset(
@@ -265,13 +268,19 @@ def augment_subsets(
 
 
 def _augment_subset(
-    subset: Subset, options: CopyOptions, surrogate: Surrogate, bar: SharedBar
+    subset: Subset,
+    options: CopyOptions,
+    surrogate: Surrogate,
+    bar: SharedBar,
+    fitted: Callable[[Surrogate, Subset], object] | None,
 ) -> Augmentation:
     """Fit the surrogate to a subset, and label its copies."""
     started = time.perf_counter()
     _log.info("%s", subset)
     with bar.about(f"fitting {subset.name}"):
         data = fit_in_one_order(surrogate, subset.data)
+        if fitted is not None:
+            fitted(surrogate, subset)
     labelled = _label_copies(surrogate, data, subset.indices, options, bar)
     _log.info("%s: fitted and labelled in %.1f s", subset.name, time.perf_counter() - started)
     return labelled

@@ -28,11 +28,14 @@ from gprann.io.discover import find_files
 from gprann.io.reading import structures
 from gprann.log import log_to_file, warnings_to_log
 from gprann.pipeline.digest import data_digest, digest, file_digest
+from gprann.pipeline.judgement import Judge, summary_of
 from gprann.pipeline.memory import check_memory, surrogate_within_memory
 from gprann.pipeline.stages import Stages, claimed_folder
 from gprann.pipeline.steps import augment_data, require_labels, train_potential
 from gprann.potential import Potential, load
 from gprann.structure import Dataset
+from gprann.surrogate import Surrogate
+from gprann.surrogate.local import Subset, fit_in_one_order, for_each_subset
 from gprann.version import __version__
 
 __all__ = ["RunResult", "check_run", "finish", "history", "logged", "read_sets", "run", "run_file"]
@@ -49,7 +52,8 @@ class RunResult:
     ----------
     folder : Path
     metrics : dict
-        Of each evaluated set, `test` and `training`, as in `Report.to_dict`.
+        Of each evaluated set, `test` and `training`, as in `Report.to_dict`; under `surrogate` those of the
+        surrogates on the test set, if there are any.
     summary : str
         Tables of the errors.
     skipped : tuple of str
@@ -175,12 +179,18 @@ class _Run:
     skipped: list[str] = field(default_factory=list)
     seconds_kept: list[float] = field(default_factory=list)
     """That an interrupted run has spent on the labels it left, subset by subset."""
+    judge: Judge | None = None
+
+    def __post_init__(self) -> None:
+        if self.test is not None and self.config.augmentation.uses_surrogate:
+            self.judge = Judge(self.stages, self.test, self._augmentation_options())
 
     def finish(self) -> RunResult:
         """Do every stage that is not finished."""
         augmented = self._stage("augmentation", self._augmentation_inputs(), self._augment)
+        judged = self._judged(augmented)
         trained = self._stage("training", self._training_inputs(augmented), lambda: self._train(augmented))
-        reported = self._stage("report", self._report_inputs(trained), self._report)
+        reported = self._stage("report", self._report_inputs(trained), lambda: self._report(judged))
         folder = self.stages.folder
         return RunResult(
             folder,
@@ -225,7 +235,12 @@ class _Run:
         surrogate = surrogate_within_memory(config)
         workers = config.resources.workers
         copies = augment_data(
-            self.train, config.augmentation, surrogate, workers=workers, around=self._keep_labels
+            self.train,
+            config.augmentation,
+            surrogate,
+            workers=workers,
+            around=self._keep_labels,
+            fitted=self._judge_fitted,
         )
         seconds = round(sum(self.seconds_kept) + time.perf_counter() - started, 2)
         path, label_next = folder / _AUGMENTED, folder / config.augmentation.label_next
@@ -266,6 +281,52 @@ class _Run:
         self.stages.keep(name, inputs, kept, left)
         return made
 
+    # ------------------------------------------------------------ surrogate
+    def _judged(self, augmented: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what the surrogates are worth on the test set, None if there is no surrogate or no such set."""
+        folder = self.stages.folder / "report" / "surrogate"
+        if self.test is None or not self.config.augmentation.uses_surrogate:
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        inputs = digest(augmented["inputs"], data_digest(self.test), self._draws_plots())
+        return self._stage("surrogate", inputs, lambda: self._judge(folder))
+
+    def _judge_fitted(self, surrogate: Surrogate, subset: Subset) -> None:
+        if self.judge is not None:
+            self.judge.judge(surrogate, self.train.select(subset.indices))
+
+    def _judge(self, folder: Path) -> tuple[list[Path], dict[str, Any]]:
+        """Report the predictions of the surrogates; those that an earlier run has not left are fitted again."""
+        judge, config = self.judge, self.config
+        if judge is None:  # _judged() has a test set
+            return [], {"metrics": None}
+        section, seed = surrogate_within_memory(config), config.augmentation.seed
+
+        def judged(subset: Subset, surrogate: Surrogate) -> Dataset:
+            if not judge.has(subset.data):
+                fit_in_one_order(surrogate, subset.data)
+                judge.judge(surrogate, subset.data)
+            return subset.data
+
+        subsets = for_each_subset(
+            self.train,
+            judged,
+            lambda subset: section.build(subset.species, seed),
+            max_subset=config.augmentation.max_subset,
+            memory=section.memory,
+            workers=config.resources.workers,
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        report = judge.report(subsets)
+        if report is None:
+            _log.info("the surrogates are not judged: no test structure is of a composition that they know")
+            return [], {"metrics": None}
+        files = report.save(folder, plots=None if config.output.plots else False)
+        return files, {"metrics": report.to_dict(), "summary": summary_of(report.metrics, len(judge.test))}
+
+    def _draws_plots(self) -> bool:
+        return self.config.output.plots and importlib.util.find_spec("matplotlib") is not None
+
     # ------------------------------------------------------------- training
     def _training_inputs(self, augmented: dict[str, Any]) -> str:
         descriptor = self.config.descriptor.build(self.train.species).to_dict()
@@ -297,10 +358,9 @@ class _Run:
     # --------------------------------------------------------------- report
     def _report_inputs(self, trained: dict[str, Any]) -> str:
         test = None if self.test is None else data_digest(self.test)
-        plots = self.config.output.plots and importlib.util.find_spec("matplotlib") is not None
-        return digest(trained["inputs"], test, plots)
+        return digest(trained["inputs"], test, self._draws_plots())
 
-    def _report(self) -> tuple[list[Path], dict[str, Any]]:
+    def _report(self, judged: dict[str, Any] | None) -> tuple[list[Path], dict[str, Any]]:
         folder = self.stages.folder / "report"
         potential = load(self.stages.folder / _POTENTIAL)
         files, metrics, texts = [], {}, []
@@ -313,6 +373,9 @@ class _Run:
             files += report.save(folder / name, plots=plots, history=history(potential))
             metrics[name] = report.to_dict()
             texts.append(f"{name} set\n{'=' * (len(name) + 4)}\n{report.summary()}")
+        if judged is not None and judged["metrics"] is not None:
+            metrics["surrogate"] = judged["metrics"]
+            texts.append(f"surrogate\n=========\n{judged['summary']}\n")
         summary = "\n".join(texts)
         for path, text in (
             (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def augment_data(
     *,
     workers: int | None = None,
     around: Around | None = None,
+    fitted: Callable[[Surrogate, Subset], object] | None = None,
     progress: bool | None = None,
 ) -> Augmentation:
     """Make and label the copies of a data set.
@@ -48,6 +49,8 @@ def augment_data(
         Most surrogates side by side. Default: as many as there are threads.
     around : callable, optional
         Put around the labelling of each subset, to keep its result.
+    fitted : callable, optional
+        Of gpr copies: called with each surrogate once it is fitted, and its subset.
     progress : bool, optional
         Show a progress bar; default: on a terminal only.
 
@@ -86,6 +89,7 @@ def augment_data(
             memory=surrogate.memory,
             workers=workers,
             around=around,
+            fitted=fitted,
             bar=SharedBar(bar),
         )
     result.log_counts(options.total(data))
