@@ -295,6 +295,25 @@ class TestGoingOn:
         gprann.write(folder / "train.extxyz", shifted)
         assert run_file(folder / "config.toml").skipped == ()
 
+    def test_hessians_of_the_user(self, folder: Path) -> None:
+        """Relative to the configuration; another content of the file repeats everything, a wrong one is refused."""
+        hessians = np.random.default_rng(1).normal(size=(7, 6, 6))
+        np.savez(folder / "h.npz", *hessians)
+        taylor = 'method = "taylor"\norder = 2\nhessians = "h.npz"\ncopies = 3'
+        change(folder, {"copies = 3": taylor, "displacement = 0.05": "displacement = 0.02"})
+        result = run_file(folder / "config.toml")
+        data = gprann.read(folder / "train.extxyz")
+        expected = gprann.taylor_augment(data, copies=3, displacement=0.02, hessians=list(hessians))
+        assert gprann.read(result.folder / "augmented.extxyz").energies.tolist() == expected.energies.tolist()
+        assert run_file(folder / "config.toml").skipped == ("augmentation", "training", "report")
+        np.savez(folder / "h.npz", *(2 * hessians))
+        assert run_file(folder / "config.toml").skipped == ()
+        np.savez(folder / "h.npz", *hessians[:6])
+        with pytest.raises(
+            DataError, match=r"h\.npz: holds 6 arrays .* expected one for each of 7 structures"
+        ):
+            run_file(folder / "config.toml")
+
     def test_a_damaged_result_is_made_again(self, folder: Path) -> None:
         result = run_file(folder / "config.toml")
         before = contents(result.folder)
