@@ -15,7 +15,7 @@ from gprann.labelling import label
 from gprann.potential import Potential, load
 from gprann.selection import select
 from gprann.structure import Dataset, Structure
-from gprann.surrogate import Surrogate, SurrogateCalculator
+from gprann.surrogate import Surrogate, SurrogateCalculator, SurrogateSet, fit_surrogates
 from gprann.training import train
 from gprann.version import __version__
 
@@ -28,10 +28,12 @@ __all__ = [
     "Structure",
     "Surrogate",
     "SurrogateCalculator",
+    "SurrogateSet",
     "__version__",
     "augment",
     "evaluate",
     "examples",
+    "fit_surrogates",
     "label",
     "load",
     "neb",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
 
 __all__ = [
     "ConfigError",
@@ -12,7 +14,10 @@ __all__ = [
     "FormatError",
     "GprannError",
     "TrainingError",
+    "check_positive",
+    "check_whole",
     "nearest_name",
+    "refuse_unused",
 ]
 
 
@@ -59,3 +64,54 @@ def nearest_name(name: str, valid: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return "valid names: " + ", ".join(names)
+
+
+def check_positive(**values: object) -> None:
+    """Refuse options that are no positive numbers.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for name, value in values.items():
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < math.inf:
+            raise ConfigError(f"{name} = {_spelled(value)}: expected a positive number")
+
+
+def check_whole(least: int, **values: object) -> None:
+    """Refuse options that are no whole numbers, or smaller than `least`.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for name, value in values.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+            raise ConfigError(f"{name} = {_spelled(value)}: expected {least} or more, a whole number")
+
+
+def _spelled(value: object) -> str:
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def refuse_unused(
+    unused: Mapping[str, str], values: object, spell: Callable[[str], str] = lambda name: name
+) -> None:
+    """Refuse options that are set and have no effect.
+
+    Parameters
+    ----------
+    unused : mapping of str to str
+        The reason why an option has no effect.
+    values : object
+        With the options as attributes.
+    spell : callable
+        How messages name an option.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first of them.
+    """
+    for name, reason in unused.items():
+        raise ConfigError(f"{spell(name)} = {getattr(values, name)}: has no effect, {reason}; leave it out")

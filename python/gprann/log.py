@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import os
 import warnings
@@ -11,10 +12,31 @@ from typing import Any
 
 from gprann.errors import GprannError
 
-__all__ = ["log_to_file", "warnings_to_log"]
+__all__ = ["TaskFormatter", "log_to_file", "task", "warnings_to_log"]
 
 _log = logging.getLogger("gprann")
 _LINE = "%(asctime)s  %(levelname)-7s  %(message)s"
+_task: contextvars.ContextVar[str] = contextvars.ContextVar("task", default="")
+
+
+@contextlib.contextmanager
+def task(name: str) -> Iterator[None]:
+    """Let messages of the block begin with the name of the task, one of several that may run side by side."""
+    token = _task.set(name)
+    try:
+        yield
+    finally:
+        _task.reset(token)
+
+
+class TaskFormatter(logging.Formatter):
+    """A formatter that says to which task a message belongs, see `task`."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, D102
+        name = _task.get()
+        if not record.message.startswith(name):
+            record.message = f"{name}: {record.message}"
+        return super().formatMessage(record)
 
 
 @contextlib.contextmanager
@@ -42,7 +64,7 @@ def log_to_file(path: str | os.PathLike[str]) -> Iterator[None]:
         raise GprannError(
             f"{os.fspath(path)}: cannot be written: {error.strerror}; check the folder"
         ) from error
-    handler.setFormatter(logging.Formatter(_LINE, datefmt="%Y-%m-%d %H:%M:%S"))
+    handler.setFormatter(TaskFormatter(_LINE, datefmt="%Y-%m-%d %H:%M:%S"))
     level = _log.level
     _log.addHandler(handler)
     if not _log.isEnabledFor(logging.INFO):

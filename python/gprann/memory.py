@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["GIB", "available_memory"]
+__all__ = ["GIB", "available_memory", "memory_share"]
 
 GIB = 2.0**30
+_share: contextvars.ContextVar[float | None] = contextvars.ContextVar("memory", default=None)
 
 
 def available_memory() -> float | None:
@@ -19,6 +23,9 @@ def available_memory() -> float | None:
     >>> memory is None or memory > 0
     True
     """
+    share = _share.get()
+    if share is not None:
+        return share
     found = [value for value in (_from_meminfo(), _from_control_group()) if value is not None]
     if not found:
         try:
@@ -26,6 +33,19 @@ def available_memory() -> float | None:
         except (AttributeError, ValueError, OSError):
             return None
     return min(found)
+
+
+@contextlib.contextmanager
+def memory_share(memory: float) -> Iterator[None]:
+    """Let `available_memory` tell inside the block what a job may use that runs beside others, GiB.
+
+    What is decided by it then does not depend on what the others are about to take.
+    """
+    token = _share.set(memory)
+    try:
+        yield
+    finally:
+        _share.reset(token)
 
 
 def _from_meminfo() -> float | None:

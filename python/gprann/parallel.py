@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from scipy.linalg import cython_blas, cython_lapack
 from threadpoolctl import ThreadpoolController
@@ -13,20 +18,29 @@ from threadpoolctl import ThreadpoolController
 from gprann import _core
 from gprann.errors import ConfigError
 
-__all__ = ["n_threads", "one_blas_thread", "scipy_blas"]
+__all__ = ["Job", "n_threads", "one_blas_thread", "scipy_blas", "side_by_side"]
+
+T = TypeVar("T")
 
 
 def n_threads() -> int:
     """Return the number of threads to use.
 
-    `GPRANN_NUM_THREADS`, else `OMP_NUM_THREADS`, else the processors this process may run on.
-    Results have the same bits for any number.
+    `GPRANN_NUM_THREADS`, else `OMP_NUM_THREADS`, else the processors this process may run on; of these its share
+    in a job that runs with others (see `side_by_side`). Results have the same bits for any number.
 
     Raises
     ------
     ConfigError
         If a variable is set to something else than a positive integer.
+    CancelledError
+        In a job beside which another one has failed.
     """
+    team = _team.get()
+    return _all_threads() if team is None else team.share()
+
+
+def _all_threads() -> int:
     for variable in ("GPRANN_NUM_THREADS", "OMP_NUM_THREADS"):
         value = os.environ.get(variable, "").split(",")[0].strip()
         if value:
@@ -50,11 +64,158 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+class _BlasLimit:
+    """One thread for BLAS as long as anyone wants it: the limit is the process's, not that of a thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._first: Any = None
+
+    def begin(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._free()
+            # By every thread: that of a BLAS with OpenMP is the thread's own.
+            limit = _controller().limit(limits=1, user_api="blas")
+            if self._users == 0:
+                self._first = limit
+            self._users += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._free()
+                self._first.restore_original_limits()
+                self._free()
+
+    @staticmethod
+    def _free() -> None:
+        """Allow any thread to set the limit; from version 3.8 on only the one may that was the first."""
+        for library in _controller().lib_controllers:
+            clear = getattr(library, "clear_controlling_thread", None)
+            if clear is not None:
+                clear(force=True)
+
+
+_blas_limit = _BlasLimit()
+
+
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Keep BLAS to one thread a call: the core's own threads call it side by side.
 
-    This is also what makes results independent of the number of threads.
+    This is also what makes results independent of the number of threads. BLAS gets its threads back when the last
+    of the blocks that several threads may be in has ended.
     """
-    with _controller().limit(limits=1, user_api="blas"):
+    _blas_limit.begin()
+    try:
         yield
+    finally:
+        _blas_limit.end()
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[T]):
+    """Work to be done beside others.
+
+    Attributes
+    ----------
+    work : callable
+    memory : float, GiB
+        What it takes while it runs.
+    kept : float, GiB
+        What its result takes from then on.
+    """
+
+    work: Callable[[], T]
+    memory: float
+    kept: float = 0.0
+
+
+class _Team:
+    """Jobs that run side by side and share the threads."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.running = 1
+        self.stopped = False
+
+    def share(self) -> int:
+        """Return how many threads each of them has."""
+        if self.stopped:
+            raise CancelledError("stopped: a job beside this one has failed")
+        return max(1, self.threads // self.running)
+
+
+_team: contextvars.ContextVar[_Team | None] = contextvars.ContextVar("team", default=None)
+
+
+def side_by_side(jobs: Sequence[Job[T]], *, memory: float, most: int | None = None) -> list[T]:
+    """Run jobs in threads, as many at a time as there are threads and as the memory allows.
+
+    They begin in their order, and share the threads (see `n_threads`): what they compute in the compiled core has
+    the same bits as one after the other. A job that alone exceeds the memory runs alone. When one fails the others
+    end at their next call of the core.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    memory : float, GiB
+        Largest sum of the memory of those that run and of the results.
+    most : int, optional
+        Most jobs at a time.
+
+    Returns
+    -------
+    list
+        Results in the order of the jobs.
+
+    Raises
+    ------
+    Exception
+        That of a job; of several those of the first of the jobs that have ended.
+
+    Examples
+    --------
+    >>> side_by_side([Job(lambda k=k: k**2, 0.1) for k in range(4)], memory=0.2)
+    [0, 1, 4, 9]
+    """
+    threads = n_threads()
+    at_once = min(threads, len(jobs), threads if most is None else most)
+    if at_once < 2:
+        return [job.work() for job in jobs]
+    team = _Team(threads)
+    futures: list[Future[T]] = []
+    running: dict[Future[T], Job[T]] = {}
+    kept = 0.0
+    with one_blas_thread(), ThreadPoolExecutor(at_once) as pool:
+        try:
+            for job in jobs:
+                while running and (
+                    len(running) == at_once
+                    or kept + job.memory + sum(other.memory for other in running.values()) > memory
+                ):
+                    kept += _ended(running)
+                team.running = len(running) + 1
+                context = contextvars.copy_context()
+                context.run(_team.set, team)
+                futures.append(pool.submit(context.run, job.work))
+                running[futures[-1]] = job
+            while running:
+                _ended(running)
+                team.running = max(1, len(running))
+        except BaseException:
+            team.stopped = True
+            raise
+    return [future.result() for future in futures]
+
+
+def _ended(running: dict[Future[T], Job[T]]) -> float:
+    """Wait until jobs end and take them off; return the memory of their results."""
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    ended = [future for future in running if future in done]  # in their order
+    for future in ended:
+        future.result()
+    return sum(running.pop(future).kept for future in ended)

@@ -39,15 +39,27 @@ class Origin:
         Position in that file (or in the data set it was made from), counted from 0.
     method : str
         `reference` for first-principles labels, `taylor` or `gpr` for synthetic ones.
+    place : str
+        Where it stands now, as `file, structure k`, if that is somewhere else: messages name it. It is no part of
+        the origin, and two origins that differ in it alone are equal.
+
+    Examples
+    --------
+    >>> str(Origin("train.extxyz", 4, "gpr")), str(Origin("train.extxyz", 4, place="mine.extxyz, structure 0"))
+    ('gpr copy of train.extxyz, structure 4', 'mine.extxyz, structure 0')
     """
 
     file: str = ""
     index: int = 0
     method: str = "reference"
+    place: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        place = f"{self.file}, structure {self.index}" if self.file else f"structure {self.index}"
-        return place if self.method == "reference" else f"{self.method} copy of {place}"
+        first = f"{self.file}, structure {self.index}" if self.file else f"structure {self.index}"
+        if self.method == "reference":
+            return self.place or first
+        copy = f"{self.method} copy of {first}"
+        return f"{self.place} ({copy})" if self.place else copy
 
 
 def _frozen(array: NDArray[np.generic]) -> None:

@@ -47,6 +47,7 @@ plots = false
 """
 SLOW = {"iterations = 8": 'optimizer = "adamw"\niterations = 1000\npatience = 1000'}
 """Long enough to be interrupted, with a state saved every few milliseconds."""
+STAGES = ("augmentation", "surrogate", "training", "report")
 DEADLINE = 60.0  # s
 
 
@@ -120,7 +121,7 @@ class TestResults:
         assert load_config(result.folder / "config.toml") == load_config(folder / "config.toml")
         assert "radial_order = 12" in (result.folder / "config.toml").read_text()
         again = run_file(result.folder / "config.toml")
-        assert len(again.skipped) == 3
+        assert len(again.skipped) == 4
 
     def test_log_and_provenance(self, folder: Path) -> None:
         handlers = list(logging.getLogger("gprann").handlers)
@@ -255,16 +256,16 @@ class TestGoingOn:
         first = run_file(folder / "config.toml")
         before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*.gprann")}
         second = run_file(folder / "config.toml")
-        assert second.skipped == ("augmentation", "training", "report")
+        assert second.skipped == STAGES
         assert (second.summary, second.metrics) == (first.summary, first.metrics)
         assert {path: path.stat().st_mtime_ns for path in before} == before
 
     @pytest.mark.parametrize(
         ("change_of", "skipped"),
         [
-            ({"plots = false": "plots = false\n[resources]\nmemory = 3"}, ("augmentation", "training", "report")),
-            ({"members = 2": "members = 3"}, ("augmentation",)),
-            ({"radial_cutoff = 8.0": "radial_cutoff = 7.0"}, ("augmentation",)),
+            ({"plots = false": "plots = false\n[resources]\nmemory = 3"}, STAGES),
+            ({"members = 2": "members = 3"}, STAGES[:2]),
+            ({"radial_cutoff = 8.0": "radial_cutoff = 7.0"}, STAGES[:2]),
             ({"copies = 3": "copies = 2"}, ()),
             ({'kernel = "pairs"': 'kernel = "atoms"'}, ()),
             ({'data.test = "test.extxyz"': ""}, ("augmentation", "training")),
@@ -294,14 +295,33 @@ class TestGoingOn:
         gprann.write(folder / "train.extxyz", shifted)
         assert run_file(folder / "config.toml").skipped == ()
 
+    def test_hessians_of_the_user(self, folder: Path) -> None:
+        """Relative to the configuration; another content of the file repeats everything, a wrong one is refused."""
+        hessians = np.random.default_rng(1).normal(size=(7, 6, 6))
+        np.savez(folder / "h.npz", *hessians)
+        taylor = 'method = "taylor"\norder = 2\nhessians = "h.npz"\ncopies = 3'
+        change(folder, {"copies = 3": taylor, "displacement = 0.05": "displacement = 0.02"})
+        result = run_file(folder / "config.toml")
+        data = gprann.read(folder / "train.extxyz")
+        expected = gprann.taylor_augment(data, copies=3, displacement=0.02, hessians=list(hessians))
+        assert gprann.read(result.folder / "augmented.extxyz").energies.tolist() == expected.energies.tolist()
+        assert run_file(folder / "config.toml").skipped == ("augmentation", "training", "report")
+        np.savez(folder / "h.npz", *(2 * hessians))
+        assert run_file(folder / "config.toml").skipped == ()
+        np.savez(folder / "h.npz", *hessians[:6])
+        with pytest.raises(
+            DataError, match=r"h\.npz: holds 6 arrays .* expected one for each of 7 structures"
+        ):
+            run_file(folder / "config.toml")
+
     def test_a_damaged_result_is_made_again(self, folder: Path) -> None:
         result = run_file(folder / "config.toml")
         before = contents(result.folder)
         result.potential.write_bytes(result.potential.read_bytes()[:1000])
-        assert run_file(folder / "config.toml").skipped == ("augmentation", "report")
+        assert run_file(folder / "config.toml").skipped == ("augmentation", "surrogate", "report")
         assert contents(result.folder) == before
         (result.folder / "checkpoints/training.json").write_text("{")
-        assert run_file(folder / "config.toml").skipped == ("augmentation", "report")
+        assert run_file(folder / "config.toml").skipped == ("augmentation", "surrogate", "report")
 
     def test_finished_subsets_are_kept(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         config = mixed(folder)
@@ -346,6 +366,72 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return contents(folder / "results")
 
 
+class TestSurrogate:
+    """What the surrogates are worth on the test set."""
+
+    def test_errors_and_coverage(self, folder: Path) -> None:
+        change(folder, {"plots = false": "plots = true"})
+        result = run_file(folder / "config.toml")
+        surrogate = Surrogate("pairs").fit(gprann.read(folder / "train.extxyz"))
+        expected = gprann.evaluate(surrogate, gprann.read(folder / "test.extxyz"))
+        assert result.metrics["surrogate"] == expected.to_dict()
+        report = folder / "results/report/surrogate"
+        names = {file.name for file in report.iterdir()}
+        assert {"metrics.json", "summary.txt", "structures.csv", "uncertainty_calibration.png"} <= names
+        assert (report / "summary.txt").read_text() == expected.summary()
+        *_, errors, coverage = result.summary.strip().splitlines()
+        assert errors.startswith("20 of 20 test structures: energy MAE ")
+        assert "force component MAE " in errors
+        assert coverage.startswith("errors within one / two standard deviations")
+
+    def test_another_test_set(self, folder: Path) -> None:
+        """Labels and training are kept; the surrogate is fitted again, to the same bits."""
+        first = run_file(folder / "config.toml")
+        before = first.metrics["surrogate"]
+        gprann.write(folder / "test.extxyz", gprann.examples.hydrogen(15, 0.97, 2.03))
+        second = run_file(folder / "config.toml")
+        assert second.skipped == ("augmentation", "training")
+        assert second.metrics["surrogate"]["n_structures"] == 15
+        gprann.write(folder / "test.extxyz", gprann.examples.hydrogen(20, 0.97, 2.03))
+        third = run_file(folder / "config.toml")
+        assert third.metrics["surrogate"] == before
+        change(folder, {"copies = 3": 'copies = 3\nmethod = "none"', "displacement = 0.05": ""})
+        last = run_file(folder / "config.toml")
+        assert "surrogate" not in last.metrics
+        assert not (last.folder / "report/surrogate").exists()
+
+    def test_several_subsets(self, folder: Path) -> None:
+        """The surest surrogate of a composition counts; structures that none knows are left out."""
+        change(folder, {"copies = 3": "copies = 3\nmax_subset = 4"})
+        test = gprann.read(folder / "test.extxyz")
+        h3 = gprann.Structure(("H",) * 3, [[0.0, 0, 0], [1.0, 0, 0], [0, 1.0, 0]], energy=-1.0)
+        gprann.write(folder / "test.extxyz", [*test[:9], h3, *test[9:]])
+        result = run_file(folder / "config.toml")
+        surrogates = gprann.fit_surrogates(gprann.read(folder / "train.extxyz"), max_subset=4, kernel="pairs")
+        assert len(surrogates) == 2
+        energies = surrogates.predict(test).energy
+        error = float(np.abs(energies - test.energies).mean())
+        assert result.metrics["surrogate"]["energy_mae"] == pytest.approx(error, rel=1e-9)
+        assert "20 of 21 test structures" in result.summary
+
+    def test_structures_that_cannot_be_compared(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A judgement that fails does not end the run."""
+        predict = Surrogate.predict
+
+        def refusing(self: Surrogate, data: gprann.Dataset, **options: Any) -> Any:
+            if len(data) == 20:
+                raise DataError("the atoms stand in another order")
+            return predict(self, data, **options)
+
+        monkeypatch.setattr(Surrogate, "predict", refusing)
+        result = run_file(folder / "config.toml")
+        assert "surrogate" not in result.metrics
+        assert "the surrogate is not judged: the atoms stand in another order" in caplog.text
+        assert run_file(folder / "config.toml").skipped == STAGES
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of a shell")
 class TestInterruption:
     """A process killed while it trains: the next one goes on and ends with the same bits."""
@@ -367,7 +453,7 @@ class TestInterruption:
             )
             assert "Traceback" not in error
         result = run_file(folder / "config.toml")
-        assert result.skipped == ("augmentation",)
+        assert result.skipped == STAGES[:2]
         assert contents(folder / "results") == whole
 
 
@@ -441,7 +527,7 @@ class TestRefusals:
             fcntl.flock(stream, fcntl.LOCK_EX)
             with pytest.raises(ConfigError, match="another run is active in"):
                 run_file(folder / "config.toml")
-        assert len(run_file(folder / "config.toml").skipped) == 3
+        assert len(run_file(folder / "config.toml").skipped) == 4
 
     def test_own_results_as_data(self, folder: Path) -> None:
         change(folder, {'"train.extxyz"': '"**/*.extxyz"', 'data.test = "test.extxyz"': ""})

@@ -10,19 +10,20 @@ from typing import Any
 import ase
 import numpy as np
 import pytest
-from ase.build import add_adsorbate, fcc100, fcc111
+from ase.build import add_adsorbate, bulk, fcc100, fcc111
 from ase.calculators.calculator import all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.cluster import Icosahedron
 from ase.constraints import FixAtoms
+from ase.filters import FrechetCellFilter
 from ase.mep import NEB
 from ase.optimize import BFGS
 
 import gprann
 from gprann.acceleration.learner import Learner
-from gprann.errors import ConfigError, DataError
+from gprann.errors import ConfigError, DataError, GprannError
 from gprann.structure import Dataset, Structure
 
 
@@ -178,8 +179,12 @@ class TestRecord:
         file = tmp_path / "reference.extxyz"
         ends = bare(*hop("Au"))
         dying = Counted(lives=4)
-        with pytest.raises(RuntimeError, match="killed"):
+        with pytest.raises(GprannError) as error:
             gprann.neb(*ends, dying, record=file)
+        assert str(error.value) == (
+            "reference call 5, Al12Au: the calculator failed with RuntimeError: killed; "
+            f"{file} keeps 4 results, from which the same call goes on"
+        )
         assert len(gprann.read(file)) == 4
         with file.open("a") as stream:
             stream.write("13\nLattice=")  # of a process killed while it wrote
@@ -335,7 +340,61 @@ def test_other_impossible_options() -> None:
     with pytest.raises(ConfigError, match="give one with energies and forces"):
         gprann.relax(rattled_cluster(), NoForces())
     with pytest.raises(ConfigError, match="images: expected one or more"):
-        gprann.neb(*hop("Al"), EMT(), images=0)
+        gprann.neb(*hop("Al"), EMT(), images=[])
+    for images in (0, 2.5, None):
+        with pytest.raises(ConfigError, match=rf"images = {images}: expected 1 or more, a whole number"):
+            gprann.neb(*hop("Al"), EMT(), images=images)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="unknown option 'fmx': did you mean 'fmax'"):
+        gprann.relax(rattled_cluster(), EMT(), fmx=1)
+    with pytest.raises(ConfigError, match="unknown option 'lenght': did you mean 'length'"):
+        gprann.neb(*hop("Al"), EMT(), lenght=1)
+    for calculator in (None, "emt", EMT):
+        with pytest.raises(ConfigError, match=r"calculator = .*: expected an ASE calculator, for example"):
+            gprann.relax(rattled_cluster(), calculator)  # type: ignore[arg-type]
+
+
+def test_what_is_no_structure_is_named() -> None:
+    cell: Any = FrechetCellFilter(bulk("Cu"))
+    with pytest.raises(
+        ConfigError, match=r"atoms: expected ase\.Atoms, got FrechetCellFilter; positions alone"
+    ):
+        gprann.relax(cell, EMT())
+    initial, final = hop("Al")
+    for arguments, name in (((cell, final), "initial"), ((initial, cell), "final")):
+        with pytest.raises(ConfigError, match=rf"{name}: expected ase\.Atoms"):
+            gprann.neb(*arguments, EMT())
+    with pytest.raises(ConfigError, match=r"images\[0\]: expected ase\.Atoms, got str"):
+        gprann.neb(initial, final, EMT(), images=["a"])  # type: ignore[list-item]
+
+
+def test_a_calculator_that_fails_without_a_record() -> None:
+    with pytest.raises(
+        GprannError, match=r"call 3, Cu13: .* RuntimeError: killed; its 2 earlier results are lost"
+    ):
+        gprann.relax(rattled_cluster(), Counted(lives=2))
+
+
+def test_results_that_are_not_finite_are_named() -> None:
+    class Broken(EMT):  # type: ignore[misc]
+        def calculate(self, *arguments: Any, **options: Any) -> None:
+            super().calculate(*arguments, **options)
+            self.results["forces"] = np.full((13, 3), np.nan)
+
+    with pytest.raises(DataError, match="reference call 1: forces of atom 0 is nan"):
+        gprann.relax(rattled_cluster(), Broken())
+
+
+def test_equal_end_points_are_refused() -> None:
+    initial = hop("Al")[0]
+    calculator = Counted()
+    wrapped = initial.copy()
+    wrapped.positions[-1] += initial.cell[0]
+    for same in (initial, wrapped):
+        with pytest.raises(
+            DataError, match=r"final: no atom lies 0\.01 Å or more from where it is in initial"
+        ):
+            gprann.neb(initial, same, calculator)
+    assert calculator.seen == []
 
 
 def changed(atoms: ase.Atoms, change: str) -> Sequence[ase.Atoms]:

@@ -13,6 +13,7 @@ import pytest
 import samples
 from gprann import augment, examples, read, taylor_augment
 from gprann.augmentation import label, surrogate_hessian, taylor_labels
+from gprann.augmentation.closeness import DistanceLimits
 from gprann.augmentation.displacements import gaussian, single_atoms, within_spheres
 from gprann.errors import ConfigError, DataError
 from gprann.structure import Dataset, Origin, Structure
@@ -85,7 +86,10 @@ def linear_pes(structure: Structure, seed: int = 0) -> Structure:
 @pytest.mark.parametrize("strategy", ["A", "B"])
 def test_taylor_labels_are_exact_on_a_linear_energy(strategy: Any) -> None:
     data = Dataset(linear_pes(structure) for structure in mixture())
-    augmented = taylor_augment(data, strategy=strategy, copies=5, displacement=0.3)
+    copies_of_each = 5 if strategy == "B" else None
+    augmented = taylor_augment(
+        data, strategy=strategy, copies=copies_of_each, displacement=0.3, min_distance=0.0
+    )
     per_structure = [5 if strategy == "B" else 6 * len(structure) for structure in data]
     assert len(augmented) == len(data) + sum(per_structure)
     for structure, n in zip(data, per_structure, strict=True):
@@ -121,7 +125,7 @@ def test_second_order_labels_are_exact_on_a_quadratic_energy() -> None:
     # Only the symmetric part of a Hessian means anything.
     twisted = hessian + np.triu(np.ones((9, 9)), 1) - np.tril(np.ones((9, 9)), -1)
     for strategy in ("A", "B"):
-        options: Any = {"strategy": strategy, "copies": 6, "displacement": 0.3}
+        options: Any = {"strategy": strategy, "displacement": 0.3, "min_distance": 0.0}
         for copy in taylor_augment(data, hessians=[twisted], **options)[1:]:
             assert copy.energy == pytest.approx(energy(copy.positions), abs=1e-12)
         first = taylor_augment(data, **options)[1:]
@@ -150,14 +154,71 @@ def test_second_order_of_a_surrogate_is_right_to_second_order() -> None:
         ([np.eye(9)], "hessians: expected one for each of 2 structures, got 1"),
         (
             [np.eye(9), np.eye(6)],
-            r"waters, structure 1: its Hessian has shape \(6, 6\), expected .* \(9, 9\)",
+            r"Hessian 1, of waters, structure 1: has shape \(6, 6\), expected \(9, 9\)",
         ),
-        ([np.full((9, 9), np.nan)] * 2, "waters, structure 0: its Hessian"),
+        ([np.full((9, 9), np.nan)] * 2, "Hessian 0, of waters, structure 0: has values that are not finite"),
+        ([np.eye(9), np.full((9, 9), "x")], "Hessian 1, of waters, structure 1: holds no numbers"),
     ],
 )
 def test_hessians_that_do_not_fit_are_refused(hessians: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         taylor_augment(samples.waters(2), hessians=hessians)
+
+
+def test_hessians_of_a_file_are_those_of_a_list(tmp_path: Path) -> None:
+    data, file = samples.waters(3), tmp_path / "hessians.npz"
+    hessians = list(np.random.default_rng(1).normal(size=(3, 9, 9)))
+    np.savez(file, *hessians)
+    expected = taylor_augment(data, copies=4, hessians=hessians)
+    assert taylor_augment(data, copies=4, hessians=file).energies.tolist() == expected.energies.tolist()
+    assert taylor_augment(data, copies=4).energies.tolist() != expected.energies.tolist()
+
+
+def test_files_of_hessians_that_cannot_be_used(tmp_path: Path) -> None:
+    data, file = samples.waters(2), tmp_path / "hessians.npz"
+
+    def refused(message: str) -> None:
+        with pytest.raises(DataError, match=rf"hessians\.npz: {message}"):
+            taylor_augment(data, hessians=str(file))
+
+    refused("no such file of Hessians; make it with numpy.savez")
+    file.write_text("3 4 5")
+    refused("cannot be read as Hessians")
+    with file.open("wb") as stream:
+        np.save(stream, np.zeros((2, 9, 9)))
+    refused("cannot be read as Hessians")
+    np.savez(file, np.array([None, {}]), np.eye(9))
+    refused("cannot be read as Hessians")
+    np.savez(file, np.eye(9))
+    refused(r"holds 1 arrays \(arr_0\), expected one for each of 2 structures, arr_0 to arr_1")
+    np.savez(file, a=np.eye(9), b=np.eye(9))
+    refused(r"holds 2 arrays \(a, b\)")
+    np.savez(file, np.eye(9), np.eye(6))
+    refused(r"Hessian 1, of waters, structure 1: has shape \(6, 6\), expected \(9, 9\)")
+    np.savez(file, np.eye(9), np.eye(9))
+    file.write_bytes(file.read_bytes()[:300])
+    refused("cannot be read as Hessians")
+
+
+@pytest.mark.parametrize("strategy", ["A", "B"])
+def test_taylor_copies_that_come_too_close_are_left_out(
+    strategy: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rule is that of gpr copies; labels stay with their copies."""
+    data = samples.waters(5)
+    options: dict[str, Any] = {"strategy": strategy, "displacement": 0.4, "hessians": [np.eye(9)] * 5}
+    everything = taylor_augment(data, min_distance=0.0, **options)
+    with caplog.at_level(logging.WARNING, logger="gprann"):
+        kept = taylor_augment(data, min_distance=0.8, **options)
+    allowed = DistanceLimits.of(data, 0.8).allow
+    expected = [*data, *(copy for copy in everything[5:] if allowed(copy))]
+    assert 5 < len(expected) < len(everything)
+    assert [s.positions.tolist() for s in kept] == [s.positions.tolist() for s in expected]
+    assert kept.energies.tolist() == [s.energy for s in expected]
+    assert f"{len(everything) - len(kept)} of {len(everything) - 5} copies left out" in caplog.text
+    assert len(taylor_augment(data, **options)) < len(everything)  # by default, as gpr copies
+    with pytest.raises(ConfigError, match=r"min_distance = 1\.0: expected a fraction"):
+        taylor_augment(data, min_distance=1.0)
 
 
 def test_taylor_copies_move_chosen_atoms_alone() -> None:
@@ -166,7 +227,9 @@ def test_taylor_copies_move_chosen_atoms_alone() -> None:
     limit = float(np.sort(np.linalg.norm(data[0].forces, axis=1))[1])  # two of three atoms
     sizes = {"H": 0.1, "O": 0.02}
     for strategy, expected in (("A", 12), ("B", 5)):
-        options: Any = {"strategy": strategy, "displacement": sizes, "min_force": limit, "copies": 5}
+        options: Any = {"strategy": strategy, "displacement": sizes, "min_force": limit}
+        if strategy == "B":
+            options["copies"] = 5
         copies = copies_of(taylor_augment(data, **options), data[0])
         shifts = np.array([copy.positions - data[0].positions for copy in copies])
         still = np.linalg.norm(data[0].forces, axis=1) < limit
@@ -318,6 +381,32 @@ def test_uncertain_copies_are_set_aside_and_written_for_labelling(
         assert structure.origin.method == "gpr"
 
 
+def test_the_automatic_threshold_tells_what_it_leaves_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies never vanish without a number, and can be kept."""
+    monkeypatch.setattr("gprann.augmentation.policies._OUTLIER", 0.5)
+    data, file = samples.waters(8), tmp_path / "next.extxyz"
+    with caplog.at_level(logging.INFO, logger="gprann"):
+        labelled = len(augment(data, copies=5, **FIXED)) - len(data)
+    assert 0 < labelled < 40
+    assert f"40 copies wanted: {labelled} labelled, 0 not made" in caplog.text
+    assert f", {40 - labelled} too uncertain" in caplog.text
+    assert f"{40 - labelled} uncertain copies are not kept: label_next keeps them" in caplog.text
+    caplog.clear()
+    augment(data, copies=5, label_next=file, **FIXED)
+    assert len(read(file, require=())) == 40 - labelled
+    assert "are not kept" not in caplog.text
+
+
+def test_copies_that_are_not_made_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="gprann"):
+        augmented = augment(samples.waters(3), copies=20, displacement=0.3, min_distance=0.9, **FIXED)
+    made = len(augmented) - 3
+    assert 0 < made < 60
+    assert f"60 copies wanted: {made} labelled, {60 - made} not made" in caplog.text
+
+
 def test_nothing_is_written_when_nothing_is_uncertain(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -358,11 +447,19 @@ def test_label_tells_which_surrogate_it_used() -> None:
         ({"displacement": 0.0}, "displacement = 0.0: expected a positive length"),
         ({"displacement": np.nan}, "displacement = nan"),
         ({"threshold": 0.0}, "threshold = 0.0: expected a positive energy"),
-        ({"label_next": "x.extxyz"}, "label_next needs a threshold"),
+        ({"label_next": "x.extxyz", "displacement": 0.1}, "label_next needs a threshold"),
+        (
+            {"label_next": "x.extxyz", "policy": "md", "temperature": 300.0},
+            "not set automatically where temperature is given",
+        ),
         ({"copys": 3}, "unknown option 'copys': did you mean 'copies'"),
         ({"kernal": "pairs"}, "unknown option 'kernal': did you mean 'kernel'"),
         ({"kernel": "paris"}, "kernel = 'paris': did you mean 'pairs'"),
-        ({"max_subset": 0}, "max_size = 0"),
+        ({"max_subset": 0}, "max_subset = 0: expected 1 or more"),
+        ({"copies": 2.5}, r"copies = 2\.5: expected 1 or more, a whole number"),
+        ({"copies": True}, "copies = True: expected 1 or more"),
+        ({"seed": -1}, "seed = -1: expected 0 or more"),
+        ({"policy": "md", "steps": 10.5}, r"steps = 10\.5: expected 1 or more"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:

@@ -92,6 +92,18 @@ class TestCommands:
             gprann.taylor_augment(gprann.examples.hydrogen(7), copies=3).energies,
         )
 
+    def test_hessians_of_a_file(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        hessians = list(np.random.default_rng(1).normal(size=(7, 6, 6)))
+        np.savez("h.npz", *hessians)
+        options = ["--method", "taylor", "--order", "2", "--hessians", "h.npz", "--copies", "3", "-q"]
+        assert main(["augment", "train.extxyz", "-o", "t.xyz", *options]) == 0
+        expected = gprann.taylor_augment(gprann.examples.hydrogen(7), copies=3, hessians=hessians)
+        assert np.allclose(gprann.read(data / "t.xyz").energies, expected.energies)
+        options[options.index("2")] = "1"
+        code, _, error = answer(["augment", "train.extxyz", "-o", "t.xyz", *options], capsys)
+        assert code == 2
+        assert "--hessians = h.npz: has no effect, an expansion of order 1 has none, order 2 has" in error
+
     def test_threshold_sets_copies_apart(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         options = [
             "--kernel",
@@ -104,13 +116,29 @@ class TestCommands:
             "0.0001",
             "-q",
         ]
-        code, out, _ = answer(["augment", "train.extxyz", "-o", "a.extxyz", *options], capsys)
+        command = ["augment", "train.extxyz", "-o", "a.extxyz", *options]
+        code, out, _ = answer(command, capsys)
+        assert code == 0
+        assert "copies exceed the threshold and were left out; --label-next FILE keeps them" in out
+        assert sorted(file.name for file in data.iterdir()) == ["a.extxyz", "train.extxyz"]
+        code, out, _ = answer([*command, "--label-next", "label_next.extxyz"], capsys)
         assert code == 0
         accepted, uncertain = gprann.read("a.extxyz"), gprann.read("label_next.extxyz", require=())
         assert len(accepted) + len(uncertain) == 7 + 21
         assert len(uncertain) > 0
         assert f"label_next.extxyz: {len(uncertain)} copies exceed the threshold" in out
         assert all(structure.energy is None for structure in uncertain)
+
+    def test_the_automatic_threshold_sets_copies_apart_too(
+        self, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("gprann.augmentation.policies._OUTLIER", 0.5)
+        command = "augment train.extxyz -o a.extxyz --kernel pairs --copies 5 --label-next n.extxyz"
+        code, out, error = answer(command.split(), capsys)
+        uncertain = gprann.read("n.extxyz", require=())
+        assert (code, len(uncertain) > 0) == (0, True)
+        assert f"n.extxyz: {len(uncertain)} copies exceed the threshold" in out
+        assert f"35 copies wanted: {35 - len(uncertain)} labelled, 0 not made" in error
 
     def test_info_on_data_and_configuration(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         code, out, _ = answer(["info", "train.extxyz"], capsys)
@@ -151,7 +179,7 @@ class TestCommands:
         gprann.write("bare.extxyz", bare)
         code, _, error = answer(["augment", "bare.extxyz", "-o", "a.extxyz"], capsys)
         assert code == 2
-        assert "hydrogen, structure 0: has no forces (and so 7 of 7 structures)" in error
+        assert "bare.extxyz, structure 0: has no forces (and so 7 of 7 structures)" in error
         assert main(["train", "bare.extxyz", "-o", "p.gprann", *SMALL, "-q"]) == 0
         assert "no reference forces" in answer(["evaluate", "p.gprann", "bare.extxyz"], capsys)[1]
 
@@ -279,7 +307,17 @@ class TestMistakes:
             ("augment train.extxyz -o a.extxyz --copies 0", "--copies: expected a number not smaller than 1"),
             ("augment train.extxyz -o a.pdb", "--output: a.pdb has the suffix '.pdb'; expected .extxyz"),
             ("augment train.extxyz -o no/a.xyz", "--output: the folder no does not exist; make it first"),
-            ("augment train.extxyz -o a.xyz --label-next b.xyz", "--label-next needs --threshold"),
+            (
+                "augment train.extxyz -o a.xyz --label-next b.xyz --displacement 0.1",
+                "--label-next needs --threshold, which is not set automatically where --displacement is given",
+            ),
+            (
+                "augment train.extxyz -o a.xyz --label-next b.xyz --method taylor",
+                '--label-next belongs to the method "gpr", not to "taylor"',
+            ),
+            ("select no.xyz -o a.xyz --train no.xyz --count 0", "--count = 0: expected 1 or more"),
+            ("select no.xyz -o a.xyz --train no.xyz --count 1 --threshold -1", "--threshold = -1.0: expected an"),
+            ("augment train.extxyz -o a.xyz --label-next no/b.xyz", "--label-next: the folder no does not exist"),
             ("train train.extxyz -o p.gprann --reference-energies H", "--reference-energies: expected"),
             ("train train.extxyz -o p.gprann --keys energie=E", "unknown label 'energie'; did you mean 'energy'?"),
             ("train trian.extxyz -o p.gprann", "trian.extxyz: no such file or folder; did you mean 'train.extxyz'?"),

@@ -82,6 +82,7 @@ class TestDefaults:
         taylor = inspect.signature(gprann.taylor_augment).parameters
         assert AugmentationSection(method="taylor").taylor_size == taylor["displacement"].default
         assert section.strategy == taylor["strategy"].default
+        assert section.min_distance == taylor["min_distance"].default
 
     def test_descriptor_of_the_surrogate_has_no_zero_weight(self) -> None:
         assert 0 not in DescriptorSection().build(["C", "H", "O"], standing=True).weights

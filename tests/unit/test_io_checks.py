@@ -219,6 +219,40 @@ def test_several_wrong_energies_among_mixed_compositions():
     assert sorted(find_outliers(Dataset(data))[0]) == [5, 17, 40]
 
 
+def test_compositions_of_different_spread_are_not_compared():
+    """A few stretched molecules, 2 eV/atom apart, beside many structures that hardly differ, are sound."""
+    rng = np.random.default_rng(14)
+    thermal = [s.replace(energy=s.energy) for s in _thermal(rng, 60, 54)]
+    slab = [
+        Structure((*s.symbols, "Li"), np.vstack([s.positions, [20.0, 0, 0]]), energy=s.energy - 203.0)
+        for s in _thermal(rng, 40, 54)
+    ]
+    for few in (7, 20):
+        molecules = [Structure(("H", "H"), [[0, 0, 0], [0, 0, 0.7 + 0.1 * k]]) for k in range(few)]
+        stretched = [m.replace(energy=-31.7 + 4.0 * k / few) for k, m in enumerate(molecules)]
+        mixed = [*thermal, *stretched, *slab]
+        assert find_outliers(Dataset(mixed)) == ((), ())
+        mixed[3] = mixed[3].replace(energy=mixed[3].energy / 27.2114)
+        mixed[-3] = mixed[-3].replace(energy=mixed[-3].energy - 30.0)
+        assert find_outliers(Dataset(mixed))[0] == (3, len(mixed) - 3)
+    mixed[70] = mixed[70].replace(energy=700.0)
+    assert 70 in find_outliers(Dataset(mixed))[0]
+
+
+def test_rare_compositions_are_compared_with_the_frequent_ones():
+    """Nine frequent compositions tell the energies of the elements, by which a rare one is judged."""
+    rng = np.random.default_rng(15)
+    data = []
+    for carbons in range(1, 10):
+        symbols = ("C",) * carbons + ("H",) * (2 * carbons + 2)
+        for _ in range(9):
+            energy = -1030.0 * carbons - 15.0 * (2 * carbons + 2) + 0.1 * rng.normal()
+            data.append(Structure(symbols, rng.uniform(0, 9, (len(symbols), 3)), energy=energy))
+    radical = Structure((*"CCCC", *"HHHHHHHHH"), rng.uniform(0, 9, (13, 3)), energy=-4255.0 + 2.0)
+    assert find_outliers(Dataset([*data, radical])) == ((), ())
+    assert find_outliers(Dataset([*data, radical.replace(energy=-4255.0 / 27.2)]))[0] == (len(data),)
+
+
 def test_small_sets_are_not_judged():
     data = list(_thermal(np.random.default_rng(10), 9, 54))
     wrong = [*data[:-1], data[-1].replace(energy=0.0)]

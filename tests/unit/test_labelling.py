@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ from ase.calculators.emt import EMT
 import gprann
 import samples
 from gprann import Dataset, Structure, label, read
+from gprann.describe import describe
 from gprann.errors import ConfigError, DataError
+from gprann.io import DataWarning
 from gprann.labelling import Record, merge
 from gprann.labelling.calculators import CalculatorSpec
+from gprann.structure import Origin
 
 CALCULATORS = '''
 import os, pathlib, sys, time
@@ -48,6 +52,8 @@ class Difficult(EMT):
             if z == 2.0:
                 print("segmentation fault, as it were", file=sys.stderr, flush=True)
                 os.kill(os.getpid(), 9)
+            if z == 6.0:
+                os._exit(3)
             if z == 3.0:
                 time.sleep(60)
             marker = pathlib.Path(self.log + ".marker")
@@ -132,13 +138,62 @@ def test_failures_are_recorded_and_the_others_go_on(log: Path) -> None:
     assert [(item.index, item.attempts) for item in result.failures] == [(1, 2), (2, 2), (3, 2)]
     reasons = [item.reason for item in result.failures]
     assert reasons[0] == "RuntimeError: SCF did not converge"
-    assert "ended with code -9: " in reasons[1]
-    assert "segmentation fault, as it were" in reasons[1]
-    assert "forces of atom 1 is nan" in reasons[2]
+    ending, said = reasons[1].split(": ", 1)
+    assert ending == "its process was ended by signal 9 (SIGKILL)"
+    assert said == "a program that talks to standard output\nsegmentation fault, as it were"
+    assert reasons[2].startswith("DataError: structure 3: forces of atom 1 is nan")
     assert len(calls(log)) == 2 + 3 * 2 + 2  # number 5 succeeds at the second attempt
     noted = json.loads(log.with_name("labels.extxyz.failed.json").read_text())
     assert [item["reason"] for item in noted] == reasons
     assert len(read(log.with_name("labels.extxyz"))) == 3
+
+
+def test_a_silent_end_has_its_own_reason(log: Path) -> None:
+    """No message of an earlier structure or of Python's start passes for what the process said."""
+    failure = difficult(log, structures(0.0, 6.0), retries=0).failures[0]
+    said = "a program that talks to standard output"
+    assert failure.reason == f"its process ended with exit status 3: {said}"
+    assert failure.origin == "structure 1"
+
+
+def test_a_worker_that_says_nothing(log: Path) -> None:
+    (log.with_name("modules") / "silent.py").write_text(
+        "import os\nfrom ase.calculators.emt import EMT\n"
+        "class Silent(EMT):\n"
+        "    def calculate(self, *args, **options):\n"
+        "        os._exit(7)\n"
+    )
+    failure = label(structures(0.0), "silent:Silent", log.with_name("l.xyz"), retries=0).failures[0]
+    assert failure.reason == "its process ended with exit status 7: it said nothing"
+
+
+def test_a_worker_that_dies_over_its_calculator(log: Path) -> None:
+    (log.with_name("modules") / "dying.py").write_text("import os\ndef make():\n    os._exit(5)\n")
+    with pytest.raises(ConfigError, match=r"'dying:make' cannot be made: .* exit status 5: it said nothing"):
+        label(structures(0.0), "dying:make", log.with_name("l.xyz"))
+
+
+def test_labels_are_of_the_reference(tmp_path: Path) -> None:
+    """Copies that a surrogate was too uncertain of get labels like any other, with no trace of the surrogate."""
+    copies = Dataset(
+        item.replace(energy_variance=0.008, origin=Origin("train.extxyz", 6, "gpr"), weight=2.0)
+        for item in structures(0.0, 0.5, 0.7)
+    )
+    output = tmp_path / "labels.extxyz"
+    first = label(copies[1:], "emt", output).labelled
+    assert [item.origin for item in first] == [Origin(str(output), 0), Origin(str(output), 1)]
+    result = label(copies[:1] + copies[2:], "emt", output)
+    assert result.computed == 1  # the other one is found again by its geometry
+    assert [item.origin for item in result.labelled] == [Origin(str(output), 1), Origin(str(output), 2)]
+    for data in (result.labelled, read(output, require=("energy", "forces"))):
+        assert [item.energy_variance for item in data] == [0.0] * len(data)
+        assert {item.origin.method for item in data} == {"reference"}
+        assert {item.origin.file for item in data} == {str(output)}
+        assert {item.weight for item in data} == {2.0}
+    merged = merge(gprann.examples.hydrogen(3), result.labelled)
+    gprann.write(tmp_path / "merged.extxyz", merged)
+    assert "copies" not in describe(tmp_path / "merged.extxyz").lower()
+    assert label(merged[3:], "emt", output).computed == 0
 
 
 def test_a_structure_may_not_take_for_ever(log: Path) -> None:
@@ -309,6 +364,21 @@ def test_merging_leaves_out_what_is_there() -> None:
     merged = merge(data[:3], Dataset(item.replace(energy=0.0) for item in data[1:]))
     assert merged.energies.tolist() == [*data.energies[:3], 0.0, 0.0]
     assert len(merge(Dataset(), data)) == 5
+
+
+def test_merging_two_levels_of_theory_is_a_warning() -> None:
+    data = gprann.examples.hydrogen(7)
+    other = Dataset(item.replace(energy=(item.energy or 0.0) - 27.2) for item in data)
+    with pytest.warns(DataWarning, match=r"new energies of H2 differ by -1\d\.\d eV/atom"):
+        assert len(merge(data[:5], other[5:])) == 7
+    with pytest.warns(
+        DataWarning, match="levels of theory"
+    ):  # the same geometries, though none of them is added
+        merge(data, other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        merge(data[1:4], data)  # far beyond the energies that were there
+        merge(data, structures(0.0))  # nothing to compare with
 
 
 def test_gfn_xtb(tmp_path: Path) -> None:

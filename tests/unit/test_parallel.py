@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 from gprann import _core
 from gprann.errors import ConfigError
-from gprann.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.parallel import Job, n_threads, one_blas_thread, scipy_blas, side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +98,105 @@ def test_kernels_may_run_side_by_side() -> None:
         with ThreadPoolExecutor(4) as pool:
             for actual in pool.map(factor, range(8)):
                 np.testing.assert_array_equal(actual, expected)
+
+
+def test_blas_stays_at_one_thread_until_the_last_block_of_any_thread_ends() -> None:
+    scipy_blas()
+    before = blas_threads()
+    entered, leave = threading.Event(), threading.Event()
+
+    def inside() -> set[int]:
+        with one_blas_thread():
+            entered.set()
+            assert leave.wait(10)
+            return blas_threads()
+
+    with ThreadPoolExecutor(1) as pool:
+        with one_blas_thread():
+            later = pool.submit(inside)
+            assert entered.wait(10)
+        assert blas_threads() == {1}  # the other thread is still inside
+        leave.set()
+        assert later.result() == {1}
+    assert blas_threads() == before
+
+
+class TestSideBySide:
+    @pytest.fixture(autouse=True)
+    def four_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GPRANN_NUM_THREADS", "4")
+
+    def run(self, sizes: list[float], memory: float, kept: float = 0.0, most: int | None = None) -> int:
+        """Run jobs that take so much memory; return how many ran at a time, at most."""
+        lock, running, largest = threading.Lock(), [0], [0]
+
+        def work(number: int) -> int:
+            with lock:
+                running[0] += 1
+                largest[0] = max(largest[0], running[0])
+            time.sleep(0.02 * (len(sizes) - number))  # the first ends last
+            with lock:
+                running[0] -= 1
+            return number
+
+        jobs = [Job(lambda k=k: work(k), size, kept) for k, size in enumerate(sizes)]
+        assert side_by_side(jobs, memory=memory, most=most) == list(range(len(sizes)))
+        return largest[0]
+
+    def test_as_many_as_threads(self) -> None:
+        assert self.run([0.1] * 6, 10.0) == 4
+        assert self.run([0.1] * 6, 10.0, most=3) == 3
+        assert self.run([], 10.0) == 0
+
+    def test_as_many_as_fit_into_the_memory(self) -> None:
+        assert self.run([0.5] * 5, 1.0) == 2
+        assert self.run([2.0] * 3, 1.0) == 1
+        assert self.run([0.9, 0.5, 0.5], 1.0) == 2
+        assert self.run([0.9, 0.5, 0.5], 1.0, kept=0.6) == 1
+
+    def test_threads_are_shared_and_given_back(self) -> None:
+        together, alone = threading.Barrier(2), threading.Event()
+
+        def first() -> tuple[int, int]:
+            together.wait(10)
+            share = n_threads()
+            together.wait(10)
+            assert alone.wait(10)
+            for _ in range(1000):
+                if n_threads() == 4:
+                    break
+                time.sleep(0.01)
+            return share, n_threads()
+
+        def second() -> int:
+            together.wait(10)
+            share = n_threads()
+            together.wait(10)
+            alone.set()
+            return share
+
+        jobs: list[Job[object]] = [Job(first, 0.1), Job(second, 0.1)]
+        assert side_by_side(jobs, memory=1.0) == [(2, 4), 2]
+        assert n_threads() == 4
+
+    def test_a_failure_stops_the_others(self) -> None:
+        seen: list[str] = []
+
+        def endless() -> None:
+            try:
+                while True:
+                    n_threads()
+                    time.sleep(0.001)
+            except CancelledError:
+                seen.append("stopped")
+                raise
+
+        def failing() -> None:
+            time.sleep(0.05)
+            raise ZeroDivisionError
+
+        jobs = [Job(endless, 0.1), Job(failing, 0.1), Job(endless, 0.1), *[Job(endless, 9.0)] * 2]
+        with pytest.raises(ZeroDivisionError):
+            side_by_side(jobs, memory=1.0)
+        assert seen == ["stopped"] * 2  # the last two never began
+        assert n_threads() == 4

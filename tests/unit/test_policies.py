@@ -67,7 +67,9 @@ def test_only_atoms_with_large_forces_move(waters: Dataset, surrogate: Surrogate
     forces = np.linalg.norm(np.array(waters.forces), axis=2)
     limit = float(np.median(forces))
     for policy in ("gaussian", "sphere", "normal_modes", "md"):
-        options: Any = {"policy": policy, "copies": 2, "min_force": limit, "steps": 4, "threshold": 1e3}
+        options: Any = {"policy": policy, "copies": 2, "min_force": limit, "threshold": 1e3}
+        if policy == "md":
+            options["steps"] = 4
         copies = augment(waters, surrogate, **options)[len(waters) :]
         assert len(copies) == 2 * np.count_nonzero((forces >= limit).any(axis=1))
         for copy in copies:
@@ -153,12 +155,11 @@ def test_soft_modes_move_no_atom_far() -> None:
 
 @pytest.mark.parametrize("policy", ["normal_modes", "md"])
 def test_hotter_copies_lie_farther(policy: Any, waters: Dataset, surrogate: Surrogate) -> None:
+    options: dict[str, Any] = {"policy": policy, "copies": 4, "min_distance": 0.0}
+    if policy == "md":
+        options["steps"] = 20
     spreads = [
-        shifts(
-            augment(waters, surrogate, policy=policy, copies=4, steps=20, temperature=t, min_distance=0.0),
-            waters,
-        ).std()
-        for t in (1.0, 1000.0)
+        shifts(augment(waters, surrogate, temperature=t, **options), waters).std() for t in (1.0, 1000.0)
     ]
     assert spreads[1] > 2 * spreads[0]
 

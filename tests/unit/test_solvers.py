@@ -303,7 +303,8 @@ def test_number_of_threads_does_not_matter(solver: Any, monkeypatch: pytest.Monk
     training, query = samples.waters(9), samples.waters(3, seed=2)
 
     def compute() -> list[Any]:
-        surrogate = Surrogate(**FIXED, solver=solver, inducing=3).fit(training)
+        inducing = None if solver == "cholesky" else 3
+        surrogate = Surrogate(**FIXED, solver=solver, inducing=inducing).fit(training)
         prediction = surrogate.extend(samples.waters(2, seed=6)).predict(query)
         return [prediction.energy, prediction.energy_std, *prediction.forces]
 
@@ -330,7 +331,9 @@ def test_difficult_training_sets(solver: Any) -> None:
 @pytest.mark.parametrize("solver", ["conjugate_gradient", "inducing"])
 def test_structures_left_out_are_predicted_by_a_fit_without_them(solver: Any, radial: Any) -> None:
     data = samples.waters(24)
-    options: dict[str, Any] = {"solver": solver, "radial": radial, "inducing": 5, "tolerance": 1e-9}
+    options: dict[str, Any] = {"solver": solver, "radial": radial, "inducing": 5}
+    if solver == "conjugate_gradient":
+        options["tolerance"] = 1e-9
     surrogate = Surrogate("pairs", **FIXED, **options).fit(data)
     chosen = np.array([2, 3, 17])
     errors = left_out.leave_out(surrogate._fitted(), chosen)
@@ -392,7 +395,8 @@ def test_uncertainty_of_structures_left_out(solver: Any, n: int) -> None:
 
 @pytest.mark.parametrize("solver", ["cholesky", "conjugate_gradient", "inducing"])
 def test_energy_covariance_has_the_variances_on_its_diagonal(solver: Any) -> None:
-    surrogate = Surrogate("pairs", **FIXED, solver=solver, inducing=4).fit(samples.waters(25))
+    inducing = None if solver == "cholesky" else 4
+    surrogate = Surrogate("pairs", **FIXED, solver=solver, inducing=inducing).fit(samples.waters(25))
     query = samples.waters(6, seed=3)
     covariance = surrogate.energy_covariance(query)
     stds = surrogate.predict(query).energy_std
@@ -470,10 +474,11 @@ def test_the_choice_is_logged_and_kept(caplog: pytest.LogCaptureFixture) -> None
     ("options", "message"),
     [
         ({"solver": "cholesk"}, "solver = 'cholesk': did you mean 'cholesky'"),
-        ({"memory": 0.0}, "memory = 0.0: expected a positive number of GiB"),
+        ({"memory": 0.0}, "memory = 0.0: expected a positive number"),
         ({"memory": np.nan}, "memory = nan"),
         ({"tolerance": 1.0}, "tolerance = 1.0: expected a number between 0 and 1"),
-        ({"inducing": 0}, "inducing = 0: expected 1 or more structures"),
+        ({"inducing": 2.5}, r"inducing = 2\.5: expected 1 or more, a whole number"),
+        ({"inducing": 0}, "inducing = 0: expected 1 or more"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
@@ -602,6 +607,25 @@ def test_a_refused_extension_leaves_the_surrogate_as_it_was() -> None:
     contracts.assert_same_bits([[surrogate.predict(data).energy], [before]])
 
 
+@pytest.mark.parametrize("solver", ["cholesky", "inducing"])
+def test_structures_that_are_there_are_not_added_again(solver: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither moved as a whole, nor with another label, nor twice among the new ones."""
+    data, new = samples.waters(8), samples.waters(2, seed=4)
+    moved = data[3].replace(positions=data[3].positions + 1.0, energy=7.0)
+    surrogate = Surrogate(**FIXED, solver=solver).fit(data)
+    before = surrogate.predict(new).energy
+    assert surrogate.extend([data[2], moved]) is surrogate  # type: ignore[arg-type]
+    contracts.assert_same_bits([[surrogate.predict(new).energy], [before]])
+    assert "2 of 2 structures left out, their geometries are in the training set already" in caplog.text
+    assert "waters, structure 2, waters, structure 3" in caplog.text
+    caplog.clear()
+    surrogate.extend(Dataset([data[0], new[0], new[0], new[1]]))
+    assert "2 of 4 structures left out" in caplog.text
+    expected = Surrogate(**FIXED, solver=solver).fit(data).extend(new)
+    contracts.assert_same_bits([[m.predict(data).energy] for m in (surrogate, expected)])
+    assert surrogate.to_dict()["n_structures"] == 10
+
+
 def test_noise_rises_where_the_extended_matrix_is_singular(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -612,7 +636,7 @@ def test_noise_rises_where_the_extended_matrix_is_singular(
     data = samples.waters(5)
     given_noise = Surrogate("pairs", **FIXED).fit(data)
     with pytest.raises(FactorisationError):
-        given_noise.extend(data)
+        given_noise.extend(samples.waters(5, seed=4))
     surrogate = Surrogate("pairs", length=3.0).fit(data)
     surrogate.extend(samples.waters(3, seed=4))
     assert caplog.text.count("singular in double precision") == 1

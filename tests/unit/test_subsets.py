@@ -14,13 +14,12 @@ from scipy.spatial.transform import Rotation
 
 import samples
 from gprann import augment, read
-from gprann.augmentation import in_one_order, partition
-from gprann.augmentation.gpr import fit_in_one_order
-from gprann.augmentation.order import match
-from gprann.augmentation.subsets import bisect
 from gprann.errors import ConfigError, DataError
 from gprann.structure import Dataset, Origin, Structure
-from gprann.surrogate import Surrogate
+from gprann.surrogate import Surrogate, in_one_order, partition
+from gprann.surrogate.local import fit_in_one_order
+from gprann.surrogate.order import match
+from gprann.surrogate.subsets import bisect
 
 METHANE = Structure(
     ("C", "H", "H", "H", "H"),

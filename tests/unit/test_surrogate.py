@@ -13,7 +13,7 @@ import contracts
 import samples
 from contracts import Array, Observed, assert_close, clear_of
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.errors import DataError
+from gprann.errors import ConfigError, DataError
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate, gaussian_process
 from gprann.surrogate import surrogate as module
@@ -350,3 +350,30 @@ def test_a_shift_of_the_energies_is_learnt(monkeypatch: pytest.MonkeyPatch) -> N
         surrogate = Surrogate("cartesian", length=20.0, energy_noise=1e-8, force_noise=1e-8).fit(data[:10])
         errors.append(np.abs(surrogate.predict(data[10:], std=False).energy - data[10:].energies).mean())
     assert errors[1] < 0.4 * errors[0]
+
+
+def test_lists_of_structures_are_taken() -> None:
+    data = samples.waters(4)
+    options: dict[str, Any] = {"length": 5.0, "energy_noise": 1e-8, "force_noise": 1e-8}
+    of_list = Surrogate(**options).fit(list(data)[:3]).extend(list(data)[3:])  # type: ignore[arg-type]
+    expected = Surrogate(**options).fit(data[:3]).extend(data[3:]).predict(data).energy
+    np.testing.assert_array_equal(of_list.predict(list(data)).energy, expected)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="source: int is no path"):
+        Surrogate().fit([1, 2])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"length": "long"}, "length = 'long': expected a positive number"),
+        ({"length": True}, "length = True: expected a positive number"),
+        ({"force_noise": np.inf}, "force_noise = inf: expected a positive number"),
+        ({"seed": -1}, "seed = -1: expected 0 or more, a whole number"),
+        ({"seed": 0.5}, r"seed = 0\.5: expected 0 or more, a whole number"),
+        ({"tolerance": "small"}, "tolerance = 'small': expected a positive number"),
+        ({"memory": "1 GiB"}, "memory = '1 GiB': expected a positive number"),
+    ],
+)
+def test_options_of_another_type(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Surrogate(**options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,12 @@ from ase.optimize import FIRE
 from numpy.typing import NDArray
 
 from gprann.acceleration.learner import Learner
-from gprann.acceleration.reference import Reference, largest_force, with_labels
-from gprann.acceleration.relaxation import check_positive
-from gprann.errors import ConfigError, DataError
+from gprann.acceleration.reference import Reference, check_atoms, largest_force, with_labels
+from gprann.errors import ConfigError, DataError, check_positive, check_whole
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
 from gprann.surrogate.calculator import bare_structure
+from gprann.surrogate.local import check_surrogate_options
 
 __all__ = ["Band", "neb"]
 
@@ -38,6 +38,7 @@ _COARSE = 2.0  # force, relative to fmax, at which the climbing starts
 _INNER = 0.2  # and at which the band counts as relaxed
 _TRUST = 5.0  # a band ends its relaxation when an image is this many thresholds uncertain
 _FIXED = 1e-3  # Å by which atoms that are fixed may differ between the end points
+_APART = 0.01  # Å that some atom must move
 _WRAPPED = 0.1  # Å by which the way across the border must be shorter
 
 
@@ -129,7 +130,9 @@ def neb(
     ConfigError
         If an option is impossible, or the calculator has no forces.
     DataError
-        If the end points do not belong together, or a reference result cannot be used.
+        If the end points do not belong together or are the same, or a reference result cannot be used.
+    GprannError
+        If the calculator fails; the record keeps what was computed.
 
     Examples
     --------
@@ -150,8 +153,8 @@ def neb(
     (True, True, 0.2)
     """
     check_positive(fmax=fmax, threshold=threshold, spring=spring)
-    if max_calls < 3:
-        raise ConfigError(f"max_calls = {max_calls}: expected 3 or more, for the end points and an image")
+    check_surrogate_options(surrogate_options, neb)
+    check_whole(3, max_calls=max_calls)  # for the end points and an image
     start = _first_path(initial, final, images)
     reference = Reference(calculator, record, max_calls)
     learner = Learner(start, seed, fmax, surrogate_options)
@@ -238,23 +241,38 @@ class _Search:
 
 def _first_path(initial: ase.Atoms, final: ase.Atoms, images: int | Sequence[ase.Atoms]) -> list[ase.Atoms]:
     """Return the images from which every relaxation of the band starts, end points included."""
+    check_atoms(initial, "initial")
+    check_atoms(final, "final")
     _check_match(initial, final, "final")
-    if not isinstance(images, int):
-        for number, atoms in enumerate(images):
-            _check_match(initial, atoms, f"images[{number}]")
-        path = [initial.copy(), *(atoms.copy() for atoms in images), final.copy()]
-        for atoms in path:
-            atoms.set_constraint([constraint.copy() for constraint in initial.constraints])
-    else:
-        path = [initial.copy() for _ in range(images + 1)] + [final.copy()]
+    if isinstance(images, Iterable):
+        return _given_path(initial, final, images)
+    check_whole(1, images=images)
+    shift = final.positions - initial.positions
+    shortest, lengths = find_mic(shift, initial.cell, initial.pbc)
+    if lengths.max() < _APART:
+        raise DataError(
+            f"final: no atom lies {_APART} Å or more from where it is in initial; give two different minima, or the "
+            "images of a path that comes back to its start"
+        )
+    path = [initial.copy() for _ in range(images + 1)] + [final.copy()]
+    # Across the border of the cell only where the end points were wrapped, not for a hop by half of a cell.
+    wrapped = np.linalg.norm(shift, axis=1) > np.linalg.norm(shortest, axis=1) + _WRAPPED
+    interpolate(path, mic=bool(wrapped.any()), apply_constraint=True)
+    return path
+
+
+def _given_path(initial: ase.Atoms, final: ase.Atoms, images: Iterable[ase.Atoms]) -> list[ase.Atoms]:
+    """Return copies of the end points and of the images between them, all with the constraints of the first."""
+    path = [initial.copy()]
+    for number, atoms in enumerate(images):
+        check_atoms(atoms, f"images[{number}]")
+        _check_match(initial, atoms, f"images[{number}]")
+        path.append(atoms.copy())
+    path.append(final.copy())
     if len(path) < 3:
         raise ConfigError("images: expected one or more between the end points")
-    if isinstance(images, int):
-        shift = final.positions - initial.positions
-        shortest, _ = find_mic(shift, initial.cell, initial.pbc)
-        # Across the border of the cell only where the end points were wrapped, not for a hop by half of a cell.
-        wrapped = np.linalg.norm(shift, axis=1) > np.linalg.norm(shortest, axis=1) + _WRAPPED
-        interpolate(path, mic=bool(wrapped.any()), apply_constraint=True)
+    for atoms in path:
+        atoms.set_constraint([constraint.copy() for constraint in initial.constraints])
     return path
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from gprann.errors import ConfigError, DataError
+from gprann.errors import ConfigError, DataError, GprannError, check_whole
 from gprann.labelling import Record
-from gprann.structure import Dataset, Structure
+from gprann.structure import Dataset, Origin, Structure
 from gprann.surrogate.calculator import bare_structure
 
-__all__ = ["Reference", "energy_of", "largest_force", "with_labels"]
+__all__ = ["Reference", "check_atoms", "energy_of", "largest_force", "with_labels"]
 
 
 class Reference:
@@ -38,8 +38,11 @@ class Reference:
     def __init__(
         self, calculator: BaseCalculator, record: str | os.PathLike[str] | None, max_calls: int
     ) -> None:
-        if max_calls < 1:
-            raise ConfigError(f"max_calls = {max_calls}: expected 1 or more")
+        check_whole(1, max_calls=max_calls)
+        if isinstance(calculator, type) or not hasattr(calculator, "get_property"):
+            raise ConfigError(
+                f"calculator = {calculator!r}: expected an ASE calculator, for example ase.calculators.emt.EMT()"
+            )
         self.calculator = calculator
         self.calls = 0
         self._max_calls = max_calls
@@ -84,6 +87,8 @@ class Reference:
             If a result is not finite.
         ConfigError
             If the calculator has no energies or forces.
+        GprannError
+            If it fails.
         """
         known = self.known(atoms)
         if known is not None:
@@ -96,12 +101,39 @@ class Reference:
     def _labelled(self, atoms: ase.Atoms, calculator: BaseCalculator) -> Structure:
         computed = atoms.copy()
         computed.set_constraint()
+        name = f"reference call {self.calls}"
         try:
             energy = float(calculator.get_property("energy", computed))
             forces = calculator.get_property("forces", computed)
         except PropertyNotImplementedError as error:
             raise ConfigError(f"calculator: {error}; give one with energies and forces") from error
-        return bare_structure(computed).replace(energy=energy, forces=forces)
+        # A calculator fails in whatever way its program likes.
+        except Exception as error:
+            raise GprannError(
+                f"{name}, {computed.get_chemical_formula()}: the calculator failed with {type(error).__name__}: "
+                f"{error}; {self._kept()}"
+            ) from error
+        return bare_structure(computed).replace(energy=energy, forces=forces, origin=Origin(place=name))
+
+    def _kept(self) -> str:
+        """Return where the results so far are, and how to go on from them."""
+        count, path = len(self._record.structures), self._record.path
+        if path is None:
+            return f'its {count} earlier results are lost: with record = "file.extxyz" they are kept and used again'
+        return f"{path} keeps {count} results, from which the same call goes on"
+
+
+def check_atoms(atoms: object, name: str) -> None:
+    """Refuse what is no structure of ASE.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not isinstance(atoms, ase.Atoms):
+        raise ConfigError(
+            f"{name}: expected ase.Atoms, got {type(atoms).__name__}; positions alone are moved, in the cell they have"
+        )
 
 
 def with_labels(atoms: ase.Atoms, structure: Structure) -> ase.Atoms:

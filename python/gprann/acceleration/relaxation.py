@@ -17,12 +17,13 @@ from ase.calculators.calculator import BaseCalculator
 from ase.optimize import BFGS, FIRE
 
 from gprann.acceleration.learner import Learner
-from gprann.acceleration.reference import Reference, energy_of, largest_force, with_labels
-from gprann.errors import ConfigError, nearest_name
+from gprann.acceleration.reference import Reference, check_atoms, energy_of, largest_force, with_labels
+from gprann.errors import ConfigError, check_positive, nearest_name
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
+from gprann.surrogate.local import check_surrogate_options
 
-__all__ = ["OPTIMIZERS", "Relaxation", "check_positive", "relax"]
+__all__ = ["OPTIMIZERS", "Relaxation", "relax"]
 
 _log = logging.getLogger(__name__)
 OPTIMIZERS: dict[str, Any] = {"bfgs": BFGS, "fire": FIRE}
@@ -105,6 +106,8 @@ def relax(
         If an option is impossible, or the calculator has no forces.
     DataError
         If a structure or a reference result cannot be used.
+    GprannError
+        If the calculator fails; the record keeps what was computed.
 
     Examples
     --------
@@ -116,6 +119,8 @@ def relax(
     (True, True)
     """
     check_positive(fmax=fmax, threshold=threshold)
+    check_surrogate_options(surrogate_options, relax)
+    check_atoms(atoms, "atoms")
     if optimizer not in OPTIMIZERS:
         raise ConfigError(f"optimizer = '{optimizer}': {nearest_name(str(optimizer), OPTIMIZERS)}")
     reference = Reference(calculator, record, max_calls)
@@ -145,15 +150,3 @@ def relax(
         reference.results(best),
         learner.surrogate,
     )
-
-
-def check_positive(**values: float) -> None:
-    """Refuse values that are not positive.
-
-    Raises
-    ------
-    ConfigError
-    """
-    for name, value in values.items():
-        if not (np.isfinite(value) and value > 0):
-            raise ConfigError(f"{name} = {value}: expected a positive number")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,12 @@ import vesin
 from ase.data import atomic_numbers, covalent_radii
 from numpy.typing import NDArray
 
+from gprann.errors import ConfigError
 from gprann.structure import Dataset, Structure
 
 __all__ = ["DistanceLimits"]
 
+_log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 _REACH = 4.0  # Å; elements that never come as near as this have no smallest distance worth the name
 
@@ -36,12 +39,18 @@ class DistanceLimits:
 
         For elements that never come closer than 4 Å there, of the sum of their covalent radii.
 
+        Raises
+        ------
+        ConfigError
+            If it is no fraction.
+
         Examples
         --------
         >>> import gprann
         >>> DistanceLimits.of(gprann.examples.hydrogen(7), 0.7).smallest.round(6)
         array([[0.7]])
         """
+        cls.check(fraction)
         species = data.species
         smallest = np.full((len(species), len(species)), np.inf)
         for structure in data:
@@ -50,6 +59,24 @@ class DistanceLimits:
         smallest = np.minimum(smallest, smallest.T)
         radii = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in species])
         return cls(species, fraction * np.where(np.isfinite(smallest), smallest, radii[:, None] + radii))
+
+    @staticmethod
+    def check(fraction: float) -> None:
+        """Refuse what is no fraction.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if not (np.isfinite(fraction) and 0 <= fraction < 1):
+            raise ConfigError(f"min_distance = {fraction}: expected a fraction, 0 or more and below 1")
+
+    def kept(self, copies: Dataset) -> NDArray[np.bool_]:
+        """Return which copies are allowed, shape (n,), and log how many are not."""
+        kept = np.array([self.allow(copy) for copy in copies], dtype=bool)
+        if not kept.all():
+            _log.warning("%d of %d copies left out: atoms come too close", np.sum(~kept), len(kept))
+        return kept
 
     def allow(self, structure: Structure) -> bool:
         """Return whether no two atoms of a structure are too close."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,14 @@ def with_unique_origins(data: Dataset) -> Dataset:
     if len(origins) == len(data):
         return data
     return Dataset(
-        structure.replace(origin=Origin(structure.origin.file or "data set", index, structure.origin.method))
-        for index, structure in enumerate(data)
+        structure.replace(origin=_numbered(structure.origin, index)) for index, structure in enumerate(data)
     )
+
+
+def _numbered(origin: Origin, index: int) -> Origin:
+    """Return an origin with another number; messages go on to name the file and the number in it."""
+    place = origin.place or (str(replace(origin, method="reference")) if origin.file else "")
+    return Origin(origin.file or "data set", index, origin.method, place)
 
 
 def displaced(data: Dataset, method: str, shifts: Iterable[Array]) -> Dataset:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.errors import ConfigError, DataError, check_whole, nearest_name
 from gprann.structure import Structure
 
 __all__ = [
@@ -49,8 +49,8 @@ def check_displacement(
             )
     elif displacement is not None and not (np.isfinite(displacement) and displacement > 0):
         raise ConfigError(f"displacement = {displacement}: expected a positive length in Å")
-    if copies is not None and copies < 1:
-        raise ConfigError(f"copies = {copies}: expected 1 or more")
+    if copies is not None:
+        check_whole(1, copies=copies)
     if min_force is not None and not (np.isfinite(min_force) and min_force >= 0):
         raise ConfigError(f"min_force = {min_force}: expected a force in eV/Å, 0 or more")
 

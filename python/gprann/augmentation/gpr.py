@@ -5,7 +5,6 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025).
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import time
@@ -19,17 +18,17 @@ from numpy.typing import NDArray
 
 from gprann.augmentation.copies import with_unique_origins
 from gprann.augmentation.displacements import Displacement
-from gprann.augmentation.order import in_one_order
 from gprann.augmentation.policies import CopyOptions, Policy
-from gprann.augmentation.subsets import MAX_SIZE, partition
-from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.errors import ConfigError, DataError, refuse_unused
 from gprann.io import write
-from gprann.progress import progress_bar
+from gprann.progress import SharedBar, progress_bar
 from gprann.strain import volume
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
+from gprann.surrogate.local import Subset, check_surrogate_options, fit_in_one_order, for_each_subset
+from gprann.surrogate.subsets import MAX_SIZE
 
-__all__ = ["Around", "Augmentation", "augment", "augment_subsets", "fit_in_one_order", "label"]
+__all__ = ["Around", "Augmentation", "augment", "augment_subsets", "label"]
 
 _log = logging.getLogger(__name__)
 
@@ -60,9 +59,20 @@ class Augmentation:
             self.surrogates + other.surrogates,
         )
 
+    def log_counts(self, wanted: int) -> None:
+        """Log what has become of the copies that were wanted."""
+        labelled, uncertain = len(self.accepted), len(self.uncertain)
+        _log.info(
+            "%d copies wanted: %d labelled, %d not made (atoms too close, or none to move), %d too uncertain",
+            wanted,
+            labelled,
+            wanted - labelled - uncertain,
+            uncertain,
+        )
+
 
 Around = Callable[[NDArray[np.int64], Callable[[], Augmentation]], Augmentation]
-"""Called with the structures of a subset and a function that labels its copies."""
+"""Called with the structures of a subset and a function that labels its copies; for several subsets at a time."""
 
 
 def augment(
@@ -151,7 +161,7 @@ def augment(
     >>> len(augmented), augmented[0].origin.method, augmented[7].origin.method
     (21, 'reference', 'gpr')
     """
-    _check_names(surrogate_options)
+    check_surrogate_options(surrogate_options, augment)
     options = CopyOptions(
         policy=policy,
         copies=copies,
@@ -165,35 +175,41 @@ def augment(
         max_subset=max_subset,
         forces=forces,
     )
-    if label_next is not None and threshold is None:
+    refuse_unused(options.unused(), options)
+    if label_next is not None and not options.sets_apart:
         raise ConfigError(
-            "label_next needs a threshold: give the standard deviation in eV above which copies are left out"
+            f"label_next needs a threshold, which is not set automatically where {options.sized_by} is given: give "
+            "the standard deviation in eV above which copies are left out"
+        )
+    if surrogate is not None and max_subset != MAX_SIZE:
+        raise ConfigError(
+            f"max_subset = {max_subset}: has no effect, a fitted surrogate was given; leave it out"
         )
     if surrogate is not None and surrogate_options:
         raise ConfigError(
             f"{', '.join(surrogate_options)}: options of the surrogate, but a fitted surrogate was given"
         )
     data = with_unique_origins(data)
-    with progress_bar(options.total(data), "labelling", show=progress) as bar:
+    with progress_bar(options.total(data), "labelling", show=progress) as terminal:
+        bar = SharedBar(terminal)
         if surrogate is not None:
             result = _label_copies(surrogate, data, range(len(data)), options, bar)
         else:
             result = augment_subsets(
-                data, options, lambda _: Surrogate(**{"seed": seed, **surrogate_options}), bar=bar
+                data,
+                options,
+                lambda _: Surrogate(**{"seed": seed, **surrogate_options}),
+                memory=surrogate_options.get("memory"),
+                bar=bar,
             )
+    result.log_counts(options.total(data))
     if label_next is not None:
         _write_uncertain(label_next, result.uncertain)
+    elif len(result.uncertain):
+        _log.warning(
+            "%d uncertain copies are not kept: label_next keeps them in a file", len(result.uncertain)
+        )
     return data + result.accepted
-
-
-def _check_names(surrogate_options: dict[str, Any]) -> None:
-    known = inspect.signature(Surrogate).parameters
-    own = [
-        name for name, item in inspect.signature(augment).parameters.items() if item.kind is item.KEYWORD_ONLY
-    ]
-    for name in surrogate_options:
-        if name not in known:
-            raise ConfigError(f"unknown option '{name}': {nearest_name(name, [*own, *known])}")
 
 
 def _write_uncertain(path: str | os.PathLike[str], uncertain: Dataset) -> None:
@@ -209,10 +225,13 @@ def augment_subsets(
     options: CopyOptions,
     build: Callable[[Dataset], Surrogate],
     *,
+    memory: float | None = None,
+    workers: int | None = None,
     around: Around | None = None,
-    bar: Any = None,
+    fitted: Callable[[Surrogate, Subset], object] | None = None,
+    bar: SharedBar,
 ) -> Augmentation:
-    """Fit a surrogate to each subset in turn, label its copies, and let the surrogate go.
+    """Fit a surrogate to each subset, label its copies, and let the surrogate go; side by side.
 
     Parameters
     ----------
@@ -221,65 +240,58 @@ def augment_subsets(
     options : CopyOptions
     build : callable
         Gives a surrogate for a subset, not fitted yet.
+    memory : float, optional, GiB
+        Budget of all surrogates that exist at a time. Default: what is available.
+    workers : int, optional
+        Most subsets at a time. Default: as many as there are threads.
     around : callable, optional
         Put around the labelling of each subset, to keep its result.
-    bar : tqdm, optional
+    fitted : callable, optional
+        Called with each surrogate once it is fitted, and its subset.
+    bar : SharedBar
         Progress bar, one step for each copy.
 
-    Notes
-    -----
-    One after the other, not side by side: the factorisation uses all threads, and at most one covariance matrix is
-    in memory. Side by side was not faster: 70 s against 60 s for two subsets of 50 structures of 20 atoms on two
-    processors, 28 s against 23 s for 20 structures each.
+    Returns
+    -------
+    Augmentation
+        Subset by subset; the same bits for any number of threads.
     """
-    parts = partition(data, max_size=options.max_subset)
-    result = Augmentation(Dataset(), Dataset(), [])
-    for number, indices in enumerate(parts, 1):
-        subset = data.select(indices)
-        name = f"subset {number} of {len(parts)}: {len(subset)} structures of {subset[0].formula}"
-        work = partial(_augment_subset, subset, indices, options, build(subset), name=name, bar=bar)
-        result += work() if around is None else around(indices, work)
-    return result
+
+    def augment_subset(subset: Subset, surrogate: Surrogate) -> Augmentation:
+        work = partial(_augment_subset, subset, options, surrogate, bar, fitted)
+        return work() if around is None else around(subset.indices, work)
+
+    parts = for_each_subset(
+        data, augment_subset, build, max_subset=options.max_subset, memory=memory, workers=workers
+    )
+    return sum(parts, Augmentation(Dataset(), Dataset(), []))
 
 
 def _augment_subset(
-    subset: Dataset,
-    numbers: Iterable[int],
+    subset: Subset,
     options: CopyOptions,
     surrogate: Surrogate,
-    *,
-    name: str,
-    bar: Any,
+    bar: SharedBar,
+    fitted: Callable[[Surrogate, Subset], object] | None,
 ) -> Augmentation:
     """Fit the surrogate to a subset, and label its copies."""
     started = time.perf_counter()
-    _log.info("%s", name)
-    if bar is not None:
-        bar.set_postfix_str(f"fitting {name}")
-    subset = fit_in_one_order(surrogate, subset)
-    if bar is not None:
-        bar.set_postfix_str("")
-    labelled = _label_copies(surrogate, subset, numbers, options, bar)
-    _log.info("%s: fitted and labelled in %.1f s", name.partition(":")[0], time.perf_counter() - started)
+    _log.info("%s", subset)
+    with bar.about(f"fitting {subset.name}"):
+        data = fit_in_one_order(surrogate, subset.data)
+        if fitted is not None:
+            fitted(surrogate, subset)
+    labelled = _label_copies(surrogate, data, subset.indices, options, bar)
+    _log.info("%s: fitted and labelled in %.1f s", subset.name, time.perf_counter() - started)
     return labelled
 
 
-def fit_in_one_order(surrogate: Surrogate, subset: Dataset) -> Dataset:
-    """Fit a surrogate to a subset; return the subset, its atoms in one order if the kernel needs that."""
-    fingerprint = surrogate.fingerprint
-    if fingerprint.fixed_order:
-        subset = in_one_order(subset, rotations=fingerprint.invariant == "rotation")
-    surrogate.fit(subset)
-    return subset
-
-
 def _label_copies(
-    surrogate: Surrogate, data: Dataset, numbers: Iterable[int], options: CopyOptions, bar: Any
+    surrogate: Surrogate, data: Dataset, numbers: Iterable[int], options: CopyOptions, bar: SharedBar
 ) -> Augmentation:
     options = options.sized(data, surrogate)
     copies = options.make(data, numbers, surrogate)
-    if bar is not None:
-        bar.update(options.total(data) - len(copies))  # those that were not made
+    bar.update(options.total(data) - len(copies))  # those that were not made
     labelled = label(surrogate, copies, options.threshold, bar, forces=options.forces)
     size = options.displacement
     facts = {
@@ -294,7 +306,7 @@ def label(
     surrogate: Surrogate,
     copies: Dataset,
     threshold: float | None = None,
-    bar: Any = None,
+    bar: SharedBar | None = None,
     *,
     forces: bool = False,
 ) -> Augmentation:

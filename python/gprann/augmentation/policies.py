@@ -23,10 +23,10 @@ from gprann.augmentation.displacements import (
 )
 from gprann.augmentation.dynamics import langevin
 from gprann.augmentation.hessian import surrogate_hessian, thermal
-from gprann.augmentation.subsets import MAX_SIZE
-from gprann.errors import ConfigError, nearest_name
+from gprann.errors import ConfigError, check_whole, nearest_name
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
+from gprann.surrogate.subsets import MAX_SIZE
 
 __all__ = ["CopyOptions", "Policy"]
 
@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 _BOUNDS = {"displacement": (0.005, 0.1), "temperature": (1.0, 1000.0)}  # Å, K; of the automatic choice
 _USUAL = {"displacement": 0.02, "temperature": 300.0}
 _OUTLIER = 5.0  # times as uncertain as unseen structures: left out if the sizes are automatic
+_STEPS = 100  # of molecular dynamics
 _TRIED = 64  # copies, from which a size is judged
 _FEW = 4  # structures; with fewer of them, leaving one out tells nothing
 
@@ -55,7 +56,7 @@ class CopyOptions:
     displacement: Displacement | None = None
     min_force: float | None = None
     temperature: float | None = None
-    steps: int = 100
+    steps: int = _STEPS
     min_distance: float = 0.7
     seed: int = 0
     threshold: float | None = None
@@ -66,26 +67,39 @@ class CopyOptions:
         if self.policy not in get_args(Policy):
             raise ConfigError(f"policy = '{self.policy}': {nearest_name(self.policy, get_args(Policy))}")
         check_displacement(self.displacement, self.copies, self.min_force)
-        if self.displacement is not None and self._size != "displacement":
+        if self.displacement is not None and self.sized_by != "displacement":
             raise ConfigError(
                 f"displacement = {self.displacement}: the policy '{self.policy}' takes its size from the "
                 "temperature; leave displacement out"
             )
         if self.temperature is not None and not (np.isfinite(self.temperature) and self.temperature > 0):
             raise ConfigError(f"temperature = {self.temperature}: expected a positive number of K")
-        if not (np.isfinite(self.min_distance) and 0 <= self.min_distance < 1):
-            raise ConfigError(
-                f"min_distance = {self.min_distance}: expected a fraction, 0 or more and below 1"
-            )
+        DistanceLimits.check(self.min_distance)
+        check_whole(1, steps=self.steps, max_subset=self.max_subset)
+        check_whole(0, seed=self.seed)
         if self.policy == "md" and self.steps < (self.copies or 1):
             raise ConfigError(f"steps = {self.steps}: expected as many as copies ({self.copies}) or more")
         if self.threshold is not None and not self.threshold > 0:
             raise ConfigError(f"threshold = {self.threshold}: expected a positive energy in eV")
 
     @property
-    def _size(self) -> Literal["displacement", "temperature"]:
+    def sized_by(self) -> Literal["displacement", "temperature"]:
         """Which option sets the size of the displacements."""
         return "displacement" if self.policy in ("gaussian", "sphere") else "temperature"
+
+    def unused(self) -> dict[str, str]:
+        """Return the options that are set and have no effect, with the reason."""
+        result = {}
+        if self.temperature is not None and self.sized_by == "displacement":
+            result["temperature"] = f"the policy '{self.policy}' takes its size from the displacement"
+        if self.steps != _STEPS and self.policy != "md":
+            result["steps"] = f"it belongs to the policy 'md', not to '{self.policy}'"
+        return result
+
+    @property
+    def sets_apart(self) -> bool:
+        """Whether there is a threshold, given or found with an automatic size."""
+        return self.threshold is not None or getattr(self, self.sized_by) is None
 
     def count(self, structure: Structure) -> int:
         """Return the number of copies of a structure."""
@@ -107,7 +121,7 @@ class CopyOptions:
             Its uncertainty sets the size if none is given, see `largest_size`, and where there is no threshold
             leaves out copies five times as uncertain as structures that the surrogate has not seen.
         """
-        name = self._size
+        name = self.sized_by
         if getattr(self, name) is not None:
             return self
         if len(data) < _FEW:
@@ -128,7 +142,7 @@ class CopyOptions:
         return replace(self._of_size(size), threshold=threshold)
 
     def _of_size(self, size: float) -> CopyOptions:
-        if self._size == "displacement":
+        if self.sized_by == "displacement":
             return replace(self, displacement=size)
         return replace(self, temperature=size)
 
@@ -150,9 +164,7 @@ class CopyOptions:
             for structure, number in zip(data, numbers, strict=True)
         )
         made = displaced(data, "gpr", shifts)
-        kept = made.filter(known.limits.allow)
-        if len(kept) < len(made):
-            _log.warning("%d of %d copies left out: atoms come too close", len(made) - len(kept), len(made))
+        kept = made.select(np.flatnonzero(known.limits.kept(made)))
         if len(kept) == 0:
             _log.warning("no copies of %d structures of %s", len(data), data[0].formula)
         return kept
@@ -163,7 +175,7 @@ class CopyOptions:
         moving = moving_atoms(structure, self.min_force)
         if not moving.any():
             return np.zeros((0, len(structure), 3))
-        if self._size == "displacement":
+        if self.sized_by == "displacement":
             sizes = atom_sizes(structure, self.displacement or 0.0, self.min_force)
             draw = gaussian if self.policy == "gaussian" else within_spheres
             return draw(len(structure), copies, sizes, stream)

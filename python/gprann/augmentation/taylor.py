@@ -7,6 +7,7 @@ Cooper, Kästner, Urban, Artrith, npj Comput. Mater. 6, 54 (2020).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.augmentation.automatic import automatic_copies
+from gprann.augmentation.closeness import DistanceLimits
 from gprann.augmentation.copies import displaced, with_unique_origins
 from gprann.augmentation.displacements import (
     Displacement,
@@ -22,8 +24,8 @@ from gprann.augmentation.displacements import (
     single_atoms,
     within_spheres,
 )
-from gprann.augmentation.hessian import surrogate_hessian
-from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.augmentation.hessian import read_hessians, surrogate_hessian, symmetric_hessians
+from gprann.errors import ConfigError, check_whole, nearest_name
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 
@@ -39,7 +41,8 @@ def taylor_augment(
     copies: int | None = None,
     displacement: Displacement = 0.01,
     min_force: float | None = None,
-    hessians: Surrogate | Sequence[Array] | None = None,
+    min_distance: float = 0.7,
+    hessians: Surrogate | Sequence[Array] | str | os.PathLike[str] | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Return the data set followed by displaced copies labelled by a Taylor expansion.
@@ -49,7 +52,7 @@ def taylor_augment(
     data : Dataset
         Structures with energies and forces.
     strategy : {'A', 'B'}
-        A: one atom at a time by ±displacement along x, y, z, 6N copies of each structure, whatever `copies`.
+        A: one atom at a time by ±displacement along x, y, z, 6N copies of each structure; it takes no `copies`.
         B: all atoms at random within spheres of radius `displacement`, without a net shift.
     copies : int, optional
         Copies of each structure, for strategy B. Default: one for each degree of freedom, at least 10 and at most
@@ -57,9 +60,13 @@ def taylor_augment(
     displacement : float or mapping of elements to float, Å
     min_force : float, optional, eV/Å
         Only atoms on which at least this force acts are displaced.
-    hessians : Surrogate or sequence of ndarray, optional
+    min_distance : float
+        Copies are left out in which atoms come closer than this fraction of the smallest distance between their
+        elements in the data; for elements never closer than 4 Å, of the sum of covalent radii.
+    hessians : Surrogate, sequence of ndarray or path, optional
         For an expansion to second order: a surrogate fitted to structures of this composition, whose Hessian is
-        taken at every structure, or one Hessian (3N, 3N) in eV/Å² for each structure.
+        taken at every structure, or one Hessian (3N, 3N) in eV/Å² for each structure; or a file of them, see
+        `read_hessians`.
     seed : int
 
     Raises
@@ -82,6 +89,12 @@ def taylor_augment(
     check_displacement(displacement, copies, min_force)
     if strategy not in ("A", "B"):
         raise ConfigError(f"strategy = '{strategy}': {nearest_name(strategy, ['A', 'B'])}")
+    if strategy == "A" and copies is not None:
+        raise ConfigError(
+            f"copies = {copies}: has no effect, strategy A makes six of each atom; leave it out"
+        )
+    DistanceLimits.check(min_distance)
+    check_whole(0, seed=seed)
     data = with_unique_origins(data)
     _ = data.energies, data.forces  # complain about missing labels before any work
     given = _checked(data, hessians)
@@ -97,28 +110,24 @@ def taylor_augment(
             shifts.append(within_spheres(len(structure), number, sizes, (seed, index)))
     parents = [structure for structure, own in zip(data, shifts, strict=True) for _ in own]
     second = [hessian for hessian, own in zip(given, shifts, strict=True) for _ in own]
-    return data + taylor_labels(parents, displaced(data, "taylor", shifts), second)
+    copies_of_all = displaced(data, "taylor", shifts)
+    kept = np.flatnonzero(DistanceLimits.of(data, min_distance).kept(copies_of_all)).tolist()
+    return data + taylor_labels(
+        [parents[k] for k in kept], copies_of_all.select(kept), [second[k] for k in kept]
+    )
 
 
-def _checked(data: Dataset, hessians: Surrogate | Sequence[Array] | None) -> Sequence[Array | None]:
+def _checked(
+    data: Dataset, hessians: Surrogate | Sequence[Array] | str | os.PathLike[str] | None
+) -> Sequence[Array | None]:
     """Return a symmetric Hessian for each structure, or None for each."""
     if hessians is None:
         return [None] * len(data)
     if isinstance(hessians, Surrogate):
         return [surrogate_hessian(hessians, structure) for structure in data]
-    if len(hessians) != len(data):
-        raise DataError(f"hessians: expected one for each of {len(data)} structures, got {len(hessians)}")
-    result = []
-    for structure, hessian in zip(data, hessians, strict=True):
-        matrix = np.asarray(hessian, dtype=np.float64)
-        expected = (3 * len(structure), 3 * len(structure))
-        if matrix.shape != expected or not np.isfinite(matrix).all():
-            raise DataError(
-                f"{structure.origin}: its Hessian has shape {matrix.shape}, expected finite numbers in eV/Å² of "
-                f"shape {expected}"
-            )
-        result.append(0.5 * (matrix + matrix.T))
-    return result
+    if isinstance(hessians, str | os.PathLike):
+        return read_hessians(hessians, data)
+    return symmetric_hessians(hessians, data)
 
 
 def taylor_labels(

@@ -22,7 +22,7 @@ from gprann.config import (
 from gprann.config.explain import option_name
 from gprann.demo import run_demo
 from gprann.describe import describe
-from gprann.errors import ConfigError, GprannError
+from gprann.errors import ConfigError, GprannError, check_whole
 from gprann.evaluation import evaluate as evaluate_potential
 from gprann.io import atomic_write, read, write
 from gprann.labelling import label as label_structures
@@ -78,19 +78,36 @@ def compare(arguments: argparse.Namespace) -> None:
 def augment(arguments: argparse.Namespace) -> None:
     """Add labelled copies to structures."""
     augmentation, surrogate = _section(arguments, AugmentationSection), _section(arguments, SurrogateSection)
-    if arguments.label_next is not None and augmentation.threshold is None:
-        raise ConfigError(
-            "--label-next needs --threshold: the standard deviation in eV above which copies are set apart"
-        )
+    augmentation.check_use(option_name)
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
+    _check_label_next(arguments.label_next, augmentation)
     data = _read(arguments.input, arguments.keys)
     copies = augment_data(data, augmentation, surrogate)
     write(arguments.output, data + copies.accepted)
     show(f"{arguments.output}: {len(data)} structures and {len(copies.accepted)} copies")
-    if len(copies.uncertain):
-        target = Path(arguments.label_next or Path(arguments.output).with_name(augmentation.label_next))
-        write(target, copies.uncertain)
-        show(f"{target}: {len(copies.uncertain)} copies exceed the threshold; compute and add them next")
+    uncertain = f"{len(copies.uncertain)} copies exceed the threshold"
+    if arguments.label_next is None and len(copies.uncertain):
+        show(f"{uncertain} and were left out; --label-next FILE keeps them")
+    elif arguments.label_next is not None and len(copies.uncertain):
+        write(arguments.label_next, copies.uncertain)
+        show(f"{arguments.label_next}: {uncertain}; compute and add them next")
+    elif arguments.label_next is not None:
+        show(f"{arguments.label_next}: not written, no copy exceeds the threshold")
+
+
+def _check_label_next(target: str | None, augmentation: AugmentationSection) -> None:
+    """Refuse a file for uncertain copies that could not be written, or where there will be none."""
+    if target is None:
+        return
+    _check_output(target, (".extxyz", ".xyz"), "--label-next")
+    if augmentation.method != "gpr":
+        raise ConfigError(f'--label-next belongs to the method "gpr", not to "{augmentation.method}"')
+    options = augmentation.copy_options()
+    if not options.sets_apart:
+        raise ConfigError(
+            "--label-next needs --threshold, which is not set automatically where "
+            f"{option_name(options.sized_by)} is given: the standard deviation in eV above which copies are set apart"
+        )
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -118,6 +135,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def select(arguments: argparse.Namespace) -> None:
     """Choose the structures that are most worth labelling."""
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
+    check_whole(1, **{"--count": arguments.count})
+    if not arguments.threshold >= 0:
+        raise ConfigError(f"--threshold = {arguments.threshold}: expected an energy in eV/atom, or 0")
     candidates = _read(arguments.input, arguments.keys, require=())
     model = _predictor(arguments)
     with progress_bar(arguments.count, "selecting") as bar:
@@ -217,7 +237,7 @@ def _section(arguments: argparse.Namespace, section: type[S]) -> S:
     }
     for name, value in given.items():
         if isinstance(value, list) and any("=" in item for item in value):
-            given[name] = _pairs(option_name(name), value)
+            given[name] = {key: _toml(text) for key, text in _pairs(option_name(name), value).items()}
     return parse_section(section, given)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from gprann.io import DataWarning
-from gprann.log import warnings_to_log
+from gprann.log import TaskFormatter, warnings_to_log
 
 __all__ = ["messages", "show", "show_error"]
 
@@ -36,12 +36,15 @@ class _Handler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-class _Formatter(logging.Formatter):
+class _Formatter(TaskFormatter):
     """The time, the level where it matters, and the message."""
 
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s  %(level)s%(message)s", "%H:%M:%S", defaults={"level": ""})
+
     def format(self, record: logging.LogRecord) -> str:
-        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        return f"{self.formatTime(record, '%H:%M:%S')}  {level}{record.getMessage()}"
+        record.level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return super().format(record)
 
 
 @contextlib.contextmanager

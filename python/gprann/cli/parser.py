@@ -162,7 +162,11 @@ def _augment(group: Any) -> None:
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help=".extxyz file, or folder for ænet XSF"
     )
-    parser.add_argument("--label-next", metavar="FILE", help="file for the copies that exceed the threshold")
+    parser.add_argument(
+        "--label-next",
+        metavar="FILE",
+        help="file for the copies that exceed the threshold, to be computed next (default: they are left out)",
+    )
     _section_options(parser, "copies", AugmentationSection, leave_out=("label_next",))
     _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor", "soap"))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import PlainValidator, model_validator
 
@@ -12,7 +12,7 @@ from gprann.augmentation import augment, taylor_augment
 from gprann.augmentation.displacements import Displacement, check_displacement
 from gprann.augmentation.policies import CopyOptions
 from gprann.config.fields import Section, default, option
-from gprann.errors import ConfigError
+from gprann.errors import ConfigError, refuse_unused
 from gprann.structure import Structure
 
 __all__ = ["AugmentationSection"]
@@ -39,6 +39,17 @@ def _length(value: object) -> float:
 
 
 Sizes = Annotated[float | dict[str, float], PlainValidator(_sizes)]
+
+
+_OF = {
+    "gpr": ("policy", "temperature", "steps", "threshold", "label_next"),
+    "taylor": ("strategy", "order", "hessians"),
+}
+"""Keys that a method alone uses."""
+
+
+def _default_of(name: str) -> Any:
+    return AugmentationSection.model_fields[name].default
 
 
 class AugmentationSection(Section):
@@ -87,7 +98,7 @@ class AugmentationSection(Section):
     )
     steps: int = option("Md: steps of 0.5 fs from each structure.", default(augment, "steps"), ge=1)
     min_distance: float = option(
-        "Gpr: leave out copies in which atoms come closer than this fraction of the smallest distance between their "
+        "Leave out copies in which atoms come closer than this fraction of the smallest distance between their "
         "elements in the training structures.",
         default(augment, "min_distance"),
         ge=0,
@@ -97,7 +108,16 @@ class AugmentationSection(Section):
         default(taylor_augment, "strategy"),
     )
     order: Literal[1, 2] = option(
-        "Taylor: 1 expands with the forces alone, 2 with the surrogate's Hessian as well.", 1
+        "Taylor: 1 expands with the forces alone, 2 with Hessians as well, the surrogate's or those of `hessians`.",
+        1,
+    )
+    hessians: str | None = option(
+        "Taylor of order 2: file (.npz, as of numpy.savez(file, *hessians)) with a Hessian (3N, 3N) for each training "
+        "structure. Default: those of the surrogate.",
+        None,
+        unit="eV/Å²",
+        example="hessians.npz",
+        min_length=1,
     )
     threshold: float | None = option(
         "Gpr: copies whose predicted standard deviation per structure exceeds it are not trained on. Default: with an "
@@ -134,6 +154,43 @@ class AugmentationSection(Section):
             )
         return self
 
+    def unused(self) -> dict[str, str]:
+        """Return the keys that are set to something else than the default and have no effect, with the reason."""
+        if self.method == "none":  # switched off, whatever else is set
+            return {}
+        other = "taylor" if self.method == "gpr" else "gpr"
+        reasons = dict.fromkeys(_OF[other], f'it belongs to the method "{other}", not to "{self.method}"')
+        if self.method == "gpr":
+            reasons |= self.copy_options().unused()
+        if self.method == "taylor" and self.strategy == "A":
+            reasons["copies"] = "strategy A makes six of each atom"
+        if self.method == "taylor" and self.order != 2:
+            reasons["hessians"] = f"an expansion of order {self.order} has none, order 2 has"
+        if not self.uses_surrogate:
+            reasons["max_subset"] = "there is no surrogate"
+        return {name: reason for name, reason in reasons.items() if getattr(self, name) != _default_of(name)}
+
+    def check_use(self, spell: Callable[[str], str] = lambda name: name) -> None:
+        """Refuse keys without effect.
+
+        Reading a configuration does not: `compare` uses the keys of several methods.
+
+        Parameters
+        ----------
+        spell : callable
+            How messages name a key.
+
+        Raises
+        ------
+        ConfigError
+        """
+        refuse_unused(self.unused(), self, spell)
+
+    def of_method(self, method: str) -> AugmentationSection:
+        """Return the section for another method, the keys that it does not use as if they were not set."""
+        section = self.model_copy(update={"method": method, "forces": False})
+        return section.model_copy(update={name: _default_of(name) for name in section.unused()})
+
     @property
     def taylor_size(self) -> Displacement:
         """The displacement of Taylor copies, Å."""
@@ -143,7 +200,7 @@ class AugmentationSection(Section):
     @property
     def uses_surrogate(self) -> bool:
         """Whether the method needs a surrogate."""
-        return self.method == "gpr" or (self.method == "taylor" and self.order == 2)
+        return self.method == "gpr" or (self.method == "taylor" and self.order == 2 and self.hessians is None)
 
     def count(self, structure: Structure) -> int:
         """Return how many copies of a structure will be made, at most."""

@@ -57,10 +57,17 @@ def parse_section(model: type[S], options: Mapping[str, Any]) -> S:
     3
     """
     try:
-        return model.model_validate(dict(options), strict=False)
+        return model.model_validate(
+            {name: _chosen(value, model, name) for name, value in options.items()}, strict=False
+        )
     except ValidationError as error:
         sentences = explain(error, model)
     raise ConfigError("\n".join(re.sub(r"^\w+", lambda key: option_name(key[0]), text) for text in sentences))
+
+
+def _chosen(text: Any, model: type[BaseModel], name: str) -> Any:
+    """Return the choice that a text stands for, where a key has choices: among numbers pydantic finds none."""
+    return next((choice for choice in _literals(model, name) if str(choice) == text), text)
 
 
 def option_name(key: str) -> str:
@@ -161,7 +168,12 @@ def _or_none(location: tuple[str | int, ...], model: type[BaseModel]) -> str:
 
 
 def _choices(location: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
-    section = _section(location[:-1], model)
-    annotation = section.model_fields[str(location[-1])].annotation
-    literals = [item for item in (annotation, *get_args(annotation)) if get_origin(item) is Literal]
-    return [str(choice) for literal in literals for choice in get_args(literal)]
+    return [str(choice) for choice in _literals(_section(location[:-1], model), str(location[-1]))]
+
+
+def _literals(model: type[BaseModel], name: str) -> list[Any]:
+    """Return the values that a key may have, if it is one with choices."""
+    field = model.model_fields.get(name)
+    annotation = None if field is None else field.annotation
+    found = [item for item in (annotation, *get_args(annotation)) if get_origin(item) is Literal]
+    return [choice for literal in found for choice in get_args(literal)]

@@ -193,7 +193,8 @@ class SurrogateSection(Section):
         _default(Surrogate, "solver"),
     )
     memory: float | None = _option(
-        "Largest memory of a fit. Default: what is available, within resources.memory.",
+        "Largest memory of the surrogates that are fitted at a time. Default: what is available, within "
+        "resources.memory.",
         _default(Surrogate, "memory"),
         unit="GiB",
         example=4.0,
@@ -387,7 +388,8 @@ class ResourcesSection(Section):
         gt=0,
     )
     workers: int | None = _option(
-        "Processes that train members side by side. Default: as many as there are processors, for large jobs.",
+        "Processes that train members side by side, and most surrogates side by side. Default: as many as there are "
+        "processors, for large jobs.",
         None,
         example=2,
         ge=1,
@@ -425,6 +427,9 @@ class Config(Section):
         def absolute(name: str) -> str:
             return str(base.absolute() / Path(name).expanduser())
 
+        def if_given(name: str | None) -> str | None:
+            return name and absolute(name)
+
         def all_absolute(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
             return names and tuple(absolute(name) for name in names)
 
@@ -432,8 +437,11 @@ class Config(Section):
         return self.model_copy(
             update={
                 "data": self.data.model_copy(update=data),
+                "augmentation": self.augmentation.model_copy(
+                    update={"hessians": if_given(self.augmentation.hessians)}
+                ),
                 "training": self.training.model_copy(
-                    update={"start_from": self.training.start_from and absolute(self.training.start_from)}
+                    update={"start_from": if_given(self.training.start_from)}
                 ),
                 "output": self.output.model_copy(update={"folder": absolute(self.output.folder)}),
             }

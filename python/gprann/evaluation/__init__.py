@@ -19,7 +19,16 @@ from gprann.surrogate import Surrogate
 if TYPE_CHECKING:
     import ase
 
-__all__ = ["ForceMetrics", "History", "Metrics", "Predictor", "Report", "compute_metrics", "evaluate"]
+__all__ = [
+    "ForceMetrics",
+    "History",
+    "Metrics",
+    "Predictor",
+    "Report",
+    "compute_metrics",
+    "evaluate",
+    "with_forces_std",
+]
 
 
 @runtime_checkable
@@ -81,15 +90,17 @@ def evaluate(
     checked_energies(reference)  # before the time is spent on predicting
     prediction = predictor.predict(reference)
     if isinstance(predictor, Surrogate) and forces_std > 0:
-        prediction = _with_forces_std(predictor, reference, prediction, forces_std)
+        prediction = with_forces_std(predictor, reference, prediction, forces_std)
     report = Report.from_prediction(reference, prediction)
     if plots is not None:
         report.save_plots(plots)
     return report
 
 
-def _with_forces_std(surrogate: Surrogate, data: Dataset, prediction: Prediction, n: int) -> Prediction:
-    """Add the standard deviations of the forces of n structures; the others have NaN."""
+def with_forces_std(surrogate: Surrogate, data: Dataset, prediction: Prediction, n: int) -> Prediction:
+    """Add the standard deviations of the forces of n structures, spread evenly; the others have NaN."""
+    if len(data) == 0:
+        return prediction
     chosen = np.unique(np.linspace(0, len(data) - 1, min(n, len(data))).round().astype(np.int64))
     found = surrogate.predict(data.select(chosen), std=False, forces=False, forces_std=True).forces_std
     deviations = [np.full((len(structure), 3), np.nan) for structure in data]

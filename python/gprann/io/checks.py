@@ -10,7 +10,7 @@ import numpy as np
 from ase.geometry import complete_cell
 from numpy.typing import NDArray
 
-from gprann.structure import Dataset
+from gprann.structure import Composition, Dataset
 
 __all__ = [
     "DUPLICATE_TOLERANCE",
@@ -20,6 +20,7 @@ __all__ = [
     "DataWarning",
     "check_dataset",
     "find_duplicates",
+    "find_level_shifts",
     "find_outliers",
 ]
 
@@ -32,6 +33,8 @@ OUTLIER_SCORE = 12.0
 OUTLIER_MINIMUM = 8
 """Smallest number of structures (beyond the number of elements) whose energies are judged."""
 
+_LEAST_SPREAD, _LEAST_CHEMISTRY = 1e-3, 0.1  # eV/atom; within a composition, and between them
+_LEVEL_SHIFT, _LEVEL_RANGES = 0.5, 3.0  # eV/atom, and times the range of the energies
 _LISTED = 5
 _MAX_PASSES = 200
 
@@ -222,12 +225,14 @@ def _link(key: Array, width: float, same: Callable[[Indices, Indices], NDArray[n
 def find_outliers(data: Dataset) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Return structures whose energy does not belong to the others, and by how much (eV/atom), worst first.
 
-    The energy per atom is fitted by the fractions of the elements (least absolute deviations). A structure is
-    reported if its residual is more than ``OUTLIER_SCORE (1 + 20/n)`` robust standard deviations from the
-    median residual of the n structures. One of them is 1.4826 x the median absolute deviation, above and
-    below the median separately, because thermal energies are skewed, and at least 1 meV/atom. Structures
-    without an energy are left out; fewer than `OUTLIER_MINIMUM` structures beyond the number of elements are
-    not judged.
+    Energies per atom are compared among the structures of one composition, where there are `OUTLIER_MINIMUM` or
+    more: the energies of different ones neither agree nor spread alike. Those of rarer compositions are compared
+    together, after a fit by the fractions of the elements (least absolute deviations) to them and to the medians
+    of the frequent ones. A structure is reported if it is more than ``OUTLIER_SCORE (1 + 20/n)`` robust standard
+    deviations from the median of the n that it is compared with. One of them is 1.4826 x the median absolute
+    deviation, above and below the median separately, because thermal energies are skewed, and at least 1 meV/atom.
+    Structures without an energy are left out; fewer than `OUTLIER_MINIMUM` structures beyond the number of elements
+    are not judged.
 
     Examples
     --------
@@ -237,25 +242,88 @@ def find_outliers(data: Dataset) -> tuple[tuple[int, ...], tuple[float, ...]]:
     >>> find_outliers(Dataset(h2.replace(energy=energy) for energy in energies))[0]
     (9,)
     """
-    indices = np.array([i for i, structure in enumerate(data) if structure.energy is not None], dtype=np.intp)
-    chosen = data.select(indices)
-    species = chosen.species
-    if len(chosen) < OUTLIER_MINIMUM + len(species) - 1:
-        return (), ()
-    counts = np.array([[s.symbols.count(element) for element in species] for s in chosen], dtype=np.float64)
-    per_atom = chosen.energies / chosen.n_atoms
-    residuals = _robust_residuals(counts / chosen.n_atoms[:, None], per_atom)
-    deviations = residuals - np.median(residuals)
-    scores = np.abs(deviations) / np.where(deviations > 0, _spread(deviations), _spread(-deviations))
-    limit = OUTLIER_SCORE * (1.0 + 20.0 / len(chosen))  # a spread known from few structures is uncertain
-    order = [int(k) for k in np.argsort(-scores, kind="stable") if scores[k] > limit]
-    return tuple(int(indices[k]) for k in order), tuple(float(deviations[k]) for k in order)
+    frequent, rare = _by_frequency(data)
+    judged = [_scores(_energies_per_atom(data, members), members, _LEAST_SPREAD) for members in frequent]
+    judged.append(_scores_of_rare(data, frequent, rare))
+    found = sorted((item for scores in judged for item in scores), key=lambda item: -item[0])
+    return tuple(index for _, index, _ in found), tuple(deviation for _, _, deviation in found)
+
+
+def _by_frequency(data: Dataset) -> tuple[list[list[int]], list[int]]:
+    """Return the labelled structures of each composition that is frequent, and all others."""
+    groups: dict[Composition, list[int]] = defaultdict(list)
+    for index, structure in enumerate(data):
+        if structure.energy is not None:
+            groups[structure.composition].append(index)
+    frequent = [members for members in groups.values() if len(members) >= OUTLIER_MINIMUM]
+    rare = [index for members in groups.values() if len(members) < OUTLIER_MINIMUM for index in members]
+    return frequent, sorted(rare)
+
+
+def _energies_per_atom(data: Dataset, members: Sequence[int]) -> Array:
+    chosen = data.select(members)
+    return np.asarray(chosen.energies / chosen.n_atoms)
+
+
+def _scores(energies: Array, members: Sequence[int], least: float) -> list[tuple[float, int, float]]:
+    """Return score, index and deviation of the members whose energies are too far from the median."""
+    deviations = energies - np.median(energies)
+    above, below = (max(least, _spread(side)) for side in (deviations, -deviations))
+    scores = np.abs(deviations) / np.where(deviations > 0, above, below)
+    limit = OUTLIER_SCORE * (1.0 + 20.0 / len(energies))  # a spread known from few structures is uncertain
+    items = zip(scores.tolist(), members, deviations.tolist(), strict=False)
+    return [item for item in items if item[0] > limit]
+
+
+def _scores_of_rare(
+    data: Dataset, frequent: Sequence[Sequence[int]], rare: Sequence[int]
+) -> list[tuple[float, int, float]]:
+    """Judge structures of rare compositions; a frequent composition stands beside them by its median."""
+    medians = [float(np.median(_energies_per_atom(data, members))) for members in frequent]
+    examples = data.select([*rare, *(members[0] for members in frequent)])
+    species = examples.species
+    if not rare or len(examples) < OUTLIER_MINIMUM + len(species) - 1:
+        return []
+    counts = np.array([[s.symbols.count(element) for element in species] for s in examples], dtype=np.float64)
+    energies = np.concatenate([_energies_per_atom(data, rare), medians])
+    residuals = _robust_residuals(counts / examples.n_atoms[:, None], energies)
+    return _scores(residuals, rare, _LEAST_CHEMISTRY)
+
+
+def find_level_shifts(before: Dataset, new: Dataset) -> dict[Composition, float]:
+    """Return the compositions whose new energies look like those of another level of theory, and the difference.
+
+    The medians of the energies per atom are compared where both sets hold a composition. Reported is what exceeds
+    0.5 eV/atom and three times the range of the energies in either set: new structures may well be unusual ones.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(7)
+    >>> other = Dataset(item.replace(energy=item.energy - 27.2) for item in data)
+    >>> find_level_shifts(data[:4], data[4:]), list(find_level_shifts(data[:4], other[4:]))
+    ({}, [(('H', 2),)])
+    """
+    sets: list[dict[Composition, list[float]]] = []
+    for part in (before, new):
+        energies: dict[Composition, list[float]] = defaultdict(list)
+        for structure in part:
+            if structure.energy is not None:
+                energies[structure.composition].append(structure.energy / len(structure))
+        sets.append(energies)
+    shifts = {}
+    for composition in sets[0].keys() & sets[1].keys():
+        old, other = (np.array(energies[composition]) for energies in sets)
+        shift = float(np.median(other) - np.median(old))
+        if abs(shift) > max(_LEVEL_SHIFT, _LEVEL_RANGES * max(float(np.ptp(old)), float(np.ptp(other)))):
+            shifts[composition] = shift
+    return dict(sorted(shifts.items()))
 
 
 def _spread(deviations: Array) -> float:
-    """Standard deviation of the positive side of a distribution, from its median; at least 1 meV/atom."""
+    """Standard deviation of the positive side of a distribution, from its median."""
     above = deviations[deviations > 0]
-    return max(1e-3, 1.4826 * float(np.median(above))) if len(above) else 1e-3
+    return 1.4826 * float(np.median(above)) if len(above) else 0.0
 
 
 def _robust_residuals(fractions: Array, energies: Array) -> Array:

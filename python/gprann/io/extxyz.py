@@ -213,14 +213,15 @@ def _variance(info: Mapping[str, str], origin: Origin) -> float:
 
 
 def _with_stored_origin(structure: Structure, info: Mapping[str, str]) -> Structure:
-    """Give a structure that was written by `format_extxyz` the origin that it had."""
+    """Give a structure that was written by `format_extxyz` the origin that it had, and the place where it was read."""
     if "origin_index" not in info:
         return structure
     index = info["origin_index"]
     if not (index.isascii() and index.isdigit() and len(index) < 19):
         raise FormatError(f"{structure.origin}: origin_index is {index[:40]!r}, expected an integer")
     method = info.get("origin_method", "reference")
-    return structure.replace(origin=Origin(info.get("origin_file", ""), int(index), method))
+    place = str(structure.origin)
+    return structure.replace(origin=Origin(info.get("origin_file", ""), int(index), method, place))
 
 
 def format_extxyz(structures: Iterable[Structure]) -> Iterable[str]:

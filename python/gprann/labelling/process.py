@@ -14,16 +14,28 @@ from typing import Any
 
 from gprann.errors import ConfigError
 from gprann.labelling.calculators import CalculatorSpec
-from gprann.labelling.worker import to_message
-from gprann.structure import Structure
+from gprann.structure import Origin, Structure
 
-__all__ = ["LabellingError", "WorkerProcess"]
+__all__ = ["LabellingError", "WorkerProcess", "to_message"]
 
 _TAIL = 600  # characters of what a program said last
+_LINES = 8
+_DYING = 5.0  # s; a process that closes its output may still have to end
 
 
 class LabellingError(Exception):
     """A structure that could not be labelled, with the reason."""
+
+
+def to_message(structure: Structure) -> dict[str, Any]:
+    """Return the geometry of a structure and the place it has in messages as plain data; numbers keep their bits."""
+    return {
+        "symbols": structure.symbols,
+        "positions": structure.positions.tolist(),
+        "cell": structure.cell.tolist(),
+        "pbc": structure.pbc.tolist(),
+        "place": str(structure.origin),
+    }
 
 
 class WorkerProcess:
@@ -52,7 +64,7 @@ class WorkerProcess:
         self._closed = False
 
     def label(self, structure: Structure) -> Structure:
-        """Return a structure with its labels.
+        """Return a structure with its labels; variance and origin of labels that it had are gone with them.
 
         Raises
         ------
@@ -62,6 +74,7 @@ class WorkerProcess:
             If the calculator cannot be made.
         """
         process = self._process or self._start()
+        begin = self._log.stat().st_size
         late = threading.Event()
 
         def expire() -> None:
@@ -76,14 +89,18 @@ class WorkerProcess:
         finally:
             if timer is not None:
                 timer.cancel()
+        if answer is None and not late.is_set():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_DYING)
         if late.is_set() or answer is None or "failed" in answer:
             self._end()
         if answer is not None and "failed" not in answer:
-            return structure.replace(**{"energy": None, "forces": None, "stress": None, **answer})
+            labels = {"energy": None, "forces": None, "stress": None, **answer}
+            return structure.replace(**labels, energy_variance=0.0, origin=Origin())
         if late.is_set():
             raise LabellingError(f"took longer than the {self._timeout:g} s allowed")
         if answer is None:
-            raise LabellingError(f"its process ended with code {process.returncode}: {self._said()}")
+            raise LabellingError(f"{_ending(process.returncode)}: {self._said(begin)}")
         raise LabellingError(str(answer["failed"]))
 
     def _start(self) -> subprocess.Popen[str]:
@@ -94,7 +111,7 @@ class WorkerProcess:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         if self._threads is not None:
             environment.setdefault("OMP_NUM_THREADS", str(self._threads))
-        with self._lock, (self._folder / "output.log").open("w", encoding="utf-8") as log:
+        with self._lock, self._log.open("w", encoding="utf-8") as log:
             if self._closed:
                 raise LabellingError("the labelling was ended")
             process = self._process = subprocess.Popen(
@@ -110,9 +127,13 @@ class WorkerProcess:
             )
         answer = self._ask(process, self._spec.to_dict())
         if answer is None or "error" in answer:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_DYING)
             self._end()
-            reason = answer["error"] if answer is not None else f"its process ended: {self._said()}"
-            raise ConfigError(str(reason))
+            if answer is not None:
+                raise ConfigError(str(answer["error"]))
+            ending = _ending(process.returncode)
+            raise ConfigError(f"calculator '{self._spec.name}' cannot be made: {ending}: {self._said(0)}")
         return process
 
     @staticmethod
@@ -131,9 +152,15 @@ class WorkerProcess:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _said(self) -> str:
-        text = (self._folder / "output.log").read_text(encoding="utf-8", errors="replace").strip()
-        return text[-_TAIL:] or "it said nothing"
+    @property
+    def _log(self) -> Path:
+        """What the process has printed."""
+        return self._folder / "output.log"
+
+    def _said(self, begin: int) -> str:
+        """Return the last lines of what the process has printed since its file had `begin` bytes."""
+        text = self._log.read_bytes()[begin:].decode("utf-8", errors="replace").strip()
+        return "\n".join(text.splitlines()[-_LINES:])[-_TAIL:] or "it said nothing"
 
     def _end(self) -> None:
         """End the process; the next structure starts a new one."""
@@ -163,6 +190,14 @@ class WorkerProcess:
             self._closed = True
             if self._process is not None:
                 _kill(self._process)
+
+
+def _ending(code: int | None) -> str:
+    """Return how a process ended, in words."""
+    if code is None or code >= 0:
+        return f"its process ended with exit status {code}"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"its process was ended by signal {-code} ({names.get(-code, 'unknown')})"
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

@@ -9,19 +9,21 @@ import os
 import queue
 import tempfile
 import threading
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gprann.errors import ConfigError
-from gprann.io import atomic_write, write
+from gprann.io import DataWarning, atomic_write, write
+from gprann.io.checks import find_level_shifts
 from gprann.labelling.calculators import CalculatorSpec
 from gprann.labelling.process import LabellingError, WorkerProcess
 from gprann.labelling.record import Record, geometry_key
 from gprann.parallel import n_threads
 from gprann.progress import progress_bar
-from gprann.structure import Dataset, Structure
+from gprann.structure import Dataset, Origin, Structure
 
 __all__ = ["Failure", "Labelling", "label", "merge"]
 
@@ -56,7 +58,8 @@ class Labelling:
     Attributes
     ----------
     labelled : Dataset
-        The structures that have labels, in the order in which they were given.
+        The structures that have labels, in the order in which they were given. Whatever they were before, these
+        labels are of the reference, without a variance, and their origin is the file and the number in it.
     failures : list of Failure
         The others.
     computed : int
@@ -89,7 +92,7 @@ def label(
     Parameters
     ----------
     data : Dataset
-        Structures; labels that they have are replaced.
+        Structures; labels that they have are replaced, and with them variance and origin of the labels.
     calculator : str
         Name of a calculator of ASE (`emt`, `vasp`, `espresso`, ...), `tblite` for GFN-xTB, or `module:Class` for
         anything that can be imported and called.
@@ -136,6 +139,7 @@ def label(
     if timeout is not None and not timeout > 0:
         raise ConfigError(f"timeout = {timeout}: expected a positive time in s")
     spec = CalculatorSpec(calculator, options or {})
+    data = _numbered(data)
     target = Path(output).expanduser()
     record = _open_record(target, spec)
     missing = _missing(data, record)
@@ -162,18 +166,19 @@ def label(
                     record.append(outcome)
     failures.sort(key=lambda failure: failure.index)
     _write_failures(target, failures)
-    found = [record.find(structure) for structure in data]
-    labelled = Dataset(
-        structure.replace(energy=known.energy, forces=known.forces, stress=known.stress)
-        for structure, known in zip(data, found, strict=True)
-        if known is not None
-    )
-    _write_in_order(target, record, labelled)
-    return Labelling(labelled, failures, len(missing) - len(failures))
+    labelled = _labelled(data, record)
+    first = _write_in_order(target, record, labelled)
+    placed = (item.replace(origin=Origin(str(target), k)) for k, item in enumerate(labelled, first))
+    return Labelling(Dataset(placed), failures, len(missing) - len(failures))
 
 
 def merge(train: Dataset, labelled: Dataset) -> Dataset:
     """Return a training set followed by newly labelled structures; geometries that it has are left out.
+
+    Warns
+    -----
+    DataWarning
+        If the new energies of a composition look like those of another level of theory.
 
     Examples
     --------
@@ -186,6 +191,15 @@ def merge(train: Dataset, labelled: Dataset) -> Dataset:
     new = labelled.filter(lambda structure: geometry_key(structure) not in known)
     if len(new) < len(labelled):
         _log.info("%d structures are in the training set already", len(labelled) - len(new))
+    for composition, shift in find_level_shifts(train, labelled).items():
+        formula = next(item.formula for item in labelled if item.composition == composition)
+        warnings.warn(
+            f"the new energies of {formula} differ by {shift:+.3g} eV/atom from those of the training set, more than "
+            "structures do: labels of two levels of theory must not be mixed; label with the calculator and the "
+            "options that the training set comes from",
+            DataWarning,
+            stacklevel=2,
+        )
     return train + new
 
 
@@ -217,6 +231,30 @@ def _open_record(target: Path, spec: CalculatorSpec) -> Record:
     return record
 
 
+def _numbered(data: Dataset) -> Dataset:
+    """Return the structures; those that come from no file tell their number in messages."""
+    return Dataset(
+        structure.replace(origin=Origin("", index)) if str(structure.origin) == str(Origin()) else structure
+        for index, structure in enumerate(data)
+    )
+
+
+def _labelled(data: Dataset, record: Record) -> Dataset:
+    """Return the structures that have a result, with their labels and without any origin."""
+    found = ((structure, record.find(structure)) for structure in data)
+    return Dataset(
+        structure.replace(
+            energy=known.energy,
+            forces=known.forces,
+            stress=known.stress,
+            energy_variance=0.0,
+            origin=Origin(),
+        )
+        for structure, known in found
+        if known is not None
+    )
+
+
 def _missing(data: Dataset, record: Record) -> list[tuple[int, Structure]]:
     """Return the structures without a result, each geometry once, with their numbers."""
     missing: dict[str, tuple[int, Structure]] = {}
@@ -237,12 +275,16 @@ def _write_failures(target: Path, failures: Sequence[Failure]) -> None:
         )
 
 
-def _write_in_order(target: Path, record: Record, labelled: Dataset) -> None:
-    """Bring the file into the order of the input: it is then the same for any number of workers."""
+def _write_in_order(target: Path, record: Record, labelled: Dataset) -> int:
+    """Bring the file into the order of the input: it is then the same for any number of workers.
+
+    Structures that were in the file and are not in the input come first; return how many.
+    """
     given = {geometry_key(structure) for structure in labelled}
     others = record.structures.filter(lambda structure: geometry_key(structure) not in given)
     if len(others) + len(labelled):
         write(target, others + labelled)
+    return len(others)
 
 
 @contextlib.contextmanager

@@ -16,19 +16,9 @@ from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedErr
 
 from gprann.errors import GprannError
 from gprann.labelling.calculators import CalculatorSpec
-from gprann.structure import Structure
+from gprann.structure import Origin, Structure
 
-__all__ = ["compute", "run", "to_message"]
-
-
-def to_message(structure: Structure) -> dict[str, Any]:
-    """Return the geometry of a structure as plain data; numbers keep their bits."""
-    return {
-        "symbols": structure.symbols,
-        "positions": structure.positions.tolist(),
-        "cell": structure.cell.tolist(),
-        "pbc": structure.pbc.tolist(),
-    }
+__all__ = ["compute", "run"]
 
 
 def compute(calculator: BaseCalculator, structure: Structure) -> dict[str, Any]:
@@ -72,7 +62,9 @@ def run(requests: TextIO, answers: TextIO) -> None:
     send({"ready": True})
     for line in requests:
         try:
-            send(compute(calculator, Structure(**json.loads(line))))
+            message = json.loads(line)
+            place = Origin(place=message.pop("place"))
+            send(compute(calculator, Structure(**message, origin=place)))
         # A calculator fails in whatever way its program likes; the others go on.
         except Exception as error:
             send({"failed": f"{type(error).__name__}: {error}"})

@@ -99,9 +99,9 @@ def compare(
     """Train on energies alone, with Taylor copies, with GPR copies, and on forces directly, and compare.
 
     Descriptor, networks, members and seed are those of the configuration for all of them; Taylor and GPR copies are
-    made with the options of its section `augmentation`, direct training takes its `alpha`, `force_fraction` and
-    the like. The configuration's own `method` and `forces` do not count. A second call goes on where the first was
-    interrupted, and ends with the same bits.
+    made with those options of its section `augmentation` that the method has, direct training takes its `alpha`,
+    `force_fraction` and the like. The configuration's own `method` and `forces` do not count. A second call goes on
+    where the first was interrupted, and ends with the same bits.
 
     Parameters
     ----------
@@ -182,12 +182,12 @@ def _variant(config: Config, name: str) -> Config:
     else:
         options = {key: TrainingSection.model_fields[key].get_default() for key in _OF_FORCES}
     changes = {
-        "augmentation": {"method": _AUGMENTATION[name], "forces": False},
         "training": options,
         "output": {"folder": str(Path(config.output.folder) / _FOLDER / name)},
     }
     sections = {key: getattr(config, key).model_copy(update=change) for key, change in changes.items()}
-    return config.model_copy(update=sections)
+    augmentation = config.augmentation.of_method(_AUGMENTATION[name])
+    return config.model_copy(update={**sections, "augmentation": augmentation})
 
 
 def _written(stages: Stages, runs: Mapping[str, RunResult], test: Dataset, *, plots: bool) -> Comparison:

@@ -9,14 +9,13 @@ import os
 
 import numpy as np
 
-from gprann.augmentation import partition
 from gprann.config import Config, SurrogateSection
 from gprann.errors import ConfigError
 from gprann.memory import GIB, available_memory
 from gprann.models import NetworkModel
 from gprann.potential import load
 from gprann.structure import Dataset
-from gprann.surrogate import memory_needed
+from gprann.surrogate import memory_needed, partition
 from gprann.surrogate.plan import features_per_atom
 from gprann.training import TrainingOptions
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gprann.augmentation import Augmentation
 from gprann.augmentation.copies import with_unique_origins
+from gprann.augmentation.hessian import read_hessians
 from gprann.config import Config, load_config, to_toml
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.evaluation import evaluate
@@ -26,12 +27,15 @@ from gprann.io import DataWarning, atomic_write, read, write
 from gprann.io.discover import find_files
 from gprann.io.reading import structures
 from gprann.log import log_to_file, warnings_to_log
-from gprann.pipeline.digest import data_digest, digest
+from gprann.pipeline.digest import data_digest, digest, file_digest
+from gprann.pipeline.judgement import Judge, summary_of
 from gprann.pipeline.memory import check_memory, surrogate_within_memory
 from gprann.pipeline.stages import Stages, claimed_folder
 from gprann.pipeline.steps import augment_data, require_labels, train_potential
 from gprann.potential import Potential, load
 from gprann.structure import Dataset
+from gprann.surrogate import Surrogate
+from gprann.surrogate.local import Subset, fit_in_one_order, for_each_subset
 from gprann.version import __version__
 
 __all__ = ["RunResult", "check_run", "finish", "history", "logged", "read_sets", "run", "run_file"]
@@ -48,7 +52,8 @@ class RunResult:
     ----------
     folder : Path
     metrics : dict
-        Of each evaluated set, `test` and `training`, as in `Report.to_dict`.
+        Of each evaluated set, `test` and `training`, as in `Report.to_dict`; under `surrogate` those of the
+        surrogates on the test set, if there are any.
     summary : str
         Tables of the errors.
     skipped : tuple of str
@@ -97,6 +102,8 @@ def run(config: Config, *, source: Path | None = None) -> RunResult:
     TrainingError, FactorisationError
         If a fit failed; what was finished is kept.
     """
+    begin = "" if source is None else f"{source}: "
+    config.augmentation.check_use(lambda key: f"{begin}augmentation.{key}")
     folder = Path(config.output.folder)
     with claimed_folder(folder, source) as stages, logged(folder, source):
         train, test = read_sets(config)
@@ -135,6 +142,8 @@ def read_sets(config: Config) -> tuple[Dataset, Dataset | None]:
 def check_run(config: Config, train: Dataset, test: Dataset | None) -> None:
     """Refuse data that a run cannot use, or that do not fit into the memory, before anything is computed."""
     require_labels(train, config.augmentation)
+    if config.augmentation.method == "taylor" and config.augmentation.hessians is not None:
+        read_hessians(config.augmentation.hessians, train)
     if config.training.forces and all(structure.forces is None for structure in train):
         raise DataError(
             "direct training on forces: no structure of the training set has forces; give forces, or train on "
@@ -168,14 +177,20 @@ class _Run:
     train: Dataset
     test: Dataset | None
     skipped: list[str] = field(default_factory=list)
-    seconds_kept: float = 0.0
-    """That an interrupted run has spent on the labels it left."""
+    seconds_kept: list[float] = field(default_factory=list)
+    """That an interrupted run has spent on the labels it left, subset by subset."""
+    judge: Judge | None = None
+
+    def __post_init__(self) -> None:
+        if self.test is not None and self.config.augmentation.uses_surrogate:
+            self.judge = Judge(self.stages, self.test, self._augmentation_options())
 
     def finish(self) -> RunResult:
         """Do every stage that is not finished."""
         augmented = self._stage("augmentation", self._augmentation_inputs(), self._augment)
+        judged = self._judged(augmented)
         trained = self._stage("training", self._training_inputs(augmented), lambda: self._train(augmented))
-        reported = self._stage("report", self._report_inputs(trained), self._report)
+        reported = self._stage("report", self._report_inputs(trained), lambda: self._report(judged))
         folder = self.stages.folder
         return RunResult(
             folder,
@@ -208,6 +223,8 @@ class _Run:
         if config.augmentation.method == "none":
             return {"method": "none"}
         options = {"augmentation": config.augmentation.model_dump(mode="json")}
+        if config.augmentation.hessians is not None:
+            options["augmentation"]["hessians"] = file_digest(config.augmentation.hessians)
         if config.augmentation.uses_surrogate:
             options["surrogate"] = config.surrogate.model_dump(mode="json")
         return options
@@ -216,8 +233,16 @@ class _Run:
         config, folder = self.config, self.stages.folder
         started = time.perf_counter()
         surrogate = surrogate_within_memory(config)
-        copies = augment_data(self.train, config.augmentation, surrogate, around=self._keep_labels)
-        seconds = round(self.seconds_kept + time.perf_counter() - started, 2)
+        workers = config.resources.workers
+        copies = augment_data(
+            self.train,
+            config.augmentation,
+            surrogate,
+            workers=workers,
+            around=self._keep_labels,
+            fitted=self._judge_fitted,
+        )
+        seconds = round(sum(self.seconds_kept) + time.perf_counter() - started, 2)
         path, label_next = folder / _AUGMENTED, folder / config.augmentation.label_next
         write(path, self.train + copies.accepted)
         _log.info("%s: %d structures and %d copies", path, len(self.train), len(copies.accepted))
@@ -241,7 +266,7 @@ class _Run:
             _log.info(
                 "labels of %d structures of %s: taken from an earlier run", len(subset), subset[0].formula
             )
-            self.seconds_kept += left.get("seconds", 0.0)
+            self.seconds_kept.append(left.get("seconds", 0.0))
             accepted, uncertain = (structures(f) if f.is_file() else Dataset() for f in files)
             return Augmentation(accepted, uncertain, left["surrogates"])
         started = time.perf_counter()
@@ -255,6 +280,52 @@ class _Run:
         kept = [file for file in files if file.is_file()]
         self.stages.keep(name, inputs, kept, left)
         return made
+
+    # ------------------------------------------------------------ surrogate
+    def _judged(self, augmented: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what the surrogates are worth on the test set, None if there is no surrogate or no such set."""
+        folder = self.stages.folder / "report" / "surrogate"
+        if self.test is None or not self.config.augmentation.uses_surrogate:
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        inputs = digest(augmented["inputs"], data_digest(self.test), self._draws_plots())
+        return self._stage("surrogate", inputs, lambda: self._judge(folder))
+
+    def _judge_fitted(self, surrogate: Surrogate, subset: Subset) -> None:
+        if self.judge is not None:
+            self.judge.judge(surrogate, self.train.select(subset.indices))
+
+    def _judge(self, folder: Path) -> tuple[list[Path], dict[str, Any]]:
+        """Report the predictions of the surrogates; those that an earlier run has not left are fitted again."""
+        judge, config = self.judge, self.config
+        if judge is None:  # _judged() has a test set
+            return [], {"metrics": None}
+        section, seed = surrogate_within_memory(config), config.augmentation.seed
+
+        def judged(subset: Subset, surrogate: Surrogate) -> Dataset:
+            if not judge.has(subset.data):
+                fit_in_one_order(surrogate, subset.data)
+                judge.judge(surrogate, subset.data)
+            return subset.data
+
+        subsets = for_each_subset(
+            self.train,
+            judged,
+            lambda subset: section.build(subset.species, seed),
+            max_subset=config.augmentation.max_subset,
+            memory=section.memory,
+            workers=config.resources.workers,
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        report = judge.report(subsets)
+        if report is None:
+            _log.info("the surrogates are not judged: no test structure is of a composition that they know")
+            return [], {"metrics": None}
+        files = report.save(folder, plots=None if config.output.plots else False)
+        return files, {"metrics": report.to_dict(), "summary": summary_of(report.metrics, len(judge.test))}
+
+    def _draws_plots(self) -> bool:
+        return self.config.output.plots and importlib.util.find_spec("matplotlib") is not None
 
     # ------------------------------------------------------------- training
     def _training_inputs(self, augmented: dict[str, Any]) -> str:
@@ -287,10 +358,9 @@ class _Run:
     # --------------------------------------------------------------- report
     def _report_inputs(self, trained: dict[str, Any]) -> str:
         test = None if self.test is None else data_digest(self.test)
-        plots = self.config.output.plots and importlib.util.find_spec("matplotlib") is not None
-        return digest(trained["inputs"], test, plots)
+        return digest(trained["inputs"], test, self._draws_plots())
 
-    def _report(self) -> tuple[list[Path], dict[str, Any]]:
+    def _report(self, judged: dict[str, Any] | None) -> tuple[list[Path], dict[str, Any]]:
         folder = self.stages.folder / "report"
         potential = load(self.stages.folder / _POTENTIAL)
         files, metrics, texts = [], {}, []
@@ -303,6 +373,9 @@ class _Run:
             files += report.save(folder / name, plots=plots, history=history(potential))
             metrics[name] = report.to_dict()
             texts.append(f"{name} set\n{'=' * (len(name) + 4)}\n{report.summary()}")
+        if judged is not None and judged["metrics"] is not None:
+            metrics["surrogate"] = judged["metrics"]
+            texts.append(f"surrogate\n=========\n{judged['summary']}\n")
         summary = "\n".join(texts)
         for path, text in (
             (

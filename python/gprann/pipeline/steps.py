@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.augmentation import Augmentation, partition, surrogate_hessian, taylor_augment
+from gprann.augmentation import Augmentation, surrogate_hessian, taylor_augment
 from gprann.augmentation.copies import with_unique_origins
-from gprann.augmentation.gpr import Around, augment_subsets, fit_in_one_order
+from gprann.augmentation.gpr import Around, augment_subsets
 from gprann.config import AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection
 from gprann.errors import ConfigError, DataError
 from gprann.potential import Potential
-from gprann.progress import progress_bar
-from gprann.structure import Dataset
+from gprann.progress import SharedBar, progress_bar
+from gprann.structure import Dataset, Structure
+from gprann.surrogate import Surrogate
+from gprann.surrogate.local import Subset, fit_in_one_order, for_each_subset
 from gprann.training import train
 
 __all__ = ["augment_data", "require_labels", "train_potential"]
@@ -29,7 +32,9 @@ def augment_data(
     augmentation: AugmentationSection,
     surrogate: SurrogateSection,
     *,
+    workers: int | None = None,
     around: Around | None = None,
+    fitted: Callable[[Surrogate, Subset], object] | None = None,
     progress: bool | None = None,
 ) -> Augmentation:
     """Make and label the copies of a data set.
@@ -39,8 +44,13 @@ def augment_data(
     data : Dataset
     augmentation : AugmentationSection
     surrogate : SurrogateSection
+        Its `memory` is the budget of all surrogates that exist at a time.
+    workers : int, optional
+        Most surrogates side by side. Default: as many as there are threads.
     around : callable, optional
         Put around the labelling of each subset, to keep its result.
+    fitted : callable, optional
+        Of gpr copies: called with each surrogate once it is fitted, and its subset.
     progress : bool, optional
         Show a progress bar; default: on a terminal only.
 
@@ -53,6 +63,8 @@ def augment_data(
     ------
     DataError
         If labels are missing.
+    ConfigError
+        If an option is set that has no effect.
 
     Examples
     --------
@@ -61,34 +73,43 @@ def augment_data(
     >>> len(augment_data(data, AugmentationSection(copies=2), SurrogateSection(kernel="pairs")).accepted)
     14
     """
+    augmentation.check_use()
     require_labels(data, augmentation)
     if augmentation.method == "none":
         return Augmentation(Dataset(), Dataset(), [])
     data = with_unique_origins(data)
     if augmentation.method == "taylor":
-        return Augmentation(_taylor_copies(data, augmentation, surrogate), Dataset(), [])
+        return Augmentation(_taylor_copies(data, augmentation, surrogate, workers), Dataset(), [])
     options = augmentation.copy_options()
     with progress_bar(options.total(data), "labelling", show=progress) as bar:
-        return augment_subsets(
+        result = augment_subsets(
             data,
             options,
             lambda subset: surrogate.build(subset.species, options.seed),
+            memory=surrogate.memory,
+            workers=workers,
             around=around,
-            bar=bar,
+            fitted=fitted,
+            bar=SharedBar(bar),
         )
+    result.log_counts(options.total(data))
+    return result
 
 
-def _taylor_copies(data: Dataset, augmentation: AugmentationSection, surrogate: SurrogateSection) -> Dataset:
+def _taylor_copies(
+    data: Dataset, augmentation: AugmentationSection, surrogate: SurrogateSection, workers: int | None
+) -> Dataset:
     """Return the copies; to second order with the Hessians of a surrogate of each subset."""
-    hessians: list[NDArray[np.float64]] | None = None
-    if augmentation.order == 2:
-        data, hessians = _with_hessians(data, augmentation, surrogate)
+    hessians: list[NDArray[np.float64]] | str | None = augmentation.hessians
+    if augmentation.order == 2 and hessians is None:
+        data, hessians = _with_hessians(data, augmentation, surrogate, workers)
     everything = taylor_augment(
         data,
         strategy=augmentation.strategy,
         copies=augmentation.copies,
         displacement=augmentation.taylor_size,
         min_force=augmentation.min_force,
+        min_distance=augmentation.min_distance,
         hessians=hessians,
         seed=augmentation.seed,
     )
@@ -96,17 +117,29 @@ def _taylor_copies(data: Dataset, augmentation: AugmentationSection, surrogate: 
 
 
 def _with_hessians(
-    data: Dataset, augmentation: AugmentationSection, surrogate: SurrogateSection
+    data: Dataset, augmentation: AugmentationSection, surrogate: SurrogateSection, workers: int | None
 ) -> tuple[Dataset, list[NDArray[np.float64]]]:
     """Return the Hessians of the structures; atoms are put in one order where the kernel needs it."""
     structures = list(data)
     hessians = [np.zeros((0, 0))] * len(data)
-    for indices in partition(data, max_size=augmentation.max_subset):
-        model = surrogate.build(data.select(indices).species, augmentation.seed)
-        subset = fit_in_one_order(model, data.select(indices))
-        for index, structure in zip(indices.tolist(), subset, strict=True):
-            structures[index] = structure
-            hessians[index] = surrogate_hessian(model, structure)
+
+    def expand(subset: Subset, model: Surrogate) -> list[tuple[int, Structure, NDArray[np.float64]]]:
+        ordered = fit_in_one_order(model, subset.data)
+        return [
+            (index, structure, surrogate_hessian(model, structure))
+            for index, structure in zip(subset.indices.tolist(), ordered, strict=True)
+        ]
+
+    parts = for_each_subset(
+        data,
+        expand,
+        lambda subset: surrogate.build(subset.species, augmentation.seed),
+        max_subset=augmentation.max_subset,
+        memory=surrogate.memory,
+        workers=workers,
+    )
+    for index, structure, hessian in itertools.chain.from_iterable(parts):
+        structures[index], hessians[index] = structure, hessian
     return Dataset(structures), hessians
 
 

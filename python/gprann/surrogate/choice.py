@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from gprann.memory import GIB
 from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Fingerprint
 from gprann.surrogate.folded import FoldedTraining
@@ -31,7 +32,7 @@ from gprann.surrogate.search import (
     lower_noise,
 )
 
-__all__ = ["SMALL_ROWS", "START", "Choice", "Method", "small_subset", "structures_for"]
+__all__ = ["SMALL_ROWS", "START", "Choice", "Method", "search_memory", "small_subset", "structures_for"]
 
 _log = logging.getLogger(__name__)
 Method = Literal["held_out", "likelihood", "leave_one_out", "k_fold", "grid"]
@@ -184,3 +185,11 @@ def _folds(n: int) -> list[int]:
 def structures_for(data: Dataset, rows: int) -> int:
     """Return how many structures give about `rows` observations, at least four where there are so many."""
     return min(len(data), max(4, rows // max(structure.n_labels for structure in data)))
+
+
+def search_memory(data: Dataset) -> float:
+    """Return the memory in GiB that the search for the hyperparameters of a training set takes at most."""
+    rows = float(sum(structure.n_labels for structure in data))
+    small, left_out, kept = min(rows, SMALL_ROWS), min(rows, _LEAVE_OUT_ROWS), min(rows, _HOLD_OUT_ROWS)
+    # K, its derivative, its inverse and products of them; K, its factor and the factor's inverse; K alone.
+    return 8.0 * max(6 * small**2, 4 * left_out**2, kept**2) / GIB

@@ -21,6 +21,7 @@ __all__ = ["KernelName", "KernelOptions"]
 KernelName = Literal["atoms", "pairs", "cartesian", "soap", "auto"]
 _CANDIDATES = ("atoms", "pairs", "cartesian")
 """Those from which `auto` chooses: all that need no other package, and `soap` where its settings are given."""
+_PAIRS = {"exponent": 1.0, "cutoff": 7.0}  # Å; other values count for this kernel only
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class KernelOptions:
     """Options of the fingerprints, each for the kernels that have it (see `Surrogate`)."""
 
     descriptor: ChebyshevDescriptor | None = None
-    exponent: float = 1.0
-    cutoff: float = 7.0
+    exponent: float = _PAIRS["exponent"]
+    cutoff: float = _PAIRS["cutoff"]
     species_lengths: Mapping[str, float] | Literal["likelihood"] | None = None
     relevance: bool = False
     soap: SoapOptions | Mapping[str, Any] | None = None
@@ -56,6 +57,9 @@ class KernelOptions:
             )
         if self.stress and kernel != "atoms":
             raise ConfigError(f"stress: only the kernel 'atoms' observes stresses, not '{kernel}'")
+        for option in ("exponent", "cutoff"):
+            if getattr(self, option) != _PAIRS[option] and kernel not in ("pairs", "auto"):
+                raise ConfigError(f"{option} belongs to the kernel 'pairs', not to '{kernel}'")
         if self.soap is not None and kernel not in ("soap", "auto"):
             raise ConfigError(f"options of soap belong to the kernel 'soap', not to '{kernel}'")
         if kernel == "auto":

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.memory import GIB
 from gprann.parallel import one_blas_thread
 from gprann.structure import Dataset
 from gprann.surrogate.calibration import Calibration, calibrate
@@ -22,7 +23,7 @@ from gprann.surrogate.observations import observations
 from gprann.surrogate.posterior import DensePosterior, structure_covariance
 from gprann.surrogate.solvers import Fit, solve_raising_noise
 
-__all__ = ["calibration_last", "calibration_of", "leave_out", "left_out_std"]
+__all__ = ["calibration_last", "calibration_memory", "calibration_of", "leave_out", "left_out_std"]
 
 Array = NDArray[np.float64]
 _CALIBRATION_ROWS = 5500  # of structures left out one by one to calibrate the standard deviations
@@ -34,6 +35,12 @@ def calibration_last(data: Dataset, seed: int) -> Dataset:
     if structures_for(data, _CALIBRATION_ROWS) == len(data):
         return data
     return data.select(np.random.default_rng([seed, 1]).permutation(len(data)))
+
+
+def calibration_memory(data: Dataset) -> float:
+    """Return the memory in GiB that it takes to calibrate with the factor of K: its corner inverted."""
+    rows = min(float((3 * data.n_atoms + 1).sum()), _CALIBRATION_ROWS)
+    return 8.0 * rows**2 / GIB
 
 
 @one_blas_thread()

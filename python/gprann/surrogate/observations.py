@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gprann.errors import DataError
+from gprann.io.checks import find_duplicates
 from gprann.strain import volume
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.directions import observed_directions, strain_length
 from gprann.surrogate.fingerprints import Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Problem, Radial
 
-__all__ = ["build_problem", "check_training", "observations", "observed_gradient", "with_stress"]
+__all__ = [
+    "build_problem",
+    "check_composition",
+    "check_training",
+    "observations",
+    "observed_gradient",
+    "with_stress",
+    "without_known",
+]
 
+_log = logging.getLogger(__name__)
+_LISTED = 5
 Array = NDArray[np.float64]
 
 
@@ -74,6 +87,23 @@ def with_stress(data: Dataset, *, stress: bool) -> Dataset:
     )
 
 
+def without_known(data: Dataset, known: Dataset) -> Dataset:
+    """Return the structures whose geometry is not in the training set, each once; those left out are logged."""
+    repeated = sorted(index for _, *others in find_duplicates(known + data) for index in others)
+    left_out = [index - len(known) for index in repeated if index >= len(known)]
+    if left_out:
+        names = ", ".join(str(data[index].origin) for index in left_out[:_LISTED])
+        more = f", and {len(left_out) - _LISTED} more" if len(left_out) > _LISTED else ""
+        _log.warning(
+            "%d of %d structures left out, their geometries are in the training set already: %s%s",
+            len(left_out),
+            len(data),
+            names,
+            more,
+        )
+    return data.select(sorted(set(range(len(data))) - set(left_out)))
+
+
 def check_training(data: Dataset) -> None:
     """Refuse training sets that are empty, lack labels or mix compositions.
 
@@ -94,4 +124,20 @@ def check_training(data: Dataset) -> None:
             raise DataError(
                 f"{structure.origin}: composition {structure.formula} differs from {data[0].formula} of "
                 f"{data[0].origin}; fit one surrogate per composition, as fit_surrogates(data) does"
+            )
+
+
+def check_composition(data: Dataset, training: Dataset) -> None:
+    """Refuse structures to be predicted that are not of the composition of the training set.
+
+    Raises
+    ------
+    DataError
+    """
+    expected = training[0]
+    for structure in data:
+        if structure.composition != expected.composition:
+            raise DataError(
+                f"{structure.origin}: composition {structure.formula} is not that of the surrogate's "
+                f"training set, {expected.formula}"
             )

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from gprann.errors import ConfigError, nearest_name
+from gprann.errors import ConfigError, check_positive, check_whole, nearest_name
 from gprann.memory import GIB, available_memory
 from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Rows
@@ -24,7 +24,8 @@ __all__ = [
 ]
 
 SolverName = Literal["auto", "cholesky", "conjugate_gradient", "inducing"]
-_SOLVERS = ("auto", "cholesky", "conjugate_gradient", "inducing")
+_SOLVERS: tuple[SolverName, ...] = ("auto", "cholesky", "conjugate_gradient", "inducing")
+_TOLERANCE = 1e-4
 _FEATURES = 36.0  # of an atom, by the descriptor of the kernel `atoms` with several elements
 _NEIGHBOURS = 4736.0  # bytes of an atom's neighbour lists, about 60 of 28 bytes, and of what comes of them
 _FEATURE_ARRAYS = 12  # that are held at once
@@ -61,24 +62,43 @@ class SolverOptions:
 
     solver: SolverName = "auto"
     memory: float | None = None
-    tolerance: float = 1e-4
+    tolerance: float = _TOLERANCE
     inducing: int | None = None
 
     def __post_init__(self) -> None:
         if self.solver not in _SOLVERS:
             raise ConfigError(f"solver = '{self.solver}': {nearest_name(self.solver, _SOLVERS)}")
-        if self.memory is not None and not (np.isfinite(self.memory) and self.memory > 0):
-            raise ConfigError(f"memory = {self.memory}: expected a positive number of GiB")
-        if not 0 < self.tolerance < 1:
+        if self.memory is not None:
+            check_positive(memory=self.memory)
+        check_positive(tolerance=self.tolerance)
+        if not self.tolerance < 1:
             raise ConfigError(f"tolerance = {self.tolerance}: expected a number between 0 and 1")
-        if self.inducing is not None and self.inducing < 1:
-            raise ConfigError(f"inducing = {self.inducing}: expected 1 or more structures")
+        if self.inducing is not None:
+            check_whole(1, inducing=self.inducing)
+        if self.inducing is not None and self.solver == "cholesky":
+            raise ConfigError(
+                f"inducing = {self.inducing}: belongs to the solvers 'conjugate_gradient' and 'inducing', not to "
+                "'cholesky'"
+            )
+        if self.tolerance != _TOLERANCE and self.solver in ("cholesky", "inducing"):
+            raise ConfigError(
+                f"tolerance = {self.tolerance}: belongs to the solver 'conjugate_gradient', not to '{self.solver}'"
+            )
 
     @property
     def budget(self) -> float:
         """Memory that may be used, GiB."""
         available = available_memory()
         return min(value for value in (self.memory, available, float("inf")) if value is not None)
+
+    def memory_of(self, data: Dataset) -> float:
+        """Return what the solution of a training set takes at most, GiB: all that may be used but for K that fits."""
+        budget, dense = self.budget, memory_needed(data)
+        if self.solver == "cholesky" or (self.solver == "auto" and dense <= budget):
+            return dense
+        most = len(data) if self.inducing is None else min(self.inducing, len(data))
+        others = [name for name in _SOLVERS[2:] if self.solver in ("auto", name)]
+        return min(budget, max(memory_needed(data, name, most) for name in others))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,21 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.errors import ConfigError, check_positive, check_whole, nearest_name
+from gprann.io.reading import structures
 from gprann.parallel import one_blas_thread
 from gprann.prediction import Prediction
 from gprann.strain import voigt_stress
-from gprann.structure import Dataset, Structure
+from gprann.structure import Dataset
 from gprann.surrogate.calibration import Calibration
-from gprann.surrogate.choice import START, Choice, Method, small_subset
+from gprann.surrogate.choice import START, Choice, Method, search_memory, small_subset
 from gprann.surrogate.directions import internal_directions
 from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.grid import Grid
 from gprann.surrogate.hyperparameters import Fixed, Hyperparameters, Settings
 from gprann.surrogate.kernels import KernelName, KernelOptions
-from gprann.surrogate.left_out import calibration_last, calibration_of, left_out_std
-from gprann.surrogate.observations import check_training, with_stress
+from gprann.surrogate.left_out import calibration_last, calibration_memory, calibration_of, left_out_std
+from gprann.surrogate.observations import check_composition, check_training, with_stress, without_known
 from gprann.surrogate.plan import SolverName, SolverOptions, memory_needed, plan_solver
 from gprann.surrogate.posterior import energy_covariance, energy_variance, structure_covariance
 from gprann.surrogate.relevance import weigh_components
@@ -142,9 +143,9 @@ class Surrogate:
         inducing: int | None = None,
         seed: int = 0,
     ) -> None:
-        for name, value in (("length", length), ("energy_noise", energy_noise), ("force_noise", force_noise)):
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} = {value}: expected a positive number")
+        given = {"length": length, "energy_noise": energy_noise, "force_noise": force_noise}
+        check_positive(**{name: value for name, value in given.items() if value is not None})
+        check_whole(0, seed=seed)
         if radial not in get_args(Radial):
             raise ConfigError(f"radial = '{radial}': {nearest_name(radial, get_args(Radial))}")
         self.kernel: str = kernel
@@ -167,15 +168,14 @@ class Surrogate:
         self._state: Fit | None = None
         self._calibration: Calibration | None = None
 
-    # ------------------------------------------------------------------ fit
     @one_blas_thread()  # numpy's products too: the same bits for any number of BLAS threads
     def fit(self, data: Dataset, *, standardise_over: Dataset | None = None) -> Surrogate:
         """Fit energies and forces of a homogeneous training set; hyperparameters come from this set alone.
 
         Parameters
         ----------
-        data : Dataset
-            Structures of one composition with energies and forces, and stresses if these are to be observed.
+        data : Dataset or list of structures
+            Of one composition with energies and forces, and stresses if these are to be observed.
         standardise_over : Dataset, optional
             Structures, with or without labels, that fix mean, scale and spread of the fingerprint. Default:
             `data`; a few structures, which hardly differ, are too few for that.
@@ -193,6 +193,7 @@ class Surrogate:
         FactorisationError
             If the covariance matrix is singular for the given hyperparameters.
         """
+        data = structures(data)
         check_training(data)
         data = with_stress(data, stress=self._options.stress)
         self._state = None  # of an earlier fit, to which the fingerprint would no longer belong
@@ -227,8 +228,9 @@ class Surrogate:
 
         Parameters
         ----------
-        data : Dataset
-            Structures of the same composition with energies and forces.
+        data : Dataset or list of structures
+            Of the same composition with energies and forces. Geometries that are there already are left out, with a
+            warning in the log that names them.
 
         Returns
         -------
@@ -240,7 +242,7 @@ class Surrogate:
         DataError
             If structures lack forces or are of another composition.
         FactorisationError
-            If the covariance matrix becomes singular, as by structures that are there already.
+            If the covariance matrix becomes singular.
         ConfigError
             If the surrogate has not been fitted.
 
@@ -253,14 +255,21 @@ class Surrogate:
         7
         """
         state = self._fitted()
+        data = structures(data)
+        check_training(state.equations.data + data)
+        data = without_known(data, state.equations.data)
         if len(data) == 0:
             return self
         together = with_stress(state.equations.data + data, stress=self._options.stress)
-        check_training(together)
         equations = Equations(self._fingerprint, together, float(together.energies.mean()), self.radial)
         self._solve(equations, state.settings, state.solution)
         _log.info("surrogate: %d structures added to %d", len(data), len(state.equations.data))
         return self
+
+    def memory_of_fit(self, data: Dataset) -> tuple[float, float]:
+        """Return the memory in GiB that a fit to a training set takes at most: on the way, and from then on."""
+        kept = self._solver.memory_of(data)
+        return max(search_memory(data), kept + calibration_memory(data)), kept
 
     def _solve(self, equations: Equations, settings: Settings, before: Solution | None = None) -> None:
         """Find the weights of the training set, or extend those of its first structures."""
@@ -356,9 +365,10 @@ class Surrogate:
         force_list: list[Array] = []
         stresses: list[Array] = []
         force_stds: list[Array] = []
-        for batch in _batches(with_stress(data, stress=False)):  # labels have no place in predictions
-            for structure in batch:
-                _require_composition(structure, state)
+        for batch in _batches(
+            with_stress(structures(data), stress=False)
+        ):  # labels have no place in predictions
+            check_composition(batch, state.equations.data)
             rows = self._fingerprint.rows(batch)
             energy, slopes = state.solution.folded.predict(rows, state.kernel)
             energies.append(energy + state.equations.mean)
@@ -416,8 +426,7 @@ class Surrogate:
         (4, 4)
         """
         state = self._fitted()
-        for structure in data:
-            _require_composition(structure, state)
+        check_composition(data, state.equations.data)
         if len(data) == 0:
             return np.zeros((0, 0))
         sets = self._fingerprint.rows(data).sets()
@@ -484,12 +493,3 @@ class Surrogate:
 def _batches(data: Dataset) -> Iterator[Dataset]:
     for begin in range(0, len(data), _BATCH):
         yield data[begin : begin + _BATCH]
-
-
-def _require_composition(structure: Structure, state: Fit) -> None:
-    expected = state.equations.data[0]
-    if structure.composition != expected.composition:
-        raise DataError(
-            f"{structure.origin}: composition {structure.formula} is not that of the surrogate's "
-            f"training set, {expected.formula}"
-        )

@@ -1,0 +1,144 @@
+"""How good the surrogates of a run are: each predicts the test structures of its composition while it exists."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.errors import DataError
+from gprann.evaluation import Report, with_forces_std
+from gprann.evaluation.metrics import Metrics
+from gprann.evaluation.summary import number
+from gprann.pipeline.digest import data_digest, digest
+from gprann.pipeline.stages import Stages
+from gprann.prediction import Prediction
+from gprann.structure import Dataset
+from gprann.surrogate import Surrogate
+from gprann.units import MEV
+from gprann.version import __version__
+
+__all__ = ["Judge", "summary_of"]
+
+_log = logging.getLogger(__name__)
+_FORCES_STD = 50  # structures of a surrogate whose forces get standard deviations, which are costly
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Judge:
+    """Predictions of the test structures by the surrogates, one file for each, kept for a run that goes on.
+
+    Attributes
+    ----------
+    stages : Stages
+        Where they are kept.
+    test : Dataset
+    options : dict
+        Of the surrogates.
+    """
+
+    stages: Stages
+    test: Dataset
+    options: dict[str, Any]
+    _test_digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._test_digest = data_digest(self.test)
+
+    def has(self, subset: Dataset) -> bool:
+        """Return whether the surrogate of a subset has been judged."""
+        return self.stages.find(*self._record(subset)) is not None
+
+    def judge(self, surrogate: Surrogate, subset: Dataset) -> None:
+        """Predict the test structures of the composition and the periodic directions of a subset.
+
+        Parameters
+        ----------
+        surrogate : Surrogate
+            Fitted to the subset.
+        subset : Dataset
+            As it is in the training set.
+        """
+        first = subset[0]
+        alike = [
+            index
+            for index, structure in enumerate(self.test)
+            if structure.composition == first.composition and np.array_equal(structure.pbc, first.pbc)
+        ]
+        arrays = self._predicted(surrogate, alike)
+        file = self._file(subset)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        self.stages.keep(*self._record(subset), [file], {})
+
+    def _predicted(self, surrogate: Surrogate, indices: list[int]) -> Arrays:
+        """Return the predictions of some test structures; none if the kernel cannot compare them."""
+        data = self.test.select(indices)
+        try:
+            prediction = with_forces_std(surrogate, data, surrogate.predict(data), _FORCES_STD)
+        except DataError as error:  # atoms in another order
+            _log.warning("the surrogate is not judged: %s", error)
+            return self._predicted(surrogate, [])
+        return {
+            "indices": np.array(indices, dtype=np.int64),
+            "energy": prediction.energy,
+            "energy_std": np.zeros(0) if prediction.energy_std is None else prediction.energy_std,
+            "forces": np.concatenate([np.zeros((0, 3)), *prediction.forces]),
+            "forces_std": np.concatenate([np.zeros((0, 3)), *(prediction.forces_std or [])]),
+        }
+
+    def report(self, subsets: list[Dataset]) -> Report | None:
+        """Return the errors of the surrogates of all subsets; None if they know no test structure.
+
+        Of several surrogates of one composition the one that is surest of a structure counts.
+        """
+        best: dict[int, tuple[float, float, NDArray[np.float64], NDArray[np.float64]]] = {}
+        for subset in subsets:
+            with np.load(self._file(subset), allow_pickle=False) as arrays:
+                part = dict(arrays)
+            ends = np.cumsum(self.test.select(part["indices"]).n_atoms)[:-1]
+            forces, stds = (np.split(part[name], ends) for name in ("forces", "forces_std"))
+            own = zip(part["energy_std"].tolist(), part["energy"].tolist(), forces, stds, strict=False)
+            for index, found in zip(part["indices"].tolist(), own, strict=True):
+                if index not in best or found[0] < best[index][0]:
+                    best[index] = found
+        if not best:
+            return None
+        known = sorted(best)
+        stds_of, energies, all_forces, forces_stds = zip(*(best[index] for index in known), strict=True)
+        prediction = Prediction(
+            np.array(energies),
+            list(all_forces),
+            energy_std=np.array(stds_of),
+            forces_std=list(forces_stds),
+        )
+        return Report.from_prediction(self.test.select(known), prediction)
+
+    def _record(self, subset: Dataset) -> tuple[str, str]:
+        """Return the name and the inputs of the record of a subset."""
+        inputs = digest(__version__, data_digest(subset), self.options, self._test_digest)
+        return f"judgements/{inputs[:16]}", inputs
+
+    def _file(self, subset: Dataset) -> Path:
+        return self.stages.checkpoints / f"{self._record(subset)[0]}.npz"
+
+
+def summary_of(metrics: Metrics, n_test: int) -> str:
+    """Return errors and coverage of the surrogates in two lines."""
+
+    def shares(one: float | None, two: float | None) -> str:
+        return f"{number(one, 100.0)} / {number(two, 100.0)} %"
+
+    return (
+        f"{metrics.n_structures} of {n_test} test structures: energy MAE {number(metrics.energy_mae, 1 / MEV)} meV, "
+        f"force component MAE {number(metrics.force_mae)} eV/Å\n"
+        "errors within one / two standard deviations (normal: 68 / 95 %): energies "
+        f"{shares(metrics.within_one_std, metrics.within_two_std)}, force components "
+        f"{shares(metrics.force_within_one_std, metrics.force_within_two_std)}"
+    )

@@ -1,0 +1,401 @@
+"""Local surrogates: one for each homogeneous subset of a database, fitted side by side."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.errors import ConfigError, DataError, GprannError, nearest_name
+from gprann.log import task
+from gprann.memory import available_memory, memory_share
+from gprann.parallel import Job, side_by_side
+from gprann.prediction import Prediction
+from gprann.progress import SharedBar, progress_bar
+from gprann.structure import Dataset, Structure
+from gprann.surrogate.order import in_one_order
+from gprann.surrogate.plan import memory_needed
+from gprann.surrogate.subsets import MAX_SIZE, partition
+from gprann.surrogate.surrogate import Surrogate
+
+__all__ = [
+    "Subset",
+    "SurrogateSet",
+    "check_surrogate_options",
+    "fit_each",
+    "fit_in_one_order",
+    "fit_surrogates",
+    "for_each_subset",
+]
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Build = Callable[[Dataset], Surrogate]
+"""Gives a surrogate for a subset, not fitted yet."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Structures that one surrogate is fitted to.
+
+    Attributes
+    ----------
+    name : str
+        As "subset 2 of 3".
+    indices : ndarray of int64
+        Which structures of the data set they are.
+    data : Dataset
+    """
+
+    name: str
+    indices: Indices
+    data: Dataset
+
+    def __str__(self) -> str:
+        return f"{self.name}: {len(self.data)} structures of {self.data[0].formula}"
+
+
+def for_each_subset(
+    data: Dataset,
+    work: Callable[[Subset, Surrogate], T],
+    build: Build,
+    *,
+    max_subset: int = MAX_SIZE,
+    memory: float | None = None,
+    workers: int | None = None,
+    keep: bool = False,
+) -> list[T]:
+    """Do work with the subsets of a data set, side by side as far as threads and memory allow.
+
+    Parameters
+    ----------
+    data : Dataset
+    work : callable
+        Called with a subset and its surrogate, which it is to fit.
+    build : callable
+        Gives a surrogate for a subset, not fitted yet.
+    max_subset : int
+        Most structures of a subset, see `partition`.
+    memory : float, optional, GiB
+        Budget of all surrogates that exist at a time. Default: what is available.
+    workers : int, optional
+        Most subsets at a time.
+    keep : bool
+        Whether the surrogates outlive the work: all of them together then have to do with the memory, and those of
+        sets too large for that take other solvers than the covariance matrix.
+
+    Returns
+    -------
+    list
+        Results in the order of the subsets; the same bits for any number of threads.
+
+    Raises
+    ------
+    GprannError
+        Naming the subset, if there are several.
+    """
+    parts = partition(data, max_size=max_subset)
+    subsets = [
+        Subset(f"subset {number} of {len(parts)}", indices, data.select(indices))
+        for number, indices in enumerate(parts, 1)
+    ]
+    available = available_memory()
+    budget = min(value for value in (memory, available, np.inf) if value is not None)
+    dense = sum(memory_needed(subset.data) for subset in subsets)
+    jobs = []
+    for subset in subsets:
+        crowded = keep and dense > budget
+        share = budget * memory_needed(subset.data) / dense if crowded else budget
+        surrogate = build(subset.data)
+        with memory_share(share):
+            taken, kept = surrogate.memory_of_fit(subset.data)
+        own = partial(_do, subset, partial(work, subset, surrogate), share, several=len(subsets) > 1)
+        jobs.append(Job(own, taken, kept if keep else 0.0))
+    return side_by_side(jobs, memory=budget, most=workers)
+
+
+def _do(subset: Subset, work: Callable[[], T], share: float, *, several: bool) -> T:
+    """Do the work of a subset, whose name messages and errors begin with if there are several."""
+    with task(subset.name if several else ""), memory_share(share):
+        try:
+            return work()
+        except GprannError as error:
+            if several:
+                error.args = (f"{subset}: {error}", *error.args[1:])
+            raise
+
+
+def fit_in_one_order(surrogate: Surrogate, subset: Dataset) -> Dataset:
+    """Fit a surrogate to a subset; return the subset, its atoms in one order if the kernel needs that."""
+    fingerprint = surrogate.fingerprint
+    if fingerprint.fixed_order:
+        subset = in_one_order(subset, rotations=fingerprint.invariant == "rotation")
+    surrogate.fit(subset)
+    return subset
+
+
+class SurrogateSet:
+    """Surrogates of the subsets of a heterogeneous data set, see `fit_surrogates`.
+
+    Each structure is predicted by a surrogate of its composition; among several of them by the one that gives it
+    the smallest standard deviation. Iterating gives pairs of a surrogate and the indices of the structures that it
+    was fitted to.
+
+    Parameters
+    ----------
+    members : sequence of (Surrogate, Subset)
+        Fitted surrogates and what they were fitted to.
+    """
+
+    def __init__(self, members: Sequence[tuple[Surrogate, Subset]]) -> None:
+        self._members = tuple(members)
+        self._known: defaultdict[object, list[int]] = defaultdict(list)
+        for number, (_, subset) in enumerate(self._members):
+            self._known[subset.data[0].composition].append(number)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[tuple[Surrogate, Indices]]:
+        return iter((surrogate, subset.indices) for surrogate, subset in self._members)
+
+    def __repr__(self) -> str:
+        return f"SurrogateSet({', '.join(str(subset) for _, subset in self._members)})"
+
+    @property
+    def formulas(self) -> tuple[str, ...]:
+        """Formulas of the structures that can be predicted."""
+        return tuple(dict.fromkeys(subset.data[0].formula for _, subset in self._members))
+
+    def assigned(self, data: Dataset) -> list[tuple[Surrogate, Indices]]:
+        """Return each surrogate that is to predict some structures, with their indices.
+
+        Parameters
+        ----------
+        data : Dataset
+
+        Returns
+        -------
+        list of (Surrogate, ndarray of int64)
+            Every structure belongs to one of them. Costs the standard deviations by all surrogates of a composition
+            that has several.
+
+        Raises
+        ------
+        DataError
+            If no surrogate knows the composition of a structure.
+        """
+        groups: defaultdict[object, list[int]] = defaultdict(list)
+        for index, structure in enumerate(data):
+            self._check(structure)
+            groups[structure.composition].append(index)
+        chosen = np.zeros(len(data), dtype=np.int64)
+        for composition, listed in groups.items():
+            numbers, own = self._known[composition], data.select(listed)
+            stds = (
+                [self._std(number, own) for number in numbers] if len(numbers) > 1 else [np.zeros(len(own))]
+            )
+            chosen[listed] = np.array(numbers)[np.argmin(stds, axis=0)]
+        return [
+            (self._members[number][0], np.flatnonzero(chosen == number).astype(np.int64))
+            for number in np.unique(chosen).tolist()
+        ]
+
+    def _check(self, structure: Structure) -> None:
+        if structure.composition not in self._known:
+            raise DataError(
+                f"{structure.origin}: no surrogate knows the composition {structure.formula}; those that are known: "
+                f"{', '.join(self.formulas)}. Fit to structures of this one too, or leave it out"
+            )
+
+    def _std(self, number: int, data: Dataset) -> Array:
+        std = self._members[number][0].predict(data, forces=False).energy_std
+        return np.zeros(len(data)) if std is None else std
+
+    def predict(
+        self,
+        data: Dataset,
+        *,
+        std: bool = True,
+        forces: bool = True,
+        forces_std: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> Prediction:
+        """Predict energies and forces with their standard deviations; see `Surrogate.predict`.
+
+        Parameters
+        ----------
+        data : Dataset
+            Structures of compositions that are known.
+        std, forces, forces_std : bool
+            Whether to predict the standard deviations of the energies, the forces, and those of the forces.
+        progress : callable, optional
+            Called with the number of structures done since the last call.
+
+        Returns
+        -------
+        Prediction
+
+        Raises
+        ------
+        DataError
+            If no surrogate knows the composition of a structure.
+        """
+        parts = self.assigned(data)
+        found = [
+            surrogate.predict(
+                data.select(own), std=std, forces=forces, forces_std=forces_std, progress=progress
+            )
+            for surrogate, own in parts
+        ]
+        order = np.argsort(np.concatenate([np.zeros(0, np.int64), *(own for _, own in parts)]))
+        return _joined(found, order)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Return kernels and hyperparameters as plain data, for provenance, one for each surrogate."""
+        return [
+            {"formula": subset.data[0].formula, **surrogate.to_dict()} for surrogate, subset in self._members
+        ]
+
+
+def _joined(parts: Sequence[Prediction], order: Indices) -> Prediction:
+    """Return the predictions one after the other, brought into an order; NaN for stresses that some have not."""
+
+    def arrays(values: Sequence[Array | None]) -> Array | None:
+        given = [value for value in values if value is not None]
+        return np.concatenate(given)[order] if len(given) == len(values) and given else None
+
+    def lists(values: Sequence[list[Array] | None]) -> list[Array]:
+        flat = [item for value in values for item in value or ()]
+        return [flat[k] for k in order.tolist()] if flat else []
+
+    stresses = [part.stress for part in parts]
+    if any(stress is not None for stress in stresses):
+        stresses = [np.full((len(part), 6), np.nan) if part.stress is None else part.stress for part in parts]
+    deviations = lists([part.forces_std for part in parts])
+    return Prediction(
+        np.concatenate([np.zeros(0), *(part.energy for part in parts)])[order],
+        lists([part.forces for part in parts]),
+        energy_std=arrays([part.energy_std for part in parts]),
+        forces_std=deviations or None,
+        stress=arrays(stresses),
+    )
+
+
+def fit_surrogates(
+    data: Dataset,
+    *,
+    max_subset: int = MAX_SIZE,
+    memory: float | None = None,
+    progress: bool | None = None,
+    **surrogate_options: Any,
+) -> SurrogateSet:
+    """Fit a surrogate to each subset of a data set of any compositions, side by side.
+
+    Parameters
+    ----------
+    data : Dataset
+        Structures with energies and forces.
+    max_subset : int
+        Most structures of a subset: of one composition, and if these are more, similar ones (see `partition`). For
+        kernels that need one order of atoms, atoms are put in order first.
+    memory : float, optional, GiB
+        Budget of all surrogates together. Default: what is available. Surrogates whose covariance matrices do not
+        fit in together take other solvers, each with its share.
+    progress : bool, optional
+        Show a progress bar; default: on a terminal only.
+    **surrogate_options
+        Options of `Surrogate`.
+
+    Returns
+    -------
+    SurrogateSet
+        The same bits for any number of threads.
+
+    Raises
+    ------
+    DataError
+        If there are no structures, structures lack energies or forces, or their atoms cannot be put in one order
+        for a kernel that needs it.
+    ConfigError
+        If an option is misspelt or impossible.
+    FactorisationError
+        If a covariance matrix is singular for the given hyperparameters.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> h2 = gprann.examples.hydrogen(7)
+    >>> surrogates = fit_surrogates(h2, max_subset=4, kernel="pairs")
+    >>> [(surrogate.kernel, indices.tolist()) for surrogate, indices in surrogates]
+    [('pairs', [0, 1, 2]), ('pairs', [3, 4, 5, 6])]
+    >>> bool(abs(surrogates.predict(h2).energy - h2.energies).max() < 0.05)
+    True
+    """
+    check_surrogate_options(surrogate_options, fit_surrogates)
+    options = surrogate_options if memory is None else {**surrogate_options, "memory": memory}
+    return fit_each(
+        data, lambda _: Surrogate(**options), max_subset=max_subset, memory=memory, progress=progress
+    )
+
+
+def fit_each(
+    data: Dataset,
+    build: Build,
+    *,
+    max_subset: int = MAX_SIZE,
+    memory: float | None = None,
+    progress: bool | None = None,
+) -> SurrogateSet:
+    """Fit the surrogates that `build` gives; see `fit_surrogates`."""
+    if len(data) == 0:
+        raise DataError("there are no structures to fit surrogates to; give some")
+    with progress_bar(len(data), "fitting", show=progress) as bar:
+        shared = SharedBar(bar)
+
+        def fit(subset: Subset, surrogate: Surrogate) -> tuple[Surrogate, Subset]:
+            with shared.about(str(subset)):
+                fit_in_one_order(surrogate, subset.data)
+            shared.update(len(subset.data))
+            return surrogate, subset
+
+        return SurrogateSet(
+            for_each_subset(data, fit, build, max_subset=max_subset, memory=memory, keep=True)
+        )
+
+
+def check_surrogate_options(options: Iterable[str], function: Callable[..., Any]) -> None:
+    """Refuse options that neither a surrogate has nor the function they were given to.
+
+    Parameters
+    ----------
+    options : iterable of str
+        Names.
+    function : callable
+        Its own keywords are named too where a name is misspelt.
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> import gprann
+    >>> check_surrogate_options(["fmx"], gprann.relax)
+    Traceback (most recent call last):
+    ...
+    gprann.errors.ConfigError: unknown option 'fmx': did you mean 'fmax'?
+    """
+    known = inspect.signature(Surrogate).parameters
+    parameters = inspect.signature(function).parameters.items()
+    own = [name for name, item in parameters if item.kind is item.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"unknown option '{name}': {nearest_name(name, [*own, *known])}")

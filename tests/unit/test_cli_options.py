@@ -1,0 +1,100 @@
+"""Every option of the commands that stands for a key of the configuration, with a valid value."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gprann.cli import commands
+from gprann.cli.parser import _parser, parse
+from gprann.config import AugmentationSection, DescriptorSection, Section, SurrogateSection, TrainingSection
+from gprann.errors import ConfigError
+
+SECTIONS: dict[str, type[Section]] = {
+    section.__name__: section
+    for section in (AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection)
+}
+COMMANDS = {
+    "augment": ["a.extxyz", "-o", "b.extxyz"],
+    "train": ["a.extxyz", "-o", "b.gprann"],
+    "select": ["a.extxyz", "-o", "b.extxyz", "--train", "c.extxyz", "--count", "1"],
+}
+OTHER: dict[tuple[str, str], list[tuple[list[str], Any]]] = {
+    ("AugmentationSection", "displacement"): [
+        (["0.03"], 0.03),
+        (["H=0.03", "C=0.01"], {"H": 0.03, "C": 0.01}),
+    ],
+    ("AugmentationSection", "order"): [(["1"], 1), (["2"], 2)],
+    ("DescriptorSection", "angular_order"): [(["none"], None), (["5"], 5)],
+    ("DescriptorSection", "weights"): [(["-1", "2"], ((-1.0, 2.0),))],
+    ("SurrogateSection", "soap"): [
+        (["r_cut=4.5", "n_max=6", "centers=[0, 1]"], {"r_cut": 4.5, "n_max": 6, "centers": [0, 1]})
+    ],
+    ("TrainingSection", "frozen"): [(["0"], (0,))],
+    ("TrainingSection", "group_weights"): [(["slab=2"], {"slab": 2.0})],
+    ("TrainingSection", "species_weights"): [(["H=0.5"], {"H": 0.5})],
+    ("TrainingSection", "alpha"): [(["0.2"], 0.2)],
+    ("TrainingSection", "stress"): [(["0.1"], 0.1)],
+}
+"""Values of keys whose example or default would not do."""
+WITH = {
+    ("DescriptorSection", "weights"): ["--species", "H", "O"],
+    ("AugmentationSection", "hessians"): ["--order", "2"],
+    ("SurrogateSection", "soap"): ["--kernel", "soap"],
+    **{
+        ("TrainingSection", name): ["--forces"]
+        for name in ("alpha", "force_fraction", "stress", "species_weights", "huber_force")
+    },
+}
+"""Further options that a key needs."""
+
+
+def options() -> Iterator[tuple[str, str, str, list[str], Any]]:
+    """Every option of every command: command, section, key, its arguments and the value they stand for."""
+    subparsers = _parser()[1]
+    for command in COMMANDS:
+        for action in subparsers[command]._actions:
+            section, _, key = action.dest.partition(".")
+            if key:
+                for texts, value in OTHER.get((section, key)) or [usual(section, key, action)]:
+                    yield command, section, key, texts, value
+
+
+def usual(section: str, key: str, action: argparse.Action) -> tuple[list[str], Any]:
+    """The example of a key, or its default."""
+    field = SECTIONS[section].model_fields[key]
+    extra = field.json_schema_extra
+    example = extra["example"] if isinstance(extra, dict) else None
+    value: Any = field.default if example is None else example
+    if action.nargs == 0:
+        return [], True
+    if isinstance(value, dict):
+        return [f"{name}={item}" for name, item in value.items()], value
+    if isinstance(value, list | tuple):
+        return [str(item) for item in value], tuple(value)
+    return [str(value)], value
+
+
+@pytest.mark.parametrize(("command", "section", "key", "texts", "value"), list(options()))
+def test_option(command: str, section: str, key: str, texts: list[str], value: Any) -> None:
+    """Texts of the command line become the values that a configuration file has."""
+    given = ["--" + key.replace("_", "-"), *texts, *WITH.get((section, key), [])]
+    parsed = commands._section(parse([command, *COMMANDS[command], *given]), SECTIONS[section])
+    found = getattr(parsed, key)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_there_are_options() -> None:
+    """The list is that of the parsers: it must not become empty unnoticed."""
+    assert len(list(options())) > 80
+
+
+@pytest.mark.parametrize("text", ["3", "two", "1.0"])
+def test_choice_that_is_none(text: str) -> None:
+    arguments = parse(["augment", *COMMANDS["augment"], "--order", text])
+    with pytest.raises(ConfigError, match=r"--order = .*: valid names: 1, 2|--order = .*: did you mean '1'"):
+        commands._section(arguments, AugmentationSection)
