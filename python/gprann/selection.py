@@ -13,7 +13,7 @@ from gprann.errors import ConfigError, DataError
 from gprann.parallel import one_blas_thread
 from gprann.potential import Potential
 from gprann.structure import Dataset
-from gprann.surrogate import Surrogate
+from gprann.surrogate import Surrogate, SurrogateSet
 
 __all__ = ["Selection", "committee_covariance", "greedy_variance_reduction", "select"]
 
@@ -49,7 +49,7 @@ class Selection:
 @one_blas_thread()
 def select(
     candidates: Dataset,
-    model: Surrogate | Potential,
+    model: Surrogate | SurrogateSet | Potential,
     count: int,
     *,
     threshold: float = 0.0,
@@ -66,9 +66,10 @@ def select(
     ----------
     candidates : Dataset
         Structures, with or without labels. Of more than 4000 the most uncertain are considered.
-    model : Surrogate or Potential
-        A fitted surrogate, whose posterior covariance counts, or a committee: the covariance of its members'
-        energies, localised by the distance of the candidates' descriptors.
+    model : Surrogate, SurrogateSet or Potential
+        Fitted surrogates, whose posterior covariance counts (structures that different ones of them predict are
+        taken for independent), or a committee: the covariance of its members' energies, localised by the distance
+        of the candidates' descriptors.
     count : int
         Structures wanted.
     threshold : float, eV/atom
@@ -114,7 +115,9 @@ def select(
     return Selection(candidates.select(indices), indices, std[chosen], np.sqrt(left / len(pool)))
 
 
-def _covariance(candidates: Dataset, model: Surrogate | Potential) -> tuple[NDArray[np.int64], Array, Array]:
+def _covariance(
+    candidates: Dataset, model: Surrogate | SurrogateSet | Potential
+) -> tuple[NDArray[np.int64], Array, Array]:
     """Return the candidates considered, their covariance of energies per atom, and the noise of labels, eV²."""
     if isinstance(model, Potential):
         if len(model) < 2:
@@ -129,12 +132,28 @@ def _covariance(candidates: Dataset, model: Surrogate | Potential) -> tuple[NDAr
         features = structure_features(candidates.select(pool), model)
         covariance = committee_covariance(per_atom[:, pool], features)
         return pool, covariance, np.full(len(pool), 1e-6 * np.diagonal(covariance).max())
-    std = model.predict(candidates, forces=False).energy_std
+    return _posterior(candidates, model)
+
+
+def _posterior(
+    candidates: Dataset, model: Surrogate | SurrogateSet
+) -> tuple[NDArray[np.int64], Array, Array]:
+    """Return the same as `_covariance` by surrogates."""
+    everything = np.arange(len(candidates))
+    parts = model.assigned(candidates) if isinstance(model, SurrogateSet) else [(model, everything)]
+    std = np.zeros(len(candidates))
+    for surrogate, own in parts:
+        found = surrogate.predict(candidates.select(own), forces=False).energy_std
+        std[own] = 0.0 if found is None else found
     n_atoms = candidates.n_atoms
-    pool = _most_uncertain(np.zeros(len(candidates)) if std is None else std / n_atoms)
-    covariance = model.energy_covariance(candidates.select(pool))
+    pool = _most_uncertain(std / n_atoms)
+    covariance, noise = np.zeros((len(pool), len(pool))), np.zeros(len(pool))
+    for surrogate, own in parts:
+        kept = np.flatnonzero(np.isin(pool, own))
+        covariance[np.ix_(kept, kept)] = surrogate.energy_covariance(candidates.select(pool[kept]))
+        noise[kept] = surrogate.hyperparameters.energy_noise**2
     covariance /= np.outer(n_atoms[pool], n_atoms[pool])
-    return pool, covariance, (model.hyperparameters.energy_noise / n_atoms[pool]) ** 2
+    return pool, covariance, noise / n_atoms[pool] ** 2
 
 
 def _most_uncertain(std: Array) -> NDArray[np.int64]:

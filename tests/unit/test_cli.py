@@ -15,6 +15,7 @@ import pytest
 from ase.calculators.lj import LennardJones
 
 import gprann
+import samples
 from gprann.cli import commands
 from gprann.cli.main import main
 from gprann.cli.parser import parse
@@ -170,6 +171,21 @@ class TestCommands:
         assert (code, Path("none.extxyz").exists()) == (0, False)
         assert "no candidate is less certain than 9 eV/atom: nothing was written" in out
 
+    def test_select_from_several_compositions(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        gprann.write("mixed.extxyz", gprann.examples.hydrogen(7) + samples.waters(6))
+        candidates = gprann.examples.hydrogen(20) + samples.waters(5, size=0.3)
+        gprann.write("candidates.extxyz", candidates)
+        command = ["select", "candidates.extxyz", "--train", "mixed.extxyz", "--count", "4", "-o", "s.extxyz"]
+        options = ["--length", "2", "--max-subset", "4", "-q"]
+        code, out, _ = answer([*command, *options], capsys)
+        assert code == 0
+        assert "s.extxyz: 4 of 25 candidates" in out
+        surrogates = gprann.fit_surrogates(gprann.read("mixed.extxyz"), length=2.0, max_subset=4)
+        assert len(surrogates) == 4
+        expected = gprann.select(candidates, surrogates, 4)
+        for found, wanted in zip(gprann.read("s.extxyz"), expected.structures, strict=True):
+            assert np.array_equal(found.positions, wanted.positions)
+
     def test_select_by_a_committee(self, data: Path) -> None:
         assert main(["train", "train.extxyz", "-o", "p.gprann", "--members", "3", *SMALL, "-q"]) == 0
         bare = gprann.Dataset(s.replace(energy=None, forces=None) for s in gprann.examples.hydrogen(20))
@@ -299,6 +315,7 @@ class TestMistakes:
             ("select train.extxyz --count 3 -o s.xyz", "one of the arguments --potential --train is required"),
             ("select train.extxyz --train train.extxyz --count 0 -o s.xyz --kernel pairs", "count = 0"),
             ("select train.extxyz --potential p.gprann --count 3 -o s.xyz --length 2", "--length is an option of the"),
+            ("select train.extxyz --potential p.gprann --count 3 -o s.xyz --max-subset 9", "--max-subset is an option"),
             ("label train.extxyz -o l.xyz --calculator emmt", "calculator 'emmt' is not found"),
             ("label train.extxyz -o l.xsf --calculator emt", "l.xsf has the suffix '.xsf'; expected .extxyz"),
             ("label train.extxyz -o l.xyz --calculator emt --options a", "--options: expected NAME=VALUE, got 'a'"),

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import samples
-from gprann import augment, examples
-from gprann.errors import DataError, FactorisationError
+from gprann import SurrogateSet, augment, evaluate, examples, fit_surrogates, select
+from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.log import TaskFormatter
 from gprann.memory import available_memory, memory_share
-from gprann.structure import Dataset
+from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate, memory_needed
 from gprann.surrogate.local import for_each_subset
 
@@ -24,6 +24,11 @@ def mixture(n: int = 5) -> Dataset:
     """Waters, hydrogens and periodic crystals (of the composition of water) in turn."""
     parts = samples.waters(n), examples.hydrogen(n), samples.crystals(n)
     return Dataset(structure for triple in zip(*parts, strict=True) for structure in triple)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> SurrogateSet:
+    return fit_surrogates(mixture(6), max_subset=4, **FIXED)
 
 
 @pytest.fixture
@@ -89,3 +94,120 @@ def test_memory_of_a_fit() -> None:
 def test_subsets_tell_what_they_are() -> None:
     names = for_each_subset(mixture(), lambda subset, _: str(subset), lambda _: Surrogate())
     assert names == [f"subset {k} of 3: 5 structures of {f}" for k, f in ((1, "H2O"), (2, "H2"), (3, "H2O"))]
+
+
+class TestSurrogateSet:
+    def test_iteration(self, fitted: SurrogateSet) -> None:
+        assert len(fitted) == 6
+        assert sorted(np.concatenate([indices for _, indices in fitted])) == list(range(18))
+        facts = fitted.to_dict()
+        assert [item["formula"] for item in facts] == ["H2O"] * 2 + ["H2"] * 2 + ["H2O"] * 2
+        assert [item["n_structures"] for item in facts] == [len(indices) for _, indices in fitted]
+        assert fitted.formulas == ("H2O", "H2")
+        assert "subset 3 of 6: " in repr(fitted)
+
+    def test_every_structure_by_the_surrogate_that_is_surest(self, fitted: SurrogateSet) -> None:
+        """Independently: all surrogates asked, those of other compositions refuse."""
+        data = mixture(9)[2:]
+        found = fitted.predict(data, forces_std=True)
+        own = {id(surrogate): k for k, (surrogate, _) in enumerate(fitted)}
+        chosen = np.full(len(data), -1)
+        for surrogate, indices in fitted.assigned(data):
+            chosen[indices] = own[id(surrogate)]
+        for k, structure in enumerate(data):
+            alone = Dataset([structure])
+            answers = {}
+            for number, (surrogate, indices) in enumerate(fitted):
+                first = mixture(6)[int(indices[0])]
+                if (first.symbols, first.pbc[0]) == (structure.symbols, structure.pbc[0]):
+                    answers[number] = surrogate.predict(alone, forces_std=True)
+            assert len(answers) == 2
+            best = min(answers, key=lambda number: answers[number].energy_std[0])
+            assert chosen[k] == best
+            expected = answers[best]
+            np.testing.assert_allclose(found.energy[k], expected.energy[0], rtol=1e-12)
+            np.testing.assert_allclose(found.energy_std[k], expected.energy_std[0], rtol=1e-6, atol=1e-12)
+            np.testing.assert_allclose(found.forces[k], expected.forces[0], rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(found.forces_std[k], expected.forces_std[0], rtol=1e-5, atol=1e-9)
+            np.testing.assert_array_equal(np.isnan(found.stress[k]), ~structure.pbc.all())
+        means = fitted.predict(data, std=False, forces=False)
+        assert (means.energy_std, means.forces, means.forces_std) == (None, [], None)
+        np.testing.assert_allclose(means.energy, found.energy, rtol=1e-12)
+
+    def test_other_periodic_directions(self, fitted: SurrogateSet) -> None:
+        """A crystal that is no longer periodic in one direction is still water."""
+        cut = samples.CRYSTAL.replace(pbc=(True, True, False))
+        stds = [
+            surrogate.predict(Dataset([cut])).energy_std
+            for k, (surrogate, _) in enumerate(fitted)
+            if k not in (2, 3)
+        ]
+        assert fitted.predict(Dataset([cut])).energy_std == min(stds)
+
+    def test_no_structures(self, fitted: SurrogateSet) -> None:
+        found = fitted.predict(Dataset())
+        assert (len(found), found.forces, fitted.assigned(Dataset())) == (0, [], [])
+        with pytest.raises(DataError, match="no structures to fit"):
+            fit_surrogates(Dataset())
+
+    def test_unknown_compositions(self, fitted: SurrogateSet) -> None:
+        odd = Structure(("O", "H"), [[0, 0, 0], [0, 0, 1.0]])
+        with pytest.raises(
+            DataError, match=r"no surrogate knows the composition HO; .* known: H2O, H2\. Fit"
+        ):
+            fitted.predict(Dataset([*mixture(2), odd]))
+
+    def test_a_single_composition_is_an_ordinary_surrogate(self) -> None:
+        data, others = samples.waters(6), samples.waters(3, seed=7)
+        found = fit_surrogates(data, **FIXED).predict(others)
+        expected = Surrogate(**FIXED).fit(data).predict(others)
+        np.testing.assert_array_equal(found.energy, expected.energy)
+        np.testing.assert_array_equal(found.energy_std, expected.energy_std)
+
+    def test_progress(self, fitted: SurrogateSet) -> None:
+        taken: list[int] = []
+        fitted.predict(mixture(3), progress=taken.append)
+        assert sum(taken) == 9
+
+    def test_mixed_sets_are_evaluated(self, fitted: SurrogateSet) -> None:
+        report = evaluate(fitted, mixture(6))
+        assert report.energy_mae < 0.005
+        assert report.force_msd is not None
+
+    def test_mixed_sets_are_augmented_as_without_a_word(self) -> None:
+        data = mixture(6)
+        own = augment(data, fit_surrogates(data, **FIXED), copies=3, displacement=0.03)
+        expected = augment(data, copies=3, displacement=0.03, **FIXED)
+        assert [s.energy for s in own] == pytest.approx([s.energy for s in expected], rel=1e-12)
+        assert [s.origin.index for s in own] == [s.origin.index for s in expected]
+
+    def test_mixed_sets_are_selected_from(self, fitted: SurrogateSet) -> None:
+        """Blocks of covariance that are independent: as if each were selected from by itself, merged by gain."""
+        candidates = samples.waters(8, size=0.4, seed=3) + samples.rattled(
+            examples.hydrogen(3)[1].replace(energy=None, forces=None), 4, 0.2, 0, "h2"
+        )
+        chosen = select(candidates, fitted, 5)
+        std = fitted.predict(candidates).energy_std / candidates.n_atoms
+        np.testing.assert_allclose(chosen.std, std[chosen.indices], rtol=1e-6)
+        for surrogate, indices in fitted.assigned(candidates):
+            own = [k for k in chosen.indices if k in indices]
+            if own:
+                alone = select(candidates.select(indices), surrogate, len(own))
+                assert indices[alone.indices].tolist() == own
+
+    def test_options(self) -> None:
+        with pytest.raises(ConfigError, match="unknown option 'lenght': did you mean 'length'"):
+            fit_surrogates(mixture(2), lenght=2.0)
+        with pytest.raises(ConfigError, match="unknown option 'max_subsets': did you mean 'max_subset'"):
+            fit_surrogates(mixture(2), max_subsets=2)
+        with pytest.raises(ConfigError, match="max_size = 0"):
+            fit_surrogates(mixture(2), max_subset=0)
+
+    def test_all_together_stay_within_the_memory(self) -> None:
+        """Matrices that fit one by one but not together: other solvers, each with its share."""
+        data = samples.waters(40) + examples.hydrogen(20)
+        memory = memory_needed(samples.waters(40))
+        solvers = [item["solver"] for item in fit_surrogates(data, memory=1.5 * memory, **FIXED).to_dict()]
+        assert solvers == ["cholesky"] * 2
+        solvers = [item["solver"] for item in fit_surrogates(data, memory=0.9 * memory, **FIXED).to_dict()]
+        assert solvers == ["conjugate_gradient", "cholesky"]  # the small one keeps its matrix

@@ -25,7 +25,7 @@ from gprann.io import write
 from gprann.progress import SharedBar, progress_bar
 from gprann.strain import volume
 from gprann.structure import Dataset
-from gprann.surrogate import Surrogate
+from gprann.surrogate import Surrogate, SurrogateSet
 from gprann.surrogate.local import Subset, check_surrogate_options, fit_in_one_order, for_each_subset
 from gprann.surrogate.subsets import MAX_SIZE
 
@@ -67,7 +67,7 @@ Around = Callable[[NDArray[np.int64], Callable[[], Augmentation]], Augmentation]
 
 def augment(
     data: Dataset,
-    surrogate: Surrogate | None = None,
+    surrogate: Surrogate | SurrogateSet | None = None,
     *,
     policy: Policy = "gaussian",
     copies: int | None = None,
@@ -90,9 +90,10 @@ def augment(
     ----------
     data : Dataset
         Reference structures with energies and forces.
-    surrogate : Surrogate, optional
-        Fitted to this data (of one composition). Default: one surrogate is fitted to each subset, see
-        `partition`; for kernels that need one order of atoms, atoms are put in order first.
+    surrogate : Surrogate or SurrogateSet, optional
+        Fitted to this data: one surrogate for data of one composition, or those of `fit_surrogates`. Default: one
+        surrogate is fitted to each subset, see `partition`; for kernels that need one order of atoms, atoms are put
+        in order first.
     policy : {'gaussian', 'sphere', 'normal_modes', 'md'}
         `gaussian`: every component of every atom is normal. `sphere`: atoms uniform in spheres, without a net
         shift. `normal_modes`: the modes of the surrogate's Hessian at each structure, with the classical amplitudes
@@ -180,7 +181,7 @@ def augment(
     with progress_bar(options.total(data), "labelling", show=progress) as terminal:
         bar = SharedBar(terminal)
         if surrogate is not None:
-            result = _label_copies(surrogate, data, range(len(data)), options, bar)
+            result = _augment_with(surrogate, data, options, bar)
         else:
             result = augment_subsets(
                 data,
@@ -192,6 +193,16 @@ def augment(
     if label_next is not None:
         _write_uncertain(label_next, result.uncertain)
     return data + result.accepted
+
+
+def _augment_with(
+    surrogate: Surrogate | SurrogateSet, data: Dataset, options: CopyOptions, bar: SharedBar
+) -> Augmentation:
+    """Label copies with surrogates that are fitted."""
+    everything = np.arange(len(data))
+    parts = surrogate.assigned(data) if isinstance(surrogate, SurrogateSet) else [(surrogate, everything)]
+    labelled = [_label_copies(model, data.select(own), own.tolist(), options, bar) for model, own in parts]
+    return sum(labelled, Augmentation(Dataset(), Dataset(), []))
 
 
 def _write_uncertain(path: str | os.PathLike[str], uncertain: Dataset) -> None:

@@ -32,7 +32,8 @@ from gprann.potential import Potential, load
 from gprann.progress import progress_bar
 from gprann.selection import select as select_structures
 from gprann.structure import Dataset
-from gprann.surrogate import Surrogate
+from gprann.surrogate.local import SurrogateSet, fit_each
+from gprann.surrogate.subsets import MAX_SIZE
 
 __all__ = ["augment", "compare", "demo", "evaluate", "info", "init", "label", "run", "select", "train"]
 
@@ -137,15 +138,20 @@ def select(arguments: argparse.Namespace) -> None:
     )
 
 
-def _predictor(arguments: argparse.Namespace) -> Potential | Surrogate:
+def _predictor(arguments: argparse.Namespace) -> Potential | SurrogateSet:
     """Return the model whose uncertainty counts."""
     section = _section(arguments, SurrogateSection)
     if arguments.potential is None:
         train = _read(arguments.train, arguments.keys)
-        return section.build(train.species, 0).fit(train)
+        return fit_each(
+            train,
+            lambda subset: section.build(subset.species, 0),
+            max_subset=MAX_SIZE if arguments.max_subset is None else arguments.max_subset,
+            memory=section.memory,
+        )
     given = [name for name in vars(arguments) if name.startswith(f"{SurrogateSection.__name__}.")]
-    if given:
-        option = option_name(given[0].partition(".")[2])
+    if given or arguments.max_subset is not None:
+        option = option_name(given[0].partition(".")[2] if given else "max_subset")
         raise ConfigError(f"{option} is an option of the surrogate: it needs --train, not --potential")
     return load(arguments.potential)
 

@@ -14,7 +14,7 @@ from gprann.evaluation.report import History, Report
 from gprann.evaluation.residuals import checked_energies
 from gprann.prediction import Prediction
 from gprann.structure import Dataset
-from gprann.surrogate import Surrogate
+from gprann.surrogate import Surrogate, SurrogateSet
 
 if TYPE_CHECKING:
     import ase
@@ -49,7 +49,7 @@ def evaluate(
     plots : path, optional
         Folder for the plots; needs matplotlib. `Report.save` writes plots, metrics and tables together.
     forces_std : int
-        Of a surrogate: of how many structures, spread evenly over the set, the standard deviations of the
+        Of surrogates: of how many structures, spread evenly over the set, the standard deviations of the
         forces are predicted too. They cost 3N times as much as that of the energy.
 
     Returns
@@ -80,7 +80,7 @@ def evaluate(
     reference = _dataset(data)
     checked_energies(reference)  # before the time is spent on predicting
     prediction = predictor.predict(reference)
-    if isinstance(predictor, Surrogate) and forces_std > 0:
+    if isinstance(predictor, Surrogate | SurrogateSet) and forces_std > 0:
         prediction = _with_forces_std(predictor, reference, prediction, forces_std)
     report = Report.from_prediction(reference, prediction)
     if plots is not None:
@@ -88,7 +88,9 @@ def evaluate(
     return report
 
 
-def _with_forces_std(surrogate: Surrogate, data: Dataset, prediction: Prediction, n: int) -> Prediction:
+def _with_forces_std(
+    surrogate: Surrogate | SurrogateSet, data: Dataset, prediction: Prediction, n: int
+) -> Prediction:
     """Add the standard deviations of the forces of n structures; the others have NaN."""
     chosen = np.unique(np.linspace(0, len(data) - 1, min(n, len(data))).round().astype(np.int64))
     found = surrogate.predict(data.select(chosen), std=False, forces=False, forces_std=True).forces_std
