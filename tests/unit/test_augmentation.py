@@ -303,7 +303,7 @@ def test_uncertain_copies_are_set_aside_and_written_for_labelling(
     file = tmp_path / "next.extxyz"
     options: dict[str, Any] = {"copies": 10, "displacement": 0.1, "min_distance": 0.0}
     with caplog.at_level(logging.INFO, logger="gprann"):
-        kept = augment(data, surrogate, threshold=threshold, label_next=file, **options)
+        kept = augment(data, surrogate, threshold=threshold / 3, label_next=file, **options)  # per atom
     assert f"20 uncertain copies written to {file}" in caplog.text
     assert len(kept) == 4 + np.count_nonzero(stds <= threshold) == 24
     assert all(copy.energy_variance <= threshold**2 for copy in kept)

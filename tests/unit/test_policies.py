@@ -321,7 +321,7 @@ def test_automatic_copies_keep_away_from_repulsive_walls(seed: int) -> None:
     surrogate = Surrogate().fit(data)
     options = CopyOptions(seed=seed).sized(data, surrogate)
     limit = float(np.median(surrogate.left_out_std(7)))
-    assert options.threshold == pytest.approx(5 * limit)
+    assert options.threshold == pytest.approx(5 * limit / 2)  # per atom
     assert CopyOptions(threshold=0.1).sized(data, surrogate).threshold == 0.1
     assert CopyOptions(displacement=0.1).sized(data, surrogate).threshold is None
     kept = augment(data, surrogate, copies=36, seed=seed)[7:]

@@ -115,8 +115,8 @@ def augment(
         elements in the reference structures; for elements never closer than 4 Å, of the sum of covalent radii.
     seed : int
         Structure k is displaced with the random stream (seed, k).
-    threshold : float, optional, eV
-        Copies whose predicted standard deviation per structure exceeds it are left out. Default: with an automatic
+    threshold : float, optional, eV/atom
+        Copies whose predicted standard deviation per atom exceeds it are left out. Default: with an automatic
         displacement or temperature five times that of structures left out of the training set, else none.
     label_next : path, optional
         File (extended XYZ) for the copies left out: the structures that are most worth labelling next.
@@ -171,7 +171,7 @@ def augment(
     )
     if label_next is not None and threshold is None:
         raise ConfigError(
-            "label_next needs a threshold: give the standard deviation in eV above which copies are left out"
+            "label_next needs a threshold: give the standard deviation in eV/atom above which copies are left out"
         )
     if surrogate is not None and surrogate_options:
         raise ConfigError(
@@ -294,7 +294,7 @@ def label(
     *,
     forces: bool = False,
 ) -> Augmentation:
-    """Label structures with the surrogate's energies; set apart those more uncertain than `threshold` (eV).
+    """Label structures with the surrogate's energies; set apart those more uncertain than `threshold` (eV/atom).
 
     With `forces` the accepted ones carry the surrogate's forces too, and its stresses if it has observed some.
 
@@ -308,7 +308,7 @@ def label(
         raise DataError("the surrogate gave no standard deviations")
     accepted, uncertain = [], []
     for number, (copy, std) in enumerate(zip(copies, prediction.energy_std.tolist(), strict=True)):
-        if threshold is not None and std > threshold:
+        if threshold is not None and std > threshold * len(copy):
             uncertain.append((std, copy))
             continue
         labels = {"energy": float(prediction.energy[number]), "energy_variance": std**2}

@@ -80,7 +80,7 @@ class CopyOptions:
         if self.policy == "md" and self.steps < (self.copies or 1):
             raise ConfigError(f"steps = {self.steps}: expected as many as copies ({self.copies}) or more")
         if self.threshold is not None and not self.threshold > 0:
-            raise ConfigError(f"threshold = {self.threshold}: expected a positive energy in eV")
+            raise ConfigError(f"threshold = {self.threshold}: expected a positive energy in eV/atom")
 
     @property
     def _size(self) -> Literal["displacement", "temperature"]:
@@ -122,7 +122,7 @@ class CopyOptions:
         size = _USUAL[name]
         if self.policy != "md":
             size = largest_size(surrogate, data, shifts, _BOUNDS[name], limit)
-        threshold = _OUTLIER * limit if self.threshold is None else self.threshold
+        threshold = _OUTLIER * limit / len(data[0]) if self.threshold is None else self.threshold
         unit = "Å" if name == "displacement" else "K"
         _log.info("%s of the copies: %.3g %s; unseen structures: ± %.2g eV", name, size, unit, limit)
         return replace(self._of_size(size), threshold=threshold)

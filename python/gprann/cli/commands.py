@@ -81,7 +81,7 @@ def augment(arguments: argparse.Namespace) -> None:
     augmentation, surrogate = _section(arguments, AugmentationSection), _section(arguments, SurrogateSection)
     if arguments.label_next is not None and augmentation.threshold is None:
         raise ConfigError(
-            "--label-next needs --threshold: the standard deviation in eV above which copies are set apart"
+            "--label-next needs --threshold: the standard deviation in eV/atom above which copies are set apart"
         )
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
     data = _read(arguments.input, arguments.keys)

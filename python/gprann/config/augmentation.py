@@ -100,11 +100,11 @@ class AugmentationSection(Section):
         "Taylor: 1 expands with the forces alone, 2 with the surrogate's Hessian as well.", 1
     )
     threshold: float | None = option(
-        "Gpr: copies whose predicted standard deviation per structure exceeds it are not trained on. Default: with an "
+        "Gpr: copies whose predicted standard deviation per atom exceeds it are not trained on. Default: with an "
         "automatic displacement or temperature five times that of structures left out, else none.",
         default(augment, "threshold"),
-        unit="eV",
-        example=0.05,
+        unit="eV/atom",
+        example=0.003,
         gt=0,
     )
     label_next: str = option(
