@@ -144,7 +144,8 @@ class TestResults:
         change(folder, {"copies = 3": "copies = 3\nthreshold = 0.0001"})
         result = run_file(folder / "config.toml")
         label_next = gprann.read(result.folder / "label_next.extxyz", require=())
-        assert len(gprann.read(result.folder / "augmented.extxyz")) + len(label_next) == 28
+        left_out = 28 - len(gprann.read(result.folder / "augmented.extxyz"))
+        assert 0 < len(label_next) <= left_out
         assert all(np.sqrt(structure.energy_variance) > 2 * 0.0001 for structure in label_next)
         change(folder, {"threshold = 0.0001": ""})
         run_file(folder / "config.toml")

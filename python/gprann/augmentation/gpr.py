@@ -28,10 +28,12 @@ from gprann.structure import Dataset
 from gprann.surrogate import Surrogate, SurrogateSet
 from gprann.surrogate.local import Subset, check_surrogate_options, fit_in_one_order, for_each_subset
 from gprann.surrogate.subsets import MAX_SIZE
+from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 __all__ = ["Around", "Augmentation", "augment", "augment_subsets", "label"]
 
 _log = logging.getLogger(__name__)
+_POOL = 1000  # copies of a subset, the most uncertain, from which those to be labelled next are chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,9 @@ class Augmentation:
     accepted : Dataset
         Labelled copies; each keeps the variance of its label.
     uncertain : Dataset
-        Copies whose standard deviation exceeds the threshold, most uncertain first: label them with DFT next.
-        Their predicted energies are not kept.
+        What to label with DFT next: of the copies whose standard deviation exceeds the threshold so many that it
+        would exceed it for none of them any more, most informative first (greedy variance reduction, see
+        `gprann.select`). Their predicted energies are not kept.
     surrogates : list of dict
         Kernel and hyperparameters of the surrogates used, and the size of the displacements.
     """
@@ -119,8 +122,8 @@ def augment(
         Copies whose predicted standard deviation per atom exceeds it are left out. Default: with an automatic
         displacement or temperature five times that of structures left out of the training set, else none.
     label_next : path, optional
-        File (extended XYZ) for the copies left out: the structures that are most worth labelling next.
-        Not written if there are none.
+        File (extended XYZ) for those of the copies left out that are most worth labelling next: so many that
+        all of them would be certain. Not written if there are none.
     max_subset : int
         Largest subset a single surrogate is fitted to, if none is given.
     forces : bool
@@ -210,7 +213,7 @@ def _write_uncertain(path: str | os.PathLike[str], uncertain: Dataset) -> None:
         _log.info("no copy is more uncertain than the threshold: %s was not written", os.fspath(path))
         return
     write(path, uncertain)
-    _log.info("%d uncertain copies written to %s", len(uncertain), os.fspath(path))
+    _log.info("%d copies to be labelled next written to %s", len(uncertain), os.fspath(path))
 
 
 def augment_subsets(
@@ -294,8 +297,9 @@ def label(
     *,
     forces: bool = False,
 ) -> Augmentation:
-    """Label structures with the surrogate's energies; set apart those more uncertain than `threshold` (eV/atom).
+    """Label structures with the surrogate's energies; leave out those more uncertain than `threshold` (eV/atom).
 
+    Of those left out the ones to be labelled next are kept, see `Augmentation`.
     With `forces` the accepted ones carry the surrogate's forces too, and its stresses if it has observed some.
 
     Raises
@@ -309,7 +313,7 @@ def label(
     accepted, uncertain = [], []
     for number, (copy, std) in enumerate(zip(copies, prediction.energy_std.tolist(), strict=True)):
         if threshold is not None and std > threshold * len(copy):
-            uncertain.append((std, copy))
+            uncertain.append(copy.replace(energy_variance=std**2))
             continue
         labels = {"energy": float(prediction.energy[number]), "energy_variance": std**2}
         if forces:
@@ -317,9 +321,30 @@ def label(
         if forces and surrogate.stress and prediction.stress is not None and volume(copy) > 0:
             labels["stress"] = prediction.stress[number]
         accepted.append(copy.replace(**labels))
-    uncertain.sort(key=lambda item: -item[0])
-    return Augmentation(
-        Dataset(accepted),
-        Dataset(copy.replace(energy_variance=std**2) for std, copy in uncertain),
-        [surrogate.to_dict()],
+    left_out = Dataset(uncertain)
+    chosen = Dataset() if threshold is None else _most_informative(surrogate, left_out, threshold)
+    if len(left_out):
+        _log.info(
+            "%d of %d copies left out: less certain than %g eV/atom; %d of them to be labelled next",
+            len(left_out),
+            len(copies),
+            threshold,
+            len(chosen),
+        )
+    return Augmentation(Dataset(accepted), chosen, [surrogate.to_dict()])
+
+
+def _most_informative(surrogate: Surrogate, left_out: Dataset, threshold: float) -> Dataset:
+    """Return the copies whose labels would make all of them certain, each chosen after those before it."""
+    if len(left_out) == 0:
+        return left_out
+    variances = np.array([copy.energy_variance or 0.0 for copy in left_out])
+    pool = left_out.select(np.sort(np.argsort(-variances, kind="stable")[:_POOL]))
+    covariance = surrogate.energy_covariance(pool)
+    rows, _ = greedy_variance_reduction(
+        covariance,
+        len(pool),
+        noise=np.full(len(pool), surrogate.hyperparameters.energy_noise**2),
+        threshold=threshold * len(pool[0]),
     )
+    return pool.select(rows)

@@ -91,7 +91,9 @@ def augment(arguments: argparse.Namespace) -> None:
     if len(copies.uncertain):
         target = Path(arguments.label_next or Path(arguments.output).with_name(augmentation.label_next))
         write(target, copies.uncertain)
-        show(f"{target}: {len(copies.uncertain)} copies exceed the threshold; compute and add them next")
+        show(
+            f"{target}: {len(copies.uncertain)} of the copies that exceed the threshold; compute and add them next"
+        )
 
 
 def train(arguments: argparse.Namespace) -> None:

@@ -163,7 +163,7 @@ def _augment(group: Any) -> None:
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help=".extxyz file, or folder for ænet XSF"
     )
-    parser.add_argument("--label-next", metavar="FILE", help="file for the copies that exceed the threshold")
+    parser.add_argument("--label-next", metavar="FILE", help="file for the copies to be labelled next")
     _section_options(parser, "copies", AugmentationSection, leave_out=("label_next",))
     _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor", "soap"))
 

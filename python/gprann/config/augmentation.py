@@ -108,7 +108,8 @@ class AugmentationSection(Section):
         gt=0,
     )
     label_next: str = option(
-        "File in the output folder for the copies that exceed the threshold: compute and add them next.",
+        "File in the output folder for the copies to compute and add next: of those that exceed the threshold so "
+        "many that the others would be certain, the most informative first.",
         "label_next.extxyz",
         pattern=r"^[^/\\]+\.(extxyz|xyz)$",
     )

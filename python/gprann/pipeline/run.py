@@ -229,7 +229,11 @@ class _Run:
         if len(copies.uncertain):
             write(label_next, copies.uncertain)
             files.append(label_next)
-            _log.info("%s: %d copies are too uncertain; label them next", label_next, len(copies.uncertain))
+            _log.info(
+                "%s: %d of the copies that are too uncertain; label them next",
+                label_next,
+                len(copies.uncertain),
+            )
         left = {"surrogates": copies.surrogates, "label_next": len(copies.uncertain), "seconds": seconds}
         return files, left
 
