@@ -102,7 +102,8 @@ def augment(
         shift. `normal_modes`: the modes of the surrogate's Hessian at each structure, with the classical amplitudes
         of `temperature`. `md`: along Langevin dynamics of `steps` steps of 0.5 fs at `temperature`.
     copies : int, optional
-        Copies M of each structure. Default: one for each degree of freedom, at least 10 and at most 36.
+        Copies M of each structure. Default: one for each degree of freedom, at least 10 and at most 36, and up to
+        twice as many the more uncertain their labels are relative to the changes of energy that they tell.
     displacement : float or mapping of elements to float, optional, Å
         Standard deviation of each component (`gaussian`) or radius (`sphere`), for all atoms or for each element.
         Default: the largest, between 0.005 and 0.1 Å, at which copies are no more uncertain than structures left
@@ -276,7 +277,9 @@ def _augment_subset(
 def _label_copies(
     surrogate: Surrogate, data: Dataset, numbers: Iterable[int], options: CopyOptions, bar: SharedBar
 ) -> Augmentation:
+    expected = options.total(data)
     options = options.sized(data, surrogate)
+    bar.extend(options.total(data) - expected)
     copies = options.make(data, numbers, surrogate)
     bar.update(options.total(data) - len(copies))  # those that were not made
     labelled = label(surrogate, copies, options.threshold, bar, forces=options.forces)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import PlainValidator, model_validator
 
 from gprann.augmentation import augment, taylor_augment
@@ -56,7 +57,7 @@ class AugmentationSection(Section):
     )
     copies: int | None = option(
         "Copies of each training structure; 10 to 40 are enough. Default: one for each degree of freedom, at least "
-        "10 and at most 36.",
+        "10 and at most 36; gpr up to twice as many, the more uncertain their labels are.",
         default(augment, "copies"),
         example=36,
         ge=1,
@@ -152,7 +153,7 @@ class AugmentationSection(Section):
             return 0
         if self.method == "taylor" and self.strategy == "A":
             return 6 * len(structure)
-        return self.copy_options().count(structure)
+        return self.copy_options().count(structure, noise=np.inf if self.method == "gpr" else 0.0)
 
     def copy_options(self) -> CopyOptions:
         """Return the options of gpr copies."""
