@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from typing import Any
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 import samples
 from gprann import SurrogateSet, augment, evaluate, examples, fit_surrogates, select
+from gprann.augmentation.gpr import augment_subsets
+from gprann.augmentation.policies import CopyOptions
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.log import TaskFormatter
 from gprann.memory import available_memory, memory_share
+from gprann.progress import SharedBar
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate, memory_needed
 from gprann.surrogate.local import for_each_subset
+from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-7, "force_noise": 1e-7}
 
@@ -75,6 +81,24 @@ class TestSideBySide:
         data = mixture()
         found = for_each_subset(data, lambda *_: available_memory(), lambda _: Surrogate(), memory=3.0)
         assert found == [3.0] * 3
+
+
+def test_progress_reaches_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the number of copies turns out to be, and with the names of the subsets in work."""
+    monkeypatch.setenv("GPRANN_NUM_THREADS", "3")
+    seen: list[str] = []
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
+            seen.append(s)
+
+    data, options = mixture(4), CopyOptions(displacement=0.2, threshold=1.0, min_distance=0.9)
+    with Bar(total=options.total(data), file=io.StringIO()) as bar:
+        result = augment_subsets(data, options, lambda _: Surrogate(**FIXED), bar=SharedBar(bar))
+        assert bar.n == bar.total > len(result.accepted) > 0
+        assert bar.total > options.total(data)  # the labels are uncertain
+    assert set(", ".join(seen).split(", ")) == {"", *(f"fitting subset {k} of 3" for k in (1, 2, 3))}
+    assert seen[-1] == ""
 
 
 def test_memory_of_a_fit() -> None:
@@ -181,19 +205,23 @@ class TestSurrogateSet:
         assert [s.energy for s in own] == pytest.approx([s.energy for s in expected], rel=1e-12)
         assert [s.origin.index for s in own] == [s.origin.index for s in expected]
 
-    def test_mixed_sets_are_selected_from(self, fitted: SurrogateSet) -> None:
-        """Blocks of covariance that are independent: as if each were selected from by itself, merged by gain."""
-        candidates = samples.waters(8, size=0.4, seed=3) + samples.rattled(
-            examples.hydrogen(3)[1].replace(energy=None, forces=None), 4, 0.2, 0, "h2"
-        )
-        chosen = select(candidates, fitted, 5)
-        std = fitted.predict(candidates).energy_std / candidates.n_atoms
-        np.testing.assert_allclose(chosen.std, std[chosen.indices], rtol=1e-6)
-        for surrogate, indices in fitted.assigned(candidates):
-            own = [k for k in chosen.indices if k in indices]
-            if own:
-                alone = select(candidates.select(indices), surrogate, len(own))
-                assert indices[alone.indices].tolist() == own
+    def test_mixed_sets_are_selected_from(self) -> None:
+        """As from the dense covariance of all candidates, zero between those of different surrogates."""
+        surrogates = fit_surrogates(mixture(6), length=4.0, energy_noise=1e-2, force_noise=1e-7)
+        waters = samples.waters(8, size=0.4, seed=3)
+        h2 = samples.rattled(examples.hydrogen(3)[1], 4, 0.2, 0, "h2")
+        covariance, noise = np.zeros((12, 12)), np.zeros(12)
+        for own, data, (surrogate, _) in zip(
+            (slice(8), slice(8, 12)), (waters, h2), surrogates, strict=False
+        ):
+            n = len(data[0])
+            covariance[own, own] = surrogate.energy_covariance(data) / n**2
+            noise[own] = (surrogate.hyperparameters.energy_noise / n) ** 2
+        assert noise.max() > 0.1 * np.diagonal(covariance).max()  # it matters
+        rows, left = greedy_variance_reduction(covariance, 5, noise=noise)
+        chosen = select(waters + h2, surrogates, 5)
+        np.testing.assert_array_equal(chosen.indices, rows)
+        np.testing.assert_allclose(chosen.std_left, np.sqrt(left / 12), rtol=1e-9)
 
     def test_options(self) -> None:
         with pytest.raises(ConfigError, match="unknown option 'lenght': did you mean 'length'"):
