@@ -328,8 +328,9 @@ def test_labels_of_the_chosen_copies_make_all_certain() -> None:
     everything = augment(data, surrogate, copies=20, displacement=0.1)[6:]
     stds = np.sqrt([copy.energy_variance for copy in everything])
     threshold = float(np.quantile(stds, 0.4))
-    chosen = label(surrogate, everything, threshold / 3).uncertain
-    left_out = everything.select(np.flatnonzero(stds > threshold))
+    result = label(surrogate, everything, threshold / 3)
+    chosen, left_out = result.uncertain, everything.select(np.flatnonzero(stds > threshold))
+    assert (result + result).left_out == 2 * len(left_out)
     assert 0 < len(chosen) < len(left_out) / 2
     places = [s.positions.tolist() for s in left_out]
     rows = [places.index(s.positions.tolist()) for s in chosen]

@@ -50,17 +50,21 @@ class Augmentation:
         `gprann.select`). Their predicted energies are not kept.
     surrogates : list of dict
         Kernel and hyperparameters of the surrogates used, and the size of the displacements.
+    left_out : int
+        Number of copies whose standard deviation exceeds the threshold.
     """
 
     accepted: Dataset
     uncertain: Dataset
     surrogates: list[dict[str, Any]]
+    left_out: int = 0
 
     def __add__(self, other: Augmentation) -> Augmentation:
         return Augmentation(
             self.accepted + other.accepted,
             self.uncertain + other.uncertain,
             self.surrogates + other.surrogates,
+            self.left_out + other.left_out,
         )
 
 
@@ -334,7 +338,7 @@ def label(
             threshold,
             len(chosen),
         )
-    return Augmentation(Dataset(accepted), chosen, [surrogate.to_dict()])
+    return Augmentation(Dataset(accepted), chosen, [surrogate.to_dict()], len(left_out))
 
 
 def _most_informative(surrogate: Surrogate, left_out: Dataset, threshold: float) -> Dataset:

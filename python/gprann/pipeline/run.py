@@ -250,10 +250,11 @@ class _Run:
             )
             self.seconds_kept.append(left.get("seconds", 0.0))
             accepted, uncertain = (structures(f) if f.is_file() else Dataset() for f in files)
-            return Augmentation(accepted, uncertain, left["surrogates"])
+            return Augmentation(accepted, uncertain, left["surrogates"], left["left_out"])
         started = time.perf_counter()
         made = make()
-        left = {"surrogates": made.surrogates, "seconds": time.perf_counter() - started}
+        seconds = time.perf_counter() - started
+        left = {"surrogates": made.surrogates, "left_out": made.left_out, "seconds": seconds}
         files[0].parent.mkdir(parents=True, exist_ok=True)
         for file, data in zip(files, (made.accepted, made.uncertain), strict=True):
             file.unlink(missing_ok=True)
