@@ -13,16 +13,16 @@ from gprann.errors import ConfigError, DataError
 from gprann.parallel import one_blas_thread
 from gprann.potential import Potential
 from gprann.structure import Dataset
-from gprann.surrogate import Surrogate
+from gprann.surrogate import Surrogate, SurrogateSet
+from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
-__all__ = ["Selection", "committee_covariance", "greedy_variance_reduction", "select"]
+__all__ = ["Selection", "committee_covariance", "select"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _POOL = 4000  # candidates whose covariance matrix (128 MB) is looked at
 _BATCH = 256
 _RANGE = 0.5  # of the localisation, relative to the root mean square distance of the candidates
-_NEGLIGIBLE = 1e-9  # reduction of the summed variance, relative to its start, that is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Selection:
 @one_blas_thread()
 def select(
     candidates: Dataset,
-    model: Surrogate | Potential,
+    model: Surrogate | SurrogateSet | Potential,
     count: int,
     *,
     threshold: float = 0.0,
@@ -66,9 +66,10 @@ def select(
     ----------
     candidates : Dataset
         Structures, with or without labels. Of more than 4000 the most uncertain are considered.
-    model : Surrogate or Potential
-        A fitted surrogate, whose posterior covariance counts, or a committee: the covariance of its members'
-        energies, localised by the distance of the candidates' descriptors.
+    model : Surrogate, SurrogateSet or Potential
+        Fitted surrogates, whose posterior covariance counts (structures that different ones of them predict are
+        taken for independent), or a committee: the covariance of its members' energies, localised by the distance
+        of the candidates' descriptors.
     count : int
         Structures wanted.
     threshold : float, eV/atom
@@ -114,7 +115,9 @@ def select(
     return Selection(candidates.select(indices), indices, std[chosen], np.sqrt(left / len(pool)))
 
 
-def _covariance(candidates: Dataset, model: Surrogate | Potential) -> tuple[NDArray[np.int64], Array, Array]:
+def _covariance(
+    candidates: Dataset, model: Surrogate | SurrogateSet | Potential
+) -> tuple[NDArray[np.int64], Array, Array]:
     """Return the candidates considered, their covariance of energies per atom, and the noise of labels, eV²."""
     if isinstance(model, Potential):
         if len(model) < 2:
@@ -129,12 +132,28 @@ def _covariance(candidates: Dataset, model: Surrogate | Potential) -> tuple[NDAr
         features = structure_features(candidates.select(pool), model)
         covariance = committee_covariance(per_atom[:, pool], features)
         return pool, covariance, np.full(len(pool), 1e-6 * np.diagonal(covariance).max())
-    std = model.predict(candidates, forces=False).energy_std
+    return _posterior(candidates, model)
+
+
+def _posterior(
+    candidates: Dataset, model: Surrogate | SurrogateSet
+) -> tuple[NDArray[np.int64], Array, Array]:
+    """Return the same as `_covariance` by surrogates."""
+    everything = np.arange(len(candidates))
+    parts = model.assigned(candidates) if isinstance(model, SurrogateSet) else [(model, everything)]
+    std = np.zeros(len(candidates))
+    for surrogate, own in parts:
+        found = surrogate.predict(candidates.select(own), forces=False).energy_std
+        std[own] = 0.0 if found is None else found
     n_atoms = candidates.n_atoms
-    pool = _most_uncertain(np.zeros(len(candidates)) if std is None else std / n_atoms)
-    covariance = model.energy_covariance(candidates.select(pool))
+    pool = _most_uncertain(std / n_atoms)
+    covariance, noise = np.zeros((len(pool), len(pool))), np.zeros(len(pool))
+    for surrogate, own in parts:
+        kept = np.flatnonzero(np.isin(pool, own))
+        covariance[np.ix_(kept, kept)] = surrogate.energy_covariance(candidates.select(pool[kept]))
+        noise[kept] = surrogate.hyperparameters.energy_noise**2
     covariance /= np.outer(n_atoms[pool], n_atoms[pool])
-    return pool, covariance, (model.hyperparameters.energy_noise / n_atoms[pool]) ** 2
+    return pool, covariance, noise / n_atoms[pool] ** 2
 
 
 def _most_uncertain(std: Array) -> NDArray[np.int64]:
@@ -143,67 +162,6 @@ def _most_uncertain(std: Array) -> NDArray[np.int64]:
         return np.arange(len(std))
     _log.info("of %d candidates the %d most uncertain are considered", len(std), _POOL)
     return np.sort(np.argsort(-std, kind="stable")[:_POOL])
-
-
-def greedy_variance_reduction(
-    covariance: Array,
-    count: int,
-    *,
-    noise: Array,
-    threshold: float = 0.0,
-    progress: Callable[[int], object] | None = None,
-) -> tuple[NDArray[np.int64], Array]:
-    """Return the rows to observe, in turn, such that each lowers the sum of all variances most.
-
-    Observing row j with noise variance s_j lowers the sum by sum_i C_ij² / (C_jj + s_j), and leaves
-    C - c_j c_jᵀ / (C_jj + s_j).
-
-    Parameters
-    ----------
-    covariance : ndarray, shape (n, n)
-        It is not changed.
-    count : int
-        Rows at most.
-    noise : ndarray, shape (n,)
-        Variances.
-    threshold : float
-        Rows whose standard deviation is not larger are not taken.
-    progress : callable, optional
-        Called with the number of rows taken since the last call.
-
-    Returns
-    -------
-    rows : ndarray of int64, shape (k,), k <= count
-    left : ndarray, shape (k,)
-        Sum of the variances after each of them.
-
-    Examples
-    --------
-    >>> covariance = np.array([[2.0, 1.9, 0.0], [1.9, 2.0, 0.0], [0.0, 0.0, 1.0]])
-    >>> greedy_variance_reduction(covariance, 2, noise=np.zeros(3))[0].tolist()
-    [0, 2]
-    """
-    C = np.array(covariance)
-    free = np.ones(len(C), dtype=bool)
-    rows: list[int] = []
-    left: list[float] = []
-    start = float(np.trace(C))
-    while len(rows) < count:
-        variance = np.diagonal(C)
-        takable = free & (variance > threshold**2)
-        gain = np.full(len(C), -np.inf)
-        np.divide(np.einsum("ij,ij->j", C, C), variance + noise, out=gain, where=takable)
-        best = int(np.argmax(gain))
-        if not gain[best] > _NEGLIGIBLE * start:
-            break
-        column = C[:, best] / np.sqrt(C[best, best] + noise[best])
-        C -= np.outer(column, column)
-        free[best] = False
-        rows.append(best)
-        left.append(max(float(np.trace(C)), 0.0))
-        if progress is not None:
-            progress(1)
-    return np.array(rows, dtype=np.int64), np.array(left)
 
 
 def committee_covariance(member_energies: Array, features: Array) -> Array:

@@ -142,12 +142,13 @@ class TestResults:
             assert (result.folder / f"report/test/{name}.png").is_file()
 
     def test_uncertain_copies_are_set_apart(self, folder: Path) -> None:
-        change(folder, {"copies = 3": "copies = 3\nthreshold = 0.0002"})
+        change(folder, {"copies = 3": "copies = 3\nthreshold = 0.0001"})
         result = run_file(folder / "config.toml")
         label_next = gprann.read(result.folder / "label_next.extxyz", require=())
-        assert len(gprann.read(result.folder / "augmented.extxyz")) + len(label_next) == 28
-        assert all(np.sqrt(structure.energy_variance) > 0.0002 for structure in label_next)
-        change(folder, {"threshold = 0.0002": ""})
+        left_out = 28 - len(gprann.read(result.folder / "augmented.extxyz"))
+        assert 0 < len(label_next) <= left_out
+        assert all(np.sqrt(structure.energy_variance) > 2 * 0.0001 for structure in label_next)
+        change(folder, {"threshold = 0.0001": ""})
         run_file(folder / "config.toml")
         assert not (result.folder / "label_next.extxyz").exists()
 
@@ -324,6 +325,7 @@ class TestGoingOn:
         assert run_file(folder / "config.toml").skipped == ("augmentation", "surrogate", "report")
 
     def test_finished_subsets_are_kept(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GPRANN_NUM_THREADS", "1")  # side by side the first might not have finished
         config = mixed(folder)
         fit, fitted = Surrogate.fit, []
 

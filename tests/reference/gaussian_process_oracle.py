@@ -51,7 +51,7 @@ class Posterior:
 class DenseProcess:
     """Posterior of a process with unit amplitude; noise variances relative to `unit`, amplitude from the data.
 
-    To the radial kernel of every pair of atoms 1 is added, so that energies have a shift.
+    shift: prior variance of a shift of all energies.
     freedom: number of the 3N directions of each structure that are no rigid motion.
     """
 
@@ -64,10 +64,12 @@ class DenseProcess:
         noise: tuple[float, float],
         freedom: Sequence[int],
         radial: str = "squared_exponential",
+        shift: float = 0.0,
     ) -> None:
+        self.shift = shift
         self.features, self.length, self.radial = features, length, radial
         self.sets = self._sets(data)
-        K = covariance_oracle(self.sets, self.sets, length, radial, 1.0)
+        K = covariance_oracle(self.sets, self.sets, length, radial, shift)
         is_energy = np.isin(np.arange(len(K)), self.sets.energies_at)
         self.mean = float(np.mean([structure.energy for structure in data]))
         values = [
@@ -89,9 +91,9 @@ class DenseProcess:
 
     def predict(self, structure: Structure) -> Posterior:
         query = self._sets([structure])
-        cross = covariance_oracle(query, self.sets, self.length, self.radial, 1.0)
+        cross = covariance_oracle(query, self.sets, self.length, self.radial, self.shift)
         mean = cross @ self.alpha
-        prior = covariance_oracle(query, query, self.length, self.radial, 1.0)
+        prior = covariance_oracle(query, query, self.length, self.radial, self.shift)
         variance = self.amplitude2 * np.diagonal(prior - cross @ self.inverse @ cross.T)
         std = np.sqrt(np.maximum(variance, 0.0))
         return Posterior(

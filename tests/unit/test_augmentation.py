@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import samples
-from gprann import augment, examples, read, taylor_augment
+from gprann import augment, examples, read, select, taylor_augment
 from gprann.augmentation import label, surrogate_hessian, taylor_labels
 from gprann.augmentation.closeness import DistanceLimits
 from gprann.augmentation.displacements import gaussian, single_atoms, within_spheres
@@ -366,15 +366,18 @@ def test_uncertain_copies_are_set_aside_and_written_for_labelling(
     file = tmp_path / "next.extxyz"
     options: dict[str, Any] = {"copies": 10, "displacement": 0.1, "min_distance": 0.0}
     with caplog.at_level(logging.INFO, logger="gprann"):
-        kept = augment(data, surrogate, threshold=threshold, label_next=file, **options)
-    assert f"20 uncertain copies written to {file}" in caplog.text
+        kept = augment(data, surrogate, threshold=threshold / 3, label_next=file, **options)  # per atom
     assert len(kept) == 4 + np.count_nonzero(stds <= threshold) == 24
     assert all(copy.energy_variance <= threshold**2 for copy in kept)
     uncertain = read(file, require=())
-    expected = sorted(
-        (std, copy.positions.tolist()) for std, copy in zip(stds, everything, strict=True) if std > threshold
+    assert (
+        f"20 of 40 copies left out: less certain than {threshold / 3:g} eV/atom; {len(uncertain)} of"
+        in caplog.text
     )
-    assert [s.positions.tolist() for s in uncertain] == [positions for _, positions in reversed(expected)]
+    assert f"{len(uncertain)} copies to be labelled next written to {file}" in caplog.text
+    left_out = [copy for std, copy in zip(stds, everything, strict=True) if std > threshold]
+    chosen = select(Dataset(left_out), surrogate, 20, threshold=threshold / 3).structures
+    assert [s.positions.tolist() for s in uncertain] == [s.positions.tolist() for s in chosen]
     for structure in uncertain:
         assert (structure.energy, structure.forces) == (None, None)
         assert structure.energy_variance > threshold**2
@@ -392,10 +395,13 @@ def test_the_automatic_threshold_tells_what_it_leaves_out(
     assert 0 < labelled < 40
     assert f"40 copies wanted: {labelled} labelled, 0 not made" in caplog.text
     assert f", {40 - labelled} too uncertain" in caplog.text
-    assert f"{40 - labelled} uncertain copies are not kept: label_next keeps them" in caplog.text
+    assert (
+        f"{40 - labelled} uncertain copies are not kept: label_next keeps those worth labelling"
+        in caplog.text
+    )
     caplog.clear()
     augment(data, copies=5, label_next=file, **FIXED)
-    assert len(read(file, require=())) == 40 - labelled
+    assert 0 < len(read(file, require=())) <= 40 - labelled
     assert "are not kept" not in caplog.text
 
 
@@ -405,6 +411,31 @@ def test_copies_that_are_not_made_are_counted(caplog: pytest.LogCaptureFixture) 
     made = len(augmented) - 3
     assert 0 < made < 60
     assert f"60 copies wanted: {made} labelled, {60 - made} not made" in caplog.text
+
+
+def test_labels_of_the_chosen_copies_make_all_certain() -> None:
+    """Their variances given the labels of those chosen, from the dense joint covariance, and with one label less."""
+    data = samples.waters(6)
+    surrogate = Surrogate(**FIXED).fit(data)
+    everything = augment(data, surrogate, copies=20, displacement=0.1)[6:]
+    stds = np.sqrt([copy.energy_variance for copy in everything])
+    threshold = float(np.quantile(stds, 0.4))
+    result = label(surrogate, everything, threshold / 3)
+    chosen, left_out = result.uncertain, everything.select(np.flatnonzero(stds > threshold))
+    assert (result + result).left_out == 2 * len(left_out)
+    assert 0 < len(chosen) < len(left_out) / 2
+    places = [s.positions.tolist() for s in left_out]
+    rows = [places.index(s.positions.tolist()) for s in chosen]
+    covariance = surrogate.energy_covariance(left_out)
+    noise = surrogate.hyperparameters.energy_noise**2
+
+    def largest(rows: list[int]) -> float:
+        cross = covariance[rows]
+        inner = covariance[np.ix_(rows, rows)] + noise * np.eye(len(rows))
+        free = np.setdiff1d(np.arange(len(left_out)), rows)
+        return float(np.sqrt(np.diagonal(covariance - cross.T @ np.linalg.solve(inner, cross))[free].max()))
+
+    assert largest(rows) <= threshold < largest(rows[:-1])
 
 
 def test_nothing_is_written_when_nothing_is_uncertain(

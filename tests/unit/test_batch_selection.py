@@ -14,7 +14,8 @@ from contracts import Array
 from gprann import Dataset, Surrogate, select
 from gprann.errors import ConfigError, DataError
 from gprann.potential import Potential
-from gprann.selection import committee_covariance, greedy_variance_reduction, structure_features
+from gprann.selection import committee_covariance, structure_features
+from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 
 def random_covariance(n: int, seed: int) -> Array:

@@ -44,6 +44,7 @@ WITH = {
     ("DescriptorSection", "weights"): ["--species", "H", "O"],
     ("AugmentationSection", "hessians"): ["--order", "2"],
     ("SurrogateSection", "soap"): ["--kernel", "soap"],
+    ("SurrogateSection", "grid"): ["--hyperparameters", "grid"],
     **{
         ("TrainingSection", name): ["--forces"]
         for name in ("alpha", "force_fraction", "stress", "species_weights", "huber_force")

@@ -236,7 +236,7 @@ def test_unit_of_the_noise_without_gradients() -> None:
         Structure(("H",), np.zeros((1, 3)), energy=0.0, forces=np.zeros((1, 3))) for _ in range(2)
     )
     problem = problem_of(AtomsFingerprint(), atoms)
-    assert gradient_scale(problem, problem.covariance(1.0)) == pytest.approx(2.0)  # the kernel and the shift
+    assert gradient_scale(problem, problem.covariance(1.0)) == pytest.approx(1.0)
 
 
 # Lengths of species ------------------------------------------------------------------------------------------------

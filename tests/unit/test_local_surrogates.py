@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from typing import Any
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 import samples
-from gprann import augment, examples
-from gprann.errors import DataError, FactorisationError
+from gprann import SurrogateSet, augment, evaluate, examples, fit_surrogates, select
+from gprann.augmentation.gpr import augment_subsets
+from gprann.augmentation.policies import CopyOptions
+from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.log import TaskFormatter
 from gprann.memory import available_memory, memory_share
-from gprann.structure import Dataset
+from gprann.progress import SharedBar
+from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate, memory_needed
 from gprann.surrogate.local import for_each_subset
+from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-7, "force_noise": 1e-7}
 
@@ -24,6 +30,11 @@ def mixture(n: int = 5) -> Dataset:
     """Waters, hydrogens and periodic crystals (of the composition of water) in turn."""
     parts = samples.waters(n), examples.hydrogen(n), samples.crystals(n)
     return Dataset(structure for triple in zip(*parts, strict=True) for structure in triple)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> SurrogateSet:
+    return fit_surrogates(mixture(6), max_subset=4, **FIXED)
 
 
 @pytest.fixture
@@ -73,6 +84,24 @@ class TestSideBySide:
         assert found == [3.0] * 3
 
 
+def test_progress_reaches_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the number of copies turns out to be, and with the names of the subsets in work."""
+    monkeypatch.setenv("GPRANN_NUM_THREADS", "3")
+    seen: list[str] = []
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
+            seen.append(s)
+
+    data, options = mixture(4), CopyOptions(displacement=0.2, threshold=1.0, min_distance=0.9)
+    with Bar(total=options.total(data), file=io.StringIO()) as bar:
+        result = augment_subsets(data, options, lambda _: Surrogate(**FIXED), bar=SharedBar(bar))
+        assert bar.n == bar.total > len(result.accepted) > 0
+        assert bar.total > options.total(data)  # the labels are uncertain
+    assert set(", ".join(seen).split(", ")) == {"", *(f"fitting subset {k} of 3" for k in (1, 2, 3))}
+    assert seen[-1] == ""
+
+
 def test_memory_of_a_fit() -> None:
     data = samples.waters(40)
     surrogate = Surrogate()
@@ -90,3 +119,124 @@ def test_memory_of_a_fit() -> None:
 def test_subsets_tell_what_they_are() -> None:
     names = for_each_subset(mixture(), lambda subset, _: str(subset), lambda _: Surrogate())
     assert names == [f"subset {k} of 3: 5 structures of {f}" for k, f in ((1, "H2O"), (2, "H2"), (3, "H2O"))]
+
+
+class TestSurrogateSet:
+    def test_iteration(self, fitted: SurrogateSet) -> None:
+        assert len(fitted) == 6
+        assert sorted(np.concatenate([indices for _, indices in fitted])) == list(range(18))
+        facts = fitted.to_dict()
+        assert [item["formula"] for item in facts] == ["H2O"] * 2 + ["H2"] * 2 + ["H2O"] * 2
+        assert [item["n_structures"] for item in facts] == [len(indices) for _, indices in fitted]
+        assert fitted.formulas == ("H2O", "H2")
+        assert "subset 3 of 6: " in repr(fitted)
+
+    def test_every_structure_by_the_surrogate_that_is_surest(self, fitted: SurrogateSet) -> None:
+        """Independently: all surrogates asked, those of other compositions refuse."""
+        data = mixture(9)[2:]
+        found = fitted.predict(data, forces_std=True)
+        own = {id(surrogate): k for k, (surrogate, _) in enumerate(fitted)}
+        chosen = np.full(len(data), -1)
+        for surrogate, indices in fitted.assigned(data):
+            chosen[indices] = own[id(surrogate)]
+        for k, structure in enumerate(data):
+            alone = Dataset([structure])
+            answers = {}
+            for number, (surrogate, indices) in enumerate(fitted):
+                first = mixture(6)[int(indices[0])]
+                if (first.symbols, first.pbc[0]) == (structure.symbols, structure.pbc[0]):
+                    answers[number] = surrogate.predict(alone, forces_std=True)
+            assert len(answers) == 2
+            best = min(answers, key=lambda number: answers[number].energy_std[0])
+            assert chosen[k] == best
+            expected = answers[best]
+            np.testing.assert_allclose(found.energy[k], expected.energy[0], rtol=1e-12)
+            np.testing.assert_allclose(found.energy_std[k], expected.energy_std[0], rtol=1e-6, atol=1e-12)
+            np.testing.assert_allclose(found.forces[k], expected.forces[0], rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(found.forces_std[k], expected.forces_std[0], rtol=1e-5, atol=1e-9)
+            np.testing.assert_array_equal(np.isnan(found.stress[k]), ~structure.pbc.all())
+        means = fitted.predict(data, std=False, forces=False)
+        assert (means.energy_std, means.forces, means.forces_std) == (None, [], None)
+        np.testing.assert_allclose(means.energy, found.energy, rtol=1e-12)
+
+    def test_other_periodic_directions(self, fitted: SurrogateSet) -> None:
+        """A crystal that is no longer periodic in one direction is still water."""
+        cut = samples.CRYSTAL.replace(pbc=(True, True, False))
+        stds = [
+            surrogate.predict(Dataset([cut])).energy_std
+            for k, (surrogate, _) in enumerate(fitted)
+            if k not in (2, 3)
+        ]
+        assert fitted.predict(Dataset([cut])).energy_std == min(stds)
+
+    def test_no_structures(self, fitted: SurrogateSet) -> None:
+        found = fitted.predict(Dataset())
+        assert (len(found), found.forces, fitted.assigned(Dataset())) == (0, [], [])
+        with pytest.raises(DataError, match="no structures to fit"):
+            fit_surrogates(Dataset())
+
+    def test_unknown_compositions(self, fitted: SurrogateSet) -> None:
+        odd = Structure(("O", "H"), [[0, 0, 0], [0, 0, 1.0]])
+        with pytest.raises(
+            DataError, match=r"no surrogate knows the composition HO; .* known: H2O, H2\. Fit"
+        ):
+            fitted.predict(Dataset([*mixture(2), odd]))
+
+    def test_a_single_composition_is_an_ordinary_surrogate(self) -> None:
+        data, others = samples.waters(6), samples.waters(3, seed=7)
+        found = fit_surrogates(data, **FIXED).predict(others)
+        expected = Surrogate(**FIXED).fit(data).predict(others)
+        np.testing.assert_array_equal(found.energy, expected.energy)
+        np.testing.assert_array_equal(found.energy_std, expected.energy_std)
+
+    def test_progress(self, fitted: SurrogateSet) -> None:
+        taken: list[int] = []
+        fitted.predict(mixture(3), progress=taken.append)
+        assert sum(taken) == 9
+
+    def test_mixed_sets_are_evaluated(self, fitted: SurrogateSet) -> None:
+        report = evaluate(fitted, mixture(6))
+        assert report.energy_mae < 0.005
+        assert report.force_msd is not None
+
+    def test_mixed_sets_are_augmented_as_without_a_word(self) -> None:
+        data = mixture(6)
+        own = augment(data, fit_surrogates(data, **FIXED), copies=3, displacement=0.03)
+        expected = augment(data, copies=3, displacement=0.03, **FIXED)
+        assert [s.energy for s in own] == pytest.approx([s.energy for s in expected], rel=1e-12)
+        assert [s.origin.index for s in own] == [s.origin.index for s in expected]
+
+    def test_mixed_sets_are_selected_from(self) -> None:
+        """As from the dense covariance of all candidates, zero between those of different surrogates."""
+        surrogates = fit_surrogates(mixture(6), length=4.0, energy_noise=1e-2, force_noise=1e-7)
+        waters = samples.waters(8, size=0.4, seed=3)
+        h2 = samples.rattled(examples.hydrogen(3)[1], 4, 0.2, 0, "h2")
+        covariance, noise = np.zeros((12, 12)), np.zeros(12)
+        for own, data, (surrogate, _) in zip(
+            (slice(8), slice(8, 12)), (waters, h2), surrogates, strict=False
+        ):
+            n = len(data[0])
+            covariance[own, own] = surrogate.energy_covariance(data) / n**2
+            noise[own] = (surrogate.hyperparameters.energy_noise / n) ** 2
+        assert noise.max() > 0.1 * np.diagonal(covariance).max()  # it matters
+        rows, left = greedy_variance_reduction(covariance, 5, noise=noise)
+        chosen = select(waters + h2, surrogates, 5)
+        np.testing.assert_array_equal(chosen.indices, rows)
+        np.testing.assert_allclose(chosen.std_left, np.sqrt(left / 12), rtol=1e-9)
+
+    def test_options(self) -> None:
+        with pytest.raises(ConfigError, match="unknown option 'lenght': did you mean 'length'"):
+            fit_surrogates(mixture(2), lenght=2.0)
+        with pytest.raises(ConfigError, match="unknown option 'max_subsets': did you mean 'max_subset'"):
+            fit_surrogates(mixture(2), max_subsets=2)
+        with pytest.raises(ConfigError, match="max_size = 0"):
+            fit_surrogates(mixture(2), max_subset=0)
+
+    def test_all_together_stay_within_the_memory(self) -> None:
+        """Matrices that fit one by one but not together: other solvers, each with its share."""
+        data = samples.waters(40) + examples.hydrogen(20)
+        memory = memory_needed(samples.waters(40))
+        solvers = [item["solver"] for item in fit_surrogates(data, memory=1.5 * memory, **FIXED).to_dict()]
+        assert solvers == ["cholesky"] * 2
+        solvers = [item["solver"] for item in fit_surrogates(data, memory=0.9 * memory, **FIXED).to_dict()]
+        assert solvers == ["conjugate_gradient", "cholesky"]  # the small one keeps its matrix

@@ -323,7 +323,7 @@ def test_automatic_copies_keep_away_from_repulsive_walls(seed: int) -> None:
     surrogate = Surrogate().fit(data)
     options = CopyOptions(seed=seed).sized(data, surrogate)
     limit = float(np.median(surrogate.left_out_std(7)))
-    assert options.threshold == pytest.approx(5 * limit)
+    assert options.threshold == pytest.approx(5 * limit / 2)  # per atom
     assert CopyOptions(threshold=0.1).sized(data, surrogate).threshold == 0.1
     assert CopyOptions(displacement=0.1).sized(data, surrogate).threshold is None
     kept = augment(data, surrogate, copies=36, seed=seed)[7:]
@@ -354,8 +354,38 @@ def test_number_of_copies_follows_the_degrees_of_freedom() -> None:
         36,
         36,
     ]
+    assert [automatic_copies(samples.chain("H" * 5), noise) for noise in (0.0, 0.5, 1.0, np.inf)] == [
+        15,
+        19,
+        30,
+        30,
+    ]
     assert len(augment(examples.hydrogen(4), **FIXED)) == 44
     assert CopyOptions(policy="md", steps=7).count(samples.chain("H" * 40)) == 7
+
+
+def test_a_worse_surrogate_gets_more_copies(caplog: pytest.LogCaptureFixture) -> None:
+    """Twice as many at most, none more where labels are good; of given ones as many as given."""
+    few, many = samples.waters(5), samples.waters(40)
+    found = {}
+    for name, data in (("worse", few), ("better", many)):
+        surrogate = Surrogate(**FIXED).fit(data)
+        options = CopyOptions(displacement=0.1).sized(data, surrogate)
+        assert CopyOptions(displacement=0.1, copies=7).sized(data, surrogate).copies == 7
+        copies = augment(data, surrogate, displacement=0.1, copies=40, min_distance=0.0)[len(data) :]
+        change = copies.energies - np.repeat(data.energies, 40)
+        noise = np.sqrt(np.mean([copy.energy_variance for copy in copies]) / np.mean(change**2))
+        assert options.copies == pytest.approx(10 * (1 + min(noise, 1) ** 2), abs=1.5)
+        found[name] = options.copies
+        assert len(augment(data, surrogate, displacement=0.1, min_distance=0.0)) == len(data) * (
+            1 + found[name]
+        )
+    assert found["better"] == 10
+    assert 10 < found["worse"] <= 20
+    rough = Surrogate(length=0.3, energy_noise=1e-7, force_noise=1e-7).fit(few)
+    small = CopyOptions(displacement=0.3, threshold=1e-9).sized(few, rough)
+    assert small.copies == 10  # none of them is kept: nothing to judge from
+    assert CopyOptions(policy="md", steps=11).sized(few, rough).copies <= 11
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from contracts import Array, Observed, assert_close, clear_of
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError
 from gprann.structure import Dataset, Structure
-from gprann.surrogate import Surrogate, gaussian_process
+from gprann.surrogate import Surrogate
 from gprann.surrogate import surrogate as module
+from gprann.surrogate.fingerprints import CartesianFingerprint
 from reference.chebyshev_oracle import cutoff_function
 from reference.gaussian_process_oracle import DenseProcess, Features
 from reference.neighbours_oracle import image_pairs
@@ -145,6 +146,7 @@ def test_predictions_are_those_of_the_dense_process(case: Case) -> None:
         noise=(ENERGY_NOISE, FORCE_NOISE),
         freedom=[case.freedom] * len(case.training),
         radial=surrogate.radial,
+        shift=surrogate.fingerprint.shift,
     )
     values = surrogate.hyperparameters
     assert values.length == LENGTH
@@ -201,10 +203,8 @@ def test_standard_deviation_vanishes_at_the_training_set_and_grows_away_from_it(
     short = Surrogate(**{**FIXED, "length": 0.05}).fit(training)
     far = short.predict(Dataset([gone]))
     assert far.energy[0] == pytest.approx(training.energies.mean(), abs=1e-6)
-    # The two hydrogens are alike, so their kernels add up to 4, the oxygen's is 1; as much again for the shift of all
-    # energies, of which the training set leaves a part.
-    relative = float(far.energy_std[0] / short.hyperparameters.amplitude) ** 2
-    assert 5.1 < relative < 7.0
+    # The two hydrogens are alike, so their kernels add up to 4, the oxygen's is 1.
+    assert far.energy_std[0] == pytest.approx(np.sqrt(5) * short.hyperparameters.amplitude, rel=1e-6)
 
 
 # Contracts ---------------------------------------------------------------------------------------------------------
@@ -345,8 +345,8 @@ def test_a_shift_of_the_energies_is_learnt(monkeypatch: pytest.MonkeyPatch) -> N
         for shift in shifts
     )
     errors = []
-    for constant in (0.0, gaussian_process.CONSTANT):
-        monkeypatch.setattr(gaussian_process, "CONSTANT", constant)
+    for shift in (0.0, CartesianFingerprint.shift):
+        monkeypatch.setattr(CartesianFingerprint, "shift", shift)
         surrogate = Surrogate("cartesian", length=20.0, energy_noise=1e-8, force_noise=1e-8).fit(data[:10])
         errors.append(np.abs(surrogate.predict(data[10:], std=False).energy - data[10:].energies).mean())
     assert errors[1] < 0.4 * errors[0]

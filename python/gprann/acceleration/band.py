@@ -107,7 +107,8 @@ def neb(
     fmax : float, eV/Å
         Largest norm of the reference force on a free atom at the climbing image at the end.
     threshold : float, eV
-        Predicted standard deviation of the energy above which an image is computed by the reference.
+        Predicted standard deviation of the energy, of the structure and not per atom as a barrier is, above which
+        an image is computed by the reference.
     max_calls : int
         Reference calls that are allowed: 3 or more, for the end points and an image.
     record : path, optional

@@ -81,8 +81,8 @@ def relax(
     fmax : float, eV/Å
         Largest norm of the reference force on a free atom at the end.
     threshold : float, eV
-        Predicted standard deviation of the energy at which the relaxation on the surrogate stops, to compute
-        the reference there.
+        Predicted standard deviation of the energy, of the structure and not per atom, at which the relaxation on
+        the surrogate stops, to compute the reference there.
     max_calls : int
         Reference calls that are allowed.
     optimizer : {'bfgs', 'fire'}

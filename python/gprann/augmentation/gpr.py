@@ -24,13 +24,15 @@ from gprann.io import write
 from gprann.progress import SharedBar, progress_bar
 from gprann.strain import volume
 from gprann.structure import Dataset
-from gprann.surrogate import Surrogate
+from gprann.surrogate import Surrogate, SurrogateSet
 from gprann.surrogate.local import Subset, check_surrogate_options, fit_in_one_order, for_each_subset
 from gprann.surrogate.subsets import MAX_SIZE
+from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 __all__ = ["Around", "Augmentation", "augment", "augment_subsets", "label"]
 
 _log = logging.getLogger(__name__)
+_POOL = 1000  # copies of a subset, the most uncertain, from which those to be labelled next are chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +44,41 @@ class Augmentation:
     accepted : Dataset
         Labelled copies; each keeps the variance of its label.
     uncertain : Dataset
-        Copies whose standard deviation exceeds the threshold, most uncertain first: label them with DFT next.
-        Their predicted energies are not kept.
+        What to label with DFT next: of the copies whose standard deviation exceeds the threshold so many that it
+        would exceed it for none of them any more, most informative first (greedy variance reduction, see
+        `gprann.select`). Their predicted energies are not kept.
     surrogates : list of dict
         Kernel and hyperparameters of the surrogates used, and the size of the displacements.
+    left_out : int
+        Number of copies whose standard deviation exceeds the threshold.
+    not_made : int
+        Number of copies that would have come too close, or had no atom to move.
     """
 
     accepted: Dataset
     uncertain: Dataset
     surrogates: list[dict[str, Any]]
+    left_out: int = 0
+    not_made: int = 0
 
     def __add__(self, other: Augmentation) -> Augmentation:
         return Augmentation(
             self.accepted + other.accepted,
             self.uncertain + other.uncertain,
             self.surrogates + other.surrogates,
+            self.left_out + other.left_out,
+            self.not_made + other.not_made,
         )
 
-    def log_counts(self, wanted: int) -> None:
+    def log_counts(self) -> None:
         """Log what has become of the copies that were wanted."""
-        labelled, uncertain = len(self.accepted), len(self.uncertain)
+        labelled = len(self.accepted)
         _log.info(
             "%d copies wanted: %d labelled, %d not made (atoms too close, or none to move), %d too uncertain",
-            wanted,
+            labelled + self.not_made + self.left_out,
             labelled,
-            wanted - labelled - uncertain,
-            uncertain,
+            self.not_made,
+            self.left_out,
         )
 
 
@@ -77,7 +88,7 @@ Around = Callable[[NDArray[np.int64], Callable[[], Augmentation]], Augmentation]
 
 def augment(
     data: Dataset,
-    surrogate: Surrogate | None = None,
+    surrogate: Surrogate | SurrogateSet | None = None,
     *,
     policy: Policy = "gaussian",
     copies: int | None = None,
@@ -100,15 +111,17 @@ def augment(
     ----------
     data : Dataset
         Reference structures with energies and forces.
-    surrogate : Surrogate, optional
-        Fitted to this data (of one composition). Default: one surrogate is fitted to each subset, see
-        `partition`; for kernels that need one order of atoms, atoms are put in order first.
+    surrogate : Surrogate or SurrogateSet, optional
+        Fitted to this data: one surrogate for data of one composition, or those of `fit_surrogates`. Default: one
+        surrogate is fitted to each subset, see `partition`; for kernels that need one order of atoms, atoms are put
+        in order first.
     policy : {'gaussian', 'sphere', 'normal_modes', 'md'}
         `gaussian`: every component of every atom is normal. `sphere`: atoms uniform in spheres, without a net
         shift. `normal_modes`: the modes of the surrogate's Hessian at each structure, with the classical amplitudes
         of `temperature`. `md`: along Langevin dynamics of `steps` steps of 0.5 fs at `temperature`.
     copies : int, optional
-        Copies M of each structure. Default: one for each degree of freedom, at least 10 and at most 36.
+        Copies M of each structure. Default: one for each degree of freedom, at least 10 and at most 36, and up to
+        twice as many the more uncertain their labels are relative to the changes of energy that they tell.
     displacement : float or mapping of elements to float, optional, Å
         Standard deviation of each component (`gaussian`) or radius (`sphere`), for all atoms or for each element.
         Default: the largest, between 0.005 and 0.1 Å, at which copies are no more uncertain than structures left
@@ -124,12 +137,12 @@ def augment(
         elements in the reference structures; for elements never closer than 4 Å, of the sum of covalent radii.
     seed : int
         Structure k is displaced with the random stream (seed, k).
-    threshold : float, optional, eV
-        Copies whose predicted standard deviation per structure exceeds it are left out. Default: with an automatic
+    threshold : float, optional, eV/atom
+        Copies whose predicted standard deviation per atom exceeds it are left out. Default: with an automatic
         displacement or temperature five times that of structures left out of the training set, else none.
     label_next : path, optional
-        File (extended XYZ) for the copies left out: the structures that are most worth labelling next.
-        Not written if there are none.
+        File (extended XYZ) for those of the copies left out that are most worth labelling next: so many that
+        all of them would be certain. Not written if there are none.
     max_subset : int
         Largest subset a single surrogate is fitted to, if none is given.
     forces : bool
@@ -179,7 +192,7 @@ def augment(
     if label_next is not None and not options.sets_apart:
         raise ConfigError(
             f"label_next needs a threshold, which is not set automatically where {options.sized_by} is given: give "
-            "the standard deviation in eV above which copies are left out"
+            "the standard deviation in eV/atom above which copies are left out"
         )
     if surrogate is not None and max_subset != MAX_SIZE:
         raise ConfigError(
@@ -193,7 +206,7 @@ def augment(
     with progress_bar(options.total(data), "labelling", show=progress) as terminal:
         bar = SharedBar(terminal)
         if surrogate is not None:
-            result = _label_copies(surrogate, data, range(len(data)), options, bar)
+            result = _augment_with(surrogate, data, options, bar)
         else:
             result = augment_subsets(
                 data,
@@ -202,14 +215,25 @@ def augment(
                 memory=surrogate_options.get("memory"),
                 bar=bar,
             )
-    result.log_counts(options.total(data))
+    result.log_counts()
     if label_next is not None:
         _write_uncertain(label_next, result.uncertain)
-    elif len(result.uncertain):
+    elif result.left_out:
         _log.warning(
-            "%d uncertain copies are not kept: label_next keeps them in a file", len(result.uncertain)
+            "%d uncertain copies are not kept: label_next keeps those worth labelling in a file",
+            result.left_out,
         )
     return data + result.accepted
+
+
+def _augment_with(
+    surrogate: Surrogate | SurrogateSet, data: Dataset, options: CopyOptions, bar: SharedBar
+) -> Augmentation:
+    """Label copies with surrogates that are fitted."""
+    everything = np.arange(len(data))
+    parts = surrogate.assigned(data) if isinstance(surrogate, SurrogateSet) else [(surrogate, everything)]
+    labelled = [_label_copies(model, data.select(own), own.tolist(), options, bar) for model, own in parts]
+    return sum(labelled, Augmentation(Dataset(), Dataset(), []))
 
 
 def _write_uncertain(path: str | os.PathLike[str], uncertain: Dataset) -> None:
@@ -217,7 +241,7 @@ def _write_uncertain(path: str | os.PathLike[str], uncertain: Dataset) -> None:
         _log.info("no copy is more uncertain than the threshold: %s was not written", os.fspath(path))
         return
     write(path, uncertain)
-    _log.info("%d uncertain copies written to %s", len(uncertain), os.fspath(path))
+    _log.info("%d copies to be labelled next written to %s", len(uncertain), os.fspath(path))
 
 
 def augment_subsets(
@@ -289,9 +313,12 @@ def _augment_subset(
 def _label_copies(
     surrogate: Surrogate, data: Dataset, numbers: Iterable[int], options: CopyOptions, bar: SharedBar
 ) -> Augmentation:
+    expected = options.total(data)
     options = options.sized(data, surrogate)
+    bar.extend(options.total(data) - expected)
     copies = options.make(data, numbers, surrogate)
-    bar.update(options.total(data) - len(copies))  # those that were not made
+    not_made = options.total(data) - len(copies)
+    bar.update(not_made)
     labelled = label(surrogate, copies, options.threshold, bar, forces=options.forces)
     size = options.displacement
     facts = {
@@ -299,7 +326,8 @@ def _label_copies(
         "displacement": dict(size) if isinstance(size, Mapping) else size,
         "temperature": options.temperature,
     }
-    return replace(labelled, surrogates=[{**made, **facts} for made in labelled.surrogates])
+    surrogates = [{**made, **facts} for made in labelled.surrogates]
+    return replace(labelled, surrogates=surrogates, not_made=not_made)
 
 
 def label(
@@ -310,8 +338,9 @@ def label(
     *,
     forces: bool = False,
 ) -> Augmentation:
-    """Label structures with the surrogate's energies; set apart those more uncertain than `threshold` (eV).
+    """Label structures with the surrogate's energies; leave out those more uncertain than `threshold` (eV/atom).
 
+    Of those left out the ones to be labelled next are kept, see `Augmentation`.
     With `forces` the accepted ones carry the surrogate's forces too, and its stresses if it has observed some.
 
     Raises
@@ -324,8 +353,8 @@ def label(
         raise DataError("the surrogate gave no standard deviations")
     accepted, uncertain = [], []
     for number, (copy, std) in enumerate(zip(copies, prediction.energy_std.tolist(), strict=True)):
-        if threshold is not None and std > threshold:
-            uncertain.append((std, copy))
+        if threshold is not None and std > threshold * len(copy):
+            uncertain.append(copy.replace(energy_variance=std**2))
             continue
         labels = {"energy": float(prediction.energy[number]), "energy_variance": std**2}
         if forces:
@@ -333,9 +362,30 @@ def label(
         if forces and surrogate.stress and prediction.stress is not None and volume(copy) > 0:
             labels["stress"] = prediction.stress[number]
         accepted.append(copy.replace(**labels))
-    uncertain.sort(key=lambda item: -item[0])
-    return Augmentation(
-        Dataset(accepted),
-        Dataset(copy.replace(energy_variance=std**2) for std, copy in uncertain),
-        [surrogate.to_dict()],
+    left_out = Dataset(uncertain)
+    chosen = Dataset() if threshold is None else _most_informative(surrogate, left_out, threshold)
+    if len(left_out):
+        _log.info(
+            "%d of %d copies left out: less certain than %g eV/atom; %d of them to be labelled next",
+            len(left_out),
+            len(copies),
+            threshold,
+            len(chosen),
+        )
+    return Augmentation(Dataset(accepted), chosen, [surrogate.to_dict()], len(left_out))
+
+
+def _most_informative(surrogate: Surrogate, left_out: Dataset, threshold: float) -> Dataset:
+    """Return the copies whose labels would make all of them certain, each chosen after those before it."""
+    if len(left_out) == 0:
+        return left_out
+    variances = np.array([copy.energy_variance or 0.0 for copy in left_out])
+    pool = left_out.select(np.sort(np.argsort(-variances, kind="stable")[:_POOL]))
+    covariance = surrogate.energy_covariance(pool)
+    rows, _ = greedy_variance_reduction(
+        covariance,
+        len(pool),
+        noise=np.full(len(pool), surrogate.hyperparameters.energy_noise**2),
+        threshold=threshold * len(pool[0]),
     )
+    return pool.select(rows)

@@ -10,7 +10,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.augmentation.automatic import automatic_copies, largest_size, uncertainty_of_unseen
+from gprann.augmentation.automatic import (
+    automatic_copies,
+    largest_size,
+    relative_noise,
+    uncertainty_of_unseen,
+)
 from gprann.augmentation.closeness import DistanceLimits
 from gprann.augmentation.copies import displaced
 from gprann.augmentation.displacements import (
@@ -80,7 +85,7 @@ class CopyOptions:
         if self.policy == "md" and self.steps < (self.copies or 1):
             raise ConfigError(f"steps = {self.steps}: expected as many as copies ({self.copies}) or more")
         if self.threshold is not None and not self.threshold > 0:
-            raise ConfigError(f"threshold = {self.threshold}: expected a positive energy in eV")
+            raise ConfigError(f"threshold = {self.threshold}: expected a positive energy in eV/atom")
 
     @property
     def sized_by(self) -> Literal["displacement", "temperature"]:
@@ -101,9 +106,9 @@ class CopyOptions:
         """Whether there is a threshold, given or found with an automatic size."""
         return self.threshold is not None or getattr(self, self.sized_by) is None
 
-    def count(self, structure: Structure) -> int:
-        """Return the number of copies of a structure."""
-        wanted = automatic_copies(structure) if self.copies is None else self.copies
+    def count(self, structure: Structure, noise: float = 0.0) -> int:
+        """Return the number of copies of a structure, for labels of some relative noise (see `automatic_copies`)."""
+        wanted = automatic_copies(structure, noise) if self.copies is None else self.copies
         return min(wanted, self.steps) if self.policy == "md" else wanted
 
     def total(self, data: Iterable[Structure]) -> int:
@@ -111,7 +116,7 @@ class CopyOptions:
         return sum(self.count(structure) for structure in data)
 
     def sized(self, data: Dataset, surrogate: Surrogate) -> CopyOptions:
-        """Return the options with a displacement or a temperature, whichever they need, and with its threshold.
+        """Return the options with a displacement or a temperature, whichever they need, threshold and number.
 
         Parameters
         ----------
@@ -119,8 +124,12 @@ class CopyOptions:
             The structures that the surrogate was fitted to.
         surrogate : Surrogate
             Its uncertainty sets the size if none is given, see `largest_size`, and where there is no threshold
-            leaves out copies five times as uncertain as structures that the surrogate has not seen.
+            leaves out copies five times as uncertain as structures that the surrogate has not seen; and then
+            the number of copies if that is not given, see `automatic_copies`.
         """
+        return self._with_size(data, surrogate)._with_number(data, surrogate)
+
+    def _with_size(self, data: Dataset, surrogate: Surrogate) -> CopyOptions:
         name = self.sized_by
         if getattr(self, name) is not None:
             return self
@@ -128,18 +137,37 @@ class CopyOptions:
             return self._of_size(_USUAL[name])
 
         def shifts(structure: Structure, number: int, size: float) -> Array:
-            return replace(self._of_size(size), copies=tried)._shifts(structure, number, known)
+            return self._of_size(size)._tried(len(data))._shifts(structure, number, known)
 
-        tried = max(2, _TRIED // len(data))
         known = _Known(surrogate, DistanceLimits((), np.zeros((0, 0))))
         limit = uncertainty_of_unseen(surrogate)
         size = _USUAL[name]
         if self.policy != "md":
             size = largest_size(surrogate, data, shifts, _BOUNDS[name], limit)
-        threshold = _OUTLIER * limit if self.threshold is None else self.threshold
+        threshold = _OUTLIER * limit / len(data[0]) if self.threshold is None else self.threshold
         unit = "Å" if name == "displacement" else "K"
         _log.info("%s of the copies: %.3g %s; unseen structures: ± %.2g eV", name, size, unit, limit)
         return replace(self._of_size(size), threshold=threshold)
+
+    def _with_number(self, data: Dataset, surrogate: Surrogate) -> CopyOptions:
+        if self.copies is not None:
+            return self
+        known = _Known(surrogate, DistanceLimits.of(data, self.min_distance))
+        tried = self._tried(len(data))
+        limit = np.inf if self.threshold is None else self.threshold * len(data[0])
+        noise = relative_noise(
+            surrogate, data, lambda structure, number: tried._shifts(structure, number, known), limit
+        )
+        number = self.count(data[0], noise)
+        _log.info(
+            "%d copies of each structure: their labels are uncertain by %.2g of what they tell", number, noise
+        )
+        return replace(self, copies=number)
+
+    def _tried(self, n_structures: int) -> CopyOptions:
+        """Return the options with the number of copies from which something is judged."""
+        tried = max(2, _TRIED // n_structures)
+        return replace(self, copies=min(tried, self.steps) if self.policy == "md" else tried)
 
     def _of_size(self, size: float) -> CopyOptions:
         if self.sized_by == "displacement":

@@ -32,7 +32,8 @@ from gprann.potential import Potential, load
 from gprann.progress import progress_bar
 from gprann.selection import select as select_structures
 from gprann.structure import Dataset
-from gprann.surrogate import Surrogate
+from gprann.surrogate.local import SurrogateSet, fit_each
+from gprann.surrogate.subsets import MAX_SIZE
 
 __all__ = ["augment", "compare", "demo", "evaluate", "info", "init", "label", "run", "select", "train"]
 
@@ -85,12 +86,12 @@ def augment(arguments: argparse.Namespace) -> None:
     copies = augment_data(data, augmentation, surrogate)
     write(arguments.output, data + copies.accepted)
     show(f"{arguments.output}: {len(data)} structures and {len(copies.accepted)} copies")
-    uncertain = f"{len(copies.uncertain)} copies exceed the threshold"
-    if arguments.label_next is None and len(copies.uncertain):
-        show(f"{uncertain} and were left out; --label-next FILE keeps them")
+    uncertain = f"{copies.left_out} copies exceed the threshold"
+    if arguments.label_next is None and copies.left_out:
+        show(f"{uncertain} and were left out; --label-next FILE keeps those worth labelling")
     elif arguments.label_next is not None and len(copies.uncertain):
         write(arguments.label_next, copies.uncertain)
-        show(f"{arguments.label_next}: {uncertain}; compute and add them next")
+        show(f"{arguments.label_next}: {len(copies.uncertain)} of the {uncertain}; compute and add them next")
     elif arguments.label_next is not None:
         show(f"{arguments.label_next}: not written, no copy exceeds the threshold")
 
@@ -106,7 +107,8 @@ def _check_label_next(target: str | None, augmentation: AugmentationSection) -> 
     if not options.sets_apart:
         raise ConfigError(
             "--label-next needs --threshold, which is not set automatically where "
-            f"{option_name(options.sized_by)} is given: the standard deviation in eV above which copies are set apart"
+            f"{option_name(options.sized_by)} is given: the standard deviation in eV/atom above which copies are left "
+            "out"
         )
 
 
@@ -157,15 +159,20 @@ def select(arguments: argparse.Namespace) -> None:
     )
 
 
-def _predictor(arguments: argparse.Namespace) -> Potential | Surrogate:
+def _predictor(arguments: argparse.Namespace) -> Potential | SurrogateSet:
     """Return the model whose uncertainty counts."""
     section = _section(arguments, SurrogateSection)
     if arguments.potential is None:
         train = _read(arguments.train, arguments.keys)
-        return section.build(train.species, 0).fit(train)
+        return fit_each(
+            train,
+            lambda subset: section.build(subset.species, 0),
+            max_subset=MAX_SIZE if arguments.max_subset is None else arguments.max_subset,
+            memory=section.memory,
+        )
     given = [name for name in vars(arguments) if name.startswith(f"{SurrogateSection.__name__}.")]
-    if given:
-        option = option_name(given[0].partition(".")[2])
+    if given or arguments.max_subset is not None:
+        option = option_name(given[0].partition(".")[2] if given else "max_subset")
         raise ConfigError(f"{option} is an option of the surrogate: it needs --train, not --potential")
     return load(arguments.potential)
 

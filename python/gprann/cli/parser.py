@@ -21,6 +21,7 @@ from gprann.config.explain import option_name
 from gprann.config.template import key_facts
 from gprann.errors import ConfigError, nearest_name
 from gprann.evaluation.method_table import METHODS
+from gprann.surrogate.subsets import MAX_SIZE
 from gprann.version import __version__
 
 __all__ = ["help_text", "parse"]
@@ -165,7 +166,7 @@ def _augment(group: Any) -> None:
     parser.add_argument(
         "--label-next",
         metavar="FILE",
-        help="file for the copies that exceed the threshold, to be computed next (default: they are left out)",
+        help="file for those copies beyond the threshold that are worth labelling (default: they are left out)",
     )
     _section_options(parser, "copies", AugmentationSection, leave_out=("label_next",))
     _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor", "soap"))
@@ -204,7 +205,13 @@ def _select(group: Any) -> None:
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--potential", metavar="FILE", help="committee whose uncertainty counts")
     model.add_argument(
-        "--train", nargs="+", metavar="FILE", help="structures of one composition to fit a surrogate to"
+        "--train", nargs="+", metavar="FILE", help="structures to fit surrogates to, of any compositions"
+    )
+    parser.add_argument(
+        "--max-subset",
+        type=int,
+        metavar="INT",
+        help=f"with --train: most structures of a surrogate (default {MAX_SIZE})",
     )
     parser.add_argument("--count", type=int, required=True, metavar="INT", help="structures wanted")
     parser.add_argument(

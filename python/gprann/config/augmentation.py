@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import PlainValidator, model_validator
 
 from gprann.augmentation import augment, taylor_augment
@@ -67,7 +68,7 @@ class AugmentationSection(Section):
     )
     copies: int | None = option(
         "Copies of each training structure; 10 to 40 are enough. Default: one for each degree of freedom, at least "
-        "10 and at most 36.",
+        "10 and at most 36; gpr up to twice as many, the more uncertain their labels are.",
         default(augment, "copies"),
         example=36,
         ge=1,
@@ -120,15 +121,16 @@ class AugmentationSection(Section):
         min_length=1,
     )
     threshold: float | None = option(
-        "Gpr: copies whose predicted standard deviation per structure exceeds it are not trained on. Default: with an "
+        "Gpr: copies whose predicted standard deviation per atom exceeds it are not trained on. Default: with an "
         "automatic displacement or temperature five times that of structures left out, else none.",
         default(augment, "threshold"),
-        unit="eV",
-        example=0.05,
+        unit="eV/atom",
+        example=0.003,
         gt=0,
     )
     label_next: str = option(
-        "File in the output folder for the copies that exceed the threshold: compute and add them next.",
+        "File in the output folder for the copies to compute and add next: of those that exceed the threshold so "
+        "many that the others would be certain, the most informative first.",
         "label_next.extxyz",
         pattern=r"^[^/\\]+\.(extxyz|xyz)$",
     )
@@ -208,7 +210,7 @@ class AugmentationSection(Section):
             return 0
         if self.method == "taylor" and self.strategy == "A":
             return 6 * len(structure)
-        return self.copy_options().count(structure)
+        return self.copy_options().count(structure, noise=np.inf if self.method == "gpr" else 0.0)
 
     def copy_options(self) -> CopyOptions:
         """Return the options of gpr copies."""

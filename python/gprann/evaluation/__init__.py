@@ -14,7 +14,7 @@ from gprann.evaluation.report import History, Report
 from gprann.evaluation.residuals import checked_energies
 from gprann.prediction import Prediction
 from gprann.structure import Dataset
-from gprann.surrogate import Surrogate
+from gprann.surrogate import Surrogate, SurrogateSet
 
 if TYPE_CHECKING:
     import ase
@@ -58,7 +58,7 @@ def evaluate(
     plots : path, optional
         Folder for the plots; needs matplotlib. `Report.save` writes plots, metrics and tables together.
     forces_std : int
-        Of a surrogate: of how many structures, spread evenly over the set, the standard deviations of the
+        Of surrogates: of how many structures, spread evenly over the set, the standard deviations of the
         forces are predicted too. They cost 3N times as much as that of the energy.
 
     Returns
@@ -89,7 +89,7 @@ def evaluate(
     reference = _dataset(data)
     checked_energies(reference)  # before the time is spent on predicting
     prediction = predictor.predict(reference)
-    if isinstance(predictor, Surrogate) and forces_std > 0:
+    if isinstance(predictor, Surrogate | SurrogateSet) and forces_std > 0:
         prediction = with_forces_std(predictor, reference, prediction, forces_std)
     report = Report.from_prediction(reference, prediction)
     if plots is not None:
@@ -97,7 +97,9 @@ def evaluate(
     return report
 
 
-def with_forces_std(surrogate: Surrogate, data: Dataset, prediction: Prediction, n: int) -> Prediction:
+def with_forces_std(
+    surrogate: Surrogate | SurrogateSet, data: Dataset, prediction: Prediction, n: int
+) -> Prediction:
     """Add the standard deviations of the forces of n structures, spread evenly; the others have NaN."""
     if len(data) == 0:
         return prediction

@@ -251,7 +251,11 @@ class _Run:
         if len(copies.uncertain):
             write(label_next, copies.uncertain)
             files.append(label_next)
-            _log.info("%s: %d copies are too uncertain; label them next", label_next, len(copies.uncertain))
+            _log.info(
+                "%s: %d of the copies that are too uncertain; label them next",
+                label_next,
+                len(copies.uncertain),
+            )
         left = {"surrogates": copies.surrogates, "label_next": len(copies.uncertain), "seconds": seconds}
         return files, left
 
@@ -268,10 +272,16 @@ class _Run:
             )
             self.seconds_kept.append(left.get("seconds", 0.0))
             accepted, uncertain = (structures(f) if f.is_file() else Dataset() for f in files)
-            return Augmentation(accepted, uncertain, left["surrogates"])
+            return Augmentation(accepted, uncertain, left["surrogates"], left["left_out"], left["not_made"])
         started = time.perf_counter()
         made = make()
-        left = {"surrogates": made.surrogates, "seconds": time.perf_counter() - started}
+        seconds = time.perf_counter() - started
+        left = {
+            "surrogates": made.surrogates,
+            "left_out": made.left_out,
+            "not_made": made.not_made,
+            "seconds": seconds,
+        }
         files[0].parent.mkdir(parents=True, exist_ok=True)
         for file, data in zip(files, (made.accepted, made.uncertain), strict=True):
             file.unlink(missing_ok=True)

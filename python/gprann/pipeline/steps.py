@@ -92,7 +92,7 @@ def augment_data(
             fitted=fitted,
             bar=SharedBar(bar),
         )
-    result.log_counts(options.total(data))
+    result.log_counts()
     return result
 
 

@@ -86,6 +86,14 @@ class Fingerprint(Protocol):
     """Rigid motions that leave the features unchanged: `rotation` (and translation) or `translation`."""
     strains: bool
     """Whether derivatives with respect to strains of positions and cell are known."""
+    shift: float
+    """Prior variance of a shift of all energies, relative to the kernel's own.
+
+    The mean of the training energies is not the shift that suits the kernel: a surface that rises in all directions
+    from the training structures is, to a stationary kernel, a deep well in a shifted energy. Kernels of whole
+    structures need it (with the kernel `pairs` 40 structures of EC on Li(100) leave errors of 129 meV without it, of
+    21 meV with it); sums over atoms have room for it, and their matrices are better conditioned without.
+    """
 
     @property
     def fixed_order(self) -> bool:
@@ -131,6 +139,7 @@ class AtomsFingerprint:
 
     invariant = "rotation"
     strains = True
+    shift = 0.0
     fixed_order = False
     _FLOOR = 1e-3
     """Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
@@ -270,6 +279,7 @@ class PairsFingerprint:
 
     invariant = "rotation"
     strains = False
+    shift = 1.0
     fixed_order = True
 
     def __init__(self, *, exponent: float = 1.0, cutoff: float = 7.0) -> None:
@@ -337,6 +347,7 @@ class CartesianFingerprint:
 
     invariant = "translation"
     strains = False
+    shift = 1.0
     fixed_order = True
 
     def __init__(self) -> None:

@@ -26,19 +26,16 @@ _RADIAL_KERNELS: dict[Radial, Callable[[float, bool, float], _core.RadialKernel]
     "squared_exponential": _core.SquaredExponential,
     "matern52": _core.Matern52,
 }
-CONSTANT = 1.0
-"""Prior variance of a shift of all energies, relative to the kernel's own (a constant mean that is not certain).
-
-The mean of the training energies is not the shift that suits the kernel: a surface that rises in all directions from
-the training structures is, to a stationary kernel, a deep well in a shifted energy. Without the shift 40 structures
-of EC on Li(100) and the kernel `pairs` leave errors of 129 meV, with it 21 meV; kernels of many atoms, whose sums
-have room for it, gain little.
-"""
 
 
-def radial_kernel(radial: Radial, length: float, *, derivative: bool = False) -> _core.RadialKernel:
-    """Return the kernel of this name, or its derivative with respect to log l."""
-    return _RADIAL_KERNELS[radial](length, derivative, CONSTANT)
+def radial_kernel(
+    radial: Radial, length: float, *, shift: float = 0.0, derivative: bool = False
+) -> _core.RadialKernel:
+    """Return the kernel of this name, or its derivative with respect to log l.
+
+    `shift` is added to it: the prior variance, relative to the kernel's own, of a shift of all energies.
+    """
+    return _RADIAL_KERNELS[radial](length, derivative, shift)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +51,15 @@ class Problem:
         Energies less their mean, eV, and gradients along the internal directions, eV/Å.
     radial : {'squared_exponential', 'matern52'}
         Kernel as a function of the distance of two rows of features.
+    shift : float
+        Of the kernel, see `radial_kernel`.
     """
 
     sets: _core.FeatureSets
     first: NDArray[np.int64]
     values: Array
     radial: Radial = "squared_exponential"
+    shift: float = 0.0
 
     @property
     def is_energy(self) -> NDArray[np.bool_]:
@@ -70,7 +70,7 @@ class Problem:
 
     def kernel(self, length: float, *, derivative: bool = False) -> _core.RadialKernel:
         """Return the radial kernel, or its derivative with respect to log l."""
-        return radial_kernel(self.radial, length, derivative=derivative)
+        return radial_kernel(self.radial, length, shift=self.shift, derivative=derivative)
 
     def covariance(self, length: float, *, derivative: bool = False) -> Array:
         """Return K0, lower triangle, or its derivative with respect to log l; shape (rows, rows)."""

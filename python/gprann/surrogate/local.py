@@ -108,17 +108,27 @@ def for_each_subset(
     ]
     available = available_memory()
     budget = min(value for value in (memory, available, np.inf) if value is not None)
-    dense = sum(memory_needed(subset.data) for subset in subsets)
+    shares = [budget] * len(subsets)
+    if keep:
+        shares = _shares([memory_needed(subset.data) for subset in subsets], budget)
     jobs = []
-    for subset in subsets:
-        crowded = keep and dense > budget
-        share = budget * memory_needed(subset.data) / dense if crowded else budget
+    for subset, share in zip(subsets, shares, strict=True):
         surrogate = build(subset.data)
         with memory_share(share):
             taken, kept = surrogate.memory_of_fit(subset.data)
         own = partial(_do, subset, partial(work, subset, surrogate), share, several=len(subsets) > 1)
         jobs.append(Job(own, taken, kept if keep else 0.0))
     return side_by_side(jobs, memory=budget, most=workers)
+
+
+def _shares(needed: Sequence[float], budget: float) -> list[float]:
+    """Divide memory that does not suffice: the small get what they need, the large equal parts of what is left."""
+    if sum(needed) <= budget:
+        return [budget] * len(needed)
+    shares = [0.0] * len(needed)
+    for rank, number in enumerate(np.argsort(needed, kind="stable").tolist()):
+        shares[number] = min(needed[number], (budget - sum(shares)) / (len(needed) - rank))
+    return shares
 
 
 def _do(subset: Subset, work: Callable[[], T], share: float, *, several: bool) -> T:
@@ -144,9 +154,9 @@ def fit_in_one_order(surrogate: Surrogate, subset: Dataset) -> Dataset:
 class SurrogateSet:
     """Surrogates of the subsets of a heterogeneous data set, see `fit_surrogates`.
 
-    Each structure is predicted by a surrogate of its composition; among several of them by the one that gives it
-    the smallest standard deviation. Iterating gives pairs of a surrogate and the indices of the structures that it
-    was fitted to.
+    Each structure is predicted by a surrogate of its composition and periodic directions, or of its composition if
+    these are new; among several by the one that gives it the smallest standard deviation. Iterating gives pairs of a
+    surrogate and the indices of the structures that it was fitted to.
 
     Parameters
     ----------
@@ -158,7 +168,9 @@ class SurrogateSet:
         self._members = tuple(members)
         self._known: defaultdict[object, list[int]] = defaultdict(list)
         for number, (_, subset) in enumerate(self._members):
-            self._known[subset.data[0].composition].append(number)
+            first = subset.data[0]
+            for kind in (first.composition, (first.composition, tuple(first.pbc))):
+                self._known[kind].append(number)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -195,10 +207,11 @@ class SurrogateSet:
         groups: defaultdict[object, list[int]] = defaultdict(list)
         for index, structure in enumerate(data):
             self._check(structure)
-            groups[structure.composition].append(index)
+            both = structure.composition, tuple(structure.pbc)
+            groups[both if both in self._known else structure.composition].append(index)
         chosen = np.zeros(len(data), dtype=np.int64)
-        for composition, listed in groups.items():
-            numbers, own = self._known[composition], data.select(listed)
+        for kind, listed in groups.items():
+            numbers, own = self._known[kind], data.select(listed)
             stds = (
                 [self._std(number, own) for number in numbers] if len(numbers) > 1 else [np.zeros(len(own))]
             )

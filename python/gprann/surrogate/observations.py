@@ -39,7 +39,7 @@ def build_problem(
     sizes = [1 + jacobian.shape[1] for jacobian in jacobians]
     first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     values = np.concatenate([observations(structure, mean, fingerprint.invariant) for structure in data])
-    return Problem(rows.sets(jacobians), first, values, radial), rows, jacobians
+    return Problem(rows.sets(jacobians), first, values, radial, fingerprint.shift), rows, jacobians
 
 
 def observations(structure: Structure, mean: float, invariant: str) -> Array:

@@ -90,6 +90,7 @@ class SoapFingerprint:
 
     invariant = "rotation"
     strains = False
+    shift = 1.0
 
     def __init__(self, options: SoapOptions) -> None:
         self._options = options

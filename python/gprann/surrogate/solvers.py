@@ -34,6 +34,7 @@ __all__ = ["Equations", "Fit", "Solution", "extend_solution", "solve", "solve_ra
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _MAX_ITERATIONS = 1000
+_RAISE = 3.0  # factor on noises for which the matrix is singular in double precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Equations:
 
     def kernel(self, settings: Settings) -> _core.RadialKernel:
         """Return the radial kernel."""
-        return radial_kernel(self.radial, self.length(settings))
+        return radial_kernel(self.radial, self.length(settings), shift=self.fingerprint.shift)
 
     def problem(self, part: Dataset | None = None) -> tuple[Problem, Rows, list[Array]]:
         """Return the observations of the training set, or of a part of it, with features and Jacobians."""
@@ -191,7 +192,7 @@ def solve_raising_noise(
             if (fixed[1] and fixed[2]) or free > 1e-3:
                 raise
             before = None
-            raised = Settings(settings.length, 10 * settings.energy_noise, 10 * settings.force_noise)
+            raised = Settings(settings.length, _RAISE * settings.energy_noise, _RAISE * settings.force_noise)
             settings = with_fixed(raised, fixed)
             _log.warning("the covariance matrix is singular in double precision; now %s", describe(settings))
 
