@@ -135,15 +135,17 @@ class Job(Generic[T]):
 
 
 class _Team:
-    """Jobs that run side by side and share the threads."""
+    """Jobs that run side by side and share the threads, perhaps within a job of others."""
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, threads: int, around: _Team | None) -> None:
+        self.threads, self.around = threads, around
         self.running = 1
         self.stopped = False
 
     def share(self) -> int:
         """Return how many threads each of them has."""
+        if self.around is not None:
+            self.around.share()  # ends this job where one beside those around it has failed
         if self.stopped:
             raise CancelledError("stopped: a job beside this one has failed")
         return max(1, self.threads // self.running)
@@ -186,7 +188,7 @@ def side_by_side(jobs: Sequence[Job[T]], *, memory: float, most: int | None = No
     at_once = min(threads, len(jobs), threads if most is None else most)
     if at_once < 2:
         return [job.work() for job in jobs]
-    team = _Team(threads)
+    team = _Team(threads, _team.get())
     futures: list[Future[T]] = []
     running: dict[Future[T], Job[T]] = {}
     kept = 0.0
@@ -198,6 +200,7 @@ def side_by_side(jobs: Sequence[Job[T]], *, memory: float, most: int | None = No
                     or kept + job.memory + sum(other.memory for other in running.values()) > memory
                 ):
                     kept += _ended(running)
+                    team.running = max(1, len(running))
                 team.running = len(running) + 1
                 context = contextvars.copy_context()
                 context.run(_team.set, team)

@@ -200,3 +200,45 @@ class TestSideBySide:
             side_by_side(jobs, memory=1.0)
         assert seen == ["stopped"] * 2  # the last two never began
         assert n_threads() == 4
+
+
+def test_a_team_within_a_team_stops_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPRANN_NUM_THREADS", "4")
+    failed = threading.Event()
+
+    def fails() -> None:
+        failed.wait(5)
+        raise ValueError("wrong")
+
+    def outer() -> list[None]:
+        return side_by_side([Job(inner, 0.1) for _ in range(2)], memory=1.0)
+
+    def inner() -> None:
+        failed.set()
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            n_threads()
+            time.sleep(0.01)
+        raise AssertionError("was not stopped")
+
+    with pytest.raises(ValueError, match="wrong"):
+        side_by_side([Job(fails, 0.1), Job(outer, 0.1)], memory=1.0)  # type: ignore[arg-type]
+
+
+def test_a_job_that_runs_alone_while_the_next_waits_for_memory_has_all_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GPRANN_NUM_THREADS", "4")
+    ended, seen = threading.Event(), []
+
+    def long() -> None:
+        ended.wait(5)
+        for _ in range(200):
+            if n_threads() == 4:
+                break
+            time.sleep(0.01)
+        seen.append(n_threads())
+
+    jobs = [Job(long, 0.5), Job(ended.set, 0.4), Job(lambda: None, 1.0)]
+    side_by_side(jobs, memory=1.0)
+    assert seen == [4]

@@ -110,13 +110,6 @@ def test_folds_are_left_out_together() -> None:
     assert choice._folds(3) == [0, 1, 2]
 
 
-def test_a_grid_on_which_everything_is_singular_is_left() -> None:
-    grid = {"length": [1e3], "energy_noise": [1e-19], "force_noise": [1e-19]}
-    data = Dataset([*samples.waters(3), *samples.waters(3)])
-    surrogate = Surrogate("pairs", hyperparameters="grid", grid=grid).fit(data)
-    assert surrogate.hyperparameters.length == 4.0
-
-
 def test_the_best_point_of_a_grid_is_taken() -> None:
     data = samples.waters(10)
     grid = {"length": [3.0, 1.0, 6.0], "energy_noise": [1e-3, 1e-5], "force_noise": (1e-4, 1e-6, 1e-8)}
@@ -489,3 +482,23 @@ def test_provenance_is_plain_data() -> None:
 def test_memory_is_that_of_the_matrix_and_the_jacobians() -> None:
     data = samples.waters(50)
     assert memory_needed(data) == pytest.approx(8 * (500**2 + 50 * 3 * 36 * 9) / 2**30)
+
+
+def test_a_grid_without_a_point_that_can_be_factorised_is_refused() -> None:
+    grid = {"length": [1e6], "energy_noise": [1e-20], "force_noise": [1e-20]}
+    with pytest.raises(FactorisationError, match="grid: at none of the 1 points is the covariance matrix"):
+        Surrogate(hyperparameters="grid", grid=grid).fit(samples.waters(6))
+
+
+def test_all_solvers_have_one_unit_of_the_noises_without_gradients() -> None:
+    """Atoms beyond the cutoff of each other, which the kernel takes for alone."""
+    apart = Dataset(
+        Structure(("H", "H"), [[0, 0, 0], [0, 0, 20.0 + k]], energy=float(k), forces=np.zeros((2, 3)))
+        for k in range(4)
+    )
+    options: dict[str, Any] = {"length": 5.0, "energy_noise": 1e-6, "force_noise": 1e-6}
+    noises = [
+        Surrogate(**options, solver=solver).fit(apart)._fitted().solution.noise
+        for solver in ("cholesky", "conjugate_gradient", "inducing")
+    ]
+    np.testing.assert_allclose(noises[1:], [noises[0]] * 2)

@@ -81,7 +81,7 @@ def calibrate(errors: LeftOut, data: Dataset, invariant: str) -> Calibration:
     energy = factor_of(errors.energy, energy_std) ** weight * force ** (1.0 - weight)
     found = Calibration(energy, force, len(data), errors.converged)
     _log.info(
-        "%d structures left out one by one: standard deviations of energies times %.2f, of forces times %.2f",
+        "%d structures left out: standard deviations of energies times %.2f, of forces times %.2f",
         len(data),
         found.energy,
         found.force,

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from gprann.memory import GIB
+from gprann.errors import FactorisationError
 from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Fingerprint
 from gprann.surrogate.folded import FoldedTraining
@@ -23,7 +23,7 @@ from gprann.surrogate.hyperparameters import (
 )
 from gprann.surrogate.likelihood import maximise_likelihood
 from gprann.surrogate.observations import build_problem, observations
-from gprann.surrogate.plan import features_per_atom, structures_within
+from gprann.surrogate.plan import features_per_atom, memory_within, structures_within
 from gprann.surrogate.search import (
     ErrorOfNoise,
     choose_by_leaving_out,
@@ -124,7 +124,10 @@ class Choice:
         points = self.grid.points(self.fixed)
         results = scan(problem, points, self.fingerprint.spread)
         if not results:
-            return with_fixed(_SINGLE, self.fixed)
+            raise FactorisationError(
+                f"grid: at none of the {len(points)} points is the covariance matrix positive definite in double "
+                "precision; give shorter lengths or larger noises"
+            )
         winner = min(results, key=lambda result: result.score)
         _log.info("grid of %d points: %s", len(points), describe(winner.settings))
         return winner.settings
@@ -189,7 +192,6 @@ def structures_for(data: Dataset, rows: int) -> int:
 
 def search_memory(data: Dataset) -> float:
     """Return the memory in GiB that the search for the hyperparameters of a training set takes at most."""
-    rows = float(sum(structure.n_labels for structure in data))
-    small, left_out, kept = min(rows, SMALL_ROWS), min(rows, _LEAVE_OUT_ROWS), min(rows, _HOLD_OUT_ROWS)
     # K, its derivative, its inverse and products of them; K, its factor and the factor's inverse; K alone.
-    return 8.0 * max(6 * small**2, 4 * left_out**2, kept**2) / GIB
+    parts = ((SMALL_ROWS, 6), (_LEAVE_OUT_ROWS, 4), (_HOLD_OUT_ROWS, 1))
+    return max(memory_within(data, structures_for(data, rows), matrices) for rows, matrices in parts)

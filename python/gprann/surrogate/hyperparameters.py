@@ -102,10 +102,10 @@ def gradient_scale(problem: Problem, K: Array) -> float:
 
 
 def unit_rows(problem: Problem, K: Array) -> NDArray[np.bool_]:
-    """Return which rows the unit of the noises is the mean of: gradients, or all without any of variance."""
+    """Return which rows the unit of the noises is the mean of: gradients, or energies where those do not vary."""
     gradients = ~problem.is_energy
     # Single atoms have no gradients; those of atoms that do not feel each other the kernel takes for zero.
-    return gradients if np.any(np.diagonal(K)[gradients]) else np.ones_like(gradients)
+    return gradients if np.any(np.diagonal(K)[gradients]) else problem.is_energy
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,8 @@ def calibration_last(data: Dataset, seed: int) -> Dataset:
 
 def calibration_memory(data: Dataset) -> float:
     """Return the memory in GiB that it takes to calibrate with the factor of K: its corner inverted."""
-    rows = min(float((3 * data.n_atoms + 1).sum()), _CALIBRATION_ROWS)
-    return 8.0 * rows**2 / GIB
+    rows = structures_for(data, _CALIBRATION_ROWS) * max(structure.n_labels for structure in data)
+    return 8.0 * float(rows) ** 2 / GIB
 
 
 @one_blas_thread()

@@ -19,6 +19,7 @@ __all__ = [
     "SolverOptions",
     "features_per_atom",
     "memory_needed",
+    "memory_within",
     "plan_solver",
     "structures_within",
 ]
@@ -188,6 +189,17 @@ def structures_within(data: Dataset, memory: float, matrices: int, *, features: 
     rest = max(memory * GIB - _TILES, 0.0)
     count = (np.sqrt(half**2 + square * rest) - half) / square  # square count² + 2 half count = rest
     return min(len(data), max(2, int(count)))
+
+
+def memory_within(data: Dataset, count: int, matrices: int, *, features: float = _FEATURES) -> float:
+    """Return the memory in GiB of `count` structures with so many covariance matrices of theirs.
+
+    The reverse of `structures_within`.
+    """
+    atoms = len(data[0])
+    rows = count * max(structure.n_labels for structure in data)
+    each = 2.0 * _jacobian(atoms, features) + _per_atom(features) * atoms
+    return (8.0 * matrices * rows**2 + each * count + _TILES) / GIB
 
 
 def _jacobian(atoms: int, features: float) -> float:
