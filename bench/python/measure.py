@@ -3,7 +3,7 @@
     python bench/python/measure.py DATA [PART ...]
 
 Parts: surrogates, surrogate_kernels, solvers, barriers, lapack, matrix_free, labels, hydrogen, pipeline, descriptor,
-direct, direct_li, direct_copies, in_use.
+direct, direct_li, direct_copies, in_use, mixture.
 
 DATA is the folder with ec_dimer/, li_ec/ and h2/ (train.extxyz, dev.extxyz or test.extxyz). Without names all
 parts run, each in a process of its own, so that peak memory is that of the part. Times are medians where a
@@ -36,6 +36,7 @@ from surrogate_parts import barriers, solvers, surrogate_kernels
 import gprann
 from gprann.demo import run_demo
 from gprann.parallel import n_threads
+from gprann.pipeline import run_file
 from gprann.surrogate.gaussian_process import factorise
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -411,6 +412,51 @@ def labels(data: Path) -> dict[str, Any]:
     return {"labels": len(augmented) - len(train), "seconds": time.perf_counter() - started}
 
 
+def mixture(data: Path) -> dict[str, Any]:
+    """Shuffle molecules, clusters and a periodic slab, and run the pipeline by its defaults but for 10 copies.
+
+    Without that number it is 36 of each structure with 20 atoms or more, and training takes several times as long.
+    """
+    names = {"h2": ("train", "test"), **SETS}
+    sets = {
+        name: [gprann.read(data / name / f"{part}.extxyz") for part in parts] for name, parts in names.items()
+    }
+    together = gprann.Dataset(structure for train, _ in sets.values() for structure in train)
+    memory = _PeakOfTree()
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        gprann.write(
+            folder / "train.extxyz", together.select(np.random.default_rng(0).permutation(len(together)))
+        )
+        (folder / "config.toml").write_text(
+            'data.train = "train.extxyz"\naugmentation.copies = 10\noutput.plots = false\n'
+        )
+        potential = gprann.load(run_file(folder / "config.toml").potential)
+    seconds = time.perf_counter() - started
+    record = potential.provenance["training"]
+    return {
+        "seconds": seconds,
+        "seconds_of_training": record["seconds"],
+        "peak_GiB_of_all_processes": memory.stop(),
+        "structures": len(together),
+        "structures_and_copies": record["n_structures"],
+        "subsets": [item["n_structures"] for item in potential.provenance["surrogates"]],
+        "iterations": [len(curve) for curve in record["history"]],
+        "ended": record["ended"],
+        **{name: _errors(potential, test) for name, (_, test) in sets.items()},
+    }
+
+
+def _errors(potential: gprann.Potential, test: gprann.Dataset) -> dict[str, float]:
+    report = gprann.evaluate(potential, test)
+    return {
+        "energy_mae_meV": 1e3 * report.energy_mae,
+        "force_mae": report.force_mae,
+        "energy_std_meV": 1e3 * float(np.std(test.energies)),
+    }
+
+
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "descriptor": descriptor,
     "lapack": lapack,
@@ -426,6 +472,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "direct_li": direct_li,
     "direct_copies": direct_copies,
     "in_use": in_use,
+    "mixture": mixture,
 }
 
 

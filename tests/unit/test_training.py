@@ -21,6 +21,7 @@ from gprann.potential import Potential
 from gprann.structure import Dataset, Origin, Structure
 from gprann.training import TrainingOptions
 from gprann.training.job import Job
+from gprann.training.problem import EnergyProblem
 from gprann.training.targets import (
     count_species,
     energy_scale,
@@ -255,6 +256,30 @@ def test_defaults_depend_on_the_optimizer() -> None:
         assert default.max_iterations > default.max_patience > 1
         given = TrainingOptions(optimizer=optimizer, iterations=3, patience=2)
         assert (given.max_iterations, given.max_patience) == (3, 2)
+
+
+def test_several_compositions_have_other_defaults() -> None:
+    plain = TrainingOptions(optimizer="lm")
+    assert plain.suited_to(1) == plain
+    mixed = plain.suited_to(2)
+    for name in ("max_iterations", "max_patience", "random_starts"):
+        assert getattr(mixed, name) > getattr(plain, name)
+    given = TrainingOptions(optimizer="lm", iterations=3, patience=2, starts=1)
+    assert given.suited_to(2) == given
+    for other in (TrainingOptions(optimizer="lm", forces=True), TrainingOptions(optimizer="adamw")):
+        assert other.suited_to(2) == other
+
+
+@pytest.mark.parametrize(("rows", "several"), [([0, 2, 4], False), ([0, 2, 5], True)])
+def test_random_starts_on_several_compositions_begin_with_short_steps(rows: list[int], several: bool) -> None:
+    model = NetworkModel(3, (2,), 1)
+    table = FeatureTable(np.ones((rows[-1], 3)), np.array([rows]), np.arange(rows[-1]))
+    problem = EnergyProblem(model, table, np.zeros(2), np.ones(2))
+    for optimizer, forces in (("lm", False), ("lm", True), ("adamw", False)):
+        options = TrainingOptions(optimizer=optimizer, forces=forces, starts=1)
+        start = Job(problem, np.arange(2), options, 1.0)._start(problem, np.random.default_rng(0), 0)
+        assert ("damping" in start.numbers) == (several and optimizer == "lm" and not forces)
+        np.testing.assert_array_equal(start.parameters, model.initial(np.random.default_rng(0)))
 
 
 # The split ---------------------------------------------------------------------------------------------------------

@@ -226,6 +226,9 @@ class SurrogateSection(Section):
         return Surrogate(**settings, descriptor=descriptor, soap=soap, seed=seed)
 
 
+_MIXED = TrainingOptions(optimizer="lm").suited_to(2)
+
+
 class TrainingSection(Section):
     """Networks, trained on energies, or on energies and forces."""
 
@@ -301,7 +304,8 @@ class TrainingSection(Section):
     iterations: int | None = _option(
         "Most iterations of the optimiser, or epochs of adamw. Default: "
         f"{TrainingOptions(optimizer='lm').max_iterations} for lm and gauss_newton_cg "
-        f"({TrainingOptions(optimizer='lm', forces=True).max_iterations} with forces), "
+        f"({TrainingOptions(optimizer='lm', forces=True).max_iterations} with forces, {_MIXED.max_iterations} "
+        "with structures of several compositions), "
         f"{TrainingOptions(optimizer='adamw').max_iterations} for lbfgs and adamw.",
         _default(TrainingOptions, "iterations"),
         example=TrainingOptions(optimizer="lm").max_iterations,
@@ -312,7 +316,8 @@ class TrainingSection(Section):
     )
     patience: int | None = _option(
         "Stop after so many iterations or epochs without a better validation error. Default: "
-        f"{TrainingOptions(optimizer='lm').max_patience} for lm and gauss_newton_cg, "
+        f"{TrainingOptions(optimizer='lm').max_patience} for lm and gauss_newton_cg "
+        f"({_MIXED.max_patience} with structures of several compositions), "
         f"{TrainingOptions(optimizer='adamw').max_patience} for lbfgs and adamw.",
         _default(TrainingOptions, "patience"),
         example=TrainingOptions(optimizer="lm").max_patience,
@@ -320,6 +325,7 @@ class TrainingSection(Section):
     starts: int | None = _option(
         "Random starts that lm and gauss_newton_cg try, to go on with the best. Default: "
         f"{TrainingOptions(optimizer='lm').random_starts}, "
+        f"with structures of several compositions {_MIXED.random_starts}, "
         f"with forces {TrainingOptions(optimizer='lm', forces=True).random_starts}.",
         _default(TrainingOptions, "starts"),
         example=TrainingOptions(optimizer="lm").random_starts,

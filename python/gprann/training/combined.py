@@ -161,6 +161,11 @@ class CombinedProblem:
         return len(self.structures)
 
     @property
+    def counts(self) -> Indices:
+        """Atoms of each species in each structure, shape (size, S)."""
+        return np.diff(self.shared.table.rows, axis=1)[:, self.structures].T
+
+    @property
     def total_weight(self) -> float:
         """Sum of the structures' weights: loss over total weight is the mean."""
         return float(self.labels.structure_weights[self.structures].sum())
@@ -249,8 +254,7 @@ class CombinedProblem:
             return parameters
         energies = self.model.kernel.energies(parameters, self.shared.atoms, n_threads())
         residuals = (energies - self.labels.energies)[self.structures]
-        counts = np.diff(self.shared.table.rows, axis=1)[:, self.structures].T
-        shift = self._best_shift(residuals, counts)
+        shift = self._best_shift(residuals, self.counts)
         result = parameters.copy()
         result[biases] += shift
         return result

@@ -31,6 +31,9 @@ __all__ = ["Job"]
 _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 _SAVE_EVERY_EPOCHS = 20
+# First damping for energies of several compositions. Environments unlike most others begin where tanh is nearly
+# saturated; long first steps, which the others decide, would leave them there for tens of iterations.
+_MIXED_DAMPING = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,7 @@ class Job:
             return OptimizerState.start(self.initial[member % len(self.initial)])
         options = self.options
         starts = [self.problem.model.initial(rng) for _ in range(options.random_starts)]
-        states = [OptimizerState.start(parameters) for parameters in starts]
+        states = [self._fresh(parameters) for parameters in starts]
         if len(states) == 1:
             return states[0]
         order = rng.permutation(train.size)
@@ -200,6 +203,14 @@ class Job:
         best = OptimizerState.start(states[0].parameters)
         best.numbers.update(states[0].numbers)
         return best
+
+    def _fresh(self, parameters: Array) -> OptimizerState:
+        """Return the state of a random start."""
+        state = OptimizerState.start(parameters)
+        options = self.options
+        if options.second_order and not options.forces and np.ptp(self.problem.counts, axis=0).any():
+            state.numbers["damping"] = _MIXED_DAMPING
+        return state
 
     def resume_member(
         self,

@@ -19,6 +19,7 @@ SCHEDULES = ("cosine", "exponential", "constant")
 _SECOND_ORDER = ("lm", "gauss_newton_cg")
 _DENSE = 5000  # parameters up to which the normal equations are set up and solved
 _WHOLE = 20000  # structures up to which an optimiser sweeps over all of them for every step
+_MIXED_ITERATIONS, _MIXED_PATIENCE, _MIXED_STARTS = 100, 20, 8  # of sets of several compositions
 _FRACTIONS = ("validation", "alpha", "force_fraction")
 _POSITIVE = ("learning_rate", "label_noise", "huber_energy", "huber_force")
 _NOT_NEGATIVE = ("weight_decay", "ridge", "stress")
@@ -61,17 +62,17 @@ class TrainingOptions:
     seed : int
         Member k uses the random stream (seed, k).
     iterations : int or None
-        Most iterations (default 40 for LM on energies, 100 with forces, 1000 for L-BFGS) or AdamW epochs
-        (default 1000).
+        Most iterations (default 40 for LM on energies, 100 with forces or for several compositions, 1000 for L-BFGS)
+        or AdamW epochs (default 1000).
     validation : float
         Fraction of the reference structures held out, with all copies made from them, to judge when to stop
         and which state to keep.
     patience : int or None
-        Stop after so many iterations without a better validation error (default 10 for LM, 200 for L-BFGS and
-        AdamW).
+        Stop after so many iterations without a better validation error (default 10 for LM, 20 for energies of
+        several compositions, 200 for L-BFGS and AdamW).
     starts : int or None
-        Random starts that LM tries for a few iterations, to go on with the best (default 4; with forces, which
-        leave fewer ways to go astray, 1).
+        Random starts that LM tries for a few iterations, to go on with the best (default 4, for several compositions
+        8; with forces, which leave fewer ways to go astray, 1).
     start_iterations : int
         LM iterations each of them gets; with more than four starts the best quarter gets twice as many, and
         so on.
@@ -296,6 +297,21 @@ class TrainingOptions:
                 f"{n_parameters} parameters and {n_structures} structures: too many to sweep for each step"
             )
         return replace(self, optimizer=name), reason
+
+    def suited_to(self, n_compositions: int) -> TrainingOptions:
+        """Return the options with the defaults of second-order steps for sets of one or of several compositions.
+
+        A composition whose environments are unlike those of the rest is learned late, and from few of the starts:
+        of energies, several compositions get more iterations, patience and starts.
+        """
+        if n_compositions == 1 or not self.second_order or self.forces:
+            return self
+        return replace(
+            self,
+            iterations=self.iterations or _MIXED_ITERATIONS,
+            patience=self.patience or _MIXED_PATIENCE,
+            starts=self.starts or _MIXED_STARTS,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain data."""

@@ -52,6 +52,10 @@ class Problem(Protocol):
         """Number of structures."""
 
     @property
+    def counts(self) -> Indices:
+        """Atoms of each species in each structure, shape (size, S)."""
+
+    @property
     def total_weight(self) -> float:
         """Sum of the structures' weights: loss over total weight is the mean."""
 
@@ -132,6 +136,11 @@ class EnergyProblem:
     def size(self) -> int:
         """Number of structures."""
         return len(self.targets)
+
+    @property
+    def counts(self) -> Indices:
+        """Atoms of each species in each structure, shape (size, S)."""
+        return np.diff(self.table.rows, axis=1).T
 
     @property
     def total_weight(self) -> float:

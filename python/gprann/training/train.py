@@ -117,6 +117,7 @@ def train(
         reference_energies = reference_energies or base.reference_energy_of
     model = NetworkModel(descriptor.size, settings.hidden, len(descriptor.species), settings.activation)
     settings, reason = settings.resolved(model.n_parameters, len(data))
+    settings = settings.suited_to(len({structure.composition for structure in data}))
     _log.info("optimizer %s: %s", settings.optimizer, reason)
     if settings.huber_force is not None and not settings.forces:
         _log.warning("huber_force has no effect without forces = true")
