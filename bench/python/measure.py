@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import scipy
+from core_parts import descriptor, in_use
 from scipy.linalg import cholesky
 from surrogate_parts import barriers, solvers, surrogate_kernels
 
@@ -214,25 +215,6 @@ def labelled_copies(data: Path, file: Path) -> None:
     gprann.write(file, gprann.Dataset(labelled))
 
 
-def descriptor(data: Path) -> dict[str, Any]:
-    """Largest relative deviation of the descriptor from the ænet program."""
-    result = {}
-    for name, species in (("EC-EC", ["C", "H", "O"]), ("Li-EC", ["Li", "C", "H", "O"])):
-        reference = json.loads((data / "aenet_reference" / name / "reference.json").read_text())
-        cell = np.array(reference["cell"]) if reference["cell"] is not None else np.zeros((3, 3))
-        structure = gprann.Structure(
-            tuple(reference["symbols"]),
-            np.array(reference["positions"]),
-            cell,
-            np.full(3, bool(np.any(cell))),
-        )
-        chebyshev = gprann.ChebyshevDescriptor(species)
-        values = chebyshev.values(chebyshev.neighbours([structure]))
-        expected = np.array(reference["raw_descriptors"])
-        result[name] = float(np.abs(values - expected).max() / np.abs(expected).max())
-    return result
-
-
 def pipeline(data: Path) -> dict[str, Any]:
     """The whole EC-dimer run: surrogate with hyperparameters, 9000 labels with std, 10 potentials, report."""
     memory = _PeakOfTree()
@@ -371,36 +353,6 @@ def direct_copies(data: Path) -> dict[str, Any]:
         )
     result["no copies, 20-20"] = _judge(train, test, hidden=(20, 20), seed=7)
     return result
-
-
-def in_use(data: Path) -> dict[str, Any]:
-    """Energies and forces of EC dimers from a potential, neighbour lists included."""
-    train, test = (gprann.read(data / "ec_dimer" / f"{part}.extxyz") for part in SETS["ec_dimer"])
-    descriptor = gprann.ChebyshevDescriptor(train.species)
-    potential = gprann.train(train, descriptor, forces=True, iterations=2, seed=0, progress=False)
-    atoms = test[0].to_ase()
-    atoms.calc = gprann.Calculator(potential)
-    generator = np.random.default_rng(0)
-
-    def step() -> None:
-        atoms.positions += 1e-3 * generator.normal(size=(len(atoms), 3))
-        atoms.get_forces()
-
-    n_atoms = sum(len(structure) for structure in test)
-    return {
-        "atoms_per_second_batch": n_atoms / _median(lambda: potential.predict(test)),
-        "atoms_per_second_calculator": len(atoms) / _median(step, repeats=200),
-    }
-
-
-def _median(call: Callable[[], object], repeats: int = 21) -> float:
-    """Return the median time of a call, seconds."""
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
 
 
 def labels(data: Path) -> dict[str, Any]:
