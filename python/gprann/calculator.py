@@ -10,6 +10,7 @@ import ase
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 
+from gprann.errors import ConfigError
 from gprann.potential import Potential, load
 from gprann.strain import voigt_stress
 from gprann.surrogate.calculator import bare_structure
@@ -48,6 +49,11 @@ class Calculator(AseCalculator):
 
     def __init__(self, potential: Potential | str | os.PathLike[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if not isinstance(potential, Potential | str | os.PathLike):
+            raise ConfigError(
+                f"potential: expected a Potential or its file, got {type(potential).__name__}; the calculator of "
+                "surrogates is SurrogateCalculator"
+            )
         self.potential = potential if isinstance(potential, Potential) else load(potential)
 
     def calculate(

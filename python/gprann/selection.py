@@ -122,7 +122,8 @@ def _covariance(
     if isinstance(model, Potential):
         if len(model) < 2:
             raise ConfigError(
-                "model: a single network does not know its uncertainty; train a committee (members > 1)"
+                "a single network does not know its uncertainty; train a committee (members > 1), or select by a "
+                "surrogate of the training structures (--train on the command line)"
             )
         member_energies = model.predict(candidates).member_energy
         if member_energies is None:  # a committee has them

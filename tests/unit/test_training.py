@@ -466,12 +466,12 @@ def test_energies_alone_are_enough() -> None:
 
 def test_provenance_is_plain_and_complete(tmp_path: Path) -> None:
     data = augment(
-        samples.waters(6), copies=2, kernel="pairs", length=5.0, energy_noise=1e-8, force_noise=1e-8
+        samples.waters(18), copies=2, kernel="pairs", length=5.0, energy_noise=1e-8, force_noise=1e-8
     )
     potential = train(data, WATER, members=2, checkpoint=tmp_path, provenance={"data": "waters"}, **QUICK)
     record = potential.provenance["training"]
     assert potential.provenance["data"] == "waters"
-    assert (record["n_structures"], record["n_reference"]) == (18, 6)
+    assert (record["n_structures"], record["n_reference"]) == (54, 18)
     assert record["options"] == TrainingOptions(members=2, optimizer="lm", **QUICK).to_dict()
     assert len(record["history"]) == len(record["ended"]) == len(potential) == 2
     for member, curve in enumerate(record["history"]):

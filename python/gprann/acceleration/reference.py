@@ -132,7 +132,8 @@ def check_atoms(atoms: object, name: str) -> None:
     """
     if not isinstance(atoms, ase.Atoms):
         raise ConfigError(
-            f"{name}: expected ase.Atoms, got {type(atoms).__name__}; positions alone are moved, in the cell they have"
+            f"{name}: expected ase.Atoms, got {type(atoms).__name__}; positions alone are moved, in the cell they "
+            "have; the result of relax has them as `.atoms`"
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError, all_changes
 
+from gprann.errors import ConfigError
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.surrogate import Surrogate
 
@@ -54,6 +55,8 @@ class SurrogateCalculator(AseCalculator):
 
     def __init__(self, surrogate: Surrogate, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if not isinstance(surrogate, Surrogate):
+            raise ConfigError(f"surrogate: expected a fitted Surrogate, got {type(surrogate).__name__}")
         self.surrogate = surrogate
 
     def calculate(

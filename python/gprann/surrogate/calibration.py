@@ -67,7 +67,12 @@ def calibrate(errors: LeftOut, data: Dataset, invariant: str) -> Calibration:
     Calibration
     """
     if len(data) < _FEWEST:
-        _log.info("standard deviations are not calibrated: only %d structures to be left out", len(data))
+        _log.warning(
+            "standard deviations are not calibrated, and may be far too small: %d structures are too few to be left "
+            "out, %d are needed",
+            len(data),
+            _FEWEST,
+        )
         return Calibration()
     energy_std = np.sqrt([max(float(block[0, 0]), 0.0) for block in errors.latent])
     pairs = [

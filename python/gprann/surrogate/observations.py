@@ -28,6 +28,8 @@ __all__ = [
 _log = logging.getLogger(__name__)
 _LISTED = 5
 Array = NDArray[np.float64]
+_FEW = 5  # structures, whose features hardly differ
+_RATTLE = 0.05  # Å
 
 
 def build_problem(
@@ -65,6 +67,19 @@ def observed_gradient(structure: Structure) -> Array:
         return gradient
     virial = structure.stress * volume(structure)
     return np.concatenate([gradient, virial / strain_length(structure)])
+
+
+def with_rattled(data: Dataset, seed: int) -> Dataset:
+    """Return the structures, very few of them with rattled copies: they alone do not tell the scale of features."""
+    if len(data) >= _FEW:
+        return data
+    rng = np.random.default_rng([seed, 3])
+    bare = with_stress(data, stress=False)
+    return data + [
+        structure.replace(positions=structure.positions + rng.normal(0.0, _RATTLE, structure.positions.shape))
+        for structure in bare
+        for _ in range(_FEW)
+    ]
 
 
 def with_stress(data: Dataset, *, stress: bool) -> Dataset:

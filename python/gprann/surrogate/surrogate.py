@@ -29,7 +29,13 @@ from gprann.surrogate.grid import Grid
 from gprann.surrogate.hyperparameters import Fixed, Hyperparameters, Settings
 from gprann.surrogate.kernels import KernelName, KernelOptions
 from gprann.surrogate.left_out import calibration_last, calibration_memory, calibration_of, left_out_std
-from gprann.surrogate.observations import check_composition, check_training, with_stress, without_known
+from gprann.surrogate.observations import (
+    check_composition,
+    check_training,
+    with_rattled,
+    with_stress,
+    without_known,
+)
 from gprann.surrogate.plan import SolverName, SolverOptions, memory_needed, plan_solver
 from gprann.surrogate.posterior import energy_covariance, energy_variance, structure_covariance
 from gprann.surrogate.relevance import weigh_components
@@ -178,7 +184,7 @@ class Surrogate:
             Of one composition with energies and forces, and stresses if these are to be observed.
         standardise_over : Dataset, optional
             Structures, with or without labels, that fix mean, scale and spread of the fingerprint. Default:
-            `data`; a few structures, which hardly differ, are too few for that.
+            `data`, less than five structures of it with rattled copies.
 
         Returns
         -------
@@ -199,7 +205,9 @@ class Surrogate:
         self._state = None  # of an earlier fit, to which the fingerprint would no longer belong
         self._calibration = None
         self._select(data)
-        self._fingerprint.fit(data if standardise_over is None else standardise_over)
+        self._fingerprint.fit(
+            with_rattled(data, self._seed) if standardise_over is None else standardise_over
+        )
         mean = float(data.energies.mean())
         memory = self._solver.budget
         choice = Choice(

@@ -147,10 +147,10 @@ class Job:
         )
 
     def _split(self, rng: np.random.Generator) -> tuple[Problem, Problem]:
-        """Return training and held-out structures; a group is never divided."""
+        """Return training and held-out structures; a group is never divided, and one alone would tell nothing."""
         groups = np.unique(self.groups)
         n_held = round(self.options.validation * len(groups))
-        held = rng.permutation(groups)[: min(n_held, len(groups) - 1)]
+        held = rng.permutation(groups)[: min(n_held, len(groups) - 1) if n_held > 1 else 0]
         mask = np.isin(self.groups, held)
         everything = np.arange(self.problem.size)
         return self.problem.select(everything[~mask]), self.problem.select(everything[mask])

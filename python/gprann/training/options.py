@@ -66,7 +66,7 @@ class TrainingOptions:
         or AdamW epochs (default 1000).
     validation : float
         Fraction of the reference structures held out, with all copies made from them, to judge when to stop
-        and which state to keep.
+        and which state to keep. None where it makes less than two structures.
     patience : int or None
         Stop after so many iterations without a better validation error (default 10 for LM, 20 for energies of
         several compositions, 200 for L-BFGS and AdamW).
