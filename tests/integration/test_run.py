@@ -264,7 +264,8 @@ class TestGoingOn:
     @pytest.mark.parametrize(
         ("change_of", "skipped"),
         [
-            ({"plots = false": "plots = false\n[resources]\nmemory = 3"}, STAGES),
+            ({"plots = false": "plots = false\n[resources]\nworkers = 1"}, STAGES),
+            ({"plots = false": "plots = false\n[resources]\nmemory = 3"}, ()),  # the surrogate's solver
             ({"members = 2": "members = 3"}, STAGES[:2]),
             ({"radial_cutoff = 8.0": "radial_cutoff = 7.0"}, STAGES[:2]),
             ({"copies = 3": "copies = 2"}, ()),

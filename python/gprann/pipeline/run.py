@@ -226,7 +226,9 @@ class _Run:
         if config.augmentation.hessians is not None:
             options["augmentation"]["hessians"] = file_digest(config.augmentation.hessians)
         if config.augmentation.uses_surrogate:
-            options["surrogate"] = config.surrogate.model_dump(mode="json")
+            # With the budget that the user leaves it: solver and hyperparameters depend on it. What the machine has
+            # does not count, so that a run can go on elsewhere.
+            options["surrogate"] = surrogate_within_memory(config).model_dump(mode="json")
         return options
 
     def _augment(self) -> tuple[list[Path], dict[str, Any]]:
