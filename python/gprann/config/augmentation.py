@@ -16,7 +16,10 @@ from gprann.config.fields import Section, default, option
 from gprann.errors import ConfigError, refuse_unused
 from gprann.structure import Structure
 
-__all__ = ["AugmentationSection"]
+__all__ = ["AUGMENTED", "AugmentationSection"]
+
+AUGMENTED = "augmented.extxyz"
+"""File of a run with the structures that the networks are trained on."""
 
 
 def _sizes(value: object) -> object:
@@ -148,6 +151,10 @@ class AugmentationSection(Section):
     @model_validator(mode="after")
     def _check(self) -> AugmentationSection:
         check_displacement(self.displacement, self.copies, self.min_force)
+        if self.label_next.casefold() == AUGMENTED:  # on some systems the same file
+            raise ConfigError(
+                f"label_next = '{self.label_next}': the training structures are written to this file; give another name"
+            )
         if self.method == "gpr":
             self.copy_options()
         if self.forces and self.method == "taylor":

@@ -21,6 +21,7 @@ from gprann.augmentation import Augmentation
 from gprann.augmentation.copies import with_unique_origins
 from gprann.augmentation.hessian import read_hessians
 from gprann.config import Config, load_config, to_toml
+from gprann.config.augmentation import AUGMENTED
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.evaluation import evaluate
 from gprann.io import DataWarning, atomic_write, read, write
@@ -41,7 +42,7 @@ from gprann.version import __version__
 __all__ = ["RunResult", "check_run", "finish", "history", "logged", "read_sets", "run", "run_file"]
 
 _log = logging.getLogger(__name__)
-_POTENTIAL, _AUGMENTED = "potential.gprann", "augmented.extxyz"
+_POTENTIAL = "potential.gprann"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +246,7 @@ class _Run:
             fitted=self._judge_fitted,
         )
         seconds = round(sum(self.seconds_kept) + time.perf_counter() - started, 2)
-        path, label_next = folder / _AUGMENTED, folder / config.augmentation.label_next
+        path, label_next = folder / AUGMENTED, folder / config.augmentation.label_next
         write(path, self.train + copies.accepted)
         _log.info("%s: %d structures and %d copies", path, len(self.train), len(copies.accepted))
         label_next.unlink(missing_ok=True)
@@ -357,7 +358,7 @@ class _Run:
             "label_seconds": augmented.get("seconds"),
         }
         potential = train_potential(
-            structures(self.stages.folder / _AUGMENTED),
+            structures(self.stages.folder / AUGMENTED),
             config.descriptor,
             config.training,
             checkpoint=self.stages.checkpoints / "training",
