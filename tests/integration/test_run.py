@@ -182,6 +182,21 @@ class TestResults:
         first = gprann.taylor_augment(data, copies=3, displacement=0.05)
         assert np.abs(found.energies - first.energies).max() > 0.01
 
+    def test_second_order_taylor_fits_each_surrogate_once(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The surrogate that gives the Hessians is the one that is judged."""
+        change(folder, {"copies = 3": 'copies = 3\nmethod = "taylor"\norder = 2'})
+        fit, fitted = Surrogate.fit, []
+
+        def counted(self: Surrogate, data: gprann.Dataset) -> Surrogate:
+            fitted.append(len(data))
+            return fit(self, data)
+
+        monkeypatch.setattr(Surrogate, "fit", counted)
+        assert run_file(folder / "config.toml").metrics["surrogate"]["n_structures"] == 20
+        assert fitted == [7]
+
     def test_sizes_of_elements(self, folder: Path) -> None:
         change(folder, {"displacement = 0.05": "displacement = { H = 0.05 }"})
         table = run_file(folder / "config.toml")

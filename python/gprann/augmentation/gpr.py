@@ -29,7 +29,7 @@ from gprann.surrogate.local import Subset, check_surrogate_options, fit_in_one_o
 from gprann.surrogate.subsets import MAX_SIZE
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
-__all__ = ["Around", "Augmentation", "augment", "augment_subsets", "label"]
+__all__ = ["Around", "Augmentation", "Fitted", "augment", "augment_subsets", "label"]
 
 _log = logging.getLogger(__name__)
 _POOL = 1000  # copies of a subset, the most uncertain, from which those to be labelled next are chosen
@@ -84,6 +84,8 @@ class Augmentation:
 
 Around = Callable[[NDArray[np.int64], Callable[[], Augmentation]], Augmentation]
 """Called with the structures of a subset and a function that labels its copies; for several subsets at a time."""
+Fitted = Callable[[Surrogate, Subset], object]
+"""Called with a surrogate once it is fitted, and its subset."""
 
 
 def augment(
@@ -252,7 +254,7 @@ def augment_subsets(
     memory: float | None = None,
     workers: int | None = None,
     around: Around | None = None,
-    fitted: Callable[[Surrogate, Subset], object] | None = None,
+    fitted: Fitted | None = None,
     bar: SharedBar,
 ) -> Augmentation:
     """Fit a surrogate to each subset, label its copies, and let the surrogate go; side by side.
@@ -296,7 +298,7 @@ def _augment_subset(
     options: CopyOptions,
     surrogate: Surrogate,
     bar: SharedBar,
-    fitted: Callable[[Surrogate, Subset], object] | None,
+    fitted: Fitted | None,
 ) -> Augmentation:
     """Fit the surrogate to a subset, and label its copies."""
     started = time.perf_counter()
