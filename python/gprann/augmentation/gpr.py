@@ -141,7 +141,8 @@ def augment(
         Structure k is displaced with the random stream (seed, k).
     threshold : float, optional, eV/atom
         Copies whose predicted standard deviation per atom exceeds it are left out. Default: with an automatic
-        displacement or temperature five times that of structures left out of the training set, else none.
+        displacement or temperature five times that of structures left out of the training set, else none; and none,
+        with a warning in the log, for subsets below four structures, which do not tell it.
     label_next : path, optional
         File (extended XYZ) for those of the copies left out that are most worth labelling next: so many that
         all of them would be certain. Not written if there are none.
@@ -316,9 +317,10 @@ def _label_copies(
     surrogate: Surrogate, data: Dataset, numbers: Iterable[int], options: CopyOptions, bar: SharedBar
 ) -> Augmentation:
     expected = options.total(data)
-    options = options.sized(data, surrogate)
+    known = options.known(data, surrogate)
+    options = options.sized(known)
     bar.extend(options.total(data) - expected)
-    copies = options.make(data, numbers, surrogate)
+    copies = options.make(known, numbers)
     not_made = options.total(data) - len(copies)
     bar.update(not_made)
     labelled = label(surrogate, copies, options.threshold, bar, forces=options.forces)

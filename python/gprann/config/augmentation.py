@@ -125,7 +125,8 @@ class AugmentationSection(Section):
     )
     threshold: float | None = option(
         "Gpr: copies whose predicted standard deviation per atom exceeds it are not trained on. Default: with an "
-        "automatic displacement or temperature five times that of structures left out, else none.",
+        "automatic displacement or temperature five times that of structures left out, else and for subsets below "
+        "four structures none.",
         default(augment, "threshold"),
         unit="eV/atom",
         example=0.003,
