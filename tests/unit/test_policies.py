@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import numpy as np
@@ -446,3 +447,24 @@ def test_copies_that_the_kernel_refuses_are_too_far() -> None:
     with pytest.raises(DataError, match=r"kernel 'cartesian' knows one orientation|lies .* Å away"):
         surrogate.predict(displaced(data, "gpr", [shifts(s, k, 3.0) for k, s in enumerate(data)]))
     assert 0.01 <= largest_size(surrogate, data, shifts, (0.01, 3.0), np.inf) < 1.0
+
+
+@pytest.mark.parametrize("copies", [20, None])
+def test_copies_that_the_kernel_refuses_are_left_out(
+    copies: int | None, waters: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that stay are the same as with a kernel that takes all; none of them ends the augmentation."""
+    given: dict[str, Any] = {"displacement": 0.3, "copies": copies, "min_distance": 0.0}
+    with caplog.at_level("INFO", "gprann"):
+        found = augment(waters, **given, **FIXED | {"kernel": "cartesian"})[16:]
+    wanted, made, refused = (
+        int(n)
+        for n in re.search(r"(\d+) copies wanted: (\d+) labelled, (\d+) not made", caplog.text).groups()  # type: ignore[union-attr]
+    )
+    assert (len(found), wanted - made) == (made, refused)
+    assert 0 < refused < wanted
+    assert (
+        f"{refused} of {wanted} copies left out: they have left the places of the structures" in caplog.text
+    )
+    everything = augment(waters, **given | {"copies": wanted // 16}, **FIXED)[16:]
+    assert {s.positions.tobytes() for s in found} < {s.positions.tobytes() for s in everything}

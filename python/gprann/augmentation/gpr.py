@@ -52,7 +52,8 @@ class Augmentation:
     left_out : int
         Number of copies whose standard deviation exceeds the threshold.
     not_made : int
-        Number of copies that would have come too close, or had no atom to move.
+        Number of copies in which atoms would have come too close, or would have left the places where the Cartesian
+        kernel can compare them, or had no atom to move.
     """
 
     accepted: Dataset
@@ -74,7 +75,7 @@ class Augmentation:
         """Log what has become of the copies that were wanted."""
         labelled = len(self.accepted)
         _log.info(
-            "%d copies wanted: %d labelled, %d not made (atoms too close, or none to move), %d too uncertain",
+            "%d copies wanted: %d labelled, %d not made (too close, too far away, or no atom to move), %d too uncertain",
             labelled + self.not_made + self.left_out,
             labelled,
             self.not_made,

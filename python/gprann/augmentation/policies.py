@@ -28,7 +28,7 @@ from gprann.augmentation.displacements import (
 )
 from gprann.augmentation.dynamics import langevin
 from gprann.augmentation.hessian import surrogate_hessian, thermal
-from gprann.errors import ConfigError, check_whole, nearest_name
+from gprann.errors import ConfigError, DataError, check_whole, nearest_name
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 from gprann.surrogate.subsets import MAX_SIZE
@@ -70,6 +70,22 @@ class Known:
         if structure not in self._hessians:
             self._hessians[structure] = surrogate_hessian(self.surrogate, structure)
         return self._hessians[structure]
+
+    def comparable(self, copies: Dataset) -> NDArray[np.bool_]:
+        """Return which copies the kernel can compare with the structures, shape (n,).
+
+        Invariant kernels compare all, the Cartesian one none that have turned or left the places of the structures.
+        """
+        if self.surrogate.fingerprint.invariant == "rotation":
+            return np.ones(len(copies), dtype=bool)
+        return np.array([self._compares(copy) for copy in copies], dtype=bool)
+
+    def _compares(self, copy: Structure) -> bool:
+        try:
+            self.surrogate.fingerprint.rows(Dataset([copy]))
+        except DataError:
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +207,10 @@ class CopyOptions:
         tried = self._tried(len(data))
         limit = np.inf if self.threshold is None else self.threshold * len(data[0])
         noise = relative_noise(
-            known.surrogate, data, lambda structure, number: tried._shifts(structure, number, known), limit
+            known.surrogate,
+            data,
+            lambda structure, number: tried._comparable(structure, number, known),
+            limit,
         )
         number = self.count(data[0], noise)
         _log.info(
@@ -210,7 +229,7 @@ class CopyOptions:
         return replace(self, temperature=size)
 
     def make(self, known: Known, numbers: Iterable[int]) -> Dataset:
-        """Return unlabelled copies, without those in which atoms come too close.
+        """Return unlabelled copies, without those in which atoms come too close or that the kernel refuses.
 
         Parameters
         ----------
@@ -225,9 +244,24 @@ class CopyOptions:
             for structure, number in zip(data, numbers, strict=True)
         )
         made = displaced(data, "gpr", shifts)
-        kept = made.select(np.flatnonzero(known.limits.kept(made)))
+        apart = made.select(np.flatnonzero(known.limits.kept(made)))
+        kept = apart.select(np.flatnonzero(known.comparable(apart)))
+        if len(kept) < len(apart):
+            _log.warning(
+                "%d of %d copies left out: they have left the places of the structures, which the kernel '%s' cannot "
+                "compare; give a smaller size, or use the kernel 'atoms'",
+                len(apart) - len(kept),
+                len(apart),
+                known.surrogate.kernel,
+            )
         if len(kept) == 0:
             _log.warning("no copies of %d structures of %s", len(data), data[0].formula)
+        return kept
+
+    def _comparable(self, structure: Structure, number: int, known: Known) -> Array:
+        """Return the displacements of those copies of a structure that the kernel can compare."""
+        shifts = self._shifts(structure, number, known)
+        kept: Array = shifts[known.comparable(displaced(Dataset([structure]), "gpr", [shifts]))]
         return kept
 
     def _shifts(self, structure: Structure, number: int, known: Known) -> Array:
