@@ -75,7 +75,7 @@ class Augmentation:
         """Log what has become of the copies that were wanted."""
         labelled = len(self.accepted)
         _log.info(
-            "%d copies wanted: %d labelled, %d not made (too close, too far away, or no atom to move), %d too uncertain",
+            "%d copies wanted: %d labelled, %d not made (too close, too far away, or no atom moves), %d too uncertain",
             labelled + self.not_made + self.left_out,
             labelled,
             self.not_made,
@@ -192,20 +192,7 @@ def augment(
         max_subset=max_subset,
         forces=forces,
     )
-    refuse_unused(options.unused(), options)
-    if label_next is not None and not options.sets_apart:
-        raise ConfigError(
-            f"label_next needs a threshold, which is not set automatically where {options.sized_by} is given: give "
-            "the standard deviation in eV/atom above which copies are left out"
-        )
-    if surrogate is not None and max_subset != MAX_SIZE:
-        raise ConfigError(
-            f"max_subset = {max_subset}: has no effect, a fitted surrogate was given; leave it out"
-        )
-    if surrogate is not None and surrogate_options:
-        raise ConfigError(
-            f"{', '.join(surrogate_options)}: options of the surrogate, but a fitted surrogate was given"
-        )
+    _check_use(options, label_next, surrogate, surrogate_options)
     data = with_unique_origins(data)
     with progress_bar(options.total(data), "labelling", show=progress) as terminal:
         bar = SharedBar(terminal)
@@ -228,6 +215,29 @@ def augment(
             result.left_out,
         )
     return data + result.accepted
+
+
+def _check_use(
+    options: CopyOptions,
+    label_next: str | os.PathLike[str] | None,
+    surrogate: Surrogate | SurrogateSet | None,
+    surrogate_options: Mapping[str, Any],
+) -> None:
+    """Refuse options of `augment` that have no effect."""
+    refuse_unused(options.unused(), options)
+    if label_next is not None and not options.sets_apart:
+        raise ConfigError(
+            f"label_next needs a threshold, which is not set automatically where {options.sized_by} is given: give "
+            "the standard deviation in eV/atom above which copies are left out"
+        )
+    if surrogate is not None and options.max_subset != MAX_SIZE:
+        raise ConfigError(
+            f"max_subset = {options.max_subset}: has no effect, a fitted surrogate was given; leave it out"
+        )
+    if surrogate is not None and surrogate_options:
+        raise ConfigError(
+            f"{', '.join(surrogate_options)}: options of the surrogate, but a fitted surrogate was given"
+        )
 
 
 def _augment_with(
