@@ -46,7 +46,9 @@ class Augmentation:
     uncertain : Dataset
         What to label with DFT next: of the copies whose standard deviation exceeds the threshold so many that it
         would exceed it for none of them any more, most informative first (greedy variance reduction, see
-        `gprann.select`). Their predicted energies are not kept.
+        `gprann.select`). Of a subset with more than 1000 such copies the 1000 most uncertain are considered, the
+        others counted in the log. Copies stay uncertain where the noise of a label leaves it nothing to tell.
+        Their predicted energies are not kept.
     surrogates : list of dict
         Kernel and hyperparameters of the surrogates used, and the size of the displacements.
     left_out : int
@@ -146,7 +148,8 @@ def augment(
         with a warning in the log, for subsets below four structures, which do not tell it.
     label_next : path, optional
         File (extended XYZ) for those of the copies left out that are most worth labelling next: so many that
-        all of them would be certain. Not written if there are none.
+        all of them (of more than 1000 of a subset, the 1000 most uncertain) would be certain. Not written if there
+        are none.
     max_subset : int
         Largest subset a single surrogate is fitted to, if none is given.
     forces : bool
@@ -391,11 +394,17 @@ def label(
 
 
 def _most_informative(surrogate: Surrogate, left_out: Dataset, threshold: float) -> Dataset:
-    """Return the copies whose labels would make all of them certain, each chosen after those before it."""
+    """Return the copies whose labels would make those of the pool certain, each chosen after those before it."""
     if len(left_out) == 0:
         return left_out
     variances = np.array([copy.energy_variance or 0.0 for copy in left_out])
     pool = left_out.select(np.sort(np.argsort(-variances, kind="stable")[:_POOL]))
+    if len(pool) < len(left_out):
+        _log.info(
+            "the %d most uncertain copies are considered for labelling; the other %d may stay uncertain",
+            len(pool),
+            len(left_out) - len(pool),
+        )
     covariance = surrogate.energy_covariance(pool)
     rows, _ = greedy_variance_reduction(
         covariance,
