@@ -365,6 +365,32 @@ class TestGoingOn:
         run(load_config(config).model_copy(update={"output": output(folder / "other")}))
         assert contents(folder / "other") == before
 
+    def test_what_other_options_have_left_is_removed(self, folder: Path) -> None:
+        """Once the stage is finished; of structures that are added only their subsets are labelled anew."""
+        config = mixed(folder)
+
+        def left() -> tuple[set[str], set[str]]:
+            checkpoints = folder / "results/checkpoints"
+            labels, judgements = (
+                {file.name for file in (checkpoints / name).iterdir()} for name in ("labels", "judgements")
+            )
+            return labels, judgements
+
+        run_file(config)
+        first = left()
+        assert [len(names) for names in first] == [4, 4]  # two subsets, each with a record and a file
+        change(folder, {"copies = 3": "copies = 2"})
+        run_file(config)
+        second = left()
+        assert [len(names) for names in second] == [4, 4]
+        assert not any(a & b for a, b in zip(first, second, strict=True))
+        data = gprann.read(folder / "train.extxyz")
+        more = data[-1].replace(positions=1.01 * data[-1].positions)
+        gprann.write(folder / "train.extxyz", [*data, more])
+        run_file(config)
+        assert [len(a & b) for a, b in zip(second, left(), strict=True)] == [2, 2]
+        assert [len(names) for names in left()] == [4, 4]
+
 
 def output(folder: Path) -> Any:
     from gprann.config import OutputSection

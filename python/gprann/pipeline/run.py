@@ -180,6 +180,8 @@ class _Run:
     skipped: list[str] = field(default_factory=list)
     seconds_kept: list[float] = field(default_factory=list)
     """That an interrupted run has spent on the labels it left, subset by subset."""
+    labels: set[str] = field(default_factory=set)
+    """Records of the labels that this run has made or taken."""
     judge: Judge | None = None
 
     def __post_init__(self) -> None:
@@ -212,8 +214,16 @@ class _Run:
         files, left = work()
         left["inputs"] = inputs
         self.stages.keep(name, inputs, files, left)
+        self._drop_earlier(name)
         _log.info("%s: done in %.1f s", name, time.perf_counter() - started)
         return left
+
+    def _drop_earlier(self, stage: str) -> None:
+        """Once a stage is finished, remove what runs of other options or structures have left for it."""
+        if stage == "augmentation":
+            self.stages.keep_only("labels", self.labels)
+        elif stage == "surrogate" and self.judge is not None:
+            self.stages.keep_only("judgements", self.judge.judged)
 
     # --------------------------------------------------------- augmentation
     def _augmentation_inputs(self) -> str:
@@ -267,6 +277,7 @@ class _Run:
         subset = self.train.select(indices)
         inputs = digest(__version__, data_digest(subset), indices.tolist(), self._augmentation_options())
         name = f"labels/{inputs[:16]}"
+        self.labels.add(name)
         left = self.stages.find(name, inputs)
         files = [self.stages.checkpoints / f"{name}.{part}.extxyz" for part in ("accepted", "uncertain")]
         if left is not None:
@@ -300,6 +311,7 @@ class _Run:
         folder = self.stages.folder / "report" / "surrogate"
         if self.test is None or not self.config.augmentation.uses_surrogate:
             shutil.rmtree(folder, ignore_errors=True)
+            self.stages.keep_only("judgements", ())
             return None
         inputs = digest(augmented["inputs"], data_digest(self.test), self._draws_plots())
         return self._stage("surrogate", inputs, lambda: self._judge(folder))
