@@ -162,7 +162,7 @@ class TestResults:
 
     @pytest.mark.parametrize("method", ["taylor", "none"])
     def test_other_methods(self, folder: Path, method: str) -> None:
-        change(folder, {"copies = 3": f'copies = 3\nmethod = "{method}"'})
+        change(folder, {"copies = 3": f'copies = 3\nmethod = "{method}"', 'kernel = "pairs"': ""})
         result = run_file(folder / "config.toml")
         methods = [s.origin.method for s in gprann.read(result.folder / "augmented.extxyz")]
         assert methods == ["reference"] * 7 + [method] * (21 if method == "taylor" else 0)
@@ -317,7 +317,14 @@ class TestGoingOn:
         hessians = np.random.default_rng(1).normal(size=(7, 6, 6))
         np.savez(folder / "h.npz", *hessians)
         taylor = 'method = "taylor"\norder = 2\nhessians = "h.npz"\ncopies = 3'
-        change(folder, {"copies = 3": taylor, "displacement = 0.05": "displacement = 0.02"})
+        change(
+            folder,
+            {
+                "copies = 3": taylor,
+                "displacement = 0.05": "displacement = 0.02",
+                'kernel = "pairs"': "",
+            },
+        )
         result = run_file(folder / "config.toml")
         data = gprann.read(folder / "train.extxyz")
         expected = gprann.taylor_augment(data, copies=3, displacement=0.02, hessians=list(hessians))

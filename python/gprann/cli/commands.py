@@ -80,7 +80,7 @@ def compare(arguments: argparse.Namespace) -> None:
 def augment(arguments: argparse.Namespace) -> None:
     """Add labelled copies to structures."""
     augmentation, surrogate = _section(arguments, AugmentationSection), _section(arguments, SurrogateSection)
-    augmentation.check_use(option_name)
+    augmentation.check_use(surrogate, lambda _, key: option_name(key))
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
     _check_label_next(arguments.label_next, augmentation)
     data = _read(arguments.input, arguments.keys)

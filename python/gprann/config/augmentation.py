@@ -180,21 +180,29 @@ class AugmentationSection(Section):
             reasons["max_subset"] = "there is no surrogate"
         return {name: reason for name, reason in reasons.items() if getattr(self, name) != _default_of(name)}
 
-    def check_use(self, spell: Callable[[str], str] = lambda name: name) -> None:
-        """Refuse keys without effect.
+    def check_use(self, surrogate: Section, spell: Callable[[str, str], str] = lambda _, name: name) -> None:
+        """Refuse keys without effect, here and in the section of a surrogate that is not used.
 
         Reading a configuration does not: `compare` uses the keys of several methods.
 
         Parameters
         ----------
+        surrogate : SurrogateSection
         spell : callable
-            How messages name a key.
+            How messages name a key of a section, `augmentation` or `surrogate`.
 
         Raises
         ------
         ConfigError
         """
-        refuse_unused(self.unused(), self, spell)
+        refuse_unused(self.unused(), self, lambda name: spell("augmentation", name))
+        if self.method != "none" and not self.uses_surrogate:
+            reasons = {
+                name: "there is no surrogate"
+                for name, item in type(surrogate).model_fields.items()
+                if getattr(surrogate, name) != item.default
+            }
+            refuse_unused(reasons, surrogate, lambda name: spell("surrogate", name))
 
     def of_method(self, method: str) -> AugmentationSection:
         """Return the section for another method, the keys that it does not use as if they were not set."""

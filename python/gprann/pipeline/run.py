@@ -104,7 +104,7 @@ def run(config: Config, *, source: Path | None = None) -> RunResult:
         If a fit failed; what was finished is kept.
     """
     begin = "" if source is None else f"{source}: "
-    config.augmentation.check_use(lambda key: f"{begin}augmentation.{key}")
+    config.augmentation.check_use(config.surrogate, lambda section, key: f"{begin}{section}.{key}")
     folder = Path(config.output.folder)
     with claimed_folder(folder, source) as stages, logged(folder, source):
         train, test = read_sets(config)

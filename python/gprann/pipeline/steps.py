@@ -73,7 +73,7 @@ def augment_data(
     >>> len(augment_data(data, AugmentationSection(copies=2), SurrogateSection(kernel="pairs")).accepted)
     14
     """
-    augmentation.check_use()
+    augmentation.check_use(surrogate)
     require_labels(data, augmentation)
     if augmentation.method == "none":
         return Augmentation(Dataset(), Dataset(), [])
