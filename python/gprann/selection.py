@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.errors import ConfigError, DataError
+from gprann.errors import ConfigError, DataError, check_whole
 from gprann.parallel import one_blas_thread
 from gprann.potential import Potential
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate, SurrogateSet
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
-__all__ = ["Selection", "committee_covariance", "select"]
+__all__ = ["Selection", "check_selection", "committee_covariance", "select"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
@@ -98,10 +98,7 @@ def select(
     >>> len(chosen.structures), bool(np.all(np.diff(chosen.std_left) < 0))
     (3, True)
     """
-    if count < 1:
-        raise ConfigError(f"count = {count}: expected 1 or more")
-    if not (np.isfinite(threshold) and threshold >= 0):
-        raise ConfigError(f"threshold = {threshold}: expected an energy in eV/atom, or 0")
+    check_selection(count, threshold)
     if len(candidates) == 0:
         raise DataError("there are no candidates to select from; give structures")
     pool, covariance, noise = _covariance(candidates, model)
@@ -113,6 +110,25 @@ def select(
         _log.info("%d structures selected: the labels of the others would tell no more", len(chosen))
     indices = pool[chosen]
     return Selection(candidates.select(indices), indices, std[chosen], np.sqrt(left / len(pool)))
+
+
+def check_selection(count: int, threshold: float, spell: Callable[[str], str] = lambda name: name) -> None:
+    """Refuse options of `select` that are impossible.
+
+    Parameters
+    ----------
+    count : int
+    threshold : float
+    spell : callable
+        How messages name an option.
+
+    Raises
+    ------
+    ConfigError
+    """
+    check_whole(1, **{spell("count"): count})
+    if not (np.isfinite(threshold) and threshold >= 0):
+        raise ConfigError(f"{spell('threshold')} = {threshold}: expected an energy in eV/atom, or 0")
 
 
 def _covariance(

@@ -162,7 +162,7 @@ class TestResults:
 
     @pytest.mark.parametrize("method", ["taylor", "none"])
     def test_other_methods(self, folder: Path, method: str) -> None:
-        change(folder, {"copies = 3": f'copies = 3\nmethod = "{method}"'})
+        change(folder, {"copies = 3": f'copies = 3\nmethod = "{method}"', 'kernel = "pairs"': ""})
         result = run_file(folder / "config.toml")
         methods = [s.origin.method for s in gprann.read(result.folder / "augmented.extxyz")]
         assert methods == ["reference"] * 7 + [method] * (21 if method == "taylor" else 0)
@@ -181,6 +181,21 @@ class TestResults:
         np.testing.assert_allclose(found.energies, expected.energies, rtol=0, atol=1e-9)
         first = gprann.taylor_augment(data, copies=3, displacement=0.05)
         assert np.abs(found.energies - first.energies).max() > 0.01
+
+    def test_second_order_taylor_fits_each_surrogate_once(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The surrogate that gives the Hessians is the one that is judged."""
+        change(folder, {"copies = 3": 'copies = 3\nmethod = "taylor"\norder = 2'})
+        fit, fitted = Surrogate.fit, []
+
+        def counted(self: Surrogate, data: gprann.Dataset) -> Surrogate:
+            fitted.append(len(data))
+            return fit(self, data)
+
+        monkeypatch.setattr(Surrogate, "fit", counted)
+        assert run_file(folder / "config.toml").metrics["surrogate"]["n_structures"] == 20
+        assert fitted == [7]
 
     def test_sizes_of_elements(self, folder: Path) -> None:
         change(folder, {"displacement = 0.05": "displacement = { H = 0.05 }"})
@@ -264,7 +279,8 @@ class TestGoingOn:
     @pytest.mark.parametrize(
         ("change_of", "skipped"),
         [
-            ({"plots = false": "plots = false\n[resources]\nmemory = 3"}, STAGES),
+            ({"plots = false": "plots = false\n[resources]\nworkers = 1"}, STAGES),
+            ({"plots = false": "plots = false\n[resources]\nmemory = 3"}, ()),  # the surrogate's solver
             ({"members = 2": "members = 3"}, STAGES[:2]),
             ({"radial_cutoff = 8.0": "radial_cutoff = 7.0"}, STAGES[:2]),
             ({"copies = 3": "copies = 2"}, ()),
@@ -301,7 +317,14 @@ class TestGoingOn:
         hessians = np.random.default_rng(1).normal(size=(7, 6, 6))
         np.savez(folder / "h.npz", *hessians)
         taylor = 'method = "taylor"\norder = 2\nhessians = "h.npz"\ncopies = 3'
-        change(folder, {"copies = 3": taylor, "displacement = 0.05": "displacement = 0.02"})
+        change(
+            folder,
+            {
+                "copies = 3": taylor,
+                "displacement = 0.05": "displacement = 0.02",
+                'kernel = "pairs"': "",
+            },
+        )
         result = run_file(folder / "config.toml")
         data = gprann.read(folder / "train.extxyz")
         expected = gprann.taylor_augment(data, copies=3, displacement=0.02, hessians=list(hessians))
@@ -348,6 +371,32 @@ class TestGoingOn:
         monkeypatch.undo()
         run(load_config(config).model_copy(update={"output": output(folder / "other")}))
         assert contents(folder / "other") == before
+
+    def test_what_other_options_have_left_is_removed(self, folder: Path) -> None:
+        """Once the stage is finished; of structures that are added only their subsets are labelled anew."""
+        config = mixed(folder)
+
+        def left() -> tuple[set[str], set[str]]:
+            checkpoints = folder / "results/checkpoints"
+            labels, judgements = (
+                {file.name for file in (checkpoints / name).iterdir()} for name in ("labels", "judgements")
+            )
+            return labels, judgements
+
+        run_file(config)
+        first = left()
+        assert [len(names) for names in first] == [4, 4]  # two subsets, each with a record and a file
+        change(folder, {"copies = 3": "copies = 2"})
+        run_file(config)
+        second = left()
+        assert [len(names) for names in second] == [4, 4]
+        assert not any(a & b for a, b in zip(first, second, strict=True))
+        data = gprann.read(folder / "train.extxyz")
+        more = data[-1].replace(positions=1.01 * data[-1].positions)
+        gprann.write(folder / "train.extxyz", [*data, more])
+        run_file(config)
+        assert [len(a & b) for a, b in zip(second, left(), strict=True)] == [2, 2]
+        assert [len(names) for names in left()] == [4, 4]
 
 
 def output(folder: Path) -> Any:

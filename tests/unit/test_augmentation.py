@@ -438,6 +438,25 @@ def test_labels_of_the_chosen_copies_make_all_certain() -> None:
     assert largest(rows) <= threshold < largest(rows[:-1])
 
 
+def test_of_many_uncertain_copies_the_most_uncertain_are_considered(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = samples.waters(6)
+    surrogate = Surrogate(**FIXED).fit(data)
+    copies = augment(data, surrogate, copies=20, displacement=0.1)[6:]
+    variances = np.array([copy.energy_variance for copy in copies])
+    pool = {copies[int(k)].positions.tobytes() for k in np.argsort(-variances)[:30]}
+    monkeypatch.setattr("gprann.augmentation.gpr._POOL", 30)
+    with caplog.at_level(logging.INFO, logger="gprann"):
+        result = label(surrogate, copies, 1e-9)
+    assert len(result.uncertain) > 0
+    assert {copy.positions.tobytes() for copy in result.uncertain} <= pool
+    assert (
+        f"the 30 most uncertain copies are considered for labelling; the other {result.left_out - 30}"
+        in caplog.text
+    )
+
+
 def test_nothing_is_written_when_nothing_is_uncertain(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -340,6 +340,7 @@ class TestMistakes:
             ),
             ("select no.xyz -o a.xyz --train no.xyz --count 0", "--count = 0: expected 1 or more"),
             ("select no.xyz -o a.xyz --train no.xyz --count 1 --threshold -1", "--threshold = -1.0: expected an"),
+            ("select no.xyz -o a.xyz --train no.xyz --count 1 --threshold inf", "--threshold = inf: expected an"),
             ("augment train.extxyz -o a.xyz --label-next no/b.xyz", "--label-next: the folder no does not exist"),
             ("train train.extxyz -o p.gprann --reference-energies H", "--reference-energies: expected"),
             ("train train.extxyz -o p.gprann --keys energie=E", "unknown label 'energie'; did you mean 'energy'?"),

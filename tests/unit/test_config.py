@@ -222,6 +222,11 @@ class TestRefusals:
                 'use method "gpr", or leave it out',
             ),
             (
+                "augmentation.label_next = 'Augmented.extxyz'",
+                "augmentation.label_next = 'Augmented.extxyz': the training structures are written to this file; "
+                "give another name",
+            ),
+            (
                 "augmentation.label_next = 'a/b.extxyz'",
                 'augmentation.label_next: expected the name of an .extxyz file, without a folder, got "a/b.extxyz"',
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,10 @@ def shifts(augmented: Dataset, data: Dataset) -> np.ndarray:
     """Displacements of the copies (n, M, N, 3) of structures with as many copies each."""
     copies = np.array([copy.positions for copy in augmented[len(data) :]])
     return copies.reshape(len(data), -1, *copies.shape[1:]) - np.array([s.positions for s in data])[:, None]
+
+
+def sized(options: CopyOptions, data: Dataset, surrogate: Surrogate) -> CopyOptions:
+    return options.sized(options.known(data, surrogate))
 
 
 # Sizes -------------------------------------------------------------------------------------------------------------
@@ -187,7 +192,7 @@ def test_dynamics_follow_the_forces_and_the_seed(waters: Dataset, surrogate: Sur
 
 def test_dynamics_end_where_atoms_come_too_close(waters: Dataset, surrogate: Surrogate) -> None:
     options = CopyOptions(policy="md", copies=50, steps=50, temperature=1e5)
-    copies = options.make(waters, range(16), surrogate)
+    copies = options.make(options.known(waters, surrogate), range(16))
     assert len(copies) < 16 * 50
     limits = DistanceLimits.of(waters, 0.7)
     assert all(limits.allow(copy) for copy in copies)
@@ -277,7 +282,7 @@ def test_left_out_std_is_that_of_a_fit_without_the_structure(kernel: Any) -> Non
 def test_automatic_displacement_makes_copies_as_uncertain_as_unseen_structures() -> None:
     data = samples.waters(20)
     surrogate = Surrogate(kernel="pairs").fit(data)
-    chosen = CopyOptions().sized(data, surrogate).displacement
+    chosen = sized(CopyOptions(), data, surrogate).displacement
     assert isinstance(chosen, float)
     unseen = float(np.median(surrogate.predict(samples.waters(30, seed=1)).energy_std))
     stds = [
@@ -301,7 +306,7 @@ def test_automatic_displacement_makes_copies_as_uncertain_as_unseen_structures()
 def test_automatic_temperature() -> None:
     data = samples.waters(20)
     surrogate = Surrogate(kernel="pairs").fit(data)
-    options = CopyOptions(policy="normal_modes", copies=10).sized(data, surrogate)
+    options = sized(CopyOptions(policy="normal_modes", copies=10), data, surrogate)
     assert options.temperature is not None
     assert 1 < options.temperature < 1000
     limit = float(np.median(surrogate.left_out_std(16)))
@@ -313,7 +318,7 @@ def test_automatic_temperature() -> None:
         for given in ({}, {"temperature": 4 * options.temperature})
     ]
     assert np.median(variances[0]) < 2 * limit**2 < 2 * np.median(variances[1])
-    assert CopyOptions(policy="md").sized(data, surrogate).temperature == 300.0
+    assert sized(CopyOptions(policy="md"), data, surrogate).temperature == 300.0
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -321,11 +326,11 @@ def test_automatic_copies_keep_away_from_repulsive_walls(seed: int) -> None:
     """Copies far up the wall of the Lennard-Jones potential, of which the surrogate knows nothing, are left out."""
     data = examples.hydrogen(7)
     surrogate = Surrogate().fit(data)
-    options = CopyOptions(seed=seed).sized(data, surrogate)
+    options = sized(CopyOptions(seed=seed), data, surrogate)
     limit = float(np.median(surrogate.left_out_std(7)))
     assert options.threshold == pytest.approx(5 * limit / 2)  # per atom
-    assert CopyOptions(threshold=0.1).sized(data, surrogate).threshold == 0.1
-    assert CopyOptions(displacement=0.1).sized(data, surrogate).threshold is None
+    assert sized(CopyOptions(threshold=0.1), data, surrogate).threshold == 0.1
+    assert sized(CopyOptions(displacement=0.1), data, surrogate).threshold is None
     kept = augment(data, surrogate, copies=36, seed=seed)[7:]
     everything = augment(data, surrogate, copies=36, seed=seed, displacement=options.displacement)[7:]
     assert kept.energies.tolist() == [c.energy for c in everything if c.energy_variance <= (5 * limit) ** 2]
@@ -338,11 +343,33 @@ def test_automatic_copies_keep_away_from_repulsive_walls(seed: int) -> None:
     assert largest_error(everything) > 5
 
 
-def test_a_handful_of_structures_gets_the_usual_sizes() -> None:
+def test_a_handful_of_structures_gets_the_usual_sizes(caplog: pytest.LogCaptureFixture) -> None:
     data = samples.waters(2)
     surrogate = Surrogate(**FIXED).fit(data)
-    assert CopyOptions().sized(data, surrogate).displacement == 0.02
-    assert CopyOptions(policy="normal_modes").sized(data, surrogate).temperature == 300.0
+    assert sized(CopyOptions(threshold=1.0), data, surrogate).displacement == 0.02
+    assert not caplog.messages
+    few = sized(CopyOptions(), data, surrogate)
+    assert (few.displacement, few.threshold) == (0.02, None)
+    assert sized(CopyOptions(policy="normal_modes"), data, surrogate).temperature == 300.0
+    (message, _) = caplog.messages
+    assert message.startswith(
+        "2 structures of H2O are too few to tell how uncertain copies may be: none is left"
+    )
+
+
+def test_each_hessian_is_made_once(
+    waters: Dataset, surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is found from trial copies before: temperature, number of copies, and the copies themselves."""
+    made = []
+
+    def counted(model: Surrogate, structure: Structure) -> np.ndarray:
+        made.append(structure)
+        return surrogate_hessian(model, structure)
+
+    monkeypatch.setattr("gprann.augmentation.policies.surrogate_hessian", counted)
+    augment(waters, surrogate, policy="normal_modes")
+    assert len(made) == len(waters)
 
 
 def test_number_of_copies_follows_the_degrees_of_freedom() -> None:
@@ -370,8 +397,8 @@ def test_a_worse_surrogate_gets_more_copies(caplog: pytest.LogCaptureFixture) ->
     found = {}
     for name, data in (("worse", few), ("better", many)):
         surrogate = Surrogate(**FIXED).fit(data)
-        options = CopyOptions(displacement=0.1).sized(data, surrogate)
-        assert CopyOptions(displacement=0.1, copies=7).sized(data, surrogate).copies == 7
+        options = sized(CopyOptions(displacement=0.1), data, surrogate)
+        assert sized(CopyOptions(displacement=0.1, copies=7), data, surrogate).copies == 7
         copies = augment(data, surrogate, displacement=0.1, copies=40, min_distance=0.0)[len(data) :]
         change = copies.energies - np.repeat(data.energies, 40)
         noise = np.sqrt(np.mean([copy.energy_variance for copy in copies]) / np.mean(change**2))
@@ -383,9 +410,9 @@ def test_a_worse_surrogate_gets_more_copies(caplog: pytest.LogCaptureFixture) ->
     assert found["better"] == 10
     assert 10 < found["worse"] <= 20
     rough = Surrogate(length=0.3, energy_noise=1e-7, force_noise=1e-7).fit(few)
-    small = CopyOptions(displacement=0.3, threshold=1e-9).sized(few, rough)
+    small = sized(CopyOptions(displacement=0.3, threshold=1e-9), few, rough)
     assert small.copies == 10  # none of them is kept: nothing to judge from
-    assert CopyOptions(policy="md", steps=11).sized(few, rough).copies <= 11
+    assert sized(CopyOptions(policy="md", steps=11), few, rough).copies <= 11
 
 
 @pytest.mark.parametrize(
@@ -420,3 +447,24 @@ def test_copies_that_the_kernel_refuses_are_too_far() -> None:
     with pytest.raises(DataError, match=r"kernel 'cartesian' knows one orientation|lies .* Å away"):
         surrogate.predict(displaced(data, "gpr", [shifts(s, k, 3.0) for k, s in enumerate(data)]))
     assert 0.01 <= largest_size(surrogate, data, shifts, (0.01, 3.0), np.inf) < 1.0
+
+
+@pytest.mark.parametrize("copies", [20, None])
+def test_copies_that_the_kernel_refuses_are_left_out(
+    copies: int | None, waters: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that stay are the same as with a kernel that takes all; none of them ends the augmentation."""
+    given: dict[str, Any] = {"displacement": 0.3, "copies": copies, "min_distance": 0.0}
+    with caplog.at_level("INFO", "gprann"):
+        found = augment(waters, **given, **FIXED | {"kernel": "cartesian"})[16:]
+    wanted, made, refused = (
+        int(n)
+        for n in re.search(r"(\d+) copies wanted: (\d+) labelled, (\d+) not made", caplog.text).groups()  # type: ignore[union-attr]
+    )
+    assert (len(found), wanted - made) == (made, refused)
+    assert 0 < refused < wanted
+    assert (
+        f"{refused} of {wanted} copies left out: they have left the places of the structures" in caplog.text
+    )
+    everything = augment(waters, **given | {"copies": wanted // 16}, **FIXED)[16:]
+    assert {s.positions.tobytes() for s in found} < {s.positions.tobytes() for s in everything}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import gprann
 import samples
 from gprann.cli.main import main
-from gprann.config import AugmentationSection, Config
+from gprann.config import AugmentationSection, Config, SurrogateSection
 from gprann.errors import ConfigError
 from gprann.pipeline import augment_data, run_file
 from gprann.pipeline.comparison import _variant
@@ -75,7 +76,50 @@ def test_what_has_an_effect_is_taken() -> None:
         {"method": "none", "copies": 5, "order": 2},
         {"policy": "gaussian", "steps": 100, "order": 1},  # as the template of gprann init has them
     ):
-        AugmentationSection(**options).check_use()
+        AugmentationSection(**options).check_use(SurrogateSection())
+
+
+SURROGATES: list[tuple[dict[str, Any], bool]] = [
+    ({"method": "taylor"}, True),
+    ({"method": "taylor", "order": 2, "hessians": "/h.npz"}, True),
+    ({"method": "taylor", "order": 2}, False),
+    ({"method": "none"}, False),  # switched off, whatever else is set
+    ({}, False),
+]
+
+
+@pytest.mark.parametrize(("options", "refused"), SURROGATES)
+def test_options_of_a_surrogate_that_is_not_used(options: dict[str, Any], refused: bool) -> None:
+    augmentation = AugmentationSection(**options)
+    augmentation.check_use(SurrogateSection(kernel="atoms"))
+    for given, message in (
+        ({"kernel": "pairs"}, "surrogate.kernel = pairs: has no effect, there is no surrogate; leave it out"),
+        ({"memory": 1.0}, "surrogate.memory = 1.0: has no effect, there is no surrogate; leave it out"),
+    ):
+        with pytest.raises(ConfigError) if refused else contextlib.nullcontext() as error:
+            augmentation.check_use(
+                SurrogateSection.model_validate(given), lambda section, name: f"{section}.{name}"
+            )
+        assert error is None or str(error.value) == message
+
+
+def test_options_of_a_surrogate_in_files_and_commands(tmp_path: Path, capsys: Any) -> None:
+    gprann.write(tmp_path / "train.extxyz", gprann.examples.hydrogen(7))
+    config = tmp_path / "c.toml"
+    taylor = 'data.train = "train.extxyz"\naugmentation.method = "taylor"\nresources.memory = 2\n'
+    config.write_text(taylor + 'surrogate.kernel = "pairs"')
+    with pytest.raises(ConfigError) as error:
+        run_file(config)
+    assert str(error.value).startswith(f"{config}: surrogate.kernel = pairs: has no effect, there is no surr")
+    words = ["augment", str(tmp_path / "train.extxyz"), "-o", str(tmp_path / "a.extxyz")]
+    assert main([*words, "--method", "taylor", "--length", "3"]) == 2
+    assert "gprann: --length = 3.0: has no effect, there is no surrogate" in capsys.readouterr().err
+    assert not (tmp_path / "a.extxyz").exists()
+    # What the memory leaves a surrogate is no option of the user's.
+    config.write_text(
+        taylor + "descriptor.radial_cutoff = 4.0\ntraining.iterations = 2\noutput.plots = false"
+    )
+    assert run_file(config).skipped == ()
 
 
 def test_compare_takes_for_each_method_what_it_has() -> None:
@@ -86,6 +130,7 @@ def test_compare_takes_for_each_method_what_it_has() -> None:
                 "policy": "normal_modes", "temperature": 200.0, "threshold": 0.1, "copies": 7,
                 "order": 2, "strategy": "A", "seed": 3,
             },
+            "surrogate": {"kernel": "pairs"},
         }
     )  # fmt: skip
     taylor = _variant(config, "taylor").augmentation
@@ -95,7 +140,12 @@ def test_compare_takes_for_each_method_what_it_has() -> None:
         policy="normal_modes", temperature=200.0, threshold=0.1, copies=7, seed=3
     )
     for name in ("energies", "taylor", "gpr", "direct"):
-        _variant(config, name).augmentation.check_use()
+        variant = _variant(config, name)
+        variant.augmentation.check_use(variant.surrogate)
+        assert variant.surrogate == (config.surrogate if name in ("taylor", "gpr") else SurrogateSection())
+    first = config.model_copy(update={"augmentation": AugmentationSection()})
+    variant = _variant(first, "taylor")
+    variant.augmentation.check_use(variant.surrogate)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from gprann.surrogate.local import Subset, check_surrogate_options, fit_in_one_o
 from gprann.surrogate.subsets import MAX_SIZE
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
-__all__ = ["Around", "Augmentation", "augment", "augment_subsets", "label"]
+__all__ = ["Around", "Augmentation", "Fitted", "augment", "augment_subsets", "label"]
 
 _log = logging.getLogger(__name__)
 _POOL = 1000  # copies of a subset, the most uncertain, from which those to be labelled next are chosen
@@ -46,13 +46,16 @@ class Augmentation:
     uncertain : Dataset
         What to label with DFT next: of the copies whose standard deviation exceeds the threshold so many that it
         would exceed it for none of them any more, most informative first (greedy variance reduction, see
-        `gprann.select`). Their predicted energies are not kept.
+        `gprann.select`). Of a subset with more than 1000 such copies the 1000 most uncertain are considered, the
+        others counted in the log. Copies stay uncertain where the noise of a label leaves it nothing to tell.
+        Their predicted energies are not kept.
     surrogates : list of dict
         Kernel and hyperparameters of the surrogates used, and the size of the displacements.
     left_out : int
         Number of copies whose standard deviation exceeds the threshold.
     not_made : int
-        Number of copies that would have come too close, or had no atom to move.
+        Number of copies in which atoms would have come too close, or would have left the places where the Cartesian
+        kernel can compare them, or had no atom to move.
     """
 
     accepted: Dataset
@@ -74,7 +77,7 @@ class Augmentation:
         """Log what has become of the copies that were wanted."""
         labelled = len(self.accepted)
         _log.info(
-            "%d copies wanted: %d labelled, %d not made (atoms too close, or none to move), %d too uncertain",
+            "%d copies wanted: %d labelled, %d not made (too close, too far away, or no atom moves), %d too uncertain",
             labelled + self.not_made + self.left_out,
             labelled,
             self.not_made,
@@ -84,6 +87,8 @@ class Augmentation:
 
 Around = Callable[[NDArray[np.int64], Callable[[], Augmentation]], Augmentation]
 """Called with the structures of a subset and a function that labels its copies; for several subsets at a time."""
+Fitted = Callable[[Surrogate, Subset], object]
+"""Called with a surrogate once it is fitted, and its subset."""
 
 
 def augment(
@@ -139,10 +144,12 @@ def augment(
         Structure k is displaced with the random stream (seed, k).
     threshold : float, optional, eV/atom
         Copies whose predicted standard deviation per atom exceeds it are left out. Default: with an automatic
-        displacement or temperature five times that of structures left out of the training set, else none.
+        displacement or temperature five times that of structures left out of the training set, else none; and none,
+        with a warning in the log, for subsets below four structures, which do not tell it.
     label_next : path, optional
         File (extended XYZ) for those of the copies left out that are most worth labelling next: so many that
-        all of them would be certain. Not written if there are none.
+        all of them (of more than 1000 of a subset, the 1000 most uncertain) would be certain. Not written if there
+        are none.
     max_subset : int
         Largest subset a single surrogate is fitted to, if none is given.
     forces : bool
@@ -188,20 +195,7 @@ def augment(
         max_subset=max_subset,
         forces=forces,
     )
-    refuse_unused(options.unused(), options)
-    if label_next is not None and not options.sets_apart:
-        raise ConfigError(
-            f"label_next needs a threshold, which is not set automatically where {options.sized_by} is given: give "
-            "the standard deviation in eV/atom above which copies are left out"
-        )
-    if surrogate is not None and max_subset != MAX_SIZE:
-        raise ConfigError(
-            f"max_subset = {max_subset}: has no effect, a fitted surrogate was given; leave it out"
-        )
-    if surrogate is not None and surrogate_options:
-        raise ConfigError(
-            f"{', '.join(surrogate_options)}: options of the surrogate, but a fitted surrogate was given"
-        )
+    _check_use(options, label_next, surrogate, surrogate_options)
     data = with_unique_origins(data)
     with progress_bar(options.total(data), "labelling", show=progress) as terminal:
         bar = SharedBar(terminal)
@@ -224,6 +218,29 @@ def augment(
             result.left_out,
         )
     return data + result.accepted
+
+
+def _check_use(
+    options: CopyOptions,
+    label_next: str | os.PathLike[str] | None,
+    surrogate: Surrogate | SurrogateSet | None,
+    surrogate_options: Mapping[str, Any],
+) -> None:
+    """Refuse options of `augment` that have no effect."""
+    refuse_unused(options.unused(), options)
+    if label_next is not None and not options.sets_apart:
+        raise ConfigError(
+            f"label_next needs a threshold, which is not set automatically where {options.sized_by} is given: give "
+            "the standard deviation in eV/atom above which copies are left out"
+        )
+    if surrogate is not None and options.max_subset != MAX_SIZE:
+        raise ConfigError(
+            f"max_subset = {options.max_subset}: has no effect, a fitted surrogate was given; leave it out"
+        )
+    if surrogate is not None and surrogate_options:
+        raise ConfigError(
+            f"{', '.join(surrogate_options)}: options of the surrogate, but a fitted surrogate was given"
+        )
 
 
 def _augment_with(
@@ -252,7 +269,7 @@ def augment_subsets(
     memory: float | None = None,
     workers: int | None = None,
     around: Around | None = None,
-    fitted: Callable[[Surrogate, Subset], object] | None = None,
+    fitted: Fitted | None = None,
     bar: SharedBar,
 ) -> Augmentation:
     """Fit a surrogate to each subset, label its copies, and let the surrogate go; side by side.
@@ -296,7 +313,7 @@ def _augment_subset(
     options: CopyOptions,
     surrogate: Surrogate,
     bar: SharedBar,
-    fitted: Callable[[Surrogate, Subset], object] | None,
+    fitted: Fitted | None,
 ) -> Augmentation:
     """Fit the surrogate to a subset, and label its copies."""
     started = time.perf_counter()
@@ -314,9 +331,10 @@ def _label_copies(
     surrogate: Surrogate, data: Dataset, numbers: Iterable[int], options: CopyOptions, bar: SharedBar
 ) -> Augmentation:
     expected = options.total(data)
-    options = options.sized(data, surrogate)
+    known = options.known(data, surrogate)
+    options = options.sized(known)
     bar.extend(options.total(data) - expected)
-    copies = options.make(data, numbers, surrogate)
+    copies = options.make(known, numbers)
     not_made = options.total(data) - len(copies)
     bar.update(not_made)
     labelled = label(surrogate, copies, options.threshold, bar, forces=options.forces)
@@ -376,11 +394,17 @@ def label(
 
 
 def _most_informative(surrogate: Surrogate, left_out: Dataset, threshold: float) -> Dataset:
-    """Return the copies whose labels would make all of them certain, each chosen after those before it."""
+    """Return the copies whose labels would make those of the pool certain, each chosen after those before it."""
     if len(left_out) == 0:
         return left_out
     variances = np.array([copy.energy_variance or 0.0 for copy in left_out])
     pool = left_out.select(np.sort(np.argsort(-variances, kind="stable")[:_POOL]))
+    if len(pool) < len(left_out):
+        _log.info(
+            "the %d most uncertain copies are considered for labelling; the other %d may stay uncertain",
+            len(pool),
+            len(left_out) - len(pool),
+        )
     covariance = surrogate.energy_covariance(pool)
     rows, _ = greedy_variance_reduction(
         covariance,

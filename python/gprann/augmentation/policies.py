@@ -28,12 +28,12 @@ from gprann.augmentation.displacements import (
 )
 from gprann.augmentation.dynamics import langevin
 from gprann.augmentation.hessian import surrogate_hessian, thermal
-from gprann.errors import ConfigError, check_whole, nearest_name
+from gprann.errors import ConfigError, DataError, check_whole, nearest_name
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 from gprann.surrogate.subsets import MAX_SIZE
 
-__all__ = ["CopyOptions", "Policy"]
+__all__ = ["CopyOptions", "Known", "Policy"]
 
 Array = NDArray[np.float64]
 Policy = Literal["gaussian", "sphere", "normal_modes", "md"]
@@ -44,6 +44,48 @@ _OUTLIER = 5.0  # times as uncertain as unseen structures: left out if the sizes
 _STEPS = 100  # of molecular dynamics
 _TRIED = 64  # copies, from which a size is judged
 _FEW = 4  # structures; with fewer of them, leaving one out tells nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the displacements of a subset depend on besides the options.
+
+    Attributes
+    ----------
+    data : Dataset
+        The structures of the subset.
+    surrogate : Surrogate
+        Fitted to them.
+    limits : DistanceLimits
+        Of the copies.
+    """
+
+    data: Dataset
+    surrogate: Surrogate
+    limits: DistanceLimits
+    _hessians: dict[Structure, Array] = field(default_factory=dict)
+
+    def hessian(self, structure: Structure) -> Array:
+        """Return the Hessian of the surrogate at a structure, (3N, 3N), eV/Å²; made once."""
+        if structure not in self._hessians:
+            self._hessians[structure] = surrogate_hessian(self.surrogate, structure)
+        return self._hessians[structure]
+
+    def comparable(self, copies: Dataset) -> NDArray[np.bool_]:
+        """Return which copies the kernel can compare with the structures, shape (n,).
+
+        Invariant kernels compare all, the Cartesian one none that have turned or left the places of the structures.
+        """
+        if self.surrogate.fingerprint.invariant == "rotation":
+            return np.ones(len(copies), dtype=bool)
+        return np.array([self._compares(copy) for copy in copies], dtype=bool)
+
+    def _compares(self, copy: Structure) -> bool:
+        try:
+            self.surrogate.fingerprint.rows(Dataset([copy]))
+        except DataError:
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,31 +157,40 @@ class CopyOptions:
         """Return the number of copies of all structures."""
         return sum(self.count(structure) for structure in data)
 
-    def sized(self, data: Dataset, surrogate: Surrogate) -> CopyOptions:
+    def known(self, data: Dataset, surrogate: Surrogate) -> Known:
+        """Return what the displacements of structures depend on, to which the surrogate is fitted."""
+        return Known(data, surrogate, DistanceLimits.of(data, self.min_distance))
+
+    def sized(self, known: Known) -> CopyOptions:
         """Return the options with a displacement or a temperature, whichever they need, threshold and number.
 
         Parameters
         ----------
-        data : Dataset
-            The structures that the surrogate was fitted to.
-        surrogate : Surrogate
-            Its uncertainty sets the size if none is given, see `largest_size`, and where there is no threshold
-            leaves out copies five times as uncertain as structures that the surrogate has not seen; and then
-            the number of copies if that is not given, see `automatic_copies`.
+        known : Known
+            The uncertainty of its surrogate sets the size if none is given, see `largest_size`, and where there is
+            no threshold leaves out copies five times as uncertain as structures that the surrogate has not seen;
+            and then the number of copies if that is not given, see `automatic_copies`. Below four structures, which
+            do not tell that uncertainty, the size is a usual one, and there is no threshold but a given one.
         """
-        return self._with_size(data, surrogate)._with_number(data, surrogate)
+        return self._with_size(known)._with_number(known)
 
-    def _with_size(self, data: Dataset, surrogate: Surrogate) -> CopyOptions:
-        name = self.sized_by
+    def _with_size(self, known: Known) -> CopyOptions:
+        name, data, surrogate = self.sized_by, known.data, known.surrogate
         if getattr(self, name) is not None:
             return self
         if len(data) < _FEW:
+            if self.threshold is None:
+                _log.warning(
+                    "%d structures of %s are too few to tell how uncertain copies may be: none is left out; give a "
+                    "threshold to have some left out",
+                    len(data),
+                    data[0].formula,
+                )
             return self._of_size(_USUAL[name])
 
         def shifts(structure: Structure, number: int, size: float) -> Array:
             return self._of_size(size)._tried(len(data))._shifts(structure, number, known)
 
-        known = _Known(surrogate, DistanceLimits((), np.zeros((0, 0))))
         limit = uncertainty_of_unseen(surrogate)
         size = _USUAL[name]
         if self.policy != "md":
@@ -149,14 +200,17 @@ class CopyOptions:
         _log.info("%s of the copies: %.3g %s; unseen structures: ± %.2g eV", name, size, unit, limit)
         return replace(self._of_size(size), threshold=threshold)
 
-    def _with_number(self, data: Dataset, surrogate: Surrogate) -> CopyOptions:
+    def _with_number(self, known: Known) -> CopyOptions:
         if self.copies is not None:
             return self
-        known = _Known(surrogate, DistanceLimits.of(data, self.min_distance))
+        data = known.data
         tried = self._tried(len(data))
         limit = np.inf if self.threshold is None else self.threshold * len(data[0])
         noise = relative_noise(
-            surrogate, data, lambda structure, number: tried._shifts(structure, number, known), limit
+            known.surrogate,
+            data,
+            lambda structure, number: tried._comparable(structure, number, known),
+            limit,
         )
         number = self.count(data[0], noise)
         _log.info(
@@ -174,30 +228,43 @@ class CopyOptions:
             return replace(self, displacement=size)
         return replace(self, temperature=size)
 
-    def make(self, data: Dataset, numbers: Iterable[int], surrogate: Surrogate) -> Dataset:
-        """Return unlabelled copies, without those in which atoms come too close.
+    def make(self, known: Known, numbers: Iterable[int]) -> Dataset:
+        """Return unlabelled copies, without those in which atoms come too close or that the kernel refuses.
 
         Parameters
         ----------
-        data : Dataset
-            The structures that the surrogate was fitted to.
+        known : Known
+            For which the options are `sized`.
         numbers : iterable of int
             Structure k is displaced with the random stream (seed, numbers[k]).
-        surrogate : Surrogate
         """
-        options = self.sized(data, surrogate)
-        known = _Known(surrogate, DistanceLimits.of(data, self.min_distance))
+        data = known.data
         shifts = (
-            options._shifts(structure, int(number), known)
+            self._shifts(structure, int(number), known)
             for structure, number in zip(data, numbers, strict=True)
         )
         made = displaced(data, "gpr", shifts)
-        kept = made.select(np.flatnonzero(known.limits.kept(made)))
+        apart = made.select(np.flatnonzero(known.limits.kept(made)))
+        kept = apart.select(np.flatnonzero(known.comparable(apart)))
+        if len(kept) < len(apart):
+            _log.warning(
+                "%d of %d copies left out: they have left the places of the structures, which the kernel '%s' cannot "
+                "compare; give a smaller size, or use the kernel 'atoms'",
+                len(apart) - len(kept),
+                len(apart),
+                known.surrogate.kernel,
+            )
         if len(kept) == 0:
             _log.warning("no copies of %d structures of %s", len(data), data[0].formula)
         return kept
 
-    def _shifts(self, structure: Structure, number: int, known: _Known) -> Array:
+    def _comparable(self, structure: Structure, number: int, known: Known) -> Array:
+        """Return the displacements of those copies of a structure that the kernel can compare."""
+        shifts = self._shifts(structure, number, known)
+        kept: Array = shifts[known.comparable(displaced(Dataset([structure]), "gpr", [shifts]))]
+        return kept
+
+    def _shifts(self, structure: Structure, number: int, known: Known) -> Array:
         """Return the displacements (m, N, 3) of the copies of a structure; none if no atom is to move."""
         copies, stream = self.count(structure), (self.seed, number)
         moving = moving_atoms(structure, self.min_force)
@@ -211,17 +278,3 @@ class CopyOptions:
         if self.policy == "normal_modes":
             return thermal(structure, known.hessian(structure), moving, **thermally)
         return langevin(known.surrogate, structure, moving, known.limits, steps=self.steps, **thermally)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the displacements of a subset depend on besides its structures."""
-
-    surrogate: Surrogate
-    limits: DistanceLimits
-    hessians: dict[Structure, Array] = field(default_factory=dict)
-
-    def hessian(self, structure: Structure) -> Array:
-        if structure not in self.hessians:
-            self.hessians[structure] = surrogate_hessian(self.surrogate, structure)
-        return self.hessians[structure]

@@ -22,7 +22,7 @@ from gprann.config import (
 from gprann.config.explain import option_name
 from gprann.demo import run_demo
 from gprann.describe import describe
-from gprann.errors import ConfigError, GprannError, check_whole
+from gprann.errors import ConfigError, GprannError
 from gprann.evaluation import evaluate as evaluate_potential
 from gprann.io import atomic_write, read, write
 from gprann.labelling import label as label_structures
@@ -30,6 +30,7 @@ from gprann.labelling import merge
 from gprann.pipeline import augment_data, compare_file, history, run_file, train_potential
 from gprann.potential import Potential, load
 from gprann.progress import progress_bar
+from gprann.selection import check_selection
 from gprann.selection import select as select_structures
 from gprann.structure import Dataset
 from gprann.surrogate.local import SurrogateSet, fit_each
@@ -79,7 +80,7 @@ def compare(arguments: argparse.Namespace) -> None:
 def augment(arguments: argparse.Namespace) -> None:
     """Add labelled copies to structures."""
     augmentation, surrogate = _section(arguments, AugmentationSection), _section(arguments, SurrogateSection)
-    augmentation.check_use(option_name)
+    augmentation.check_use(surrogate, lambda _, key: option_name(key))
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
     _check_label_next(arguments.label_next, augmentation)
     data = _read(arguments.input, arguments.keys)
@@ -137,9 +138,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def select(arguments: argparse.Namespace) -> None:
     """Choose the structures that are most worth labelling."""
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
-    check_whole(1, **{"--count": arguments.count})
-    if not arguments.threshold >= 0:
-        raise ConfigError(f"--threshold = {arguments.threshold}: expected an energy in eV/atom, or 0")
+    check_selection(arguments.count, arguments.threshold, option_name)  # before a surrogate is fitted
     candidates = _read(arguments.input, arguments.keys, require=())
     model = _predictor(arguments)
     with progress_bar(arguments.count, "selecting") as bar:

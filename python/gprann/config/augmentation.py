@@ -16,7 +16,10 @@ from gprann.config.fields import Section, default, option
 from gprann.errors import ConfigError, refuse_unused
 from gprann.structure import Structure
 
-__all__ = ["AugmentationSection"]
+__all__ = ["AUGMENTED", "AugmentationSection"]
+
+AUGMENTED = "augmented.extxyz"
+"""File of a run with the structures that the networks are trained on."""
 
 
 def _sizes(value: object) -> object:
@@ -122,7 +125,8 @@ class AugmentationSection(Section):
     )
     threshold: float | None = option(
         "Gpr: copies whose predicted standard deviation per atom exceeds it are not trained on. Default: with an "
-        "automatic displacement or temperature five times that of structures left out, else none.",
+        "automatic displacement or temperature five times that of structures left out, else and for subsets below "
+        "four structures none.",
         default(augment, "threshold"),
         unit="eV/atom",
         example=0.003,
@@ -148,6 +152,10 @@ class AugmentationSection(Section):
     @model_validator(mode="after")
     def _check(self) -> AugmentationSection:
         check_displacement(self.displacement, self.copies, self.min_force)
+        if self.label_next.casefold() == AUGMENTED:  # on some systems the same file
+            raise ConfigError(
+                f"label_next = '{self.label_next}': the training structures are written to this file; give another name"
+            )
         if self.method == "gpr":
             self.copy_options()
         if self.forces and self.method == "taylor":
@@ -172,21 +180,29 @@ class AugmentationSection(Section):
             reasons["max_subset"] = "there is no surrogate"
         return {name: reason for name, reason in reasons.items() if getattr(self, name) != _default_of(name)}
 
-    def check_use(self, spell: Callable[[str], str] = lambda name: name) -> None:
-        """Refuse keys without effect.
+    def check_use(self, surrogate: Section, spell: Callable[[str, str], str] = lambda _, name: name) -> None:
+        """Refuse keys without effect, here and in the section of a surrogate that is not used.
 
         Reading a configuration does not: `compare` uses the keys of several methods.
 
         Parameters
         ----------
+        surrogate : SurrogateSection
         spell : callable
-            How messages name a key.
+            How messages name a key of a section, `augmentation` or `surrogate`.
 
         Raises
         ------
         ConfigError
         """
-        refuse_unused(self.unused(), self, spell)
+        refuse_unused(self.unused(), self, lambda name: spell("augmentation", name))
+        if self.method != "none" and not self.uses_surrogate:
+            reasons = {
+                name: "there is no surrogate"
+                for name, item in type(surrogate).model_fields.items()
+                if getattr(surrogate, name) != item.default
+            }
+            refuse_unused(reasons, surrogate, lambda name: spell("surrogate", name))
 
     def of_method(self, method: str) -> AugmentationSection:
         """Return the section for another method, the keys that it does not use as if they were not set."""

@@ -383,7 +383,7 @@ class TrainingSection(Section):
 
 class ResourcesSection(Section):
     """What a run may use. Nothing here changes the results, unless memory is short: it then decides on the surrogate's
-    solver, and on the size of the subsets that its hyperparameters come from."""
+    solver, and on the size of the subsets that its hyperparameters come from. Another memory repeats the labels."""
 
     memory: float | None = _option(
         "Largest memory of a run; refused before the start if more is needed, and the surrogate's solver chosen by it."

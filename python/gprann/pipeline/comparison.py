@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gprann.config import Config, TrainingSection, load_config
+from gprann.config import Config, SurrogateSection, TrainingSection, load_config
 from gprann.errors import ConfigError, nearest_name
 from gprann.evaluation import evaluate
 from gprann.evaluation.method_table import METHODS, Column, cells, headings, markdown
@@ -187,7 +187,8 @@ def _variant(config: Config, name: str) -> Config:
     }
     sections = {key: getattr(config, key).model_copy(update=change) for key, change in changes.items()}
     augmentation = config.augmentation.of_method(_AUGMENTATION[name])
-    return config.model_copy(update={**sections, "augmentation": augmentation})
+    surrogate = config.surrogate if augmentation.uses_surrogate else SurrogateSection()
+    return config.model_copy(update={**sections, "augmentation": augmentation, "surrogate": surrogate})
 
 
 def _written(stages: Stages, runs: Mapping[str, RunResult], test: Dataset, *, plots: bool) -> Comparison:

@@ -45,6 +45,8 @@ class Judge:
     stages: Stages
     test: Dataset
     options: dict[str, Any]
+    judged: set[str] = field(default_factory=set, init=False)
+    """Records that a report has been made of."""
     _test_digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,6 +102,7 @@ class Judge:
         """
         best: dict[int, tuple[float, float, NDArray[np.float64], NDArray[np.float64]]] = {}
         for subset in subsets:
+            self.judged.add(self._record(subset)[0])
             with np.load(self._file(subset), allow_pickle=False) as arrays:
                 part = dict(arrays)
             ends = np.cumsum(self.test.select(part["indices"]).n_atoms)[:-1]

@@ -89,7 +89,7 @@ def _features(section: SurrogateSection, data: Dataset) -> float:
 def surrogate_within_memory(config: Config) -> SurrogateSection:
     """Return the section of the surrogate with what `resources.memory` leaves it, by which it takes its solver."""
     limit = config.resources.memory
-    if limit is None:
+    if limit is None or not config.augmentation.uses_surrogate:
         return config.surrogate
     memory = min(config.surrogate.memory or math.inf, max(limit - _PROGRAM, 0.01))
     return config.surrogate.model_copy(update={"memory": memory})

@@ -21,6 +21,7 @@ from gprann.augmentation import Augmentation
 from gprann.augmentation.copies import with_unique_origins
 from gprann.augmentation.hessian import read_hessians
 from gprann.config import Config, load_config, to_toml
+from gprann.config.augmentation import AUGMENTED
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.evaluation import evaluate
 from gprann.io import DataWarning, atomic_write, read, write
@@ -41,7 +42,7 @@ from gprann.version import __version__
 __all__ = ["RunResult", "check_run", "finish", "history", "logged", "read_sets", "run", "run_file"]
 
 _log = logging.getLogger(__name__)
-_POTENTIAL, _AUGMENTED = "potential.gprann", "augmented.extxyz"
+_POTENTIAL = "potential.gprann"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def run(config: Config, *, source: Path | None = None) -> RunResult:
         If a fit failed; what was finished is kept.
     """
     begin = "" if source is None else f"{source}: "
-    config.augmentation.check_use(lambda key: f"{begin}augmentation.{key}")
+    config.augmentation.check_use(config.surrogate, lambda section, key: f"{begin}{section}.{key}")
     folder = Path(config.output.folder)
     with claimed_folder(folder, source) as stages, logged(folder, source):
         train, test = read_sets(config)
@@ -179,6 +180,8 @@ class _Run:
     skipped: list[str] = field(default_factory=list)
     seconds_kept: list[float] = field(default_factory=list)
     """That an interrupted run has spent on the labels it left, subset by subset."""
+    labels: set[str] = field(default_factory=set)
+    """Records of the labels that this run has made or taken."""
     judge: Judge | None = None
 
     def __post_init__(self) -> None:
@@ -211,8 +214,16 @@ class _Run:
         files, left = work()
         left["inputs"] = inputs
         self.stages.keep(name, inputs, files, left)
+        self._drop_earlier(name)
         _log.info("%s: done in %.1f s", name, time.perf_counter() - started)
         return left
+
+    def _drop_earlier(self, stage: str) -> None:
+        """Once a stage is finished, remove what runs of other options or structures have left for it."""
+        if stage == "augmentation":
+            self.stages.keep_only("labels", self.labels)
+        elif stage == "surrogate" and self.judge is not None:
+            self.stages.keep_only("judgements", self.judge.judged)
 
     # --------------------------------------------------------- augmentation
     def _augmentation_inputs(self) -> str:
@@ -226,7 +237,9 @@ class _Run:
         if config.augmentation.hessians is not None:
             options["augmentation"]["hessians"] = file_digest(config.augmentation.hessians)
         if config.augmentation.uses_surrogate:
-            options["surrogate"] = config.surrogate.model_dump(mode="json")
+            # With the budget that the user leaves it: solver and hyperparameters depend on it. What the machine has
+            # does not count, so that a run can go on elsewhere.
+            options["surrogate"] = surrogate_within_memory(config).model_dump(mode="json")
         return options
 
     def _augment(self) -> tuple[list[Path], dict[str, Any]]:
@@ -243,7 +256,7 @@ class _Run:
             fitted=self._judge_fitted,
         )
         seconds = round(sum(self.seconds_kept) + time.perf_counter() - started, 2)
-        path, label_next = folder / _AUGMENTED, folder / config.augmentation.label_next
+        path, label_next = folder / AUGMENTED, folder / config.augmentation.label_next
         write(path, self.train + copies.accepted)
         _log.info("%s: %d structures and %d copies", path, len(self.train), len(copies.accepted))
         label_next.unlink(missing_ok=True)
@@ -264,6 +277,7 @@ class _Run:
         subset = self.train.select(indices)
         inputs = digest(__version__, data_digest(subset), indices.tolist(), self._augmentation_options())
         name = f"labels/{inputs[:16]}"
+        self.labels.add(name)
         left = self.stages.find(name, inputs)
         files = [self.stages.checkpoints / f"{name}.{part}.extxyz" for part in ("accepted", "uncertain")]
         if left is not None:
@@ -297,6 +311,7 @@ class _Run:
         folder = self.stages.folder / "report" / "surrogate"
         if self.test is None or not self.config.augmentation.uses_surrogate:
             shutil.rmtree(folder, ignore_errors=True)
+            self.stages.keep_only("judgements", ())
             return None
         inputs = digest(augmented["inputs"], data_digest(self.test), self._draws_plots())
         return self._stage("surrogate", inputs, lambda: self._judge(folder))
@@ -355,7 +370,7 @@ class _Run:
             "label_seconds": augmented.get("seconds"),
         }
         potential = train_potential(
-            structures(self.stages.folder / _AUGMENTED),
+            structures(self.stages.folder / AUGMENTED),
             config.descriptor,
             config.training,
             checkpoint=self.stages.checkpoints / "training",

@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,12 @@ class Stages:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as stream:
             json.dump({"digest": digest, "files": made, "left": left}, stream, indent=1)
+
+    def keep_only(self, group: str, names: Collection[str]) -> None:
+        """Remove the records `group/...` that are not among `names`, and the files beside them."""
+        for path in (self.checkpoints / group).glob("*"):
+            if f"{group}/{path.name.partition('.')[0]}" not in names:
+                path.unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         return self.checkpoints / f"{name}.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gprann.augmentation import Augmentation, surrogate_hessian, taylor_augment
 from gprann.augmentation.copies import with_unique_origins
-from gprann.augmentation.gpr import Around, augment_subsets
+from gprann.augmentation.gpr import Around, Fitted, augment_subsets
 from gprann.config import AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection
 from gprann.errors import ConfigError, DataError
 from gprann.potential import Potential
@@ -34,7 +34,7 @@ def augment_data(
     *,
     workers: int | None = None,
     around: Around | None = None,
-    fitted: Callable[[Surrogate, Subset], object] | None = None,
+    fitted: Fitted | None = None,
     progress: bool | None = None,
 ) -> Augmentation:
     """Make and label the copies of a data set.
@@ -48,9 +48,9 @@ def augment_data(
     workers : int, optional
         Most surrogates side by side. Default: as many as there are threads.
     around : callable, optional
-        Put around the labelling of each subset, to keep its result.
+        Of gpr copies: put around the labelling of each subset, to keep its result.
     fitted : callable, optional
-        Of gpr copies: called with each surrogate once it is fitted, and its subset.
+        Called with each surrogate once it is fitted, and its subset.
     progress : bool, optional
         Show a progress bar; default: on a terminal only.
 
@@ -73,13 +73,14 @@ def augment_data(
     >>> len(augment_data(data, AugmentationSection(copies=2), SurrogateSection(kernel="pairs")).accepted)
     14
     """
-    augmentation.check_use()
+    augmentation.check_use(surrogate)
     require_labels(data, augmentation)
     if augmentation.method == "none":
         return Augmentation(Dataset(), Dataset(), [])
     data = with_unique_origins(data)
     if augmentation.method == "taylor":
-        return Augmentation(_taylor_copies(data, augmentation, surrogate, workers), Dataset(), [])
+        copies = _taylor_copies(data, augmentation, surrogate, workers, fitted)
+        return Augmentation(copies, Dataset(), [])
     options = augmentation.copy_options()
     with progress_bar(options.total(data), "labelling", show=progress) as bar:
         result = augment_subsets(
@@ -97,12 +98,16 @@ def augment_data(
 
 
 def _taylor_copies(
-    data: Dataset, augmentation: AugmentationSection, surrogate: SurrogateSection, workers: int | None
+    data: Dataset,
+    augmentation: AugmentationSection,
+    surrogate: SurrogateSection,
+    workers: int | None,
+    fitted: Fitted | None,
 ) -> Dataset:
     """Return the copies; to second order with the Hessians of a surrogate of each subset."""
     hessians: list[NDArray[np.float64]] | str | None = augmentation.hessians
     if augmentation.order == 2 and hessians is None:
-        data, hessians = _with_hessians(data, augmentation, surrogate, workers)
+        data, hessians = _with_hessians(data, augmentation, surrogate, workers, fitted)
     everything = taylor_augment(
         data,
         strategy=augmentation.strategy,
@@ -117,7 +122,11 @@ def _taylor_copies(
 
 
 def _with_hessians(
-    data: Dataset, augmentation: AugmentationSection, surrogate: SurrogateSection, workers: int | None
+    data: Dataset,
+    augmentation: AugmentationSection,
+    surrogate: SurrogateSection,
+    workers: int | None,
+    fitted: Fitted | None,
 ) -> tuple[Dataset, list[NDArray[np.float64]]]:
     """Return the Hessians of the structures; atoms are put in one order where the kernel needs it."""
     structures = list(data)
@@ -125,6 +134,8 @@ def _with_hessians(
 
     def expand(subset: Subset, model: Surrogate) -> list[tuple[int, Structure, NDArray[np.float64]]]:
         ordered = fit_in_one_order(model, subset.data)
+        if fitted is not None:
+            fitted(model, subset)
         return [
             (index, structure, surrogate_hessian(model, structure))
             for index, structure in zip(subset.indices.tolist(), ordered, strict=True)

@@ -375,8 +375,11 @@ class CartesianFingerprint:
             self._frame.require(structure)
         features = [centred(structure.positions).ravel() for structure in data]
         n = len(self._symbols)
-        centring = csr_array(np.eye(3 * n) - np.tile(np.eye(3), (n, n)) / n)
-        return single_rows(features, lambda: [centring] * len(data))
+
+        def derivatives() -> list[csr_array]:
+            return [csr_array(np.eye(3 * n) - np.tile(np.eye(3), (n, n)) / n)] * len(data)
+
+        return single_rows(features, derivatives)
 
     def jacobians(self, data: Dataset) -> list[Array]:
         """Return the Jacobians along the internal directions."""

@@ -82,7 +82,7 @@ class Frame:
         if distances[atom] > self.largest_displacement:
             raise DataError(
                 f"{structure.origin}: atom {atom} ({structure.symbols[atom]}) lies {distances[atom]:.2f} Å away from "
-                f"where it is in the rest of the training set, and at most {self.largest_displacement:.2f} Å are to "
+                f"where it is in the training set, and at most {self.largest_displacement:.2f} Å are to "
                 "be expected; leave the structure out, or use the kernel 'atoms'"
             )
 
@@ -90,7 +90,7 @@ class Frame:
         # Where most of the distance is no turn, the structure is another one.
         if turn.displacement > max(self.largest_turn, turn.after):
             raise DataError(
-                f"{structure.origin}: has turned by {turn.degrees:.0f}° from the rest of the training set, which "
+                f"{structure.origin}: has turned by {turn.degrees:.0f}° from the training set, which "
                 f"moves its atoms by {turn.displacement:.2f} Å where at most {self.largest_turn:.2f} Å are to be "
                 f"expected, and the kernel 'cartesian' knows one orientation alone; turn all structures into one, "
                 f"{_REMEDY}"
@@ -116,8 +116,8 @@ def _require_same_images(structure: Structure, shift: Array) -> None:
     if fractional[atom, axis] > _IMAGES_APART:
         raise DataError(
             f"{structure.origin}: atom {atom} ({structure.symbols[atom]}) lies "
-            f"{fractional[atom, axis]:.2f} lattice vectors (axis {axis}) away from where it is in the rest "
-            f"of the training set; unwrap the coordinates, {_REMEDY}"
+            f"{fractional[atom, axis]:.2f} lattice vectors (axis {axis}) away from where it is in the "
+            f"training set; unwrap the coordinates, {_REMEDY}"
         )
 
 
