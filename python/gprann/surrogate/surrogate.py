@@ -6,7 +6,7 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025), with an invariant kernel summed o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
 
@@ -317,6 +317,11 @@ class Surrogate:
         return self._options.stress
 
     @property
+    def training_set(self) -> Dataset:
+        """The structures it is fitted to; not in the order in which they were given."""
+        return self._fitted().equations.data
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint in use."""
         return self._fingerprint
@@ -365,9 +370,9 @@ class Surrogate:
         force_list: list[Array] = []
         stresses: list[Array] = []
         force_stds: list[Array] = []
-        for batch in _batches(
-            with_stress(structures(data), stress=False)
-        ):  # labels have no place in predictions
+        data = with_stress(structures(data), stress=False)  # labels have no place in predictions
+        for begin in range(0, len(data), _BATCH):
+            batch = data[begin : begin + _BATCH]
             check_composition(batch, state.equations.data)
             rows = self._fingerprint.rows(batch)
             energy, slopes = state.solution.folded.predict(rows, state.kernel)
@@ -488,8 +493,3 @@ class Surrogate:
         if isinstance(self._fingerprint, AtomsFingerprint) and self._fingerprint.species_lengths:
             plain["species_lengths"] = self._fingerprint.species_lengths
         return plain | ({} if self._selection is None else {"selection": self._selection.to_dict()})
-
-
-def _batches(data: Dataset) -> Iterator[Dataset]:
-    for begin in range(0, len(data), _BATCH):
-        yield data[begin : begin + _BATCH]
