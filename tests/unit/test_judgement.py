@@ -78,12 +78,16 @@ def test_structures_that_all_refuse_are_left_out_alone(tmp_path: Path) -> None:
 
 
 def test_periodic_directions_as_in_a_set(tmp_path: Path) -> None:
-    """Crystals cut in one direction are predicted by all surrogates of the composition, others by their own."""
+    """Crystals cut in one direction are predicted by all surrogates of the composition, others by their own.
+
+    So are molecules in a large periodic cell, of which the surrogates of molecules would be far surer.
+    """
     train = samples.waters(6) + samples.crystals(6)
     cut = Dataset(s.replace(pbc=(True, True, False)) for s in samples.crystals(3, seed=5))
-    test = samples.waters(3, seed=4) + samples.crystals(3, seed=4) + cut
+    boxed = Dataset(s.replace(pbc=(True,) * 3, cell=30.0 * np.eye(3)) for s in samples.waters(2, seed=4))
+    test = samples.waters(3, seed=4) + samples.crystals(3, seed=4) + cut + boxed
     found = reported(tmp_path, train, test, max_subset=4, **FIXED)
     expected = evaluate(fit_surrogates(train, max_subset=4, **FIXED), test)
     assert found is not None
-    assert found.metrics.n_structures == 9
+    assert found.metrics.n_structures == 11
     assert found.energy_mae == pytest.approx(expected.energy_mae, rel=1e-6)
