@@ -371,6 +371,28 @@ class TestSurrogateSet:
         with pytest.raises(ConfigError, match="max_size = 0"):
             fit_surrogates(mixture(2), max_subset=0)
 
+    @pytest.mark.parametrize("kernel", ["atoms", "auto"])
+    def test_factors_by_species_hold_where_these_are(self, kernel: str) -> None:
+        """Each surrogate takes those of its own species, as if it had been given these alone."""
+        h2 = examples.hydrogen(5)
+        n2 = Dataset(s.replace(symbols=("N", "N")) for s in h2)
+        factors = {"H": 0.7, "O": 1.3}
+        data = h2 + n2 + samples.waters(5)
+        found = fit_surrogates(data, kernel=kernel, species_lengths=factors, **FIXED)
+        parts: list[Any] = [(h2, {"H": 0.7}), (n2, None), (samples.waters(5), factors)]
+        for (surrogate, _), (part, own) in zip(found, parts, strict=True):
+            expected = Surrogate(kernel, species_lengths=own, **FIXED).fit(part)
+            assert surrogate.to_dict() == expected.to_dict()
+            np.testing.assert_array_equal(surrogate.predict(part).energy, expected.predict(part).energy)
+        made: dict[str, Any] = {"copies": 2, "displacement": 0.03, "kernel": kernel, **FIXED}
+        copies = augment(data, species_lengths=factors, **made)[15:]
+        np.testing.assert_array_equal(
+            copies.energies[:10], augment(h2, species_lengths={"H": 0.7}, **made)[5:].energies
+        )
+        for function in (fit_surrogates, augment):
+            with pytest.raises(ConfigError, match=r"^species_lengths: Ho: did you mean 'H'"):
+                function(data, species_lengths={"Ho": 0.7}, **FIXED)  # type: ignore[operator]
+
     def test_all_together_stay_within_the_memory(self) -> None:
         """Matrices that fit one by one but not together: other solvers, each with its share."""
         data = samples.waters(40) + examples.hydrogen(20)

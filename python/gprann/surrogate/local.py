@@ -103,6 +103,8 @@ def for_each_subset(
     ------
     GprannError
         Naming the subset, if there are several.
+    ConfigError
+        If there are options for species that no structure has.
     """
     parts = partition(data, max_size=max_subset)
     subsets = [
@@ -117,6 +119,7 @@ def for_each_subset(
     jobs = []
     for subset, share in zip(subsets, shares, strict=True):
         surrogate = build(subset.data)
+        surrogate.prepare(data.species)
         with memory_share(share):
             taken, kept = surrogate.memory_of_fit(subset.data)
         own = partial(_do, subset, partial(work, subset, surrogate), share, several=len(subsets) > 1)

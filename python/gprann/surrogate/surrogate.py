@@ -155,7 +155,7 @@ class Surrogate:
         self._options.check(kernel)
         self._asked: KernelName = kernel
         self._selection: Selection | None = None
-        self._fingerprint = self._options.fingerprint("atoms" if kernel == "auto" else kernel)
+        self._fingerprint = self._options.fingerprint(kernel)
         if hyperparameters not in get_args(Method):
             hint = nearest_name(hyperparameters, get_args(Method))
             raise ConfigError(f"hyperparameters = '{hyperparameters}': {hint}")
@@ -167,6 +167,11 @@ class Surrogate:
         self._seed = seed
         self._state: Fit | None = None
         self._calibration: Calibration | None = None
+
+    def prepare(self, species: Sequence[str]) -> None:
+        """Prepare for the fit to one of several training sets: options hold for all their species."""
+        self._options = self._options.among(species)
+        self._fingerprint = self._options.fingerprint(self._asked)
 
     @one_blas_thread()  # numpy's products too: the same bits for any number of BLAS threads
     def fit(self, data: Dataset, *, standardise_over: Dataset | None = None) -> Surrogate:
@@ -398,8 +403,7 @@ class Surrogate:
 
     def _energy_std(self, rows: Rows, state: Fit) -> Array:
         variance = energy_variance(state.solution.posterior, rows.sets(), state.kernel)
-        std: Array = self.calibration.energy * np.sqrt(state.amplitude2 * np.maximum(variance, 0.0))
-        return std
+        return np.asarray(self.calibration.energy * np.sqrt(state.amplitude2 * np.maximum(variance, 0.0)))
 
     @one_blas_thread()
     def energy_covariance(self, data: Dataset) -> Array:
@@ -436,8 +440,7 @@ class Surrogate:
             return np.zeros((0, 0))
         sets = self._fingerprint.rows(data).sets()
         relative = energy_covariance(state.solution.posterior, sets, state.kernel, len(data))
-        covariance: Array = self.calibration.energy**2 * state.amplitude2 * relative
-        return covariance
+        return np.asarray(self.calibration.energy**2 * state.amplitude2 * relative)
 
     def _forces_std(self, data: Dataset, rows: Rows, state: Fit) -> list[Array]:
         """Return sqrt(diag(B V Bᵀ)): V of the gradients along the internal directions B of each structure."""
