@@ -133,3 +133,21 @@ def potential(
         energy_scale=0.7,
         provenance={"made": "at random", "numbers": [1, 2.5, None]},
     )
+
+
+def conformers(n: int, seed: int) -> Dataset:
+    """Return n structures each of two shapes of one molecule, of which a Cartesian surrogate knows one alone."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for shape in (
+        [[0.0, 0, 0], [1.2, 0, 0], [2.4, 0, 0], [3.6, 0, 0]],
+        [[0.0, 0, 0], [1.2, 0, 0], [1.2, 1.2, 0], [0, 4.2, 0]],
+    ):
+        for _ in range(n):
+            shift = 0.03 * rng.normal(size=(4, 3))
+            shift -= shift.mean(axis=0)
+            energy = float((shift**2).sum())
+            found.append(
+                Structure(("C", "H", "O", "N"), np.array(shape) + shift, energy=energy, forces=-2.0 * shift)
+            )
+    return Dataset(found)

@@ -14,6 +14,7 @@ from gprann.parallel import one_blas_thread
 from gprann.potential import Potential
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate, SurrogateSet
+from gprann.surrogate.local import assigned
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 __all__ = ["Selection", "check_selection", "committee_covariance", "select"]
@@ -156,19 +157,18 @@ def _posterior(
     candidates: Dataset, model: Surrogate | SurrogateSet
 ) -> tuple[NDArray[np.int64], Array, Array]:
     """Return the same as `_covariance` by surrogates."""
-    everything = np.arange(len(candidates))
-    parts = model.assigned(candidates) if isinstance(model, SurrogateSet) else [(model, everything)]
+    shares = assigned(model, candidates)
     std = np.zeros(len(candidates))
-    for surrogate, own in parts:
-        found = surrogate.predict(candidates.select(own), forces=False).energy_std
-        std[own] = 0.0 if found is None else found
+    for share in shares:
+        std[share.indices] = share.energy_std()
     n_atoms = candidates.n_atoms
     pool = _most_uncertain(std / n_atoms)
     covariance, noise = np.zeros((len(pool), len(pool))), np.zeros(len(pool))
-    for surrogate, own in parts:
-        kept = np.flatnonzero(np.isin(pool, own))
-        covariance[np.ix_(kept, kept)] = surrogate.energy_covariance(candidates.select(pool[kept]))
-        noise[kept] = surrogate.hyperparameters.energy_noise**2
+    for share in shares:
+        kept = np.flatnonzero(np.isin(pool, share.indices))
+        looked_at = share.part(np.flatnonzero(np.isin(share.indices, pool)))
+        covariance[np.ix_(kept, kept)] = share.surrogate.energy_covariance(looked_at.data)
+        noise[kept] = share.surrogate.hyperparameters.energy_noise**2
     covariance /= np.outer(n_atoms[pool], n_atoms[pool])
     return pool, covariance, noise / n_atoms[pool] ** 2
 

@@ -121,6 +121,125 @@ def test_subsets_tell_what_they_are() -> None:
     assert names == [f"subset {k} of 3: 5 structures of {f}" for k, f in ((1, "H2O"), (2, "H2"), (3, "H2O"))]
 
 
+def swapped(structure: Structure, order: list[int]) -> Structure:
+    return structure.replace(
+        symbols=tuple(structure.symbols[k] for k in order),
+        positions=structure.positions[order],
+        forces=structure.forces[order],
+    )
+
+
+@pytest.mark.parametrize("kernel", ["atoms", "pairs", "cartesian"])
+class TestOrderOfAtoms:
+    """Structures that list their atoms in another order, of the training set and new ones: as if they did not.
+
+    Energies and forces tell the hydrogens apart by their distances from the oxygen, 0.95 and 1.8 Å.
+    """
+
+    ORDERS = ([1, 0, 2], [0, 2, 1], [2, 1, 0])
+
+    def data(self, n: int, seed: int, *, stray: bool) -> Dataset:
+        rng = np.random.default_rng(seed)
+        base = np.array([[0.0, 0, 0], [1.8, 0, 0], [-0.3, 0.9, 0]])
+        found = []
+        for k in range(n):
+            shift = 0.05 * rng.normal(size=(3, 3))
+            shift -= shift.mean(axis=0)
+            bonds = base + shift
+            vectors = bonds[1:] - bonds[0]
+            lengths = np.linalg.norm(vectors, axis=1)
+            stretch = np.array([5.0, 20.0]) * (lengths - [1.8, 0.95])
+            pulls = -2.0 * stretch[:, None] * vectors / lengths[:, None]
+            energy = float(stretch @ (lengths - [1.8, 0.95]))
+            forces = np.concatenate([-pulls.sum(axis=0, keepdims=True), pulls])
+            structure = Structure(("O", "H", "H"), bonds, energy=energy, forces=forces)
+            found.append(swapped(structure, self.ORDERS[k // 2 % 3]) if stray and k % 2 else structure)
+        return Dataset(found)
+
+    @pytest.fixture
+    def options(self, kernel: str) -> dict[str, Any]:
+        return {"kernel": kernel, **FIXED, "max_subset": 12}
+
+    @staticmethod
+    def listed(forces: list[Any]) -> list[Any]:
+        """Return values of atoms as `data` lists them with stray structures."""
+        orders = TestOrderOfAtoms.ORDERS
+        return [f[orders[k // 2 % 3]] if k % 2 else f for k, f in enumerate(forces)]
+
+    def test_predicted(self, options: dict[str, Any]) -> None:
+        surrogates = fit_surrogates(self.data(24, 0, stray=True), **options)
+        right = fit_surrogates(self.data(24, 0, stray=False), **options)
+        for n, seed in ((24, 0), (9, 1)):
+            found = surrogates.predict(self.data(n, seed, stray=True), forces_std=True)
+            expected = right.predict(self.data(n, seed, stray=False), forces_std=True)
+            np.testing.assert_allclose(found.energy, expected.energy, atol=1e-7)
+            np.testing.assert_allclose(found.energy_std, expected.energy_std, rtol=1e-3)
+            np.testing.assert_allclose(found.forces, self.listed(expected.forces), atol=1e-5)
+            np.testing.assert_allclose(found.forces_std, self.listed(expected.forces_std), rtol=1e-3)
+
+    def test_evaluated(self, options: dict[str, Any]) -> None:
+        report, expected = (
+            evaluate(fit_surrogates(data, **options), data)
+            for data in (self.data(24, 0, stray=True), self.data(24, 0, stray=False))
+        )
+        assert report.energy_mae == pytest.approx(expected.energy_mae, rel=1e-3)
+        assert report.force_mae == pytest.approx(expected.force_mae, rel=1e-3)
+        assert report.force_msd == pytest.approx(expected.force_msd, rel=1e-3)
+
+    def test_augmented_and_selected_from(self, options: dict[str, Any]) -> None:
+        data, candidates = self.data(24, 0, stray=True), self.data(9, 1, stray=True)
+        made: dict[str, Any] = {"copies": 2, "displacement": 0.03, "forces": True}
+        whole = {**options, "max_subset": 24}
+        own = augment(data, fit_surrogates(data, **whole), **made)[24:]
+        expected = augment(data, **whole, **made)[24:]
+        np.testing.assert_allclose(own.energies, expected.energies, rtol=1e-9)
+        np.testing.assert_allclose(own.forces, expected.forces, rtol=1e-6, atol=1e-9)
+        if options["kernel"] != "atoms":  # copies are made of the structures in order
+            right = augment(self.data(24, 0, stray=False), **whole, **made)[24:]
+            np.testing.assert_allclose(own.energies, right.energies, atol=1e-7)
+            np.testing.assert_allclose(own.forces, right.forces, atol=1e-5)
+        surrogates = fit_surrogates(data, **options)
+        right = fit_surrogates(self.data(24, 0, stray=False), **options)
+        chosen = select(candidates, surrogates, 3)
+        np.testing.assert_array_equal(chosen.indices, select(self.data(9, 1, stray=False), right, 3).indices)
+        assert chosen.structures[0].symbols == candidates[int(chosen.indices[0])].symbols
+
+    def test_ambiguous_structures_are_refused(self, kernel: str, options: dict[str, Any]) -> None:
+        surrogates = fit_surrogates(self.data(24, 0, stray=True), **options)
+        far = Structure(("H", "O", "H"), [[0.0, 0, 0], [3.0, 0, 0], [3.0, 4.0, 0]])
+        if kernel == "atoms":
+            assert len(surrogates.predict(Dataset([far]))) == 1
+            return
+        with pytest.raises(DataError, match="cannot be matched with certainty: list them in that order"):
+            surrogates.predict(Dataset([*self.data(2, 0, stray=True), far]))
+
+
+@pytest.fixture(scope="module")
+def surrogates() -> SurrogateSet:
+    return fit_surrogates(samples.conformers(8, 1), max_subset=8, kernel="cartesian", **FIXED)
+
+
+class TestRefusals:
+    """Each of two surrogates of one composition knows one of two shapes."""
+
+    def test_another_surrogate_predicts(self, surrogates: SurrogateSet) -> None:
+        data = samples.conformers(4, 2)
+        found = surrogates.predict(data)
+        assert np.abs(found.energy - data.energies).max() < 5e-3
+        shares = surrogates.assigned(data)
+        assert [share.indices.tolist() for share in shares] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        for share, (surrogate, _) in zip(shares, surrogates, strict=True):
+            alone = surrogate.predict(data.select(share.indices))
+            np.testing.assert_array_equal(found.energy[share.indices], alone.energy)
+            np.testing.assert_allclose(found.energy_std[share.indices], alone.energy_std, rtol=1e-9)
+
+    def test_all_refuse(self, surrogates: SurrogateSet) -> None:
+        positions = np.array([[0.0, 0, 0], [4.0, 0, 0], [0, 4.0, 0], [0, 0, 4.0]])
+        odd = Structure(("C", "H", "O", "N"), positions)
+        with pytest.raises(DataError, match=r"lies .* Å away from where it is"):
+            surrogates.predict(Dataset([*samples.conformers(2, 2), odd]))
+
+
 class TestSurrogateSet:
     def test_iteration(self, fitted: SurrogateSet) -> None:
         assert len(fitted) == 6
@@ -137,8 +256,8 @@ class TestSurrogateSet:
         found = fitted.predict(data, forces_std=True)
         own = {id(surrogate): k for k, (surrogate, _) in enumerate(fitted)}
         chosen = np.full(len(data), -1)
-        for surrogate, indices in fitted.assigned(data):
-            chosen[indices] = own[id(surrogate)]
+        for share in fitted.assigned(data):
+            chosen[share.indices] = own[id(share.surrogate)]
         for k, structure in enumerate(data):
             alone = Dataset([structure])
             answers = {}
@@ -190,9 +309,29 @@ class TestSurrogateSet:
         np.testing.assert_array_equal(found.energy_std, expected.energy_std)
 
     def test_progress(self, fitted: SurrogateSet) -> None:
-        taken: list[int] = []
-        fitted.predict(mixture(3), progress=taken.append)
-        assert sum(taken) == 9
+        cut = samples.CRYSTAL.replace(pbc=(True, True, False))
+        for surrogates in (fitted, fit_surrogates(mixture(3), **FIXED)):
+            taken: list[int] = []
+            surrogates.predict(Dataset([*mixture(3), cut]), progress=taken.append)
+            assert sum(taken) == 10
+
+    def test_standard_deviations_are_predicted_once(
+        self, fitted: SurrogateSet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By both surrogates of a composition, and not again by the one that is chosen."""
+        asked: list[int] = []
+        predict = Surrogate.predict
+
+        def counted(self: Surrogate, data: Dataset, **options: Any) -> Any:
+            asked.append(len(data) if options.get("std", True) else 0)
+            return predict(self, data, **options)
+
+        monkeypatch.setattr(Surrogate, "predict", counted)
+        assert fitted.predict(mixture(3)).energy_std is not None
+        assert sum(asked) == 2 * 9
+        asked.clear()
+        select(mixture(3), fitted, 2)
+        assert sum(asked) == 2 * 9
 
     def test_mixed_sets_are_evaluated(self, fitted: SurrogateSet) -> None:
         report = evaluate(fitted, mixture(6))
@@ -231,6 +370,28 @@ class TestSurrogateSet:
             fit_surrogates(mixture(2), max_subsets=2)
         with pytest.raises(ConfigError, match="max_size = 0"):
             fit_surrogates(mixture(2), max_subset=0)
+
+    @pytest.mark.parametrize("kernel", ["atoms", "auto"])
+    def test_factors_by_species_hold_where_these_are(self, kernel: str) -> None:
+        """Each surrogate takes those of its own species, as if it had been given these alone."""
+        h2 = examples.hydrogen(5)
+        n2 = Dataset(s.replace(symbols=("N", "N")) for s in h2)
+        factors = {"H": 0.7, "O": 1.3}
+        data = h2 + n2 + samples.waters(5)
+        found = fit_surrogates(data, kernel=kernel, species_lengths=factors, **FIXED)
+        parts: list[Any] = [(h2, {"H": 0.7}), (n2, None), (samples.waters(5), factors)]
+        for (surrogate, _), (part, own) in zip(found, parts, strict=True):
+            expected = Surrogate(kernel, species_lengths=own, **FIXED).fit(part)
+            assert surrogate.to_dict() == expected.to_dict()
+            np.testing.assert_array_equal(surrogate.predict(part).energy, expected.predict(part).energy)
+        made: dict[str, Any] = {"copies": 2, "displacement": 0.03, "kernel": kernel, **FIXED}
+        copies = augment(data, species_lengths=factors, **made)[15:]
+        np.testing.assert_array_equal(
+            copies.energies[:10], augment(h2, species_lengths={"H": 0.7}, **made)[5:].energies
+        )
+        for function in (fit_surrogates, augment):
+            with pytest.raises(ConfigError, match=r"^species_lengths: Ho: did you mean 'H'"):
+                function(data, species_lengths={"Ho": 0.7}, **FIXED)  # type: ignore[operator]
 
     def test_all_together_stay_within_the_memory(self) -> None:
         """Matrices that fit one by one but not together: other solvers, each with its share."""

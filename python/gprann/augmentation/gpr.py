@@ -25,7 +25,13 @@ from gprann.progress import SharedBar, progress_bar
 from gprann.strain import volume
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate, SurrogateSet
-from gprann.surrogate.local import Subset, check_surrogate_options, fit_in_one_order, for_each_subset
+from gprann.surrogate.local import (
+    Subset,
+    assigned,
+    check_surrogate_options,
+    fit_in_one_order,
+    for_each_subset,
+)
 from gprann.surrogate.subsets import MAX_SIZE
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
@@ -247,9 +253,10 @@ def _augment_with(
     surrogate: Surrogate | SurrogateSet, data: Dataset, options: CopyOptions, bar: SharedBar
 ) -> Augmentation:
     """Label copies with surrogates that are fitted."""
-    everything = np.arange(len(data))
-    parts = surrogate.assigned(data) if isinstance(surrogate, SurrogateSet) else [(surrogate, everything)]
-    labelled = [_label_copies(model, data.select(own), own.tolist(), options, bar) for model, own in parts]
+    labelled = [
+        _label_copies(share.surrogate, share.data, share.indices.tolist(), options, bar)
+        for share in assigned(surrogate, data)
+    ]
     return sum(labelled, Augmentation(Dataset(), Dataset(), []))
 
 

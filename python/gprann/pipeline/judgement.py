@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.errors import DataError
 from gprann.evaluation import Report, with_forces_std
 from gprann.evaluation.metrics import Metrics
 from gprann.evaluation.summary import number
@@ -19,6 +18,7 @@ from gprann.pipeline.stages import Stages
 from gprann.prediction import Prediction
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
+from gprann.surrogate.share import Kinds, Share, ask
 from gprann.units import MEV
 from gprann.version import __version__
 
@@ -57,7 +57,7 @@ class Judge:
         return self.stages.find(*self._record(subset)) is not None
 
     def judge(self, surrogate: Surrogate, subset: Dataset) -> None:
-        """Predict the test structures of the composition and the periodic directions of a subset.
+        """Predict the test structures of the composition of a subset; those that the surrogate refuses are left out.
 
         Parameters
         ----------
@@ -66,29 +66,30 @@ class Judge:
         subset : Dataset
             As it is in the training set.
         """
-        first = subset[0]
         alike = [
             index
             for index, structure in enumerate(self.test)
-            if structure.composition == first.composition and np.array_equal(structure.pbc, first.pbc)
+            if structure.composition == subset[0].composition
         ]
-        arrays = self._predicted(surrogate, alike)
+        arrays = self._predicted(surrogate, np.array(alike, dtype=np.int64))
         file = self._file(subset)
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
         self.stages.keep(*self._record(subset), [file], {})
 
-    def _predicted(self, surrogate: Surrogate, indices: list[int]) -> Arrays:
-        """Return the predictions of some test structures; none if the kernel cannot compare them."""
-        data = self.test.select(indices)
-        try:
-            prediction = with_forces_std(surrogate, data, surrogate.predict(data), _FORCES_STD)
-        except DataError as error:  # atoms in another order
-            _log.warning("the surrogate is not judged: %s", error)
-            return self._predicted(surrogate, [])
+    def _predicted(self, surrogate: Surrogate, indices: NDArray[np.int64]) -> Arrays:
+        """Return the predictions of those of some test structures that the surrogate does not refuse."""
+        share, prediction, refusals = ask(surrogate, self.test.select(indices), _prediction)
+        if refusals:
+            _log.info(
+                "the surrogate refuses %d of %d test structures: %s",
+                len(refusals),
+                len(indices),
+                next(iter(refusals.values())),
+            )
         return {
-            "indices": np.array(indices, dtype=np.int64),
+            "indices": indices[share.indices],
             "energy": prediction.energy,
             "energy_std": np.zeros(0) if prediction.energy_std is None else prediction.energy_std,
             "forces": np.concatenate([np.zeros((0, 3)), *prediction.forces]),
@@ -98,10 +99,11 @@ class Judge:
     def report(self, subsets: list[Dataset]) -> Report | None:
         """Return the errors of the surrogates of all subsets; None if they know no test structure.
 
-        Of several surrogates of one composition the one that is surest of a structure counts.
+        As in a `SurrogateSet`: of several surrogates that know a structure the one that is surest of it counts.
         """
+        kinds = Kinds([subset[0] for subset in subsets])
         best: dict[int, tuple[float, float, NDArray[np.float64], NDArray[np.float64]]] = {}
-        for subset in subsets:
+        for position, subset in enumerate(subsets):
             self.judged.add(self._record(subset)[0])
             with np.load(self._file(subset), allow_pickle=False) as arrays:
                 part = dict(arrays)
@@ -109,19 +111,20 @@ class Judge:
             forces, stds = (np.split(part[name], ends) for name in ("forces", "forces_std"))
             own = zip(part["energy_std"].tolist(), part["energy"].tolist(), forces, stds, strict=False)
             for index, found in zip(part["indices"].tolist(), own, strict=True):
-                if index not in best or found[0] < best[index][0]:
+                known = position in kinds.knowing(self.test[index])
+                if known and (index not in best or found[0] < best[index][0]):
                     best[index] = found
         if not best:
             return None
-        known = sorted(best)
-        stds_of, energies, all_forces, forces_stds = zip(*(best[index] for index in known), strict=True)
+        judged = sorted(best)
+        stds_of, energies, all_forces, forces_stds = zip(*(best[index] for index in judged), strict=True)
         prediction = Prediction(
             np.array(energies),
             list(all_forces),
             energy_std=np.array(stds_of),
             forces_std=list(forces_stds),
         )
-        return Report.from_prediction(self.test.select(known), prediction)
+        return Report.from_prediction(self.test.select(judged), prediction)
 
     def _record(self, subset: Dataset) -> tuple[str, str]:
         """Return the name and the inputs of the record of a subset."""
@@ -130,6 +133,11 @@ class Judge:
 
     def _file(self, subset: Dataset) -> Path:
         return self.stages.checkpoints / f"{self._record(subset)[0]}.npz"
+
+
+def _prediction(share: Share) -> Prediction:
+    means = share.surrogate.predict(share.data)
+    return share.listed(with_forces_std(share.surrogate, share.data, means, _FORCES_STD))
 
 
 def summary_of(metrics: Metrics, n_test: int) -> str:

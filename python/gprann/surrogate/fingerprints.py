@@ -135,6 +135,8 @@ class AtomsFingerprint:
         zero.
     species_lengths : mapping of str to float, optional
         Factors on the kernel length for atoms of some species.
+    elsewhere : sequence of str
+        Species that factors may be given for though the training set lacks them.
     """
 
     invariant = "rotation"
@@ -148,11 +150,13 @@ class AtomsFingerprint:
         self,
         descriptor: ChebyshevDescriptor | None = None,
         species_lengths: Mapping[str, float] | None = None,
+        elsewhere: Sequence[str] = (),
     ) -> None:
         for symbol, factor in (species_lengths or {}).items():
             if not (np.isfinite(factor) and factor > 0):
                 raise ConfigError(f"species_lengths: {symbol} = {factor}: expected a positive number")
         self._given_lengths = dict(species_lengths or {})
+        self._elsewhere = tuple(elsewhere)
         self._species_lengths: dict[str, float] = {}
         self._given = descriptor
         self._descriptor = descriptor
@@ -195,7 +199,10 @@ class AtomsFingerprint:
             variances.append(np.sum((deviation / self._scale[kind]) ** 2))
         self._spread = float(np.sqrt(max(np.mean(variances), 1e-12)))
         self._species_lengths = {}
-        self.stretch_species(self._given_lengths)
+        own = self.descriptor.species
+        self.stretch_species(
+            {s: x for s, x in self._given_lengths.items() if s in own or s not in self._elsewhere}
+        )
 
     @property
     def species_lengths(self) -> dict[str, float]:

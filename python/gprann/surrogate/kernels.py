@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from gprann.descriptors import ChebyshevDescriptor
@@ -35,6 +35,8 @@ class KernelOptions:
     relevance: bool = False
     soap: SoapOptions | Mapping[str, Any] | None = None
     stress: bool = False
+    elsewhere: tuple[str, ...] = ()
+    """Species of other training sets, for which the same options hold."""
 
     def check(self, kernel: str) -> None:
         """Refuse unknown kernels, and options that are impossible or belong to another kernel.
@@ -67,6 +69,20 @@ class KernelOptions:
         else:
             self.fingerprint(kernel)
 
+    def among(self, species: Sequence[str]) -> KernelOptions:
+        """Return these options for one of several training sets, which together have these species.
+
+        Raises
+        ------
+        ConfigError
+            If there are factors for others.
+        """
+        known = species if self.descriptor is None else [*species, *self.descriptor.species]
+        for symbol in self.species_lengths if isinstance(self.species_lengths, Mapping) else ():
+            if symbol not in known:
+                raise ConfigError(f"species_lengths: {symbol}: {nearest_name(symbol, known)}")
+        return replace(self, elsewhere=tuple(species))
+
     def candidates(self) -> dict[str, Fingerprint]:
         """Return the fingerprints of the kernels from which `auto` chooses.
 
@@ -79,16 +95,16 @@ class KernelOptions:
         return {name: self.fingerprint(name) for name in names}
 
     def fingerprint(self, kernel: str) -> Fingerprint:
-        """Return the fingerprint of a kernel.
+        """Return the fingerprint of a kernel; that of `atoms` for `auto`.
 
         Raises
         ------
         ConfigError
             If an option is impossible.
         """
-        if kernel == "atoms":
+        if kernel in ("atoms", "auto"):  # until it is chosen
             given = None if isinstance(self.species_lengths, str) else self.species_lengths
-            return AtomsFingerprint(self.descriptor, given)
+            return AtomsFingerprint(self.descriptor, given, self.elsewhere)
         if kernel == "pairs":
             return PairsFingerprint(exponent=self.exponent, cutoff=self.cutoff)
         if kernel == "soap":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,12 +21,14 @@ from gprann.progress import SharedBar, progress_bar
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.order import in_one_order
 from gprann.surrogate.plan import memory_needed
+from gprann.surrogate.share import Kinds, Share, ask
 from gprann.surrogate.subsets import MAX_SIZE, partition
 from gprann.surrogate.surrogate import Surrogate
 
 __all__ = [
     "Subset",
     "SurrogateSet",
+    "assigned",
     "check_surrogate_options",
     "fit_each",
     "fit_in_one_order",
@@ -39,6 +41,7 @@ Indices = NDArray[np.int64]
 Build = Callable[[Dataset], Surrogate]
 """Gives a surrogate for a subset, not fitted yet."""
 T = TypeVar("T")
+_BATCH = 512  # structures that all surrogates of a composition are asked about at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ def for_each_subset(
     ------
     GprannError
         Naming the subset, if there are several.
+    ConfigError
+        If there are options for species that no structure has.
     """
     parts = partition(data, max_size=max_subset)
     subsets = [
@@ -114,6 +119,7 @@ def for_each_subset(
     jobs = []
     for subset, share in zip(subsets, shares, strict=True):
         surrogate = build(subset.data)
+        surrogate.prepare(data.species)
         with memory_share(share):
             taken, kept = surrogate.memory_of_fit(subset.data)
         own = partial(_do, subset, partial(work, subset, surrogate), share, several=len(subsets) > 1)
@@ -155,8 +161,9 @@ class SurrogateSet:
     """Surrogates of the subsets of a heterogeneous data set, see `fit_surrogates`.
 
     Each structure is predicted by a surrogate of its composition and periodic directions, or of its composition if
-    these are new; among several by the one that gives it the smallest standard deviation. Iterating gives pairs of a
-    surrogate and the indices of the structures that it was fitted to.
+    these are new; among several by the one that gives it the smallest standard deviation and does not refuse it.
+    Atoms may be listed in any order: for kernels that need one, structures are matched with the training set first.
+    Iterating gives pairs of a surrogate and the indices of the structures that it was fitted to.
 
     Parameters
     ----------
@@ -166,11 +173,7 @@ class SurrogateSet:
 
     def __init__(self, members: Sequence[tuple[Surrogate, Subset]]) -> None:
         self._members = tuple(members)
-        self._known: defaultdict[object, list[int]] = defaultdict(list)
-        for number, (_, subset) in enumerate(self._members):
-            first = subset.data[0]
-            for kind in (first.composition, (first.composition, tuple(first.pbc))):
-                self._known[kind].append(number)
+        self._kinds = Kinds([subset.data[0] for _, subset in self._members])
 
     def __len__(self) -> int:
         return len(self._members)
@@ -186,51 +189,71 @@ class SurrogateSet:
         """Formulas of the structures that can be predicted."""
         return tuple(dict.fromkeys(subset.data[0].formula for _, subset in self._members))
 
-    def assigned(self, data: Dataset) -> list[tuple[Surrogate, Indices]]:
-        """Return each surrogate that is to predict some structures, with their indices.
+    def assigned(self, data: Dataset, *, progress: Callable[[int], object] | None = None) -> list[Share]:
+        """Return what each surrogate that is to predict some structures predicts.
 
         Parameters
         ----------
         data : Dataset
+        progress : callable, optional
+            Called with the number of structures done since the last call, of those whose standard deviations are
+            known from then on.
 
         Returns
         -------
-        list of (Surrogate, ndarray of int64)
+        list of Share
             Every structure belongs to one of them. Costs the standard deviations by all surrogates of a composition
             that has several.
 
         Raises
         ------
         DataError
-            If no surrogate knows the composition of a structure.
+            If no surrogate knows the composition of a structure, or all that do refuse it.
         """
-        groups: defaultdict[object, list[int]] = defaultdict(list)
+        groups: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, structure in enumerate(data):
-            self._check(structure)
-            both = structure.composition, tuple(structure.pbc)
-            groups[both if both in self._known else structure.composition].append(index)
-        chosen = np.zeros(len(data), dtype=np.int64)
-        for kind, listed in groups.items():
-            numbers, own = self._known[kind], data.select(listed)
-            stds = (
-                [self._std(number, own) for number in numbers] if len(numbers) > 1 else [np.zeros(len(own))]
-            )
-            chosen[listed] = np.array(numbers)[np.argmin(stds, axis=0)]
+            groups[self._knowing(structure)].append(index)
+        several = {number for numbers in groups if len(numbers) > 1 for number in numbers}
+        chosen, stds = np.zeros(len(data), dtype=np.int64), np.zeros(len(data))
+        for numbers, listed in groups.items():
+            chosen[listed] = numbers[0]
+            for begin in range(0, len(listed) if several.intersection(numbers) else 0, _BATCH):
+                batch = listed[begin : begin + _BATCH]
+                chosen[batch], stds[batch] = self._surest(numbers, data.select(batch))
+                if progress is not None:
+                    progress(len(batch))
         return [
-            (self._members[number][0], np.flatnonzero(chosen == number).astype(np.int64))
+            self._share(number, data, np.flatnonzero(chosen == number), stds if number in several else None)
             for number in np.unique(chosen).tolist()
         ]
 
-    def _check(self, structure: Structure) -> None:
-        if structure.composition not in self._known:
+    def _knowing(self, structure: Structure) -> tuple[int, ...]:
+        numbers = self._kinds.knowing(structure)
+        if not numbers:
             raise DataError(
                 f"{structure.origin}: no surrogate knows the composition {structure.formula}; those that are known: "
                 f"{', '.join(self.formulas)}. Fit to structures of this one too, or leave it out"
             )
+        return numbers
 
-    def _std(self, number: int, data: Dataset) -> Array:
-        std = self._members[number][0].predict(data, forces=False).energy_std
-        return np.zeros(len(data)) if std is None else std
+    def _surest(self, numbers: Sequence[int], data: Dataset) -> tuple[Indices, Array]:
+        """Return which surrogate gives each structure the smallest standard deviation, and that."""
+        stds = np.full((len(numbers), len(data)), np.inf)  # of those that refuse a structure
+        refusals: dict[int, DataError] = {}
+        for row, number in zip(stds, numbers, strict=True):
+            share, found, refused = ask(self._members[number][0], data, Share.energy_std)
+            row[share.indices] = found
+            refusals |= refused
+        best = stds.min(axis=0, initial=np.inf)
+        if np.any(np.isinf(best)):
+            raise refusals[int(np.argmax(best))]
+        return np.array(numbers)[np.argmin(stds, axis=0)], best
+
+    def _share(self, number: int, data: Dataset, own: Indices, stds: Array | None) -> Share:
+        share, refusals = Share.in_order(self._members[number][0], data.select(own))
+        if refusals:
+            raise next(iter(refusals.values()))
+        return replace(share, indices=own, known_std=None if stds is None else stds[own])
 
     def predict(
         self,
@@ -259,16 +282,19 @@ class SurrogateSet:
         Raises
         ------
         DataError
-            If no surrogate knows the composition of a structure.
+            If no surrogate knows the composition of a structure, or all that do refuse it.
         """
-        parts = self.assigned(data)
+        parts = self.assigned(data, progress=progress)
         found = [
-            surrogate.predict(
-                data.select(own), std=std, forces=forces, forces_std=forces_std, progress=progress
+            share.predict(
+                std=std,
+                forces=forces,
+                forces_std=forces_std,
+                progress=progress if share.known_std is None else None,
             )
-            for surrogate, own in parts
+            for share in parts
         ]
-        order = np.argsort(np.concatenate([np.zeros(0, np.int64), *(own for _, own in parts)]))
+        order = np.argsort(np.concatenate([np.zeros(0, np.int64), *(share.indices for share in parts)]))
         return _joined(found, order)
 
     def to_dict(self) -> list[dict[str, Any]]:
@@ -276,6 +302,11 @@ class SurrogateSet:
         return [
             {"formula": subset.data[0].formula, **surrogate.to_dict()} for surrogate, subset in self._members
         ]
+
+
+def assigned(model: Surrogate | SurrogateSet, data: Dataset) -> list[Share]:
+    """Return which surrogate predicts which structures; a single one all of them, their atoms as they are listed."""
+    return model.assigned(data) if isinstance(model, SurrogateSet) else [Share.as_listed(model, data)]
 
 
 def _joined(parts: Sequence[Prediction], order: Indices) -> Prediction:

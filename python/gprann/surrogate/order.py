@@ -21,7 +21,7 @@ from scipy.optimize import linear_sum_assignment
 from gprann.errors import DataError
 from gprann.structure import Dataset, Structure
 
-__all__ = ["in_one_order", "match"]
+__all__ = ["Order", "in_one_order", "match", "orders_like", "permuted"]
 
 Array = NDArray[np.float64]
 Order = NDArray[np.int64]
@@ -64,13 +64,13 @@ def in_one_order(data: Dataset, *, rotations: bool) -> Dataset:
     result: list[Structure] = []
     changed, refused = [], []
     for index, structure in enumerate(data):
-        order = _order(right, structure, rotations)
+        order = _order([right[0], *right[:-_REFERENCES:-1]], structure, rotations)
         if order is None:
             refused.append(index)
             continue
         if np.any(np.diff(order) < 0):
             changed.append(index)
-        result.append(_permuted(structure, order))
+        result.append(permuted(structure, order))
         right.append(result[-1])
     if refused:
         raise DataError(
@@ -89,16 +89,73 @@ def in_one_order(data: Dataset, *, rotations: bool) -> Dataset:
     return Dataset(result)
 
 
+def orders_like(reference: Dataset, data: Dataset, *, rotations: bool) -> list[Order | None]:
+    """Return the order in which the atoms of each structure are those of structures that are in one order.
+
+    Each is compared with the few that are most like it, judged by distances, which no order changes. So a structure
+    that is itself among them gets the order that it has there.
+
+    Parameters
+    ----------
+    reference : Dataset
+        Structures in one order, see `in_one_order`.
+    data : Dataset
+        Structures of their composition.
+    rotations : bool
+        Whether structures that are not periodic may be turned to be compared.
+
+    Returns
+    -------
+    list of ndarray of int64, shape (N,), or None
+        Atom `order[k]` of a structure is atom k of the reference: its own order if none is certain, or None if that
+        lists other elements.
+
+    Examples
+    --------
+    >>> co = Structure(("C", "O"), [[0, 0, 0], [0, 0, 1.13]])
+    >>> oc = Structure(("O", "C"), [[0, 1.14, 0], [0, 0, 0]])
+    >>> orders_like(Dataset([co]), Dataset([co, oc]), rotations=True)
+    [array([0, 1]), array([1, 0])]
+    """
+    profiles = np.array([_profile(structure) for structure in reference])
+    found: list[Order | None] = []
+    for structure in data:
+        unlike = np.linalg.norm(profiles - _profile(structure), axis=1)
+        nearest = [reference[k] for k in np.argsort(unlike, kind="stable")[:_REFERENCES].tolist()]
+        certain = (_certain_order(right, structure, rotations) for right in nearest)
+        own = np.arange(len(structure)) if structure.symbols == reference[0].symbols else None
+        found.append(next((order for order in certain if order is not None), own))
+    return found
+
+
+def _certain_order(reference: Structure, structure: Structure, rotations: bool) -> Order | None:
+    """Return the order of the atoms of a structure that is that of another one, or None if none is certain."""
+    own = np.arange(len(structure))
+    if structure.symbols == reference.symbols and _is_certain(reference, structure, own, rotations):
+        return _better(reference, structure, own, rotations)
+    return match(reference, structure, rotations=rotations)
+
+
+def _profile(structure: Structure) -> Array:
+    """Return the distances between the atoms of each pair of species in ascending order, Å."""
+    symbols = np.array(structure.symbols)
+    first, second = np.triu_indices(len(symbols), 1)
+    if len(first) == 0:
+        return np.zeros(0)
+    lengths = _lengths(structure.positions[second] - structure.positions[first], structure)
+    kinds = np.sort(np.stack([symbols[first], symbols[second]]), axis=0)
+    return np.asarray(lengths[np.lexsort((lengths, kinds[1], kinds[0]))])
+
+
 def _listed(indices: list[int]) -> str:
     text = ", ".join(map(str, indices[:20]))
     return text if len(indices) <= 20 else f"{text}, ... ({len(indices)} in all)"
 
 
-def _order(right: list[Structure], structure: Structure, rotations: bool) -> Order | None:
+def _order(references: list[Structure], structure: Structure, rotations: bool) -> Order | None:
     """Return the order of the atoms of a structure that is that of the others, or None if there is no certain one."""
     own = np.arange(len(structure))
-    listed_alike = structure.symbols == right[0].symbols
-    references = [right[0], *right[:-_REFERENCES:-1]]
+    listed_alike = structure.symbols == references[0].symbols
     for reference in references:
         if listed_alike and _is_certain(reference, structure, own, rotations):
             return _better(reference, structure, own, rotations)
@@ -120,7 +177,8 @@ def _better(reference: Structure, structure: Structure, own: Order, rotations: b
     return order if fits[0] < _FAR_BETTER * fits[1] else own
 
 
-def _permuted(structure: Structure, order: Order) -> Structure:
+def permuted(structure: Structure, order: Order) -> Structure:
+    """Return a structure with its atoms, and forces, in an order."""
     forces = structure.forces
     return structure.replace(
         symbols=tuple(structure.symbols[i] for i in order),

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.structure import Dataset
+from gprann.surrogate.directions import internal_directions
+from gprann.surrogate.fingerprints import Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Factor, Problem
 
 __all__ = [
@@ -17,6 +20,7 @@ __all__ = [
     "Posterior",
     "energy_covariance",
     "energy_variance",
+    "forces_std_of",
     "structure_covariance",
 ]
 
@@ -91,3 +95,17 @@ def structure_covariance(posterior: Posterior, sets: _core.FeatureSets, kernel: 
     for other, target in ((sets, prior), (posterior.sets, cross)):
         _core.covariance(sets, other, kernel, scipy_blas(), False, n_threads(), target)
     return posterior.covariance(prior, cross)
+
+
+def forces_std_of(
+    posterior: Posterior, fingerprint: Fingerprint, data: Dataset, rows: Rows, kernel: _core.RadialKernel
+) -> list[Array]:
+    """Return sqrt(diag(B V Bᵀ)), (N, 3): V of the gradients along the internal directions B of each structure."""
+    result = []
+    for index, (structure, jacobian) in enumerate(zip(data, fingerprint.jacobians(data), strict=True)):
+        sets = rows.sets([jacobian], first=index, last=index + 1)
+        variance = structure_covariance(posterior, sets, kernel)[1:, 1:]
+        directions = internal_directions(structure, fingerprint.invariant)
+        diagonal = np.einsum("kd,de,ke->k", directions, variance, directions)
+        result.append(np.sqrt(np.maximum(diagonal, 0.0)).reshape(-1, 3))
+    return result

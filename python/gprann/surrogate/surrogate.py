@@ -6,7 +6,7 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025), with an invariant kernel summed o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
 
@@ -22,7 +22,6 @@ from gprann.strain import voigt_stress
 from gprann.structure import Dataset
 from gprann.surrogate.calibration import Calibration
 from gprann.surrogate.choice import START, Choice, Method, search_memory, small_subset
-from gprann.surrogate.directions import internal_directions
 from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.grid import Grid
@@ -37,7 +36,7 @@ from gprann.surrogate.observations import (
     without_known,
 )
 from gprann.surrogate.plan import SolverName, SolverOptions, memory_needed, plan_solver
-from gprann.surrogate.posterior import energy_covariance, energy_variance, structure_covariance
+from gprann.surrogate.posterior import energy_covariance, energy_variance, forces_std_of
 from gprann.surrogate.relevance import weigh_components
 from gprann.surrogate.selection import Selection, select_kernel
 from gprann.surrogate.soap import SoapOptions
@@ -161,7 +160,7 @@ class Surrogate:
         self._options.check(kernel)
         self._asked: KernelName = kernel
         self._selection: Selection | None = None
-        self._fingerprint = self._options.fingerprint("atoms" if kernel == "auto" else kernel)
+        self._fingerprint = self._options.fingerprint(kernel)
         if hyperparameters not in get_args(Method):
             hint = nearest_name(hyperparameters, get_args(Method))
             raise ConfigError(f"hyperparameters = '{hyperparameters}': {hint}")
@@ -173,6 +172,11 @@ class Surrogate:
         self._seed = seed
         self._state: Fit | None = None
         self._calibration: Calibration | None = None
+
+    def prepare(self, species: Sequence[str]) -> None:
+        """Prepare for the fit to one of several training sets: options hold for all their species."""
+        self._options = self._options.among(species)
+        self._fingerprint = self._options.fingerprint(self._asked)
 
     @one_blas_thread()  # numpy's products too: the same bits for any number of BLAS threads
     def fit(self, data: Dataset, *, standardise_over: Dataset | None = None) -> Surrogate:
@@ -325,6 +329,11 @@ class Surrogate:
         return self._options.stress
 
     @property
+    def training_set(self) -> Dataset:
+        """The structures it is fitted to; not in the order in which they were given."""
+        return self._fitted().equations.data
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint in use."""
         return self._fingerprint
@@ -373,9 +382,9 @@ class Surrogate:
         force_list: list[Array] = []
         stresses: list[Array] = []
         force_stds: list[Array] = []
-        for batch in _batches(
-            with_stress(structures(data), stress=False)
-        ):  # labels have no place in predictions
+        data = with_stress(structures(data), stress=False)  # labels have no place in predictions
+        for begin in range(0, len(data), _BATCH):
+            batch = data[begin : begin + _BATCH]
             check_composition(batch, state.equations.data)
             rows = self._fingerprint.rows(batch)
             energy, slopes = state.solution.folded.predict(rows, state.kernel)
@@ -388,7 +397,11 @@ class Surrogate:
             if std:
                 stds.append(self._energy_std(rows, state))
             if forces_std:
-                force_stds += self._forces_std(batch, rows, state)
+                factor = self.calibration.force * float(np.sqrt(state.amplitude2))
+                relative = forces_std_of(
+                    state.solution.posterior, self._fingerprint, batch, rows, state.kernel
+                )
+                force_stds += [factor * std for std in relative]
             if progress is not None:
                 progress(len(batch))
         return Prediction(
@@ -401,8 +414,7 @@ class Surrogate:
 
     def _energy_std(self, rows: Rows, state: Fit) -> Array:
         variance = energy_variance(state.solution.posterior, rows.sets(), state.kernel)
-        std: Array = self.calibration.energy * np.sqrt(state.amplitude2 * np.maximum(variance, 0.0))
-        return std
+        return np.asarray(self.calibration.energy * np.sqrt(state.amplitude2 * np.maximum(variance, 0.0)))
 
     @one_blas_thread()
     def energy_covariance(self, data: Dataset) -> Array:
@@ -439,21 +451,7 @@ class Surrogate:
             return np.zeros((0, 0))
         sets = self._fingerprint.rows(data).sets()
         relative = energy_covariance(state.solution.posterior, sets, state.kernel, len(data))
-        covariance: Array = self.calibration.energy**2 * state.amplitude2 * relative
-        return covariance
-
-    def _forces_std(self, data: Dataset, rows: Rows, state: Fit) -> list[Array]:
-        """Return sqrt(diag(B V Bᵀ)): V of the gradients along the internal directions B of each structure."""
-        jacobians = self._fingerprint.jacobians(data)
-        result = []
-        for index, structure in enumerate(data):
-            sets = rows.sets([jacobians[index]], first=index, last=index + 1)
-            variance = structure_covariance(state.solution.posterior, sets, state.kernel)[1:, 1:]
-            directions = internal_directions(structure, self._fingerprint.invariant)
-            diagonal = np.einsum("kd,de,ke->k", directions, variance, directions)
-            std = np.sqrt(state.amplitude2 * np.maximum(diagonal, 0.0))
-            result.append(self.calibration.force * std.reshape(-1, 3))
-        return result
+        return np.asarray(self.calibration.energy**2 * state.amplitude2 * relative)
 
     @one_blas_thread()
     def left_out_std(self, count: int) -> Array:
@@ -478,6 +476,12 @@ class Surrogate:
             raise ConfigError("the surrogate has not been fitted: call fit(data) first")
         return self._state
 
+    def __repr__(self) -> str:
+        if self._state is None:
+            return f"Surrogate(kernel='{self.kernel}', not fitted)"
+        data = self._state.equations.data
+        return f"Surrogate(kernel='{self.kernel}', {len(data)} structures of {data[0].formula})"
+
     def to_dict(self) -> dict[str, Any]:
         """Return kernel and hyperparameters as plain data, for provenance."""
         values, state = self.hyperparameters, self._fitted()
@@ -496,8 +500,3 @@ class Surrogate:
         if isinstance(self._fingerprint, AtomsFingerprint) and self._fingerprint.species_lengths:
             plain["species_lengths"] = self._fingerprint.species_lengths
         return plain | ({} if self._selection is None else {"selection": self._selection.to_dict()})
-
-
-def _batches(data: Dataset) -> Iterator[Dataset]:
-    for begin in range(0, len(data), _BATCH):
-        yield data[begin : begin + _BATCH]

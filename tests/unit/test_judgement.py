@@ -1,0 +1,93 @@
+"""What the surrogates of a run are worth: judged one by one, together as a set of surrogates would be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import samples
+from gprann import evaluate, fit_surrogates
+from gprann.evaluation import Report
+from gprann.pipeline.judgement import Judge
+from gprann.pipeline.stages import Stages
+from gprann.structure import Dataset, Structure
+from gprann.surrogate.local import fit_in_one_order, for_each_subset
+from gprann.surrogate.surrogate import Surrogate
+
+FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-7, "force_noise": 1e-7}
+
+
+def reported(folder: Path, train: Dataset, test: Dataset, **options: Any) -> Report | None:
+    """Return the report of surrogates that exist one after the other."""
+    judge = Judge(Stages(folder), test, options)
+
+    def work(subset: Any, surrogate: Surrogate) -> Dataset:
+        fit_in_one_order(surrogate, subset.data)
+        judge.judge(surrogate, subset.data)
+        data: Dataset = subset.data
+        return data
+
+    max_subset = options.pop("max_subset")
+    subsets = for_each_subset(train, work, lambda _: Surrogate(**options), max_subset=max_subset)
+    assert all(judge.has(subset) for subset in subsets)
+    return judge.report(subsets)
+
+
+def permuted(data: Dataset, order: list[int]) -> Dataset:
+    """Return a data set every other structure of which lists its atoms in another order."""
+    return Dataset(
+        structure.replace(
+            symbols=tuple(structure.symbols[atom] for atom in order),
+            positions=structure.positions[order],
+            forces=structure.forces[order],
+        )
+        if k % 2
+        else structure
+        for k, structure in enumerate(data)
+    )
+
+
+@pytest.mark.parametrize("kernel", ["atoms", "pairs", "cartesian"])
+def test_conformers_are_judged_as_by_a_set(tmp_path: Path, kernel: str) -> None:
+    train = permuted(samples.conformers(8, 1), [2, 0, 3, 1])
+    test = permuted(samples.conformers(4, 2), [1, 0, 2, 3])
+    options: dict[str, Any] = {"kernel": kernel, "max_subset": 8, **FIXED}
+    found = reported(tmp_path, train, test, **options)
+    expected = evaluate(fit_surrogates(train, **options), test)
+    assert found is not None
+    assert found.metrics.n_structures == 8
+    assert found.energy_mae == pytest.approx(expected.energy_mae, rel=1e-9)
+    assert found.force_mae == pytest.approx(expected.force_mae, rel=1e-6)
+    assert found.force_msd == pytest.approx(expected.force_msd, rel=1e-6)
+
+
+def test_structures_that_all_refuse_are_left_out_alone(tmp_path: Path) -> None:
+    shape = np.array([[0.0, 0, 0], [4.0, 0, 0], [0, 4.0, 0], [0, 0, 4.0]])
+    odd = Structure(("C", "H", "O", "N"), shape, energy=0.0, forces=np.zeros((4, 3)))
+    train, test = samples.conformers(8, 1), samples.conformers(4, 2)
+    options: dict[str, Any] = {"kernel": "cartesian", "max_subset": 8, **FIXED}
+    found = reported(tmp_path, train, Dataset([*test[:3], odd, *test[3:]]), **options)
+    expected = reported(tmp_path, train, test, **options)
+    assert found is not None
+    assert expected is not None
+    assert found.metrics == expected.metrics
+    assert reported(tmp_path, train, Dataset([odd]), **options) is None
+
+
+def test_periodic_directions_as_in_a_set(tmp_path: Path) -> None:
+    """Crystals cut in one direction are predicted by all surrogates of the composition, others by their own.
+
+    So are molecules in a large periodic cell, of which the surrogates of molecules would be far surer.
+    """
+    train = samples.waters(6) + samples.crystals(6)
+    cut = Dataset(s.replace(pbc=(True, True, False)) for s in samples.crystals(3, seed=5))
+    boxed = Dataset(s.replace(pbc=(True,) * 3, cell=30.0 * np.eye(3)) for s in samples.waters(2, seed=4))
+    test = samples.waters(3, seed=4) + samples.crystals(3, seed=4) + cut + boxed
+    found = reported(tmp_path, train, test, max_subset=4, **FIXED)
+    expected = evaluate(fit_surrogates(train, max_subset=4, **FIXED), test)
+    assert found is not None
+    assert found.metrics.n_structures == 11
+    assert found.energy_mae == pytest.approx(expected.energy_mae, rel=1e-6)
