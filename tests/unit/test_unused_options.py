@@ -157,6 +157,10 @@ def test_compare_takes_for_each_method_what_it_has() -> None:
         ({"exponent": 2.0}, "exponent belongs to the kernel 'pairs', not to 'atoms'"),
         ({"cutoff": 5.0}, "cutoff belongs to the kernel 'pairs', not to 'atoms'"),
         ({"kernel": "cartesian", "cutoff": 5.0}, "cutoff belongs to the kernel 'pairs', not to 'cartesian'"),
+        (
+            {"hyperparameters": "k_fold", "length": 8.0, "energy_noise": 1e-8, "force_noise": 1e-8},
+            "hyperparameters = 'k_fold': has no effect, all are given; leave it out",
+        ),
         ({"solver": "cholesky", "inducing": 5}, "inducing = 5: belongs to the solvers 'conjugate_gradient'"),
         ({"solver": "cholesky", "tolerance": 1e-6}, "tolerance = 1e-06: belongs to the solver"),
         ({"solver": "inducing", "tolerance": 1e-6}, "tolerance = 1e-06: belongs to the solver"),

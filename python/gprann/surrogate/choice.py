@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from gprann.errors import FactorisationError
+from gprann.errors import ConfigError, FactorisationError, nearest_name
 from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Fingerprint
 from gprann.surrogate.folded import FoldedTraining
@@ -32,7 +33,16 @@ from gprann.surrogate.search import (
     lower_noise,
 )
 
-__all__ = ["SMALL_ROWS", "START", "Choice", "Method", "search_memory", "small_subset", "structures_for"]
+__all__ = [
+    "SMALL_ROWS",
+    "START",
+    "Choice",
+    "Method",
+    "check_method",
+    "search_memory",
+    "small_subset",
+    "structures_for",
+]
 
 _log = logging.getLogger(__name__)
 Method = Literal["held_out", "likelihood", "leave_one_out", "k_fold", "grid"]
@@ -46,6 +56,21 @@ _MATRICES = (
 )
 START = Settings(8.0, 1e-8, 1e-8)
 _SINGLE = Settings(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
+
+
+def check_method(method: str, grid: Mapping[str, Sequence[float]] | None, fixed: Fixed) -> None:
+    """Refuse a way to find hyperparameters that there is not, or that leaves nothing to find.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if method not in get_args(Method):
+        raise ConfigError(f"hyperparameters = '{method}': {nearest_name(method, get_args(Method))}")
+    if method != "held_out" and None not in fixed:
+        raise ConfigError(f"hyperparameters = '{method}': has no effect, all are given; leave it out")
+    if grid is not None and method != "grid":
+        raise ConfigError(f"grid belongs to hyperparameters = 'grid', not to '{method}'")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from gprann.prediction import Prediction
 from gprann.strain import voigt_stress
 from gprann.structure import Dataset
 from gprann.surrogate.calibration import Calibration
-from gprann.surrogate.choice import START, Choice, Method, search_memory, small_subset
+from gprann.surrogate.choice import START, Choice, Method, check_method, search_memory, small_subset
 from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.grid import Grid
@@ -161,12 +161,8 @@ class Surrogate:
         self._asked: KernelName = kernel
         self._selection: Selection | None = None
         self._fingerprint = self._options.fingerprint(kernel)
-        if hyperparameters not in get_args(Method):
-            hint = nearest_name(hyperparameters, get_args(Method))
-            raise ConfigError(f"hyperparameters = '{hyperparameters}': {hint}")
+        check_method(hyperparameters, grid, self._fixed)
         self._method: Method = hyperparameters
-        if grid is not None and hyperparameters != "grid":
-            raise ConfigError(f"grid belongs to hyperparameters = 'grid', not to '{hyperparameters}'")
         self._grid = Grid.make(grid or {}, self._fixed)
         self._solver = SolverOptions(solver, memory, tolerance, inducing)
         self._seed = seed
