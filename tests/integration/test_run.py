@@ -465,6 +465,17 @@ class TestSurrogate:
         assert result.metrics["surrogate"]["energy_mae"] == pytest.approx(error, rel=1e-9)
         assert "20 of 21 test structures" in result.summary
 
+    @pytest.mark.parametrize("method", ['method = "gpr"', 'method = "taylor"\norder = 2'])
+    def test_factors_for_species_that_some_subsets_lack(self, folder: Path, method: str) -> None:
+        n2 = gprann.Dataset(s.replace(symbols=("N", "N")) for s in gprann.examples.hydrogen(7))
+        gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(7) + n2)
+        change(folder, {'"pairs"': '"atoms"\nspecies_lengths = {H = 0.7}', "copies = 3": method})
+        result = run_file(folder / "config.toml")
+        assert result.metrics["surrogate"]["n_structures"] == 20
+        surrogates = gprann.fit_surrogates(gprann.read(folder / "train.extxyz"), species_lengths={"H": 0.7})
+        expected = gprann.evaluate(surrogates, gprann.read(folder / "test.extxyz"))
+        assert result.metrics["surrogate"]["energy_mae"] == pytest.approx(expected.energy_mae, rel=1e-9)
+
     def test_structures_that_cannot_be_compared(self, folder: Path) -> None:
         """Only those that no surrogate takes are left out; without any others there is no judgement."""
         change(folder, {'"pairs"': '"cartesian"'})

@@ -211,11 +211,13 @@ class TestCommands:
         candidates = gprann.examples.hydrogen(20) + samples.waters(5, size=0.3)
         gprann.write("candidates.extxyz", candidates)
         command = ["select", "candidates.extxyz", "--train", "mixed.extxyz", "--count", "4", "-o", "s.extxyz"]
-        options = ["--length", "2", "--max-subset", "4", "-q"]
+        options = ["--length", "2", "--max-subset", "4", "--species-lengths", "O=1.3", "-q"]
         code, out, _ = answer([*command, *options], capsys)
         assert code == 0
         assert "s.extxyz: 4 of 25 candidates" in out
-        surrogates = gprann.fit_surrogates(gprann.read("mixed.extxyz"), length=2.0, max_subset=4)
+        surrogates = gprann.fit_surrogates(
+            gprann.read("mixed.extxyz"), length=2.0, max_subset=4, species_lengths={"O": 1.3}
+        )
         assert len(surrogates) == 4
         expected = gprann.select(candidates, surrogates, 4)
         for found, wanted in zip(gprann.read("s.extxyz"), expected.structures, strict=True):

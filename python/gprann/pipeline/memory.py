@@ -62,11 +62,13 @@ def surrogate_memory(config: Config, data: Dataset, budget: float) -> float:
     if not config.augmentation.uses_surrogate:
         return 0.0
     parts = partition(data, max_size=config.augmentation.max_subset)
-    return max(_memory_of_fit(config.surrogate, data.select(part), budget) for part in parts)
+    return max(_memory_of_fit(config.surrogate, data.select(part), data.species, budget) for part in parts)
 
 
-def _memory_of_fit(section: SurrogateSection, data: Dataset, budget: float) -> float:
-    inducing, features = section.inducing or 1, _features(section, data)
+def _memory_of_fit(
+    section: SurrogateSection, data: Dataset, species: tuple[str, ...], budget: float
+) -> float:
+    inducing, features = section.inducing or 1, _features(section, data, species)
     if section.solver != "auto":
         return memory_needed(data, section.solver, inducing, features=features)
     dense = memory_needed(data, features=features)
@@ -78,12 +80,13 @@ def _memory_of_fit(section: SurrogateSection, data: Dataset, budget: float) -> f
     )
 
 
-def _features(section: SurrogateSection, data: Dataset) -> float:
+def _features(section: SurrogateSection, data: Dataset, species: tuple[str, ...]) -> float:
     """Return the features of an atom (of the kernel `atoms`, where the kernel is chosen later)."""
     one = data[:1]
-    fingerprint = section.build(one.species, 0).fingerprint
-    fingerprint.fit(one)
-    return features_per_atom(one, fingerprint.rows(one))
+    surrogate = section.build(one.species, 0)
+    surrogate.prepare(species)
+    surrogate.fingerprint.fit(one)
+    return features_per_atom(one, surrogate.fingerprint.rows(one))
 
 
 def surrogate_within_memory(config: Config) -> SurrogateSection:
@@ -131,7 +134,7 @@ def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrog
         what = "surrogate.inducing" if config.surrogate.inducing else "augmentation.max_subset"
         return f"{begin}; lower {what}, or use a machine with more memory"
     largest_first = data.select(np.argsort(-data.n_atoms, kind="stable"))
-    features = _features(config.surrogate, largest_first)
+    features = _features(config.surrogate, largest_first, data.species)
     fitting = bisect.bisect_right(
         range(config.augmentation.max_subset),
         budget - _PROGRAM,
