@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 _FEWEST = 10  # structures left out; the errors of fewer say little about those of others
 # Energies and forces share the kernel and so most of what is wrong with it, and force components are many
 # where energies are few: the factor of the forces counts in that of the energies as so many structures.
-_FORCES_COUNT_AS = 12
+_FORCES_COUNT_AS = 20
 _QUANTILES = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
