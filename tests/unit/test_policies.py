@@ -347,11 +347,11 @@ def test_a_handful_of_structures_gets_the_usual_sizes(caplog: pytest.LogCaptureF
     data = samples.waters(2)
     surrogate = Surrogate(**FIXED).fit(data)
     assert sized(CopyOptions(threshold=1.0), data, surrogate).displacement == 0.02
-    assert not caplog.messages
+    assert not [message for message in caplog.messages if "calibrated" not in message]
     few = sized(CopyOptions(), data, surrogate)
     assert (few.displacement, few.threshold) == (0.02, None)
     assert sized(CopyOptions(policy="normal_modes"), data, surrogate).temperature == 300.0
-    (message, _) = caplog.messages
+    message, _ = (message for message in caplog.messages if "calibrated" not in message)
     assert message.startswith(
         "2 structures of H2O are too few to tell how uncertain copies may be: none is left"
     )
