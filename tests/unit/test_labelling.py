@@ -256,7 +256,10 @@ def test_kill_9_loses_nothing_that_was_finished(log: Path) -> None:
     wait_for(lambda: output.exists() and output.read_bytes().count(b"Properties") >= 3)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(0.8)  # a worker may finish its structure; its answer goes nowhere
+    count = -1
+    while count < len(calls(log)):  # a worker may have a structure before it; its answer goes nowhere
+        count = len(calls(log))
+        time.sleep(1.5)
     finished, before = len(read(output)), len(calls(log))
     assert 3 <= finished < 8
     with output.open("ab") as stream:
@@ -265,6 +268,21 @@ def test_kill_9_loses_nothing_that_was_finished(log: Path) -> None:
     assert len(result.labelled) == 8
     assert result.computed == 8 - finished == len(calls(log)) - before
     assert before - finished <= workers
+
+
+def test_a_result_is_kept_before_the_next_structure_is_begun(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, append = [], Record.append
+
+    def slowly(record: Record, structure: Structure) -> None:
+        time.sleep(0.2)
+        begun.append(len(calls(log)))
+        append(record, structure)
+
+    monkeypatch.setattr(Record, "append", slowly)
+    difficult(log, structures(0.0, 0.5, 0.7))
+    assert begun == [1, 2, 3]
 
 
 def test_an_interruption_ends_the_workers(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

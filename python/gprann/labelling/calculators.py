@@ -48,6 +48,11 @@ class CalculatorSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ConfigError(
+                f"calculator: expected a name such as 'emt' or 'module:Class', got a {type(self.name).__name__}: "
+                "worker processes make calculators of their own"
+            )
         if not (_DOTTED.fullmatch(self.name) or re.fullmatch(r"[A-Za-z_]\w*", self.name)):
             raise ConfigError(
                 f"calculator = '{self.name}': expected a name such as emt or vasp, or 'module:Class'"

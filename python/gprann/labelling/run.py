@@ -10,7 +10,7 @@ import queue
 import tempfile
 import threading
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from gprann.errors import ConfigError
 from gprann.io import DataWarning, atomic_write, write
 from gprann.io.checks import find_level_shifts
+from gprann.io.reading import Source, structures
 from gprann.labelling.calculators import CalculatorSpec
 from gprann.labelling.process import LabellingError, WorkerProcess
 from gprann.labelling.record import Record, geometry_key
@@ -72,7 +73,7 @@ class Labelling:
 
 
 def label(
-    data: Dataset,
+    data: Source,
     calculator: str,
     output: str | os.PathLike[str],
     *,
@@ -91,7 +92,7 @@ def label(
 
     Parameters
     ----------
-    data : Dataset
+    data : Dataset, or anything that `gprann.read` takes
         Structures; labels that they have are replaced, and with them variance and origin of the labels.
     calculator : str
         Name of a calculator of ASE (`emt`, `vasp`, `espresso`, ...), `tblite` for GFN-xTB, or `module:Class` for
@@ -139,7 +140,7 @@ def label(
     if timeout is not None and not timeout > 0:
         raise ConfigError(f"timeout = {timeout}: expected a positive time in s")
     spec = CalculatorSpec(calculator, options or {})
-    data = _numbered(data)
+    data = _numbered(structures(data))
     target = Path(output).expanduser()
     record = _open_record(target, spec)
     missing = _missing(data, record)
@@ -154,7 +155,7 @@ def label(
             WorkerProcess(spec, folder / f"worker_{number}", threads=threads, timeout=timeout)
             for number in range(workers)
         ]
-        with contextlib.closing(_outcomes(missing, processes, retries)) as outcomes:
+        with contextlib.closing(_outcomes(missing, processes, retries, record)) as outcomes:
             for outcome in outcomes:
                 bar.update(1)
                 if isinstance(outcome, Failure):
@@ -162,8 +163,6 @@ def label(
                         "%s: no labels in %d attempts: %s", outcome.origin, outcome.attempts, outcome.reason
                     )
                     failures.append(outcome)
-                else:
-                    record.append(outcome)
     failures.sort(key=lambda failure: failure.index)
     _write_failures(target, failures)
     labelled = _labelled(data, record)
@@ -298,15 +297,24 @@ def _folder(scratch: str | os.PathLike[str] | None) -> Iterator[Path]:
 
 # ----------------------------------------------------------------- workers
 def _outcomes(
-    missing: Sequence[tuple[int, Structure]], processes: Sequence[WorkerProcess], retries: int
+    missing: Sequence[tuple[int, Structure]],
+    processes: Sequence[WorkerProcess],
+    retries: int,
+    record: Record,
 ) -> Generator[Structure | Failure]:
     """Yield the labelled structures and the failures as they come; a thread looks after each worker."""
     pending: queue.SimpleQueue[tuple[int, Structure]] = queue.SimpleQueue()
     for item in missing:
         pending.put(item)
-    results: queue.SimpleQueue[Structure | Failure | Exception] = queue.SimpleQueue()
+    results: queue.SimpleQueue[Structure | Failure | BaseException] = queue.SimpleQueue()
+    writing = threading.Lock()
+
+    def keep(structure: Structure) -> None:
+        with writing:
+            record.append(structure)
+
     keepers = [
-        threading.Thread(target=_keep_busy, args=(process, pending, results, retries), daemon=True)
+        threading.Thread(target=_keep_busy, args=(process, pending, results, retries, keep), daemon=True)
         for process in processes
     ]
     for keeper in keepers:
@@ -314,7 +322,7 @@ def _outcomes(
     try:
         for _ in missing:
             outcome = results.get()
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, BaseException):
                 raise outcome
             yield outcome
     except BaseException:
@@ -329,19 +337,23 @@ def _outcomes(
 def _keep_busy(
     process: WorkerProcess,
     pending: queue.SimpleQueue[tuple[int, Structure]],
-    results: queue.SimpleQueue[Structure | Failure | Exception],
+    results: queue.SimpleQueue[Structure | Failure | BaseException],
     retries: int,
+    keep: Callable[[Structure], None],
 ) -> None:
-    """Give a worker one structure after the other."""
+    """Give a worker one structure after the other; each result is kept before the next structure is begun."""
     try:
         while True:
             try:
                 index, structure = pending.get_nowait()
             except queue.Empty:
                 return
-            results.put(_attempt(process, index, structure, 1 + retries))
+            outcome = _attempt(process, index, structure, 1 + retries)
+            if isinstance(outcome, Structure):
+                keep(outcome)
+            results.put(outcome)
     # Passed on to the thread that waits for the results.
-    except Exception as error:
+    except BaseException as error:
         results.put(error)
     finally:
         process.close()
