@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
 import ase.io
@@ -86,9 +85,3 @@ def test_a_wrong_energy_of_a_real_structure_is_found(shared_data):
         data = read(shared_data / name / "train.extxyz")
         wrong = data[9].replace(energy=data[9].energy + 20.0)
         assert check_dataset(Dataset([*data[:9], wrong, *data[10:]])).outliers == (9,)
-
-
-def test_reading_is_quick(shared_data):
-    start = time.perf_counter()
-    read(shared_data / "ec_dimer" / "train.extxyz")
-    assert time.perf_counter() - start < 1.0  # 0.07 s

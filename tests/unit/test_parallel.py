@@ -181,8 +181,10 @@ class TestSideBySide:
 
     def test_a_failure_stops_the_others(self) -> None:
         seen: list[str] = []
+        begun = threading.Barrier(3)
 
         def endless() -> None:
+            begun.wait(10)
             try:
                 while True:
                     n_threads()
@@ -192,7 +194,7 @@ class TestSideBySide:
                 raise
 
         def failing() -> None:
-            time.sleep(0.05)
+            begun.wait(10)
             raise ZeroDivisionError
 
         jobs = [Job(endless, 0.1), Job(failing, 0.1), Job(endless, 0.1), *[Job(endless, 9.0)] * 2]
