@@ -120,6 +120,14 @@ class TestBarriers:
             ends[1].get_potential_energy() - ends[0].get_potential_energy(), abs=1e-9
         )
 
+    def test_an_end_point_that_is_not_relaxed_is_named(self, caplog: pytest.LogCaptureFixture) -> None:
+        initial, final = bare(*hop("Al"))
+        gprann.neb(initial, final, EMT(), max_calls=3)
+        assert "not relaxed" not in caplog.text
+        final.positions[-1, 2] += 0.2
+        gprann.neb(initial, final, EMT(), max_calls=3)
+        assert "final: not relaxed, the force on an atom is" in caplog.text
+
     def test_end_points_with_results_cost_nothing(self) -> None:
         ends = hop("Al")
         free = gprann.neb(*ends, EMT())

@@ -39,6 +39,7 @@ _INNER = 0.2  # and at which the band counts as relaxed
 _TRUST = 5.0  # a band ends its relaxation when an image is this many thresholds uncertain
 _FIXED = 1e-3  # Å by which atoms that are fixed may differ between the end points
 _APART = 0.01  # Å that some atom must move
+_UNRELAXED = 2.0  # times fmax; force on an atom of an end point that is worth a warning
 _WRAPPED = 0.1  # Å by which the way across the border must be shorter
 
 
@@ -160,9 +161,16 @@ def neb(
     reference = Reference(calculator, record, max_calls)
     learner = Learner(start, seed, fmax, surrogate_options)
     search = _Search(start, reference, learner, fmax=fmax, threshold=threshold, spring=spring)
-    for end in (initial, final):
+    for name, end in (("initial", initial), ("final", final)):
         reference.take(end)
-        reference.label(end)
+        force = largest_force(end, reference.label(end))
+        if force > _UNRELAXED * fmax:
+            _log.warning(
+                "%s: not relaxed, the force on an atom is %.3f eV/Å, and the barrier counts from there; "
+                "relax both end points first",
+                name,
+                force,
+            )
     if len(search.results) <= 2:  # the end points alone say nothing about what lies between them
         reference.label(start[len(start) // 2])
     return search.run()

@@ -124,5 +124,4 @@ class Learner:
     def std(self, images: Sequence[ase.Atoms]) -> Array:
         """Return the standard deviations of the energies, eV, one per structure."""
         data = Dataset([bare_structure(atoms) for atoms in images])
-        std = self._current.predict(data, forces=False).energy_std
-        return np.zeros(len(data)) if std is None else std
+        return self._current.predict(data, forces=False).required_energy_std
