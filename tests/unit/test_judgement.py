@@ -11,7 +11,7 @@ import pytest
 import samples
 from gprann import evaluate, fit_surrogates
 from gprann.evaluation import Report
-from gprann.pipeline.judgement import Judge
+from gprann.pipeline.judgement import Judge, notice_of_loss
 from gprann.pipeline.stages import Stages
 from gprann.structure import Dataset, Structure
 from gprann.surrogate.local import fit_in_one_order, for_each_subset
@@ -91,3 +91,12 @@ def test_periodic_directions_as_in_a_set(tmp_path: Path) -> None:
     assert found is not None
     assert found.metrics.n_structures == 11
     assert found.energy_mae == pytest.approx(expected.energy_mae, rel=1e-6)
+
+
+def test_networks_that_are_much_worse_than_their_surrogates_are_remarked() -> None:
+    surrogate = {"n_structures": 9, "energy_mae": 1e-3, "energy_per_atom_mae": 1e-4}
+    worse = {"n_structures": 9, "energy_mae": 0.031, "energy_per_atom_mae": 3.1e-3}
+    assert "31.0 times as far off" in notice_of_loss(worse, surrogate)
+    assert not notice_of_loss({**worse, "n_structures": 10}, surrogate)
+    assert not notice_of_loss({**worse, "energy_mae": 0.0049}, surrogate)
+    assert not notice_of_loss({**worse, "energy_per_atom_mae": 1.9e-3}, surrogate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from gprann.surrogate.share import Kinds, Share, ask
 from gprann.units import MEV
 from gprann.version import __version__
 
-__all__ = ["Judge", "summary_of"]
+__all__ = ["Judge", "notice_of_loss", "summary_of"]
 
 _log = logging.getLogger(__name__)
+_MUCH_WORSE = 5.0  # errors of the networks relative to those of their surrogates
+_WORTH_A_REMARK = 2e-3  # eV/atom; error of the networks
 _FORCES_STD = 50  # structures of a surrogate whose forces get standard deviations, which are costly
 Arrays = dict[str, NDArray[Any]]
 
@@ -91,7 +94,7 @@ class Judge:
         return {
             "indices": indices[share.indices],
             "energy": prediction.energy,
-            "energy_std": np.zeros(0) if prediction.energy_std is None else prediction.energy_std,
+            "energy_std": prediction.required_energy_std,
             "forces": np.concatenate([np.zeros((0, 3)), *prediction.forces]),
             "forces_std": np.concatenate([np.zeros((0, 3)), *(prediction.forces_std or [])]),
         }
@@ -138,6 +141,32 @@ class Judge:
 def _prediction(share: Share) -> Prediction:
     means = share.surrogate.predict(share.data)
     return share.listed(with_forces_std(share.surrogate, share.data, means, _FORCES_STD))
+
+
+def notice_of_loss(potential: Mapping[str, Any], surrogate: Mapping[str, Any]) -> str:
+    """Return a remark if the networks are far worse than the surrogates whose labels they learn; else nothing.
+
+    Parameters
+    ----------
+    potential, surrogate : mapping
+        Metrics on the test set, as of `Report.to_dict`.
+
+    Examples
+    --------
+    >>> own = {"n_structures": 9, "energy_mae": 0.002, "energy_per_atom_mae": 2e-4}
+    >>> bad = {"n_structures": 9, "energy_mae": 0.050, "energy_per_atom_mae": 5e-3}
+    >>> notice_of_loss(own, own), notice_of_loss(bad, own)[:64]
+    ('', 'the energies of the networks are 25.0 times as far off: their ')
+    """
+    if surrogate["n_structures"] != potential["n_structures"]:
+        return ""  # of other structures
+    ratio = potential["energy_mae"] / max(surrogate["energy_mae"], 1e-12)
+    if ratio < _MUCH_WORSE or potential["energy_per_atom_mae"] < _WORTH_A_REMARK:
+        return ""
+    return (
+        f"the energies of the networks are {number(ratio)} times as far off: their training loses what the surrogate "
+        "knows; try more copies, more members, wider hidden layers, or forces = true\n"
+    )
 
 
 def summary_of(metrics: Metrics, n_test: int) -> str:

@@ -29,7 +29,7 @@ from gprann.io.discover import find_files
 from gprann.io.reading import structures
 from gprann.log import log_to_file, warnings_to_log
 from gprann.pipeline.digest import data_digest, digest, file_digest
-from gprann.pipeline.judgement import Judge, summary_of
+from gprann.pipeline.judgement import Judge, notice_of_loss, summary_of
 from gprann.pipeline.memory import check_memory, surrogate_within_memory
 from gprann.pipeline.stages import Stages, claimed_folder
 from gprann.pipeline.steps import augment_data, require_labels, train_potential
@@ -400,7 +400,10 @@ class _Run:
             texts.append(f"{name} set\n{'=' * (len(name) + 4)}\n{report.summary()}")
         if judged is not None and judged["metrics"] is not None:
             metrics["surrogate"] = judged["metrics"]
-            texts.append(f"surrogate\n=========\n{judged['summary']}\n")
+            notice = notice_of_loss(metrics["test"], judged["metrics"])
+            if notice:
+                _log.warning(notice.strip())
+            texts.append(f"surrogate\n=========\n{notice}{judged['summary']}\n")
         summary = "\n".join(texts)
         for path, text in (
             (
