@@ -303,8 +303,9 @@ void ChebyshevDescriptor::jvp(const Neighbours& batch, const double* direction, 
                               int n_threads, double* tangent) const {
   const std::int64_t* last = batch.first_atom + batch.n_structures + 1;
   for_each_atom(batch, n_threads, [&](Index i, Environment& env, Sums& sums) {
-    const Index structure = std::upper_bound(batch.first_atom, last, i) - batch.first_atom - 1;
-    const double* strain = strains == nullptr ? nullptr : strains + 9 * structure;
+    const double* strain = nullptr;
+    if (strains != nullptr)
+      strain = strains + 9 * (std::upper_bound(batch.first_atom, last, i) - batch.first_atom - 1);
     atom_tangent(batch, i, direction, strain, env, sums, tangent + i * size());
   });
 }

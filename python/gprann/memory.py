@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["GIB", "available_memory", "memory_share"]
+__all__ = ["GIB", "available_memory", "memory_budget", "memory_share"]
 
 GIB = 2.0**30
 _share: contextvars.ContextVar[float | None] = contextvars.ContextVar("memory", default=None)
@@ -33,6 +34,11 @@ def available_memory() -> float | None:
         except (AttributeError, ValueError, OSError):
             return None
     return min(found)
+
+
+def memory_budget(limit: float | None) -> float:
+    """Return what may be used under a limit of the user's, if there is one: no more than is available, GiB."""
+    return min(value for value in (limit, available_memory(), math.inf) if value is not None)
 
 
 @contextlib.contextmanager

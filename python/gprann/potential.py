@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import FormatError
+from gprann.io.reading import Source, structures
 from gprann.model_file import read_model_file, write_model_file
 from gprann.models import NetworkModel, Normalisation
 from gprann.neighbours import Neighbourhood
 from gprann.parallel import n_threads
 from gprann.prediction import Prediction
 from gprann.strain import voigt_stress
-from gprann.structure import Structure
 
 __all__ = ["AtomicPrediction", "Potential", "load"]
 
@@ -153,12 +153,12 @@ class Potential:
         virials *= self.energy_scale
         return AtomicPrediction(energies, gradients, virials, neighbours.first_atom)
 
-    def predict(self, data: Sequence[Structure]) -> Prediction:
+    def predict(self, data: Source) -> Prediction:
         """Predict energies, forces and stresses; a committee with mean and standard deviation.
 
         Parameters
         ----------
-        data : Dataset or sequence of Structure
+        data : Dataset, or anything that `gprann.read` takes
 
         Returns
         -------
@@ -169,6 +169,7 @@ class Potential:
         DataError
             If a structure has an element that the potential does not know, or atoms on top of each other.
         """
+        data = structures(data)
         energies: list[Array] = [np.zeros((len(self), 0))]
         stresses: list[Array] = [np.zeros((0, 6))]
         member_forces: list[Array] = []

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.errors import DataError
+
 __all__ = ["Prediction"]
 
 Array = NDArray[np.float64]
@@ -38,6 +40,19 @@ class Prediction:
     stress: Array | None = None
     member_energy: Array | None = None
     member_forces: list[Array] | None = None
+
+    @property
+    def required_energy_std(self) -> Array:
+        """Standard deviations of the energies, where there must be some, shape (n,), eV.
+
+        Raises
+        ------
+        DataError
+            If they were not predicted.
+        """
+        if self.energy_std is None:
+            raise DataError("there are no standard deviations of the energies: predict with std=True")
+        return self.energy_std
 
     def __len__(self) -> int:
         return len(self.energy)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.errors import ConfigError, DataError, check_whole
+from gprann.io.reading import Source, structures
 from gprann.parallel import one_blas_thread
 from gprann.potential import Potential
 from gprann.structure import Dataset
@@ -49,7 +50,7 @@ class Selection:
 
 @one_blas_thread()
 def select(
-    candidates: Dataset,
+    candidates: Source,
     model: Surrogate | SurrogateSet | Potential,
     count: int,
     *,
@@ -65,7 +66,7 @@ def select(
 
     Parameters
     ----------
-    candidates : Dataset
+    candidates : Dataset, or anything that `gprann.read` takes
         Structures, with or without labels. Of more than 4000 the most uncertain are considered.
     model : Surrogate, SurrogateSet or Potential
         Fitted surrogates, whose posterior covariance counts (structures that different ones of them predict are
@@ -100,6 +101,7 @@ def select(
     (3, True)
     """
     check_selection(count, threshold)
+    candidates = structures(candidates)
     if len(candidates) == 0:
         raise DataError("there are no candidates to select from; give structures")
     pool, covariance, noise = _covariance(candidates, model)

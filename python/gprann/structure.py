@@ -22,7 +22,7 @@ from gprann.errors import DataError
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Composition", "Dataset", "Origin", "Structure"]
+__all__ = ["Composition", "Dataset", "Origin", "Structure", "evenly_spread"]
 
 Composition = tuple[tuple[str, int], ...]
 
@@ -359,3 +359,14 @@ def _required(structure: Structure, name: str) -> float | NDArray[np.float64]:
     if value is None:
         raise DataError(f"{structure.origin}: has no {name}; add them to the file or leave the structure out")
     return value
+
+
+def evenly_spread(n: int, count: int) -> NDArray[np.int64]:
+    """Return the indices of `count` of n structures, evenly spread from the first to the last; all if n is less.
+
+    Examples
+    --------
+    >>> evenly_spread(9, 3).tolist(), evenly_spread(2, 3).tolist()
+    ([0, 4, 8], [0, 1])
+    """
+    return np.unique(np.linspace(0, n - 1, min(count, n)).round().astype(np.int64))

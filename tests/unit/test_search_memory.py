@@ -52,8 +52,8 @@ def fitted(fingerprint: Fingerprint, data: Dataset) -> Fingerprint:
 )
 def test_memory_is_that_of_the_jacobians(fingerprint: Fingerprint, expected: float) -> None:
     data = samples.rattled(CELLS, 3, 0.1, 0, "cells")
-    rows = fitted(fingerprint, data).rows(data)
-    features = features_per_atom(data, rows)
+    fitted(fingerprint, data)
+    features = features_per_atom(data, fingerprint)
     assert features == expected
     size = sum(jacobian.size for jacobian in fingerprint.jacobians(data))
     # They have 3 N columns, less three for the translations.
@@ -68,12 +68,12 @@ def test_memory_is_that_of_the_jacobians(fingerprint: Fingerprint, expected: flo
 def test_the_solver_is_chosen_by_the_features_there_are() -> None:
     """A single element has half of the features of several, so that the matrix fits into less."""
     data = examples.hydrogen(20)
-    rows = fitted(AtomsFingerprint(), data).rows(data)
+    fingerprint = fitted(AtomsFingerprint(), data)
     less, more = memory_needed(data, features=18), memory_needed(data)
     assert less < 0.9 * more
-    assert plan_solver(data, rows, SolverOptions(memory=0.5 * (less + more))).solver == "cholesky"
+    assert plan_solver(data, fingerprint, SolverOptions(memory=0.5 * (less + more))).solver == "cholesky"
     with pytest.raises(ConfigError, match="solver 'cholesky' needs about"):
-        plan_solver(data, rows, SolverOptions("cholesky", memory=0.99 * less))
+        plan_solver(data, fingerprint, SolverOptions("cholesky", memory=0.99 * less))
 
 
 def test_a_run_is_judged_by_its_kernel() -> None:

@@ -434,7 +434,7 @@ def test_representatives_of_equal_structures_are_different_ones() -> None:
 def planned(data: Dataset, **options: Any) -> plan.Plan:
     fingerprint = AtomsFingerprint()
     fingerprint.fit(data)
-    return plan.plan_solver(data, fingerprint.rows(data), plan.SolverOptions(**options))
+    return plan.plan_solver(data, fingerprint, plan.SolverOptions(**options))
 
 
 def test_memory_and_time_choose_the_solver(monkeypatch: pytest.MonkeyPatch) -> None:

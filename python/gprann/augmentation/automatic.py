@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gprann.augmentation.copies import displaced
 from gprann.errors import DataError
-from gprann.structure import Dataset, Structure
+from gprann.structure import Dataset, Structure, evenly_spread
 from gprann.surrogate import Surrogate
 
 __all__ = ["automatic_copies", "largest_size", "relative_noise", "uncertainty_of_unseen"]
@@ -83,12 +83,12 @@ def _tried(
     surrogate: Surrogate, data: Dataset, parents: int, shifts: Callable[[Structure, int], Array]
 ) -> tuple[Array, Array]:
     """Return of copies of some structures the changes of energy and their standard deviations."""
-    chosen = np.unique(np.linspace(0, len(data) - 1, min(parents, len(data))).round().astype(np.int64))
+    chosen = evenly_spread(len(data), parents)
     tried = data.select(chosen)
     own = [shifts(structure, int(k)) for k, structure in zip(chosen, tried, strict=True)]
     prediction = surrogate.predict(displaced(tried, "gpr", own), forces=False)
     change = prediction.energy - np.repeat(tried.energies, [len(shift) for shift in own])
-    return change, np.zeros(len(change)) if prediction.energy_std is None else prediction.energy_std
+    return change, prediction.required_energy_std
 
 
 def uncertainty_of_unseen(surrogate: Surrogate) -> float:

@@ -8,11 +8,27 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.errors import DataError
+from gprann.io.reading import Source, structures
 from gprann.structure import Dataset, Origin
 
-__all__ = ["displaced", "with_unique_origins"]
+__all__ = ["displaced", "references", "with_unique_origins"]
 
 Array = NDArray[np.float64]
+
+
+def references(source: Source) -> Dataset:
+    """Return the structures that are to be copied, with origins that tell them apart.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    data = structures(source)
+    if len(data) == 0:
+        raise DataError("there are no structures to copy; give some")
+    return with_unique_origins(data)
 
 
 def with_unique_origins(data: Dataset) -> Dataset:

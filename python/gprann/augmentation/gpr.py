@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.augmentation.copies import with_unique_origins
+from gprann.augmentation.copies import references
 from gprann.augmentation.displacements import Displacement
 from gprann.augmentation.policies import CopyOptions, Policy
-from gprann.errors import ConfigError, DataError, refuse_unused
+from gprann.errors import ConfigError, refuse_unused
 from gprann.io import write
+from gprann.io.reading import Source
 from gprann.progress import SharedBar, progress_bar
 from gprann.strain import volume
 from gprann.structure import Dataset
@@ -98,7 +99,7 @@ Fitted = Callable[[Surrogate, Subset], object]
 
 
 def augment(
-    data: Dataset,
+    data: Source,
     surrogate: Surrogate | SurrogateSet | None = None,
     *,
     policy: Policy = "gaussian",
@@ -120,7 +121,7 @@ def augment(
 
     Parameters
     ----------
-    data : Dataset
+    data : Dataset, or anything that `gprann.read` takes
         Reference structures with energies and forces.
     surrogate : Surrogate or SurrogateSet, optional
         Fitted to this data: one surrogate for data of one composition, or those of `fit_surrogates`. Default: one
@@ -202,7 +203,7 @@ def augment(
         forces=forces,
     )
     _check_use(options, label_next, surrogate, surrogate_options)
-    data = with_unique_origins(data)
+    data = references(data)
     with progress_bar(options.total(data), "labelling", show=progress) as terminal:
         bar = SharedBar(terminal)
         if surrogate is not None:
@@ -374,10 +375,8 @@ def label(
         If a structure does not belong to the surrogate's composition.
     """
     prediction = surrogate.predict(copies, progress=None if bar is None else bar.update, forces=forces)
-    if prediction.energy_std is None:  # predict() was asked for it
-        raise DataError("the surrogate gave no standard deviations")
     accepted, uncertain = [], []
-    for number, (copy, std) in enumerate(zip(copies, prediction.energy_std.tolist(), strict=True)):
+    for number, (copy, std) in enumerate(zip(copies, prediction.required_energy_std.tolist(), strict=True)):
         if threshold is not None and std > threshold * len(copy):
             uncertain.append(copy.replace(energy_variance=std**2))
             continue

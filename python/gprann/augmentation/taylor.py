@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gprann.augmentation.automatic import automatic_copies
 from gprann.augmentation.closeness import DistanceLimits
-from gprann.augmentation.copies import displaced, with_unique_origins
+from gprann.augmentation.copies import displaced, references
 from gprann.augmentation.displacements import (
     Displacement,
     atom_sizes,
@@ -26,6 +26,7 @@ from gprann.augmentation.displacements import (
 )
 from gprann.augmentation.hessian import read_hessians, surrogate_hessian, symmetric_hessians
 from gprann.errors import ConfigError, check_whole, nearest_name
+from gprann.io.reading import Source
 from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 
@@ -35,7 +36,7 @@ Array = NDArray[np.float64]
 
 
 def taylor_augment(
-    data: Dataset,
+    data: Source,
     *,
     strategy: Literal["A", "B"] = "B",
     copies: int | None = None,
@@ -49,7 +50,7 @@ def taylor_augment(
 
     Parameters
     ----------
-    data : Dataset
+    data : Dataset, or anything that `gprann.read` takes
         Structures with energies and forces.
     strategy : {'A', 'B'}
         A: one atom at a time by ±displacement along x, y, z, 6N copies of each structure; it takes no `copies`.
@@ -95,7 +96,7 @@ def taylor_augment(
         )
     DistanceLimits.check(min_distance)
     check_whole(0, seed=seed)
-    data = with_unique_origins(data)
+    data = references(data)
     _ = data.energies, data.forces  # complain about missing labels before any work
     given = _checked(data, hessians)
     shifts = []

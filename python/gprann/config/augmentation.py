@@ -11,7 +11,7 @@ from pydantic import PlainValidator, model_validator
 
 from gprann.augmentation import augment, taylor_augment
 from gprann.augmentation.displacements import Displacement, check_displacement
-from gprann.augmentation.policies import CopyOptions
+from gprann.augmentation.policies import CopyOptions, Policy
 from gprann.config.fields import Section, default, option
 from gprann.errors import ConfigError, refuse_unused
 from gprann.structure import Structure
@@ -64,7 +64,7 @@ class AugmentationSection(Section):
         "copies: the networks see the energies of the training structures alone.",
         "gpr",
     )
-    policy: Literal["gaussian", "sphere", "normal_modes", "md"] = option(
+    policy: Policy = option(
         'Gpr: how atoms are displaced: "gaussian" every component, "sphere" uniformly in spheres, "normal_modes" '
         'along the modes of the surrogate\'s Hessian at the temperature, "md" along short molecular dynamics.',
         default(augment, "policy"),

@@ -17,7 +17,10 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.io import read
 from gprann.io.frames import check_keys
 from gprann.surrogate import Surrogate
+from gprann.surrogate.choice import Method
 from gprann.surrogate.fingerprints import standing_weights
+from gprann.surrogate.gaussian_process import Radial
+from gprann.surrogate.kernels import KernelName
 from gprann.surrogate.plan import SolverName
 from gprann.training import TrainingOptions
 
@@ -122,13 +125,13 @@ class DescriptorSection(Section):
 class SurrogateSection(Section):
     """Gaussian-process surrogate: learns energies and forces, and labels the copies."""
 
-    kernel: Literal["atoms", "pairs", "cartesian", "soap", "auto"] = _option(
+    kernel: KernelName = _option(
         'Kernel: "atoms" sums over the environments of the atoms (the most accurate, for any system), "pairs" '
         'uses inverse distances in a fixed order of atoms, "cartesian" the coordinates, "soap" SOAP vectors '
         '(needs dscribe); "auto" chooses by structures that are left out, among soap too if its settings are given.',
         _default(Surrogate, "kernel"),
     )
-    radial: Literal["squared_exponential", "matern52"] = _option(
+    radial: Radial = _option(
         'How the covariance falls with the distance of two fingerprints: "squared_exponential", or "matern52" '
         "for energy surfaces that are rougher.",
         _default(Surrogate, "radial"),
@@ -147,7 +150,7 @@ class SurrogateSection(Section):
     force_noise: float | None = _option(
         "The same of the forces, in eV/Å.", _default(Surrogate, "force_noise"), example=1e-8
     )
-    hyperparameters: Literal["held_out", "likelihood", "leave_one_out", "k_fold", "grid"] = _option(
+    hyperparameters: Method = _option(
         "How length and noises are found where they are not given: by the errors of structures held out (the "
         "most accurate), or on random subsets alone by the likelihood, by structures left out one by one or by "
         "fifths, or on a grid.",

@@ -13,7 +13,7 @@ from gprann.evaluation.metrics import ForceMetrics, Metrics, compute_metrics
 from gprann.evaluation.report import History, Report
 from gprann.evaluation.residuals import checked_energies
 from gprann.prediction import Prediction
-from gprann.structure import Dataset
+from gprann.structure import Dataset, evenly_spread
 from gprann.surrogate import Surrogate, SurrogateSet
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def with_forces_std(
     """Add the standard deviations of the forces of n structures, spread evenly; the others have NaN."""
     if len(data) == 0:
         return prediction
-    chosen = np.unique(np.linspace(0, len(data) - 1, min(n, len(data))).round().astype(np.int64))
+    chosen = evenly_spread(len(data), n)
     found = surrogate.predict(data.select(chosen), std=False, forces=False, forces_std=True).forces_std
     deviations = [np.full((len(structure), 3), np.nan) for structure in data]
     for index, std in zip(chosen, found or [], strict=True):

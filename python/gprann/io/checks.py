@@ -251,13 +251,18 @@ def find_outliers(data: Dataset) -> tuple[tuple[int, ...], tuple[float, ...]]:
 
 def _by_frequency(data: Dataset) -> tuple[list[list[int]], list[int]]:
     """Return the labelled structures of each composition that is frequent, and all others."""
+    groups = _labelled_by_composition(data)
+    frequent = [members for members in groups.values() if len(members) >= OUTLIER_MINIMUM]
+    rare = [index for members in groups.values() if len(members) < OUTLIER_MINIMUM for index in members]
+    return frequent, sorted(rare)
+
+
+def _labelled_by_composition(data: Dataset) -> dict[Composition, list[int]]:
     groups: dict[Composition, list[int]] = defaultdict(list)
     for index, structure in enumerate(data):
         if structure.energy is not None:
             groups[structure.composition].append(index)
-    frequent = [members for members in groups.values() if len(members) >= OUTLIER_MINIMUM]
-    rare = [index for members in groups.values() if len(members) < OUTLIER_MINIMUM for index in members]
-    return frequent, sorted(rare)
+    return groups
 
 
 def _energies_per_atom(data: Dataset, members: Sequence[int]) -> Array:
@@ -304,16 +309,13 @@ def find_level_shifts(before: Dataset, new: Dataset) -> dict[Composition, float]
     >>> find_level_shifts(data[:4], data[4:]), list(find_level_shifts(data[:4], other[4:]))
     ({}, [(('H', 2),)])
     """
-    sets: list[dict[Composition, list[float]]] = []
-    for part in (before, new):
-        energies: dict[Composition, list[float]] = defaultdict(list)
-        for structure in part:
-            if structure.energy is not None:
-                energies[structure.composition].append(structure.energy / len(structure))
-        sets.append(energies)
+    known, added = _labelled_by_composition(before), _labelled_by_composition(new)
     shifts = {}
-    for composition in sets[0].keys() & sets[1].keys():
-        old, other = (np.array(energies[composition]) for energies in sets)
+    for composition in known.keys() & added.keys():
+        old, other = (
+            _energies_per_atom(before, known[composition]),
+            _energies_per_atom(new, added[composition]),
+        )
         shift = float(np.median(other) - np.median(old))
         if abs(shift) > max(_LEVEL_SHIFT, _LEVEL_RANGES * max(float(np.ptp(old)), float(np.ptp(other)))):
             shifts[composition] = shift

@@ -11,7 +11,7 @@ import numpy as np
 
 from gprann.config import Config, SurrogateSection
 from gprann.errors import ConfigError
-from gprann.memory import GIB, available_memory
+from gprann.memory import GIB, available_memory, memory_budget
 from gprann.models import NetworkModel
 from gprann.potential import load
 from gprann.structure import Dataset
@@ -34,8 +34,7 @@ def check_memory(config: Config, data: Dataset) -> float:
         Naming the remedy.
     """
     limit = config.resources.memory
-    available = available_memory()
-    budget = min(value for value in (limit, available, math.inf) if value is not None)
+    available, budget = available_memory(), memory_budget(limit)
     surrogate = surrogate_memory(config, data, budget - _PROGRAM)
     training = training_memory(config, data)
     needed = _PROGRAM + max(surrogate, training)
@@ -82,11 +81,10 @@ def _memory_of_fit(
 
 def _features(section: SurrogateSection, data: Dataset, species: tuple[str, ...]) -> float:
     """Return the features of an atom (of the kernel `atoms`, where the kernel is chosen later)."""
-    one = data[:1]
-    surrogate = section.build(one.species, 0)
+    surrogate = section.build(data[:1].species, 0)
     surrogate.prepare(species)
-    surrogate.fingerprint.fit(one)
-    return features_per_atom(one, surrogate.fingerprint.rows(one))
+    surrogate.fingerprint.fit(data[:1])
+    return features_per_atom(data, surrogate.fingerprint)
 
 
 def surrogate_within_memory(config: Config) -> SurrogateSection:

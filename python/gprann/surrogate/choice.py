@@ -51,9 +51,8 @@ _LEAVE_OUT_ROWS = 3400  # at most, for a set to be judged by structures left out
 _FOLDS = 5  # groups in which they are left out by k_fold
 _HALF_ROWS = 7000  # of the half from which the other half is predicted
 _HOLD_OUT_ROWS = 11000  # of the four fifths from which the last fifth is predicted
-_MATRICES = (
-    4  # of its size that the likelihood of a subset needs, and the leave-one-out errors of several settings
-)
+_MATRICES = 4
+"""Of the size of a subset that its likelihood needs, and the leave-one-out errors of several settings."""
 START = Settings(8.0, 1e-8, 1e-8)
 _SINGLE = Settings(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
 
@@ -127,8 +126,7 @@ class Choice:
 
     def _count(self, data: Dataset, rows: int, matrices: int) -> int:
         """Return how many structures give about `rows` observations, or fewer that leave the budget room."""
-        one = data[:1]
-        features = features_per_atom(one, self.fingerprint.rows(one))
+        features = features_per_atom(data, self.fingerprint)
         return min(
             structures_for(data, rows), structures_within(data, self.memory, matrices, features=features)
         )

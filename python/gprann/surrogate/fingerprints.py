@@ -24,6 +24,8 @@ from gprann.surrogate.directions import internal_directions, observed_directions
 from gprann.surrogate.frame import Frame, centred
 
 __all__ = [
+    "PAIRS_CUTOFF",
+    "PAIRS_EXPONENT",
     "AtomsFingerprint",
     "CartesianFingerprint",
     "Fingerprint",
@@ -33,6 +35,9 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+PAIRS_EXPONENT = 1.0
+PAIRS_CUTOFF = 7.0
+"""Å. Both where none is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +294,7 @@ class PairsFingerprint:
     shift = 1.0
     fixed_order = True
 
-    def __init__(self, *, exponent: float = 1.0, cutoff: float = 7.0) -> None:
+    def __init__(self, *, exponent: float = PAIRS_EXPONENT, cutoff: float = PAIRS_CUTOFF) -> None:
         if not (np.isfinite(exponent) and exponent > 0):
             raise ConfigError(f"exponent = {exponent}: expected a positive number")
         if not (np.isfinite(cutoff) and cutoff > 0):

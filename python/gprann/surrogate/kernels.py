@@ -9,6 +9,8 @@ from typing import Any, Literal, get_args
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, nearest_name
 from gprann.surrogate.fingerprints import (
+    PAIRS_CUTOFF,
+    PAIRS_EXPONENT,
     AtomsFingerprint,
     CartesianFingerprint,
     Fingerprint,
@@ -21,7 +23,7 @@ __all__ = ["KernelName", "KernelOptions"]
 KernelName = Literal["atoms", "pairs", "cartesian", "soap", "auto"]
 _CANDIDATES = ("atoms", "pairs", "cartesian")
 """Those from which `auto` chooses: all that need no other package, and `soap` where its settings are given."""
-_PAIRS = {"exponent": 1.0, "cutoff": 7.0}  # Å; other values count for this kernel only
+_PAIRS = {"exponent": PAIRS_EXPONENT, "cutoff": PAIRS_CUTOFF}  # other values count for this kernel only
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,8 @@ class KernelOptions:
     """Options of the fingerprints, each for the kernels that have it (see `Surrogate`)."""
 
     descriptor: ChebyshevDescriptor | None = None
-    exponent: float = _PAIRS["exponent"]
-    cutoff: float = _PAIRS["cutoff"]
+    exponent: float = PAIRS_EXPONENT
+    cutoff: float = PAIRS_CUTOFF
     species_lengths: Mapping[str, float] | Literal["likelihood"] | None = None
     relevance: bool = False
     soap: SoapOptions | Mapping[str, Any] | None = None

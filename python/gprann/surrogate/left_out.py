@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.memory import GIB
 from gprann.parallel import one_blas_thread
-from gprann.structure import Dataset
+from gprann.structure import Dataset, evenly_spread
 from gprann.surrogate.calibration import Calibration, calibrate
 from gprann.surrogate.choice import structures_for
 from gprann.surrogate.hyperparameters import LeftOut, leave_out_in_turn, left_out_variance
@@ -69,7 +69,7 @@ def calibration_of(fit: Fit, seed: int) -> Calibration:
 def left_out_std(fit: Fit, count: int) -> Array:
     """Return the standard deviations, not calibrated, of `count` structures left out; see `Surrogate`."""
     n = len(fit.equations.data)
-    chosen = np.unique(np.linspace(0, n - 1, min(count, n)).round().astype(np.int64))
+    chosen = evenly_spread(n, count)
     whole = _whole(fit)
     if whole is not None:
         relative = np.array(left_out_variance(whole.problem, whole.factor, chosen)) - fit.solution.noise[0]

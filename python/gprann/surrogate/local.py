@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.errors import ConfigError, DataError, GprannError, nearest_name
+from gprann.io.reading import Source, structures
 from gprann.log import task
-from gprann.memory import available_memory, memory_share
+from gprann.memory import memory_budget, memory_share
 from gprann.parallel import Job, side_by_side
 from gprann.prediction import Prediction
 from gprann.progress import SharedBar, progress_bar
@@ -111,8 +112,7 @@ def for_each_subset(
         Subset(f"subset {number} of {len(parts)}", indices, data.select(indices))
         for number, indices in enumerate(parts, 1)
     ]
-    available = available_memory()
-    budget = min(value for value in (memory, available, np.inf) if value is not None)
+    budget = memory_budget(memory)
     shares = [budget] * len(subsets)
     if keep:
         shares = _shares([memory_needed(subset.data) for subset in subsets], budget)
@@ -257,7 +257,7 @@ class SurrogateSet:
 
     def predict(
         self,
-        data: Dataset,
+        data: Source,
         *,
         std: bool = True,
         forces: bool = True,
@@ -268,7 +268,7 @@ class SurrogateSet:
 
         Parameters
         ----------
-        data : Dataset
+        data : Dataset, or anything that `gprann.read` takes
             Structures of compositions that are known.
         std, forces, forces_std : bool
             Whether to predict the standard deviations of the energies, the forces, and those of the forces.
@@ -284,7 +284,7 @@ class SurrogateSet:
         DataError
             If no surrogate knows the composition of a structure, or all that do refuse it.
         """
-        parts = self.assigned(data, progress=progress)
+        parts = self.assigned(structures(data), progress=progress)
         found = [
             share.predict(
                 std=std,
@@ -334,7 +334,7 @@ def _joined(parts: Sequence[Prediction], order: Indices) -> Prediction:
 
 
 def fit_surrogates(
-    data: Dataset,
+    data: Source,
     *,
     max_subset: int = MAX_SIZE,
     memory: float | None = None,
@@ -345,7 +345,7 @@ def fit_surrogates(
 
     Parameters
     ----------
-    data : Dataset
+    data : Dataset, or anything that `gprann.read` takes
         Structures with energies and forces.
     max_subset : int
         Most structures of a subset: of one composition, and if these are more, similar ones (see `partition`). For
@@ -386,7 +386,11 @@ def fit_surrogates(
     check_surrogate_options(surrogate_options, fit_surrogates)
     options = surrogate_options if memory is None else {**surrogate_options, "memory": memory}
     return fit_each(
-        data, lambda _: Surrogate(**options), max_subset=max_subset, memory=memory, progress=progress
+        structures(data),
+        lambda _: Surrogate(**options),
+        max_subset=max_subset,
+        memory=memory,
+        progress=progress,
     )
 
 

@@ -8,12 +8,13 @@ from typing import Literal
 import numpy as np
 
 from gprann.errors import ConfigError, check_positive, check_whole, nearest_name
-from gprann.memory import GIB, available_memory
+from gprann.memory import GIB, memory_budget
 from gprann.structure import Dataset
-from gprann.surrogate.fingerprints import Rows
+from gprann.surrogate.fingerprints import Fingerprint
 from gprann.surrogate.inducing import BLOCK_ROWS
 
 __all__ = [
+    "TOLERANCE",
     "Plan",
     "SolverName",
     "SolverOptions",
@@ -26,7 +27,8 @@ __all__ = [
 
 SolverName = Literal["auto", "cholesky", "conjugate_gradient", "inducing"]
 _SOLVERS: tuple[SolverName, ...] = ("auto", "cholesky", "conjugate_gradient", "inducing")
-_TOLERANCE = 1e-4
+TOLERANCE = 1e-4
+"""Of conjugate gradients, where none is given."""
 _FEATURES = 36.0  # of an atom, by the descriptor of the kernel `atoms` with several elements
 _NEIGHBOURS = 4736.0  # bytes of an atom's neighbour lists, about 60 of 28 bytes, and of what comes of them
 _FEATURE_ARRAYS = 12  # that are held at once
@@ -63,7 +65,7 @@ class SolverOptions:
 
     solver: SolverName = "auto"
     memory: float | None = None
-    tolerance: float = _TOLERANCE
+    tolerance: float = TOLERANCE
     inducing: int | None = None
 
     def __post_init__(self) -> None:
@@ -81,7 +83,7 @@ class SolverOptions:
                 f"inducing = {self.inducing}: belongs to the solvers 'conjugate_gradient' and 'inducing', not to "
                 "'cholesky'"
             )
-        if self.tolerance != _TOLERANCE and self.solver in ("cholesky", "inducing"):
+        if self.tolerance != TOLERANCE and self.solver in ("cholesky", "inducing"):
             raise ConfigError(
                 f"tolerance = {self.tolerance}: belongs to the solver 'conjugate_gradient', not to '{self.solver}'"
             )
@@ -89,8 +91,7 @@ class SolverOptions:
     @property
     def budget(self) -> float:
         """Memory that may be used, GiB."""
-        available = available_memory()
-        return min(value for value in (self.memory, available, float("inf")) if value is not None)
+        return memory_budget(self.memory)
 
     def memory_of(self, data: Dataset) -> float:
         """Return what the solution of a training set takes at most, GiB: all that may be used but for K that fits."""
@@ -124,9 +125,9 @@ class Plan:
     purpose: str = ""
 
 
-def features_per_atom(data: Dataset, rows: Rows) -> float:
-    """Return the features of structures divided by their atoms."""
-    return rows.features.size / float(data.n_atoms.sum())
+def features_per_atom(data: Dataset, fingerprint: Fingerprint) -> float:
+    """Return the features of structures of one composition divided by their atoms."""
+    return fingerprint.rows(data[:1]).features.size / len(data[0])
 
 
 def memory_needed(
@@ -212,23 +213,32 @@ def _per_atom(features: float) -> float:
     return _NEIGHBOURS + 8.0 * _FEATURE_ARRAYS * features
 
 
-def product_operations(rows: Rows) -> float:
-    """Return the floating-point operations of one K x without K."""
-    of_kinds = np.diff(rows.kind_rows, axis=1).sum(axis=0).astype(float)
+def product_operations(data: Dataset, fingerprint: Fingerprint) -> float:
+    """Return the floating-point operations of one K x without K for structures of one composition."""
+    rows = fingerprint.rows(data[:1])
+    of_kinds = len(data) * np.diff(rows.kind_rows[0]).astype(float)
     return float(0.5 * _PRODUCT_FLOPS * rows.features.shape[1] * (of_kinds @ of_kinds))
 
 
-def plan_solver(data: Dataset, rows: Rows, options: SolverOptions) -> Plan:
+def plan_solver(data: Dataset, fingerprint: Fingerprint, options: SolverOptions) -> Plan:
     """Choose the solver by the memory budget, and by time where memory leaves a choice.
+
+    Parameters
+    ----------
+    data : Dataset
+        The training set, of one composition.
+    fingerprint : Fingerprint
+        Fitted.
+    options : SolverOptions
 
     Raises
     ------
     ConfigError
         If the solver asked for does not fit into the memory.
     """
-    features = features_per_atom(data, rows)
+    features = features_per_atom(data, fingerprint)
     budget, dense = options.budget, memory_needed(data, features=features)
-    solver, work = options.solver, product_operations(rows)
+    solver, work = options.solver, product_operations(data, fingerprint)
     n_observations = sum(structure.n_labels for structure in data)
     matrix = f"the covariance matrix of {n_observations} observations takes {dense:.2g} of {budget:.2g} GiB"
     reason = "asked for"
@@ -240,9 +250,8 @@ def plan_solver(data: Dataset, rows: Rows, options: SolverOptions) -> Plan:
     per_structure = max(structure.n_labels for structure in data)
     wanted = float(_MOST_INDUCING)
     if solver == "conjugate_gradient":
-        cheap = max(
-            np.cbrt(3 * _ELIMINATION * work), n_observations / 4
-        )  # a quarter always pays in iterations
+        # A quarter of the observations always pays in iterations.
+        cheap = max(np.cbrt(3 * _ELIMINATION * work), n_observations / 4)
         wanted = float(np.clip(cheap, _LEAST_ELIMINATED, _MOST_ELIMINATED))
     count = min(options.inducing or max(1, int(wanted) // per_structure), len(data))
     needed = memory_needed(data, solver, count, features=features)

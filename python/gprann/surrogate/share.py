@@ -117,12 +117,9 @@ class Share:
 
     def energy_std(self) -> Array:
         """Return the standard deviations of the energies, shape (n,), eV."""
-        found = self.known_std
-        if found is None:
-            found = self.surrogate.predict(self.data, forces=False).energy_std
-        if found is None:  # predict() was asked for it
-            raise DataError("the surrogate gave no standard deviations")
-        return found
+        if self.known_std is not None:
+            return self.known_std
+        return self.surrogate.predict(self.data, forces=False).required_energy_std
 
 
 def ask(

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, check_positive, check_whole, nearest_name
-from gprann.io.reading import structures
+from gprann.io.reading import Source, structures
 from gprann.parallel import one_blas_thread
 from gprann.prediction import Prediction
 from gprann.strain import voigt_stress
 from gprann.structure import Dataset
 from gprann.surrogate.calibration import Calibration
 from gprann.surrogate.choice import START, Choice, Method, check_method, search_memory, small_subset
-from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, Rows
+from gprann.surrogate.fingerprints import PAIRS_CUTOFF, PAIRS_EXPONENT, AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.grid import Grid
 from gprann.surrogate.hyperparameters import Fixed, Hyperparameters, Settings
@@ -35,7 +35,7 @@ from gprann.surrogate.observations import (
     with_stress,
     without_known,
 )
-from gprann.surrogate.plan import SolverName, SolverOptions, memory_needed, plan_solver
+from gprann.surrogate.plan import TOLERANCE, SolverName, SolverOptions, memory_needed, plan_solver
 from gprann.surrogate.posterior import energy_covariance, energy_variance, forces_std_of
 from gprann.surrogate.relevance import weigh_components
 from gprann.surrogate.selection import Selection, select_kernel
@@ -136,15 +136,15 @@ class Surrogate:
         hyperparameters: Method = "held_out",
         grid: Mapping[str, Sequence[float]] | None = None,
         descriptor: ChebyshevDescriptor | None = None,
-        exponent: float = 1.0,
-        cutoff: float = 7.0,
+        exponent: float = PAIRS_EXPONENT,
+        cutoff: float = PAIRS_CUTOFF,
         species_lengths: Mapping[str, float] | Literal["likelihood"] | None = None,
         relevance: bool = False,
         stress: bool = False,
         soap: SoapOptions | Mapping[str, Any] | None = None,
         solver: SolverName = "auto",
         memory: float | None = None,
-        tolerance: float = 1e-4,
+        tolerance: float = TOLERANCE,
         inducing: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -175,12 +175,12 @@ class Surrogate:
         self._fingerprint = self._options.fingerprint(self._asked)
 
     @one_blas_thread()  # numpy's products too: the same bits for any number of BLAS threads
-    def fit(self, data: Dataset, *, standardise_over: Dataset | None = None) -> Surrogate:
+    def fit(self, data: Source, *, standardise_over: Dataset | None = None) -> Surrogate:
         """Fit energies and forces of a homogeneous training set; hyperparameters come from this set alone.
 
         Parameters
         ----------
-        data : Dataset or list of structures
+        data : Dataset, or anything that `gprann.read` takes
             Of one composition with energies and forces, and stresses if these are to be observed.
         standardise_over : Dataset, optional
             Structures, with or without labels, that fix mean, scale and spread of the fingerprint. Default:
@@ -226,7 +226,7 @@ class Surrogate:
         return self
 
     @one_blas_thread()
-    def extend(self, data: Dataset) -> Surrogate:
+    def extend(self, data: Source) -> Surrogate:
         """Add structures to the training set, hyperparameters and the scaling of the features kept.
 
         The Cholesky factor is extended by the new rows instead of made anew; the energies' mean is that of all
@@ -236,7 +236,7 @@ class Surrogate:
 
         Parameters
         ----------
-        data : Dataset or list of structures
+        data : Dataset, or anything that `gprann.read` takes
             Of the same composition with energies and forces. Geometries that are there already are left out, with a
             warning in the log that names them.
 
@@ -281,7 +281,7 @@ class Surrogate:
 
     def _solve(self, equations: Equations, settings: Settings, before: Solution | None = None) -> None:
         """Find the weights of the training set, or extend those of its first structures."""
-        plan = plan_solver(equations.data, self._fingerprint.rows(equations.data), self._solver)
+        plan = plan_solver(equations.data, self._fingerprint, self._solver)
         _log.info("solver %s: %s", plan.solver, plan.reason)
         solution, settings = solve_raising_noise(equations, settings, plan, self._fixed, before)
         self._state = Fit(equations, settings, self._fixed, solution)
@@ -337,7 +337,7 @@ class Surrogate:
     @one_blas_thread()
     def predict(
         self,
-        data: Dataset,
+        data: Source,
         *,
         std: bool = True,
         forces: bool = True,
@@ -350,7 +350,7 @@ class Surrogate:
 
         Parameters
         ----------
-        data : Dataset
+        data : Dataset, or anything that `gprann.read` takes
             Structures of the composition of the training set.
         std : bool
             Whether to predict the standard deviations of the energies; costs far more than the means.

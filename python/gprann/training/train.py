@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, TrainingError
+from gprann.io.reading import Source, structures
 from gprann.models import FeatureTable, NetworkModel, Normalisation
 from gprann.models.features import descriptor_values
 from gprann.neighbours import without_pairs
@@ -45,7 +46,7 @@ Array = NDArray[np.float64]
 
 
 def train(
-    data: Dataset,
+    data: Source,
     descriptor: ChebyshevDescriptor,
     *,
     reference_energies: Mapping[str, float] | None = None,
@@ -60,7 +61,7 @@ def train(
 
     Parameters
     ----------
-    data : Dataset
+    data : Dataset, or anything that `gprann.read` takes
         Structures with energies; usually the result of `augment`. With `forces=True` those that have forces
         count with them.
     descriptor : ChebyshevDescriptor
@@ -109,6 +110,7 @@ def train(
     """
     base = None if start_from is None else _base(start_from, descriptor, options)
     settings = TrainingOptions.from_keywords({**options, **({} if base is None else base.model.options())})
+    data = structures(data)
     if len(data) == 0:
         raise DataError("the training set is empty; give at least one structure with an energy")
     energies = data.energies
