@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.models import NetworkModel, Normalisation
 from gprann.potential import Potential
+from gprann.prediction import Prediction
 from gprann.strain import strain_matrices, volume
 from gprann.structure import Dataset, Origin, Structure
+from gprann.surrogate import Surrogate
 from reference.neighbours_oracle import image_pairs
 
 Array = NDArray[np.float64]
@@ -151,3 +153,11 @@ def conformers(n: int, seed: int) -> Dataset:
                 Structure(("C", "H", "O", "N"), np.array(shape) + shift, energy=energy, forces=-2.0 * shift)
             )
     return Dataset(found)
+
+
+def uncalibrated(surrogate: Surrogate, prediction: Prediction) -> tuple[Array, Array]:
+    """The standard deviations of energies and forces that follow from the kernel."""
+    assert prediction.energy_std is not None
+    assert prediction.forces_std is not None
+    factors = surrogate.calibration
+    return prediction.energy_std / factors.energy, np.array(prediction.forces_std) / factors.force

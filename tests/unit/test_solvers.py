@@ -14,20 +14,17 @@ import contracts
 import samples
 from contracts import Array, assert_close
 from gprann import _core
-from gprann.errors import ConfigError, DataError, FactorisationError
-from gprann.parallel import one_blas_thread
-from gprann.prediction import Prediction
+from gprann.errors import ConfigError, FactorisationError
 from gprann.structure import Dataset
-from gprann.surrogate import Surrogate, left_out, plan, solvers
-from gprann.surrogate.directions import internal_directions, observed_directions
+from gprann.surrogate import Surrogate, plan, solvers
+from gprann.surrogate.directions import observed_directions
 from gprann.surrogate.fingerprints import (
     AtomsFingerprint,
     CartesianFingerprint,
     Fingerprint,
     PairsFingerprint,
 )
-from gprann.surrogate.folded import FoldedTraining
-from gprann.surrogate.gaussian_process import Factor, Problem, Radial
+from gprann.surrogate.gaussian_process import Factor, Radial
 from gprann.surrogate.inducing import representatives
 from gprann.surrogate.matrix_free import CovarianceOperator, ReducedSystem, conjugate_gradients
 from gprann.surrogate.observations import build_problem
@@ -201,21 +198,13 @@ def test_conjugate_gradients_predict_as_cholesky_does(
     assert facts["inducing"] == min(inducing, 12)
     assert 0 <= facts["residual"] < 1e-8
     # Standard deviations given fewer structures are upper bounds.
-    (b_energy, b_force), (a_energy, a_force) = uncalibrated(free, b), uncalibrated(exact, a)
+    (b_energy, b_force), (a_energy, a_force) = samples.uncalibrated(free, b), samples.uncalibrated(exact, a)
     if inducing >= 12:
         assert_close(b_energy, a_energy, relative=1e-5)
         assert_close(b_force, a_force, relative=1e-5)
     else:
         assert (b_energy > a_energy * (1 - 1e-6)).all()
         assert (b_force > a_force * (1 - 1e-6) - 1e-12).all()
-
-
-def uncalibrated(surrogate: Surrogate, prediction: Prediction) -> tuple[Array, Array]:
-    """The standard deviations of energies and forces that follow from the kernel."""
-    assert prediction.energy_std is not None
-    assert prediction.forces_std is not None
-    factors = surrogate.calibration
-    return prediction.energy_std / factors.energy, np.array(prediction.forces_std) / factors.force
 
 
 def test_tolerance_bounds_the_residual() -> None:
@@ -324,75 +313,6 @@ def test_difficult_training_sets(solver: Any) -> None:
         assert np.isfinite(prediction.energy_std).all()
 
 
-# Structures left out ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("radial", get_args(Radial))
-@pytest.mark.parametrize("solver", ["conjugate_gradient", "inducing"])
-def test_structures_left_out_are_predicted_by_a_fit_without_them(solver: Any, radial: Any) -> None:
-    data = samples.waters(24)
-    options: dict[str, Any] = {"solver": solver, "radial": radial, "inducing": 5}
-    if solver == "conjugate_gradient":
-        options["tolerance"] = 1e-9
-    surrogate = Surrogate("pairs", **FIXED, **options).fit(data)
-    chosen = np.array([2, 3, 17])
-    errors = left_out.leave_out(surrogate._fitted(), chosen)
-    without = Surrogate("pairs", **FIXED, **options)
-    kept = data.select(np.setdiff1d(np.arange(24), chosen))
-    without.fit(kept)
-    # The features of the kernel 'pairs' are not scaled; the length is, and that by the set of the first fit.
-    without = Surrogate(
-        "pairs",
-        **{**FIXED, "length": 3.0 * surrogate.fingerprint.spread / without.fingerprint.spread},
-        **options,
-    ).fit(kept)
-    query = data.select(chosen)
-    prediction = without.predict(query, forces_std=True)
-    assert_close(errors.energy, query.energies - prediction.energy, relative=1e-6, scale=1e-2)
-    for index, structure in enumerate(query):
-        directions = internal_directions(structure, "rotation")
-        difference = (prediction.forces[index] - np.asarray(structure.forces)).ravel() @ directions
-        assert_close(errors.gradient[index], difference, relative=1e-6, scale=1e-1)
-    assert prediction.energy_std is not None
-    stds = prediction.energy_std / without.calibration.energy
-    assert_close(np.sqrt([block[0, 0] for block in errors.latent]), stds, relative=1e-6)
-
-
-@pytest.mark.parametrize("solver", ["conjugate_gradient", "inducing"])
-def test_other_solvers_are_calibrated_by_their_own_errors(solver: Any) -> None:
-    options: dict[str, Any] = {**FIXED, "solver": solver, "inducing": 20}
-    surrogate = Surrogate("pairs", **options).fit(samples.waters(60))
-    factors = surrogate.calibration
-    assert factors.n_structures == 10
-    query = samples.waters(40, seed=9)
-    found = surrogate.predict(query, forces_std=True)
-    energy_std, force_std = uncalibrated(surrogate, found)
-    errors = (found.energy - query.energies, np.array(found.forces) - np.array(query.forces))
-    # Closer to the 0.67 of normally distributed errors.
-    for error, std, factor in zip(
-        errors, (energy_std, force_std), (factors.energy, factors.force), strict=True
-    ):
-        ratio = np.median(np.abs(error) / std)
-        assert abs(np.log(ratio / factor / 0.67)) < abs(np.log(ratio / 0.67))
-    assert surrogate.extend(samples.waters(60, seed=4)).calibration.n_structures == 12
-    assert Surrogate("pairs", **options).fit(samples.waters(19)).calibration.n_structures == 0
-
-
-@pytest.mark.parametrize("solver", ["conjugate_gradient", "inducing"])
-@pytest.mark.parametrize("n", [1, 3, 20])
-def test_uncertainty_of_structures_left_out(solver: Any, n: int) -> None:
-    data = samples.waters(n)
-    whole = Surrogate("pairs", **FIXED, solver=solver, inducing=50).fit(data)
-    found = whole.left_out_std(8) / whole.calibration.energy
-    assert found.shape == (min(n, 8),)
-    exact = Surrogate("pairs", **FIXED).fit(data)
-    alone = exact.left_out_std(8) / exact.calibration.energy
-    # With others left out too they are less certain, but for an amplitude from other structures.
-    assert (found > 0.6 * alone).all()
-    if n == 20:
-        assert np.median(found / alone) < 3
-
-
 @pytest.mark.parametrize("solver", ["cholesky", "conjugate_gradient", "inducing"])
 def test_energy_covariance_has_the_variances_on_its_diagonal(solver: Any) -> None:
     inducing = None if solver == "cholesky" else 4
@@ -496,148 +416,3 @@ def test_options_are_usable_or_refused(tolerance: float, memory: float, inducing
     else:
         assert good
         assert 0 < options.budget <= memory
-
-
-# Structures added later --------------------------------------------------------------------------------------------
-
-
-def test_an_extended_factor_is_that_of_the_whole_matrix(rng: np.random.Generator) -> None:
-    A, _ = system(600, rng)
-    n = 530
-    with one_blas_thread():
-        before = Factor(np.linalg.cholesky(A[:n, :n]))
-        extended = before.extended(A[n:])
-    expected = np.linalg.cholesky(A)
-    assert_close(np.tril(extended.L), expected, relative=1e-11)
-
-
-def test_a_row_that_cannot_be_added_is_named() -> None:
-    before = Factor(np.linalg.cholesky(np.diag([2.0, 1.0])))
-    with pytest.raises(FactorisationError, match="at row 2 of 3") as caught:
-        before.extended(np.array([[2.0, 0.0, 1.0]]))
-    assert caught.value.row == 2
-
-
-@pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_extended_surrogates_predict_as_fits_to_all(kernel: Any, make: Callable[..., Dataset]) -> None:
-    """With the features' scaling and the noise of the first fit."""
-    first, second, query = make(6), make(4, seed=2), make(5, seed=3)
-    surrogate = Surrogate(kernel, **FIXED).fit(first)
-    noise = surrogate._fitted().solution.noise
-    together = first + second
-    mean = float(together.energies.mean())
-    problem, rows, jacobians = build_problem(surrogate.fingerprint, together, mean, surrogate.radial)
-    length = FIXED["length"] * surrogate.fingerprint.spread
-    lower = np.tril(problem.covariance(length))
-    A = lower + np.tril(lower, -1).T + np.diag(problem.noise(*noise))
-    alpha = np.linalg.solve(A, problem.values)
-    folded = FoldedTraining.from_weights(rows, jacobians, alpha, problem.first)
-    energy, _ = folded.predict(surrogate.fingerprint.rows(query), problem.kernel(length))
-    assert surrogate.extend(second) is surrogate
-    prediction = surrogate.predict(query)
-    assert_close(prediction.energy, energy + mean, relative=1e-9)
-    assert surrogate.hyperparameters.amplitude == pytest.approx(np.sqrt(problem.values @ alpha / len(alpha)))
-    assert surrogate.to_dict()["n_structures"] == 10
-    assert variance_of(surrogate, query) == pytest.approx(
-        expected_variance(problem, A, surrogate, query), rel=1e-5
-    )
-
-
-def variance_of(surrogate: Surrogate, query: Dataset) -> Array:
-    std, _ = uncalibrated(surrogate, surrogate.predict(query, forces_std=True))
-    return (std / surrogate.hyperparameters.amplitude) ** 2
-
-
-def expected_variance(problem: Problem, A: Array, surrogate: Surrogate, query: Dataset) -> Array:
-    joint, _, _ = build_problem(surrogate.fingerprint, query, 0.0, surrogate.radial)
-    kernel = problem.kernel(FIXED["length"] * surrogate.fingerprint.spread)
-    cross = np.zeros((joint.sets.observations, problem.sets.observations))
-    _core.covariance(joint.sets, problem.sets, kernel, _core.Blas(), False, 1, cross)
-    cross = cross[joint.first[:-1]]
-    prior = _core.energy_variance(joint.sets, kernel)
-    variance: Array = prior - np.einsum("qk,kq->q", cross, np.linalg.solve(A, cross.T))
-    return variance
-
-
-@pytest.mark.parametrize("solver", ["cholesky", "conjugate_gradient", "inducing"])
-def test_structures_added_improve_predictions(solver: Any) -> None:
-    query = samples.waters(20, seed=3)
-    surrogate = Surrogate(**FIXED, solver=solver).fit(samples.waters(5))
-    errors = []
-    for seed in (7, 8):
-        errors.append(float(np.abs(surrogate.predict(query).energy - query.energies).mean()))
-        surrogate.extend(samples.waters(20, seed=seed))
-    errors.append(float(np.abs(surrogate.predict(query).energy - query.energies).mean()))
-    assert errors[2] < errors[1] < errors[0]
-
-
-def test_another_solver_may_be_chosen_for_the_larger_set() -> None:
-    """As where memory has become free: the factor of the representatives is not that of the training set."""
-    query = samples.waters(5, seed=3)
-    surrogate = Surrogate(**FIXED, solver="conjugate_gradient", inducing=2).fit(samples.waters(6))
-    surrogate._solver = plan.SolverOptions("cholesky")
-    prediction = surrogate.extend(samples.waters(4, seed=2)).predict(query)
-    expected = Surrogate(**FIXED).fit(samples.waters(6)).extend(samples.waters(4, seed=2)).predict(query)
-    assert surrogate.to_dict()["solver"] == "cholesky"
-    assert_close(prediction.energy, expected.energy, relative=1e-2)
-
-
-def test_extending_by_nothing_or_by_known_structures_changes_little() -> None:
-    data = samples.waters(6)
-    surrogate = Surrogate(**FIXED).fit(data)
-    before = surrogate.predict(data).energy
-    contracts.assert_same_bits([[surrogate.extend(data[:0]).predict(data).energy], [before]])
-    assert_close(surrogate.extend(data[:3]).predict(data).energy, before, relative=1e-3)
-
-
-def test_a_refused_extension_leaves_the_surrogate_as_it_was() -> None:
-    data = samples.waters(5)
-    with pytest.raises(ConfigError, match="has not been fitted"):
-        Surrogate().extend(data)
-    surrogate = Surrogate(**FIXED).fit(data)
-    before = surrogate.predict(data).energy
-    chain = Dataset([samples.labelled(samples.chain("OHO"))])
-    for added, message in (
-        (chain, "composition HO2 differs from H2O"),
-        (Dataset([data[0].replace(forces=None)]), "has no forces"),
-    ):
-        with pytest.raises(DataError, match=message):
-            surrogate.extend(added)
-    contracts.assert_same_bits([[surrogate.predict(data).energy], [before]])
-
-
-@pytest.mark.parametrize("solver", ["cholesky", "inducing"])
-def test_structures_that_are_there_are_not_added_again(solver: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither moved as a whole, nor with another label, nor twice among the new ones."""
-    data, new = samples.waters(8), samples.waters(2, seed=4)
-    moved = data[3].replace(positions=data[3].positions + 1.0, energy=7.0)
-    surrogate = Surrogate(**FIXED, solver=solver).fit(data)
-    before = surrogate.predict(new).energy
-    assert surrogate.extend([data[2], moved]) is surrogate  # type: ignore[arg-type]
-    contracts.assert_same_bits([[surrogate.predict(new).energy], [before]])
-    assert "2 of 2 structures left out, their geometries are in the training set already" in caplog.text
-    assert "waters, structure 2, waters, structure 3" in caplog.text
-    caplog.clear()
-    surrogate.extend(Dataset([data[0], new[0], new[0], new[1]]))
-    assert "2 of 4 structures left out" in caplog.text
-    expected = Surrogate(**FIXED, solver=solver).fit(data).extend(new)
-    contracts.assert_same_bits([[m.predict(data).energy] for m in (surrogate, expected)])
-    assert surrogate.to_dict()["n_structures"] == 10
-
-
-def test_noise_rises_where_the_extended_matrix_is_singular(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def failing(self: Factor, rows: Array) -> Factor:
-        raise FactorisationError("singular", 3)
-
-    monkeypatch.setattr(Factor, "extended", failing)
-    data = samples.waters(5)
-    given_noise = Surrogate("pairs", **FIXED).fit(data)
-    with pytest.raises(FactorisationError):
-        given_noise.extend(samples.waters(5, seed=4))
-    surrogate = Surrogate("pairs", length=3.0).fit(data)
-    surrogate.extend(samples.waters(3, seed=4))
-    assert caplog.text.count("singular in double precision") == 1
-    assert surrogate.to_dict()["n_structures"] == 8

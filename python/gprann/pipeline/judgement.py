@@ -155,7 +155,7 @@ def notice_of_loss(potential: Mapping[str, Any], surrogate: Mapping[str, Any]) -
     --------
     >>> own = {"n_structures": 9, "energy_mae": 0.002, "energy_per_atom_mae": 2e-4}
     >>> bad = {"n_structures": 9, "energy_mae": 0.050, "energy_per_atom_mae": 5e-3}
-    >>> notice_of_loss(own, own), notice_of_loss(bad, own)[:64]
+    >>> notice_of_loss(own, own), notice_of_loss(bad, own)[:62]
     ('', 'the energies of the networks are 25.0 times as far off: their ')
     """
     if surrogate["n_structures"] != potential["n_structures"]:

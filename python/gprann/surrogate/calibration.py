@@ -21,11 +21,12 @@ from gprann.structure import Dataset
 from gprann.surrogate.directions import internal_directions
 from gprann.surrogate.hyperparameters import LeftOut
 
-__all__ = ["Calibration", "calibrate", "factor_of"]
+__all__ = ["FEWEST", "Calibration", "calibrate", "factor_of"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
-_FEWEST = 10  # structures left out; the errors of fewer say little about those of others
+FEWEST = 10
+"""Structures left out; the errors of fewer say little about those of others."""
 # Energies and forces share the kernel and so most of what is wrong with it, and force components are many
 # where energies are few: the factor of the forces counts in that of the energies as so many structures.
 _FORCES_COUNT_AS = 20
@@ -66,12 +67,12 @@ def calibrate(errors: LeftOut, data: Dataset, invariant: str) -> Calibration:
     -------
     Calibration
     """
-    if len(data) < _FEWEST:
+    if len(data) < FEWEST:
         _log.warning(
             "standard deviations are not calibrated, and may be far too small: %d structures are too few to be left "
             "out, %d are needed",
             len(data),
-            _FEWEST,
+            FEWEST,
         )
         return Calibration()
     energy_std = np.sqrt([max(float(block[0, 0]), 0.0) for block in errors.latent])

@@ -174,6 +174,44 @@ class InducingApproximation:
         self.inner.half_solve(cross)
         return prior - explained + cross @ cross.T
 
+    def left_out(self, part: Problem, kernel: _core.RadialKernel, noise: Array) -> tuple[Array, Array]:
+        """Return errors of a structure of the training set without its observations, and their covariance.
+
+        With C = V_sᵀ (I + V D⁻¹ Vᵀ)⁻¹ V_s the covariance that its observations s are left with, and r their
+        residual, these are, by Woodbury's formula, (I - C D⁻¹)⁻¹ r and (I - C D⁻¹)⁻¹ C.
+
+        Parameters
+        ----------
+        part : Problem
+            Its observations, o of them, less the mean of the training set.
+        kernel : RadialKernel
+        noise : ndarray, shape (2,)
+            Variances of energies and gradients relative to the amplitude.
+
+        Returns
+        -------
+        errors : ndarray, shape (o,)
+        covariance : ndarray, shape (o, o)
+            Without the noise of the observations.
+        """
+        size = len(part.values)
+        prior, V = np.zeros((size, size)), np.zeros((size, len(self.projected)))
+        with one_blas_thread():
+            for other, target in ((part.sets, prior), (self.sets, V)):
+                _core.covariance(part.sets, other, kernel, scipy_blas(), False, n_threads(), target)
+            self.half.half_solve(V)
+            residual = part.values - V @ self.inner.solve(self.projected)
+            explained = V @ V.T
+            root = np.sqrt(part.noise(*noise))
+            largest = np.linalg.norm(explained / np.outer(root, root), 2)
+            self.inner.half_solve(V)
+            share, modes = np.linalg.eigh(V @ V.T / np.outer(root, root))
+            # Below one by more than rounding shows: other observations than its own only lower them.
+            left = 1.0 - np.clip(share, 0.0, largest / (1.0 + largest))
+            errors = root * (modes @ ((modes.T @ (residual / root)) / left))
+            own = root[:, None] * modes
+            return errors, prior - explained + (own * ((1.0 - left) / left)) @ own.T
+
 
 def _blocks(data: Dataset) -> Iterator[Dataset]:
     size = max(1, BLOCK_ROWS // (3 * int(data.n_atoms.max())))

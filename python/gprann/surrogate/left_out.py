@@ -1,33 +1,35 @@
 """Structures of the training set left out of it: their errors and uncertainties, and calibration by them.
 
-With the factor of the whole covariance matrix each of them is left out in turn, in closed form. Solvers without it
-solve again, with some structures left out at once: fewer structures to learn from, so that errors and standard
-deviations are a little larger than with each left out alone.
+With the factor of a covariance matrix each of them is left out in turn, in closed form. Conjugate gradients solve
+again for the errors, with some structures left out at once: fewer structures to learn from, so that errors are a
+little larger than with each left out alone. Representatives stay where they can, and with them their factor.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann import _core
 from gprann.memory import GIB
 from gprann.parallel import one_blas_thread
 from gprann.structure import Dataset, evenly_spread
-from gprann.surrogate.calibration import Calibration, calibrate
+from gprann.surrogate.calibration import FEWEST, Calibration, calibrate
 from gprann.surrogate.choice import structures_for
 from gprann.surrogate.hyperparameters import LeftOut, leave_out_in_turn, left_out_variance
+from gprann.surrogate.inducing import InducingApproximation
 from gprann.surrogate.observations import observations
-from gprann.surrogate.posterior import DensePosterior, structure_covariance
-from gprann.surrogate.solvers import Fit, solve_raising_noise
+from gprann.surrogate.posterior import DensePosterior, energy_variance, structure_covariance
+from gprann.surrogate.solvers import Fit, conjugate_gradient, solve_raising_noise
 
 __all__ = ["calibration_last", "calibration_memory", "calibration_of", "leave_out", "left_out_std"]
 
 Array = NDArray[np.float64]
 _CALIBRATION_ROWS = 5500  # of structures left out one by one to calibrate the standard deviations
-_FEWEST, _MOST = 10, 50  # structures left out at once, a tenth of the training set where that is between them
+_MOST = 50  # structures left out by solvers without the whole matrix, a tenth of the training set otherwise
 
 
 def calibration_last(data: Dataset, seed: int) -> Dataset:
@@ -48,7 +50,8 @@ def calibration_of(fit: Fit, seed: int) -> Calibration:
     """Return the factors on the standard deviations.
 
     From the last structures of the training set (see `calibration_last`), or, by solvers without the covariance
-    matrix, from a random tenth of it. Below twenty structures the latter leave the factors at 1.
+    matrix, from a random tenth of it, no representatives where there are ten others. Below twenty structures the
+    latter leave the factors at 1.
     """
     data, invariant = fit.equations.data, fit.equations.fingerprint.invariant
     whole = _whole(fit)
@@ -58,42 +61,45 @@ def calibration_of(fit: Fit, seed: int) -> Calibration:
         alpha = factor.solve(problem.values)
         errors = leave_out_in_turn(problem, factor, alpha, problem.noise(*fit.solution.noise), last)
         return calibrate(errors, data[last[0] :], invariant)
-    if len(data) < 2 * _FEWEST:
+    if len(data) < 2 * FEWEST:
         return Calibration()
-    count = int(np.clip(len(data) // 10, _FEWEST, _MOST))
-    chosen = np.sort(np.random.default_rng([seed, 1]).permutation(len(data))[:count])
+    count = int(np.clip(len(data) // 10, FEWEST, _MOST))
+    shuffled = np.random.default_rng([seed, 1]).permutation(len(data))
+    if fit.solution.eliminated is not None:
+        others = shuffled[~np.isin(shuffled, fit.solution.eliminated.chosen)]
+        shuffled = shuffled if len(others) < FEWEST else others
+    chosen = np.sort(shuffled[:count])
     return calibrate(leave_out(fit, chosen), data.select(chosen), invariant)
 
 
 @one_blas_thread()
 def left_out_std(fit: Fit, count: int) -> Array:
     """Return the standard deviations, not calibrated, of `count` structures left out; see `Surrogate`."""
-    n = len(fit.equations.data)
-    chosen = evenly_spread(n, count)
-    whole = _whole(fit)
-    if whole is not None:
-        relative = np.array(left_out_variance(whole.problem, whole.factor, chosen)) - fit.solution.noise[0]
-        variance = fit.amplitude2 * relative
-    elif n == 1:  # nothing would be left
-        sets = fit.equations.fingerprint.rows(fit.equations.data).sets()
-        variance = fit.amplitude2 * _core.energy_variance(sets, fit.kernel)[: len(chosen)]
-    else:
-        parts = [chosen] if 2 * len(chosen) <= n else [chosen[::2], chosen[1::2]]
-        variance = np.zeros(n)
-        for part in parts:
-            if len(part):
-                variance[part] = [block[0, 0] for block in leave_out(fit, part).latent]
-        variance = variance[chosen]
-    std: Array = np.sqrt(np.maximum(variance, 0.0))
+    chosen = evenly_spread(len(fit.equations.data), count)
+    posterior, eliminated = fit.solution.posterior, fit.solution.eliminated
+    if isinstance(posterior, InducingApproximation):
+        relative = np.array([block[0, 0] for _, block in _left_out_of(posterior, fit, chosen)])
+    elif isinstance(posterior, DensePosterior):
+        factorised = chosen if eliminated is None else eliminated.chosen
+        relative = np.zeros(len(chosen))
+        own = np.isin(chosen, factorised)
+        places = chosen[own] if eliminated is None else np.searchsorted(factorised, chosen[own])
+        relative[own] = left_out_variance(posterior.problem, posterior.factor, places)
+        relative[own] -= fit.solution.noise[0]
+        if not own.all():
+            others = fit.equations.fingerprint.rows(fit.equations.data.select(chosen[~own]))
+            relative[~own] = energy_variance(posterior, others.sets(), fit.kernel)
+    std: Array = np.sqrt(fit.amplitude2 * np.maximum(relative, 0.0))
     return std
 
 
 def leave_out(fit: Fit, chosen: NDArray[np.int64]) -> LeftOut:
-    """Return the errors of some structures predicted from all others, by the same solver.
+    """Return the errors of some structures predicted without them, by a solver without the whole matrix.
 
     Parameters
     ----------
     fit : Fit
+        By conjugate gradients, which leave the structures out together, or by inducing structures, one by one.
     chosen : ndarray of int64
         Structures left out, fewer than there are.
 
@@ -102,16 +108,18 @@ def leave_out(fit: Fit, chosen: NDArray[np.int64]) -> LeftOut:
     FactorisationError
         If no noise makes the equations solvable.
     """
-    data = fit.equations.data
-    kept = data.select(np.setdiff1d(np.arange(len(data)), chosen))
-    equations = replace(fit.equations, data=kept, mean=float(kept.energies.mean()))
-    without = f"without {len(chosen)} structures that are left out to judge the standard deviations"
-    plan = replace(fit.solution.plan, inducing=min(fit.solution.plan.inducing, len(kept)), purpose=without)
-    solution, settings = solve_raising_noise(equations, fit.settings, plan, fit.fixed)
-    part = Fit(equations, settings, fit.fixed, solution)
+    posterior = fit.solution.posterior
+    if isinstance(posterior, InducingApproximation):
+        parts = list(_left_out_of(posterior, fit, chosen))
+        return LeftOut(
+            np.array([errors[0] for errors, _ in parts]),
+            [errors[1:] for errors, _ in parts],
+            [fit.amplitude2 * block for _, block in parts],
+        )
+    part = _without(fit, chosen)
+    equations, solution, fingerprint = part.equations, part.solution, part.equations.fingerprint
     energies, gradients, latent = [], [], []
-    fingerprint = equations.fingerprint
-    for structure in data.select(chosen):
+    for structure in fit.equations.data.select(chosen):
         own = Dataset([structure])
         rows, jacobians = fingerprint.rows(own), fingerprint.jacobians(own)
         energy, slopes = solution.folded.predict(rows, part.kernel)
@@ -124,9 +132,34 @@ def leave_out(fit: Fit, chosen: NDArray[np.int64]) -> LeftOut:
     return LeftOut(np.array(energies), gradients, latent, solution.converged)
 
 
+def _without(fit: Fit, chosen: NDArray[np.int64]) -> Fit:
+    """Solve by conjugate gradients without some structures."""
+    data, before = fit.equations.data, fit.solution
+    indices = np.setdiff1d(np.arange(len(data)), chosen)
+    kept = data.select(indices)
+    equations = replace(fit.equations, data=kept, mean=float(kept.energies.mean()))
+    without = f"without {len(chosen)} structures that are left out to judge the standard deviations"
+    plan = replace(before.plan, inducing=min(before.plan.inducing, len(kept)), purpose=without)
+    eliminated = None if before.eliminated is None else before.eliminated.within(indices)
+    quicker = None
+    if eliminated is not None:
+        quicker = partial(conjugate_gradient, equations, fit.settings, plan, eliminated)
+    solution, settings = solve_raising_noise(equations, fit.settings, plan, fit.fixed, quicker)
+    return Fit(equations, settings, fit.fixed, solution)
+
+
+def _left_out_of(
+    approximation: InducingApproximation, fit: Fit, chosen: NDArray[np.int64]
+) -> Iterator[tuple[Array, Array]]:
+    """Yield errors and relative covariances of structures left out one by one."""
+    for index in chosen.tolist():
+        part, _, _ = fit.equations.problem(fit.equations.data[index : index + 1])
+        yield approximation.left_out(part, fit.kernel, fit.solution.noise)
+
+
 def _whole(fit: Fit) -> DensePosterior | None:
     """Return the posterior with the factor of the whole covariance matrix, if the solver has one."""
     posterior = fit.solution.posterior
-    if fit.solution.plan.solver == "cholesky" and isinstance(posterior, DensePosterior):
+    if isinstance(posterior, DensePosterior) and len(posterior.problem.first) == len(fit.equations.data) + 1:
         return posterior
     return None

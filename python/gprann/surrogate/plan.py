@@ -10,6 +10,7 @@ import numpy as np
 from gprann.errors import ConfigError, check_positive, check_whole, nearest_name
 from gprann.memory import GIB, memory_budget
 from gprann.structure import Dataset
+from gprann.surrogate.calibration import FEWEST
 from gprann.surrogate.fingerprints import Fingerprint
 from gprann.surrogate.inducing import BLOCK_ROWS
 
@@ -157,11 +158,14 @@ def memory_needed(
         return (8.0 * rows**2 + sum(_jacobian(len(structure), features) for structure in data)) / GIB
     atoms = int(data.n_atoms.max())
     m = inducing * max(structure.n_labels for structure in data)
-    # The second time for the fit without the structures left out, by which the first one is calibrated.
-    twice = 2 * (8.0 * m**2 + inducing * _jacobian(atoms, features))
+    taken = 8.0 * m**2 + inducing * _jacobian(atoms, features)
     if solver == "inducing":  # a second factor, and one block of covariances with its Jacobians
-        twice += 2 * 8.0 * m**2 + (8.0 * m + 2 * 8.0 * features * atoms) * (BLOCK_ROWS + 3 * atoms)
-    return (twice + _per_atom(features) * float(data.n_atoms.sum())) / GIB
+        taken += 8.0 * m**2 + (8.0 * m + 2 * 8.0 * features * atoms) * (BLOCK_ROWS + 3 * atoms)
+    elif (
+        0 < len(data) - inducing < FEWEST
+    ):  # representatives are left out to calibrate, the others factorised anew
+        taken *= 2
+    return (taken + _per_atom(features) * float(data.n_atoms.sum())) / GIB
 
 
 def structures_within(data: Dataset, memory: float, matrices: int, *, features: float = _FEATURES) -> int:

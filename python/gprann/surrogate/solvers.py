@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,16 @@ from gprann.surrogate.plan import Plan
 from gprann.surrogate.posterior import DensePosterior, Posterior
 from gprann.surrogate.search import describe
 
-__all__ = ["Equations", "Fit", "Solution", "extend_solution", "solve", "solve_raising_noise"]
+__all__ = [
+    "Eliminated",
+    "Equations",
+    "Fit",
+    "Solution",
+    "conjugate_gradient",
+    "extend_solution",
+    "solve",
+    "solve_raising_noise",
+]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
@@ -84,6 +93,48 @@ class Equations:
 
 
 @dataclass(frozen=True, slots=True)
+class Eliminated:
+    """Representative structures, whose observations conjugate gradients eliminate.
+
+    Attributes
+    ----------
+    chosen : ndarray of int64
+        Their indices in the training set, ascending.
+    rows : Rows
+    posterior : DensePosterior
+        What they leave uncertain.
+    noise : ndarray, shape (2,)
+        In their covariance matrix.
+    """
+
+    chosen: NDArray[np.int64]
+    rows: Rows
+    posterior: DensePosterior
+    noise: Array
+
+    @classmethod
+    def choose(cls, equations: Equations, rows: Rows, settings: Settings, count: int) -> Eliminated:
+        """Choose `count` structures of a training set with these rows, and factorise.
+
+        Raises
+        ------
+        FactorisationError
+            If their covariance matrix is singular.
+        """
+        noise = equations.noise(settings)
+        chosen = representatives(rows, equations.kernel(settings), count)
+        problem, own_rows, _ = equations.problem(equations.data.select(chosen))
+        factor = factorise(problem.covariance(equations.length(settings)), problem.noise(*noise))
+        return cls(chosen, own_rows, DensePosterior(problem, factor), noise)
+
+    def within(self, kept: NDArray[np.int64]) -> Eliminated | None:
+        """Return them in a part of the training set, its indices ascending; None if one of them is not in it."""
+        if not np.isin(self.chosen, kept).all():
+            return None
+        return replace(self, chosen=np.searchsorted(kept, self.chosen))
+
+
+@dataclass(frozen=True, slots=True)
 class Solution:
     """Weights of the training set, ready for predictions.
 
@@ -98,6 +149,8 @@ class Solution:
         By which it was found.
     numbers : dict
         What the solver has to tell, plain data.
+    eliminated : Eliminated, optional
+        By conjugate gradients.
     """
 
     folded: FoldedTraining
@@ -106,6 +159,7 @@ class Solution:
     noise: Array
     plan: Plan
     numbers: dict[str, int | float]
+    eliminated: Eliminated | None = None
 
     @property
     def converged(self) -> bool:
@@ -164,18 +218,22 @@ def solve(equations: Equations, settings: Settings, plan: Plan) -> Solution:
     """
     solvers: dict[str, Callable[[Equations, Settings, Plan], Solution]] = {
         "cholesky": _cholesky,
-        "conjugate_gradient": _conjugate_gradient,
+        "conjugate_gradient": conjugate_gradient,
         "inducing": _inducing,
     }
     return solvers[plan.solver](equations, settings, plan)
 
 
 def solve_raising_noise(
-    equations: Equations, settings: Settings, plan: Plan, fixed: Fixed, before: Solution | None = None
+    equations: Equations,
+    settings: Settings,
+    plan: Plan,
+    fixed: Fixed,
+    quicker: Callable[[], Solution] | None = None,
 ) -> tuple[Solution, Settings]:
     """Solve; noises that are not `fixed` are raised where double precision needs it.
 
-    With the solution `before` of the first structures, that is extended.
+    Where there is a `quicker` way for the settings as they are, from another solution, it is tried first.
 
     Raises
     ------
@@ -184,14 +242,12 @@ def solve_raising_noise(
     """
     while True:
         try:
-            if before is None:
-                return solve(equations, settings, plan), settings
-            return extend_solution(before, equations, settings, plan), settings
+            return quicker() if quicker is not None else solve(equations, settings, plan), settings
         except FactorisationError:
             free = settings.force_noise if fixed[2] is None else settings.energy_noise
             if (fixed[1] and fixed[2]) or free > 1e-3:
                 raise
-            before = None
+            quicker = None
             raised = Settings(settings.length, _RAISE * settings.energy_noise, _RAISE * settings.force_noise)
             settings = with_fixed(raised, fixed)
             _log.warning("the covariance matrix is singular in double precision; now %s", describe(settings))
@@ -274,15 +330,38 @@ def _inducing(equations: Equations, settings: Settings, plan: Plan) -> Solution:
     )
 
 
-def _conjugate_gradient(equations: Equations, settings: Settings, plan: Plan) -> Solution:
-    fingerprint, data = equations.fingerprint, equations.data
-    kernel, noise = equations.kernel(settings), equations.noise(settings)
+def conjugate_gradient(
+    equations: Equations, settings: Settings, plan: Plan, eliminated: Eliminated | None = None
+) -> Solution:
+    """Solve the equations without the covariance matrix.
+
+    Parameters
+    ----------
+    equations : Equations
+    settings : Settings
+    plan : Plan
+    eliminated : Eliminated, optional
+        Representatives of these equations that are known, for these settings. Default: they are chosen.
+
+    Raises
+    ------
+    FactorisationError
+        If the covariance matrix is singular for these settings.
+    """
+    fingerprint, data, kernel = equations.fingerprint, equations.data, equations.kernel(settings)
     rows = fingerprint.rows(data)
-    chosen = representatives(rows, kernel, plan.inducing)
-    problem, own_rows, _ = equations.problem(data.select(chosen))
-    factor = factorise(problem.covariance(equations.length(settings)), problem.noise(*noise))
+    if eliminated is None:
+        eliminated = Eliminated.choose(equations, rows, settings, plan.inducing)
+    noise, posterior = eliminated.noise, eliminated.posterior
     operator = CovarianceOperator(rows, data, fingerprint.invariant, kernel, noise)
-    reduced = ReducedSystem(operator, own_rows, data, chosen, factor=factor, invariant=fingerprint.invariant)
+    reduced = ReducedSystem(
+        operator,
+        eliminated.rows,
+        data,
+        eliminated.chosen,
+        factor=posterior.factor,
+        invariant=fingerprint.invariant,
+    )
     values = operator.values(equations.mean)
     size = float(np.linalg.norm(values))
     found = conjugate_gradients(
@@ -302,8 +381,7 @@ def _conjugate_gradient(equations: Equations, settings: Settings, plan: Plan) ->
         "residual": residual,
         "converged": found.converged,
     }
-    posterior = DensePosterior(problem, factor)
-    return Solution(operator.fold(solution), posterior, amplitude2, noise, plan, numbers)
+    return Solution(operator.fold(solution), posterior, amplitude2, noise, plan, numbers, eliminated)
 
 
 def _report(plan: Plan, iterations: int, residual: float, converged: bool) -> None:

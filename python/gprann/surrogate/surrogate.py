@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -40,7 +41,7 @@ from gprann.surrogate.posterior import energy_covariance, energy_variance, force
 from gprann.surrogate.relevance import weigh_components
 from gprann.surrogate.selection import Selection, select_kernel
 from gprann.surrogate.soap import SoapOptions
-from gprann.surrogate.solvers import Equations, Fit, Solution, solve_raising_noise
+from gprann.surrogate.solvers import Equations, Fit, Solution, extend_solution, solve_raising_noise
 from gprann.surrogate.species_lengths import likely_lengths
 
 __all__ = ["Surrogate", "memory_needed"]
@@ -283,7 +284,8 @@ class Surrogate:
         """Find the weights of the training set, or extend those of its first structures."""
         plan = plan_solver(equations.data, self._fingerprint, self._solver)
         _log.info("solver %s: %s", plan.solver, plan.reason)
-        solution, settings = solve_raising_noise(equations, settings, plan, self._fixed, before)
+        extend = None if before is None else partial(extend_solution, before, equations, settings, plan)
+        solution, settings = solve_raising_noise(equations, settings, plan, self._fixed, extend)
         self._state = Fit(equations, settings, self._fixed, solution)
         self._calibration = None
 
@@ -457,8 +459,7 @@ class Surrogate:
         ----------
         count : int
             Of how many structures, spread evenly over the training set; each costs the solution for all its
-            observations. Conjugate gradients and inducing structures leave them out together, in two turns if they
-            are more than half of the training set.
+            observations. Of conjugate gradients the observations of representative structures alone count.
 
         Returns
         -------
