@@ -518,6 +518,8 @@ class TestInterruption:
 
 def interrupted_run(folder: Path, how: signal.Signals) -> tuple[int, str]:
     """Start a run in a process of its own, and stop it as soon as it has trained a little."""
+    # What runs in the background of a shell ignores the interrupt, and so would what it starts.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "gprann", "run", "config.toml"],
         cwd=folder,
@@ -525,6 +527,7 @@ def interrupted_run(folder: Path, how: signal.Signals) -> tuple[int, str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, handler)
     state = folder / "results/checkpoints/training/member_000.state"
     deadline = time.monotonic() + DEADLINE
     while not state.exists() and process.poll() is None and time.monotonic() < deadline:

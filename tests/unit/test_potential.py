@@ -208,7 +208,10 @@ def test_nothing_is_predicted_for_nothing() -> None:
     ("wrong", "message"),
     [
         (samples.chain("CO"), "element C is not among the species H, O"),
-        (Structure(("H", "O"), [[0.0, 0, 0], [0, 0, 0.01]]), "atoms [01] and [01] are 0.01 Å apart"),
+        (
+            Structure(("H", "O"), [[0.0, 0, 0], [0, 0, 0.01]]),
+            r"structure 1: atoms 0 and 1 .* are 0\.010 Å apart",
+        ),
         (samples.CRYSTAL.replace(positions=samples.CRYSTAL.cell[[0, 1, 2]]), "Å apart"),
     ],
 )

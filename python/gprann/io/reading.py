@@ -19,7 +19,7 @@ from gprann.io.discover import find_files, uncompressed_suffix
 from gprann.io.extxyz import read_extxyz
 from gprann.io.frames import LABELS, Frame, check_keys, make_frame
 from gprann.io.xsf import read_xsf
-from gprann.structure import Dataset, Structure
+from gprann.structure import Dataset, Origin, Structure
 
 __all__ = ["Source", "read", "structures"]
 
@@ -148,7 +148,8 @@ def _collect(
     elif isinstance(source, ase.Atoms):
         yield frame_from_atoms(source, position, keys)
     elif isinstance(source, Structure):
-        yield make_frame(source)
+        unnamed = position > 0 and source.origin == Origin()
+        yield make_frame(source.replace(origin=Origin("", position)) if unnamed else source)
     elif isinstance(source, Iterable):
         for count, item in enumerate(source):
             yield from _collect(item, index, keys, stray, count)
