@@ -39,7 +39,7 @@ from gprann.surrogate.likelihood import (
     maximise_likelihood,
     maximise_of_parts,
 )
-from gprann.surrogate.search import choose_by_leaving_out, choose_length, lower_noise
+from gprann.surrogate.search import choose_by_leaving_out, choose_length, lower_noise, refine
 from gprann.surrogate.species_lengths import rows_of_kind
 
 SETTINGS = Settings(3.0, 1e-3, 1e-4)
@@ -463,3 +463,43 @@ def test_length_stays_if_every_matrix_is_singular() -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(8)
+
+
+def valley(length: float, noise: float) -> Callable[[float], Callable[[Settings], float]]:
+    """Return an error that is smallest at a length and a force noise; longer lengths than 30 are singular."""
+
+    def error_at(relative_length: float) -> Callable[[Settings], float]:
+        def error(settings: Settings) -> float:
+            if relative_length > 30:
+                raise FactorisationError("singular")
+            assert settings.length == relative_length
+            return np.log(relative_length / length) ** 2 + np.log(settings.force_noise / noise) ** 2
+
+        return error
+
+    return error_at
+
+
+@pytest.mark.parametrize("start", [4.0, 9.0, 17.0])
+@pytest.mark.parametrize("noise", [1e-10, 1e-9, 1e-8])
+def test_refined_settings_are_the_best_nearby(start: float, noise: float) -> None:
+    settings = refine(Settings(start, 1e-10, 1e-9), FREE, valley(8.0, noise))
+    assert abs(np.log(settings.length / 8.0)) <= -0.5 * np.log(0.8) + 1e-9
+    assert abs(np.log(settings.force_noise / noise)) <= 0.5 * np.log(3.0) + 1e-9
+    assert settings.energy_noise == pytest.approx(0.1 * settings.force_noise)
+
+
+def test_what_is_given_is_not_refined() -> None:
+    error_at, start = valley(8.0, 1e-8), Settings(17.0, 1e-10, 1e-9)
+    assert refine(start, (17.0, 1e-10, 1e-9), error_at) == start
+    settings = refine(start, (17.0, None, None), error_at)
+    assert settings.length == 17.0
+    assert settings.force_noise == pytest.approx(9e-9)
+    settings = refine(start, (None, 1e-10, 1e-9), error_at)
+    assert settings.length == pytest.approx(17.0 * 0.8**3)
+    assert (settings.energy_noise, settings.force_noise) == (1e-10, 1e-9)
+
+
+def test_refinement_leaves_what_is_singular() -> None:
+    assert refine(Settings(60.0, 1e-9, 1e-9), FREE, valley(8.0, 1e-9)) == Settings(60.0, 1e-9, 1e-9)
+    assert refine(Settings(35.0, 1e-9, 1e-9), FREE, valley(8.0, 1e-9)).length == pytest.approx(35 * 0.8**5)

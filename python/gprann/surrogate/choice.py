@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from gprann.errors import ConfigError, FactorisationError, nearest_name
+from gprann.memory import GIB
 from gprann.structure import Dataset
 from gprann.surrogate.fingerprints import Fingerprint
 from gprann.surrogate.folded import FoldedTraining
@@ -19,6 +20,7 @@ from gprann.surrogate.hyperparameters import (
     Fixed,
     Settings,
     gradient_scale,
+    leave_out_in_turn,
     scan,
     with_fixed,
 )
@@ -30,7 +32,7 @@ from gprann.surrogate.search import (
     choose_by_leaving_out,
     choose_length,
     describe,
-    lower_noise,
+    refine,
 )
 
 __all__ = [
@@ -50,6 +52,7 @@ SMALL_ROWS = 1700  # observations of the subset for the likelihood (about 20 eva
 _LEAVE_OUT_ROWS = 3400  # at most, for a set to be judged by structures left out in turn
 _FOLDS = 5  # groups in which they are left out by k_fold
 _HALF_ROWS = 7000  # of the half from which the other half is predicted
+_IN_TURN_ROWS = 5500  # of those left out one by one beside it
 _HOLD_OUT_ROWS = 11000  # of the four fifths from which the last fifth is predicted
 _MATRICES = 4
 """Of the size of a subset that its likelihood needs, and the leave-one-out errors of several settings."""
@@ -164,18 +167,24 @@ class Choice:
             fixed,
             lambda length: self._held_out_error(shuffled[:half], shuffled[half : 3 * half], mean, length),
         )
-        kept = min(n * 4 // 5, self._count(shuffled, _HOLD_OUT_ROWS, 1))
+        kept = min(n * 4 // 5, self._count(shuffled, _HOLD_OUT_ROWS, 3))  # K, and its last corner inverted
         held_out = shuffled[kept : kept + max(n // 5, 20)]
-        settings, _ = lower_noise(
-            settings, fixed, self._held_out_error(shuffled[:kept], held_out, mean, settings.length)
+        in_turn = structures_for(shuffled[:kept], _IN_TURN_ROWS)
+        settings = refine(
+            settings,
+            fixed,
+            lambda length: self._held_out_error(shuffled[:kept], held_out, mean, length, in_turn),
         )
         _log.info("a fifth of the structures predicted from the others: %s", describe(settings))
         return settings
 
     def _held_out_error(
-        self, kept: Dataset, held_out: Dataset, mean: float, relative_length: float
+        self, kept: Dataset, held_out: Dataset, mean: float, relative_length: float, in_turn: int = 0
     ) -> ErrorOfNoise:
-        """Return the error of `held_out` predicted from `kept` as a function of the noises, K built once."""
+        """Return the error of `held_out` predicted from `kept` as a function of the noises, K built once.
+
+        With `in_turn`, together with that of so many structures of `kept` that are left out one by one.
+        """
         problem, rows, jacobians = build_problem(self.fingerprint, kept, mean, self.radial)
         query = self.fingerprint.rows(held_out)
         length = relative_length * self.fingerprint.spread
@@ -184,13 +193,18 @@ class Choice:
 
         def error(candidate: Settings) -> float:
             noise = problem.noise(scale * candidate.energy_noise, scale * candidate.force_noise)
-            alpha = factorise(K.restored(), noise).solve(problem.values)
+            factor = factorise(K.restored(), noise)
+            alpha = factor.solve(problem.values)
             folded = FoldedTraining.from_weights(rows, jacobians, alpha, problem.first)
             energy, slopes = folded.predict(query, problem.kernel(length))
             energies = np.abs(energy + mean - held_out.energies).mean()
             gradients = np.concatenate(query.gradients(slopes)[0])
             forces = np.abs(gradients + np.concatenate(held_out.forces)).mean()
-            return float(np.log(max(energies, 1e-12)) + np.log(max(forces, 1e-12)))
+            score = float(np.log(max(energies, 1e-12)) + np.log(max(forces, 1e-12)))
+            if not in_turn:
+                return score
+            last = range(len(kept) - in_turn, len(kept))
+            return 0.5 * score + leave_out_in_turn(problem, factor, alpha, noise, last).score
 
         return error
 
@@ -215,6 +229,9 @@ def structures_for(data: Dataset, rows: int) -> int:
 
 def search_memory(data: Dataset) -> float:
     """Return the memory in GiB that the search for the hyperparameters of a training set takes at most."""
-    # K, its derivative, its inverse and products of them; K, its factor and the factor's inverse; K alone.
+    # K, its derivative, its inverse and products of them; K, its factor and the factor's inverse; K, and its last
+    # corner inverted.
     parts = ((SMALL_ROWS, 6), (_LEAVE_OUT_ROWS, 4), (_HOLD_OUT_ROWS, 1))
-    return max(memory_within(data, structures_for(data, rows), matrices) for rows, matrices in parts)
+    search, turns, hold = (memory_within(data, structures_for(data, rows), n) for rows, n in parts)
+    corner = structures_for(data, _IN_TURN_ROWS) * max(structure.n_labels for structure in data)
+    return max(search, turns, hold + 8.0 * corner**2 / GIB)

@@ -5,8 +5,8 @@
    chosen by prediction errors: in small sets of each structure left out, in larger ones of half the set
    predicted from the other half.
 3. The noise, which stands for what the kernel cannot express more than for errors of the labels, falls with
-   the number of structures: at last it is lowered as long as structures held out from four fifths of the set
-   are predicted better.
+   the number of structures, and the best length with it: at last both are refined as long as structures held out
+   from four fifths of the set are predicted better.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from gprann.errors import FactorisationError
 from gprann.surrogate.gaussian_process import Problem
 from gprann.surrogate.hyperparameters import BOUNDS, Fixed, Settings, scan, with_fixed
 
-__all__ = ["ErrorOfNoise", "choose_by_leaving_out", "choose_length", "describe", "lower_noise"]
+__all__ = ["ErrorOfNoise", "choose_by_leaving_out", "choose_length", "describe", "lower_noise", "refine"]
 
 _log = logging.getLogger(__name__)
 _STRETCH = (2.5, 1.5, 1.0, 0.6, 0.36)
 _NOISE = (1.0, 0.1, 0.01)
+_FINE, _SHORTER = 1 / 3, 0.8  # steps of the noises and of the length, where they are refined
+_LOWEST = Settings(BOUNDS[0].length, 1e-12, 1e-12)
 _STEPS = 5  # by which the noise may fall, each a factor of ten
 ErrorOfNoise = Callable[[Settings], float]
 
 
-def _clip(settings: Settings) -> Settings:
-    low, high = (astuple(bound) for bound in BOUNDS)
+def _clip(settings: Settings, lowest: Settings = BOUNDS[0]) -> Settings:
+    low, high = astuple(lowest), astuple(BOUNDS[1])
     return Settings(*(float(np.clip(v, a, b)) for v, a, b in zip(astuple(settings), low, high, strict=True)))
 
 
@@ -88,13 +90,59 @@ def lower_noise(settings: Settings, fixed: Fixed, error: ErrorOfNoise) -> tuple[
     """Lower both noises in steps of ten as long as `error` falls; return the settings and their error."""
     smallest = _error_or_infinity(error, settings)
     for _ in range(_STEPS):
-        noises = (max(0.1 * value, 1e-12) for value in (settings.energy_noise, settings.force_noise))
+        noises = (
+            max(0.1 * value, _LOWEST.energy_noise) for value in (settings.energy_noise, settings.force_noise)
+        )
         candidate = with_fixed(Settings(settings.length, *noises), fixed)
         found = np.inf if candidate == settings else _error_or_infinity(error, candidate)
         if not found < smallest:
             break
         settings, smallest = candidate, found
     return settings, smallest
+
+
+def refine(start: Settings, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Settings:
+    """Return settings near `start` of smaller error: first the noises, then the length, then the noises again.
+
+    Which length is best falls as structures are added, like the noise: that of half of them is too long, and where
+    several predict equally well there, rounding decides between them.
+
+    Parameters
+    ----------
+    start : Settings
+    fixed : Fixed
+    error_at : callable
+        Gives for a length the error of held-out structures as a function of the noises.
+    """
+    error = error_at(start.length)
+    best = _descended((start, _error_or_infinity(error, start)), (1.0, _FINE), fixed, error)
+    if fixed[0] is not None:
+        return best[0]
+    length = best[0].length
+    best = _descended(best, (_SHORTER, 1.0), fixed, lambda settings: error_at(settings.length)(settings))
+    if best[0].length != length:
+        best = _descended(best, (1.0, _FINE), fixed, error_at(best[0].length))
+    return best[0]
+
+
+def _descended(
+    best: tuple[Settings, float], factors: tuple[float, float], fixed: Fixed, error: ErrorOfNoise
+) -> tuple[Settings, float]:
+    """Multiply length and noises by these factors as long as the error falls, or divide, if that is no better."""
+    for direction in (1, -1):
+        begun = best
+        length, noise = (factor**direction for factor in factors)
+        for _ in range(_STEPS):
+            now = best[0]
+            trial = Settings(now.length * length, now.energy_noise * noise, now.force_noise * noise)
+            candidate = with_fixed(_clip(trial, _LOWEST), fixed)
+            found = np.inf if candidate == now else _error_or_infinity(error, candidate)
+            if not found < best[1]:
+                break
+            best = candidate, found
+        if best != begun:
+            break
+    return best
 
 
 def _error_or_infinity(error: ErrorOfNoise, settings: Settings) -> float:
