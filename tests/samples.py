@@ -6,7 +6,8 @@ invariant, smooth at the cutoff R, different for every pair of elements.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from gprann.prediction import Prediction
 from gprann.strain import strain_matrices, volume
 from gprann.structure import Dataset, Origin, Structure
 from gprann.surrogate import Surrogate
+from gprann.surrogate.fingerprints import AtomsFingerprint, CartesianFingerprint, PairsFingerprint
 from reference.neighbours_oracle import image_pairs
 
 Array = NDArray[np.float64]
@@ -161,3 +163,15 @@ def uncalibrated(surrogate: Surrogate, prediction: Prediction) -> tuple[Array, A
     assert prediction.forces_std is not None
     factors = surrogate.calibration
     return prediction.energy_std / factors.energy, np.array(prediction.forces_std) / factors.force
+
+
+FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-4, "force_noise": 2e-5}
+"""Hyperparameters with which these structures are learnt."""
+KERNELS = {"atoms": AtomsFingerprint, "pairs": PairsFingerprint, "cartesian": CartesianFingerprint}
+MAKERS: list[Callable[[int], Dataset]] = [waters, crystals]
+
+
+def system(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return a positive definite matrix and a right-hand side."""
+    half = rng.normal(size=(n, n))
+    return half @ half.T + 0.1 * np.eye(n), rng.normal(size=n)

@@ -16,30 +16,15 @@ from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.parallel import one_blas_thread
 from gprann.structure import Dataset
 from gprann.surrogate import Surrogate, plan
-from gprann.surrogate.fingerprints import (
-    AtomsFingerprint,
-    CartesianFingerprint,
-    PairsFingerprint,
-)
 from gprann.surrogate.folded import FoldedTraining
 from gprann.surrogate.gaussian_process import Factor, Problem
 from gprann.surrogate.observations import build_problem
-
-FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-4, "force_noise": 2e-5}
-SMOOTH = "squared_exponential"
-NOISE = np.array([3e-4, 1e-5])
-KERNELS = {"atoms": AtomsFingerprint, "pairs": PairsFingerprint, "cartesian": CartesianFingerprint}
-MAKERS: list[Callable[[int], Dataset]] = [samples.waters, samples.crystals]
+from samples import FIXED, KERNELS, MAKERS, system
 
 
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(8)
-
-
-def system(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    half = rng.normal(size=(n, n))
-    return half @ half.T + 0.1 * np.eye(n), rng.normal(size=n)
 
 
 def test_an_extended_factor_is_that_of_the_whole_matrix(rng: np.random.Generator) -> None:

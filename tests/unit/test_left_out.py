@@ -18,8 +18,7 @@ from gprann.surrogate.folded import FoldedTraining
 from gprann.surrogate.gaussian_process import Factor, Radial, factorise
 from gprann.surrogate.inducing import representatives
 from gprann.surrogate.posterior import DensePosterior, structure_covariance
-
-FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-4, "force_noise": 2e-5}
+from samples import FIXED
 
 
 @pytest.mark.parametrize("radial", get_args(Radial))

@@ -20,20 +20,16 @@ from gprann.surrogate import Surrogate, plan, solvers
 from gprann.surrogate.directions import observed_directions
 from gprann.surrogate.fingerprints import (
     AtomsFingerprint,
-    CartesianFingerprint,
     Fingerprint,
-    PairsFingerprint,
 )
 from gprann.surrogate.gaussian_process import Factor, Radial
 from gprann.surrogate.inducing import representatives
 from gprann.surrogate.matrix_free import CovarianceOperator, ReducedSystem, conjugate_gradients
 from gprann.surrogate.observations import build_problem
+from samples import FIXED, KERNELS, MAKERS, system
 
-FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-4, "force_noise": 2e-5}
 SMOOTH = "squared_exponential"
 NOISE = np.array([3e-4, 1e-5])
-KERNELS = {"atoms": AtomsFingerprint, "pairs": PairsFingerprint, "cartesian": CartesianFingerprint}
-MAKERS: list[Callable[[int], Dataset]] = [samples.waters, samples.crystals]
 
 
 class Dense:
@@ -140,11 +136,6 @@ def test_reduced_system_is_the_schur_complement(dense: Dense, rng: np.random.Gen
 
 
 # Conjugate gradients -----------------------------------------------------------------------------------------------
-
-
-def system(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    half = rng.normal(size=(n, n))
-    return half @ half.T + 0.1 * np.eye(n), rng.normal(size=n)
 
 
 def test_conjugate_gradients_solve_a_system(rng: np.random.Generator) -> None:
