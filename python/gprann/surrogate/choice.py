@@ -36,12 +36,13 @@ from gprann.surrogate.search import (
 )
 
 __all__ = [
+    "IN_TURN_ROWS",
     "SMALL_ROWS",
     "START",
     "Choice",
     "Method",
     "check_method",
-    "search_memory",
+    "fit_memory",
     "small_subset",
     "structures_for",
 ]
@@ -52,10 +53,11 @@ SMALL_ROWS = 1700  # observations of the subset for the likelihood (about 20 eva
 _LEAVE_OUT_ROWS = 3400  # at most, for a set to be judged by structures left out in turn
 _FOLDS = 5  # groups in which they are left out by k_fold
 _HALF_ROWS = 7000  # of the half from which the other half is predicted
-_IN_TURN_ROWS = 5500  # of those left out one by one beside it
 _HOLD_OUT_ROWS = 11000  # of the four fifths from which the last fifth is predicted
 _MATRICES = 4
 """Of the size of a subset that its likelihood needs, and the leave-one-out errors of several settings."""
+IN_TURN_ROWS = 5500
+"""Of the last structures of a set, which are left out one by one of all others."""
 START = Settings(8.0, 1e-8, 1e-8)
 _SINGLE = Settings(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
 
@@ -169,7 +171,7 @@ class Choice:
         )
         kept = min(n * 4 // 5, self._count(shuffled, _HOLD_OUT_ROWS, 3))  # K, and its last corner inverted
         held_out = shuffled[kept : kept + max(n // 5, 20)]
-        in_turn = structures_for(shuffled[:kept], _IN_TURN_ROWS)
+        in_turn = structures_for(shuffled[:kept], IN_TURN_ROWS)
         settings = refine(
             settings,
             fixed,
@@ -227,11 +229,21 @@ def structures_for(data: Dataset, rows: int) -> int:
     return min(len(data), max(4, rows // max(structure.n_labels for structure in data)))
 
 
-def search_memory(data: Dataset) -> float:
+def _search_memory(data: Dataset) -> float:
     """Return the memory in GiB that the search for the hyperparameters of a training set takes at most."""
     # K, its derivative, its inverse and products of them; K, its factor and the factor's inverse; K, and its last
     # corner inverted.
     parts = ((SMALL_ROWS, 6), (_LEAVE_OUT_ROWS, 4), (_HOLD_OUT_ROWS, 1))
     search, turns, hold = (memory_within(data, structures_for(data, rows), n) for rows, n in parts)
-    corner = structures_for(data, _IN_TURN_ROWS) * max(structure.n_labels for structure in data)
-    return max(search, turns, hold + 8.0 * corner**2 / GIB)
+    return max(search, turns, hold + _corner_memory(data))
+
+
+def _corner_memory(data: Dataset) -> float:
+    """Return the memory in GiB of the corner that is inverted to leave the last structures out one by one."""
+    rows = structures_for(data, IN_TURN_ROWS) * max(structure.n_labels for structure in data)
+    return 8.0 * float(rows) ** 2 / GIB
+
+
+def fit_memory(data: Dataset, kept: float) -> float:
+    """Return the memory in GiB that a fit takes at most, with its calibration, if its solution keeps so much."""
+    return max(_search_memory(data), kept + _corner_memory(data))

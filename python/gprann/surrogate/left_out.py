@@ -14,35 +14,27 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.memory import GIB
 from gprann.parallel import one_blas_thread
 from gprann.structure import Dataset, evenly_spread
 from gprann.surrogate.calibration import FEWEST, Calibration, calibrate
-from gprann.surrogate.choice import structures_for
+from gprann.surrogate.choice import IN_TURN_ROWS, structures_for
 from gprann.surrogate.hyperparameters import LeftOut, leave_out_in_turn, left_out_variance
 from gprann.surrogate.inducing import InducingApproximation
 from gprann.surrogate.observations import observations
 from gprann.surrogate.posterior import DensePosterior, energy_variance, structure_covariance
 from gprann.surrogate.solvers import Fit, conjugate_gradient, solve_raising_noise
 
-__all__ = ["calibration_last", "calibration_memory", "calibration_of", "leave_out", "left_out_std"]
+__all__ = ["calibration_last", "calibration_of", "leave_out", "left_out_std"]
 
 Array = NDArray[np.float64]
-_CALIBRATION_ROWS = 5500  # of structures left out one by one to calibrate the standard deviations
 _MOST = 50  # structures left out by solvers without the whole matrix, a tenth of the training set otherwise
 
 
 def calibration_last(data: Dataset, seed: int) -> Dataset:
     """Put the structures to calibrate with last: leaving them out then costs a corner of L alone."""
-    if structures_for(data, _CALIBRATION_ROWS) == len(data):
+    if structures_for(data, IN_TURN_ROWS) == len(data):
         return data
     return data.select(np.random.default_rng([seed, 1]).permutation(len(data)))
-
-
-def calibration_memory(data: Dataset) -> float:
-    """Return the memory in GiB that it takes to calibrate with the factor of K: its corner inverted."""
-    rows = structures_for(data, _CALIBRATION_ROWS) * max(structure.n_labels for structure in data)
-    return 8.0 * float(rows) ** 2 / GIB
 
 
 @one_blas_thread()
@@ -57,7 +49,7 @@ def calibration_of(fit: Fit, seed: int) -> Calibration:
     whole = _whole(fit)
     if whole is not None:
         problem, factor = whole.problem, whole.factor
-        last = range(len(data) - structures_for(data, _CALIBRATION_ROWS), len(data))
+        last = range(len(data) - structures_for(data, IN_TURN_ROWS), len(data))
         alpha = factor.solve(problem.values)
         errors = leave_out_in_turn(problem, factor, alpha, problem.noise(*fit.solution.noise), last)
         return calibrate(errors, data[last[0] :], invariant)
@@ -76,21 +68,26 @@ def calibration_of(fit: Fit, seed: int) -> Calibration:
 def left_out_std(fit: Fit, count: int) -> Array:
     """Return the standard deviations, not calibrated, of `count` structures left out; see `Surrogate`."""
     chosen = evenly_spread(len(fit.equations.data), count)
-    posterior, eliminated = fit.solution.posterior, fit.solution.eliminated
-    if isinstance(posterior, InducingApproximation):
-        relative = np.array([block[0, 0] for _, block in _left_out_of(posterior, fit, chosen)])
-    elif isinstance(posterior, DensePosterior):
-        factorised = chosen if eliminated is None else eliminated.chosen
+    whole, eliminated = _whole(fit), fit.solution.eliminated
+    if whole is not None:
+        relative = _in_turn(whole, chosen, fit)
+    elif eliminated is not None:
         relative = np.zeros(len(chosen))
-        own = np.isin(chosen, factorised)
-        places = chosen[own] if eliminated is None else np.searchsorted(factorised, chosen[own])
-        relative[own] = left_out_variance(posterior.problem, posterior.factor, places)
-        relative[own] -= fit.solution.noise[0]
+        own = np.isin(chosen, eliminated.chosen)
+        relative[own] = _in_turn(eliminated.posterior, np.searchsorted(eliminated.chosen, chosen[own]), fit)
         if not own.all():
             others = fit.equations.fingerprint.rows(fit.equations.data.select(chosen[~own]))
-            relative[~own] = energy_variance(posterior, others.sets(), fit.kernel)
+            relative[~own] = energy_variance(eliminated.posterior, others.sets(), fit.kernel)
+    else:
+        relative = np.array([block[0, 0] for _, block in _left_out_of(fit, chosen)])
     std: Array = np.sqrt(fit.amplitude2 * np.maximum(relative, 0.0))
     return std
+
+
+def _in_turn(posterior: DensePosterior, places: NDArray[np.int64], fit: Fit) -> Array:
+    """Return the relative variances of factorised structures, each given the others, without noise."""
+    variance = np.array(left_out_variance(posterior.problem, posterior.factor, places))
+    return np.asarray(variance - fit.solution.noise[0])
 
 
 def leave_out(fit: Fit, chosen: NDArray[np.int64]) -> LeftOut:
@@ -108,9 +105,8 @@ def leave_out(fit: Fit, chosen: NDArray[np.int64]) -> LeftOut:
     FactorisationError
         If no noise makes the equations solvable.
     """
-    posterior = fit.solution.posterior
-    if isinstance(posterior, InducingApproximation):
-        parts = list(_left_out_of(posterior, fit, chosen))
+    if fit.solution.plan.solver == "inducing":
+        parts = list(_left_out_of(fit, chosen))
         return LeftOut(
             np.array([errors[0] for errors, _ in parts]),
             [errors[1:] for errors, _ in parts],
@@ -148,10 +144,11 @@ def _without(fit: Fit, chosen: NDArray[np.int64]) -> Fit:
     return Fit(equations, settings, fit.fixed, solution)
 
 
-def _left_out_of(
-    approximation: InducingApproximation, fit: Fit, chosen: NDArray[np.int64]
-) -> Iterator[tuple[Array, Array]]:
-    """Yield errors and relative covariances of structures left out one by one."""
+def _left_out_of(fit: Fit, chosen: NDArray[np.int64]) -> Iterator[tuple[Array, Array]]:
+    """Yield errors and relative covariances of structures left out one by one of an approximation by others."""
+    approximation = fit.solution.posterior
+    if not isinstance(approximation, InducingApproximation):
+        raise TypeError(f"{fit.solution.plan.solver}: not a fit by inducing structures")
     for index in chosen.tolist():
         part, _, _ = fit.equations.problem(fit.equations.data[index : index + 1])
         yield approximation.left_out(part, fit.kernel, fit.solution.noise)

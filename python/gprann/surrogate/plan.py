@@ -161,10 +161,8 @@ def memory_needed(
     taken = 8.0 * m**2 + inducing * _jacobian(atoms, features)
     if solver == "inducing":  # a second factor, and one block of covariances with its Jacobians
         taken += 8.0 * m**2 + (8.0 * m + 2 * 8.0 * features * atoms) * (BLOCK_ROWS + 3 * atoms)
-    elif (
-        0 < len(data) - inducing < FEWEST
-    ):  # representatives are left out to calibrate, the others factorised anew
-        taken *= 2
+    elif 0 < len(data) - inducing < FEWEST:
+        taken *= 2  # to calibrate, representatives are left out and others factorised
     return (taken + _per_atom(features) * float(data.n_atoms.sum())) / GIB
 
 

@@ -29,7 +29,7 @@ _STRETCH = (2.5, 1.5, 1.0, 0.6, 0.36)
 _NOISE = (1.0, 0.1, 0.01)
 _FINE, _SHORTER = 1 / 3, 0.8  # steps of the noises and of the length, where they are refined
 _LOWEST = Settings(BOUNDS[0].length, 1e-12, 1e-12)
-_STEPS = 5  # by which the noise may fall, each a factor of ten
+_STEPS = 5  # in one direction, at most
 ErrorOfNoise = Callable[[Settings], float]
 
 
@@ -88,17 +88,7 @@ def choose_length(start: Settings, fixed: Fixed, error_at: Callable[[float], Err
 
 def lower_noise(settings: Settings, fixed: Fixed, error: ErrorOfNoise) -> tuple[Settings, float]:
     """Lower both noises in steps of ten as long as `error` falls; return the settings and their error."""
-    smallest = _error_or_infinity(error, settings)
-    for _ in range(_STEPS):
-        noises = (
-            max(0.1 * value, _LOWEST.energy_noise) for value in (settings.energy_noise, settings.force_noise)
-        )
-        candidate = with_fixed(Settings(settings.length, *noises), fixed)
-        found = np.inf if candidate == settings else _error_or_infinity(error, candidate)
-        if not found < smallest:
-            break
-        settings, smallest = candidate, found
-    return settings, smallest
+    return _descended((settings, _error_or_infinity(error, settings)), (1.0, 0.1), fixed, error)
 
 
 def refine(start: Settings, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Settings:
@@ -115,34 +105,40 @@ def refine(start: Settings, fixed: Fixed, error_at: Callable[[float], ErrorOfNoi
         Gives for a length the error of held-out structures as a function of the noises.
     """
     error = error_at(start.length)
-    best = _descended((start, _error_or_infinity(error, start)), (1.0, _FINE), fixed, error)
+    best = _moved((start, _error_or_infinity(error, start)), (1.0, _FINE), fixed, error)
     if fixed[0] is not None:
         return best[0]
     length = best[0].length
-    best = _descended(best, (_SHORTER, 1.0), fixed, lambda settings: error_at(settings.length)(settings))
+    best = _moved(best, (_SHORTER, 1.0), fixed, lambda settings: error_at(settings.length)(settings))
     if best[0].length != length:
-        best = _descended(best, (1.0, _FINE), fixed, error_at(best[0].length))
+        best = _moved(best, (1.0, _FINE), fixed, error_at(best[0].length))
     return best[0]
 
 
 def _descended(
     best: tuple[Settings, float], factors: tuple[float, float], fixed: Fixed, error: ErrorOfNoise
 ) -> tuple[Settings, float]:
-    """Multiply length and noises by these factors as long as the error falls, or divide, if that is no better."""
-    for direction in (1, -1):
-        begun = best
-        length, noise = (factor**direction for factor in factors)
-        for _ in range(_STEPS):
-            now = best[0]
-            trial = Settings(now.length * length, now.energy_noise * noise, now.force_noise * noise)
-            candidate = with_fixed(_clip(trial, _LOWEST), fixed)
-            found = np.inf if candidate == now else _error_or_infinity(error, candidate)
-            if not found < best[1]:
-                break
-            best = candidate, found
-        if best != begun:
+    """Multiply length and noises by these factors as long as the error falls."""
+    length, noise = factors
+    for _ in range(_STEPS):
+        now = best[0]
+        trial = Settings(now.length * length, now.energy_noise * noise, now.force_noise * noise)
+        candidate = with_fixed(_clip(trial, _LOWEST), fixed)
+        found = np.inf if candidate == now else _error_or_infinity(error, candidate)
+        if not found < best[1]:
             break
+        best = candidate, found
     return best
+
+
+def _moved(
+    best: tuple[Settings, float], factors: tuple[float, float], fixed: Fixed, error: ErrorOfNoise
+) -> tuple[Settings, float]:
+    """Descend by these factors, or, if that is no better, by their inverses."""
+    found = _descended(best, factors, fixed, error)
+    if found != best:
+        return found
+    return _descended(best, (1.0 / factors[0], 1.0 / factors[1]), fixed, error)
 
 
 def _error_or_infinity(error: ErrorOfNoise, settings: Settings) -> float:

@@ -22,13 +22,13 @@ from gprann.prediction import Prediction
 from gprann.strain import voigt_stress
 from gprann.structure import Dataset
 from gprann.surrogate.calibration import Calibration
-from gprann.surrogate.choice import START, Choice, Method, check_method, search_memory, small_subset
+from gprann.surrogate.choice import START, Choice, Method, check_method, fit_memory, small_subset
 from gprann.surrogate.fingerprints import PAIRS_CUTOFF, PAIRS_EXPONENT, AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.grid import Grid
 from gprann.surrogate.hyperparameters import Fixed, Hyperparameters, Settings
 from gprann.surrogate.kernels import KernelName, KernelOptions
-from gprann.surrogate.left_out import calibration_last, calibration_memory, calibration_of, left_out_std
+from gprann.surrogate.left_out import calibration_last, calibration_of, left_out_std
 from gprann.surrogate.observations import (
     check_composition,
     check_training,
@@ -278,7 +278,7 @@ class Surrogate:
     def memory_of_fit(self, data: Dataset) -> tuple[float, float]:
         """Return the memory in GiB that a fit to a training set takes at most: on the way, and from then on."""
         kept = self._solver.memory_of(data)
-        return max(search_memory(data), kept + calibration_memory(data)), kept
+        return fit_memory(data, kept), kept
 
     def _solve(self, equations: Equations, settings: Settings, before: Solution | None = None) -> None:
         """Find the weights of the training set, or extend those of its first structures."""
