@@ -94,7 +94,7 @@ def test_of_large_sets_a_random_part_is_left_out(monkeypatch: pytest.MonkeyPatch
     data = samples.waters(40)
     whole = Surrogate(**FIXED, seed=4).fit(data)
     expected = whole.predict(data[:2])
-    monkeypatch.setattr(module, "_CALIBRATION_ROWS", 150)
+    monkeypatch.setattr(module, "IN_TURN_ROWS", 150)
     part = Surrogate(**FIXED, seed=4).fit(data)
     assert whole.calibration.n_structures == 40
     assert part.calibration.n_structures == 15
