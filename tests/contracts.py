@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
-from gprann.structure import Structure
+from gprann.data.structure import Structure
 from reference.neighbours_oracle import image_pairs
 
 Array = NDArray[np.float64]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.models import FeatureTable, NetworkModel
-from gprann.training.problem import EnergyProblem
+from gprann.training.objective import EnergyObjective
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def problem(
     n_species: int = 2,
     seed: int = 0,
     noise: float = 0.0,
-) -> tuple[EnergyProblem, Array]:
+) -> tuple[EnergyObjective, Array]:
     """A problem whose targets are those of known parameters, plus noise; with random weights."""
     rng = np.random.default_rng(seed)
     values, kinds, first = features(n, n_features, n_species, rng)
@@ -40,22 +40,22 @@ def problem(
     table = FeatureTable.sort(values, kinds, first, n_species)
     teacher = model.initial(rng) + 0.3 * rng.normal(size=model.n_parameters)
     targets = model.kernel.energies(teacher, table.kernel(), 1) + noise * rng.normal(size=n)
-    return EnergyProblem(model, table, targets, rng.uniform(0.5, 2.0, size=n)), teacher
+    return EnergyObjective(model, table, targets, rng.uniform(0.5, 2.0, size=n)), teacher
 
 
-def design(problem: EnergyProblem) -> Array:
+def design(problem: EnergyObjective) -> Array:
     """Of a linear model without hidden layers: energies are design @ parameters; (n, P)."""
     columns = np.eye(problem.model.n_parameters)
     kernel = problem.table.kernel()
     return np.stack([problem.model.kernel.energies(column, kernel, 1) for column in columns], axis=1)
 
 
-def best_linear(problem: EnergyProblem, ridge: float = 0.0) -> Array:
+def best_linear(problem: EnergyObjective, ridge: float = 0.0) -> Array:
     """Minimum of sum w (X p - y)^2 + ridge sum(w) |p|^2 by the normal equations."""
     X, w = design(problem), problem.weights
     matrix = X.T @ (w[:, None] * X) + ridge * w.sum() * np.eye(X.shape[1])
     return np.linalg.solve(matrix, X.T @ (w * problem.targets))
 
 
-def nothing(problem: EnergyProblem) -> EnergyProblem:
+def nothing(problem: EnergyObjective) -> EnergyObjective:
     return problem.select(np.zeros(0, dtype=np.int64))

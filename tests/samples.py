@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.data.prediction import Prediction
+from gprann.data.strain import strain_matrices, volume
+from gprann.data.structure import Dataset, Origin, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.models import NetworkModel, Normalisation
 from gprann.potential import Potential
-from gprann.prediction import Prediction
-from gprann.strain import strain_matrices, volume
-from gprann.structure import Dataset, Origin, Structure
 from gprann.surrogate import Surrogate
-from gprann.surrogate.fingerprints import AtomsFingerprint, CartesianFingerprint, PairsFingerprint
+from gprann.surrogate.kernels.fingerprints import AtomsFingerprint, CartesianFingerprint, PairsFingerprint
 from reference.neighbours_oracle import image_pairs
 
 Array = NDArray[np.float64]

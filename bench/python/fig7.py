@@ -98,7 +98,7 @@ class EpochTimer:
     def __init__(self) -> None:
         self.wall: list[float] = []
         self.cpu: list[float] = []
-        module = importlib.import_module("gprann.training.adamw")
+        module = importlib.import_module("gprann.training.optimizers.adamw")
         module._run_epoch = self._timed(module._run_epoch)  # type: ignore[attr-defined]
 
     def _timed(self, run: Callable[..., Any]) -> Callable[..., Any]:

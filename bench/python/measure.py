@@ -36,8 +36,8 @@ from surrogate_parts import barriers, solvers, surrogate_kernels
 
 import gprann
 from gprann.demo import run_demo
-from gprann.parallel import n_threads
 from gprann.pipeline import run_file
+from gprann.runtime.parallel import n_threads
 from gprann.surrogate.gaussian_process import factorise
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

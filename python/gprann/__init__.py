@@ -4,17 +4,17 @@ Units: Å, eV, eV/Å, eV/Å³; energies are total energies per structure.
 """
 
 from gprann import examples
-from gprann.acceleration import neb, relax
+from gprann.active import neb, relax
+from gprann.active.select import select
 from gprann.augmentation import augment, taylor_augment
 from gprann.calculator import Calculator
+from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import GprannError
 from gprann.evaluation import evaluate
 from gprann.io import read, write
 from gprann.labelling import label
 from gprann.potential import Potential, load
-from gprann.selection import select
-from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate, SurrogateCalculator, SurrogateSet, fit_surrogates
 from gprann.training import train
 from gprann.version import __version__

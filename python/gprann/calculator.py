@@ -10,9 +10,9 @@ import ase
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 
+from gprann.data.strain import voigt_stress
 from gprann.errors import ConfigError
 from gprann.potential import Potential, load
-from gprann.strain import voigt_stress
 from gprann.surrogate.calculator import bare_structure
 
 __all__ = ["Calculator"]

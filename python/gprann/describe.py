@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from gprann.config import load_config, to_toml
+from gprann.data.structure import Dataset
 from gprann.evaluation.summary import number, table
 from gprann.io import read
 from gprann.potential import Potential, load
-from gprann.structure import Dataset
 from gprann.units import MEV
 
 __all__ = ["describe", "describe_data", "describe_potential"]

@@ -6,7 +6,7 @@ import ase
 import numpy as np
 from ase.calculators.lj import LennardJones
 
-from gprann.structure import Dataset, Origin, Structure
+from gprann.data.structure import Dataset, Origin, Structure
 
 __all__ = ["hydrogen"]
 

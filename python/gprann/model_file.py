@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.errors import FormatError
-from gprann.io.atomic import atomic_write
+from gprann.runtime.atomic_write import atomic_write
 
 __all__ = ["FORMAT_VERSION", "read_model_file", "write_model_file"]
 

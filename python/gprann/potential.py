@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.data.neighbours import Neighbourhood
+from gprann.data.prediction import Prediction
+from gprann.data.strain import voigt_stress
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import FormatError
 from gprann.io.reading import Source, structures
 from gprann.model_file import read_model_file, write_model_file
 from gprann.models import NetworkModel, Normalisation
-from gprann.neighbours import Neighbourhood
-from gprann.parallel import n_threads
-from gprann.prediction import Prediction
-from gprann.strain import voigt_stress
+from gprann.runtime.parallel import n_threads
 
 __all__ = ["AtomicPrediction", "Potential", "load"]
 

@@ -20,9 +20,9 @@ import pytest
 import gprann
 from gprann.config import load_config
 from gprann.errors import ConfigError, DataError
-from gprann.memory import available_memory
 from gprann.pipeline import RunResult, run, run_file
 from gprann.pipeline.memory import check_memory
+from gprann.runtime.memory import available_memory
 from gprann.surrogate import Surrogate, memory_needed
 
 CONFIG = """
@@ -259,7 +259,7 @@ def mixed(folder: Path) -> Path:
     for k in range(6):
         positions = np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]) + rng.normal(0, 0.05, (3, 3))
         forces = rng.normal(0, 0.5, (3, 3))
-        origin = gprann.structure.Origin("water", k)
+        origin = gprann.data.structure.Origin("water", k)
         water.append(
             gprann.Structure(("O", "H", "H"), positions, energy=-14.0 + 0.1 * k, forces=forces, origin=origin)
         )

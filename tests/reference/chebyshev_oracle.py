@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.structure import Structure
+from gprann.data.structure import Structure
 from reference.neighbours_oracle import image_pairs
 
 Array = NDArray[np.float64]

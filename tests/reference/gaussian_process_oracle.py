@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.structure import Structure
+from gprann.data.structure import Structure
 from reference.covariance_oracle import Sets, covariance_oracle
 
 Array = NDArray[np.float64]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.structure import Structure
+from gprann.data.structure import Structure
 
 Array = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import contracts
+from gprann.data.structure import Structure
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.structure import Structure
 
 
 @pytest.mark.data

@@ -6,8 +6,8 @@ Every ignored line is wrong on purpose: where mypy sees no types it finds no err
 from __future__ import annotations
 
 from gprann import _core
+from gprann.data.structure import Structure
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.structure import Structure
 
 compiled: int = _core.Blas()  # type: ignore[assignment]
 _core.SquaredExponential("long")  # type: ignore[arg-type]

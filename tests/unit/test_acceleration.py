@@ -22,9 +22,9 @@ from ase.mep import NEB
 from ase.optimize import BFGS
 
 import gprann
-from gprann.acceleration.learner import Learner
+from gprann.active.learner import Learner
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, GprannError
-from gprann.structure import Dataset, Structure
 
 
 class Counted(EMT):

@@ -13,22 +13,27 @@ import regression
 from contracts import Array, assert_close
 from gprann.errors import TrainingError
 from gprann.training import TrainingOptions
-from gprann.training.adamw import adamw
-from gprann.training.problem import EnergyProblem
-from gprann.training.state import OptimizerState
+from gprann.training.objective import EnergyObjective
+from gprann.training.optimizers.adamw import adamw
+from gprann.training.optimizers.state import OptimizerState
 
 STREAM = (7, 3)
 
 
 def fit(
-    train: EnergyProblem, state: OptimizerState, *, validation: Any = None, report: Any = None, **options: Any
+    train: EnergyObjective,
+    state: OptimizerState,
+    *,
+    validation: Any = None,
+    report: Any = None,
+    **options: Any,
 ) -> OptimizerState:
     settings = TrainingOptions(optimizer="adamw", **options)
     held_out = regression.nothing(train) if validation is None else validation
     return adamw(train, held_out, state, settings, STREAM, report=report or (lambda state: None))
 
 
-def recipe(train: EnergyProblem, start: Array, options: TrainingOptions) -> Array:
+def recipe(train: EnergyObjective, start: Array, options: TrainingOptions) -> Array:
     """Loshchilov and Hutter, algorithm 2, for the mean of w (X p - y)^2, with their cosine from 1 to 0.01."""
     X, y, weights = regression.design(train), train.targets, train.weights
     p, m, v, t = start.copy(), np.zeros_like(start), np.zeros_like(start), 0
@@ -104,7 +109,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training() -> None:
     assert validation.rmse(state.parameters) > min(errors)
 
 
-class Failing(EnergyProblem):
+class Failing(EnergyObjective):
     """Returns what `spoil` makes of loss and gradient from the tenth batch on."""
 
     calls = 0

@@ -13,10 +13,10 @@ import pytest
 import samples
 from gprann import augment, examples, read, select, taylor_augment
 from gprann.augmentation import label, surrogate_hessian, taylor_labels
-from gprann.augmentation.closeness import DistanceLimits
 from gprann.augmentation.displacements import gaussian, single_atoms, within_spheres
+from gprann.augmentation.min_distance import DistanceLimits
+from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError
-from gprann.structure import Dataset, Origin, Structure
 from gprann.surrogate import Surrogate
 
 FIXED: dict[str, Any] = {"kernel": "pairs", "length": 5.0, "energy_noise": 1e-8, "force_noise": 1e-8}

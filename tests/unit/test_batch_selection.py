@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import samples
 from contracts import Array
 from gprann import Dataset, Surrogate, select
+from gprann.active.select import committee_covariance, structure_features
 from gprann.errors import ConfigError, DataError
 from gprann.potential import Potential
-from gprann.selection import committee_covariance, structure_features
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 
@@ -174,7 +174,7 @@ def test_large_pools_keep_the_most_uncertain(monkeypatch: pytest.MonkeyPatch) ->
     surrogate = fitted()
     std = surrogate.predict(candidates).energy_std
     assert std is not None
-    monkeypatch.setattr("gprann.selection._POOL", 5)
+    monkeypatch.setattr("gprann.active.select._POOL", 5)
     chosen = select(candidates, surrogate, 5)
     assert set(chosen.indices) <= set(np.argsort(-std)[:5])
 

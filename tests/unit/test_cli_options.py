@@ -10,10 +10,11 @@ import pytest
 
 from gprann.cli import commands
 from gprann.cli.parser import _parser, parse
-from gprann.config import AugmentationSection, DescriptorSection, Section, SurrogateSection, TrainingSection
+from gprann.config import AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection
 from gprann.errors import ConfigError
+from gprann.options import Options
 
-SECTIONS: dict[str, type[Section]] = {
+SECTIONS: dict[str, type[Options]] = {
     section.__name__: section
     for section in (AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection)
 }

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 import contracts
 import samples
 from contracts import Array, assert_adjoint, assert_close, assert_derivative
+from gprann.data.structure import Dataset
 from gprann.models import FeatureTable, NetworkModel, Normalisation
 from gprann.models.features import descriptor_values
 from gprann.potential import Potential
-from gprann.structure import Dataset
-from gprann.training import levenberg_marquardt
-from gprann.training.combined import CombinedProblem, LabelTable
+from gprann.training.energy_force_objective import EnergyForceObjective, LabelTable
+from gprann.training.optimizers import levenberg_marquardt
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 DATA = samples.crystals(3, seed=1) + samples.waters(2, seed=2)
@@ -49,7 +49,7 @@ def labels(data: Dataset, rng: np.random.Generator, **changes: Any) -> LabelTabl
 
 def problem(
     hidden: tuple[int, ...] = (4, 3), activation: str = "tanh", *, seed: int = 0, **changes: Any
-) -> tuple[CombinedProblem, Array, Potential]:
+) -> tuple[EnergyForceObjective, Array, Potential]:
     """A problem with random labels, random parameters, and the potential that they make."""
     rng = np.random.default_rng(seed)
     descriptor = samples.DESCRIPTOR
@@ -58,7 +58,7 @@ def problem(
     normalisation = Normalisation.from_values(values, kinds, 2)
     table = FeatureTable.sort(normalisation.apply(values, kinds), kinds, first, 2)
     model = NetworkModel(descriptor.size, hidden, 2, activation)
-    made = CombinedProblem.build(
+    made = EnergyForceObjective.build(
         model, descriptor, neighbours, table, normalisation.inverse_scale, labels=labels(DATA, rng, **changes)
     )
     w = model.initial(rng)
@@ -241,10 +241,10 @@ def test_selections_add_up() -> None:
 
 def test_energies_alone_need_no_neighbours() -> None:
     made, w, _ = problem(force_weights=np.zeros((15, 3)), virial_weights=np.zeros((5, 6)))
-    from gprann.neighbours import without_pairs
+    from gprann.data.neighbours import without_pairs
 
     shared = made.shared
-    bare = CombinedProblem.build(
+    bare = EnergyForceObjective.build(
         shared.model,
         shared.descriptor,
         without_pairs(shared.neighbours.species, shared.neighbours.first_atom),
@@ -288,6 +288,6 @@ def test_sampled_rows_make_equations_of_their_own() -> None:
 
 def test_a_problem_survives_its_arrays() -> None:
     made, w, _ = problem(force_threshold=0.4)
-    again = CombinedProblem.from_arrays(made.model, made.arrays(), made.settings())
+    again = EnergyForceObjective.from_arrays(made.model, made.arrays(), made.settings())
     assert again.loss(w) == made.loss(w)
     assert again.settings() == made.settings()

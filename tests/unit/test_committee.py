@@ -20,8 +20,8 @@ from gprann import ChebyshevDescriptor, train
 from gprann.errors import FormatError, TrainingError
 from gprann.training import TrainingOptions, committee
 from gprann.training.committee import MemberProgress, train_members
-from gprann.training.job import Job
-from gprann.training.state import OptimizerState
+from gprann.training.member import Job
+from gprann.training.optimizers.state import OptimizerState
 
 LM: dict[str, Any] = {"optimizer": "lm", "iterations": 12, "starts": 3, "start_iterations": 2, "hidden": (4,)}
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "iterations": 50, "hidden": (4,), "learning_rate": 0.01}

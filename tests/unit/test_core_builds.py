@@ -27,8 +27,8 @@ import numpy as np
 
 from gprann import _core
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.parallel import scipy_blas
-from gprann.structure import Structure
+from gprann.runtime.parallel import scipy_blas
+from gprann.data.structure import Structure
 
 assert _core.INSTRUCTION_SET == sys.argv[2], _core.INSTRUCTION_SET
 loaded = [name for name in sys.modules if name.startswith("gprann._core_")]

@@ -10,9 +10,9 @@ import pytest
 import contracts
 from contracts import Array, clear_of, displaced, molecule
 from gprann import _core
+from gprann.data.structure import Structure
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.parallel import scipy_blas
-from gprann.structure import Structure
+from gprann.runtime.parallel import scipy_blas
 from reference.covariance_oracle import Sets, covariance_oracle
 
 pytestmark = pytest.mark.usefixtures("quiet_blas")

@@ -11,11 +11,11 @@ import pytest
 import contracts
 from contracts import Array, Evaluate, Observed, cell_of, clear_of, displaced, molecule
 from gprann import _core
+from gprann.data.strain import strain_matrices
+from gprann.data.structure import Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.descriptors.chebyshev import aenet_weights
 from gprann.errors import ConfigError, DataError
-from gprann.strain import strain_matrices
-from gprann.structure import Structure
 from reference.chebyshev_oracle import chebyshev_oracle
 
 # Å; longer than the cells below, and not longer than the loops of the oracle allow

@@ -14,11 +14,11 @@ import samples
 from contracts import assert_close
 from gprann import train
 from gprann.calculator import Calculator
+from gprann.data.neighbours import build_neighbours
+from gprann.data.strain import voigt_stress
+from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError
-from gprann.neighbours import build_neighbours
 from gprann.potential import Potential
-from gprann.strain import voigt_stress
-from gprann.structure import Dataset
 from gprann.training import TrainingOptions
 from gprann.training.targets import label_table
 
@@ -70,7 +70,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     class InterruptionError(Exception):
         pass
 
-    from gprann.training.job import Job
+    from gprann.training.member import Job
 
     whole = direct(TRAIN[:9], iterations=8, force_fraction=0.5)
     resume = Job.resume_member

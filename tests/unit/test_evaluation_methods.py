@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gprann.data.prediction import Prediction
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.evaluation.method_table import METHODS, Column, cells, headings, markdown
 from gprann.evaluation.metrics import metrics_of
 from gprann.evaluation.residuals import Residuals, compare
-from gprann.prediction import Prediction
-from gprann.structure import Dataset, Structure
 
 COLUMNS = (Column(("structures", ""), "structures"), Column(("energy MAE", "meV"), "energy_mae", 1000.0))
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from gprann.data.prediction import Prediction
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.evaluation.metrics import (
     Metrics,
@@ -25,8 +27,6 @@ from gprann.evaluation.metrics import (
     units,
 )
 from gprann.evaluation.residuals import TINY_FORCE, Residuals, angle_between, compare
-from gprann.prediction import Prediction
-from gprann.structure import Dataset, Structure
 
 SPECIES = (("H", "O", "H"), ("C", "H"), ("O",), ("C", "O", "H", "H"), ("H", "O", "H"))
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gprann.data.prediction import Prediction
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.evaluation.report import Report
 from gprann.evaluation.residuals import Residuals, compare
-from gprann.prediction import Prediction
-from gprann.structure import Dataset, Structure
 
 pytest.importorskip("matplotlib")
 

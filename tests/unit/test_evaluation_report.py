@@ -13,11 +13,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from gprann.data.prediction import Prediction
+from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import DataError
 from gprann.evaluation import Predictor, Report, evaluate
 from gprann.evaluation.summary import number, table
-from gprann.prediction import Prediction
-from gprann.structure import Dataset, Origin, Structure
 
 
 def make_data(*, forces: bool = True, n: int = 6) -> Dataset:

@@ -12,13 +12,14 @@ import contracts
 import samples
 from contracts import Array, assert_close
 from gprann import _core
+from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, FactorisationError
-from gprann.parallel import one_blas_thread
-from gprann.structure import Dataset
-from gprann.surrogate import Surrogate, plan
-from gprann.surrogate.folded import FoldedTraining
+from gprann.runtime.parallel import one_blas_thread
+from gprann.surrogate import Surrogate
 from gprann.surrogate.gaussian_process import Factor, Problem
 from gprann.surrogate.observations import build_problem
+from gprann.surrogate.posterior_mean import PosteriorMean
+from gprann.surrogate.solvers import plan
 from samples import FIXED, KERNELS, MAKERS, system
 
 
@@ -58,7 +59,7 @@ def test_extended_surrogates_predict_as_fits_to_all(kernel: Any, make: Callable[
     lower = np.tril(problem.covariance(length))
     A = lower + np.tril(lower, -1).T + np.diag(problem.noise(*noise))
     alpha = np.linalg.solve(A, problem.values)
-    folded = FoldedTraining.from_weights(rows, jacobians, alpha, problem.first)
+    folded = PosteriorMean.from_weights(rows, jacobians, alpha, problem.first)
     energy, _ = folded.predict(surrogate.fingerprint.rows(query), problem.kernel(length))
     assert surrogate.extend(second) is surrogate
     prediction = surrogate.predict(query)

@@ -12,18 +12,18 @@ from scipy.spatial.transform import Rotation
 import contracts
 import samples
 from contracts import Array, assert_close, assert_derivative, displaced
+from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError
 from gprann.io import read
-from gprann.structure import Dataset, Structure
-from gprann.surrogate.directions import internal_directions, rigid_motions
-from gprann.surrogate.fingerprints import (
+from gprann.surrogate.kernels.fingerprints import (
     AtomsFingerprint,
     CartesianFingerprint,
     Fingerprint,
     PairsFingerprint,
     standing_weights,
 )
+from gprann.surrogate.kernels.internal_coordinates import internal_directions, rigid_motions
 from reference.chebyshev_oracle import cutoff_function
 from reference.neighbours_oracle import image_pairs
 

@@ -12,17 +12,17 @@ from scipy.stats import multivariate_normal
 
 import samples
 from contracts import Array, assert_close, assert_derivative
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import FactorisationError
-from gprann.structure import Dataset, Structure
-from gprann.surrogate.directions import internal_directions
-from gprann.surrogate.fingerprints import (
-    AtomsFingerprint,
-    CartesianFingerprint,
-    Fingerprint,
-    PairsFingerprint,
-)
 from gprann.surrogate.gaussian_process import Problem, Restorable, factorise
-from gprann.surrogate.hyperparameters import (
+from gprann.surrogate.hyperparameters.likelihood import (
+    likelihood_of_parts,
+    log_marginal_likelihood,
+    maximise_likelihood,
+    maximise_of_parts,
+)
+from gprann.surrogate.hyperparameters.search import choose_by_leaving_out
+from gprann.surrogate.hyperparameters.settings import (
     BOUNDS,
     FREE,
     Fixed,
@@ -33,14 +33,14 @@ from gprann.surrogate.hyperparameters import (
     scan,
     with_fixed,
 )
-from gprann.surrogate.likelihood import (
-    likelihood_of_parts,
-    log_marginal_likelihood,
-    maximise_likelihood,
-    maximise_of_parts,
+from gprann.surrogate.hyperparameters.species_lengths import rows_of_kind
+from gprann.surrogate.kernels.fingerprints import (
+    AtomsFingerprint,
+    CartesianFingerprint,
+    Fingerprint,
+    PairsFingerprint,
 )
-from gprann.surrogate.search import choose_by_leaving_out
-from gprann.surrogate.species_lengths import rows_of_kind
+from gprann.surrogate.kernels.internal_coordinates import internal_directions
 
 SETTINGS = Settings(3.0, 1e-3, 1e-4)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import gprann.io.atomic
-from gprann.io.atomic import WriteError, atomic_write
+import gprann.runtime.atomic_write
+from gprann.runtime.atomic_write import WriteError, atomic_write
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions and signals")
 
@@ -54,7 +54,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
 
     file = tmp_path / "data"
     file.write_text("old")
-    monkeypatch.setattr(gprann.io.atomic.os, "fsync", full)
+    monkeypatch.setattr(gprann.runtime.atomic_write.os, "fsync", full)
     with (
         pytest.raises(WriteError, match=r"data: cannot be written: the disk is full") as caught,
         atomic_write(file) as f,
@@ -91,14 +91,14 @@ def test_a_killed_process_leaves_the_old_file(tmp_path):
     script = textwrap.dedent(
         """
         import os, signal, sys
-        from gprann.io.atomic import atomic_write
+        from gprann.runtime.atomic_write import atomic_write
         with atomic_write(sys.argv[1]) as stream:
             stream.write("new" * 100000)
             stream.flush()
             os.kill(os.getpid(), signal.SIGKILL)
         """
     )
-    package_root = Path(gprann.io.atomic.__file__).parents[2]
+    package_root = Path(gprann.runtime.atomic_write.__file__).parents[2]
     paths = [str(package_root), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run([sys.executable, "-c", script, str(file)], env=environment, check=False)
@@ -149,7 +149,9 @@ def test_permissions_and_links_are_kept(tmp_path):
 def test_the_content_is_on_the_disk_before_it_takes_the_place(tmp_path, monkeypatch):
     calls = []
     file = tmp_path / "data"
-    monkeypatch.setattr(gprann.io.atomic.os, "fsync", lambda descriptor: calls.append(file.exists()))
+    monkeypatch.setattr(
+        gprann.runtime.atomic_write.os, "fsync", lambda descriptor: calls.append(file.exists())
+    )
     with atomic_write(file) as stream:
         stream.write("new")
     assert calls[0] is False  # the content first, the folder after the replacement

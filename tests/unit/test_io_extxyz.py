@@ -13,9 +13,9 @@ import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import gprann.io
+from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import DataError, FormatError
 from gprann.io import DataWarning, read, write
-from gprann.structure import Dataset, Origin, Structure
 
 HEAD = 'Lattice="5 0 0 0 6 0 0 0 7" Properties=species:S:1:pos:R:3:forces:R:3 energy=-10.5 pbc="T T F"'
 ROWS = [

@@ -8,9 +8,9 @@ import ase
 import numpy as np
 import pytest
 
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
 from gprann.io import DataWarning, read, write
-from gprann.structure import Dataset, Structure
 
 
 def _h2(length: float, **labels) -> Structure:

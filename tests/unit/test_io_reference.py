@@ -8,8 +8,8 @@ import ase.io
 import numpy as np
 import pytest
 
+from gprann.data.structure import Dataset
 from gprann.io import check_dataset, read, write
-from gprann.structure import Dataset
 
 pytestmark = pytest.mark.data
 

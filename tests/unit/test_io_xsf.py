@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError, FormatError
 from gprann.io import DataWarning, WriteError, read, write
-from gprann.structure import Dataset, Origin, Structure
 
 MOLECULE = """# total energy = -14.5 eV
 

@@ -10,11 +10,11 @@ import pytest
 
 import samples
 from gprann import evaluate, fit_surrogates
+from gprann.data.structure import Dataset, Structure
 from gprann.evaluation import Report
-from gprann.pipeline.judgement import Judge, notice_of_loss
-from gprann.pipeline.stages import Stages
-from gprann.structure import Dataset, Structure
-from gprann.surrogate.local import fit_in_one_order, for_each_subset
+from gprann.pipeline.checkpoints import Stages
+from gprann.pipeline.surrogate_test import SurrogateTest, notice_of_loss
+from gprann.surrogate.sets.surrogate_set import fit_in_one_order, for_each_subset
 from gprann.surrogate.surrogate import Surrogate
 
 FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-7, "force_noise": 1e-7}
@@ -22,7 +22,7 @@ FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-7, "force_noise": 1e-
 
 def reported(folder: Path, train: Dataset, test: Dataset, **options: Any) -> Report | None:
     """Return the report of surrogates that exist one after the other."""
-    judge = Judge(Stages(folder), test, options)
+    judge = SurrogateTest(Stages(folder), test, options)
 
     def work(subset: Any, surrogate: Surrogate) -> Dataset:
         fit_in_one_order(surrogate, subset.data)

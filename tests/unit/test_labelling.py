@@ -22,12 +22,12 @@ from ase.calculators.emt import EMT
 import gprann
 import samples
 from gprann import Dataset, Structure, label, read
+from gprann.data.structure import Origin
 from gprann.describe import describe
 from gprann.errors import ConfigError, DataError
 from gprann.io import DataWarning
 from gprann.labelling import Record, merge
 from gprann.labelling.calculators import CalculatorSpec
-from gprann.structure import Origin
 
 CALCULATORS = '''
 import os, pathlib, sys, time

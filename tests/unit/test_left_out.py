@@ -11,13 +11,14 @@ import pytest
 import samples
 from contracts import Array, assert_close
 from gprann import _core
-from gprann.parallel import scipy_blas
-from gprann.structure import Dataset
-from gprann.surrogate import Surrogate, left_out, solvers
-from gprann.surrogate.folded import FoldedTraining
+from gprann.data.structure import Dataset
+from gprann.runtime.parallel import scipy_blas
+from gprann.surrogate import Surrogate, left_out
 from gprann.surrogate.gaussian_process import Factor, Radial, factorise
-from gprann.surrogate.inducing import representatives
-from gprann.surrogate.posterior import DensePosterior, structure_covariance
+from gprann.surrogate.posterior_mean import PosteriorMean
+from gprann.surrogate.solvers import solve as solvers
+from gprann.surrogate.solvers.inducing import representatives
+from gprann.surrogate.solvers.posterior import DensePosterior, structure_covariance
 from samples import FIXED
 
 
@@ -63,14 +64,12 @@ def test_structures_left_out_are_predicted_by_a_fit_without_them(
             assert_close(errors.latent[place], covariance, relative=1e-6)
 
 
-def densely(
-    equations: solvers.Equations, fit: solvers.Fit, noise: Array
-) -> tuple[FoldedTraining, float, Any]:
+def densely(equations: solvers.Equations, fit: solvers.Fit, noise: Array) -> tuple[PosteriorMean, float, Any]:
     """Return weights, amplitude and posterior with the whole matrix."""
     problem, rows, jacobians = equations.problem()
     factor = factorise(problem.covariance(equations.length(fit.settings)), problem.noise(*noise))
     alpha = factor.solve(problem.values)
-    folded = FoldedTraining.from_weights(rows, jacobians, alpha, problem.first)
+    folded = PosteriorMean.from_weights(rows, jacobians, alpha, problem.first)
     return folded, float(problem.values @ alpha) / len(alpha), DensePosterior(problem, factor)
 
 

@@ -11,18 +11,18 @@ import pytest
 import contracts
 import regression
 from contracts import assert_close
-from gprann.training.levenberg_marquardt import levenberg_marquardt
-from gprann.training.problem import EnergyProblem
-from gprann.training.state import OptimizerState
+from gprann.training.objective import EnergyObjective
+from gprann.training.optimizers.levenberg_marquardt import levenberg_marquardt
+from gprann.training.optimizers.state import OptimizerState
 
 
-def fit(train: EnergyProblem, state: OptimizerState, **options: Any) -> OptimizerState:
+def fit(train: EnergyObjective, state: OptimizerState, **options: Any) -> OptimizerState:
     settings = {"iterations": 100, "patience": 1000, "ridge": 0.0, **options}
     validation = settings.pop("validation", regression.nothing(train))
     return levenberg_marquardt(train, validation, state, **settings)
 
 
-def undamped(train: EnergyProblem, seed: int = 1) -> OptimizerState:
+def undamped(train: EnergyObjective, seed: int = 1) -> OptimizerState:
     state = OptimizerState.start(np.random.default_rng(seed).normal(size=train.model.n_parameters))
     state.numbers["damping"] = 0.0
     return state
@@ -123,7 +123,7 @@ def test_constant_features_and_species_without_atoms_do_no_harm() -> None:
     counts = np.diff(whole.table.rows, axis=1)
     table = type(whole.table)(features, whole.table.rows, whole.table.order)
     present = np.flatnonzero(counts[2] == 0)  # structures without the third species
-    train = EnergyProblem(whole.model, table, whole.targets, whole.weights).select(present)
+    train = EnergyObjective(whole.model, table, whole.targets, whole.weights).select(present)
     start = OptimizerState.start(whole.model.initial(rng))
     before = train.rmse(start.parameters)
     state = fit(train, start, iterations=20)

@@ -14,13 +14,13 @@ import samples
 from gprann import SurrogateSet, augment, evaluate, examples, fit_surrogates, select
 from gprann.augmentation.gpr import augment_subsets
 from gprann.augmentation.policies import CopyOptions
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, FactorisationError
-from gprann.log import TaskFormatter
-from gprann.memory import available_memory, memory_share
-from gprann.progress import SharedBar
-from gprann.structure import Dataset, Structure
+from gprann.runtime.log import TaskFormatter
+from gprann.runtime.memory import available_memory, memory_share
+from gprann.runtime.progress import SharedBar
 from gprann.surrogate import Surrogate, memory_needed
-from gprann.surrogate.local import for_each_subset
+from gprann.surrogate.sets.surrogate_set import for_each_subset
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-7, "force_noise": 1e-7}

@@ -18,8 +18,8 @@ import pytest
 import samples
 from gprann import load
 from gprann.errors import FormatError
-from gprann.io.atomic import WriteError
 from gprann.model_file import FORMAT_VERSION, read_model_file, write_model_file
+from gprann.runtime.atomic_write import WriteError
 
 ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "empty": np.zeros((0, 4)), "one": np.array(3.0)}
 DOCUMENT = {"kind": "test", "text": "Å", "numbers": [1, 2.5, None, True], "nested": {"x": []}}

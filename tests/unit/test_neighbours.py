@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 import contracts
 from contracts import Array, cell_of, clear_of, displaced, molecule
+from gprann.data.neighbours import Neighbourhood, build_neighbours, species_indices
+from gprann.data.structure import Structure
 from gprann.errors import DataError
-from gprann.neighbours import Neighbourhood, build_neighbours, species_indices
-from gprann.structure import Structure
 from reference.neighbours_oracle import image_pairs
 
 CUTOFF = 5.0
@@ -143,7 +143,7 @@ def test_species_are_positions_in_the_list() -> None:
 
 @pytest.mark.parametrize("small", [0, 300])
 def test_atoms_on_top_of_each_other_are_named(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gprann.neighbours._SMALL", small)
+    monkeypatch.setattr("gprann.data.neighbours._SMALL", small)
     good = molecule(["C", "H"], np.random.default_rng(0))
     bad = Structure(("C", "H", "O"), [[0, 0, 0], [3, 0, 0], [3.0, 0.01, 0]])
     with pytest.raises(DataError, match=r"atoms (1 and 2|2 and 1) are 0\.01 Å apart"):
@@ -158,7 +158,7 @@ def test_large_structures_have_the_same_lists(name: str, monkeypatch: pytest.Mon
     """What vesin finds, to which batches with a large structure go."""
     structures = [make(name), make(name, n=3, seed=5)]
     all_pairs = listed(build_neighbours(structures, CUTOFF, ["C", "H", "O"]))
-    monkeypatch.setattr("gprann.neighbours._SMALL", 0)
+    monkeypatch.setattr("gprann.data.neighbours._SMALL", 0)
     by_cells = listed(build_neighbours(structures, CUTOFF, ["C", "H", "O"]))
     np.testing.assert_allclose(in_order(by_cells), in_order(all_pairs), atol=2e-9)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import gprann
-from gprann.augmentation.copies import with_unique_origins
+from gprann.augmentation.sampling import with_unique_origins
+from gprann.data.structure import Dataset, Origin
 from gprann.errors import DataError
 from gprann.io import DataWarning
-from gprann.structure import Dataset, Origin
 
 
 @pytest.fixture

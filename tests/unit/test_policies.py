@@ -13,14 +13,14 @@ from ase.units import kB
 import samples
 from gprann import augment, examples
 from gprann.augmentation import surrogate_hessian
-from gprann.augmentation.automatic import automatic_copies, largest_size
-from gprann.augmentation.closeness import DistanceLimits
-from gprann.augmentation.copies import displaced
 from gprann.augmentation.displacements import atom_sizes, within_spheres
 from gprann.augmentation.hessian import thermal
+from gprann.augmentation.min_distance import DistanceLimits
 from gprann.augmentation.policies import CopyOptions
+from gprann.augmentation.sampling import displaced
+from gprann.augmentation.step_size import automatic_copies, largest_size
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
-from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 
 FIXED: dict[str, Any] = {"kernel": "pairs", "length": 5.0, "energy_noise": 1e-8, "force_noise": 1e-8}
@@ -135,7 +135,7 @@ def test_normal_modes_have_thermal_energies() -> None:
     structure = samples.WATER
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.normal(size=(9, 9)))[0]
-    from gprann.surrogate.directions import internal_directions, rigid_motions
+    from gprann.surrogate.kernels.internal_coordinates import internal_directions, rigid_motions
 
     internal = internal_directions(structure, "rotation")
     stiffness = np.array([5.0, 20.0, 60.0])

@@ -15,11 +15,11 @@ import samples
 from contracts import Array, Observed, assert_close, cell_of, clear_of, molecule
 from gprann import ChebyshevDescriptor, load
 from gprann import potential as module
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError, FormatError
-from gprann.io.atomic import WriteError
 from gprann.model_file import read_model_file, write_model_file
 from gprann.potential import Potential
-from gprann.structure import Dataset, Structure
+from gprann.runtime.atomic_write import WriteError
 from reference.network_oracle import atom_terms
 
 CUTOFFS = (3.7, 3.1)

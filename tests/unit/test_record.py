@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import samples
 from gprann import read
+from gprann.data.structure import Structure
 from gprann.errors import ConfigError, FormatError
 from gprann.io import WriteError
 from gprann.labelling import Record, geometry_key
-from gprann.structure import Structure
 
 
 def test_results_are_found_again(tmp_path: Path) -> None:

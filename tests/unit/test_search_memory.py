@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 import samples
 from gprann import Surrogate, examples
 from gprann.config import Config
+from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError
-from gprann.memory import GIB
-from gprann.parallel import one_blas_thread
 from gprann.pipeline.memory import surrogate_memory
-from gprann.structure import Dataset, Structure
-from gprann.surrogate import choice, memory_needed
-from gprann.surrogate.fingerprints import AtomsFingerprint, Fingerprint, PairsFingerprint
-from gprann.surrogate.grid import Grid
-from gprann.surrogate.plan import SolverOptions, features_per_atom, plan_solver, structures_within
+from gprann.runtime.memory import GIB
+from gprann.runtime.parallel import one_blas_thread
+from gprann.surrogate import memory_needed
+from gprann.surrogate.hyperparameters import choice
+from gprann.surrogate.hyperparameters.grid import Grid
+from gprann.surrogate.kernels.fingerprints import AtomsFingerprint, Fingerprint, PairsFingerprint
+from gprann.surrogate.solvers.plan import SolverOptions, features_per_atom, plan_solver, structures_within
 
 a, b, _ = samples.TRICLINIC
 CELLS = Structure(
@@ -126,7 +127,7 @@ def test_other_searches_stay_within_the_budget(
         seen.append(len(part))
         return build(fingerprint, part, *more)
 
-    for module in ("choice", "selection", "relevance"):
+    for module in ("hyperparameters.choice", "selection", "relevance"):
         monkeypatch.setattr(f"gprann.surrogate.{module}.build_problem", watched)
     Surrogate(**options, memory=budget, hyperparameters="likelihood", solver="inducing", inducing=2).fit(data)
     assert len(seen) > 1

@@ -12,15 +12,15 @@ import pytest
 import contracts
 import samples
 from gprann.config import SurrogateSection
+from gprann.data.structure import Dataset
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError
-from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
-from gprann.surrogate.choice import small_subset
-from gprann.surrogate.fingerprints import CartesianFingerprint, PairsFingerprint
-from gprann.surrogate.hyperparameters import Settings
-from gprann.surrogate.selection import select_kernel
-from gprann.surrogate.soap import SoapFingerprint, SoapOptions
+from gprann.surrogate.hyperparameters.choice import small_subset
+from gprann.surrogate.hyperparameters.kernel_selection import select_kernel
+from gprann.surrogate.hyperparameters.settings import Settings
+from gprann.surrogate.kernels.fingerprints import CartesianFingerprint, PairsFingerprint
+from gprann.surrogate.kernels.soap import SoapFingerprint, SoapOptions
 
 START = Settings(8.0, 1e-8, 1e-8)
 SOAP: Any = {"r_cut": 3.5, "n_max": 3, "l_max": 2}

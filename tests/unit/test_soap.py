@@ -12,11 +12,11 @@ import contracts
 import samples
 from contracts import Array, assert_close, assert_derivative
 from gprann.config import SurrogateSection
+from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError
-from gprann.structure import Dataset
 from gprann.surrogate import Surrogate
-from gprann.surrogate.directions import internal_directions
-from gprann.surrogate.soap import SoapFingerprint, SoapOptions
+from gprann.surrogate.kernels.internal_coordinates import internal_directions
+from gprann.surrogate.kernels.soap import SoapFingerprint, SoapOptions
 
 SETTINGS: dict[str, Any] = {"r_cut": 3.2, "n_max": 3, "l_max": 2}
 FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-6, "force_noise": 1e-6}

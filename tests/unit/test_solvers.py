@@ -14,18 +14,24 @@ import contracts
 import samples
 from contracts import Array, assert_close
 from gprann import _core
+from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
-from gprann.structure import Dataset
-from gprann.surrogate import Surrogate, plan, solvers
-from gprann.surrogate.directions import observed_directions
-from gprann.surrogate.fingerprints import (
+from gprann.surrogate import Surrogate
+from gprann.surrogate.gaussian_process import Factor, Radial
+from gprann.surrogate.kernels.fingerprints import (
     AtomsFingerprint,
     Fingerprint,
 )
-from gprann.surrogate.gaussian_process import Factor, Radial
-from gprann.surrogate.inducing import representatives
-from gprann.surrogate.matrix_free import CovarianceOperator, ReducedSystem, conjugate_gradients
+from gprann.surrogate.kernels.internal_coordinates import observed_directions
 from gprann.surrogate.observations import build_problem
+from gprann.surrogate.solvers import plan
+from gprann.surrogate.solvers import solve as solvers
+from gprann.surrogate.solvers.conjugate_gradients import (
+    CovarianceOperator,
+    ReducedSystem,
+    conjugate_gradients,
+)
+from gprann.surrogate.solvers.inducing import representatives
 from samples import FIXED, KERNELS, MAKERS, system
 
 SMOOTH = "squared_exponential"

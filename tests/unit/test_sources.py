@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import gprann
+from gprann.data.structure import Dataset
 from gprann.errors import DataError
-from gprann.structure import Dataset
 
 DESCRIPTOR = gprann.ChebyshevDescriptor(["H"], radial_order=6, radial_cutoff=6.0, angular_order=None)
 USES: dict[str, Callable[[Any, Path], Any]] = {

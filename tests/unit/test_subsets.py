@@ -14,12 +14,12 @@ from scipy.spatial.transform import Rotation
 
 import samples
 from gprann import augment, read
+from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError
-from gprann.structure import Dataset, Origin, Structure
 from gprann.surrogate import Surrogate, in_one_order, partition
-from gprann.surrogate.local import fit_in_one_order
-from gprann.surrogate.order import match
-from gprann.surrogate.subsets import bisect
+from gprann.surrogate.sets.atom_matching import match
+from gprann.surrogate.sets.partition import bisect
+from gprann.surrogate.sets.surrogate_set import fit_in_one_order
 
 METHANE = Structure(
     ("C", "H", "H", "H", "H"),

@@ -12,12 +12,12 @@ from scipy.spatial.transform import Rotation
 import contracts
 import samples
 from contracts import Array, Observed, assert_close, clear_of
+from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError
-from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 from gprann.surrogate import surrogate as module
-from gprann.surrogate.fingerprints import CartesianFingerprint
+from gprann.surrogate.kernels.fingerprints import CartesianFingerprint
 from reference.chebyshev_oracle import cutoff_function
 from reference.gaussian_process_oracle import DenseProcess, Features
 from reference.neighbours_oracle import image_pairs

@@ -11,8 +11,8 @@ from ase.optimize import BFGS
 import samples
 from contracts import assert_derivative
 from gprann import Dataset, Surrogate, SurrogateCalculator
+from gprann.data.structure import Structure
 from gprann.errors import ConfigError, DataError
-from gprann.structure import Structure
 
 
 @pytest.fixture(scope="module", params=["molecule", "crystal"])

@@ -17,9 +17,9 @@ import samples
 from contracts import assert_close, assert_derivative
 from gprann import Surrogate, SurrogateCalculator
 from gprann.augmentation import augment
+from gprann.data.strain import strain_matrices, volume
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
-from gprann.strain import strain_matrices, volume
-from gprann.structure import Dataset, Structure
 
 FIXED: dict[str, Any] = {"length": 5.0, "energy_noise": 1e-6, "force_noise": 1e-6}
 TRAINING = samples.strained_crystals(12)

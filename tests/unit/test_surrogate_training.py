@@ -15,17 +15,19 @@ import contracts
 import samples
 from contracts import Array, assert_close
 from gprann import examples
+from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, FactorisationError
-from gprann.structure import Dataset, Structure
-from gprann.surrogate import Surrogate, choice, memory_needed, solvers
-from gprann.surrogate.directions import internal_directions
-from gprann.surrogate.fingerprints import AtomsFingerprint
-from gprann.surrogate.grid import Grid
-from gprann.surrogate.hyperparameters import Settings, scan
-from gprann.surrogate.likelihood import log_marginal_likelihood
+from gprann.surrogate import Surrogate, memory_needed
+from gprann.surrogate.hyperparameters import choice
+from gprann.surrogate.hyperparameters.grid import Grid
+from gprann.surrogate.hyperparameters.likelihood import log_marginal_likelihood
+from gprann.surrogate.hyperparameters.relevance import length_factors
+from gprann.surrogate.hyperparameters.settings import Settings, scan
+from gprann.surrogate.kernels.fingerprints import AtomsFingerprint
+from gprann.surrogate.kernels.internal_coordinates import internal_directions
 from gprann.surrogate.observations import build_problem
-from gprann.surrogate.relevance import length_factors
+from gprann.surrogate.solvers import solve as solvers
 
 FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-4, "force_noise": 2e-5}
 

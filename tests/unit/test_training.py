@@ -15,13 +15,13 @@ import regression
 import samples
 from contracts import assert_close
 from gprann import ChebyshevDescriptor, augment, examples, taylor_augment, train
+from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError
 from gprann.models import FeatureTable, NetworkModel, Normalisation
 from gprann.potential import Potential
-from gprann.structure import Dataset, Origin, Structure
 from gprann.training import TrainingOptions
-from gprann.training.job import Job
-from gprann.training.problem import EnergyProblem
+from gprann.training.member import Job
+from gprann.training.objective import EnergyObjective
 from gprann.training.targets import (
     count_species,
     energy_scale,
@@ -274,7 +274,7 @@ def test_several_compositions_have_other_defaults() -> None:
 def test_random_starts_on_several_compositions_begin_with_short_steps(rows: list[int], several: bool) -> None:
     model = NetworkModel(3, (2,), 1)
     table = FeatureTable(np.ones((rows[-1], 3)), np.array([rows]), np.arange(rows[-1]))
-    problem = EnergyProblem(model, table, np.zeros(2), np.ones(2))
+    problem = EnergyObjective(model, table, np.zeros(2), np.ones(2))
     for optimizer, forces in (("lm", False), ("lm", True), ("adamw", False)):
         options = TrainingOptions(optimizer=optimizer, forces=forces, starts=1)
         start = Job(problem, np.arange(2), options, 1.0)._start(problem, np.random.default_rng(0), 0)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.data.structure import Structure
 from gprann.errors import ConfigError, DataError, check_whole, nearest_name
-from gprann.structure import Structure
 
 __all__ = [
     "Displacement",

@@ -9,9 +9,9 @@ from ase.md.langevin import Langevin
 from ase.units import fs, kB
 from numpy.typing import NDArray
 
-from gprann.augmentation.closeness import DistanceLimits
+from gprann.augmentation.min_distance import DistanceLimits
+from gprann.data.structure import Structure
 from gprann.errors import DataError
-from gprann.structure import Structure
 from gprann.surrogate import Surrogate, SurrogateCalculator
 
 __all__ = ["langevin"]

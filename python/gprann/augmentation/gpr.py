@@ -16,24 +16,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.augmentation.copies import references
 from gprann.augmentation.displacements import Displacement
 from gprann.augmentation.policies import CopyOptions, Policy
+from gprann.augmentation.sampling import references
+from gprann.data.strain import volume
+from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, refuse_unused
 from gprann.io import write
 from gprann.io.reading import Source
-from gprann.progress import SharedBar, progress_bar
-from gprann.strain import volume
-from gprann.structure import Dataset
+from gprann.runtime.progress import SharedBar, progress_bar
 from gprann.surrogate import Surrogate, SurrogateSet
-from gprann.surrogate.local import (
+from gprann.surrogate.sets.partition import MAX_SIZE
+from gprann.surrogate.sets.surrogate_set import (
     Subset,
     assigned,
     check_surrogate_options,
     fit_in_one_order,
     for_each_subset,
 )
-from gprann.surrogate.subsets import MAX_SIZE
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 __all__ = ["Around", "Augmentation", "Fitted", "augment", "augment_subsets", "label"]

@@ -11,11 +11,11 @@ import numpy as np
 from ase.units import kB
 from numpy.typing import NDArray
 
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
-from gprann.parallel import one_blas_thread
-from gprann.structure import Dataset, Structure
+from gprann.runtime.parallel import one_blas_thread
 from gprann.surrogate import Surrogate
-from gprann.surrogate.directions import internal_directions
+from gprann.surrogate.kernels.internal_coordinates import internal_directions
 
 __all__ = ["read_hessians", "surrogate_hessian", "symmetric_hessians", "thermal"]
 

@@ -10,14 +10,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.augmentation.automatic import (
-    automatic_copies,
-    largest_size,
-    relative_noise,
-    uncertainty_of_unseen,
-)
-from gprann.augmentation.closeness import DistanceLimits
-from gprann.augmentation.copies import displaced
 from gprann.augmentation.displacements import (
     Displacement,
     atom_sizes,
@@ -28,10 +20,18 @@ from gprann.augmentation.displacements import (
 )
 from gprann.augmentation.dynamics import langevin
 from gprann.augmentation.hessian import surrogate_hessian, thermal
+from gprann.augmentation.min_distance import DistanceLimits
+from gprann.augmentation.sampling import displaced
+from gprann.augmentation.step_size import (
+    automatic_copies,
+    largest_size,
+    relative_noise,
+    uncertainty_of_unseen,
+)
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, check_whole, nearest_name
-from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
-from gprann.surrogate.subsets import MAX_SIZE
+from gprann.surrogate.sets.partition import MAX_SIZE
 
 __all__ = ["CopyOptions", "Known", "Policy"]
 

@@ -14,9 +14,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.augmentation.automatic import automatic_copies
-from gprann.augmentation.closeness import DistanceLimits
-from gprann.augmentation.copies import displaced, references
 from gprann.augmentation.displacements import (
     Displacement,
     atom_sizes,
@@ -25,9 +22,12 @@ from gprann.augmentation.displacements import (
     within_spheres,
 )
 from gprann.augmentation.hessian import read_hessians, surrogate_hessian, symmetric_hessians
+from gprann.augmentation.min_distance import DistanceLimits
+from gprann.augmentation.sampling import displaced, references
+from gprann.augmentation.step_size import automatic_copies
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, check_whole, nearest_name
 from gprann.io.reading import Source
-from gprann.structure import Dataset, Structure
 from gprann.surrogate import Surrogate
 
 __all__ = ["taylor_augment", "taylor_labels"]

@@ -8,37 +8,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gprann.active.select import check_selection
+from gprann.active.select import select as select_structures
 from gprann.cli.console import show
 from gprann.config import (
     AugmentationSection,
     DescriptorSection,
-    Section,
     SurrogateSection,
     TrainingSection,
     default_config,
     parse_section,
     to_toml,
 )
-from gprann.config.explain import option_name
+from gprann.data.structure import Dataset
 from gprann.demo import run_demo
 from gprann.describe import describe
 from gprann.errors import ConfigError, GprannError
 from gprann.evaluation import evaluate as evaluate_potential
+from gprann.explain import option_name
 from gprann.io import atomic_write, read, write
 from gprann.labelling import label as label_structures
 from gprann.labelling import merge
+from gprann.options import Options
 from gprann.pipeline import augment_data, compare_file, history, run_file, train_potential
 from gprann.potential import Potential, load
-from gprann.progress import progress_bar
-from gprann.selection import check_selection
-from gprann.selection import select as select_structures
-from gprann.structure import Dataset
-from gprann.surrogate.local import SurrogateSet, fit_each
-from gprann.surrogate.subsets import MAX_SIZE
+from gprann.runtime.progress import progress_bar
+from gprann.surrogate.sets.partition import MAX_SIZE
+from gprann.surrogate.sets.surrogate_set import SurrogateSet, fit_each
 
 __all__ = ["augment", "compare", "demo", "evaluate", "info", "init", "label", "run", "select", "train"]
 
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound=Options)
 
 
 def demo(arguments: argparse.Namespace) -> None:

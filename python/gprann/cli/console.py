@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from gprann.io import DataWarning
-from gprann.log import TaskFormatter, warnings_to_log
+from gprann.runtime.log import TaskFormatter, warnings_to_log
 
 __all__ = ["messages", "show", "show_error"]
 

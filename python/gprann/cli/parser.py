@@ -13,15 +13,15 @@ from gprann.cli import commands
 from gprann.config import (
     AugmentationSection,
     DescriptorSection,
-    Section,
     SurrogateSection,
     TrainingSection,
 )
-from gprann.config.explain import option_name
 from gprann.config.template import key_facts
 from gprann.errors import ConfigError, nearest_name
 from gprann.evaluation.method_table import METHODS
-from gprann.surrogate.subsets import MAX_SIZE
+from gprann.explain import option_name
+from gprann.options import Options
+from gprann.surrogate.sets.partition import MAX_SIZE
 from gprann.version import __version__
 
 __all__ = ["help_text", "parse"]
@@ -283,7 +283,7 @@ def _keys(parser: argparse.ArgumentParser) -> None:
 
 
 def _section_options(
-    parser: argparse.ArgumentParser, title: str, section: type[Section], leave_out: Sequence[str] = ()
+    parser: argparse.ArgumentParser, title: str, section: type[Options], leave_out: Sequence[str] = ()
 ) -> None:
     """Add an option for each key of a section; values stay texts, which the section converts and checks."""
     group = parser.add_argument_group(f"options of the {title}")

@@ -1,6 +1,5 @@
 """Configuration: typed sections, read from TOML, with errors that name file, key and remedy."""
 
-from gprann.config.explain import parse_section
 from gprann.config.load import find_config, load_config
 from gprann.config.sections import (
     AugmentationSection,
@@ -9,11 +8,11 @@ from gprann.config.sections import (
     DescriptorSection,
     OutputSection,
     ResourcesSection,
-    Section,
     SurrogateSection,
     TrainingSection,
 )
 from gprann.config.template import default_config, to_toml, toml_value
+from gprann.explain import parse_section
 
 __all__ = [
     "AugmentationSection",
@@ -22,7 +21,6 @@ __all__ = [
     "DescriptorSection",
     "OutputSection",
     "ResourcesSection",
-    "Section",
     "SurrogateSection",
     "TrainingSection",
     "default_config",

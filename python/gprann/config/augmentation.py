@@ -12,9 +12,9 @@ from pydantic import PlainValidator, model_validator
 from gprann.augmentation import augment, taylor_augment
 from gprann.augmentation.displacements import Displacement, check_displacement
 from gprann.augmentation.policies import CopyOptions, Policy
-from gprann.config.fields import Section, default, option
+from gprann.data.structure import Structure
 from gprann.errors import ConfigError, refuse_unused
-from gprann.structure import Structure
+from gprann.options import Options, default, option
 
 __all__ = ["AUGMENTED", "AugmentationSection"]
 
@@ -56,7 +56,7 @@ def _default_of(name: str) -> Any:
     return AugmentationSection.model_fields[name].default
 
 
-class AugmentationSection(Section):
+class AugmentationSection(Options):
     """Displaced copies of the training structures, labelled with energies."""
 
     method: Literal["gpr", "taylor", "none"] = option(
@@ -180,7 +180,7 @@ class AugmentationSection(Section):
             reasons["max_subset"] = "there is no surrogate"
         return {name: reason for name, reason in reasons.items() if getattr(self, name) != _default_of(name)}
 
-    def check_use(self, surrogate: Section, spell: Callable[[str, str], str] = lambda _, name: name) -> None:
+    def check_use(self, surrogate: Options, spell: Callable[[str, str], str] = lambda _, name: name) -> None:
         """Refuse keys without effect, here and in the section of a surrogate that is not used.
 
         Reading a configuration does not: `compare` uses the keys of several methods.

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gprann.config.explain import explain
 from gprann.config.sections import Config
 from gprann.errors import ConfigError
+from gprann.explain import explain
 
 __all__ = ["find_config", "load_config"]
 

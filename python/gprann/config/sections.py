@@ -10,18 +10,18 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from gprann.config.augmentation import AugmentationSection
-from gprann.config.fields import Channels, Names, OrderOrNone, Section, SpeciesLengths, Widths
-from gprann.config.fields import default as _default
-from gprann.config.fields import option as _option
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.io import read
-from gprann.io.frames import check_keys
+from gprann.io.labels import check_keys
+from gprann.options import Channels, Names, Options, OrderOrNone, SpeciesLengths, Widths
+from gprann.options import default as _default
+from gprann.options import option as _option
 from gprann.surrogate import Surrogate
-from gprann.surrogate.choice import Method
-from gprann.surrogate.fingerprints import standing_weights
 from gprann.surrogate.gaussian_process import Radial
-from gprann.surrogate.kernels import KernelName
-from gprann.surrogate.plan import SolverName
+from gprann.surrogate.hyperparameters.choice import Method
+from gprann.surrogate.kernels.fingerprints import standing_weights
+from gprann.surrogate.kernels.options import KernelName
+from gprann.surrogate.solvers.plan import SolverName
 from gprann.training import TrainingOptions
 
 __all__ = [
@@ -31,13 +31,12 @@ __all__ = [
     "DescriptorSection",
     "OutputSection",
     "ResourcesSection",
-    "Section",
     "SurrogateSection",
     "TrainingSection",
 ]
 
 
-class DataSection(Section):
+class DataSection(Options):
     """Structures with their energies and forces. Units: Å, eV, eV/Å; energies are total energies."""
 
     train: Names = _option(
@@ -67,7 +66,7 @@ class DataSection(Section):
         return check_keys(keys)
 
 
-class DescriptorSection(Section):
+class DescriptorSection(Options):
     """Chebyshev descriptor of the networks."""
 
     species: Names | None = _option(
@@ -122,7 +121,7 @@ class DescriptorSection(Section):
         )
 
 
-class SurrogateSection(Section):
+class SurrogateSection(Options):
     """Gaussian-process surrogate: learns energies and forces, and labels the copies."""
 
     kernel: KernelName = _option(
@@ -232,7 +231,7 @@ class SurrogateSection(Section):
 _MIXED = TrainingOptions(optimizer="lm").suited_to(2)
 
 
-class TrainingSection(Section):
+class TrainingSection(Options):
     """Networks, trained on energies, or on energies and forces."""
 
     hidden: Widths | None = _option(
@@ -384,7 +383,7 @@ class TrainingSection(Section):
         return {name: value for name, value in values.items() if value is not None}
 
 
-class ResourcesSection(Section):
+class ResourcesSection(Options):
     """What a run may use. Nothing here changes the results, unless memory is short: it then decides on the surrogate's
     solver, and on the size of the subsets that its hyperparameters come from. Another memory repeats the labels."""
 
@@ -405,14 +404,14 @@ class ResourcesSection(Section):
     )
 
 
-class OutputSection(Section):
+class OutputSection(Options):
     """Results."""
 
     folder: str = _option("Folder of the results; made by the run.", "results", min_length=1)
     plots: bool = _option("Draw the plots of the report; needs matplotlib.", True)
 
 
-class Config(Section):
+class Config(Options):
     """A whole run: from structures to an evaluated potential.
 
     Examples

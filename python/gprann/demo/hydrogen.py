@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from gprann import examples
 from gprann.augmentation import label, taylor_labels
-from gprann.augmentation.copies import displaced
+from gprann.augmentation.sampling import displaced
+from gprann.data.prediction import Prediction
+from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.evaluation import evaluate
 from gprann.evaluation.method_table import METHODS, Column, cells, headings
 from gprann.evaluation.summary import table
 from gprann.io import atomic_write
 from gprann.potential import Potential
-from gprann.prediction import Prediction
-from gprann.progress import progress_bar
-from gprann.structure import Dataset, Structure
+from gprann.runtime.progress import progress_bar
 from gprann.surrogate import Surrogate
 from gprann.training import train
 from gprann.units import MEV

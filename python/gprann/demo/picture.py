@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.data.prediction import Prediction
+from gprann.data.structure import Dataset
 from gprann.evaluation.method_table import METHODS
-from gprann.prediction import Prediction
-from gprann.structure import Dataset
 from gprann.units import MEV
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.neighbours import Neighbourhood
-from gprann.structure import Structure
+from gprann.data.neighbours import Neighbourhood
+from gprann.data.structure import Structure
 
 __all__ = ["Descriptor"]
 

@@ -10,10 +10,10 @@ from ase.data import atomic_numbers
 from numpy.typing import ArrayLike, NDArray
 
 from gprann import _core
+from gprann.data.neighbours import Neighbourhood, build_neighbours
+from gprann.data.structure import Structure
 from gprann.errors import ConfigError
-from gprann.neighbours import Neighbourhood, build_neighbours
-from gprann.parallel import n_threads
-from gprann.structure import Structure
+from gprann.runtime.parallel import n_threads
 
 __all__ = ["ChebyshevDescriptor", "aenet_weights"]
 

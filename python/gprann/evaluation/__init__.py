@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from gprann.data.prediction import Prediction
+from gprann.data.structure import Dataset, evenly_spread
 from gprann.evaluation.metrics import ForceMetrics, Metrics, compute_metrics
 from gprann.evaluation.report import History, Report
 from gprann.evaluation.residuals import checked_energies
-from gprann.prediction import Prediction
-from gprann.structure import Dataset, evenly_spread
 from gprann.surrogate import Surrogate, SurrogateSet
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def evaluate(
     Examples
     --------
     >>> import numpy as np
-    >>> from gprann.structure import Structure
+    >>> from gprann.data.structure import Structure
     >>> class Zero:
     ...     def predict(self, data):
     ...         return Prediction(np.zeros(len(data)), [np.zeros((len(s), 3)) for s in data])

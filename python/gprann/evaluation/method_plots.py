@@ -48,8 +48,8 @@ def error_bars(methods: Mapping[str, Residuals]) -> Figure:
     Examples
     --------
     >>> from gprann.evaluation import residuals
-    >>> from gprann.prediction import Prediction
-    >>> from gprann.structure import Dataset, Structure
+    >>> from gprann.data.prediction import Prediction
+    >>> from gprann.data.structure import Dataset, Structure
     >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
     >>> pair = residuals.compare(Dataset([h2]), Prediction(np.array([-31.5]), [np.zeros((2, 3))]))
     >>> [axes.get_title() for axes in error_bars({"gpr": pair}).axes]

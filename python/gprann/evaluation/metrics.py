@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.data.prediction import Prediction
+from gprann.data.structure import Dataset
 from gprann.evaluation.residuals import ForceResiduals, Residuals, angle_between, compare
-from gprann.prediction import Prediction
-from gprann.structure import Dataset
 
 __all__ = [
     "ForceMetrics",
@@ -159,7 +159,7 @@ def compute_metrics(reference: Dataset, prediction: Prediction) -> Metrics:
 
     Examples
     --------
-    >>> from gprann.structure import Structure
+    >>> from gprann.data.structure import Structure
     >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7, forces=np.eye(2, 3))
     >>> metrics = compute_metrics(Dataset([h2]), Prediction(np.array([-31.5]), [np.eye(2, 3) * 1.5]))
     >>> round(metrics.energy_mae, 6), metrics.force_norm_mae, metrics.force_angle_mae

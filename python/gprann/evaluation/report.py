@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from gprann.data.prediction import Prediction
+from gprann.data.structure import Dataset
 from gprann.errors import nearest_name
 from gprann.evaluation.metrics import (
     ForceMetrics,
@@ -28,8 +30,6 @@ from gprann.evaluation.metrics import (
 )
 from gprann.evaluation.residuals import ForceResiduals, Residuals, compare
 from gprann.evaluation.summary import number, summarise
-from gprann.prediction import Prediction
-from gprann.structure import Dataset
 from gprann.units import MEV
 
 __all__ = ["History", "Report"]
@@ -62,7 +62,7 @@ class Report:
 
     Examples
     --------
-    >>> from gprann.structure import Structure
+    >>> from gprann.data.structure import Structure
     >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
     >>> report = Report.from_prediction(Dataset([h2]), Prediction(np.array([-31.5]), [np.zeros((2, 3))]))
     >>> round(report.energy_mae, 6), report.force_mae

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gprann.data.prediction import Prediction
+from gprann.data.structure import Dataset, Origin
 from gprann.errors import DataError
-from gprann.prediction import Prediction
-from gprann.structure import Dataset, Origin
 
 __all__ = ["TINY_FORCE", "ForceResiduals", "Residuals", "angle_between", "checked_energies", "compare"]
 
@@ -238,7 +238,7 @@ def compare(reference: Dataset, prediction: Prediction) -> Residuals:
 
     Examples
     --------
-    >>> from gprann.structure import Structure
+    >>> from gprann.data.structure import Structure
     >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
     >>> residuals = compare(Dataset([h2]), Prediction(np.array([-31.5]), [np.zeros((2, 3))]))
     >>> residuals.energy_error.round(6).tolist()

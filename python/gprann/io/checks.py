@@ -10,7 +10,7 @@ import numpy as np
 from ase.geometry import complete_cell
 from numpy.typing import NDArray
 
-from gprann.structure import Composition, Dataset
+from gprann.data.structure import Composition, Dataset
 
 __all__ = [
     "DUPLICATE_TOLERANCE",
@@ -78,7 +78,7 @@ def check_dataset(data: Dataset) -> DataReport:
 
     Examples
     --------
-    >>> from gprann.structure import Structure
+    >>> from gprann.data.structure import Structure
     >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
     >>> check_dataset(Dataset([h2, h2.replace(positions=h2.positions + 1.0)])).duplicates
     ((0, 1),)
@@ -140,7 +140,7 @@ def find_duplicates(data: Dataset, tolerance: float = DUPLICATE_TOLERANCE) -> tu
 
     Examples
     --------
-    >>> from gprann.structure import Structure
+    >>> from gprann.data.structure import Structure
     >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]))
     >>> find_duplicates(Dataset([h2, h2.replace(positions=1.1 * h2.positions), h2]))
     ((0, 2),)
@@ -236,7 +236,7 @@ def find_outliers(data: Dataset) -> tuple[tuple[int, ...], tuple[float, ...]]:
 
     Examples
     --------
-    >>> from gprann.structure import Structure
+    >>> from gprann.data.structure import Structure
     >>> energies = [-31.7, -31.6, -31.8, -31.75, -31.65, -31.7, -31.72, -31.68, -31.7, -3.17]
     >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]))
     >>> find_outliers(Dataset(h2.replace(energy=energy) for energy in energies))[0]
@@ -283,7 +283,7 @@ def _scores(energies: Array, members: Sequence[int], least: float) -> list[tuple
 def _scores_of_rare(
     data: Dataset, frequent: Sequence[Sequence[int]], rare: Sequence[int]
 ) -> list[tuple[float, int, float]]:
-    """Judge structures of rare compositions; a frequent composition stands beside them by its median."""
+    """Score structures of rare compositions; a frequent composition stands beside them by its median."""
     medians = [float(np.median(_energies_per_atom(data, members))) for members in frequent]
     examples = data.select([*rare, *(members[0] for members in frequent)])
     species = examples.species

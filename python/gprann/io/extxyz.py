@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.data.structure import Origin, Structure
 from gprann.errors import FormatError
-from gprann.io.frames import Frame, label_names, make_frame, stress_label
+from gprann.io.labels import Frame, label_names, make_frame, stress_label
 from gprann.io.text import check_not_cut, elements, load_text, number, numbers, vectors
-from gprann.structure import Origin, Structure
 
 __all__ = ["format_extxyz", "read_extxyz"]
 

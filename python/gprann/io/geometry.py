@@ -6,8 +6,8 @@ import numpy as np
 from ase.geometry import complete_cell, minkowski_reduce
 from numpy.typing import NDArray
 
+from gprann.data.structure import Structure
 from gprann.errors import DataError
-from gprann.structure import Structure
 
 __all__ = ["COINCIDENT", "FARTHEST", "check_geometry", "close_pair"]
 

@@ -12,14 +12,14 @@ from typing import TypeAlias
 
 import ase
 
+from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError, nearest_name
-from gprann.io.ase_formats import ase_format, frame_from_atoms, read_ase
+from gprann.io.ase import ase_format, frame_from_atoms, read_ase
 from gprann.io.checks import DataWarning, check_dataset
 from gprann.io.discover import find_files, uncompressed_suffix
 from gprann.io.extxyz import read_extxyz
-from gprann.io.frames import LABELS, Frame, check_keys, make_frame
+from gprann.io.labels import LABELS, Frame, check_keys, make_frame
 from gprann.io.xsf import read_xsf
-from gprann.structure import Dataset, Origin, Structure
 
 __all__ = ["Source", "read", "structures"]
 

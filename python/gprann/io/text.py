@@ -14,9 +14,9 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
+from gprann.data.structure import Origin
 from gprann.errors import DataError, FormatError
 from gprann.io.checks import DataWarning
-from gprann.structure import Origin
 
 __all__ = ["TextFile", "check_not_cut", "elements", "load_text", "number", "numbers", "vectors"]
 

@@ -6,13 +6,13 @@ import os
 import warnings
 from pathlib import Path
 
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, nearest_name
-from gprann.io.atomic import WriteError, atomic_write
 from gprann.io.checks import DataWarning
 from gprann.io.extxyz import format_extxyz
 from gprann.io.reading import Source, structures
 from gprann.io.xsf import format_xsf
-from gprann.structure import Dataset, Structure
+from gprann.runtime.atomic_write import WriteError, atomic_write
 
 __all__ = ["write"]
 

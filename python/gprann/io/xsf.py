@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.data.structure import Origin, Structure
 from gprann.errors import DataError, FormatError, nearest_name
-from gprann.io.frames import Frame, make_frame
+from gprann.io.labels import Frame, make_frame
 from gprann.io.text import check_not_cut, elements, load_text, number, vectors
-from gprann.structure import Origin, Structure
 
 __all__ = ["format_xsf", "read_xsf"]
 

@@ -12,9 +12,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from gprann.data.structure import Origin, Structure
 from gprann.errors import ConfigError
 from gprann.labelling.calculators import CalculatorSpec
-from gprann.structure import Origin, Structure
 
 __all__ = ["LabellingError", "WorkerProcess", "to_message"]
 

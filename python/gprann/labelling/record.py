@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError
 from gprann.io import WriteError
 from gprann.io.extxyz import format_extxyz, read_extxyz
-from gprann.structure import Dataset, Structure
 
 __all__ = ["Record", "geometry_key"]
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError
 from gprann.io import DataWarning, atomic_write, write
 from gprann.io.checks import find_level_shifts
@@ -22,9 +23,8 @@ from gprann.io.reading import Source, structures
 from gprann.labelling.calculators import CalculatorSpec
 from gprann.labelling.process import LabellingError, WorkerProcess
 from gprann.labelling.record import Record, geometry_key
-from gprann.parallel import n_threads
-from gprann.progress import progress_bar
-from gprann.structure import Dataset, Origin, Structure
+from gprann.runtime.parallel import n_threads
+from gprann.runtime.progress import progress_bar
 
 __all__ = ["Failure", "Labelling", "label", "merge"]
 

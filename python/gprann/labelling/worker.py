@@ -14,9 +14,9 @@ from typing import Any, TextIO
 import numpy as np
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
 
+from gprann.data.structure import Origin, Structure
 from gprann.errors import GprannError
 from gprann.labelling.calculators import CalculatorSpec
-from gprann.structure import Origin, Structure
 
 __all__ = ["compute", "run"]
 

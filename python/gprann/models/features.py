@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.data.neighbours import Neighbourhood
+from gprann.data.structure import Structure
 from gprann.descriptors import Descriptor
-from gprann.neighbours import Neighbourhood
-from gprann.structure import Structure
 
 __all__ = ["FeatureTable", "Normalisation"]
 

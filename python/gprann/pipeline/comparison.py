@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from gprann.config import Config, SurrogateSection, TrainingSection, load_config
+from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, nearest_name
 from gprann.evaluation import evaluate
 from gprann.evaluation.method_table import METHODS, Column, cells, headings, markdown
 from gprann.evaluation.metrics import units
 from gprann.evaluation.summary import table
 from gprann.io import atomic_write
+from gprann.pipeline.checkpoints import Stages, claimed_folder
 from gprann.pipeline.digest import data_digest, digest, file_digest
 from gprann.pipeline.run import RunResult, check_run, finish, logged, read_sets
-from gprann.pipeline.stages import Stages, claimed_folder
 from gprann.potential import load
-from gprann.structure import Dataset
 from gprann.units import MEV
 
 __all__ = ["Comparison", "compare", "compare_file"]

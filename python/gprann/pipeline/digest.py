@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gprann.structure import Dataset
+from gprann.data.structure import Dataset
 
 __all__ = ["data_digest", "digest", "file_digest"]
 

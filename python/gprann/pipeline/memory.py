@@ -10,13 +10,13 @@ import os
 import numpy as np
 
 from gprann.config import Config, SurrogateSection
+from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
-from gprann.memory import GIB, available_memory, memory_budget
 from gprann.models import NetworkModel
 from gprann.potential import load
-from gprann.structure import Dataset
+from gprann.runtime.memory import GIB, available_memory, memory_budget
 from gprann.surrogate import memory_needed, partition
-from gprann.surrogate.plan import features_per_atom
+from gprann.surrogate.solvers.plan import features_per_atom
 from gprann.training import TrainingOptions
 
 __all__ = ["check_memory", "surrogate_memory", "surrogate_within_memory", "training_memory"]

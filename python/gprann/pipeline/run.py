@@ -18,25 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.augmentation import Augmentation
-from gprann.augmentation.copies import with_unique_origins
 from gprann.augmentation.hessian import read_hessians
+from gprann.augmentation.sampling import with_unique_origins
 from gprann.config import Config, load_config, to_toml
 from gprann.config.augmentation import AUGMENTED
+from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.evaluation import evaluate
 from gprann.io import DataWarning, atomic_write, read, write
 from gprann.io.discover import find_files
 from gprann.io.reading import structures
-from gprann.log import log_to_file, warnings_to_log
+from gprann.pipeline.checkpoints import Stages, claimed_folder
 from gprann.pipeline.digest import data_digest, digest, file_digest
-from gprann.pipeline.judgement import Judge, notice_of_loss, summary_of
 from gprann.pipeline.memory import check_memory, surrogate_within_memory
-from gprann.pipeline.stages import Stages, claimed_folder
 from gprann.pipeline.steps import augment_data, require_labels, train_potential
+from gprann.pipeline.surrogate_test import SurrogateTest, notice_of_loss, summary_of
 from gprann.potential import Potential, load
-from gprann.structure import Dataset
+from gprann.runtime.log import log_to_file, warnings_to_log
 from gprann.surrogate import Surrogate
-from gprann.surrogate.local import Subset, fit_in_one_order, for_each_subset
+from gprann.surrogate.sets.surrogate_set import Subset, fit_in_one_order, for_each_subset
 from gprann.version import __version__
 
 __all__ = ["RunResult", "check_run", "finish", "history", "logged", "read_sets", "run", "run_file"]
@@ -182,11 +182,11 @@ class _Run:
     """That an interrupted run has spent on the labels it left, subset by subset."""
     labels: set[str] = field(default_factory=set)
     """Records of the labels that this run has made or taken."""
-    judge: Judge | None = None
+    judge: SurrogateTest | None = None
 
     def __post_init__(self) -> None:
         if self.test is not None and self.config.augmentation.uses_surrogate:
-            self.judge = Judge(self.stages, self.test, self._augmentation_options())
+            self.judge = SurrogateTest(self.stages, self.test, self._augmentation_options())
 
     def finish(self) -> RunResult:
         """Do every stage that is not finished."""

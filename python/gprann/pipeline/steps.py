@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.augmentation import Augmentation, surrogate_hessian, taylor_augment
-from gprann.augmentation.copies import with_unique_origins
 from gprann.augmentation.gpr import Around, Fitted, augment_subsets
+from gprann.augmentation.sampling import with_unique_origins
 from gprann.config import AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
 from gprann.potential import Potential
-from gprann.progress import SharedBar, progress_bar
-from gprann.structure import Dataset, Structure
+from gprann.runtime.progress import SharedBar, progress_bar
 from gprann.surrogate import Surrogate
-from gprann.surrogate.local import Subset, fit_in_one_order, for_each_subset
+from gprann.surrogate.sets.surrogate_set import Subset, fit_in_one_order, for_each_subset
 from gprann.training import train
 
 __all__ = ["augment_data", "require_labels", "train_potential"]

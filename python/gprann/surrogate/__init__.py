@@ -1,10 +1,10 @@
 """Gaussian-process surrogates for energies and forces."""
 
 from gprann.surrogate.calculator import SurrogateCalculator
-from gprann.surrogate.hyperparameters import Hyperparameters
-from gprann.surrogate.local import SurrogateSet, fit_surrogates
-from gprann.surrogate.order import in_one_order
-from gprann.surrogate.subsets import partition
+from gprann.surrogate.hyperparameters.settings import Hyperparameters
+from gprann.surrogate.sets.atom_matching import in_one_order
+from gprann.surrogate.sets.partition import partition
+from gprann.surrogate.sets.surrogate_set import SurrogateSet, fit_surrogates
 from gprann.surrogate.surrogate import Surrogate, memory_needed
 
 __all__ = [

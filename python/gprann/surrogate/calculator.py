@@ -10,8 +10,8 @@ import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError, all_changes
 
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError
-from gprann.structure import Dataset, Structure
 from gprann.surrogate.surrogate import Surrogate
 
 __all__ = ["SurrogateCalculator", "bare_structure"]

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erfinv
 
-from gprann.structure import Dataset
-from gprann.surrogate.directions import internal_directions
-from gprann.surrogate.hyperparameters import LeftOut
+from gprann.data.structure import Dataset
+from gprann.surrogate.hyperparameters.settings import LeftOut
+from gprann.surrogate.kernels.internal_coordinates import internal_directions
 
 __all__ = ["FEWEST", "Calibration", "calibrate", "factor_of"]
 

@@ -16,7 +16,7 @@ from scipy.linalg import lapack
 
 from gprann import _core
 from gprann.errors import FactorisationError
-from gprann.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
 
 __all__ = ["Factor", "Problem", "Radial", "Restorable", "factorise", "radial_kernel"]
 

@@ -14,15 +14,15 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.parallel import one_blas_thread
-from gprann.structure import Dataset, evenly_spread
+from gprann.data.structure import Dataset, evenly_spread
+from gprann.runtime.parallel import one_blas_thread
 from gprann.surrogate.calibration import FEWEST, Calibration, calibrate
-from gprann.surrogate.choice import IN_TURN_ROWS, structures_for
-from gprann.surrogate.hyperparameters import LeftOut, leave_out_in_turn, left_out_variance
-from gprann.surrogate.inducing import InducingApproximation
+from gprann.surrogate.hyperparameters.choice import IN_TURN_ROWS, structures_for
+from gprann.surrogate.hyperparameters.settings import LeftOut, leave_out_in_turn, left_out_variance
 from gprann.surrogate.observations import observations
-from gprann.surrogate.posterior import DensePosterior, energy_variance, structure_covariance
-from gprann.surrogate.solvers import Fit, conjugate_gradient, solve_raising_noise
+from gprann.surrogate.solvers.inducing import InducingApproximation
+from gprann.surrogate.solvers.posterior import DensePosterior, energy_variance, structure_covariance
+from gprann.surrogate.solvers.solve import Fit, conjugate_gradient, solve_raising_noise
 
 __all__ = ["calibration_last", "calibration_of", "leave_out", "left_out_std"]
 

@@ -7,13 +7,13 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.data.strain import volume
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.io.checks import find_duplicates
-from gprann.strain import volume
-from gprann.structure import Dataset, Structure
-from gprann.surrogate.directions import observed_directions, strain_length
-from gprann.surrogate.fingerprints import Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Problem, Radial
+from gprann.surrogate.kernels.fingerprints import Fingerprint, Rows
+from gprann.surrogate.kernels.internal_coordinates import observed_directions, strain_length
 
 __all__ = [
     "build_problem",

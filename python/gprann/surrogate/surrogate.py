@@ -14,20 +14,37 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.data.prediction import Prediction
+from gprann.data.strain import voigt_stress
+from gprann.data.structure import Dataset
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, check_positive, check_whole, nearest_name
 from gprann.io.reading import Source, structures
-from gprann.parallel import one_blas_thread
-from gprann.prediction import Prediction
-from gprann.strain import voigt_stress
-from gprann.structure import Dataset
+from gprann.runtime.parallel import one_blas_thread
 from gprann.surrogate.calibration import Calibration
-from gprann.surrogate.choice import START, Choice, Method, check_method, fit_memory, small_subset
-from gprann.surrogate.fingerprints import PAIRS_CUTOFF, PAIRS_EXPONENT, AtomsFingerprint, Fingerprint, Rows
 from gprann.surrogate.gaussian_process import Radial
-from gprann.surrogate.grid import Grid
-from gprann.surrogate.hyperparameters import Fixed, Hyperparameters, Settings
-from gprann.surrogate.kernels import KernelName, KernelOptions
+from gprann.surrogate.hyperparameters.choice import (
+    START,
+    Choice,
+    Method,
+    check_method,
+    fit_memory,
+    small_subset,
+)
+from gprann.surrogate.hyperparameters.grid import Grid
+from gprann.surrogate.hyperparameters.kernel_selection import Selection, select_kernel
+from gprann.surrogate.hyperparameters.relevance import weigh_components
+from gprann.surrogate.hyperparameters.settings import Fixed, Hyperparameters, Settings
+from gprann.surrogate.hyperparameters.species_lengths import likely_lengths
+from gprann.surrogate.kernels.fingerprints import (
+    PAIRS_CUTOFF,
+    PAIRS_EXPONENT,
+    AtomsFingerprint,
+    Fingerprint,
+    Rows,
+)
+from gprann.surrogate.kernels.options import KernelName, KernelOptions
+from gprann.surrogate.kernels.soap import SoapOptions
 from gprann.surrogate.left_out import calibration_last, calibration_of, left_out_std
 from gprann.surrogate.observations import (
     check_composition,
@@ -36,13 +53,9 @@ from gprann.surrogate.observations import (
     with_stress,
     without_known,
 )
-from gprann.surrogate.plan import TOLERANCE, SolverName, SolverOptions, memory_needed, plan_solver
-from gprann.surrogate.posterior import energy_covariance, energy_variance, forces_std_of
-from gprann.surrogate.relevance import weigh_components
-from gprann.surrogate.selection import Selection, select_kernel
-from gprann.surrogate.soap import SoapOptions
-from gprann.surrogate.solvers import Equations, Fit, Solution, extend_solution, solve_raising_noise
-from gprann.surrogate.species_lengths import likely_lengths
+from gprann.surrogate.solvers.plan import TOLERANCE, SolverName, SolverOptions, memory_needed, plan_solver
+from gprann.surrogate.solvers.posterior import energy_covariance, energy_variance, forces_std_of
+from gprann.surrogate.solvers.solve import Equations, Fit, Solution, extend_solution, solve_raising_noise
 
 __all__ = ["Surrogate", "memory_needed"]
 

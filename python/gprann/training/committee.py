@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from gprann.errors import TrainingError
-from gprann.parallel import n_threads
-from gprann.training.job import Job
-from gprann.training.state import OptimizerState
+from gprann.runtime.parallel import n_threads
+from gprann.training.member import Job
+from gprann.training.optimizers.state import OptimizerState
 
 __all__ = ["MemberProgress", "train_members"]
 

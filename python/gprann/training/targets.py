@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.data.strain import volume
+from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name
-from gprann.strain import volume
-from gprann.structure import Dataset
-from gprann.training.combined import LabelTable
+from gprann.training.energy_force_objective import LabelTable
 from gprann.training.options import TrainingOptions
 
 __all__ = [

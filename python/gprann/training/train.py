@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.data.neighbours import without_pairs
+from gprann.data.structure import Dataset
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, TrainingError
 from gprann.io.reading import Source, structures
 from gprann.models import FeatureTable, NetworkModel, Normalisation
 from gprann.models.features import descriptor_values
-from gprann.neighbours import without_pairs
 from gprann.potential import Potential, load
-from gprann.progress import progress_bar
-from gprann.structure import Dataset
-from gprann.training.combined import CombinedProblem
+from gprann.runtime.progress import progress_bar
 from gprann.training.committee import MemberProgress, train_members
-from gprann.training.job import Job
+from gprann.training.energy_force_objective import EnergyForceObjective
+from gprann.training.member import Job
+from gprann.training.objective import EnergyObjective
+from gprann.training.optimizers.state import OptimizerState
 from gprann.training.options import TrainingOptions
-from gprann.training.problem import EnergyProblem
-from gprann.training.state import OptimizerState
 from gprann.training.targets import (
     count_species,
     energy_scale,
@@ -182,7 +182,7 @@ def _problem(
     settings: TrainingOptions,
     base: Potential | None,
     scale: float,
-) -> tuple[Normalisation, EnergyProblem | CombinedProblem]:
+) -> tuple[Normalisation, EnergyObjective | EnergyForceObjective]:
     """Return the normalisation of the descriptors, and what is to be minimised."""
     n_species = len(descriptor.species)
     neighbours = descriptor.neighbours(data) if settings.forces else None
@@ -195,8 +195,8 @@ def _problem(
     plain = not settings.forces and settings.huber_energy is None
     if plain and settings.optimizer != "gauss_newton_cg":
         weights = energy_weights(data, structure_weights(data, settings), per_atom=settings.per_atom)
-        return normalisation, EnergyProblem(model, table, targets, weights)
-    problem = CombinedProblem.build(
+        return normalisation, EnergyObjective(model, table, targets, weights)
+    problem = EnergyForceObjective.build(
         model,
         descriptor,
         neighbours or without_pairs(kinds, first),

@@ -14,8 +14,8 @@ from typing import TextIO
 
 from gprann.errors import GprannError
 from gprann.training.committee import MemberProgress
-from gprann.training.job import Job
-from gprann.training.state import OptimizerState
+from gprann.training.member import Job
+from gprann.training.optimizers.state import OptimizerState
 
 __all__ = ["run"]
 

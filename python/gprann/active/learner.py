@@ -1,0 +1,127 @@
+"""The surrogate that grows with the reference results of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ase
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.data.structure import Dataset
+from gprann.errors import ConfigError, FactorisationError
+from gprann.surrogate import Surrogate
+from gprann.surrogate.calculator import SurrogateCalculator, bare_structure
+
+__all__ = ["Learner"]
+
+Array = NDArray[np.float64]
+_RATTLE = 0.1  # Å
+_COPIES = 24
+# A handful of structures cannot decide about hyperparameters. These gave the fewest reference calls for hops of
+# adatoms and relaxations with EMT; twice or half the length changes them by one or two.
+_OPTIONS = {"length": 12.0, "energy_noise": 1e-8, "force_noise": 1e-8}
+_LEAST_NOISE, _MOST_NOISE = 1e-4, 1e5  # times those of the options
+
+
+class Learner:
+    """A surrogate that learns every reference result that is added.
+
+    Two structures of one mechanism hardly differ, so the scale of their descriptors is no measure of the space
+    that the search will see. The descriptors are standardised over rattled copies of the structures from which
+    it starts, once and for all.
+
+    Parameters
+    ----------
+    region : sequence of ase.Atoms
+        Structures from which the search starts; no labels are needed.
+    seed : int
+        Of the rattled copies.
+    fmax : float, eV/Å
+        Forces that are aimed at.
+    options : dict
+        Options of `Surrogate` that replace the defaults.
+    """
+
+    def __init__(self, region: Sequence[ase.Atoms], seed: int, fmax: float, options: dict[str, Any]) -> None:
+        rng = np.random.default_rng(seed)
+        structures = [bare_structure(atoms) for atoms in region]
+        copies = max(4, _COPIES // len(structures))
+        self._region = Dataset(
+            item.replace(positions=item.positions + rng.normal(0.0, _RATTLE, item.positions.shape))
+            for item in structures
+            for _ in range(copies)
+        )
+        self._options = {**_OPTIONS, "seed": seed, **options}
+        self._noise = 1.0  # factor of both noises
+        self._largest_noise = 0.1 * fmax
+        self.surrogate: Surrogate | None = None
+        self._learnt: tuple[Dataset, dict[str, Any]] | None = None  # by the surrogate, with these options
+        Surrogate(**self._options)  # refuses impossible options before the first reference call
+
+    def learn(self, results: Dataset) -> None:
+        """Fit the surrogate to all reference results, or extend it by those that are new.
+
+        Noises are relative to the amplitude, which a single result of high energy can raise a hundredfold: they
+        are lowered until the noise of the forces is small beside the forces that are aimed at, and raised where
+        double precision needs it.
+
+        Raises
+        ------
+        FactorisationError
+            If no noise makes the covariance matrix positive definite.
+        """
+        raised = False
+        while True:
+            try:
+                self.surrogate = self._fitted(results, self._with_noise())
+            except FactorisationError:
+                if self._noise >= _MOST_NOISE:
+                    raise
+                self._noise *= 10.0
+                raised = True
+                continue
+            too_much = self.surrogate.hyperparameters.force_noise > self._largest_noise
+            if not too_much or raised or self._noise <= _LEAST_NOISE:
+                return
+            self._noise /= 10.0
+
+    def _fitted(self, results: Dataset, options: dict[str, Any]) -> Surrogate:
+        """Return a surrogate of all results: the one place where a search refits.
+
+        That of before is extended if it has the same hyperparameters and its results are the first ones.
+        """
+        learnt, self._learnt = self._learnt, None
+        if self.surrogate is not None and learnt is not None and all(options[name] for name in _OPTIONS):
+            known, before = learnt
+            first = results[: len(known)]
+            same = len(first) == len(known) and all(a is b for a, b in zip(first, known, strict=True))
+            if same and options == before:
+                surrogate = self.surrogate.extend(results[len(known) :])
+                self._learnt = results, options
+                return surrogate
+        surrogate = Surrogate(**options).fit(results, standardise_over=self._region)
+        self._learnt = results, options
+        return surrogate
+
+    def _with_noise(self) -> dict[str, Any]:
+        """Return the options with the noises of now; None leaves a noise to the surrogate."""
+        names = ("energy_noise", "force_noise")
+        noises = {name: self._noise * self._options[name] for name in names if self._options[name]}
+        return {**self._options, **noises}
+
+    @property
+    def _current(self) -> Surrogate:
+        if self.surrogate is None:
+            raise ConfigError("nothing has been learnt yet: call learn(results) first")
+        return self.surrogate
+
+    def attach(self, atoms: ase.Atoms) -> None:
+        """Give atoms a calculator of the surrogate as it is now."""
+        atoms.calc = SurrogateCalculator(self._current)
+
+    def std(self, images: Sequence[ase.Atoms]) -> Array:
+        """Return the standard deviations of the energies, eV, one per structure."""
+        data = Dataset([bare_structure(atoms) for atoms in images])
+        return self._current.predict(data, forces=False).required_energy_std

@@ -1,0 +1,306 @@
+"""Minimum-energy paths with few reference calls: the nudged elastic band on a surrogate that learns on the way.
+
+As the one-image-evaluated algorithm of Koistinen et al., J. Chem. Phys. 147, 152720 (2017), and ML-NEB of Garrido
+Torres et al., Phys. Rev. Lett. 122, 156001 (2019): relax the whole band on the surrogate, compute the reference
+at the image of largest standard deviation, or at the climbing image once all images are certain, and learn.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ase
+import numpy as np
+from ase.calculators.calculator import BaseCalculator
+from ase.geometry import find_mic
+from ase.mep import NEB, interpolate
+from ase.optimize import FIRE
+from numpy.typing import NDArray
+
+from gprann.active.learner import Learner
+from gprann.active.reference import Reference, check_atoms, largest_force, with_labels
+from gprann.data.structure import Dataset
+from gprann.errors import ConfigError, DataError, check_positive, check_whole
+from gprann.surrogate import Surrogate
+from gprann.surrogate.calculator import bare_structure
+from gprann.surrogate.sets.surrogate_set import check_surrogate_options
+
+__all__ = ["Band", "neb"]
+
+Array = NDArray[np.float64]
+_log = logging.getLogger(__name__)
+_STEPS = 60, 300  # on the surrogate: without, then with a climbing image
+_COARSE = 2.0  # force, relative to fmax, at which the climbing starts
+_INNER = 0.2  # and at which the band counts as relaxed
+_TRUST = 5.0  # a band ends its relaxation when an image is this many thresholds uncertain
+_FIXED = 1e-3  # Å by which atoms that are fixed may differ between the end points
+_APART = 0.01  # Å that some atom must move
+_UNRELAXED = 2.0  # times fmax; force on an atom of an end point that is worth a warning
+_WRAPPED = 0.1  # Å by which the way across the border must be shorter
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Result of a search for a minimum-energy path.
+
+    Attributes
+    ----------
+    images : list of ase.Atoms
+        End points included, with energies and forces: of the reference where it has been computed, else of the
+        surrogate.
+    energies : ndarray, shape (images,), eV
+        Of the images, less that of the first.
+    energy_std : ndarray, shape (images,), eV
+        Predicted standard deviations.
+    barrier : float, eV
+        Energy of the highest image less that of the first. Once converged both are reference energies.
+    calls : int
+        Reference calls made, those for the end points included; end points that carry their energy and forces
+        cost none.
+    converged : bool
+        Whether the reference forces at the climbing image are below `fmax` and all images certain.
+    reference : Dataset
+        All reference results, those read from the record included.
+    surrogate : Surrogate
+        As fitted last.
+    """
+
+    images: list[ase.Atoms]
+    energies: Array
+    energy_std: Array
+    barrier: float
+    calls: int
+    converged: bool
+    reference: Dataset
+    surrogate: Surrogate | None
+
+
+def neb(
+    initial: ase.Atoms,
+    final: ase.Atoms,
+    calculator: BaseCalculator,
+    *,
+    images: int | Sequence[ase.Atoms] = 5,
+    fmax: float = 0.05,
+    threshold: float = 0.02,
+    max_calls: int = 50,
+    record: str | os.PathLike[str] | None = None,
+    spring: float = 0.1,
+    seed: int = 0,
+    **surrogate_options: Any,
+) -> Band:
+    """Find the minimum-energy path between two relaxed structures with few calls of a reference calculator.
+
+    Parameters
+    ----------
+    initial, final : ase.Atoms
+        Relaxed end points with the same atoms in the same order, cell and constraints. If they carry energy and
+        forces (of a calculator like `calculator`, or read from a file) these are not computed again.
+    calculator : ASE calculator
+        The reference, with energies and forces.
+    images : int or sequence of ase.Atoms
+        Number of images between the end points, at first equally spaced on the straight line; or the images
+        of a first path, without the end points.
+    fmax : float, eV/Å
+        Largest norm of the reference force on a free atom at the climbing image at the end.
+    threshold : float, eV
+        Predicted standard deviation of the energy, of the structure and not per atom as a barrier is, above which
+        an image is computed by the reference.
+    max_calls : int
+        Reference calls that are allowed: 3 or more, for the end points and an image.
+    record : path, optional
+        Extended XYZ file to which every reference result is appended. The results for the same atoms and cell
+        that it holds already are used, so that the same call goes on where it was interrupted: give the same
+        calculator.
+    spring : float, eV/Å²
+        Spring constant between images.
+    seed : int
+        Of the rattled copies over which descriptors are standardised.
+    **surrogate_options
+        Options of `Surrogate` that replace the defaults, chosen for few structures.
+
+    Returns
+    -------
+    Band
+
+    Raises
+    ------
+    ConfigError
+        If an option is impossible, or the calculator has no forces.
+    DataError
+        If the end points do not belong together or are the same, or a reference result cannot be used.
+    GprannError
+        If the calculator fails; the record keeps what was computed.
+
+    Examples
+    --------
+    An aluminium atom hops on Al(100); the plain band takes about a hundred calls.
+
+    >>> import gprann
+    >>> from ase.build import add_adsorbate, fcc100
+    >>> from ase.calculators.emt import EMT
+    >>> from ase.constraints import FixAtoms
+    >>> initial = fcc100("Al", (2, 2, 2), vacuum=4.0)
+    >>> add_adsorbate(initial, "Al", 1.7, "hollow")
+    >>> initial.set_constraint(FixAtoms(mask=initial.get_tags() == 2))
+    >>> final = initial.copy()
+    >>> final.positions[-1, 0] += initial.cell[0, 0] / 2
+    >>> ends = [gprann.relax(atoms, EMT(), fmax=0.01).atoms for atoms in (initial, final)]
+    >>> path = gprann.neb(*ends, EMT())
+    >>> path.converged, path.calls < 8, round(path.barrier, 1)
+    (True, True, 0.2)
+    """
+    check_positive(fmax=fmax, threshold=threshold, spring=spring)
+    check_surrogate_options(surrogate_options, neb)
+    check_whole(3, max_calls=max_calls)  # for the end points and an image
+    start = _first_path(initial, final, images)
+    reference = Reference(calculator, record, max_calls)
+    learner = Learner(start, seed, fmax, surrogate_options)
+    search = _Search(start, reference, learner, fmax=fmax, threshold=threshold, spring=spring)
+    for name, end in (("initial", initial), ("final", final)):
+        reference.take(end)
+        force = largest_force(end, reference.label(end))
+        if force > _UNRELAXED * fmax:
+            _log.warning(
+                "%s: not relaxed, the force on an atom is %.3f eV/Å, and the barrier counts from there; "
+                "relax both end points first",
+                name,
+                force,
+            )
+    if len(search.results) <= 2:  # the end points alone say nothing about what lies between them
+        reference.label(start[len(start) // 2])
+    return search.run()
+
+
+class _Search:
+    """A band between end points that have been computed."""
+
+    def __init__(
+        self,
+        start: list[ase.Atoms],
+        reference: Reference,
+        learner: Learner,
+        *,
+        fmax: float,
+        threshold: float,
+        spring: float,
+    ) -> None:
+        self._start = start
+        self._reference = reference
+        self._learner = learner
+        self._fmax = fmax
+        self._threshold = threshold
+        self._spring = spring
+
+    @property
+    def results(self) -> Dataset:
+        """All reference results for these atoms."""
+        return self._reference.results(bare_structure(self._start[0]))
+
+    def run(self) -> Band:
+        """Relax the band and learn in turn, until the climbing image is converged."""
+        while True:
+            self._learner.learn(self.results)
+            band = self._relaxed()
+            std = self._learner.std(band)
+            certain = bool(std[1:-1].max() < self._threshold)
+            rank = np.array([atoms.get_potential_energy() for atoms in band]) if certain else std
+            chosen = band[1 + int(np.argmax(rank[1:-1]))]
+            known = self._reference.known(chosen) is not None
+            if self._reference.exhausted and not known:
+                return self._result(band, std, converged=False)
+            force = largest_force(chosen, self._reference.label(chosen))
+            _log.info("call %d: std %.4f eV, force %.3f eV/Å", self._reference.calls, std.max(), force)
+            if certain and force < self._fmax:
+                return self._result(band, std, converged=True)
+            if known:
+                _log.warning("the band leads back to an image that is known; lower its noises or raise fmax")
+                return self._result(band, std, converged=False)
+
+    def _relaxed(self) -> list[ase.Atoms]:
+        """Relax the first path on the surrogate; a band that runs away from what is known ends there."""
+        band = [atoms.copy() for atoms in self._start]
+        for atoms in band:
+            self._learner.attach(atoms)
+        path = NEB(band, k=self._spring, method="improvedtangent")
+        for path.climb, force, steps in ((False, _COARSE, _STEPS[0]), (True, _INNER, _STEPS[1])):
+            for _ in FIRE(path, logfile=None).irun(fmax=force * self._fmax, steps=steps):
+                if self._learner.std(band).max() > _TRUST * self._threshold:
+                    return band
+        return band
+
+    def _result(self, band: list[ase.Atoms], std: Array, *, converged: bool) -> Band:
+        images = []
+        for atoms in band:
+            predicted = {
+                "energy": atoms.get_potential_energy(),
+                "forces": atoms.get_forces(apply_constraint=False),
+            }
+            known = self._reference.known(atoms)
+            images.append(with_labels(atoms, known or bare_structure(atoms).replace(**predicted)))
+        energies = np.array([atoms.get_potential_energy() for atoms in images])
+        energies -= energies[0]
+        calls, surrogate = self._reference.calls, self._learner.surrogate
+        return Band(images, energies, std, float(energies.max()), calls, converged, self.results, surrogate)
+
+
+def _first_path(initial: ase.Atoms, final: ase.Atoms, images: int | Sequence[ase.Atoms]) -> list[ase.Atoms]:
+    """Return the images from which every relaxation of the band starts, end points included."""
+    check_atoms(initial, "initial")
+    check_atoms(final, "final")
+    _check_match(initial, final, "final")
+    if isinstance(images, Iterable):
+        return _given_path(initial, final, images)
+    check_whole(1, images=images)
+    shift = final.positions - initial.positions
+    shortest, lengths = find_mic(shift, initial.cell, initial.pbc)
+    if lengths.max() < _APART:
+        raise DataError(
+            f"final: no atom lies {_APART} Å or more from where it is in initial; give two different minima, or the "
+            "images of a path that comes back to its start"
+        )
+    path = [initial.copy() for _ in range(images + 1)] + [final.copy()]
+    # Across the border of the cell only where the end points were wrapped, not for a hop by half of a cell.
+    wrapped = np.linalg.norm(shift, axis=1) > np.linalg.norm(shortest, axis=1) + _WRAPPED
+    interpolate(path, mic=bool(wrapped.any()), apply_constraint=True)
+    return path
+
+
+def _given_path(initial: ase.Atoms, final: ase.Atoms, images: Iterable[ase.Atoms]) -> list[ase.Atoms]:
+    """Return copies of the end points and of the images between them, all with the constraints of the first."""
+    path = [initial.copy()]
+    for number, atoms in enumerate(images):
+        check_atoms(atoms, f"images[{number}]")
+        _check_match(initial, atoms, f"images[{number}]")
+        path.append(atoms.copy())
+    path.append(final.copy())
+    if len(path) < 3:
+        raise ConfigError("images: expected one or more between the end points")
+    for atoms in path:
+        atoms.set_constraint([constraint.copy() for constraint in initial.constraints])
+    return path
+
+
+def _check_match(initial: ase.Atoms, other: ase.Atoms, name: str) -> None:
+    """Refuse a structure that cannot lie on a path from `initial`.
+
+    Raises
+    ------
+    DataError
+    """
+    if list(initial.symbols) != list(other.symbols):
+        raise DataError(f"{name}: its atoms are not those of initial in the same order; sort them alike")
+    if not (np.allclose(initial.cell, other.cell) and np.array_equal(initial.pbc, other.pbc)):
+        raise DataError(f"{name}: cell or pbc differ from those of initial; a band needs one cell")
+    moved = initial.copy()
+    moved.set_positions(other.positions)
+    off = np.linalg.norm(moved.positions - other.positions, axis=1)
+    if off.max() > _FIXED:
+        raise DataError(
+            f"{name}: atom {int(np.argmax(off))} is constrained but lies {off.max():.3f} Å from where it is in "
+            "initial; relax both end points with the same atoms fixed in the same places"
+        )

@@ -1,0 +1,1 @@
+"""Structures, their neighbours and what is predicted for them."""

@@ -1,0 +1,161 @@
+"""Neighbour lists of batches of structures: small ones by trying all pairs, large ones with vesin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import vesin
+from numpy.typing import NDArray
+
+from gprann import _core
+from gprann.data.structure import Structure
+from gprann.errors import DataError
+from gprann.runtime.parallel import n_threads
+
+__all__ = ["Neighbourhood", "build_neighbours", "species_indices", "without_pairs"]
+
+_CLOSEST = 0.05  # Å; below it two atoms are one, and every descriptor is meaningless
+_SMALL = 300  # atoms up to which trying all pairs is faster than vesin, whatever the cell
+_Lists = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """Neighbour lists of n structures with all their atoms numbered through.
+
+    Attributes
+    ----------
+    first_atom : ndarray of int64, shape (n + 1,)
+        Atoms of structure s are first_atom[s] .. first_atom[s + 1] - 1.
+    first_pair : ndarray of int64, shape (n_atoms + 1,)
+    neighbour : ndarray of int32, shape (n_pairs,)
+    vectors : ndarray, shape (n_pairs, 3), Å
+        R_j + S cell - R_i; a neighbour may be a periodic image.
+    species : ndarray of int32, shape (n_atoms,)
+    kernel : compiled view of the same arrays
+    """
+
+    first_atom: NDArray[np.int64]
+    first_pair: NDArray[np.int64]
+    neighbour: NDArray[np.int32]
+    vectors: NDArray[np.float64]
+    species: NDArray[np.int32]
+    kernel: _core.Neighbours
+
+    @classmethod
+    def of(
+        cls,
+        first_atom: NDArray[np.int64],
+        first_pair: NDArray[np.int64],
+        neighbour: NDArray[np.int32],
+        vectors: NDArray[np.float64],
+        species: NDArray[np.int32],
+    ) -> Neighbourhood:
+        """Return the lists with their compiled view."""
+        kernel = _core.Neighbours(first_atom, first_pair, neighbour, vectors, species)
+        return cls(first_atom, first_pair, neighbour, vectors, species, kernel)
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms of all structures."""
+        return len(self.species)
+
+
+def species_indices(structure: Structure, species: Sequence[str]) -> NDArray[np.int32]:
+    """Return for every atom the position of its element in `species`, shape (N,).
+
+    Raises
+    ------
+    DataError
+        If an element is not listed.
+    """
+    table = {symbol: index for index, symbol in enumerate(species)}
+    unknown = sorted(set(structure.symbols) - set(table))
+    if unknown:
+        raise DataError(
+            f"{structure.origin}: element {', '.join(unknown)} is not among the species "
+            f"{', '.join(species)}; "
+            "train with it or leave the structure out"
+        )
+    return np.array([table[symbol] for symbol in structure.symbols], dtype=np.int32)
+
+
+def build_neighbours(structures: Sequence[Structure], cutoff: float, species: Sequence[str]) -> Neighbourhood:
+    """Return the neighbour lists of a batch of structures.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+    cutoff : float, Å
+    species : sequence of str
+        Elements in the order in which the caller counts them.
+
+    Raises
+    ------
+    DataError
+        If an element is not in `species`, or two atoms lie on top of each other.
+
+    Notes
+    -----
+    Lists of small structures are made by trying all pairs and images, for the whole batch in one call: a list
+    of 20 atoms costs a fortieth of a call of vesin. Batches with a large structure go to vesin.
+    """
+    first_atom = np.concatenate([[0], np.cumsum([len(structure) for structure in structures])]).astype(
+        np.int64
+    )
+    kinds = np.concatenate([np.zeros(0, np.int32), *(species_indices(item, species) for item in structures)])
+    make = _all_pairs if max(map(len, structures), default=0) <= _SMALL else _cell_lists
+    lists = make(structures, first_atom, cutoff)
+    _check_distance(structures, first_atom, lists)
+    first_pair, neighbour, vectors, _ = lists
+    return Neighbourhood.of(first_atom, first_pair, neighbour, vectors, kinds)
+
+
+def without_pairs(kinds: NDArray[np.int32], first_atom: NDArray[np.int64]) -> Neighbourhood:
+    """Return lists without neighbours, for what needs atoms but not their surroundings."""
+    first_pair = np.zeros(len(kinds) + 1, np.int64)
+    return Neighbourhood.of(first_atom, first_pair, np.zeros(0, np.int32), np.zeros((0, 3)), kinds)
+
+
+def _all_pairs(structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float) -> _Lists:
+    n = len(structures)
+    return _core.neighbour_list(
+        first_atom,
+        np.concatenate([np.zeros((0, 3)), *(structure.positions for structure in structures)]),
+        np.array([structure.cell for structure in structures], dtype=np.float64).reshape(n, 9),
+        np.array([structure.pbc for structure in structures], dtype=bool).reshape(n, 3),
+        cutoff,
+        n_threads(),
+    )
+
+
+def _cell_lists(structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float) -> _Lists:
+    finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
+    counts, neighbours, vectors = [], [], []
+    for structure, first in zip(structures, first_atom, strict=False):
+        periodic = [bool(p) for p in structure.pbc]
+        i, j, vector = finder.compute(structure.positions, structure.cell, periodic, "ijD")
+        order = np.argsort(i, kind="stable")
+        counts.append(np.bincount(i, minlength=len(structure)))
+        neighbours.append(j[order].astype(np.int32) + np.int32(first))
+        vectors.append(vector[order])
+    first_pair = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    flat = np.concatenate(vectors)
+    nearest = int(np.argmin(np.einsum("pk,pk->p", flat, flat))) if len(flat) else -1
+    return first_pair, np.concatenate(neighbours), flat, nearest
+
+
+def _check_distance(structures: Sequence[Structure], first_atom: NDArray[np.int64], lists: _Lists) -> None:
+    """Refuse atoms on top of each other."""
+    first_pair, neighbour, vectors, nearest = lists
+    distance = float(np.linalg.norm(vectors[nearest])) if nearest >= 0 else np.inf
+    if distance >= _CLOSEST:
+        return
+    i = int(np.searchsorted(first_pair, nearest, side="right")) - 1
+    s = int(np.searchsorted(first_atom, i, side="right")) - 1
+    raise DataError(
+        f"{structures[s].origin}: atoms {i - first_atom[s]} and {neighbour[nearest] - first_atom[s]} are "
+        f"{distance:.3g} Å apart; remove the structure or correct its geometry"
+    )

@@ -1,0 +1,1 @@
+"""Threads, memory, messages and files: what the machine offers a run."""

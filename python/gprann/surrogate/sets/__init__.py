@@ -1,0 +1,1 @@
+"""Several surrogates for one data set."""

@@ -1,0 +1,449 @@
+"""Local surrogates: one for each homogeneous subset of a database, fitted side by side."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.data.prediction import Prediction
+from gprann.data.structure import Dataset, Structure
+from gprann.errors import ConfigError, DataError, GprannError, nearest_name
+from gprann.io.reading import Source, structures
+from gprann.runtime.log import task
+from gprann.runtime.memory import memory_budget, memory_share
+from gprann.runtime.parallel import Job, side_by_side
+from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.surrogate.sets.assignment import Assignment, Kinds, ask
+from gprann.surrogate.sets.atom_matching import in_one_order
+from gprann.surrogate.sets.partition import MAX_SIZE, partition
+from gprann.surrogate.solvers.plan import memory_needed
+from gprann.surrogate.surrogate import Surrogate
+
+__all__ = [
+    "Subset",
+    "SurrogateSet",
+    "assigned",
+    "check_surrogate_options",
+    "fit_each",
+    "fit_in_one_order",
+    "fit_surrogates",
+    "for_each_subset",
+]
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Build = Callable[[Dataset], Surrogate]
+"""Gives a surrogate for a subset, not fitted yet."""
+T = TypeVar("T")
+_BATCH = 512  # structures that all surrogates of a composition are asked about at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Structures that one surrogate is fitted to.
+
+    Attributes
+    ----------
+    name : str
+        As "subset 2 of 3".
+    indices : ndarray of int64
+        Which structures of the data set they are.
+    data : Dataset
+    """
+
+    name: str
+    indices: Indices
+    data: Dataset
+
+    def __str__(self) -> str:
+        return f"{self.name}: {len(self.data)} structures of {self.data[0].formula}"
+
+
+def for_each_subset(
+    data: Dataset,
+    work: Callable[[Subset, Surrogate], T],
+    build: Build,
+    *,
+    max_subset: int = MAX_SIZE,
+    memory: float | None = None,
+    workers: int | None = None,
+    keep: bool = False,
+) -> list[T]:
+    """Do work with the subsets of a data set, side by side as far as threads and memory allow.
+
+    Parameters
+    ----------
+    data : Dataset
+    work : callable
+        Called with a subset and its surrogate, which it is to fit.
+    build : callable
+        Gives a surrogate for a subset, not fitted yet.
+    max_subset : int
+        Most structures of a subset, see `partition`.
+    memory : float, optional, GiB
+        Budget of all surrogates that exist at a time. Default: what is available.
+    workers : int, optional
+        Most subsets at a time.
+    keep : bool
+        Whether the surrogates outlive the work: all of them together then have to do with the memory, and those of
+        sets too large for that take other solvers than the covariance matrix.
+
+    Returns
+    -------
+    list
+        Results in the order of the subsets; the same bits for any number of threads.
+
+    Raises
+    ------
+    GprannError
+        Naming the subset, if there are several.
+    ConfigError
+        If there are options for species that no structure has.
+    """
+    parts = partition(data, max_size=max_subset)
+    subsets = [
+        Subset(f"subset {number} of {len(parts)}", indices, data.select(indices))
+        for number, indices in enumerate(parts, 1)
+    ]
+    budget = memory_budget(memory)
+    shares = [budget] * len(subsets)
+    if keep:
+        shares = _shares([memory_needed(subset.data) for subset in subsets], budget)
+    jobs = []
+    for subset, share in zip(subsets, shares, strict=True):
+        surrogate = build(subset.data)
+        surrogate.prepare(data.species)
+        with memory_share(share):
+            taken, kept = surrogate.memory_of_fit(subset.data)
+        own = partial(_do, subset, partial(work, subset, surrogate), share, several=len(subsets) > 1)
+        jobs.append(Job(own, taken, kept if keep else 0.0))
+    return side_by_side(jobs, memory=budget, most=workers)
+
+
+def _shares(needed: Sequence[float], budget: float) -> list[float]:
+    """Divide memory that does not suffice: the small get what they need, the large equal parts of what is left."""
+    if sum(needed) <= budget:
+        return [budget] * len(needed)
+    shares = [0.0] * len(needed)
+    for rank, number in enumerate(np.argsort(needed, kind="stable").tolist()):
+        shares[number] = min(needed[number], (budget - sum(shares)) / (len(needed) - rank))
+    return shares
+
+
+def _do(subset: Subset, work: Callable[[], T], share: float, *, several: bool) -> T:
+    """Do the work of a subset, whose name messages and errors begin with if there are several."""
+    with task(subset.name if several else ""), memory_share(share):
+        try:
+            return work()
+        except GprannError as error:
+            if several:
+                error.args = (f"{subset}: {error}", *error.args[1:])
+            raise
+
+
+def fit_in_one_order(surrogate: Surrogate, subset: Dataset) -> Dataset:
+    """Fit a surrogate to a subset; return the subset, its atoms in one order if the kernel needs that."""
+    fingerprint = surrogate.fingerprint
+    if fingerprint.fixed_order:
+        subset = in_one_order(subset, rotations=fingerprint.invariant == "rotation")
+    surrogate.fit(subset)
+    return subset
+
+
+class SurrogateSet:
+    """Surrogates of the subsets of a heterogeneous data set, see `fit_surrogates`.
+
+    Each structure is predicted by a surrogate of its composition and periodic directions, or of its composition if
+    these are new; among several by the one that gives it the smallest standard deviation and does not refuse it.
+    Atoms may be listed in any order: for kernels that need one, structures are matched with the training set first.
+    Iterating gives pairs of a surrogate and the indices of the structures that it was fitted to.
+
+    Parameters
+    ----------
+    members : sequence of (Surrogate, Subset)
+        Fitted surrogates and what they were fitted to.
+    """
+
+    def __init__(self, members: Sequence[tuple[Surrogate, Subset]]) -> None:
+        self._members = tuple(members)
+        self._kinds = Kinds([subset.data[0] for _, subset in self._members])
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[tuple[Surrogate, Indices]]:
+        return iter((surrogate, subset.indices) for surrogate, subset in self._members)
+
+    def __repr__(self) -> str:
+        return f"SurrogateSet({', '.join(str(subset) for _, subset in self._members)})"
+
+    @property
+    def formulas(self) -> tuple[str, ...]:
+        """Formulas of the structures that can be predicted."""
+        return tuple(dict.fromkeys(subset.data[0].formula for _, subset in self._members))
+
+    def assigned(self, data: Dataset, *, progress: Callable[[int], object] | None = None) -> list[Assignment]:
+        """Return what each surrogate that is to predict some structures predicts.
+
+        Parameters
+        ----------
+        data : Dataset
+        progress : callable, optional
+            Called with the number of structures done since the last call, of those whose standard deviations are
+            known from then on.
+
+        Returns
+        -------
+        list of Assignment
+            Every structure belongs to one of them. Costs the standard deviations by all surrogates of a composition
+            that has several.
+
+        Raises
+        ------
+        DataError
+            If no surrogate knows the composition of a structure, or all that do refuse it.
+        """
+        groups: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index, structure in enumerate(data):
+            groups[self._knowing(structure)].append(index)
+        several = {number for numbers in groups if len(numbers) > 1 for number in numbers}
+        chosen, stds = np.zeros(len(data), dtype=np.int64), np.zeros(len(data))
+        for numbers, listed in groups.items():
+            chosen[listed] = numbers[0]
+            for begin in range(0, len(listed) if several.intersection(numbers) else 0, _BATCH):
+                batch = listed[begin : begin + _BATCH]
+                chosen[batch], stds[batch] = self._surest(numbers, data.select(batch))
+                if progress is not None:
+                    progress(len(batch))
+        return [
+            self._share(number, data, np.flatnonzero(chosen == number), stds if number in several else None)
+            for number in np.unique(chosen).tolist()
+        ]
+
+    def _knowing(self, structure: Structure) -> tuple[int, ...]:
+        numbers = self._kinds.knowing(structure)
+        if not numbers:
+            raise DataError(
+                f"{structure.origin}: no surrogate knows the composition {structure.formula}; those that are known: "
+                f"{', '.join(self.formulas)}. Fit to structures of this one too, or leave it out"
+            )
+        return numbers
+
+    def _surest(self, numbers: Sequence[int], data: Dataset) -> tuple[Indices, Array]:
+        """Return which surrogate gives each structure the smallest standard deviation, and that."""
+        stds = np.full((len(numbers), len(data)), np.inf)  # of those that refuse a structure
+        refusals: dict[int, DataError] = {}
+        for row, number in zip(stds, numbers, strict=True):
+            share, found, refused = ask(self._members[number][0], data, Assignment.energy_std)
+            row[share.indices] = found
+            refusals |= refused
+        best = stds.min(axis=0, initial=np.inf)
+        if np.any(np.isinf(best)):
+            raise refusals[int(np.argmax(best))]
+        return np.array(numbers)[np.argmin(stds, axis=0)], best
+
+    def _share(self, number: int, data: Dataset, own: Indices, stds: Array | None) -> Assignment:
+        share, refusals = Assignment.in_order(self._members[number][0], data.select(own))
+        if refusals:
+            raise next(iter(refusals.values()))
+        return replace(share, indices=own, known_std=None if stds is None else stds[own])
+
+    def predict(
+        self,
+        data: Source,
+        *,
+        std: bool = True,
+        forces: bool = True,
+        forces_std: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> Prediction:
+        """Predict energies and forces with their standard deviations; see `Surrogate.predict`.
+
+        Parameters
+        ----------
+        data : Dataset, or anything that `gprann.read` takes
+            Structures of compositions that are known.
+        std, forces, forces_std : bool
+            Whether to predict the standard deviations of the energies, the forces, and those of the forces.
+        progress : callable, optional
+            Called with the number of structures done since the last call.
+
+        Returns
+        -------
+        Prediction
+
+        Raises
+        ------
+        DataError
+            If no surrogate knows the composition of a structure, or all that do refuse it.
+        """
+        parts = self.assigned(structures(data), progress=progress)
+        found = [
+            share.predict(
+                std=std,
+                forces=forces,
+                forces_std=forces_std,
+                progress=progress if share.known_std is None else None,
+            )
+            for share in parts
+        ]
+        order = np.argsort(np.concatenate([np.zeros(0, np.int64), *(share.indices for share in parts)]))
+        return _joined(found, order)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Return kernels and hyperparameters as plain data, for provenance, one for each surrogate."""
+        return [
+            {"formula": subset.data[0].formula, **surrogate.to_dict()} for surrogate, subset in self._members
+        ]
+
+
+def assigned(model: Surrogate | SurrogateSet, data: Dataset) -> list[Assignment]:
+    """Return which surrogate predicts which structures; a single one all of them, their atoms as they are listed."""
+    return model.assigned(data) if isinstance(model, SurrogateSet) else [Assignment.as_listed(model, data)]
+
+
+def _joined(parts: Sequence[Prediction], order: Indices) -> Prediction:
+    """Return the predictions one after the other, brought into an order; NaN for stresses that some have not."""
+
+    def arrays(values: Sequence[Array | None]) -> Array | None:
+        given = [value for value in values if value is not None]
+        return np.concatenate(given)[order] if len(given) == len(values) and given else None
+
+    def lists(values: Sequence[list[Array] | None]) -> list[Array]:
+        flat = [item for value in values for item in value or ()]
+        return [flat[k] for k in order.tolist()] if flat else []
+
+    stresses = [part.stress for part in parts]
+    if any(stress is not None for stress in stresses):
+        stresses = [np.full((len(part), 6), np.nan) if part.stress is None else part.stress for part in parts]
+    deviations = lists([part.forces_std for part in parts])
+    return Prediction(
+        np.concatenate([np.zeros(0), *(part.energy for part in parts)])[order],
+        lists([part.forces for part in parts]),
+        energy_std=arrays([part.energy_std for part in parts]),
+        forces_std=deviations or None,
+        stress=arrays(stresses),
+    )
+
+
+def fit_surrogates(
+    data: Source,
+    *,
+    max_subset: int = MAX_SIZE,
+    memory: float | None = None,
+    progress: bool | None = None,
+    **surrogate_options: Any,
+) -> SurrogateSet:
+    """Fit a surrogate to each subset of a data set of any compositions, side by side.
+
+    Parameters
+    ----------
+    data : Dataset, or anything that `gprann.read` takes
+        Structures with energies and forces.
+    max_subset : int
+        Most structures of a subset: of one composition, and if these are more, similar ones (see `partition`). For
+        kernels that need one order of atoms, atoms are put in order first.
+    memory : float, optional, GiB
+        Budget of all surrogates together. Default: what is available. Surrogates whose covariance matrices do not
+        fit in together take other solvers, each with its share.
+    progress : bool, optional
+        Show a progress bar; default: on a terminal only.
+    **surrogate_options
+        Options of `Surrogate`.
+
+    Returns
+    -------
+    SurrogateSet
+        The same bits for any number of threads.
+
+    Raises
+    ------
+    DataError
+        If there are no structures, structures lack energies or forces, or their atoms cannot be put in one order
+        for a kernel that needs it.
+    ConfigError
+        If an option is misspelt or impossible.
+    FactorisationError
+        If a covariance matrix is singular for the given hyperparameters.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> h2 = gprann.examples.hydrogen(7)
+    >>> surrogates = fit_surrogates(h2, max_subset=4, kernel="pairs")
+    >>> [(surrogate.kernel, indices.tolist()) for surrogate, indices in surrogates]
+    [('pairs', [0, 1, 2]), ('pairs', [3, 4, 5, 6])]
+    >>> bool(abs(surrogates.predict(h2).energy - h2.energies).max() < 0.05)
+    True
+    """
+    check_surrogate_options(surrogate_options, fit_surrogates)
+    options = surrogate_options if memory is None else {**surrogate_options, "memory": memory}
+    return fit_each(
+        structures(data),
+        lambda _: Surrogate(**options),
+        max_subset=max_subset,
+        memory=memory,
+        progress=progress,
+    )
+
+
+def fit_each(
+    data: Dataset,
+    build: Build,
+    *,
+    max_subset: int = MAX_SIZE,
+    memory: float | None = None,
+    progress: bool | None = None,
+) -> SurrogateSet:
+    """Fit the surrogates that `build` gives; see `fit_surrogates`."""
+    if len(data) == 0:
+        raise DataError("there are no structures to fit surrogates to; give some")
+    with progress_bar(len(data), "fitting", show=progress) as bar:
+        shared = SharedBar(bar)
+
+        def fit(subset: Subset, surrogate: Surrogate) -> tuple[Surrogate, Subset]:
+            with shared.about(str(subset)):
+                fit_in_one_order(surrogate, subset.data)
+            shared.update(len(subset.data))
+            return surrogate, subset
+
+        return SurrogateSet(
+            for_each_subset(data, fit, build, max_subset=max_subset, memory=memory, keep=True)
+        )
+
+
+def check_surrogate_options(options: Iterable[str], function: Callable[..., Any]) -> None:
+    """Refuse options that neither a surrogate has nor the function they were given to.
+
+    Parameters
+    ----------
+    options : iterable of str
+        Names.
+    function : callable
+        Its own keywords are named too where a name is misspelt.
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> import gprann
+    >>> check_surrogate_options(["fmx"], gprann.relax)
+    Traceback (most recent call last):
+    ...
+    gprann.errors.ConfigError: unknown option 'fmx': did you mean 'fmax'?
+    """
+    known = inspect.signature(Surrogate).parameters
+    parameters = inspect.signature(function).parameters.items()
+    own = [name for name, item in parameters if item.kind is item.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"unknown option '{name}': {nearest_name(name, [*own, *known])}")

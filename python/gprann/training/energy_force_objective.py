@@ -1,0 +1,378 @@
+"""The least-squares problem of energies, forces and stresses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann import _core
+from gprann.data.neighbours import Neighbourhood
+from gprann.descriptors import ChebyshevDescriptor
+from gprann.models import FeatureTable, NetworkModel
+from gprann.runtime.parallel import n_threads, scipy_blas
+from gprann.training.objective import Errors
+
+__all__ = ["EnergyForceObjective", "LabelTable"]
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+_LISTS = ("first_atom", "first_pair", "neighbour", "vectors", "species")
+_ROUNDS = 10
+_PROBES = 8  # random signs behind an estimate of the diagonal
+_TRIAL_ROWS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """What is fitted, in units of the energy scale (and Å), and what each residual counts.
+
+    The balance of energies, forces and virials is that of the whole set, held-out structures included.
+
+    Attributes
+    ----------
+    energies, energy_weights : ndarray, shape (n,)
+    forces, force_weights : ndarray, shape (n_atoms, 3)
+    virials, virial_weights : ndarray, shape (n, 6)
+        dE/d(strain), Voigt order.
+    structure_weights : ndarray, shape (n,)
+        The loss over the sum of these is the mean that is reported.
+    energy_threshold, force_threshold : float
+        Residuals beyond count linearly (Huber); infinity: all are squared.
+    """
+
+    energies: Array
+    energy_weights: Array
+    forces: Array
+    force_weights: Array
+    virials: Array
+    virial_weights: Array
+    structure_weights: Array
+    energy_threshold: float = np.inf
+    force_threshold: float = np.inf
+
+    def kernel(self) -> _core.Labels:
+        """Return the compiled view."""
+        return _core.Labels(
+            self.energies,
+            self.energy_weights,
+            self.forces,
+            self.force_weights,
+            self.virials,
+            self.virial_weights,
+            self.energy_threshold,
+            self.force_threshold,
+        )
+
+
+_THRESHOLDS = ("energy_threshold", "force_threshold")
+_LABELS = tuple(item.name for item in fields(LabelTable) if item.name not in _THRESHOLDS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all selections of one set of structures share."""
+
+    model: NetworkModel
+    descriptor: ChebyshevDescriptor
+    neighbours: Neighbourhood
+    table: FeatureTable
+    inverse_scale: Array
+    atoms: _core.AtomFeatures
+    loss: _core.CombinedLoss
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyForceObjective:
+    """Energies, forces and stresses of the structures `structures` of a shared set.
+
+    Descriptors are computed once, their derivatives never stored: a gradient sweeps over the neighbour lists.
+
+    Attributes
+    ----------
+    shared : everything that does not depend on the labels
+    labels : LabelTable
+    structures : ndarray of int64
+    force_fraction : float
+        Part of the force components that counts, drawn anew for each iteration.
+    max_rows : int
+        Rows of the Jacobian behind the normal equations of one iteration; with more, structures are drawn at
+        random for them, while the loss that a step must lower remains that of all.
+    """
+
+    shared: _Shared
+    labels: LabelTable
+    structures: Indices
+    force_fraction: float = 1.0
+    max_rows: int = 60000
+    rows_of: Indices | None = None
+    _kernel: _core.Labels = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_kernel", self.labels.kernel())
+
+    @classmethod
+    def build(
+        cls,
+        model: NetworkModel,
+        descriptor: ChebyshevDescriptor,
+        neighbours: Neighbourhood,
+        table: FeatureTable,
+        inverse_scale: Array,
+        *,
+        labels: LabelTable,
+        **options: Any,
+    ) -> EnergyForceObjective:
+        """Return the problem of all structures.
+
+        Parameters
+        ----------
+        model : NetworkModel
+        descriptor : ChebyshevDescriptor
+        neighbours : Neighbourhood
+            Of all structures; without pairs if nothing but energies is fitted.
+        table : FeatureTable
+        inverse_scale : ndarray, shape (S, D)
+            Of the standardisation of the descriptors.
+        labels : LabelTable
+        **options
+            force_fraction, max_rows.
+        """
+        inverse_scale = np.ascontiguousarray(inverse_scale)
+        atoms = table.kernel()
+        loss = _core.CombinedLoss(
+            model.kernel, descriptor.kernel, neighbours.kernel, atoms, table.order, inverse_scale
+        )
+        shared = _Shared(model, descriptor, neighbours, table, inverse_scale, atoms, loss)
+        return cls(shared, labels, np.arange(len(labels.energies)), **options)
+
+    # ------------------------------------------------------------ structures
+    @property
+    def model(self) -> NetworkModel:
+        """Shape of the networks."""
+        return self.shared.model
+
+    @property
+    def size(self) -> int:
+        """Number of structures."""
+        return len(self.structures)
+
+    @property
+    def counts(self) -> Indices:
+        """Atoms of each species in each structure, shape (size, S)."""
+        return np.diff(self.shared.table.rows, axis=1)[:, self.structures].T
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the structures' weights: loss over total weight is the mean."""
+        return float(self.labels.structure_weights[self.structures].sum())
+
+    @property
+    def n_rows(self) -> int:
+        """Number of residuals."""
+        return int(self._rows().sum())
+
+    @property
+    def trial_size(self) -> int:
+        """Structures that suffice to tell a good random start from a bad one."""
+        return max(20, _TRIAL_ROWS * self.size // max(self.n_rows, 1))
+
+    def select(self, structures: Indices) -> EnergyForceObjective:
+        """Return the problem of some of the structures; nothing is copied."""
+        return replace(self, structures=self.structures[structures])
+
+    def drawn(self, stream: tuple[int, ...]) -> EnergyForceObjective:
+        """Return the problem of one iteration: force components and rows of the Jacobian are drawn."""
+        rng = np.random.default_rng(stream)
+        problem = self
+        if self.force_fraction < 1.0:
+            chosen = rng.random(self.labels.forces.shape) < self.force_fraction
+            weights = np.where(chosen, self.labels.force_weights / self.force_fraction, 0.0)
+            problem = replace(self, labels=replace(self.labels, force_weights=weights))
+        rows = problem._rows()
+        if rows.sum() > self.max_rows:
+            order = rng.permutation(self.size)
+            count = max(1, int(np.searchsorted(np.cumsum(rows[order]), self.max_rows)))
+            problem = replace(problem, rows_of=self.structures[np.sort(order[:count])])
+        return problem
+
+    def _rows(self) -> Indices:
+        """Return the residuals of every structure, shape (size,)."""
+        labels, first = self.labels, self.shared.neighbours.first_atom
+        forces = np.concatenate([[0], np.cumsum(np.count_nonzero(labels.force_weights > 0, axis=1))])
+        rows = (
+            (labels.energy_weights > 0).astype(np.int64)
+            + forces[first[1:]]
+            - forces[first[:-1]]
+            + np.count_nonzero(labels.virial_weights > 0, axis=1)
+        )
+        return np.asarray(rows[self.structures], dtype=np.int64)
+
+    # ----------------------------------------------------------------- loss
+    def loss(self, parameters: Array) -> float:
+        """Return the weighted sum of squared residuals."""
+        return sum(self.shared.loss.value(parameters, self._kernel, self.structures, n_threads()))
+
+    def rmse(self, parameters: Array) -> float:
+        """Return the root of the mean loss; NaN for an empty problem."""
+        return self.errors(parameters).total
+
+    def errors(self, parameters: Array) -> Errors:
+        """Return the root mean square residuals; with Huber's thresholds those that count linearly count less."""
+        parts = self.shared.loss.value(parameters, self._kernel, self.structures, n_threads())
+        atoms = self._atoms()
+        weights = (
+            self.total_weight,
+            self.labels.energy_weights[self.structures].sum(),
+            self.labels.force_weights[atoms].sum(),
+        )
+        total, energy, force = (
+            float(np.sqrt(part / weight)) if weight > 0 else float("nan")
+            for part, weight in zip((sum(parts), parts[0], parts[1]), weights, strict=True)
+        )
+        return Errors(total, energy, force)
+
+    def _atoms(self) -> NDArray[np.bool_]:
+        """Mark the atoms of the structures."""
+        first = self.shared.neighbours.first_atom
+        chosen = np.zeros(len(first) - 1, dtype=bool)
+        chosen[self.structures] = True
+        return np.repeat(chosen, np.diff(first))
+
+    def aligned(self, parameters: Array, frozen: Indices) -> Array:
+        """Return the parameters with the best biases of the outputs: a linear problem of the energies alone.
+
+        Among thousands of forces a common error of all energies weighs so little that damped steps leave it standing.
+        """
+        biases = np.array(
+            [b.stop - 1 for _, layer, _, b in self.model.layers() if layer == len(self.model.hidden)]
+        )
+        if np.isin(biases, frozen).any():
+            return parameters
+        energies = self.model.kernel.energies(parameters, self.shared.atoms, n_threads())
+        residuals = (energies - self.labels.energies)[self.structures]
+        shift = self._best_shift(residuals, self.counts)
+        result = parameters.copy()
+        result[biases] += shift
+        return result
+
+    def _best_shift(self, residuals: Array, counts: Indices) -> Array:
+        """Return the change of the energy of each element, shape (S,), that lowers the loss of the energies most."""
+        shift = np.zeros(counts.shape[1])
+        weights = self.labels.energy_weights[self.structures]
+        if not weights.any():  # forces alone are fitted: the zero of energy is free
+            weights = self.labels.structure_weights[self.structures]
+        if not np.isfinite(residuals).all():
+            return shift
+        threshold = self.labels.energy_threshold
+        rounds = 1 if np.isinf(threshold) else _ROUNDS  # Huber's function by reweighted least squares
+        for _ in range(rounds):
+            left = residuals + counts @ shift
+            robust = np.minimum(1.0, threshold / np.maximum(np.abs(left), 1e-300))
+            roots = np.sqrt(weights * robust)
+            change, *_ = np.linalg.lstsq(roots[:, None] * counts, -roots * left, rcond=None)
+            shift = shift + change
+        before, after = (
+            weights @ _huber(value, threshold) for value in (residuals, residuals + counts @ shift)
+        )
+        return shift if after < before else np.zeros_like(shift)
+
+    def batch_gradient(self, parameters: Array, batch: Indices) -> tuple[float, Array]:
+        """Return loss and gradient (P,) of some structures."""
+        parts, gradient = self.shared.loss.gradient(
+            parameters, self._kernel, self.structures[batch], n_threads()
+        )
+        return sum(parts), gradient
+
+    def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
+        """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
+        rows = self.structures if self.rows_of is None else self.rows_of
+        parts = self.shared.loss.normal_equations(
+            parameters, self._kernel, rows, scipy_blas(), n_threads(), hessian, slope
+        )
+        if self.rows_of is None:
+            return sum(parts)
+        # Both of the same rows: the step then solves a least-squares problem with far more rows than parameters. With
+        # the slope of all rows it would be overlong wherever the sample is poor.
+        scale = self.size / len(rows)
+        hessian *= scale
+        slope *= scale
+        return self.loss(parameters)
+
+    def gauss_newton(self, parameters: Array, v: Array) -> Array:
+        """Return JᵀWJ v (P,)."""
+        return self.shared.loss.gauss_newton(parameters, self._kernel, self.structures, v, n_threads())
+
+    def diagonal(self, parameters: Array, rng: np.random.Generator) -> Array:
+        """Return an estimate of the diagonal of JᵀWJ (P,).
+
+        Mean square of JᵀW^½ z over random signs z: Bekas, Kokiopoulou, Saad, Appl. Numer. Math. 57, 1214 (2007).
+        """
+        n, n_atoms = len(self.labels.energies), len(self.labels.forces)
+        squares = np.zeros(self.model.n_parameters)
+        for _ in range(_PROBES):
+            energies, forces, virials = (
+                rng.choice([-1.0, 1.0], size=shape) for shape in ((n,), (n_atoms, 3), (n, 6))
+            )
+            squares += (
+                self.shared.loss.adjoint_product(
+                    parameters, self._kernel, self.structures, energies, forces, virials, n_threads()
+                )
+                ** 2
+            )
+        return squares / _PROBES
+
+    # ------------------------------------------------------------------ file
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that make up the problem."""
+        neighbours, table = self.shared.neighbours, self.shared.table
+        return {
+            **{name: getattr(neighbours, name) for name in _LISTS},
+            "features": table.features,
+            "rows": table.rows,
+            "order": table.order,
+            "inverse_scale": self.shared.inverse_scale,
+            **{name: getattr(self.labels, name) for name in _LABELS},
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Return the rest of it, as plain data."""
+        thresholds = {
+            name: None if np.isinf(getattr(self.labels, name)) else getattr(self.labels, name)
+            for name in _THRESHOLDS
+        }
+        return {
+            "kind": "combined",
+            "descriptor": self.shared.descriptor.to_dict(),
+            "force_fraction": self.force_fraction,
+            "max_rows": self.max_rows,
+            **thresholds,
+        }
+
+    @classmethod
+    def from_arrays(
+        cls, model: NetworkModel, arrays: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]
+    ) -> EnergyForceObjective:
+        """Make a problem of what `arrays` and `settings` gave."""
+        values: dict[str, Any] = {name: arrays[name] for name in _LABELS}
+        for name in _THRESHOLDS:
+            values[name] = np.inf if settings[name] is None else settings[name]
+        return cls.build(
+            model,
+            ChebyshevDescriptor.from_dict(settings["descriptor"]),
+            Neighbourhood.of(*(arrays[name] for name in _LISTS)),
+            FeatureTable(arrays["features"], arrays["rows"], arrays["order"]),
+            arrays["inverse_scale"],
+            labels=LabelTable(**values),
+            force_fraction=settings["force_fraction"],
+            max_rows=settings["max_rows"],
+        )
+
+
+def _huber(residuals: Array, threshold: float) -> Array:
+    size = np.abs(residuals)
+    inner: Array = np.minimum(size, threshold)
+    return inner * (2 * size - inner)
