@@ -127,8 +127,8 @@ def test_other_searches_stay_within_the_budget(
         seen.append(len(part))
         return build(fingerprint, part, *more)
 
-    for module in ("hyperparameters.choice", "selection", "relevance"):
-        monkeypatch.setattr(f"gprann.surrogate.{module}.build_problem", watched)
+    for module in ("choice", "kernel_selection", "relevance"):
+        monkeypatch.setattr(f"gprann.surrogate.hyperparameters.{module}.build_problem", watched)
     Surrogate(**options, memory=budget, hyperparameters="likelihood", solver="inducing", inducing=2).fit(data)
     assert len(seen) > 1
     assert min(seen) >= 2
