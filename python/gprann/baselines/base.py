@@ -179,6 +179,10 @@ class Baseline(Named):
         return replace(prediction, **changes)
 
 
+BASELINES = Registry("baseline", Baseline)  # type: ignore[type-abstract]
+register_baseline = BASELINES.register
+
+
 class BaselineSum(Baseline):
     """The sum of some baselines; of none it is zero.
 
@@ -225,10 +229,6 @@ class BaselineSum(Baseline):
 def terms_of(baseline: Baseline) -> tuple[Baseline, ...]:
     """Return the baselines of which one is the sum: itself, or its terms."""
     return baseline.terms if isinstance(baseline, BaselineSum) else (baseline,)
-
-
-BASELINES: Registry[Baseline] = Registry("baseline")
-register_baseline = BASELINES.register
 
 
 def as_baseline(given: Baseline | str | Mapping[str, Any] | Sequence[Any] | None) -> Baseline:
