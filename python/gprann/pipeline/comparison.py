@@ -16,9 +16,8 @@ from gprann.config import Config, SurrogateSection, TrainingSection, load_config
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, nearest_name
 from gprann.evaluation import evaluate
-from gprann.evaluation.method_table import METHODS, Column, cells, headings, markdown
-from gprann.evaluation.metrics import units
-from gprann.evaluation.summary import table
+from gprann.evaluation.methods import METHODS, Column, cells, headings, markdown
+from gprann.evaluation.metrics import table, units
 from gprann.io import atomic_write
 from gprann.pipeline.checkpoints import Stages, claimed_folder
 from gprann.pipeline.digest import data_digest, digest, file_digest

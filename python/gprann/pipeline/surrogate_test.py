@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset
 from gprann.evaluation import Report, with_forces_std
-from gprann.evaluation.metrics import Metrics
-from gprann.evaluation.summary import number
+from gprann.evaluation.metrics import Metrics, number
 from gprann.pipeline.checkpoints import Stages
 from gprann.pipeline.digest import data_digest, digest
 from gprann.surrogate import Surrogate
