@@ -379,7 +379,8 @@ class TestGoingOn:
         def left() -> tuple[set[str], set[str]]:
             checkpoints = folder / "results/checkpoints"
             labels, tests = (
-                {file.name for file in (checkpoints / name).iterdir()} for name in ("labels", "surrogate_tests")
+                {file.name for file in (checkpoints / name).iterdir()}
+                for name in ("labels", "surrogate_tests")
             )
             return labels, tests
 

@@ -238,16 +238,7 @@ def _taylor_copies(
         for index, structure, hessian in itertools.chain.from_iterable(parts):
             ordered[index], hessians[index] = structure, hessian
         data = Dataset(ordered)
-    everything = taylor_augment(
-        data,
-        strategy=augmentation.strategy,
-        copies=augmentation.copies,
-        displacement=augmentation.taylor_size,
-        min_force=augmentation.min_force,
-        min_distance=augmentation.min_distance,
-        hessians=hessians,
-        seed=augmentation.seed,
-    )
+    everything = taylor_augment(data, hessians=hessians, **augmentation.taylor_options().to_dict())
     return Augmentation(everything[len(data) :], Dataset(), [])
 
 
