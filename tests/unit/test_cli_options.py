@@ -12,7 +12,8 @@ from gprann.cli import commands
 from gprann.cli.parser import _parser, parse
 from gprann.config import AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection
 from gprann.errors import ConfigError
-from gprann.options import Options
+from gprann.explain import keys
+from gprann.options import Named, Options
 
 SECTIONS: dict[str, type[Options]] = {
     section.__name__: section
@@ -67,7 +68,7 @@ def options() -> Iterator[tuple[str, str, str, list[str], Any]]:
 
 def usual(section: str, key: str, action: argparse.Action) -> tuple[list[str], Any]:
     """The example of a key, or its default."""
-    field = SECTIONS[section].model_fields[key]
+    field = keys(SECTIONS[section])[key].field
     extra = field.json_schema_extra
     example = extra["example"] if isinstance(extra, dict) else None
     value: Any = field.default if example is None else example
@@ -84,8 +85,14 @@ def usual(section: str, key: str, action: argparse.Action) -> tuple[list[str], A
 def test_option(command: str, section: str, key: str, texts: list[str], value: Any) -> None:
     """Texts of the command line become the values that a configuration file has."""
     given = ["--" + key.replace("_", "-"), *texts, *WITH.get((section, key), [])]
+    owners = keys(SECTIONS[section])[key].owners
+    if owners:
+        owner, kind = owners[0]
+        given += ["--" + owner, kind]
     parsed = commands._section(parse([command, *COMMANDS[command], *given]), SECTIONS[section])
-    found = getattr(parsed, key)
+    found = getattr(getattr(parsed, owners[0][0]) if owners else parsed, key)
+    if isinstance(found, Named):
+        found = found.name
     assert found == value
     assert type(found) is type(value)
 

@@ -78,10 +78,13 @@ class NetworkModel:
         self, n_features: int, hidden: Sequence[int], n_species: int, activation: str = "tanh"
     ) -> None:
         self.n_features, self.n_species = int(n_features), int(n_species)
-        self.options = Mlp(hidden=tuple(int(width) for width in hidden), activation=activation)  # type: ignore[arg-type]
+        self.options = Mlp(hidden=tuple(int(width) for width in hidden), activation=activation)
         self.hidden, self.activation = self.options.hidden, self.options.activation
         self.sizes = [self.n_features, *self.hidden, 1]
         self.kernel = _core.Network(self.sizes, activation, self.n_species)
+
+    def __repr__(self) -> str:
+        return f"{'-'.join(map(str, self.sizes))} {self.activation}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled objects cannot be copied or pickled; plain data also suit another build of the core.

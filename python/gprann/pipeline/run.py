@@ -337,16 +337,16 @@ def train_potential(
     folder = None if checkpoint is None else Path(checkpoint)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise ConfigError(f"checkpoint: {folder} is a file; give a folder")
-    return train(
+    potential = train(
         data,
         descriptor.build(data.species),
-        reference_energies=training.reference_energies,
         start_from=training.start_from,
         checkpoint=folder,
         workers=workers,
-        provenance=json.loads(json.dumps(provenance or {})),
         **training.options(),
     )
+    potential.provenance = {**json.loads(json.dumps(provenance or {})), **potential.provenance}
+    return potential
 
 
 def history(potential: Potential) -> dict[str, list[tuple[float, float, float | None]]]:

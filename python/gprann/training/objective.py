@@ -169,7 +169,7 @@ class EnergyObjective:
 
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
-        return self.model.kernel.normal_equations(
+        loss: float = self.model.kernel.normal_equations(
             parameters,
             self._atoms,
             self.targets,
@@ -179,13 +179,15 @@ class EnergyObjective:
             hessian,
             slope,
         )
+        return loss
 
     def gradient(self, parameters: Array, batch: Indices | None = None) -> tuple[float, Array]:
         """Return loss and gradient (P,) of some structures, in one call of the core; default: of all."""
         batch = np.arange(self.size) if batch is None else batch
-        return self.model.kernel.energy_loss(
+        loss, slope = self.model.kernel.energy_loss(
             parameters, self._atoms, batch, self.targets, self.weights, n_threads()
         )
+        return loss, slope
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that make up the objective."""

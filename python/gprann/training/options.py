@@ -150,6 +150,7 @@ class TrainingOptions(Options):
         "Reference energies belong to it in any case.",
         None,
         table=True,
+        example="reference_energies",
     )
 
     @field_validator("baseline", mode="before")

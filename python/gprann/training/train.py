@@ -185,7 +185,7 @@ def _fit_baseline(
         chosen += mine or before
     for term in chosen:
         if isinstance(term, ReferenceEnergies):
-            term.of(species)  # raises if one is missing
+            term.ordered(species)  # raises if one is missing
     return as_baseline(chosen)
 
 
@@ -311,9 +311,8 @@ class _Bar:
     """Progress of all members as one bar: iterations of every member, with the current errors."""
 
     def __init__(self, options: TrainingOptions, scale: float, show: bool | None) -> None:
-        self._bar = progress_bar(
-            options.members * options.optimizer.value("iterations"), "training", unit="it", show=show
-        )
+        total = options.members * options.optimizer.value("iterations")
+        self._bar = progress_bar(total, "training", unit="it", show=show)
         self._scale = scale
         self._done: dict[int, int] = {}
 

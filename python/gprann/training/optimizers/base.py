@@ -117,12 +117,19 @@ class Optimizer(Named):
     needs_products: ClassVar[bool] = False
     """Whether the objective must have products with its Jacobian."""
 
-    iterations: int | None = option("Most iterations. Default: 1000.", None, ge=1, example=1000)
-    patience: int | None = option(
-        "Stop after so many iterations without a better validation error. Default: 200.",
+    iterations: int | None = option(
+        "Most iterations, or epochs of adamw. Default: 40 for lm and gauss_newton_cg (100 with forces or structures of "
+        "several compositions), 1000 for lbfgs and adamw.",
         None,
         ge=1,
-        example=200,
+        example=40,
+    )
+    patience: int | None = option(
+        "Stop after so many iterations or epochs without a better validation error. Default: 10 for lm and "
+        "gauss_newton_cg (20 for energies of several compositions), 200 for lbfgs and adamw.",
+        None,
+        ge=1,
+        example=10,
     )
 
     def defaults(self, workload: Workload) -> dict[str, Any]:  # noqa: ARG002 - the same for all

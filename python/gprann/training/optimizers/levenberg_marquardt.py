@@ -52,19 +52,6 @@ _RESIDUAL = 0.03  # at which they end: a step of a nonlinear problem need not be
 class SecondOrder(Optimizer):
     """Damped Gauss-Newton steps: the options that all ways to solve their equations share."""
 
-    iterations: int | None = option(
-        "Most iterations. Default: 40; with forces or structures of several compositions 100.",
-        None,
-        ge=1,
-        example=40,
-    )
-    patience: int | None = option(
-        "Stop after so many iterations without a better validation error. Default: 10; for energies of several "
-        "compositions 20.",
-        None,
-        ge=1,
-        example=10,
-    )
     starts: int | None = option(
         "Random starts that are tried, to go on with the best. Default: 4; for energies of several compositions 8; "
         "with forces, which leave fewer ways to go astray, 1.",
