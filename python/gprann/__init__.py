@@ -7,9 +7,10 @@ from gprann import examples
 from gprann.active import neb, relax
 from gprann.active.select import select
 from gprann.augmentation import augment, taylor_augment
+from gprann.baselines import Baseline, Contribution, ReferenceEnergies, register_baseline
 from gprann.calculator import Calculator
 from gprann.data.structure import Dataset, Structure
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import ChebyshevDescriptor, Descriptor, register_descriptor
 from gprann.errors import GprannError
 from gprann.evaluation import evaluate
 from gprann.io import read, write
@@ -20,11 +21,15 @@ from gprann.training import train
 from gprann.version import __version__
 
 __all__ = [
+    "Baseline",
     "Calculator",
     "ChebyshevDescriptor",
+    "Contribution",
     "Dataset",
+    "Descriptor",
     "GprannError",
     "Potential",
+    "ReferenceEnergies",
     "Structure",
     "Surrogate",
     "SurrogateCalculator",
@@ -38,6 +43,8 @@ __all__ = [
     "load",
     "neb",
     "read",
+    "register_baseline",
+    "register_descriptor",
     "relax",
     "select",
     "taylor_augment",

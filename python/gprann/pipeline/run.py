@@ -23,6 +23,7 @@ from gprann.augmentation.sampling import with_unique_origins
 from gprann.config import Config, load_config, to_toml
 from gprann.config.augmentation import AUGMENTED
 from gprann.data.structure import Dataset
+from gprann.descriptors import descriptor_to_dict
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.evaluation import evaluate
 from gprann.io import DataWarning, atomic_write, read, write
@@ -354,7 +355,7 @@ class _Run:
 
     # ------------------------------------------------------------- training
     def _training_inputs(self, augmented: dict[str, Any]) -> str:
-        descriptor = self.config.descriptor.build(self.train.species).to_dict()
+        descriptor = descriptor_to_dict(self.config.descriptor.build(self.train.species))
         return digest(augmented["inputs"], descriptor, self.config.training.model_dump(mode="json"))
 
     def _train(self, augmented: dict[str, Any]) -> tuple[list[Path], dict[str, Any]]:
