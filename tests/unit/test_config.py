@@ -80,8 +80,8 @@ class TestDefaults:
         assert set(TaylorOptions.model_fields) < set(inspect.signature(gprann.taylor_augment).parameters)
 
     def test_descriptor_of_the_surrogate_has_no_zero_weight(self) -> None:
-        assert 0 not in DescriptorSection().build(["C", "H", "O"], standing=True).weights
-        assert 0 in DescriptorSection().build(["C", "H", "O"]).weights
+        assert 0 not in DescriptorSection().build(["C", "H", "O"], standing=True).channels
+        assert 0 in DescriptorSection().build(["C", "H", "O"]).channels
 
 
 class TestReading:

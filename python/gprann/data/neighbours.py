@@ -96,12 +96,12 @@ class Neighbourhood:
         virials : ndarray, shape (n, 3, 3)
             Derivatives by strains of positions and cells.
         """
-        gradient = np.zeros((self.n_atoms, 3))
-        np.add.at(gradient, self.neighbour, slopes)
-        np.subtract.at(gradient, self.centres, slopes)
+        gained, lost = np.zeros((2, self.n_atoms, 3))  # apart, so that an atom's own images cancel to the last bit
+        np.add.at(gained, self.neighbour, slopes)
+        np.add.at(lost, self.centres, slopes)
         virials = np.zeros((len(self.first_atom) - 1, 3, 3))
         np.add.at(virials, self._structures(), self.vectors[:, :, None] * slopes[:, None, :])
-        return gradient, virials
+        return gained - lost, virials
 
     def _structures(self) -> NDArray[np.int64]:
         """Return the structure of each pair, shape (n_pairs,)."""
