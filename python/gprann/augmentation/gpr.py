@@ -5,6 +5,7 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025).
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import time
@@ -23,13 +24,12 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, refuse_unused
 from gprann.io import write
 from gprann.io.reading import Source
-from gprann.options import takes
 from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.signatures import divide, takes
 from gprann.surrogate import Surrogate, SurrogateSet
 from gprann.surrogate.sets.surrogate_set import (
     Subset,
     assigned,
-    check_surrogate_options,
     fit_in_one_order,
     for_each_subset,
 )
@@ -146,10 +146,8 @@ def augment(
     >>> len(augmented), augmented[0].origin.method, augmented[7].origin.method
     (21, 'reference', 'gpr')
     """
-    own = {name: options.pop(name) for name in CopyOptions.model_fields if name in options}
-    check_surrogate_options(options, augment)
-    settings = CopyOptions(**own)
-    _check_use(settings, label_next, surrogate, options)
+    settings, surrogate_options = divide(options, CopyOptions, inspect.signature(Surrogate).parameters)
+    _check_use(settings, label_next, surrogate, surrogate_options)
     data = references(data)
     with progress_bar(settings.total(data), "labelling", show=progress) as terminal:
         bar = SharedBar(terminal)
@@ -159,8 +157,8 @@ def augment(
             result = augment_subsets(
                 data,
                 settings,
-                lambda _: Surrogate(**{"seed": settings.seed, **options}),
-                memory=options.get("memory"),
+                lambda _: Surrogate(**{"seed": settings.seed, **surrogate_options}),
+                memory=surrogate_options.get("memory"),
                 bar=bar,
             )
     result.log_counts()

@@ -27,7 +27,8 @@ from gprann.augmentation.step_size import automatic_copies
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError
 from gprann.io.reading import Source
-from gprann.options import divide, option, takes
+from gprann.options import option
+from gprann.signatures import takes
 from gprann.surrogate import Surrogate
 
 __all__ = ["TaylorOptions", "taylor_augment", "taylor_labels"]
@@ -83,7 +84,7 @@ def taylor_augment(
     >>> len(taylor_augment(data, copies=2, hessians=surrogate))
     21
     """
-    settings = divide(options, TaylorOptions)
+    settings = TaylorOptions(**options)
     if settings.strategy == "A" and settings.copies is not None:
         raise ConfigError(
             f"copies = {settings.copies}: has no effect, strategy A makes six of each atom; leave it out"
