@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,6 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.io import read
 from gprann.io.labels import check_keys
 from gprann.options import Channels, Names, Options, OrderOrNone, SpeciesLengths, Widths
-from gprann.options import default as _default
 from gprann.options import option as _option
 from gprann.surrogate import Surrogate
 from gprann.surrogate.gaussian_process import Radial
@@ -34,6 +34,11 @@ __all__ = [
     "SurrogateSection",
     "TrainingSection",
 ]
+
+
+def _default(function: Callable[..., Any], name: str) -> Any:
+    """Return the default of a parameter of the Python interface."""
+    return inspect.signature(function).parameters[name].default
 
 
 class DataSection(Options):
