@@ -96,7 +96,9 @@ class Neighbourhood:
         virials : ndarray, shape (n, 3, 3)
             Derivatives by strains of positions and cells.
         """
-        gained, lost = np.zeros((2, self.n_atoms, 3))  # apart, so that an atom's own images cancel to the last bit
+        gained, lost = np.zeros(
+            (2, self.n_atoms, 3)
+        )  # apart, so that an atom's own images cancel to the last bit
         np.add.at(gained, self.neighbour, slopes)
         np.add.at(lost, self.centres, slopes)
         virials = np.zeros((len(self.first_atom) - 1, 3, 3))
