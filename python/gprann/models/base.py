@@ -35,7 +35,7 @@ class AtomModel(Protocol):
         """Number of parameters of all species."""
 
     @property
-    def kernel(self) -> Any:
+    def core(self) -> Any:
         """The compiled object that evaluates the model."""
 
     @property

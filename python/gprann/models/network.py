@@ -78,10 +78,10 @@ class NetworkModel:
         self, n_features: int, hidden: Sequence[int], n_species: int, activation: str = "tanh"
     ) -> None:
         self.n_features, self.n_species = int(n_features), int(n_species)
-        self.options = Mlp(hidden=tuple(int(width) for width in hidden), activation=activation)
+        self.options = Mlp.from_dict({"hidden": [int(width) for width in hidden], "activation": activation})
         self.hidden, self.activation = self.options.hidden, self.options.activation
         self.sizes = [self.n_features, *self.hidden, 1]
-        self.kernel = _core.Network(self.sizes, activation, self.n_species)
+        self.core = _core.Network(self.sizes, activation, self.n_species)
 
     def __repr__(self) -> str:
         return f"{'-'.join(map(str, self.sizes))} {self.activation}"
@@ -93,7 +93,7 @@ class NetworkModel:
     @property
     def n_parameters(self) -> int:
         """Number of weights and biases of all species."""
-        return self.kernel.n_parameters
+        return self.core.n_parameters
 
     def layers(self) -> list[tuple[int, int, slice, slice]]:
         """Return (species, layer, weights, biases) with the places of each layer in the parameter vector."""

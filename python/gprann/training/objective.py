@@ -110,7 +110,7 @@ class EnergyObjective:
 
     def __post_init__(self) -> None:
         # Made once: its checks would cost as much as a minibatch.
-        object.__setattr__(self, "_atoms", self.table.kernel())
+        object.__setattr__(self, "_atoms", self.table.core)
 
     @property
     def size(self) -> int:
@@ -154,7 +154,7 @@ class EnergyObjective:
 
     def loss(self, parameters: Array) -> float:
         """Return the weighted sum of squared residuals."""
-        residuals = self.model.kernel.energies(parameters, self._atoms, n_threads()) - self.targets
+        residuals = self.model.core.energies(parameters, self._atoms, n_threads()) - self.targets
         return float(self.weights @ residuals**2)
 
     def errors(self, parameters: Array) -> Errors:
@@ -169,7 +169,7 @@ class EnergyObjective:
 
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
-        loss: float = self.model.kernel.normal_equations(
+        loss: float = self.model.core.normal_equations(
             parameters,
             self._atoms,
             self.targets,
@@ -184,7 +184,7 @@ class EnergyObjective:
     def gradient(self, parameters: Array, batch: Indices | None = None) -> tuple[float, Array]:
         """Return loss and gradient (P,) of some structures, in one call of the core; default: of all."""
         batch = np.arange(self.size) if batch is None else batch
-        loss, slope = self.model.kernel.energy_loss(
+        loss, slope = self.model.core.energy_loss(
             parameters, self._atoms, batch, self.targets, self.weights, n_threads()
         )
         return loss, slope

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from gprann.baselines import Baseline, ReferenceEnergies, as_baseline, fit_baseline, terms_of
 from gprann.data.neighbours import without_pairs
 from gprann.data.structure import Dataset
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, DataError, TrainingError
 from gprann.io.reading import Source, structures
 from gprann.models import AtomModel, FeatureTable, Normalisation
 from gprann.models.features import descriptor_values
-from gprann.options import divide, takes
 from gprann.potential import Potential, load
 from gprann.runtime.progress import progress_bar
+from gprann.signatures import takes
 from gprann.training.committee import MemberProgress, train_members
 from gprann.training.energy_force_objective import EnergyForceObjective
 from gprann.training.member import CommitteeTask
@@ -48,7 +48,7 @@ Array = NDArray[np.float64]
 @takes(TrainingOptions)
 def train(
     data: Source,
-    descriptor: ChebyshevDescriptor,
+    descriptor: Descriptor,
     *,
     start_from: Potential | str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -63,7 +63,7 @@ def train(
     data : Dataset, or anything that `gprann.read` takes
         Structures with energies; usually the result of `augment`. With `forces=True` those that have forces
         count with them.
-    descriptor : ChebyshevDescriptor
+    descriptor : Descriptor
     start_from : Potential or path, optional
         A potential to go on from (fine-tuning): its networks, normalisation and energy scale, and, unless others
         are given, its reference energies. Member k starts from its member k.
@@ -104,7 +104,7 @@ def train(
     if start_from is not None:
         base = start_from if isinstance(start_from, Potential) else load(start_from)
         options = _like(base, descriptor, options)
-    settings = divide(options, TrainingOptions)
+    settings = TrainingOptions(**options)
     data = structures(data)
     if len(data) == 0:
         raise DataError("the training set is empty; give at least one structure with an energy")
@@ -139,7 +139,7 @@ def train(
     )
 
 
-def _like(base: Potential, descriptor: ChebyshevDescriptor, options: Mapping[str, Any]) -> dict[str, Any]:
+def _like(base: Potential, descriptor: Descriptor, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with the model of the potential to go on from, if it fits.
 
     Raises
@@ -147,13 +147,13 @@ def _like(base: Potential, descriptor: ChebyshevDescriptor, options: Mapping[str
     ConfigError
         If the descriptor or the model is another one than asked for.
     """
-    if base.descriptor.to_dict() != descriptor.to_dict():
+    if base.descriptor != descriptor:
         raise ConfigError(
             f"start_from: its descriptor is {base.descriptor!r}, not {descriptor!r}; use its own"
         )
     own = base.model.options
     shape = {name: options[name] for name in ("model", *type(own).model_fields) if name in options}
-    asked = divide(shape, TrainingOptions).model.changed() if shape else {}
+    asked = TrainingOptions(**shape).model.changed() if shape else {}
     for name, value in asked.items():
         if value != getattr(own, name, None):
             raise ConfigError(
@@ -191,7 +191,7 @@ def _fit_baseline(
 
 def _task(
     data: Dataset,
-    descriptor: ChebyshevDescriptor,
+    descriptor: Descriptor,
     model: AtomModel,
     settings: TrainingOptions,
     base: Potential | None,
@@ -262,7 +262,7 @@ def _describe(options: TrainingOptions) -> dict[str, Any]:
         return {**named, "optimizer": repr(options.optimizer), "model": repr(options.model)}
 
 
-def _warn_of_unseen(descriptor: ChebyshevDescriptor, kinds: NDArray[np.int32]) -> None:
+def _warn_of_unseen(descriptor: Descriptor, kinds: NDArray[np.int32]) -> None:
     unseen = [symbol for kind, symbol in enumerate(descriptor.species) if not np.any(kinds == kind)]
     if unseen:
         _log.warning(
