@@ -17,6 +17,7 @@ from gprann.options import Widths, option
 __all__ = ["Mlp", "NetworkModel"]
 
 Array = NDArray[np.float64]
+Activation = Literal["tanh", "softplus", "silu", "linear"]
 
 
 @register_model
@@ -31,7 +32,7 @@ class Mlp(Model):
 
     name = "mlp"
     hidden: Widths = option("Widths of the hidden layers; none for a linear model.", (10, 10))
-    activation: Literal["tanh", "softplus", "silu", "linear"] = option(
+    activation: Activation = option(
         'Activation of the hidden layers: "tanh", "softplus", "silu" or "linear".', "tanh"
     )
 
@@ -75,10 +76,10 @@ class NetworkModel:
     """
 
     def __init__(
-        self, n_features: int, hidden: Sequence[int], n_species: int, activation: str = "tanh"
+        self, n_features: int, hidden: Sequence[int], n_species: int, activation: Activation = "tanh"
     ) -> None:
         self.n_features, self.n_species = int(n_features), int(n_species)
-        self.options = Mlp.from_dict({"hidden": [int(width) for width in hidden], "activation": activation})
+        self.options = Mlp(hidden=tuple(int(width) for width in hidden), activation=activation)
         self.hidden, self.activation = self.options.hidden, self.options.activation
         self.sizes = [self.n_features, *self.hidden, 1]
         self.core = _core.Network(self.sizes, activation, self.n_species)
