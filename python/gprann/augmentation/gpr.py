@@ -5,6 +5,7 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025).
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import time
@@ -22,14 +23,13 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, refuse_unused
 from gprann.io import write
 from gprann.io.reading import Source
-from gprann.options import takes
 from gprann.runtime.parallel import side_by_side
 from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.signatures import divide, takes
 from gprann.surrogate import Surrogate, SurrogateSet
 from gprann.surrogate.sets.surrogate_set import (
     Subset,
     assigned,
-    check_surrogate_options,
     ordered_for,
     plan_subsets,
 )
@@ -140,10 +140,8 @@ def augment(
     >>> len(augmented), augmented[0].origin.method, augmented[7].origin.method
     (21, 'reference', 'gpr')
     """
-    own = {name: options.pop(name) for name in CopyOptions.model_fields if name in options}
-    check_surrogate_options(options, augment)
-    settings = CopyOptions(**own)
-    _check_use(settings, label_next, surrogate, options)
+    settings, surrogate_options = divide(options, CopyOptions, inspect.signature(Surrogate).parameters)
+    _check_use(settings, label_next, surrogate, surrogate_options)
     data = references(data)
     with progress_bar(settings.total(data), "labelling", show=progress) as terminal:
         bar = SharedBar(terminal)
@@ -152,9 +150,9 @@ def augment(
         else:
             subsets = plan_subsets(
                 data,
-                lambda _: Surrogate(**{"seed": settings.seed, **options}),
+                lambda _: Surrogate(**{"seed": settings.seed, **surrogate_options}),
                 max_subset=settings.max_subset,
-                memory=options.get("memory"),
+                memory=surrogate_options.get("memory"),
             )
             result = augment_subsets(subsets, settings, bar)
     result.log_counts()

@@ -30,7 +30,8 @@ from gprann.augmentation.thermal import surrogate_hessian
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
 from gprann.io.reading import Source
-from gprann.options import divide, option, takes
+from gprann.options import option
+from gprann.signatures import takes
 from gprann.surrogate import Surrogate
 
 __all__ = ["TaylorOptions", "read_hessians", "taylor_augment", "taylor_labels"]
@@ -86,7 +87,7 @@ def taylor_augment(
     >>> len(taylor_augment(data, copies=2, hessians=surrogate))
     21
     """
-    settings = divide(options, TaylorOptions)
+    settings = TaylorOptions(**options)
     if settings.strategy == "A" and settings.copies is not None:
         raise ConfigError(
             f"copies = {settings.copies}: has no effect, strategy A makes six of each atom; leave it out"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -10,16 +11,14 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from gprann.config.augmentation import AugmentationSection
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import DESCRIPTORS, Descriptor
 from gprann.io import read
 from gprann.io.labels import check_keys
 from gprann.options import Channels, Names, Options, OrderOrNone, SpeciesLengths, Widths
-from gprann.options import default as _default
 from gprann.options import option as _option
 from gprann.surrogate import Surrogate
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.hyperparameters.choice import Method
-from gprann.surrogate.kernels.fingerprints import standing_weights
 from gprann.surrogate.kernels.options import KernelName
 from gprann.surrogate.solvers.plan import SolverName
 from gprann.training import TrainingOptions
@@ -34,6 +33,11 @@ __all__ = [
     "SurrogateSection",
     "TrainingSection",
 ]
+
+
+def _default(function: Callable[..., Any], name: str) -> Any:
+    """Return the default of a parameter of the Python interface."""
+    return inspect.signature(function).parameters[name].default
 
 
 class DataSection(Options):
@@ -83,18 +87,18 @@ class DescriptorSection(Options):
         example=["C", "H", "O"],
     )
     radial_order: int = _option(
-        "Highest Chebyshev polynomial of the distances.", _default(ChebyshevDescriptor, "radial_order")
+        "Highest Chebyshev polynomial of the distances.", _default(DESCRIPTORS["chebyshev"], "radial_order")
     )
     radial_cutoff: float = _option(
-        "Cutoff of the distances.", _default(ChebyshevDescriptor, "radial_cutoff"), unit="Å"
+        "Cutoff of the distances.", _default(DESCRIPTORS["chebyshev"], "radial_cutoff"), unit="Å"
     )
     angular_order: OrderOrNone = _option(
         'Highest Chebyshev polynomial of the angles; "none" for no angular part.',
-        _default(ChebyshevDescriptor, "angular_order"),
+        _default(DESCRIPTORS["chebyshev"], "angular_order"),
         none="none",
     )
     angular_cutoff: float = _option(
-        "Cutoff of the angular part.", _default(ChebyshevDescriptor, "angular_cutoff"), unit="Å"
+        "Cutoff of the angular part.", _default(DESCRIPTORS["chebyshev"], "angular_cutoff"), unit="Å"
     )
     weights: Channels | None = _option(
         "Weights of the species, one list for each channel after the first. Default: those of the ænet "
@@ -109,23 +113,15 @@ class DescriptorSection(Options):
             self.build(self.species or ("H",))
         return self
 
-    def build(self, species: Sequence[str], *, standing: bool = False) -> ChebyshevDescriptor:
+    def build(self, species: Sequence[str], *, standing: bool = False) -> Descriptor:
         """Return the descriptor; `species` count where the section names none.
 
         With `standing`, weights that are not given have no zero.
         """
+        kind = DESCRIPTORS["chebyshev"]
+        options = {name: getattr(self, name) for name in type(self).model_fields if name != "species"}
         names = self.species or tuple(species)
-        weights: Any = self.weights
-        if weights is None and standing and len(names) > 1:
-            weights = [standing_weights(len(names))]
-        return ChebyshevDescriptor(
-            names,
-            radial_order=self.radial_order,
-            radial_cutoff=self.radial_cutoff,
-            angular_order=self.angular_order,
-            angular_cutoff=self.angular_cutoff,
-            weights=weights,
-        )
+        return kind.for_kernel(names, **options) if standing else kind(names, **options)
 
 
 class SurrogateSection(Options):
