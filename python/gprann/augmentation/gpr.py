@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from gprann.augmentation.policies import CopyOptions
-from gprann.augmentation.sampling import references
+from gprann.augmentation.displacements import references
+from gprann.augmentation.policies import CopyOptions, Sampler
 from gprann.data.strain import volume
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, refuse_unused
@@ -264,10 +264,10 @@ def label_copies(
     Augmentation
     """
     expected = options.total(data)
-    known = options.known(data, surrogate)
-    options = options.sized(known)
+    sampler = Sampler(options, data, surrogate)
+    options = sampler.resolve()
     bar.extend(options.total(data) - expected)
-    copies = options.make(known, numbers)
+    copies = sampler.copies(numbers)
     not_made = options.total(data) - len(copies)
     bar.update(not_made)
     labelled = label(surrogate, copies, options.threshold, bar, forces=options.forces)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.augmentation.hessian import read_hessians
-from gprann.augmentation.sampling import with_unique_origins
+from gprann.augmentation.displacements import with_unique_origins
+from gprann.augmentation.taylor import read_hessians
 from gprann.config import AugmentationSection, Config, SurrogateSection
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name

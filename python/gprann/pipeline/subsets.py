@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.augmentation.displacements import with_unique_origins
 from gprann.augmentation.gpr import Augmentation, label_copies
-from gprann.augmentation.hessian import surrogate_hessian
 from gprann.augmentation.policies import CopyOptions
-from gprann.augmentation.sampling import with_unique_origins
 from gprann.augmentation.taylor import taylor_augment
+from gprann.augmentation.thermal import surrogate_hessian
 from gprann.config import AugmentationSection, SurrogateSection
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
