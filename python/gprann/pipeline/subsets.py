@@ -328,35 +328,28 @@ class SurrogateTest:
         subset : Dataset
             As it is in the training set.
         """
-        alike = [
-            index
-            for index, structure in enumerate(self.test)
-            if structure.composition == subset[0].composition
-        ]
-        arrays = self._predicted(surrogate, np.array(alike, dtype=np.int64))
-        file = self._file(subset)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
-        self.stages.keep(*self._record(subset), [file], {})
-
-    def _predicted(self, surrogate: Surrogate, indices: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Return the predictions of those of some test structures that the surrogate does not refuse."""
-        share, prediction, refusals = ask(surrogate, self.test.select(indices), _predict_assigned)
+        composition = subset[0].composition
+        alike = np.array([k for k, item in enumerate(self.test) if item.composition == composition], np.int64)
+        share, prediction, refusals = ask(surrogate, self.test.select(alike), _predict_assigned)
         if refusals:
             _log.info(
                 "the surrogate refuses %d of %d test structures: %s",
                 len(refusals),
-                len(indices),
+                len(alike),
                 next(iter(refusals.values())),
             )
-        return {
-            "indices": indices[share.indices],
+        arrays = {
+            "indices": alike[share.indices],
             "energy": prediction.energy,
             "energy_std": prediction.required_energy_std,
             "forces": np.concatenate([np.zeros((0, 3)), *prediction.forces]),
             "forces_std": np.concatenate([np.zeros((0, 3)), *(prediction.forces_std or [])]),
         }
+        file = self._file(subset)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        self.stages.keep(*self._record(subset), [file], {})
 
     def report(self, subsets: list[Dataset]) -> Report | None:
         """Return the errors of the surrogates of all subsets; None if they know no test structure.
