@@ -366,7 +366,7 @@ class Registry(Generic[N]):
     def _kind(self, name: Any, context: dict[str, bool] | None) -> type[N]:
         if not isinstance(name, str) or name not in self._kinds:
             given = shown(name, file=context is not None)
-            raise ConfigError(f"{self.what} = {given}: {nearest_name(str(name), self._kinds)}")
+            raise ConfigError(f"{self.what} = {given}: {nearest_name(str(name), self)}")
         return self._kinds[name]
 
     def register(self, kind: type[N]) -> type[N]:
@@ -438,7 +438,7 @@ class Registry(Generic[N]):
         for key in options:
             if key in known:
                 continue
-            owners = [f"'{other}'" for other, kind in self._kinds.items() if key in keys(kind)]
+            owners = [f"'{other}'" for other in self if key in keys(self[other])]
             if owners:
                 raise ConfigError(f"{key} belongs to {self.what} = {' or '.join(owners)}, not to '{name}'")
             raise ConfigError(f"{key}: unknown key; {nearest_name(key, known)}")
