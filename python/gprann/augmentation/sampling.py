@@ -48,7 +48,7 @@ def _numbered(origin: Origin, index: int) -> Origin:
 
 
 def displaced(data: Dataset, method: str, shifts: Iterable[Array]) -> Dataset:
-    """Return unlabelled copies of structures.
+    """Return unlabelled copies of structures, with charges, spins, constraints and whatever else is not derived.
 
     Parameters
     ----------
@@ -59,12 +59,8 @@ def displaced(data: Dataset, method: str, shifts: Iterable[Array]) -> Dataset:
         For each structure the displacements (copies, N, 3) in Å.
     """
     return Dataset(
-        structure.replace(
-            positions=structure.positions + shift,
-            energy=None,
-            forces=None,
-            stress=None,
-            origin=Origin(structure.origin.file, structure.origin.index, method),
+        structure.moved(structure.positions + shift).replace(
+            origin=Origin(structure.origin.file, structure.origin.index, method)
         )
         for structure, own in zip(data, shifts, strict=True)
         for shift in own

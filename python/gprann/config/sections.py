@@ -7,12 +7,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from gprann.config.augmentation import AugmentationSection
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.io import read
-from gprann.io.labels import check_keys
+from gprann.io import ReadOptions
 from gprann.options import Channels, Names, Options, OrderOrNone, SpeciesLengths, Widths
 from gprann.options import default as _default
 from gprann.options import option as _option
@@ -36,7 +35,7 @@ __all__ = [
 ]
 
 
-class DataSection(Options):
+class DataSection(ReadOptions):
     """Structures with their energies and forces. Units: Å, eV, eV/Å; energies are total energies."""
 
     train: Names = _option(
@@ -50,20 +49,6 @@ class DataSection(Options):
         None,
         example="test.extxyz",
     )
-    index: str = _option(
-        "Structures to take from each file, as in ASE: ':' all, '::10' every tenth.", _default(read, "index")
-    )
-    keys: dict[str, str] = _option(
-        "Names under which extended XYZ files keep energy, forces, stress or virial, where these are not the "
-        "standard ones.",
-        {},
-        example={"energy": "REF_energy", "forces": "REF_forces"},
-    )
-
-    @field_validator("keys")
-    @classmethod
-    def _check_keys(cls, keys: dict[str, str]) -> dict[str, str]:
-        return check_keys(keys)
 
 
 class DescriptorSection(Options):

@@ -26,7 +26,7 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.evaluation import evaluate
 from gprann.io import DataWarning, atomic_write, read, write
-from gprann.io.discover import find_files
+from gprann.io.formats import find_files
 from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, claimed_folder
 from gprann.pipeline.digest import data_digest, digest, file_digest
@@ -136,7 +136,7 @@ def read_sets(config: Config) -> tuple[Dataset, Dataset | None]:
                     f"data.{name}: {source} takes in results of this run ({own[0].name}); name the files more precisely"
                 )
         _log.info("reading data.%s: %s", name, ", ".join(sources))
-        sets.append(read(list(sources), index=config.data.index, keys=config.data.keys))
+        sets.append(read(list(sources), **config.data.read_options()))
     return with_unique_origins(sets[0]), sets[1] if len(sets) > 1 else None
 
 
