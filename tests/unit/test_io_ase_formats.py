@@ -100,7 +100,9 @@ def test_vasp_files(tmp_path, name):
     assert data[0].pbc.all()
     assert data[0].stress is not None
     assert data[0].stress[0] == pytest.approx(-1e-1 * 0.00624150907446, rel=1e-6)  # VASP's kB, opposite sign
-    np.testing.assert_allclose(read(tmp_path / name, energy="extrapolated").energies, [-6.0, -6.5, -6.25], rtol=1e-12)
+    np.testing.assert_allclose(
+        read(tmp_path / name, energy="extrapolated").energies, [-6.0, -6.5, -6.25], rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from gprann.active.select import SelectOptions
 from gprann.cli import commands
 from gprann.config import (
     AugmentationSection,
@@ -16,10 +17,11 @@ from gprann.config import (
     SurrogateSection,
     TrainingSection,
 )
-from gprann.config.template import key_facts
+from gprann.config.template import key_facts, sentence
 from gprann.errors import ConfigError, nearest_name
-from gprann.evaluation.method_table import METHODS
-from gprann.explain import option_name
+from gprann.evaluation.methods import METHODS
+from gprann.explain import keys, option_name
+from gprann.labelling import LabelOptions
 from gprann.options import Options
 from gprann.surrogate.sets.partition import MAX_SIZE
 from gprann.version import __version__
@@ -213,17 +215,10 @@ def _select(group: Any) -> None:
         metavar="INT",
         help=f"with --train: most structures of a surrogate (default {MAX_SIZE})",
     )
-    parser.add_argument("--count", type=int, required=True, metavar="INT", help="structures wanted")
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="leave out structures of a smaller standard deviation, in eV/atom (default 0)",
-    )
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help=".extxyz file, or folder for ænet XSF"
     )
+    _section_options(parser, "selection", SelectOptions)
     _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))
 
 
@@ -248,18 +243,10 @@ def _label(group: Any) -> None:
         help="keyword arguments of the calculator, X as in TOML; paths must be absolute",
     )
     parser.add_argument("--options-file", metavar="FILE", help="TOML file with such arguments")
-    for option, kind, default, meaning in (
-        ("--workers", int, 1, "processes side by side (default 1)"),
-        ("--retries", int, 1, "further attempts at a structure that failed (default 1)"),
-        ("--timeout", float, None, "seconds that an attempt may take (default: any)"),
-    ):
-        parser.add_argument(option, type=kind, default=default, metavar=kind.__name__.upper(), help=meaning)
-    parser.add_argument(
-        "--scratch", metavar="FOLDER", help="where the calculators run (default: a temporary folder)"
-    )
     parser.add_argument(
         "--merge", nargs=2, metavar=("TRAIN", "MERGED"), help="write TRAIN with the new structures to MERGED"
     )
+    _section_options(parser, "labelling", LabelOptions)
 
 
 def _info(group: Any) -> None:
@@ -287,22 +274,20 @@ def _section_options(
 ) -> None:
     """Add an option for each key of a section; values stay texts, which the section converts and checks."""
     group = parser.add_argument_group(f"options of the {title}")
-    for name, field in section.model_fields.items():
+    for name, key in keys(section).items():
         if name in leave_out:
             continue
-        text = str(field.description).replace("%", "%%")
-        facts = key_facts(field)
-        text += f" ({facts})" if facts else ""
+        text, facts = sentence(key).replace("%", "%%"), key_facts(key).replace("%", "%%")
         options: dict[str, Any] = {
             "dest": f"{section.__name__}.{name}",
             "default": argparse.SUPPRESS,
-            "help": text,
+            "help": f"{text} ({facts})" if facts else text,
         }
-        if _holds(field, bool):
+        if _holds(key.field, bool):
             group.add_argument(option_name(name), action="store_const", const="true", **options)
-        elif _holds(field, tuple):
+        elif _holds(key.field, tuple):
             group.add_argument(option_name(name), nargs="*", metavar="X", **options)
-        elif _holds(field, dict):
+        elif _holds(key.field, dict):
             group.add_argument(option_name(name), nargs="+", metavar="NAME=X", **options)
         else:
             group.add_argument(option_name(name), metavar="X", **options)
