@@ -99,10 +99,6 @@ class ReadOptions(Options):
                 )
         return keys
 
-    def read_options(self) -> dict[str, Any]:
-        """Return the options of reading alone, of a class that has more."""
-        return {name: getattr(self, name) for name in ReadOptions.model_fields}
-
     @property
     def chosen(self) -> int | slice:
         """The structures to take, as an index of a list."""

@@ -18,6 +18,7 @@ from gprann.io.checks import DataWarning, check_dataset
 from gprann.io.files import InputFile
 from gprann.io.formats import find_files, format_of
 from gprann.io.labels import FREE_ENERGY_NOTE, LABELS, Frame, ReadOptions, make_frame
+from gprann.signatures import takes
 
 __all__ = ["ReadOptions", "ReadResult", "Source", "read", "read_all", "structures"]
 
@@ -27,6 +28,7 @@ _LISTED = 5
 _log = logging.getLogger(__name__)
 
 
+@takes(ReadOptions)
 def read(
     source: Source, *, group: str | None = None, require: Sequence[str] = ("energy",), **options: Any
 ) -> Dataset:

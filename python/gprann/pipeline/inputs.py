@@ -22,7 +22,7 @@ from gprann.augmentation.taylor import read_hessians
 from gprann.config import AugmentationSection, Config, SurrogateSection
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name
-from gprann.io import read
+from gprann.io import ReadOptions, read
 from gprann.io.formats import find_files
 from gprann.models import NetworkModel
 from gprann.potential import load
@@ -91,7 +91,7 @@ def read_data(config: Config) -> RunData:
                     f"data.{name}: {source} takes in results of this run ({own[0].name}); name the files more precisely"
                 )
         _log.info("reading data.%s: %s", name, ", ".join(sources))
-        sets.append(read(list(sources), **config.data.read_options()))
+        sets.append(read(list(sources), **ReadOptions.part_of(config.data).changed()))
     data = with_unique_origins(sets[0])
     if len(sets) > 1:
         return RunData(data, sets[1])
