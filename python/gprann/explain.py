@@ -46,11 +46,14 @@ class Key:
     owners : tuple of (str, str)
         Where it belongs to kinds of something: the key that names the kind, and the kind, as
         `("optimizer", "adamw")`.
+    shared : bool
+        Whether it belongs to all kinds.
     """
 
     name: str
     field: FieldInfo
     owners: tuple[tuple[str, str], ...] = ()
+    shared: bool = False
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -60,8 +63,8 @@ class Key:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds that it belongs to, none if it belongs to the table itself."""
-        return tuple(dict.fromkeys(kind for _, kind in self.owners))
+        """The kinds that it belongs to, none if it belongs to the table itself or to all kinds."""
+        return () if self.shared else tuple(dict.fromkeys(kind for _, kind in self.owners))
 
 
 def choices(model: type[BaseModel]) -> dict[str, Any]:
@@ -91,7 +94,9 @@ def keys(model: type[BaseModel]) -> dict[str, Key]:
                 if key.name not in model.model_fields:
                     before = found[key.name].owners if key.name in found else ()
                     first = found.get(key.name, key)
-                    found[key.name] = Key(key.name, first.field, (*before, (name, kind)))
+                    owners = (*before, (name, kind))
+                    shared = owners == tuple((name, kind) for kind in registries[name])
+                    found[key.name] = Key(key.name, first.field, owners, shared)
     return found
 
 

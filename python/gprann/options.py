@@ -13,7 +13,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Self,
+    TypeVar,
+    dataclass_transform,
+)
 
 import numpy as np
 from pydantic import (
@@ -65,12 +75,17 @@ class _Beside:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
 class _Explained(_ModelMetaclass):
     """Makes a `ConfigError` in plain words of what is wrong with the options of a call."""
 
     def __call__(self, *args: Any, **values: Any) -> Any:
+        fields: dict[str, Any] = self.model_fields  # type: ignore[attr-defined]
+        positional = [name for name, field in fields.items() if field.kw_only is False]
+        if len(args) > len(positional) or set(positional[: len(args)]) & set(values):
+            raise TypeError(f"{self.__name__}: positional arguments: {', '.join(positional) or 'none'}, once")
         try:
-            return super().__call__(*args, **values)
+            return super().__call__(**dict(zip(positional, args, strict=False)), **values)
         except ValidationError as error:
             sentences = explain(error, self)  # type: ignore[arg-type]
         raise ConfigError("\n".join(sentences))
@@ -348,7 +363,7 @@ class Registry(Generic[N]):
     def _kind(self, name: Any, context: dict[str, bool] | None) -> type[N]:
         if not isinstance(name, str) or name not in self._kinds:
             given = shown(name, file=context is not None)
-            raise ConfigError(f"{self.what} = {given}: {nearest_name(str(name), self._kinds)}")
+            raise ConfigError(f"{self.what} = {given}: {nearest_name(str(name), self)}")
         return self._kinds[name]
 
     def register(self, kind: type[N]) -> type[N]:
@@ -420,7 +435,7 @@ class Registry(Generic[N]):
         for key in options:
             if key in known:
                 continue
-            owners = [f"'{other}'" for other, kind in self._kinds.items() if key in keys(kind)]
+            owners = [f"'{other}'" for other in self if key in keys(self[other])]
             if owners:
                 raise ConfigError(f"{key} belongs to {self.what} = {' or '.join(owners)}, not to '{name}'")
             raise ConfigError(f"{key}: unknown key; {nearest_name(key, known)}")
