@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from generated_pages import write_pages  # noqa: E402 - from this folder
+from generated_pages import write_pages
 
 project = "gprann"
 author = "The gprann developers"

@@ -37,7 +37,16 @@ def _write(folder: Path, pages: Mapping[str, str]) -> None:
 
 
 def _command_page(name: str, parser: argparse.ArgumentParser) -> str:
-    lines = [f"# gprann {name}", "", _escaped(str(parser.description)), "", "```text", _usage(parser), "```", ""]
+    lines = [
+        f"# gprann {name}",
+        "",
+        _escaped(str(parser.description)),
+        "",
+        "```text",
+        _usage(parser),
+        "```",
+        "",
+    ]
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if action.help != argparse.SUPPRESS]
         if actions:
@@ -106,7 +115,7 @@ def _facts(field: FieldInfo) -> str:
         facts.append("required")
     elif field.default is not None:
         facts.append(f"default `{toml_value(field.default)}`")
-    if field.default is None and extra.get("example") is not None or field.is_required():
+    if (field.default is None and extra.get("example") is not None) or field.is_required():
         facts.append(f"for example `{toml_value(extra['example'])}`")
     return f" ({', '.join(facts)})" if facts else ""
 
@@ -118,4 +127,6 @@ def _escaped(text: str) -> str:
         pieces = [text.replace("`", "\\`")]
     marks = "\\*_{}[]<>#|$"
     plain = ["".join("\\" + c if c in marks else c for c in piece) for piece in pieces[::2]]
-    return "`".join(piece for pair in zip(plain, [*pieces[1::2], ""], strict=False) for piece in pair).removesuffix("`")
+    return "`".join(
+        piece for pair in zip(plain, [*pieces[1::2], ""], strict=False) for piece in pair
+    ).removesuffix("`")

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from samples import CRYSTAL, WATER, crystals, waters
 
 import gprann
 from contracts import assert_adjoint, assert_close, assert_derivative
-from gprann import Dataset, Prediction, Structure, option
+from gprann import Dataset, Structure, option
 from gprann.data.neighbours import Neighbourhood
+from gprann.data.prediction import Prediction
 from gprann.errors import ConfigError, DataError, FormatError
+from samples import CRYSTAL, WATER, crystals, waters
 
 Array = NDArray[np.float64]
 
@@ -118,14 +119,14 @@ class LogDistances(gprann.Kernel):
         return np.log(np.linalg.norm(structure.positions[j] - structure.positions[i], axis=1) / self.unit)
 
     def jacobian(self, structure: Structure) -> Array:
-        """Return the derivatives of the features with respect to the positions, shape (D, N, 3), 1/Å."""
+        """Return the derivatives of the features with respect to the positions, shape (D, 3N), 1/Å."""
         i, j = np.triu_indices(len(structure), 1)
         vectors = structure.positions[j] - structure.positions[i]
         slope = vectors / np.sum(vectors**2, axis=1)[:, None]
         pairs = np.arange(len(i))
         result = np.zeros((len(i), len(structure), 3))
         result[pairs, j], result[pairs, i] = slope, -slope
-        return result
+        return result.reshape(len(i), -1)
 
 
 # A baseline: energies and forces that are known already ------------------------------------------------------------
@@ -138,7 +139,7 @@ class Repulsion(gprann.Baseline):
     strength: float = option("Energy of two atoms on top of each other.", 20.0, unit="eV", gt=0)
     decay: float = option("Length over which the repulsion falls to 1/e.", 0.4, unit="Å", gt=0)
 
-    def evaluate(self, data: Dataset) -> Prediction:
+    def evaluate(self, data: Dataset) -> gprann.Contribution:
         """Return the energies and forces that are subtracted from the labels and added to predictions."""
         energies, forces = [], []
         for structure in data:
@@ -152,7 +153,7 @@ class Repulsion(gprann.Baseline):
             np.subtract.at(force, i, pull)
             energies.append(pair.sum())
             forces.append(force)
-        return Prediction(np.array(energies), forces)
+        return gprann.Contribution(np.array(energies), forces)
 
 
 # An optimiser: one iteration from the parameters of now -------------------------------------------------------------
@@ -443,6 +444,8 @@ def test_baseline_subtracts_and_adds_back() -> None:
     assert_close(rest.energies + known.energy, data.energies)
     for left, own, forces in zip(rest.forces, known.forces, data.forces, strict=True):
         assert_close(left + own, forces)
+    zero = Prediction(np.zeros(3), [np.zeros_like(forces) for forces in data.forces])
+    assert_close(baseline.add(data, zero).energy, known.energy)
 
 
 def test_unregistered_baseline_works_but_has_no_file(tmp_path: Path) -> None:
