@@ -52,7 +52,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
-        sentences = [f"{file}: {sentence}" for sentence in explain(error, Config)]
+        sentences = [f"{file}: {sentence}" for sentence in explain(error, Config, file=True)]
         raise ConfigError("\n".join(sentences)) from None
     return config.resolved(file.parent)
 
