@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
-from pydantic.fields import FieldInfo
-
 from gprann.cli.parser import _parser
 from gprann.config import Config, toml_value
+from gprann.config.template import sentence
+from gprann.explain import Key, bounds, keys
 from gprann.options import Options
 
 __all__ = ["write_pages"]
@@ -85,7 +85,9 @@ def _definition(action: argparse.Action) -> str:
 
 
 def _is_table(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Options)
+    """Whether an option is a table of options, and not one that names a kind."""
+    table = isinstance(annotation, type) and issubclass(annotation, Options)
+    return table and annotation.__dict__.get("registry") is None
 
 
 def _options_page(name: str, table: type[Options]) -> str:
@@ -96,27 +98,27 @@ def _table(path: str, table: type[Options], level: int) -> Iterator[str]:
     summary = (table.__doc__ or "").strip().partition("\n\n")[0]
     yield f"{_escaped(' '.join(summary.split()))}\n"
     inner = {}
-    for name, field in table.model_fields.items():
-        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_table(kind)]
+    for name, key in keys(table).items():
+        kinds = [kind for kind in (key.field.annotation, *get_args(key.field.annotation)) if _is_table(kind)]
         if kinds:
-            inner[name] = kinds[0]
-            continue
-        yield f"`{name}`{_facts(field)}\n: {_escaped(str(field.description))}\n"
-    for name, kind in inner.items():
-        yield f"{'#' * level} [{path}.{name}]\n\n{_escaped(str(table.model_fields[name].description))}\n"
+            inner[name] = kinds[0], key
+        else:
+            yield f"`{name}`{_facts(key)}\n: {_escaped(sentence(key))}\n"
+    for name, (kind, key) in inner.items():
+        yield f"{'#' * level} [{path}.{name}]\n\n{_escaped(sentence(key))}\n"
         yield from _table(f"{path}.{name}", kind, level + 1)
 
 
-def _facts(field: FieldInfo) -> str:
-    """Return unit, default and an example of an option."""
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, Mapping) else {}
-    facts = [str(extra["unit"])] if extra.get("unit") else []
-    if field.is_required():
+def _facts(key: Key) -> str:
+    """Return unit, bounds, default and an example of an option."""
+    facts = [text for text in (bounds(key) or str(key.extra["unit"]),) if text]
+    default = key.field.get_default(call_default_factory=True)
+    if key.field.is_required():
         facts.append("required")
-    elif field.default is not None:
-        facts.append(f"default `{toml_value(field.default)}`")
-    if (field.default is None and extra.get("example") is not None) or field.is_required():
-        facts.append(f"for example `{toml_value(extra['example'])}`")
+    elif default is not None:
+        facts.append(f"default `{toml_value(default)}`")
+    if default is None and key.extra["example"] is not None:
+        facts.append(f"for example `{toml_value(key.extra['example'])}`")
     return f" ({', '.join(facts)})" if facts else ""
 
 
