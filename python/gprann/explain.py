@@ -114,14 +114,20 @@ def option_name(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
-def shown(value: object) -> str:
-    """Return a value as it stands in a TOML file, shortened."""
+def shown(value: object, *, file: bool = True) -> str:
+    """Return a value as it stands in a TOML file, or else in Python, shortened."""
+    if not file:
+        return _shortened(repr(value))
     if isinstance(value, tuple):
         value = list(value)
     try:
         text = json.dumps(value, ensure_ascii=False)
     except TypeError:  # dates
         text = str(value)
+    return _shortened(text)
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -137,16 +143,16 @@ def _sentence(item: Any, model: type[BaseModel], *, file: bool) -> str:
     if kind == "value_error":
         return _joined(path, str(context["error"]))
     if kind == "literal_error":
-        return f"{path} = {shown(value)}: {nearest_name(str(value), _choices(location, model))}"
+        return f"{path} = {shown(value, file=file)}: {nearest_name(str(value), _choices(location, model))}"
     if kind == "choice":
         above_it = _spelled(tuple(above) if context["beside"] else location)
         return "\n".join(_joined(above_it, text) for text in context["text"].splitlines())
-    return f"{path}{_expected(item, model)}"
+    return f"{path}{_expected(item, model, file=file)}"
 
 
-def _expected(item: Any, model: type[BaseModel]) -> str:
+def _expected(item: Any, model: type[BaseModel], *, file: bool) -> str:
     """Return what was expected at a place, and what came."""
-    kind, location, value = item["type"], item["loc"] or ("",), shown(item["input"])
+    kind, location, value = item["type"], item["loc"] or ("",), shown(item["input"], file=file)
     if kind in _LIMITS:
         limit = _LIMITS[kind]
         key = keys(_section(location[:-1], model)).get(str(location[-1]))

@@ -39,6 +39,7 @@ else:
     _ModelMetaclass = type(BaseModel)  # pydantic does not publish its name
 
 __all__ = [
+    "FILE",
     "Channels",
     "Named",
     "Names",
@@ -56,8 +57,8 @@ N = TypeVar("N", bound="Named")
 A = TypeVar("A", bound="Options")
 B = TypeVar("B", bound="Options")
 F = TypeVar("F", bound=Callable[..., Any])
-_TEXTS, _PLAIN = {"texts": True}, {"texts": False}
-"""Contexts of a validation that converts: of the texts of a command line, and of plain data of a file."""
+FILE, _TEXTS = {"texts": False}, {"texts": True}
+"""Contexts of a validation: of the plain data of a file, and of the texts of a command line, which are converted."""
 
 
 @dataclass(slots=True)
@@ -123,7 +124,7 @@ class Options(BaseModel, metaclass=_Explained):
         ConfigError
             In the words of a configuration.
         """
-        return _validated(cls, values, _PLAIN)
+        return _validated(cls, values, FILE)
 
     @classmethod
     def from_texts(cls, values: Mapping[str, Any]) -> Self:
@@ -150,6 +151,11 @@ class Options(BaseModel, metaclass=_Explained):
         except ConfigError as error:
             lines = str(error).splitlines()
         raise ConfigError("\n".join(re.sub(r"^\w+", lambda key: option_name(key[0]), line) for line in lines))
+
+    @classmethod
+    def of(cls, other: Options) -> Self:
+        """Return these options of a table that has them among others."""
+        return cls(**{name: getattr(other, name) for name in cls.model_fields})
 
     def replace(self, **changes: Any) -> Self:
         """Return a checked copy with some options changed."""
@@ -187,9 +193,10 @@ class Options(BaseModel, metaclass=_Explained):
 
 def _validated(cls: type[A], values: Mapping[str, Any], context: dict[str, bool]) -> A:
     try:
-        return cls.model_validate(dict(values), strict=False, context=context)
+        strict = False if context is _TEXTS else None
+        return cls.model_validate(dict(values), strict=strict, context=context)
     except ValidationError as error:
-        sentences = explain(error, cls)
+        sentences = explain(error, cls, file=True)
     raise ConfigError("\n".join(sentences))
 
 
@@ -345,8 +352,12 @@ class Registry(Generic[N]):
         return iter(self._kinds)
 
     def __getitem__(self, name: str) -> type[N]:
+        return self._kind(name, None)
+
+    def _kind(self, name: Any, context: dict[str, bool] | None) -> type[N]:
         if not isinstance(name, str) or name not in self._kinds:
-            raise ConfigError(f"{self.what} = {shown(name)}: {nearest_name(str(name), self._kinds)}")
+            given = shown(name, file=context is not None)
+            raise ConfigError(f"{self.what} = {given}: {nearest_name(str(name), self._kinds)}")
         return self._kinds[name]
 
     def register(self, kind: type[N]) -> type[N]:
@@ -385,7 +396,7 @@ class Registry(Generic[N]):
                     f"{', '.join(options)}: give options of the {self.what} to {type(given).__name__}(...)"
                 )
             return given
-        kind = self[given]
+        kind = self._kind(given, context)
         self.check(given, options)
         return kind(**options) if context is None else _validated(kind, options, context)
 
@@ -452,7 +463,7 @@ class Registry(Generic[N]):
                 f"the {self.what} '{name}' of the file is unknown here ({', '.join(self._kinds)}): import the program "
                 "that registers it first"
             )
-        return self._of_table(settings, _PLAIN)
+        return self._of_table(settings, FILE)
 
 
 def takes(*tables: type[Options]) -> Callable[[F], F]:

@@ -80,7 +80,7 @@ class TestKinds:
         ("options", "message"),
         [
             ({"learning_rate": 0.1}, "learning_rate belongs to optimizer = 'adamw', not to 'lm'"),
-            ({"optimizer": "adam"}, "optimizer = \"adam\": did you mean 'adamw'?"),
+            ({"optimizer": "adam"}, "optimizer = 'adam': did you mean 'adamw'?"),
             ({"optimizer": 3}, "optimizer = 3: valid names: lm, adamw"),
             ({"optimizer": "adamw", "learning_rate": 0}, "learning_rate = 0: expected a positive number"),
             ({"ridge": -1}, "ridge = -1: expected a number that is not negative"),
@@ -90,12 +90,12 @@ class TestKinds:
             ),
             ({"learning_rat": 0.1}, "unknown option 'learning_rat': did you mean 'learning_rate'?"),
             ({"descriptor": {"ordre": 1}}, "descriptor.ordre: unknown key; did you mean 'order'?"),
-            ({"descriptor": {"kind": "soap"}}, 'descriptor = "soap": valid names: chebyshev'),
+            ({"descriptor": {"kind": "soap"}}, "descriptor = 'soap': valid names: chebyshev"),
             ({"descriptor": {"order": -1}}, "descriptor.order = -1: expected 0 or more"),
             ({"order": 1}, "unknown option 'order': did you mean 'ridge'?"),
             ({"alpha": 1.5}, "alpha = 1.5: expected a fraction from 0 to 1"),
             ({"cutoff": 0}, "cutoff = 0: expected a positive number in Å"),
-            ({"optimizer": "adamw", "schedule": "cosin"}, "schedule = \"cosin\": did you mean 'cosine'?"),
+            ({"optimizer": "adamw", "schedule": "cosin"}, "schedule = 'cosin': did you mean 'cosine'?"),
         ],
     )
     def test_refusals(self, options: dict[str, Any], message: str) -> None:
