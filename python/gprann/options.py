@@ -9,12 +9,11 @@ option that names a kind takes the name or an object, and the options of the kin
 
 from __future__ import annotations
 
-import inspect
+import os
 import re
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 from pydantic import (
@@ -31,7 +30,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gprann.errors import ConfigError, nearest_name
-from gprann.explain import Key, bounds, choices, explain, keys, literals, option_name, shown
+from gprann.explain import choices, explain, keys, literals, option_name, shown
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass as _ModelMetaclass
@@ -45,18 +44,15 @@ __all__ = [
     "Names",
     "Options",
     "OrderOrNone",
+    "PathText",
     "Registry",
     "SpeciesLengths",
     "Widths",
-    "divide",
     "option",
-    "takes",
 ]
 
 N = TypeVar("N", bound="Named")
 A = TypeVar("A", bound="Options")
-B = TypeVar("B", bound="Options")
-F = TypeVar("F", bound=Callable[..., Any])
 FILE, _TEXTS = {"texts": False}, {"texts": True}
 """Contexts of a validation: of the plain data of a file, and of the texts of a command line, which are converted."""
 
@@ -153,7 +149,7 @@ class Options(BaseModel, metaclass=_Explained):
         raise ConfigError("\n".join(re.sub(r"^\w+", lambda key: option_name(key[0]), line) for line in lines))
 
     @classmethod
-    def of(cls, other: Options) -> Self:
+    def part_of(cls, other: Options) -> Self:
         """Return these options of a table that has them among others."""
         return cls(**{name: getattr(other, name) for name in cls.model_fields})
 
@@ -273,11 +269,6 @@ def option(
     """
     extra = {"unit": unit, "example": example, "none": none, "table": table}
     return Field(default, description=description, json_schema_extra=extra, **limits)
-
-
-def default(function: Callable[..., Any], name: str) -> Any:
-    """Return the default of a parameter of the Python interface."""
-    return inspect.signature(function).parameters[name].default
 
 
 class Named(Options):
@@ -466,86 +457,6 @@ class Registry(Generic[N]):
         return self._of_table(settings, FILE)
 
 
-def takes(*tables: type[Options]) -> Callable[[F], F]:
-    """Show the options of these tables, which a function takes as `**options`, in its signature and documentation.
-
-    Parameters
-    ----------
-    *tables : type of Options
-        Where two have an option of the same name, the first counts.
-
-    Examples
-    --------
-    >>> class Sizes(Options):
-    ...     copies: int = option("Copies of each structure.", 10, ge=1)
-    >>> @takes(Sizes)
-    ... def double(data, **options):
-    ...     return 2 * divide(options, Sizes).copies
-    >>> double([], copies=4), str(inspect.signature(double))
-    (8, '(data, *, copies: int = 10)')
-    """
-
-    def shown_by(function: F) -> F:
-        signature = inspect.signature(function)
-        own = [item for item in signature.parameters.values() if item.kind != inspect.Parameter.VAR_KEYWORD]
-        taken = {item.name for item in own}
-        found = {}
-        for table in tables:
-            for name, key in keys(table).items():
-                if name not in taken and name not in found:
-                    found[name] = key
-        extra = [_parameter(key) for key in found.values()]
-        function.__signature__ = signature.replace(parameters=[*own, *extra])  # type: ignore[attr-defined]
-        function.__doc__ = _documented(inspect.cleandoc(function.__doc__ or ""), found)
-        return function
-
-    return shown_by
-
-
-def _parameter(key: Key) -> inspect.Parameter:
-    default = key.field.get_default(call_default_factory=True)
-    return inspect.Parameter(
-        key.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=inspect.Parameter.empty if key.field.is_required() else default,
-        annotation=key.field.annotation,
-    )
-
-
-def _documented(text: str, found: Mapping[str, Any]) -> str:
-    """Return a docstring with the options in the place of the entry `**options`."""
-    entries = []
-    for name, key in found.items():
-        facts = ", ".join(text for text in (key.extra.get("unit"), bounds(key)) if text)
-        head = f"{name} : {facts}" if facts else name
-        entries.append(head + "\n" + textwrap.indent(textwrap.fill(str(key.field.description), 110), "    "))
-    return re.sub(r"\*\*options\n(?:[ ]+.*\n?)*", lambda _: "\n".join(entries) + "\n", text, count=1)
-
-
-@overload
-def divide(options: Mapping[str, Any], first: type[A], /) -> A: ...
-@overload
-def divide(options: Mapping[str, Any], first: type[A], second: type[B], /) -> tuple[A, B]: ...
-def divide(options: Mapping[str, Any], *tables: type[Options]) -> Any:
-    """Divide the keywords of a function among one or two tables of options; one that both have goes to both.
-
-    Raises
-    ------
-    ConfigError
-        If an option is unknown, with the nearest name, or impossible.
-    """
-    known = [keys(table) for table in tables]
-    names = set().union(*known)
-    for name in options:
-        if name not in names:
-            raise ConfigError(f"unknown option '{name}': {nearest_name(name, sorted(names))}")
-    made = tuple(
-        table(**{name: value for name, value in options.items() if name in own})
-        for table, own in zip(tables, known, strict=True)
-    )
-    return made[0] if len(made) == 1 else made
-
-
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -573,6 +484,10 @@ def _species_lengths(value: object) -> object:
     return value
 
 
+def _path(value: object) -> object:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def _unless_none(value: object) -> object:
     return None if value == "none" else value
 
@@ -582,3 +497,4 @@ Widths = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
 Channels = Annotated[tuple[tuple[float, ...], ...], BeforeValidator(_channels)]
 SpeciesLengths = Annotated[Literal["likelihood"] | dict[str, float], PlainValidator(_species_lengths)]
 OrderOrNone = Annotated[int | None, BeforeValidator(_unless_none)]
+PathText = Annotated[str, BeforeValidator(_path), Field(min_length=1)]

@@ -8,20 +8,30 @@ from typing import Any
 
 import pytest
 
+from gprann.active.select import SelectOptions
 from gprann.cli import commands
 from gprann.cli.parser import _parser, parse
 from gprann.config import AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection
 from gprann.errors import ConfigError
+from gprann.labelling import LabelOptions
 from gprann.options import Options
 
 SECTIONS: dict[str, type[Options]] = {
     section.__name__: section
-    for section in (AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection)
+    for section in (
+        AugmentationSection,
+        DescriptorSection,
+        LabelOptions,
+        SelectOptions,
+        SurrogateSection,
+        TrainingSection,
+    )
 }
 COMMANDS = {
     "augment": ["a.extxyz", "-o", "b.extxyz"],
     "train": ["a.extxyz", "-o", "b.gprann"],
-    "select": ["a.extxyz", "-o", "b.extxyz", "--train", "c.extxyz", "--count", "1"],
+    "select": ["a.extxyz", "-o", "b.extxyz", "--train", "c.extxyz"],
+    "label": ["a.extxyz", "-o", "b.extxyz", "--calculator", "emt"],
 }
 OTHER: dict[tuple[str, str], list[tuple[list[str], Any]]] = {
     ("AugmentationSection", "displacement"): [
@@ -31,6 +41,7 @@ OTHER: dict[tuple[str, str], list[tuple[list[str], Any]]] = {
     ("AugmentationSection", "order"): [(["1"], 1), (["2"], 2)],
     ("DescriptorSection", "angular_order"): [(["none"], None), (["5"], 5)],
     ("DescriptorSection", "weights"): [(["-1", "2"], ((-1.0, 2.0),))],
+    ("SelectOptions", "count"): [(["3"], 3)],
     ("SurrogateSection", "soap"): [
         (["r_cut=4.5", "n_max=6", "centers=[0, 1]"], {"r_cut": 4.5, "n_max": 6, "centers": [0, 1]})
     ],
@@ -43,6 +54,7 @@ OTHER: dict[tuple[str, str], list[tuple[list[str], Any]]] = {
 """Values of keys whose example or default would not do."""
 WITH = {
     ("DescriptorSection", "weights"): ["--species", "H", "O"],
+    ("SelectOptions", "threshold"): ["--count", "1"],
     ("AugmentationSection", "hessians"): ["--order", "2"],
     ("SurrogateSection", "soap"): ["--kernel", "soap"],
     ("SurrogateSection", "grid"): ["--hyperparameters", "grid"],

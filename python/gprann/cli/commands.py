@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gprann.active.select import check_selection
+from gprann.active.select import SelectOptions
 from gprann.active.select import select as select_structures
 from gprann.cli.console import show
 from gprann.config import (
@@ -26,8 +26,8 @@ from gprann.errors import ConfigError, GprannError
 from gprann.evaluation import evaluate as evaluate_potential
 from gprann.explain import option_name
 from gprann.io import atomic_write, read, write
+from gprann.labelling import LabelOptions, merge
 from gprann.labelling import label as label_structures
-from gprann.labelling import merge
 from gprann.options import Options
 from gprann.pipeline import augment_data, compare_file, history, run_file, train_potential
 from gprann.potential import Potential, load
@@ -137,15 +137,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def select(arguments: argparse.Namespace) -> None:
     """Choose the structures that are most worth labelling."""
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
-    check_selection(arguments.count, arguments.threshold, option_name)  # before a surrogate is fitted
+    options = _section(arguments, SelectOptions)  # before a surrogate is fitted
     candidates = _read(arguments.input, arguments.keys, require=())
     model = _predictor(arguments)
-    with progress_bar(arguments.count, "selecting") as bar:
-        chosen = select_structures(
-            candidates, model, arguments.count, threshold=arguments.threshold, progress=bar.update
-        )
+    with progress_bar(options.count, "selecting") as bar:
+        chosen = select_structures(candidates, model, progress=bar.update, **options.to_dict())
     if len(chosen.structures) == 0:
-        show(f"no candidate is less certain than {arguments.threshold:g} eV/atom: nothing was written")
+        show(f"no candidate is less certain than {options.threshold:g} eV/atom: nothing was written")
         return
     write(arguments.output, chosen.structures)
     show(
@@ -177,6 +175,7 @@ def _predictor(arguments: argparse.Namespace) -> Potential | SurrogateSet:
 
 def label(arguments: argparse.Namespace) -> None:
     """Label structures with an ASE calculator."""
+    running = _section(arguments, LabelOptions)
     _check_output(arguments.output, (".extxyz", ".xyz"))
     train = Dataset()
     if arguments.merge is not None:
@@ -188,10 +187,7 @@ def label(arguments: argparse.Namespace) -> None:
         arguments.calculator,
         arguments.output,
         options=_calculator_options(arguments),
-        workers=arguments.workers,
-        retries=arguments.retries,
-        timeout=arguments.timeout,
-        scratch=arguments.scratch,
+        **running.to_dict(),
     )
     show(
         f"{arguments.output}: {len(result.labelled)} of {len(data)} structures, {result.computed} computed now"

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from gprann.active.select import SelectOptions
 from gprann.cli import commands
 from gprann.config import (
     AugmentationSection,
@@ -18,8 +19,9 @@ from gprann.config import (
 )
 from gprann.config.template import key_facts, sentence
 from gprann.errors import ConfigError, nearest_name
-from gprann.evaluation.method_table import METHODS
+from gprann.evaluation.methods import METHODS
 from gprann.explain import keys, option_name
+from gprann.labelling import LabelOptions
 from gprann.options import Options
 from gprann.surrogate.sets.partition import MAX_SIZE
 from gprann.version import __version__
@@ -213,17 +215,10 @@ def _select(group: Any) -> None:
         metavar="INT",
         help=f"with --train: most structures of a surrogate (default {MAX_SIZE})",
     )
-    parser.add_argument("--count", type=int, required=True, metavar="INT", help="structures wanted")
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="leave out structures of a smaller standard deviation, in eV/atom (default 0)",
-    )
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help=".extxyz file, or folder for ænet XSF"
     )
+    _section_options(parser, "selection", SelectOptions)
     _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))
 
 
@@ -248,18 +243,10 @@ def _label(group: Any) -> None:
         help="keyword arguments of the calculator, X as in TOML; paths must be absolute",
     )
     parser.add_argument("--options-file", metavar="FILE", help="TOML file with such arguments")
-    for option, kind, default, meaning in (
-        ("--workers", int, 1, "processes side by side (default 1)"),
-        ("--retries", int, 1, "further attempts at a structure that failed (default 1)"),
-        ("--timeout", float, None, "seconds that an attempt may take (default: any)"),
-    ):
-        parser.add_argument(option, type=kind, default=default, metavar=kind.__name__.upper(), help=meaning)
-    parser.add_argument(
-        "--scratch", metavar="FOLDER", help="where the calculators run (default: a temporary folder)"
-    )
     parser.add_argument(
         "--merge", nargs=2, metavar=("TRAIN", "MERGED"), help="write TRAIN with the new structures to MERGED"
     )
+    _section_options(parser, "labelling", LabelOptions)
 
 
 def _info(group: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,6 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.io import read
 from gprann.io.labels import check_keys
 from gprann.options import Channels, Names, Options, OrderOrNone, SpeciesLengths, Widths
-from gprann.options import default as _default
 from gprann.options import option as _option
 from gprann.surrogate import Surrogate
 from gprann.surrogate.gaussian_process import Radial
@@ -36,6 +36,11 @@ __all__ = [
 ]
 
 
+def _default(function: Callable[..., Any], name: str) -> Any:
+    """Return the default of a parameter of the Python interface."""
+    return inspect.signature(function).parameters[name].default
+
+
 class DataSection(Options):
     """Structures with their energies and forces. Units: Å, eV, eV/Å; energies are total energies."""
 
@@ -45,10 +50,17 @@ class DataSection(Options):
         example="train.extxyz",
     )
     test: Names | None = _option(
-        "Structures to evaluate the potential on, given as for `train`. Without them it is evaluated on the "
-        "training structures alone.",
+        "Structures to evaluate the potential on, given as for `train`. Default: a part of the training structures, "
+        "see `test_fraction`.",
         None,
         example="test.extxyz",
+    )
+    test_fraction: float = _option(
+        "Without test structures: part of the training structures that is split off as a test set, of every group and "
+        "composition. Single structures of a composition and isolated atoms stay; 0: none is split off.",
+        0.1,
+        ge=0,
+        lt=1,
     )
     index: str = _option(
         "Structures to take from each file, as in ASE: ':' all, '::10' every tenth.", _default(read, "index")
