@@ -11,7 +11,7 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from gprann import Dataset, Structure, option
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.prediction import Prediction
 from gprann.errors import ConfigError, DataError, FormatError
+from gprann.training.objective import Objective
+from gprann.training.optimizers import OptimizerState
 from samples import CRYSTAL, WATER, crystals, waters
 
 Array = NDArray[np.float64]
@@ -37,71 +39,44 @@ class Gaussians(gprann.Descriptor):
     """Sums over neighbours of Gaussians of the distance times a smooth cutoff, one set for each element."""
 
     name = "gaussians"
+    centres: int = option("Number of Gaussians of each element.", 6, ge=1)
+    width: float = option("Width of the Gaussians.", 0.6, unit="Å", gt=0)
+    reach: float = option("Cutoff.", 4.0, unit="Å", gt=0)
 
-    def __init__(
-        self, species: Sequence[str], *, centres: int = 6, width: float = 0.6, cutoff: float = 4.0
-    ) -> None:
-        self.species = tuple(species)
-        self.cutoff = float(cutoff)
-        self.centres, self.width = centres, width
-        self.size = centres * len(self.species)
+    @property
+    def size(self) -> int:
+        return self.centres * len(self.species)
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "species": list(self.species),
-            "centres": self.centres,
-            "width": self.width,
-            "cutoff": self.cutoff,
-        }
+    @property
+    def cutoff(self) -> float:
+        return self.reach
 
     def values(self, neighbours: Neighbourhood) -> Array:
-        shape, _, _ = self._radial(neighbours)
         result = np.zeros((neighbours.n_atoms, self.size))
-        np.add.at(result, self._centre(neighbours), shape)
+        np.add.at(result, neighbours.centres, self._terms(neighbours)[0])
         return result
 
     def jvp(self, neighbours: Neighbourhood, direction: Array, strains: Array | None = None) -> Array:
-        _, slope, unit = self._radial(neighbours)
-        centre = self._centre(neighbours)
-        change = direction[neighbours.neighbour] - direction[centre]
-        if strains is not None:
-            change = change + np.einsum(
-                "pa,pab->pb", neighbours.vectors, strains[self._structure(neighbours)]
-            )
+        changes = neighbours.vector_changes(direction, strains)
+        _, slope, unit = self._terms(neighbours)
         result = np.zeros((neighbours.n_atoms, self.size))
-        np.add.at(result, centre, slope * np.sum(unit * change, axis=1)[:, None])
+        np.add.at(result, neighbours.centres, slope * np.sum(unit * changes, axis=1)[:, None])
         return result
 
     def vjp(self, neighbours: Neighbourhood, cotangent: Array) -> tuple[Array, Array]:
-        _, slope, unit = self._radial(neighbours)
-        centre = self._centre(neighbours)
-        pull = unit * np.sum(slope * cotangent[centre], axis=1)[:, None]
-        gradient = np.zeros((neighbours.n_atoms, 3))
-        np.add.at(gradient, neighbours.neighbour, pull)
-        np.subtract.at(gradient, centre, pull)
-        virials = np.zeros((len(neighbours.first_atom) - 1, 3, 3))
-        np.add.at(virials, self._structure(neighbours), neighbours.vectors[:, :, None] * pull[:, None, :])
-        return gradient, virials
+        _, slope, unit = self._terms(neighbours)
+        return neighbours.collect(unit * np.sum(slope * cotangent[neighbours.centres], axis=1)[:, None])
 
-    def _radial(self, neighbours: Neighbourhood) -> tuple[Array, Array, Array]:
-        """Return for each pair its components and their slopes (pairs, D), and its direction (pairs, 3)."""
-        r = np.linalg.norm(neighbours.vectors, axis=1)
-        unit = neighbours.vectors / r[:, None]
-        t = (r[:, None] - np.linspace(0.5, self.cutoff, self.centres)) / self.width
-        gauss, fade = np.exp(-(t**2)), (1 - (r / self.cutoff) ** 2)[:, None]
+    def _terms(self, neighbours: Neighbourhood) -> tuple[Array, Array, Array]:
+        """Return for each pair its components and their slopes, (pairs, D), and its direction, (pairs, 3)."""
+        r = np.linalg.norm(neighbours.vectors, axis=1)[:, None]
+        t = (r - np.linspace(0.5, self.reach, self.centres)) / self.width
+        gauss, fade = np.exp(-(t**2)), 1 - (r / self.reach) ** 2
         shape = gauss * fade**3
-        slope = -2 * t / self.width * shape - 6 * r[:, None] / self.cutoff**2 * gauss * fade**2
+        slope = -2 * t / self.width * shape - 6 * r / self.reach**2 * gauss * fade**2
         own = np.eye(len(self.species))[neighbours.species[neighbours.neighbour]]  # which set of components
-        spread = [np.einsum("ps,pc->psc", own, x).reshape(len(r), self.size) for x in (shape, slope)]
-        return spread[0], spread[1], unit
-
-    @staticmethod
-    def _centre(neighbours: Neighbourhood) -> NDArray[np.int64]:
-        return np.repeat(np.arange(neighbours.n_atoms), np.diff(neighbours.first_pair))
-
-    def _structure(self, neighbours: Neighbourhood) -> NDArray[np.int64]:
-        structure = np.repeat(np.arange(len(neighbours.first_atom) - 1), np.diff(neighbours.first_atom))
-        return structure[self._centre(neighbours)]
+        terms = [np.einsum("ps,pc->psc", own, x).reshape(len(r), self.size) for x in (shape, slope)]
+        return terms[0], terms[1], neighbours.vectors / r
 
 
 # A kernel of the surrogate: one vector of features for a structure, and its Jacobian -------------------------------
@@ -156,7 +131,7 @@ class Repulsion(gprann.Baseline):
         return gprann.Contribution(np.array(energies), forces)
 
 
-# An optimiser: one iteration from the parameters of now -------------------------------------------------------------
+# An optimiser: iterations from a state to the next ------------------------------------------------------------------
 
 
 class Momentum(gprann.Optimizer):
@@ -165,16 +140,33 @@ class Momentum(gprann.Optimizer):
     name = "momentum"
     rate: float = option("Length of a step along the gradient of the mean loss.", 0.02, gt=0)
     friction: float = option("Part of the last step that the next one keeps.", 0.9, ge=0, lt=1)
-    iterations: int = option("Most iterations.", 300, ge=1)
 
-    def step(self, problem: gprann.training.Problem, state: gprann.training.OptimizerState) -> Array:
-        """Return the parameters after one more iteration, shape (P,)."""
-        _, gradient = problem.value_and_gradient(state.parameters)
-        velocity = (
-            self.friction * state.vectors.get("velocity", np.zeros_like(gradient)) - self.rate * gradient
-        )
-        state.vectors["velocity"] = velocity  # kept in checkpoints
-        return state.parameters + velocity
+    def minimise(
+        self,
+        train: Objective,
+        validation: Objective,
+        state: OptimizerState,
+        *,
+        stream: tuple[int, ...],
+        frozen: NDArray[np.int64],
+        report: Callable[[OptimizerState], object],
+    ) -> OptimizerState:
+        """Return the state at the end; what it holds on the way is what a checkpoint keeps."""
+        while not state.finished:
+            self.iterate(train, validation, state, frozen)
+            self.end(state)
+            report(state)
+        return state
+
+    def iterate(
+        self, train: Objective, validation: Objective, state: OptimizerState, frozen: NDArray[np.int64]
+    ) -> None:
+        _, slope = train.gradient(state.parameters)
+        step = self.friction * state.vectors.get("step", 0.0 * slope) - self.rate * slope / train.total_weight
+        step[frozen] = 0.0
+        state.vectors["step"] = step
+        after = state.parameters + step
+        state.advance(after, train.errors(after).total, validation.errors(after))
 
 
 # A file format: structures in, structures out ----------------------------------------------------------------------
@@ -359,7 +351,7 @@ def test_unregistered_descriptor_works_but_has_no_file(tmp_path: Path) -> None:
     data = waters(8)
     potential = gprann.train(data, Nameless(("H", "O")), hidden=HIDDEN, optimizer="lm", iterations=3, seed=0)
     assert potential.predict(data).energy.shape == (8,)
-    with pytest.raises(ConfigError, match="Nameless is no registered descriptor.*register"):
+    with pytest.raises(ConfigError, match=r"Nameless is no registered descriptor.*register"):
         potential.save(tmp_path / "potential.gprann")
     assert not list(tmp_path.iterdir())
 
@@ -480,18 +472,15 @@ def test_the_optimizer_goes_on_after_an_interruption(tmp_path: Path) -> None:
     options: dict[str, Any] = {"optimizer": Momentum(iterations=6), "hidden": HIDDEN, "seed": 0}
     whole = gprann.train(data, descriptor(), **options)
 
-    class Stopped(Exception):
-        pass
-
     class Stopping(Momentum):
-        def step(self, problem: Any, state: Any) -> Array:
+        def iterate(self, train: Any, validation: Any, state: OptimizerState, frozen: Any) -> None:
             if state.iteration == 3 and not (tmp_path / "stopped").exists():
                 (tmp_path / "stopped").touch()
-                raise Stopped
-            return super().step(problem, state)
+                raise KeyboardInterrupt
+            super().iterate(train, validation, state, frozen)
 
     stopping = {**options, "optimizer": Stopping(iterations=6)}
-    with pytest.raises(Stopped):
+    with pytest.raises(KeyboardInterrupt):
         gprann.train(data, descriptor(), checkpoint=tmp_path / "state", **stopping)
     resumed = gprann.train(data, descriptor(), checkpoint=tmp_path / "state", **stopping)
     assert resumed.parameters.tobytes() == whole.parameters.tobytes()
