@@ -10,7 +10,7 @@ from gprann.augmentation import augment, taylor_augment
 from gprann.baselines import Baseline, Contribution, ReferenceEnergies, register_baseline
 from gprann.calculator import Calculator
 from gprann.data.structure import Dataset, Structure
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import ChebyshevDescriptor, Descriptor, register_descriptor
 from gprann.errors import GprannError
 from gprann.evaluation import evaluate
 from gprann.io import read, write
@@ -26,6 +26,7 @@ __all__ = [
     "ChebyshevDescriptor",
     "Contribution",
     "Dataset",
+    "Descriptor",
     "GprannError",
     "Potential",
     "ReferenceEnergies",
@@ -43,6 +44,7 @@ __all__ = [
     "neb",
     "read",
     "register_baseline",
+    "register_descriptor",
     "relax",
     "select",
     "taylor_augment",

@@ -13,7 +13,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Self,
+    TypeVar,
+    dataclass_transform,
+)
 
 import numpy as np
 from pydantic import (
@@ -65,12 +75,17 @@ class _Beside:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
 class _Explained(_ModelMetaclass):
     """Makes a `ConfigError` in plain words of what is wrong with the options of a call."""
 
     def __call__(self, *args: Any, **values: Any) -> Any:
+        fields: dict[str, Any] = self.model_fields  # type: ignore[attr-defined]
+        positional = [name for name, field in fields.items() if field.kw_only is False]
+        if len(args) > len(positional) or set(positional[: len(args)]) & set(values):
+            raise TypeError(f"{self.__name__}: positional arguments: {', '.join(positional) or 'none'}, once")
         try:
-            return super().__call__(*args, **values)
+            return super().__call__(**dict(zip(positional, args, strict=False)), **values)
         except ValidationError as error:
             sentences = explain(error, self)  # type: ignore[arg-type]
         raise ConfigError("\n".join(sentences))

@@ -80,8 +80,8 @@ class TestDefaults:
         assert set(TaylorOptions.model_fields) < set(inspect.signature(gprann.taylor_augment).parameters)
 
     def test_descriptor_of_the_surrogate_has_no_zero_weight(self) -> None:
-        assert 0 not in DescriptorSection().build(["C", "H", "O"], standing=True).weights
-        assert 0 in DescriptorSection().build(["C", "H", "O"]).weights
+        assert 0 not in DescriptorSection().build(["C", "H", "O"], standing=True).channels
+        assert 0 in DescriptorSection().build(["C", "H", "O"]).channels
 
 
 class TestReading:
@@ -109,7 +109,7 @@ class TestReading:
         assert config.output.folder == str(tmp_path / "out")
         assert config.data.keys == {"energy": "E0"}
         assert (config.descriptor.angular_order, config.descriptor.radial_cutoff) == (None, 8.0)
-        assert np.array_equal(config.descriptor.build(()).weights, [[1, 1], [1, 2]])
+        assert np.array_equal(config.descriptor.build(()).channels, [[1, 1], [1, 2]])
         assert config.training.hidden == (7, 5)
         assert config.training.reference_energies == {"H": -13.0, "O": -2043.5}
 
@@ -181,7 +181,7 @@ class TestRefusals:
             ("surrogate.length = -1", "surrogate.length = -1.0: expected a positive number"),
             (
                 "descriptor.radial_cutoff = 0",
-                "descriptor.radial_cutoff = 0.0: expected a positive distance in Å",
+                "descriptor.radial_cutoff = 0.0: expected a positive number in Å",
             ),
             ("descriptor.species = ['H', 'Xx']", "descriptor.species: 'Xx' is not a chemical element"),
             ("augmentation.copies = 0", "augmentation.copies = 0: expected 1 or more"),

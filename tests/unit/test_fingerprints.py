@@ -14,6 +14,7 @@ import samples
 from contracts import Array, assert_close, assert_derivative, displaced
 from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors.chebyshev import nonzero_weights
 from gprann.errors import ConfigError, DataError
 from gprann.io import read
 from gprann.surrogate.kernels.fingerprints import (
@@ -21,7 +22,6 @@ from gprann.surrogate.kernels.fingerprints import (
     CartesianFingerprint,
     Fingerprint,
     PairsFingerprint,
-    standing_weights,
 )
 from gprann.surrogate.kernels.internal_coordinates import internal_directions, rigid_motions
 from reference.chebyshev_oracle import cutoff_function
@@ -236,7 +236,7 @@ def test_a_given_descriptor_is_kept_and_its_own_follows_the_data() -> None:
 
 @pytest.mark.parametrize("n", range(1, 7))
 def test_every_species_has_a_weight_of_its_own(n: int) -> None:
-    weights = standing_weights(n)
+    weights = nonzero_weights(n)
     assert len(set(weights)) == n
     assert 0.0 not in weights
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from gprann.config.augmentation import AugmentationSection
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import DESCRIPTORS, Descriptor
 from gprann.io import read
 from gprann.io.labels import check_keys
 from gprann.options import Channels, Names, Options, OrderOrNone, SpeciesLengths, Widths
@@ -19,7 +19,6 @@ from gprann.options import option as _option
 from gprann.surrogate import Surrogate
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.hyperparameters.choice import Method
-from gprann.surrogate.kernels.fingerprints import standing_weights
 from gprann.surrogate.kernels.options import KernelName
 from gprann.surrogate.solvers.plan import SolverName
 from gprann.training import TrainingOptions
@@ -88,18 +87,18 @@ class DescriptorSection(Options):
         example=["C", "H", "O"],
     )
     radial_order: int = _option(
-        "Highest Chebyshev polynomial of the distances.", _default(ChebyshevDescriptor, "radial_order")
+        "Highest Chebyshev polynomial of the distances.", _default(DESCRIPTORS["chebyshev"], "radial_order")
     )
     radial_cutoff: float = _option(
-        "Cutoff of the distances.", _default(ChebyshevDescriptor, "radial_cutoff"), unit="Å"
+        "Cutoff of the distances.", _default(DESCRIPTORS["chebyshev"], "radial_cutoff"), unit="Å"
     )
     angular_order: OrderOrNone = _option(
         'Highest Chebyshev polynomial of the angles; "none" for no angular part.',
-        _default(ChebyshevDescriptor, "angular_order"),
+        _default(DESCRIPTORS["chebyshev"], "angular_order"),
         none="none",
     )
     angular_cutoff: float = _option(
-        "Cutoff of the angular part.", _default(ChebyshevDescriptor, "angular_cutoff"), unit="Å"
+        "Cutoff of the angular part.", _default(DESCRIPTORS["chebyshev"], "angular_cutoff"), unit="Å"
     )
     weights: Channels | None = _option(
         "Weights of the species, one list for each channel after the first. Default: those of the ænet "
@@ -114,23 +113,15 @@ class DescriptorSection(Options):
             self.build(self.species or ("H",))
         return self
 
-    def build(self, species: Sequence[str], *, standing: bool = False) -> ChebyshevDescriptor:
+    def build(self, species: Sequence[str], *, standing: bool = False) -> Descriptor:
         """Return the descriptor; `species` count where the section names none.
 
         With `standing`, weights that are not given have no zero.
         """
+        kind = DESCRIPTORS["chebyshev"]
+        options = {name: getattr(self, name) for name in type(self).model_fields if name != "species"}
         names = self.species or tuple(species)
-        weights: Any = self.weights
-        if weights is None and standing and len(names) > 1:
-            weights = [standing_weights(len(names))]
-        return ChebyshevDescriptor(
-            names,
-            radial_order=self.radial_order,
-            radial_cutoff=self.radial_cutoff,
-            angular_order=self.angular_order,
-            angular_cutoff=self.angular_cutoff,
-            weights=weights,
-        )
+        return kind.for_kernel(names, **options) if standing else kind(names, **options)
 
 
 class SurrogateSection(Options):

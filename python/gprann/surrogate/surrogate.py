@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gprann.data.prediction import Prediction
 from gprann.data.strain import voigt_stress
 from gprann.data.structure import Dataset
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, check_positive, check_whole, nearest_name
 from gprann.io.reading import Source, structures
 from gprann.runtime.parallel import one_blas_thread
@@ -94,7 +94,7 @@ class Surrogate:
     grid : mapping, optional
         Its points: all combinations of lists, as {"length": [4, 8], "energy_noise": [1e-8], "force_noise":
         [1e-8, 1e-6]}. Default: five lengths from 2 to 32, four noises from 1e-10 to 1e-4.
-    descriptor : ChebyshevDescriptor, optional
+    descriptor : Descriptor, optional
         Descriptor of the atoms kernel.
     species_lengths : mapping of str to float or 'likelihood', optional
         Factors on the length of the atoms kernel for some species, as {"H": 0.7}, or those that maximise the
@@ -149,7 +149,7 @@ class Surrogate:
         force_noise: float | None = None,
         hyperparameters: Method = "held_out",
         grid: Mapping[str, Sequence[float]] | None = None,
-        descriptor: ChebyshevDescriptor | None = None,
+        descriptor: Descriptor | None = None,
         exponent: float = PAIRS_EXPONENT,
         cutoff: float = PAIRS_CUTOFF,
         species_lengths: Mapping[str, float] | Literal["likelihood"] | None = None,

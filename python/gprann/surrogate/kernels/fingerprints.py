@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from gprann import _core
 from gprann.data.neighbours import build_neighbours
 from gprann.data.structure import Dataset, Structure
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import DESCRIPTORS, Descriptor
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.surrogate.kernels.cartesian_frame import Frame, centred
 from gprann.surrogate.kernels.internal_coordinates import (
@@ -35,7 +35,6 @@ __all__ = [
     "Fingerprint",
     "PairsFingerprint",
     "Rows",
-    "standing_weights",
 ]
 
 Array = NDArray[np.float64]
@@ -122,26 +121,13 @@ class Fingerprint(Protocol):
         """Return d(features)/d(observed directions), (rows_A D, m_A), for every structure."""
 
 
-def standing_weights(n_species: int) -> list[float]:
-    """Return species weights without a zero, so that every species is seen: -1, 1, 2 for three.
-
-    Examples
-    --------
-    >>> standing_weights(2), standing_weights(3), standing_weights(4)
-    ([-1.0, 1.0], [-1.0, 1.0, 2.0], [-2.0, -1.0, 1.0, 2.0])
-    """
-    below = n_species // 2
-    return [float(k) for k in range(-below, 0)] + [float(k) for k in range(1, n_species - below + 1)]
-
-
 class AtomsFingerprint:
-    """A row per atom: its Chebyshev descriptor, standardised per species.
+    """A row per atom: its descriptor, standardised per species.
 
     Parameters
     ----------
-    descriptor : ChebyshevDescriptor, optional
-        Default: radial order 12 within 6.5 Å, angular order 4 within 4.0 Å, with species weights without a
-        zero.
+    descriptor : Descriptor, optional
+        Default: the Chebyshev descriptor with species weights without a zero.
     species_lengths : mapping of str to float, optional
         Factors on the kernel length for atoms of some species.
     elsewhere : sequence of str
@@ -157,7 +143,7 @@ class AtomsFingerprint:
 
     def __init__(
         self,
-        descriptor: ChebyshevDescriptor | None = None,
+        descriptor: Descriptor | None = None,
         species_lengths: Mapping[str, float] | None = None,
         elsewhere: Sequence[str] = (),
     ) -> None:
@@ -174,7 +160,7 @@ class AtomsFingerprint:
         self._spread = 1.0
 
     @property
-    def descriptor(self) -> ChebyshevDescriptor:
+    def descriptor(self) -> Descriptor:
         """The descriptor in use; known after `fit` unless it was given."""
         if self._descriptor is None:
             raise ConfigError("the fingerprint has not been fitted yet")
@@ -188,9 +174,7 @@ class AtomsFingerprint:
     def fit(self, data: Dataset) -> None:
         """Fix the descriptor, and mean and scale of its components for each species."""
         if self._given is None:
-            species = data.species
-            weights = [standing_weights(len(species))] if len(species) > 1 else None
-            self._descriptor = ChebyshevDescriptor(species, weights=weights)
+            self._descriptor = DESCRIPTORS["chebyshev"].for_kernel(data.species)
         neighbours = self.descriptor.neighbours(data)
         values = self.descriptor.values(neighbours)
         n_species, size = len(self.descriptor.species), self.descriptor.size
@@ -336,7 +320,7 @@ class PairsFingerprint:
         neighbours = build_neighbours(data, reach, data.species)
         cutoff = self.cutoff if self._periodic else 0.0
         for index in range(len(data)):
-            yield _core.pair_distances(neighbours.kernel, index, self.exponent, cutoff)
+            yield _core.pair_distances(neighbours.core, index, self.exponent, cutoff)
 
     def rows(self, data: Dataset) -> Rows:
         """Return one row per structure."""

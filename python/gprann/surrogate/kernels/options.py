@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, nearest_name
 from gprann.surrogate.kernels.fingerprints import (
     PAIRS_CUTOFF,
@@ -30,7 +30,7 @@ _PAIRS = {"exponent": PAIRS_EXPONENT, "cutoff": PAIRS_CUTOFF}  # other values co
 class KernelOptions:
     """Options of the fingerprints, each for the kernels that have it (see `Surrogate`)."""
 
-    descriptor: ChebyshevDescriptor | None = None
+    descriptor: Descriptor | None = None
     exponent: float = PAIRS_EXPONENT
     cutoff: float = PAIRS_CUTOFF
     species_lengths: Mapping[str, float] | Literal["likelihood"] | None = None
