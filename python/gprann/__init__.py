@@ -1,7 +1,13 @@
 """gprann: neural-network interatomic potentials from a few hundred first-principles energies and forces.
 
 Units: Å, eV, eV/Å, eV/Å³; energies are total energies per structure.
+
+The environment variable GPRANN_EXTENSIONS names modules, divided by commas, that register descriptors, kernels and the
+like: they are imported with gprann, for commands and worker processes to know their names.
 """
+
+import importlib as _importlib
+import os as _os
 
 from gprann import examples
 from gprann.active import neb, relax
@@ -15,6 +21,7 @@ from gprann.errors import GprannError
 from gprann.evaluation import evaluate
 from gprann.io import read, write
 from gprann.labelling import label
+from gprann.options import option
 from gprann.potential import Potential, load
 from gprann.surrogate import Surrogate, SurrogateCalculator, SurrogateSet, fit_surrogates
 from gprann.training import train
@@ -42,6 +49,7 @@ __all__ = [
     "label",
     "load",
     "neb",
+    "option",
     "read",
     "register_baseline",
     "register_descriptor",
@@ -51,3 +59,12 @@ __all__ = [
     "train",
     "write",
 ]
+
+for _name in filter(None, map(str.strip, _os.environ.get("GPRANN_EXTENSIONS", "").split(","))):
+    try:
+        _importlib.import_module(_name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"GPRANN_EXTENSIONS names the module '{_name}', which cannot be imported ({error}): correct the name, or add "
+            "its folder to PYTHONPATH"
+        ) from error
