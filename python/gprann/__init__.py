@@ -22,6 +22,7 @@ from gprann.evaluation import evaluate
 from gprann.io import read, write
 from gprann.labelling import label
 from gprann.options import option
+from gprann.pipeline import run_file as run
 from gprann.potential import Potential, load
 from gprann.surrogate import Surrogate, SurrogateCalculator, SurrogateSet, fit_surrogates
 from gprann.training import train
@@ -54,6 +55,7 @@ __all__ = [
     "register_baseline",
     "register_descriptor",
     "relax",
+    "run",
     "select",
     "taylor_augment",
     "train",
@@ -65,6 +67,6 @@ for _name in filter(None, map(str.strip, _os.environ.get("GPRANN_EXTENSIONS", ""
         _importlib.import_module(_name)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"GPRANN_EXTENSIONS names the module '{_name}', which cannot be imported ({error}): correct the name, or add "
-            "its folder to PYTHONPATH"
+            f"GPRANN_EXTENSIONS names the module '{_name}', which cannot be imported ({error}): correct the "
+            "name, or add its folder to PYTHONPATH"
         ) from error

@@ -71,22 +71,15 @@ class RunResult:
 
 
 def run_file(path: str | os.PathLike[str]) -> RunResult:
-    """Run a configuration file; see `run`."""
-    return run(load_config(path), source=Path(path))
+    r"""Run the whole pipeline of a configuration file, from structures to an evaluated potential.
 
-
-def run(config: Config, *, source: Path | None = None) -> RunResult:
-    """Run the whole pipeline.
-
-    A second run of the same configuration goes on where the first was interrupted and ends with the same bits; a
-    changed one repeats the stages that depend on the change.
+    A second run of the same file goes on where the first was interrupted and ends with the same bits; a changed one
+    repeats the stages that depend on the change.
 
     Parameters
     ----------
-    config : Config
-        With absolute paths, as `load_config` gives it.
-    source : Path, optional
-        The file it comes from: results of another file are not overwritten.
+    path : path
+        TOML, as `gprann init` writes it.
 
     Returns
     -------
@@ -100,6 +93,38 @@ def run(config: Config, *, source: Path | None = None) -> RunResult:
         If the data cannot be used.
     TrainingError, FactorisationError
         If a fit failed; what was finished is kept.
+
+    Examples
+    --------
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     folder = Path(name)
+    ...     gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(12))
+    ...     _ = (folder / "config.toml").write_text(
+    ...         'data.train = "train.extxyz"\naugmentation.copies = 2\noutput.plots = false\n'
+    ...         "training.hidden = [3]\ntraining.iterations = 2\ntraining.starts = 1"
+    ...     )
+    ...     result = gprann.run(folder / "config.toml")
+    ...     result.potential.name
+    'potential.gprann'
+    """
+    return run(load_config(path), source=Path(path))
+
+
+def run(config: Config, *, source: Path | None = None) -> RunResult:
+    """Run the whole pipeline of a configuration; see `run_file`.
+
+    Parameters
+    ----------
+    config : Config
+        With absolute paths, as `load_config` gives it.
+    source : Path, optional
+        The file it comes from: results of another file are not overwritten.
+
+    Returns
+    -------
+    RunResult
     """
     begin = "" if source is None else f"{source}: "
     config.augmentation.check_use(config.surrogate, lambda section, key: f"{begin}{section}.{key}")
