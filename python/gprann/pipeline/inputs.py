@@ -95,12 +95,16 @@ def read_data(config: Config) -> RunData:
     data = with_unique_origins(sets[0])
     if len(sets) > 1:
         return RunData(data, sets[1])
-    return _without_test_set(data, config.data.test_fraction, config.augmentation.seed)
+    return _with_split(data, config)
 
 
-def _without_test_set(data: Dataset, fraction: float, seed: int) -> RunData:
+def _with_split(data: Dataset, config: Config) -> RunData:
     """Return the data with a test set that is split off, if there is anything to split off."""
+    fraction, seed = config.data.test_fraction, config.augmentation.seed
     if fraction == 0:
+        return RunData(data, None)
+    if config.augmentation.method == "taylor" and config.augmentation.hessians is not None:
+        _log.warning("no test set: none is split off from structures that a file of Hessians belongs to")
         return RunData(data, None)
     chosen = split_test_set(data, fraction, seed)
     if len(chosen) == 0:
@@ -113,7 +117,9 @@ def _without_test_set(data: Dataset, fraction: float, seed: int) -> RunData:
         return RunData(data, None)
     kept = np.setdiff1d(np.arange(len(data)), chosen)
     result = RunData(data.select(kept), data.select(chosen), len(chosen))
-    _log.info("test set: %s (data.test_fraction = %g)", result.origin_of_test, fraction)
+    _log.info(
+        "test set: %s (data.test is not given, data.test_fraction = %g)", result.origin_of_test, fraction
+    )
     return result
 
 
