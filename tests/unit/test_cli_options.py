@@ -11,7 +11,13 @@ import pytest
 from gprann.active.select import SelectOptions
 from gprann.cli import commands
 from gprann.cli.parser import _parser, parse
-from gprann.config import AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection
+from gprann.config import (
+    AugmentationSection,
+    DescriptorSection,
+    ResourcesSection,
+    SurrogateSection,
+    TrainingSection,
+)
 from gprann.errors import ConfigError
 from gprann.labelling import LabelOptions
 from gprann.options import Options
@@ -22,6 +28,7 @@ SECTIONS: dict[str, type[Options]] = {
         AugmentationSection,
         DescriptorSection,
         LabelOptions,
+        ResourcesSection,
         SelectOptions,
         SurrogateSection,
         TrainingSection,

@@ -14,6 +14,7 @@ from gprann.cli.console import show
 from gprann.config import (
     AugmentationSection,
     DescriptorSection,
+    ResourcesSection,
     SurrogateSection,
     TrainingSection,
     default_config,
@@ -29,7 +30,8 @@ from gprann.io import atomic_write, read, write
 from gprann.labelling import LabelOptions, merge
 from gprann.labelling import label as label_structures
 from gprann.options import Options
-from gprann.pipeline import augment_data, compare_file, history, run_file, train_potential
+from gprann.pipeline import augment_data, compare_file, history, train_potential
+from gprann.pipeline import run as run_pipeline
 from gprann.potential import Potential, load
 from gprann.runtime.progress import progress_bar
 from gprann.surrogate.sets.partition import MAX_SIZE
@@ -63,14 +65,14 @@ def init(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the whole pipeline."""
-    result = run_file(arguments.config)
+    result = run_pipeline(_config(arguments))
     show(result.summary)
     show(f"\npotential: {result.potential}\nreport:    {result.folder / 'report'}")
 
 
 def compare(arguments: argparse.Namespace) -> None:
     """Train with several methods and compare them."""
-    result = compare_file(arguments.config, methods=arguments.methods)
+    result = compare_file(_config(arguments), methods=arguments.methods)
     show("errors on the test structures\n")
     show(result.table())
     show("\nwritten: " + ", ".join(str(file) for file in result.files))
@@ -115,10 +117,11 @@ def _check_label_next(target: str | None, augmentation: AugmentationSection) -> 
 def train(arguments: argparse.Namespace) -> None:
     """Train a potential."""
     descriptor, training = _section(arguments, DescriptorSection), _section(arguments, TrainingSection)
+    resources = _section(arguments, ResourcesSection)
     _check_output(arguments.output, (".gprann",))
     data = _read(arguments.input, arguments.keys)
     potential = train_potential(
-        data, descriptor, training, checkpoint=arguments.checkpoint, workers=arguments.workers
+        data, descriptor, training, checkpoint=arguments.checkpoint, workers=resources.workers
     )
     potential.save(arguments.output)
     show(f"{arguments.output}: {potential!r}")
@@ -230,6 +233,22 @@ def info(arguments: argparse.Namespace) -> None:
 
 
 # --------------------------------------------------------------- arguments
+def _config(arguments: argparse.Namespace) -> str:
+    """Return the configuration file of a command.
+
+    Raises
+    ------
+    ConfigError
+        If none was given: naming those in this folder, or how to make one.
+    """
+    if arguments.config is not None:
+        return str(arguments.config)
+    found = sorted(file.name for file in Path().glob("*.toml") if file.name != "pyproject.toml")
+    command = f"gprann {arguments.command} {found[0] if found else 'config.toml'}"
+    how = f"for example: {command}" if found else f"make one with: gprann init config.toml, then: {command}"
+    raise ConfigError(f"{arguments.command}: give a configuration file; {how}")
+
+
 def _section(arguments: argparse.Namespace, section: type[S]) -> S:
     """Return a section of the options given for it."""
     prefix = f"{section.__name__}."

@@ -37,7 +37,7 @@ from gprann.runtime.log import log_to_file, warnings_to_log
 from gprann.training import train
 from gprann.version import __version__
 
-__all__ = ["RunResult", "finish", "history", "log_run", "run", "run_file", "train_potential"]
+__all__ = ["RunResult", "finish", "history", "log_run", "run", "train_potential"]
 
 _log = logging.getLogger(__name__)
 _POTENTIAL = "potential.gprann"
@@ -70,16 +70,18 @@ class RunResult:
         return self.folder / _POTENTIAL
 
 
-def run_file(path: str | os.PathLike[str]) -> RunResult:
-    r"""Run the whole pipeline of a configuration file, from structures to an evaluated potential.
+def run(config: Config | str | os.PathLike[str], *, source: Path | None = None) -> RunResult:
+    r"""Run the whole pipeline, from structures to an evaluated potential.
 
-    A second run of the same file goes on where the first was interrupted and ends with the same bits; a changed one
-    repeats the stages that depend on the change.
+    A second run of the same configuration goes on where the first was interrupted and ends with the same bits; a
+    changed one repeats the stages that depend on the change.
 
     Parameters
     ----------
-    path : path
-        TOML, as `gprann init` writes it.
+    config : path or Config
+        A file as `gprann init` writes it, or its content, with absolute paths, as `load_config` gives it.
+    source : Path, optional
+        The file that a `Config` comes from: results of another file are not overwritten.
 
     Returns
     -------
@@ -109,23 +111,9 @@ def run_file(path: str | os.PathLike[str]) -> RunResult:
     ...     result.potential.name
     'potential.gprann'
     """
-    return run(load_config(path), source=Path(path))
-
-
-def run(config: Config, *, source: Path | None = None) -> RunResult:
-    """Run the whole pipeline of a configuration; see `run_file`.
-
-    Parameters
-    ----------
-    config : Config
-        With absolute paths, as `load_config` gives it.
-    source : Path, optional
-        The file it comes from: results of another file are not overwritten.
-
-    Returns
-    -------
-    RunResult
-    """
+    if not isinstance(config, Config):
+        source = Path(config)
+        config = load_config(source)
     begin = "" if source is None else f"{source}: "
     config.augmentation.check_use(config.surrogate, lambda section, key: f"{begin}{section}.{key}")
     folder = Path(config.output.folder)
