@@ -40,7 +40,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gprann.errors import ConfigError, nearest_name
-from gprann.explain import choices, explain, keys, literals, option_name, shown
+from gprann.explain import choices, explain, keys, literals, option_name, registry_of, shown
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass as _ModelMetaclass
@@ -49,7 +49,6 @@ else:
 
 __all__ = [
     "FILE",
-    "Channels",
     "Named",
     "Names",
     "Options",
@@ -314,7 +313,7 @@ class Named(Options):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        registry = cls.__dict__.get("registry")
+        registry = registry_of(cls)
         if registry is None:
             return handler(source)
         return core_schema.with_info_plain_validator_function(
@@ -363,7 +362,7 @@ class Registry(Generic[N]):
     def _kind(self, name: Any, context: dict[str, bool] | None) -> type[N]:
         if not isinstance(name, str) or name not in self._kinds:
             given = shown(name, file=context is not None)
-            raise ConfigError(f"{self.what} = {given}: {nearest_name(str(name), self._kinds)}")
+            raise ConfigError(f"{self.what} = {given}: {nearest_name(str(name), self)}")
         return self._kinds[name]
 
     def register(self, kind: type[N]) -> type[N]:
@@ -435,7 +434,7 @@ class Registry(Generic[N]):
         for key in options:
             if key in known:
                 continue
-            owners = [f"'{other}'" for other, kind in self._kinds.items() if key in keys(kind)]
+            owners = [f"'{other}'" for other in self if key in keys(self[other])]
             if owners:
                 raise ConfigError(f"{key} belongs to {self.what} = {' or '.join(owners)}, not to '{name}'")
             raise ConfigError(f"{key}: unknown key; {nearest_name(key, known)}")
@@ -481,14 +480,6 @@ def _names(value: object) -> object:
     return (value,) if isinstance(value, str) else _as_tuple(value)
 
 
-def _channels(value: object) -> object:
-    """Take the weights of a single channel for a list of one channel."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return value
-    rows = value if value and isinstance(value[0], Sequence) and not isinstance(value[0], str) else [value]
-    return tuple(_as_tuple(row) for row in rows)
-
-
 def _species_lengths(value: object) -> object:
     """Take a name, or a factor for each element."""
     table = isinstance(value, Mapping) and all(
@@ -509,7 +500,6 @@ def _unless_none(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
 Widths = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
-Channels = Annotated[tuple[tuple[float, ...], ...], BeforeValidator(_channels)]
 SpeciesLengths = Annotated[Literal["likelihood"] | dict[str, float], PlainValidator(_species_lengths)]
 OrderOrNone = Annotated[int | None, BeforeValidator(_unless_none)]
 PathText = Annotated[str, BeforeValidator(_path), Field(min_length=1)]

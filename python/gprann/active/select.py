@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,11 @@ from gprann.options import Options, option
 from gprann.potential import Potential
 from gprann.runtime.parallel import one_blas_thread
 from gprann.signatures import takes
-from gprann.surrogate import Surrogate, SurrogateSet
-from gprann.surrogate.sets.surrogate_set import assigned
+from gprann.surrogate.sets.surrogate_set import SurrogateSet, assigned
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
+
+if TYPE_CHECKING:
+    from gprann.surrogate.surrogate import Surrogate
 
 __all__ = ["SelectOptions", "Selection", "committee_covariance", "select"]
 

@@ -31,6 +31,7 @@ __all__ = [
     "gaussian",
     "moving_atoms",
     "references",
+    "require_forces",
     "single_atoms",
     "with_unique_origins",
     "within_spheres",
@@ -264,6 +265,24 @@ def references(source: Source) -> Dataset:
     if len(data) == 0:
         raise DataError("there are no structures to copy; give some")
     return with_unique_origins(data)
+
+
+def require_forces(data: Dataset, method: str) -> None:
+    """Refuse structures without the forces that all methods of augmentation need.
+
+    Raises
+    ------
+    DataError
+        Naming the first structure and the remedy.
+    """
+    for structure in data:
+        if structure.forces is None:
+            count = sum(other.forces is None for other in data)
+            raise DataError(
+                f"{structure.origin}: has no forces (and so {count} of {len(data)} structures), which the method "
+                f"'{method}' needs; compute them, leave the structures out, or train on energies alone with "
+                'augmentation method "none"'
+            )
 
 
 def with_unique_origins(data: Dataset) -> Dataset:

@@ -26,13 +26,14 @@ from gprann.io.reading import Source
 from gprann.runtime.parallel import side_by_side
 from gprann.runtime.progress import SharedBar, progress_bar
 from gprann.signatures import divide, takes
-from gprann.surrogate import Surrogate, SurrogateSet
 from gprann.surrogate.sets.surrogate_set import (
     Subset,
+    SurrogateSet,
     assigned,
     ordered_for,
     plan_subsets,
 )
+from gprann.surrogate.surrogate import Surrogate
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 __all__ = ["Augmentation", "augment", "augment_subsets", "label", "label_copies"]

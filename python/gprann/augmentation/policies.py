@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,9 @@ from gprann.data.structure import Dataset, Structure, evenly_spread
 from gprann.errors import ConfigError, DataError
 from gprann.options import option
 from gprann.surrogate.sets.partition import MAX_SIZE
-from gprann.surrogate.surrogate import Surrogate
+
+if TYPE_CHECKING:
+    from gprann.surrogate.surrogate import Surrogate
 
 __all__ = ["CopyOptions", "Policy", "Sampler"]
 

@@ -32,7 +32,7 @@ from gprann.errors import ConfigError, DataError
 from gprann.io.reading import Source
 from gprann.options import option
 from gprann.signatures import takes
-from gprann.surrogate import Surrogate
+from gprann.surrogate.surrogate import Surrogate
 
 __all__ = ["TaylorOptions", "read_hessians", "taylor_augment", "taylor_labels"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import ase
 import numpy as np
 from ase.constraints import FixAtoms
@@ -13,8 +15,10 @@ from gprann.augmentation.displacements import DistanceLimits
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.runtime.parallel import one_blas_thread
-from gprann.surrogate import Surrogate, SurrogateCalculator
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
+
+if TYPE_CHECKING:
+    from gprann.surrogate.surrogate import Surrogate
 
 __all__ = ["langevin", "normal_modes", "surrogate_hessian"]
 
@@ -139,6 +143,8 @@ def langevin(
     -------
     ndarray, shape (m, N, 3), Å, m <= copies
     """
+    from gprann.surrogate.calculator import SurrogateCalculator  # no other policy needs it
+
     atoms = ase.Atoms(list(structure.symbols), structure.positions, cell=structure.cell, pbc=structure.pbc)
     if not moving.all():
         atoms.set_constraint(FixAtoms(mask=~moving))

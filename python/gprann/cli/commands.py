@@ -18,6 +18,7 @@ from gprann.config import (
     SurrogateSection,
     TrainingSection,
     default_config,
+    load_config,
     to_toml,
 )
 from gprann.data.structure import Dataset
@@ -31,7 +32,7 @@ from gprann.labelling import LabelOptions, merge
 from gprann.labelling import label as label_structures
 from gprann.options import Options
 from gprann.pipeline import augment_data, compare_file, history, train_potential
-from gprann.pipeline import run as run_pipeline
+from gprann.pipeline import run as run_configuration
 from gprann.potential import Potential, load
 from gprann.runtime.progress import progress_bar
 from gprann.surrogate.sets.partition import MAX_SIZE
@@ -65,7 +66,8 @@ def init(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the whole pipeline."""
-    result = run_pipeline(_config(arguments))
+    file = _config(arguments)
+    result = run_configuration(load_config(file), source=Path(file))
     show(result.summary)
     show(f"\npotential: {result.potential}\nreport:    {result.folder / 'report'}")
 

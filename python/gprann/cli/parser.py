@@ -283,7 +283,7 @@ def _section_options(
         }
         if _holds(key.field, bool):
             group.add_argument(option_name(name), action="store_const", const="true", **options)
-        elif _holds(key.field, tuple):
+        elif _holds(key.field, tuple) or isinstance(key.extra["example"], list):
             group.add_argument(option_name(name), nargs="*", metavar="X", **options)
         elif _holds(key.field, dict):
             group.add_argument(option_name(name), nargs="+", metavar="NAME=X", **options)

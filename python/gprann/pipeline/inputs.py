@@ -12,33 +12,33 @@ import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.augmentation.displacements import with_unique_origins
+from gprann.augmentation.displacements import require_forces, with_unique_origins
 from gprann.augmentation.taylor import read_hessians
-from gprann.config import AugmentationSection, Config, SurrogateSection
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.io import read
 from gprann.io.discover import find_files
-from gprann.models import NetworkModel
+from gprann.models.network import NetworkModel
 from gprann.potential import load
 from gprann.runtime.memory import GIB, available_memory, memory_budget
-from gprann.surrogate import memory_needed, partition
-from gprann.surrogate.sets.partition import averaged_descriptors
+from gprann.surrogate.sets.partition import averaged_descriptors, partition
 from gprann.surrogate.sets.partition import bisect as divide_by_similarity
-from gprann.surrogate.solvers.plan import features_per_atom
+from gprann.surrogate.solvers.plan import features_per_atom, memory_needed
 from gprann.training import TrainingOptions
+
+if TYPE_CHECKING:
+    from gprann.config.sections import Config, SurrogateSection
 
 __all__ = [
     "RunData",
     "check_memory",
     "check_run",
     "read_data",
-    "require_labels",
     "split_test_set",
     "surrogate_memory",
     "surrogate_within_memory",
@@ -183,7 +183,8 @@ def _similar(data: Dataset, members: NDArray[np.int64], number: int, rng: np.ran
 def check_run(config: Config, data: RunData) -> None:
     """Refuse data that a run cannot use, or that do not fit into the memory, before anything is computed."""
     train = data.train
-    require_labels(train, config.augmentation)
+    if config.augmentation.method != "none":
+        require_forces(train, config.augmentation.method)
     if config.augmentation.method == "taylor" and config.augmentation.hessians is not None:
         read_hessians(config.augmentation.hessians, train)
     if config.training.forces and all(structure.forces is None for structure in train):
@@ -201,26 +202,6 @@ def check_run(config: Config, data: RunData) -> None:
                     f"{nearest_name(unknown[0], species)}"
                 )
     check_memory(config, train)
-
-
-def require_labels(data: Dataset, augmentation: AugmentationSection) -> None:
-    """Refuse structures without the labels that the augmentation needs.
-
-    Raises
-    ------
-    DataError
-        Naming the first structure and the remedy.
-    """
-    if augmentation.method == "none":
-        return
-    for structure in data:
-        if structure.forces is None:
-            count = sum(other.forces is None for other in data)
-            raise DataError(
-                f"{structure.origin}: has no forces (and so {count} of {len(data)} structures), which the method "
-                f"'{augmentation.method}' needs; compute them, leave the structures out, or train on energies "
-                'alone with augmentation method "none"'
-            )
 
 
 def check_memory(config: Config, data: Dataset) -> float:

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gprann.config import Config, DescriptorSection, TrainingSection, load_config, to_toml
 from gprann.config.augmentation import AUGMENTED
+from gprann.config.load import load_config
+from gprann.config.sections import Config, DescriptorSection, TrainingSection
+from gprann.config.template import to_toml
 from gprann.data.structure import Dataset
 from gprann.descriptors import descriptor_to_dict
 from gprann.errors import ConfigError
