@@ -38,8 +38,9 @@ class ReferenceEnergies(Baseline):
     Examples
     --------
     >>> import gprann
+    >>> import numpy as np
     >>> data = gprann.examples.hydrogen(7)
-    >>> fitted = ReferenceEnergies().fit(data, ["H"])
+    >>> fitted = gprann.ReferenceEnergies().fit(data, ["H"])
     >>> bool(np.isclose(2 * fitted.energies["H"], data.energies.mean()))
     True
     """
