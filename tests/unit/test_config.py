@@ -285,8 +285,8 @@ class TestTemplate:
         for name, field in Config.model_fields.items():
             assert f"\n[{name}]\n" in text
             for key, inner in field.annotation.model_fields.items():  # type: ignore[union-attr]
-                if key == "descriptor":
-                    assert "\n# [surrogate.descriptor]\n" in text
+                if key in ("descriptor", "baseline"):
+                    assert f"\n# [{name}.{key}]\n" in text
                     continue
                 unit = inner.json_schema_extra["unit"]  # type: ignore[index]
                 line = re.search(rf"^(# )?{key} = .*$", text, re.MULTILINE)
