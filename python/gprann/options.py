@@ -194,11 +194,14 @@ class Options(BaseModel, metaclass=_Explained):
 
     def changed(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, those of kinds as an object."""
-        return {
-            name: getattr(self, name)
-            for name, item in type(self).model_fields.items()
-            if getattr(self, name) != item.get_default(call_default_factory=True)
-        }
+        found, registries = {}, choices(type(self))
+        for name, item in type(self).model_fields.items():
+            value, default = getattr(self, name), item.get_default(call_default_factory=True)
+            if name in registries and isinstance(default, str):
+                default = registries[name].make(default)
+            if value != default:
+                found[name] = value
+        return found
 
 
 def _validated(cls: type[A], values: Mapping[str, Any], context: dict[str, bool]) -> A:
@@ -472,7 +475,11 @@ class Registry(Generic[N]):
 
 
 def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    return (
+        tuple(value.tolist() if isinstance(value, np.ndarray) else value)
+        if isinstance(value, list | np.ndarray)
+        else value
+    )
 
 
 def _names(value: object) -> object:

@@ -136,7 +136,8 @@ def label(
 
     Examples
     --------
-    >>> import gprann
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     result = gprann.label(gprann.examples.hydrogen(3), "emt", Path(folder) / "labels.extxyz")
     >>> len(result.labelled), result.failures
