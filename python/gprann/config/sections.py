@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, create_model, field_validator, model_validator
+from pydantic import Field, create_model, model_validator
 
 from gprann.config.augmentation import AugmentationSection
 from gprann.descriptors import DESCRIPTORS, Descriptor
-from gprann.io import read
-from gprann.io.labels import check_keys
+from gprann.io import ReadOptions
 from gprann.options import Named, Names, Options, Registry, SpeciesLengths
 from gprann.options import option as _option
 from gprann.surrogate import Surrogate
@@ -39,7 +38,7 @@ def _default(function: Callable[..., Any], name: str) -> Any:
     return inspect.signature(function).parameters[name].default
 
 
-class DataSection(Options):
+class DataSection(ReadOptions):
     """Structures with their energies and forces. Units: Å, eV, eV/Å; energies are total energies."""
 
     train: Names = _option(
@@ -60,20 +59,6 @@ class DataSection(Options):
         ge=0,
         lt=1,
     )
-    index: str = _option(
-        "Structures to take from each file, as in ASE: ':' all, '::10' every tenth.", _default(read, "index")
-    )
-    keys: dict[str, str] = _option(
-        "Names under which extended XYZ files keep energy, forces, stress or virial, where these are not the "
-        "standard ones.",
-        {},
-        example={"energy": "REF_energy", "forces": "REF_forces"},
-    )
-
-    @field_validator("keys")
-    @classmethod
-    def _check_keys(cls, keys: dict[str, str]) -> dict[str, str]:
-        return check_keys(keys)
 
 
 class DescriptorSettings(Named):

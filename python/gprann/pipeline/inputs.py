@@ -21,8 +21,8 @@ from gprann.augmentation.displacements import require_forces, with_unique_origin
 from gprann.augmentation.taylor import read_hessians
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name
-from gprann.io import read
-from gprann.io.discover import find_files
+from gprann.io import ReadOptions, read
+from gprann.io.formats import find_files
 from gprann.potential import load
 from gprann.runtime.memory import GIB, available_memory, memory_budget
 from gprann.surrogate.sets.partition import averaged_descriptors, partition
@@ -90,7 +90,7 @@ def read_data(config: Config) -> RunData:
                     f"data.{name}: {source} takes in results of this run ({own[0].name}); name the files more precisely"
                 )
         _log.info("reading data.%s: %s", name, ", ".join(sources))
-        sets.append(read(list(sources), index=config.data.index, keys=config.data.keys))
+        sets.append(read(list(sources), **ReadOptions.part_of(config.data).changed()))
     data = with_unique_origins(sets[0])
     if len(sets) > 1:
         return RunData(data, sets[1])
