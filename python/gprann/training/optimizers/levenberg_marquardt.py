@@ -240,7 +240,7 @@ class _NormalEquations:
     def penalty(self, w: Array) -> float:
         return self.ridge * float(w @ w)
 
-    def fill(self, objective: Any, w: Array, rng: np.random.Generator) -> float:  # noqa: ARG002 - it needs no probes
+    def fill(self, objective: LeastSquaresObjective, w: Array, rng: np.random.Generator) -> float:  # noqa: ARG002 - it needs no probes
         loss = objective.normal_equations(w, self.hessian, self.slope) + self.penalty(w)
         self.slope[:] += self.ridge * w
         self.slope[self.frozen] = 0.0
@@ -273,7 +273,7 @@ class _MatrixFree:
     def penalty(self, w: Array) -> float:
         return self.ridge * float(w @ w)
 
-    def fill(self, objective: Any, w: Array, rng: np.random.Generator) -> float:
+    def fill(self, objective: MatrixFreeObjective, w: Array, rng: np.random.Generator) -> float:
         loss, gradient = objective.gradient(w)
         self.slope = gradient / 2 + self.ridge * w
         self.slope[self.frozen] = 0.0
