@@ -22,7 +22,7 @@ from gprann.io import read as read
 from gprann.io import write as write
 from gprann.labelling import label as label
 from gprann.options import option as option
-from gprann.pipeline import run_file as run_file
+from gprann.pipeline import run as run
 from gprann.potential import Potential as Potential
 from gprann.potential import load as load
 from gprann.surrogate import Surrogate as Surrogate

@@ -107,9 +107,8 @@ def describe_potential(potential: Potential) -> str:
     parameters:          96 per network
     """
     count = "a single network" if len(potential) == 1 else f"a committee of {len(potential)} networks"
-    shape = "-".join(map(str, potential.model.sizes))
     facts = {
-        "potential": f"{count} for each element, {shape}, {potential.model.activation}",
+        "potential": f"{count} for each element, {potential.model!r}",
         "parameters": f"{potential.model.n_parameters} per network",
         "elements": " ".join(potential.species),
         "descriptor": repr(potential.descriptor),

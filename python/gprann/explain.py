@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from gprann.errors import nearest_name
 
-__all__ = ["Key", "bounds", "choices", "explain", "keys", "literals", "option_name", "shown"]
+__all__ = ["Key", "bounds", "choices", "explain", "keys", "literals", "option_name", "registry_of", "shown"]
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -72,10 +72,15 @@ def choices(model: type[BaseModel]) -> dict[str, Any]:
     found = {}
     for name, field in model.model_fields.items():
         for item in (field.annotation, *get_args(field.annotation)):
-            registry = item.__dict__.get("registry") if isinstance(item, type) else None
+            registry = registry_of(item)
             if registry is not None:
                 found[name] = registry
     return found
+
+
+def registry_of(kind: Any) -> Any:
+    """Return the registry of the base class of several kinds of something; None of anything else."""
+    return vars(kind).get("registry") if isinstance(kind, type) else None
 
 
 def keys(model: type[BaseModel]) -> dict[str, Key]:
@@ -213,7 +218,7 @@ def _hint(name: str, above: tuple[str | int, ...], model: type[BaseModel]) -> st
 
 def _all_keys(model: type[BaseModel]) -> set[str]:
     """Return the keys of a table, which may be one for several kinds of something."""
-    kinds = model.__dict__.get("registry") or ()
+    kinds = registry_of(model) or ()
     return set(keys(model)).union(*(keys(kinds[kind]) for kind in kinds))
 
 

@@ -40,7 +40,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gprann.errors import ConfigError, nearest_name
-from gprann.explain import choices, explain, keys, literals, option_name, shown
+from gprann.explain import choices, explain, keys, literals, option_name, registry_of, shown
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass as _ModelMetaclass
@@ -49,7 +49,6 @@ else:
 
 __all__ = [
     "FILE",
-    "Channels",
     "Named",
     "Names",
     "Options",
@@ -195,11 +194,14 @@ class Options(BaseModel, metaclass=_Explained):
 
     def changed(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, those of kinds as an object."""
-        return {
-            name: getattr(self, name)
-            for name, item in type(self).model_fields.items()
-            if getattr(self, name) != item.get_default(call_default_factory=True)
-        }
+        found, registries = {}, choices(type(self))
+        for name, item in type(self).model_fields.items():
+            value, default = getattr(self, name), item.get_default(call_default_factory=True)
+            if name in registries and isinstance(default, str):
+                default = registries[name].make(default)
+            if value != default:
+                found[name] = value
+        return found
 
 
 def _validated(cls: type[A], values: Mapping[str, Any], context: dict[str, bool]) -> A:
@@ -314,7 +316,7 @@ class Named(Options):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        registry = cls.__dict__.get("registry")
+        registry = registry_of(cls)
         if registry is None:
             return handler(source)
         return core_schema.with_info_plain_validator_function(
@@ -473,20 +475,16 @@ class Registry(Generic[N]):
 
 
 def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    return (
+        tuple(value.tolist() if isinstance(value, np.ndarray) else value)
+        if isinstance(value, list | np.ndarray)
+        else value
+    )
 
 
 def _names(value: object) -> object:
     """Take one name for a list of one."""
     return (value,) if isinstance(value, str) else _as_tuple(value)
-
-
-def _channels(value: object) -> object:
-    """Take the weights of a single channel for a list of one channel."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return value
-    rows = value if value and isinstance(value[0], Sequence) and not isinstance(value[0], str) else [value]
-    return tuple(_as_tuple(row) for row in rows)
 
 
 def _species_lengths(value: object) -> object:
@@ -509,7 +507,6 @@ def _unless_none(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
 Widths = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
-Channels = Annotated[tuple[tuple[float, ...], ...], BeforeValidator(_channels)]
 SpeciesLengths = Annotated[Literal["likelihood"] | dict[str, float], PlainValidator(_species_lengths)]
 OrderOrNone = Annotated[int | None, BeforeValidator(_unless_none)]
 PathText = Annotated[str, BeforeValidator(_path), Field(min_length=1)]

@@ -19,7 +19,7 @@ from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_d
 from gprann.errors import FormatError
 from gprann.io.reading import Source, structures
 from gprann.model_file import read_model_file, write_model_file
-from gprann.models import NetworkModel, Normalisation
+from gprann.models import MODELS, AtomModel, Mlp, Model, Normalisation
 from gprann.runtime.parallel import n_threads
 
 __all__ = ["AtomicPrediction", "Potential", "load"]
@@ -63,7 +63,7 @@ class Potential:
     descriptor : Descriptor
     normalisation : Normalisation
         Of the descriptor, from the training set.
-    model : NetworkModel
+    model : AtomModel
     parameters : ndarray, shape (K, P)
     baseline : Baseline
         What was subtracted from the labels, usually reference energies; it is added to every prediction.
@@ -84,7 +84,7 @@ class Potential:
 
     descriptor: Descriptor
     normalisation: Normalisation
-    model: NetworkModel
+    model: AtomModel
     parameters: Array
     _: KW_ONLY
     baseline: Baseline = field(default_factory=BaselineSum)
@@ -122,8 +122,7 @@ class Potential:
         return self.descriptor.cutoff
 
     def __repr__(self) -> str:
-        hidden = "-".join(map(str, self.model.sizes))
-        return f"Potential({len(self)} x {hidden} {self.model.activation}; {self.descriptor!r})"
+        return f"Potential({len(self)} x {self.model!r}; {self.descriptor!r})"
 
     # -------------------------------------------------------------- predict
     def evaluate(self, neighbours: Neighbourhood) -> AtomicPrediction:
@@ -200,7 +199,7 @@ class Potential:
         document = {
             "baselines": [BASELINES.to_dict(term) for term in terms_of(self.baseline)],
             "descriptor": descriptor_to_dict(self.descriptor),
-            "model": self.model.to_dict(),
+            "model": MODELS.to_dict(self.model.options),
             "energy_scale": self.energy_scale,
             "units": {"energy": "eV", "length": "Å"},
             "provenance": self.provenance,
@@ -224,8 +223,7 @@ def load(path: str | os.PathLike[str]) -> Potential:
     document, arrays = read_model_file(path)
     try:
         descriptor = descriptor_from_dict(document["descriptor"])
-        shape = document["model"]
-        model = NetworkModel(descriptor.size, shape["hidden"], len(descriptor.species), shape["activation"])
+        model = _load_model(document["model"]).build(descriptor.size, len(descriptor.species))
         baseline = _load_baseline(document, arrays, descriptor.species)
         scale, provenance = float(document["energy_scale"]), dict(document.get("provenance", {}))
         if not np.isfinite(scale):
@@ -255,6 +253,13 @@ def load(path: str | os.PathLike[str]) -> Potential:
         energy_scale=scale,
         provenance=provenance,
     )
+
+
+def _load_model(options: Mapping[str, Any]) -> Model:
+    """Return the kind of model that a file describes; version 1 knew networks alone, by another name."""
+    if options["kind"] == "network":
+        return Mlp.from_dict({name: value for name, value in options.items() if name != "kind"})
+    return MODELS.from_dict(options)
 
 
 def _load_baseline(

@@ -17,7 +17,7 @@ import gprann
 from gprann.cli.main import main
 from gprann.config import load_config
 from gprann.errors import ConfigError, DataError
-from gprann.pipeline import Comparison, compare, compare_file, run_file
+from gprann.pipeline import Comparison, compare, compare_file, run
 from gprann.surrogate import Surrogate
 from gprann.training.optimizers.state import OptimizerState
 
@@ -175,9 +175,9 @@ class TestResults:
 
     def test_run_and_compare_in_one_folder(self, folder: Path) -> None:
         compare_file(folder / "config.toml", methods=["energies"])
-        run_file(folder / "config.toml")
+        run(folder / "config.toml")
         assert compare_file(folder / "config.toml", methods=["energies"]).runs["energies"].skipped == STAGES
-        assert run_file(folder / "config.toml").skipped == GPR_STAGES
+        assert run(folder / "config.toml").skipped == GPR_STAGES
 
     def test_test_set_without_forces(self, folder: Path) -> None:
         file = prepare(folder, {"plots = false": "plots = true"})

@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError, GprannError, check_whole
 from gprann.labelling import Record
-from gprann.surrogate.calculator import bare_structure
+from gprann.labelling.calculators import force_consistent_energy
 
 __all__ = ["Reference", "check_atoms", "energy_of", "largest_force", "with_labels"]
 
@@ -64,8 +64,8 @@ class Reference:
         )
 
     def find(self, atoms: ase.Atoms) -> Structure | None:
-        """Return the labelled structure if this geometry has been computed, else None."""
-        return self._record.find(bare_structure(atoms))
+        """Return the labelled structure if this geometry, with its charges and spins, has been computed."""
+        return self._record.find(Structure.from_ase(atoms.copy()))
 
     def take(self, atoms: ase.Atoms) -> None:
         """Keep the results that atoms carry, if they come from a file or from a calculator of the same kind."""
@@ -103,7 +103,7 @@ class Reference:
         computed.set_constraint()
         name = f"reference call {self.calls}"
         try:
-            energy = float(calculator.get_property("energy", computed))
+            energy = force_consistent_energy(calculator, computed)
             forces = calculator.get_property("forces", computed)
         except PropertyNotImplementedError as error:
             raise ConfigError(f"calculator: {error}; give one with energies and forces") from error
@@ -113,7 +113,8 @@ class Reference:
                 f"{name}, {computed.get_chemical_formula()}: the calculator failed with {type(error).__name__}: "
                 f"{error}; {self._describe_record()}"
             ) from error
-        return bare_structure(computed).replace(energy=energy, forces=forces, origin=Origin(place=name))
+        bare = Structure.from_ase(atoms.copy())  # a copy of atoms has no results
+        return bare.replace(energy=energy, forces=forces, origin=Origin(place=name))
 
     def _describe_record(self) -> str:
         """Say where the results so far are, and how to go on from them."""

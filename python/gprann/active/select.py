@@ -112,6 +112,7 @@ def select(
     Examples
     --------
     >>> import gprann
+    >>> import numpy as np
     >>> data = gprann.examples.hydrogen(41)
     >>> surrogate = gprann.Surrogate(kernel="pairs", length=2.0).fit(data[:3])
     >>> chosen = gprann.select(data, surrogate, 3)

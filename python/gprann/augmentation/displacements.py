@@ -300,7 +300,7 @@ def _renumber(origin: Origin, index: int) -> Origin:
 
 
 def displace(data: Dataset, method: str, shifts: Iterable[Array]) -> Dataset:
-    """Return unlabelled copies of structures.
+    """Return unlabelled copies of structures, with charges, spins, constraints and what else is not derived.
 
     Parameters
     ----------
@@ -311,12 +311,8 @@ def displace(data: Dataset, method: str, shifts: Iterable[Array]) -> Dataset:
         For each structure the displacements (copies, N, 3) in Å.
     """
     return Dataset(
-        structure.replace(
-            positions=structure.positions + shift,
-            energy=None,
-            forces=None,
-            stress=None,
-            origin=Origin(structure.origin.file, structure.origin.index, method),
+        structure.moved(structure.positions + shift).replace(
+            origin=Origin(structure.origin.file, structure.origin.index, method)
         )
         for structure, own in zip(data, shifts, strict=True)
         for shift in own

@@ -137,7 +137,7 @@ def augment(
     --------
     >>> import gprann
     >>> data = gprann.examples.hydrogen(7)
-    >>> augmented = augment(data, copies=2, displacement=0.03, kernel="pairs")
+    >>> augmented = gprann.augment(data, copies=2, displacement=0.03, kernel="pairs")
     >>> len(augmented), augmented[0].origin.method, augmented[7].origin.method
     (21, 'reference', 'gpr')
     """

@@ -81,10 +81,10 @@ def taylor_augment(
     --------
     >>> import gprann
     >>> data = gprann.examples.hydrogen(7)
-    >>> len(taylor_augment(data, copies=2)), len(taylor_augment(data, strategy="A"))
+    >>> len(gprann.taylor_augment(data, copies=2)), len(gprann.taylor_augment(data, strategy="A"))
     (21, 91)
     >>> surrogate = gprann.Surrogate(kernel="pairs").fit(data)
-    >>> len(taylor_augment(data, copies=2, hessians=surrogate))
+    >>> len(gprann.taylor_augment(data, copies=2, hessians=surrogate))
     21
     """
     settings = TaylorOptions(**options)

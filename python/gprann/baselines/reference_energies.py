@@ -38,8 +38,9 @@ class ReferenceEnergies(Baseline):
     Examples
     --------
     >>> import gprann
+    >>> import numpy as np
     >>> data = gprann.examples.hydrogen(7)
-    >>> fitted = ReferenceEnergies().fit(data, ["H"])
+    >>> fitted = gprann.ReferenceEnergies().fit(data, ["H"])
     >>> bool(np.isclose(2 * fitted.energies["H"], data.energies.mean()))
     True
     """
@@ -74,12 +75,12 @@ class ReferenceEnergies(Baseline):
         ConfigError
             If energies were given, and a species is missing or unknown.
         """
-        values = _fit(data, species) if self.energies is None else self.of(species)
+        values = _fit(data, species) if self.energies is None else self.ordered(species)
         residuals = data.energies - count_species(data, species) @ values
         values = values + float(residuals.sum() / data.n_atoms.sum())
         return type(self)(energies=dict(zip(species, values.tolist(), strict=True)))
 
-    def of(self, species: Sequence[str]) -> Array:
+    def ordered(self, species: Sequence[str]) -> Array:
         """Return the given energies in the order of the species, shape (S,), eV.
 
         Raises

@@ -254,14 +254,11 @@ def evaluate(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from gprann.data.structure import Structure
-    >>> class Zero:
-    ...     def predict(self, data):
-    ...         return Prediction(np.zeros(len(data)), [np.zeros((len(s), 3)) for s in data])
-    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
-    >>> evaluate(Zero(), Dataset([h2])).energy_mae
-    31.7
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(12)
+    >>> surrogate = gprann.Surrogate(kernel="pairs").fit(data[::2])
+    >>> gprann.evaluate(surrogate, data[1::2]).energy_mae < 0.1
+    True
     """
     predictor = _predictor(potential)
     reference = data if isinstance(data, Dataset) else read(data)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from gprann.data.attachments import plain
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
 from gprann.io import atomic_write
@@ -248,8 +249,12 @@ def data_digest(data: Dataset) -> str:
         # Which structures come from one file matters (copies belong to their parents), its name does not.
         number = files.setdefault(origin.file, len(files))
         labels = [structure.energy, structure.weight, structure.energy_variance, structure.group]
-        plain = [structure.symbols, structure.pbc.tolist(), *labels, number, origin.index, origin.method]
-        state.update(json.dumps(plain).encode())
+        known = [structure.symbols, structure.pbc.tolist(), *labels, number, origin.index, origin.method]
+        state.update(json.dumps(known).encode())
+        # What is attached goes into the files that a run writes; constraints and charges reach the reference.
+        attached = (structure.info, structure.arrays, structure.constraints)
+        if any(attached):
+            state.update(json.dumps([plain(part) for part in attached], sort_keys=True).encode())
         for array in (structure.positions, structure.cell, structure.forces, structure.stress):
             state.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
     return state.hexdigest()

@@ -21,15 +21,14 @@ from gprann.augmentation.displacements import require_forces, with_unique_origin
 from gprann.augmentation.taylor import read_hessians
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name
-from gprann.io import read
-from gprann.io.discover import find_files
-from gprann.models.network import NetworkModel
+from gprann.io import ReadOptions, read
+from gprann.io.formats import find_files
 from gprann.potential import load
 from gprann.runtime.memory import GIB, available_memory, memory_budget
 from gprann.surrogate.sets.partition import averaged_descriptors, partition
 from gprann.surrogate.sets.partition import bisect as divide_by_similarity
 from gprann.surrogate.solvers.plan import features_per_atom, memory_needed
-from gprann.training import TrainingOptions
+from gprann.training.optimizers import Workload
 
 if TYPE_CHECKING:
     from gprann.config.sections import Config, SurrogateSection
@@ -91,7 +90,7 @@ def read_data(config: Config) -> RunData:
                     f"data.{name}: {source} takes in results of this run ({own[0].name}); name the files more precisely"
                 )
         _log.info("reading data.%s: %s", name, ", ".join(sources))
-        sets.append(read(list(sources), index=config.data.index, keys=config.data.keys))
+        sets.append(read(list(sources), **ReadOptions.part_of(config.data).changed()))
     data = with_unique_origins(sets[0])
     if len(sets) > 1:
         return RunData(data, sets[1])
@@ -283,24 +282,24 @@ def training_memory(config: Config, data: Dataset) -> float:
     """
     descriptor = config.descriptor.build(data.species)
     atoms = sum(len(structure) * (1 + config.augmentation.most_copies(structure)) for structure in data)
-    start_from = config.training.start_from
-    shape = {} if start_from is None else load(start_from).model.options()
-    options = TrainingOptions(**{**config.training.options(), **shape})
-    model = NetworkModel(descriptor.size, options.hidden, len(descriptor.species))
-    options, _ = options.resolved(
-        model.n_parameters, sum(1 + config.augmentation.most_copies(structure) for structure in data)
+    options, start_from = config.training, config.training.start_from
+    kind = options.model if start_from is None else load(start_from).model.options
+    model = kind.build(descriptor.size, len(descriptor.species))
+    workload = Workload(
+        n_parameters=model.n_parameters,
+        n_structures=sum(1 + config.augmentation.most_copies(structure) for structure in data),
+        forces=options.forces,
+        largest=int(data.n_atoms.max()),
+        n_features=descriptor.size,
     )
-    workers = min(config.resources.workers or os.cpu_count() or 1, config.training.members)
-    equations = 3 * 8.0 * model.n_parameters**2 if options.optimizer == "lm" else 0.0
+    optimizer, _ = options.optimizer.resolve(workload)
+    workers = min(config.resources.workers or os.cpu_count() or 1, options.members)
     per_atom = 2 * 8.0 * descriptor.size
     if options.forces:
         sample = data[: min(len(data), 20)]
         neighbours = descriptor.neighbours(sample)
         per_atom += 28.0 * len(neighbours.neighbour) / neighbours.n_atoms
-        if options.optimizer == "lm":
-            largest = float(data.n_atoms.max())
-            equations += 8.0 * 3 * largest * (largest * descriptor.size + model.n_parameters)
-    return float(atoms * per_atom * (1 + workers) / 2 + workers * equations) / GIB
+    return float(atoms * per_atom * (1 + workers) / 2 + workers * optimizer.memory(workload)) / GIB
 
 
 def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrogate: bool) -> str:

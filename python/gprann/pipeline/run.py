@@ -39,7 +39,7 @@ from gprann.runtime.log import log_to_file, warnings_to_log
 from gprann.training import train
 from gprann.version import __version__
 
-__all__ = ["RunResult", "finish", "history", "log_run", "run", "run_file", "train_potential"]
+__all__ = ["RunResult", "finish", "history", "log_run", "run", "train_potential"]
 
 _log = logging.getLogger(__name__)
 _POTENTIAL = "potential.gprann"
@@ -72,23 +72,18 @@ class RunResult:
         return self.folder / _POTENTIAL
 
 
-def run_file(path: str | os.PathLike[str]) -> RunResult:
-    """Run a configuration file; see `run`."""
-    return run(load_config(path), source=Path(path))
-
-
-def run(config: Config, *, source: Path | None = None) -> RunResult:
-    """Run the whole pipeline.
+def run(config: Config | str | os.PathLike[str], *, source: Path | None = None) -> RunResult:
+    r"""Run the whole pipeline, from structures to an evaluated potential.
 
     A second run of the same configuration goes on where the first was interrupted and ends with the same bits; a
     changed one repeats the stages that depend on the change.
 
     Parameters
     ----------
-    config : Config
-        With absolute paths, as `load_config` gives it.
+    config : path or Config
+        A file as `gprann init` writes it, or its content, with absolute paths, as `load_config` gives it.
     source : Path, optional
-        The file it comes from: results of another file are not overwritten.
+        The file that a `Config` comes from: results of another file are not overwritten.
 
     Returns
     -------
@@ -102,7 +97,25 @@ def run(config: Config, *, source: Path | None = None) -> RunResult:
         If the data cannot be used.
     TrainingError, FactorisationError
         If a fit failed; what was finished is kept.
+
+    Examples
+    --------
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     folder = Path(name)
+    ...     gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(12))
+    ...     _ = (folder / "config.toml").write_text(
+    ...         'data.train = "train.extxyz"\naugmentation.copies = 2\noutput.plots = false\n'
+    ...         "training.hidden = [3]\ntraining.iterations = 2\ntraining.starts = 1"
+    ...     )
+    ...     result = gprann.run(folder / "config.toml")
+    ...     result.potential.name
+    'potential.gprann'
     """
+    if not isinstance(config, Config):
+        source = Path(config)
+        config = load_config(source)
     begin = "" if source is None else f"{source}: "
     config.augmentation.check_use(config.surrogate, lambda section, key: f"{begin}{section}.{key}")
     folder = Path(config.output.folder)
@@ -340,16 +353,16 @@ def train_potential(
     folder = None if checkpoint is None else Path(checkpoint)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise ConfigError(f"checkpoint: {folder} is a file; give a folder")
-    return train(
+    potential = train(
         data,
         descriptor.build(data.species),
-        reference_energies=training.reference_energies,
         start_from=training.start_from,
         checkpoint=folder,
         workers=workers,
-        provenance=json.loads(json.dumps(provenance or {})),
         **training.options(),
     )
+    potential.provenance = {**json.loads(json.dumps(provenance or {})), **potential.provenance}
+    return potential
 
 
 def history(potential: Potential) -> dict[str, list[tuple[float, float, float | None]]]:

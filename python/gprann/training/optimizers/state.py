@@ -39,13 +39,8 @@ class Step:
     energy: float = float("nan")
     force: float = float("nan")
 
-    @classmethod
-    def taken(cls, iteration: int, train: float, held_out: Errors) -> Step:
-        """Return the step after which the held-out structures have these errors."""
-        return cls(iteration, train, held_out.total, held_out.energy, held_out.force)
-
     @property
-    def judged(self) -> float:
+    def error(self) -> float:
         """The error that decides: of the held-out structures where there are any."""
         return self.train if np.isnan(self.validation) else self.validation
 
@@ -93,11 +88,12 @@ class OptimizerState:
     @property
     def best_error(self) -> float:
         """Error of the best parameters so far, eV."""
-        return self.history[self.best_iteration - 1].judged if self.history else float("inf")
+        return self.history[self.best_iteration - 1].error if self.history else float("inf")
 
-    def record(self, step: Step, parameters: Array) -> None:
-        """Take the parameters after one more iteration; keep them if they are the best so far."""
-        if step.judged < self.best_error or not self.history:
+    def advance(self, parameters: Array, train: float, held_out: Errors) -> None:
+        """Record an iteration: its parameters, which are kept if they are the best so far, and their errors."""
+        step = Step(self.iteration + 1, train, held_out.total, held_out.energy, held_out.force)
+        if step.error < self.best_error or not self.history:
             self.best, self.best_iteration = parameters.copy(), step.iteration
         self.parameters = parameters
         self.history.append(step)
