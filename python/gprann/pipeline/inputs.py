@@ -22,6 +22,7 @@ from gprann.augmentation.taylor import read_hessians
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.io import ReadOptions, read
+from gprann.io.checks import find_duplicates
 from gprann.io.formats import find_files
 from gprann.potential import load
 from gprann.runtime.memory import GIB, available_memory, memory_budget
@@ -42,10 +43,12 @@ __all__ = [
     "surrogate_memory",
     "surrogate_within_memory",
     "training_memory",
+    "warn_of_repeated",
 ]
 
 _log = logging.getLogger(__name__)
 _PROGRAM = 0.3  # GiB; interpreter and libraries
+_LISTED = 5  # structures that a message names
 _PARTS = 4  # of a composition's share of the test set: that many sets of similar structures, or more
 
 
@@ -93,8 +96,36 @@ def read_data(config: Config) -> RunData:
         sets.append(read(list(sources), **ReadOptions.part_of(config.data).changed()))
     data = with_unique_origins(sets[0])
     if len(sets) > 1:
+        warn_of_repeated(data, sets[1])
         return RunData(data, sets[1])
     return _with_split(data, config)
+
+
+def warn_of_repeated(train: Dataset, test: Dataset) -> tuple[int, ...]:
+    """Warn of test structures that are training structures too; return their indices in the test set.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(7)
+    >>> warn_of_repeated(data[:5], data[3:])
+    (0, 1)
+    """
+    n = len(train)
+    groups = [group for group in find_duplicates(train + test) if group[0] < n <= group[-1]]
+    repeated = {index - n: group[0] for group in groups for index in group if index >= n}
+    if repeated:
+        listed = [f"{index} (training structure {repeated[index]})" for index in sorted(repeated)]
+        more = f", and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+        _log.warning(
+            "%d of %d test structures are training structures too: %s%s; their errors say nothing about new "
+            "structures, take them out of data.test or data.train",
+            len(listed),
+            len(test),
+            ", ".join(listed[:_LISTED]),
+            more,
+        )
+    return tuple(sorted(repeated))
 
 
 def _with_split(data: Dataset, config: Config) -> RunData:
