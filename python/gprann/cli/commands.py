@@ -27,7 +27,7 @@ from gprann.describe import describe
 from gprann.errors import ConfigError, GprannError
 from gprann.evaluation import evaluate as evaluate_potential
 from gprann.explain import option_name
-from gprann.io import atomic_write, read, write
+from gprann.io import ReadOptions, atomic_write, read, write
 from gprann.labelling import LabelOptions, merge
 from gprann.labelling import label as label_structures
 from gprann.options import Options
@@ -86,7 +86,7 @@ def augment(arguments: argparse.Namespace) -> None:
     augmentation.check_use(surrogate, lambda _, key: option_name(key))
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
     _check_label_next(arguments.label_next, augmentation)
-    data = _read(arguments.input, arguments.keys)
+    data = _read(arguments, arguments.input)
     copies = augment_data(data, augmentation, surrogate)
     write(arguments.output, data + copies.accepted)
     show(f"{arguments.output}: {len(data)} structures and {len(copies.accepted)} copies")
@@ -121,7 +121,7 @@ def train(arguments: argparse.Namespace) -> None:
     descriptor, training = _section(arguments, DescriptorSection), _section(arguments, TrainingSection)
     resources = _section(arguments, ResourcesSection)
     _check_output(arguments.output, (".gprann",))
-    data = _read(arguments.input, arguments.keys)
+    data = _read(arguments, arguments.input)
     potential = train_potential(
         data, descriptor, training, checkpoint=arguments.checkpoint, workers=resources.workers
     )
@@ -132,7 +132,7 @@ def train(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Show the errors of a potential."""
     potential = load(arguments.potential)
-    report = evaluate_potential(potential, _read(arguments.data, arguments.keys))
+    report = evaluate_potential(potential, _read(arguments, arguments.data))
     show(report.summary())
     if arguments.output is not None:
         report.save(arguments.output, history=history(potential))
@@ -143,7 +143,7 @@ def select(arguments: argparse.Namespace) -> None:
     """Choose the structures that are most worth labelling."""
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
     options = _section(arguments, SelectOptions)  # before a surrogate is fitted
-    candidates = _read(arguments.input, arguments.keys, require=())
+    candidates = _read(arguments, arguments.input, require=())
     model = _predictor(arguments)
     with progress_bar(options.count, "selecting") as bar:
         chosen = select_structures(candidates, model, progress=bar.update, **options.to_dict())
@@ -164,7 +164,7 @@ def _predictor(arguments: argparse.Namespace) -> Potential | SurrogateSet:
     """Return the model whose uncertainty counts."""
     section = _section(arguments, SurrogateSection)
     if arguments.potential is None:
-        train = _read(arguments.train, arguments.keys)
+        train = _read(arguments, arguments.train)
         return fit_each(
             train,
             lambda subset: section.build(subset.species, 0),
@@ -185,8 +185,8 @@ def label(arguments: argparse.Namespace) -> None:
     train = Dataset()
     if arguments.merge is not None:
         _check_output(arguments.merge[1], (".extxyz", ".xyz"), "--merge")
-        train = _read(arguments.merge[:1], arguments.keys)
-    data = _read(arguments.input, arguments.keys, require=())
+        train = _read(arguments, arguments.merge[:1])
+    data = _read(arguments, arguments.input, require=())
     result = label_structures(
         data,
         arguments.calculator,
@@ -272,8 +272,10 @@ def _pairs(option: str, items: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _read(sources: Sequence[str], keys: Sequence[str], require: Sequence[str] = ("energy",)) -> Dataset:
-    return read(list(sources), keys=_pairs("--keys", keys), require=require)
+def _read(
+    arguments: argparse.Namespace, sources: Sequence[str], require: Sequence[str] = ("energy",)
+) -> Dataset:
+    return read(list(sources), require=require, **_section(arguments, ReadOptions).to_dict())
 
 
 def _check_output(path: str, suffixes: Sequence[str], option: str = "--output") -> None:
