@@ -166,7 +166,7 @@ class TestCommands:
         for old, new in (
             ("copies = 36", "copies = 1"),
             ('kernel = "atoms"', 'kernel = "pairs"'),
-            ("# hidden = [10, 10]", "hidden = [4]"),
+            ("hidden = [10, 10]", "hidden = [4]"),
             ("# iterations = ", "iterations = 5 # "),
             ("plots = true", "plots = false"),
         ):
