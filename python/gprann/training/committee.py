@@ -22,7 +22,6 @@ from gprann.runtime.parallel import n_threads
 from gprann.training.checkpoint import identify, resume_member, save_task, state_file
 from gprann.training.member import CommitteeTask, train_member
 from gprann.training.optimizers.state import OptimizerState
-from gprann.training.options import TrainingOptions
 
 __all__ = ["MemberProgress", "train_members"]
 
@@ -89,7 +88,7 @@ def train_members(
     members = list(range(task.options.members))
     wanted = workers if workers is not None else _default_workers(task)
     wanted = max(1, min(wanted, len(members)))
-    if wanted > 1 and not _known_to_workers(task.options):
+    if wanted > 1 and not _known_to_workers(task):
         _log.info(
             "members are trained one after the other: worker processes do not know the optimizer or the model"
         )
@@ -109,9 +108,15 @@ def _default_workers(task: CommitteeTask) -> int:
     return n_threads() if optimizer.flops(task.workload) * optimizer.value("iterations") > _SMALL else 1
 
 
-def _known_to_workers(options: TrainingOptions) -> bool:
-    """Return whether optimiser and model are those of the package: workers do not import a user's programs."""
-    return all(type(item).__module__.startswith("gprann.") for item in (options.optimizer, options.model))
+def _known_to_workers(task: CommitteeTask) -> bool:
+    """Return whether worker processes can name all parts of the task.
+
+    They import gprann and the modules of GPRANN_EXTENSIONS, but no program of the user.
+    """
+    modules = ["gprann", *os.environ.get("GPRANN_EXTENSIONS", "").replace(" ", "").split(",")]
+    parts = (task.options.optimizer, task.options.model, getattr(task.objective, "descriptor", None))
+    own = [type(part).__module__ for part in parts if part is not None]
+    return all(any(name == known or name.startswith(f"{known}.") for known in modules) for name in own)
 
 
 def _train_here(
