@@ -121,7 +121,12 @@ def train(arguments: argparse.Namespace) -> None:
     _check_output(arguments.output, (".gprann",))
     data = _read(arguments, arguments.input)
     potential = train_potential(
-        data, descriptor, training, checkpoint=arguments.checkpoint, workers=resources.workers
+        data,
+        descriptor,
+        training,
+        checkpoint=arguments.checkpoint,
+        workers=resources.workers,
+        provenance={"config": {"data": {"train": [str(Path(name).absolute()) for name in arguments.input]}}},
     )
     potential.save(arguments.output)
     show(f"{arguments.output}: {potential!r}")
