@@ -1,4 +1,4 @@
-"""How copies are made for a surrogate to label: the options, and what is found where they are not given."""
+"""Copies for a surrogate to label: their options, and the search for those options that are not given."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _HALVINGS = 7  # of the interval of the logarithm: 2 % of a displacement
 
 
 class CopyOptions(DisplacementOptions):
-    """How copies are made for a surrogate to label, and which of them are kept; see `augment`."""
+    """Options of the copies that a surrogate labels; see `augment`."""
 
     policy: Policy = option(
         'Gpr: how atoms are displaced: "gaussian" every component of every atom, "sphere" uniformly in spheres, '
@@ -105,7 +105,7 @@ class CopyOptions(DisplacementOptions):
 
     @property
     def sized_by(self) -> Literal["displacement", "temperature"]:
-        """Which option sets the size of the displacements."""
+        """Name of the option that sets the size of the displacements."""
         return "displacement" if self.policy in ("gaussian", "sphere") else "temperature"
 
     def unused(self) -> dict[str, str]:
@@ -118,12 +118,12 @@ class CopyOptions(DisplacementOptions):
         return result
 
     @property
-    def sets_apart(self) -> bool:
+    def has_threshold(self) -> bool:
         """Whether there is a threshold, given or found with an automatic size."""
         return self.threshold is not None or getattr(self, self.sized_by) is None
 
     def count(self, structure: Structure, noise: float = 0.0) -> int:
-        """Return the number of copies of a structure, for labels of some relative noise (see `automatic_copies`)."""
+        """Return the number of copies of a structure; `noise` as in `automatic_copies`."""
         wanted = automatic_copies(structure, noise) if self.copies is None else self.copies
         return min(wanted, self.steps) if self.policy == "md" else wanted
 
@@ -133,7 +133,7 @@ class CopyOptions(DisplacementOptions):
 
 
 class Sampler:
-    """Displaced copies of the structures that a surrogate is fitted to.
+    """Makes displaced copies of the structures that a surrogate is fitted to.
 
     Parameters
     ----------
@@ -218,10 +218,11 @@ class Sampler:
         return float(np.median(std)) <= limit and rise <= _SPREADS * spread
 
     def _find_number(self) -> None:
-        """Set the number of copies by the standard deviation of the labels relative to what they tell.
+        """Set the number of copies by the uncertainty of their labels relative to the changes of the energy.
 
-        Both are root mean squares, of the energies of some copies and of their differences from those of their
-        parents; copies that are too uncertain, and will be left out, do not count.
+        The ratio is that of two root mean squares over trial copies: of the standard deviations of their energies, and
+        of the differences of their energies from those of their parents. Copies above the threshold, which will be
+        left out, do not count.
         """
         options, data = self.options, self.data
         change, std = self._try_copies(_LEFT_OUT)
@@ -235,9 +236,9 @@ class Sampler:
         self.options = options.replace(copies=number)
 
     def _try_copies(self, parents: int, size: float | None = None) -> tuple[Array, Array]:
-        """Return the changes of energy of copies of some structures, and their standard deviations.
+        """Make trial copies of some structures; return the changes of their energies and the standard deviations.
 
-        Of a given size copies that the kernel cannot compare are not left out.
+        Copies that the kernel cannot compare are left out, unless a size is given.
         """
         chosen = evenly_spread(len(self.data), parents)
         tried = self.data.select(chosen)
@@ -270,7 +271,7 @@ class Sampler:
             for structure, number in zip(data, numbers, strict=True)
         )
         made = displace(data, "gpr", shifts)
-        apart = made.select(np.flatnonzero(self.limits.kept(made)))
+        apart = made.select(np.flatnonzero(self.limits.allow_each(made)))
         kept = apart.select(np.flatnonzero(self._are_comparable(apart)))
         if len(kept) < len(apart):
             _log.warning(

@@ -108,7 +108,7 @@ def _check_label_next(target: str | None, augmentation: AugmentationSection) -> 
     if augmentation.method != "gpr":
         raise ConfigError(f'--label-next belongs to the method "gpr", not to "{augmentation.method}"')
     options = augmentation.copy_options()
-    if not options.sets_apart:
+    if not options.has_threshold:
         raise ConfigError(
             "--label-next needs --threshold, which is not set automatically where "
             f"{option_name(options.sized_by)} is given: the standard deviation in eV/atom above which copies are left "

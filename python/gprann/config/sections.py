@@ -249,8 +249,15 @@ class TrainingSection(TrainingOptions):
     )
 
     def options(self) -> dict[str, Any]:
-        """Return the options of `gprann.train` that differ from their defaults."""
-        return {name: value for name, value in self.changed().items() if name != "start_from"}
+        """Return the options of `gprann.train` that are set."""
+        given = {**self.changed(), **({"model": self.model} if "model" in self.model_fields_set else {})}
+        return {name: value for name, value in given.items() if name != "start_from"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as plain data; without a model where it is that of the potential to start from."""
+        follows = self.start_from is not None and "model" not in self.model_fields_set
+        left_out = {"model", *type(self.model).model_fields} if follows else set()
+        return {name: value for name, value in super().to_dict().items() if name not in left_out}
 
 
 class ResourcesSection(Options):

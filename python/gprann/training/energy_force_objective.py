@@ -154,6 +154,11 @@ class EnergyForceObjective:
         return self.shared.model
 
     @property
+    def descriptor(self) -> Descriptor:
+        """Descriptor of the atoms."""
+        return self.shared.descriptor
+
+    @property
     def size(self) -> int:
         """Number of structures."""
         return len(self.structures)
