@@ -115,11 +115,13 @@ def _default_workers(task: CommitteeTask) -> int:
 
 def _extensions(task: CommitteeTask) -> list[str] | None:
     """Return the modules outside the package that workers need, None if they cannot have what the task is made of."""
-    shared = getattr(task.objective, "shared", None)  # energies alone come with the features of all atoms
+    descriptor = getattr(
+        task.objective, "descriptor", None
+    )  # energies alone come with the features of all atoms
     parts: list[tuple[Registry[Any], Named]] = [
         (OPTIMIZERS, task.options.optimizer),
         (MODELS, task.options.model),
-        *([] if shared is None else [(DESCRIPTORS, shared.descriptor)]),
+        *([] if descriptor is None else [(DESCRIPTORS, descriptor)]),
     ]
     modules = {type(part).__module__ for _, part in parts if not type(part).__module__.startswith("gprann.")}
     try:
@@ -154,14 +156,9 @@ def _train_in_processes(
     task: CommitteeTask, members: list[int], folder: Path, workers: int, progress: Progress | None
 ) -> list[OptimizerState]:
     identity = save_task(task, folder)
-    environment = {
-        **os.environ,
-        "GPRANN_NUM_THREADS": str(max(1, n_threads() // workers)),
-        "GPRANN_EXTENSIONS": ",".join([os.environ.get("GPRANN_EXTENSIONS", ""), *(_extensions(task) or ())]),
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
+    threads, extensions = max(1, n_threads() // workers), _extensions(task) or []
     messages: queue.Queue[dict[str, Any]] = queue.Queue()
-    processes = [_start_worker(folder, members[k::workers], environment) for k in range(workers)]
+    processes = [_start_worker(folder, members[k::workers], threads, extensions) for k in range(workers)]
     readers = [
         threading.Thread(target=_relay, args=(process, messages), daemon=True) for process in processes
     ]
@@ -199,9 +196,17 @@ def _end(process: subprocess.Popen[str], reader: threading.Thread) -> None:
             pipe.close()
 
 
-def _start_worker(folder: Path, members: list[int], environment: dict[str, str]) -> subprocess.Popen[str]:
+def _start_worker(
+    folder: Path, members: list[int], threads: int, extensions: list[str]
+) -> subprocess.Popen[str]:
     # -P: modules are found where this process finds them, not in the working directory.
     command = [sys.executable, "-P", "-m", "gprann.training.worker", str(folder), *map(str, members)]
+    environment = {
+        **os.environ,
+        "GPRANN_NUM_THREADS": str(threads),
+        "GPRANN_EXTENSIONS": ",".join([os.environ.get("GPRANN_EXTENSIONS", ""), *extensions]),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
     return subprocess.Popen(
         command,
         env=environment,
