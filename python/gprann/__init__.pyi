@@ -19,9 +19,9 @@ from gprann.descriptors import register_descriptor as register_descriptor
 from gprann.errors import GprannError as GprannError
 from gprann.evaluation import evaluate as evaluate
 from gprann.io import read as read
+from gprann.io import register_format as register_format
 from gprann.io import write as write
 from gprann.io.formats import FileFormat as FileFormat
-from gprann.io.formats import register_format as register_format
 from gprann.labelling import label as label
 from gprann.models import Model as Model
 from gprann.models import register_model as register_model

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, create_model, model_validator
 
+from gprann.baselines import Baseline
 from gprann.config.augmentation import AugmentationSection
 from gprann.descriptors import DESCRIPTORS, Descriptor
 from gprann.io import ReadOptions
@@ -19,7 +20,7 @@ from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.hyperparameters.choice import Method
 from gprann.surrogate.kernels.options import KernelName
 from gprann.surrogate.solvers.plan import SolverName
-from gprann.training import TrainingOptions
+from gprann.training.options import TrainingOptions
 
 __all__ = [
     "AugmentationSection",
@@ -299,12 +300,22 @@ class Config(Options):
     """
 
     data: DataSection
+    baseline: Baseline | None = TrainingOptions.model_fields["baseline"]  # type: ignore[assignment]
     descriptor: DescriptorSection = Field(default_factory=DescriptorSection)
     surrogate: SurrogateSection = Field(default_factory=SurrogateSection)
     augmentation: AugmentationSection = Field(default_factory=AugmentationSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
     resources: ResourcesSection = Field(default_factory=ResourcesSection)
     output: OutputSection = Field(default_factory=OutputSection)
+
+    @model_validator(mode="after")
+    def _share_baseline(self) -> Self:
+        """Let surrogates and networks have the baseline, unless they have their own."""
+        for name in ("surrogate", "training"):
+            section = getattr(self, name)
+            if self.baseline is not None and getattr(section, "baseline", self.baseline) is None:
+                object.__setattr__(self, name, section.model_copy(update={"baseline": self.baseline}))
+        return self
 
     def resolved(self, base: Path) -> Config:
         """Return the configuration with absolute paths; relative ones start at `base`."""

@@ -25,7 +25,7 @@ from gprann.options import Named, Registry
 from gprann.runtime.parallel import n_threads
 from gprann.training.checkpoint import identify, resume_member, save_task, state_file
 from gprann.training.member import CommitteeTask, train_member
-from gprann.training.optimizers import OPTIMIZERS, OptimizerState
+from gprann.training.optimizers.base import OPTIMIZERS, OptimizerState
 
 __all__ = ["MemberProgress", "train_members"]
 
