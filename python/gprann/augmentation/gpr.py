@@ -266,7 +266,9 @@ def label_copies(
     """
     expected = options.total(data)
     sampler = Sampler(options, data, surrogate)
-    options = sampler.resolve()
+    sampler.find_size()
+    sampler.find_number()
+    options = sampler.options
     bar.extend(options.total(data) - expected)
     copies = sampler.copies(numbers)
     not_made = options.total(data) - len(copies)

@@ -149,22 +149,16 @@ class Sampler:
         self.limits = DistanceLimits.of(data, options.min_distance)
         self._hessians: dict[Structure, Array] = {}
 
-    def resolve(self) -> CopyOptions:
-        """Find size, threshold and number of the copies where they are not given; return all options.
+    def find_size(self) -> None:
+        """Find the size of the displacements and the threshold, if the size is not given.
 
         The uncertainty of the surrogate sets the size, see `largest_size`, and the threshold: copies five times as
-        uncertain as structures that the surrogate has not seen are left out. Then the uncertainty of the labels sets
-        the number of copies, see `automatic_copies`. Fewer than four structures do not tell the uncertainty: the size
-        is a usual one, and there is no threshold but a given one.
+        uncertain as structures that the surrogate has not seen are left out. Fewer than four structures do not tell
+        the uncertainty: the size is a usual one, and there is no threshold but a given one.
         """
-        if getattr(self.options, self.options.sized_by) is None:
-            self._find_size()
-        if self.options.copies is None:
-            self._find_number()
-        return self.options
-
-    def _find_size(self) -> None:
         options, data, name = self.options, self.data, self.options.sized_by
+        if getattr(options, name) is not None:
+            return
         if len(data) < _FEW:
             if options.threshold is None:
                 _log.warning(
@@ -197,34 +191,31 @@ class Sampler:
             Between which the size is sought.
         limit : float, eV
         """
-        low, high = bounds
-        if self._stay_close(high, limit):
-            low = high
-        for _ in range(_HALVINGS if low < high else 0):
-            middle = float(np.sqrt(low * high))
-            low, high = (middle, high) if self._stay_close(middle, limit) else (low, middle)
+        (low, high), size = bounds, bounds[1]
+        spread = float(self.data.energies.std()) or np.inf
+        for _ in range(_HALVINGS + 1):
+            try:
+                change, std = self._try_copies(_PARENTS, size)
+                rise = float(np.sqrt(np.mean(change**2))) if len(change) else 0.0
+                near = len(change) == 0 or (float(np.median(std)) <= limit and rise <= _SPREADS * spread)
+            except DataError:  # the Cartesian kernel refuses copies that have left the places of the others
+                near = False
+            low, high = (size, high) if near else (low, size)
+            if low == high:
+                break
+            size = float(np.sqrt(low * high))
         return float(f"{low:.3g}")
 
-    def _stay_close(self, size: float, limit: float) -> bool:
-        """Return whether copies of a size are certain enough, and not too high in energy."""
-        try:
-            change, std = self._try_copies(_PARENTS, size)
-        except DataError:  # the Cartesian kernel refuses copies that have left the places of the others
-            return False
-        if len(change) == 0:  # no atom is to move
-            return True
-        spread = float(self.data.energies.std()) or np.inf
-        rise = float(np.sqrt(np.mean(change**2)))
-        return float(np.median(std)) <= limit and rise <= _SPREADS * spread
+    def find_number(self) -> None:
+        """Find the number of copies, if it is not given, by the uncertainty of their labels; see `automatic_copies`.
 
-    def _find_number(self) -> None:
-        """Set the number of copies by the uncertainty of their labels relative to the changes of the energy.
-
-        The ratio is that of two root mean squares over trial copies: of the standard deviations of their energies, and
-        of the differences of their energies from those of their parents. Copies above the threshold, which will be
+        The noise is a ratio of two root mean squares over trial copies: of the standard deviations of their energies,
+        and of the differences of their energies from those of their parents. Copies above the threshold, which will be
         left out, do not count.
         """
         options, data = self.options, self.data
+        if options.copies is not None:
+            return
         change, std = self._try_copies(_LEFT_OUT)
         kept = std <= (np.inf if options.threshold is None else options.threshold * len(data[0]))
         told = float(np.sqrt(np.mean(change[kept] ** 2))) if kept.any() else 0.0

@@ -20,7 +20,7 @@ from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.hyperparameters.choice import Method
 from gprann.surrogate.kernels.options import KernelName
 from gprann.surrogate.solvers.plan import SolverName
-from gprann.training import TrainingOptions
+from gprann.training.options import TrainingOptions
 
 __all__ = [
     "AugmentationSection",

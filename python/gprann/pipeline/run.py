@@ -291,7 +291,7 @@ class _Run:
         stage = self.stages.begin("report", digest(trained.inputs, test, self._draws_plots()))
         if stage.skipped:
             return stage
-        files, metrics, texts = self._evaluate()
+        files, metrics, texts = self._evaluate(load(self.stages.folder / _POTENTIAL))
         if tested is not None and tested.left["metrics"] is not None:
             metrics["surrogate"] = tested.left["metrics"]
             remark = loss_remark(metrics["test"], tested.left["metrics"])
@@ -307,10 +307,9 @@ class _Run:
         stage.finish(files, {"summary": summary})
         return stage
 
-    def _evaluate(self) -> tuple[list[Path], dict[str, Any], list[str]]:
+    def _evaluate(self, potential: Potential) -> tuple[list[Path], dict[str, Any], list[str]]:
         """Return the files of the reports on both sets, their metrics and their summaries."""
         folder = self.stages.folder / "report"
-        potential = load(self.stages.folder / _POTENTIAL)
         plots = None if self.config.output.plots else False
         files: list[Path] = []
         metrics, texts = {}, []
