@@ -21,7 +21,7 @@ from gprann.errors import TrainingError
 from gprann.runtime.parallel import n_threads
 from gprann.training.checkpoint import identify, resume_member, save_task, state_file
 from gprann.training.member import CommitteeTask, train_member
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import OptimizerState
 
 __all__ = ["MemberProgress", "train_members"]
 

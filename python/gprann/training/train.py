@@ -28,8 +28,7 @@ from gprann.training.committee import MemberProgress, train_members
 from gprann.training.energy_force_objective import EnergyForceObjective
 from gprann.training.member import CommitteeTask
 from gprann.training.objective import EnergyObjective
-from gprann.training.optimizers.base import Workload
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import OptimizerState, Workload
 from gprann.training.options import TrainingOptions
 from gprann.training.targets import (
     energy_scale,
