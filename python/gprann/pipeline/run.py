@@ -171,13 +171,14 @@ class _Run:
         if stage.skipped:
             return stage
         started = time.perf_counter()
-        store = SubsetStore(self.stages, options, test)
+        store = SubsetStore(self.stages, options)
         copies = augment_data(
             data,
             config.augmentation,
             surrogate_within_memory(config),
             workers=config.resources.workers,
             store=store,
+            test=test,
         )
         seconds = round(sum(store.earlier_seconds) + time.perf_counter() - started, 2)
         files = [folder / AUGMENTED]
