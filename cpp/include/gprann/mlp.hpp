@@ -62,10 +62,10 @@ class Mlp {
   void add_second_gradient(const double* parameters, ConstMatrixMap features, const double* factor,
                            ConstMatrixMap direction, Pass& pass, double* gradient) const;
 
-  /// Changes of energies and of d eps / d g when the parameters change along `direction` (parameters):
-  /// `energy_tangent`, `input_tangent`. Needs forward with curvature, and backward.
+  /// Changes of energies when the parameters change along `direction` (parameters), `energy_tangent`; with
+  /// `to_input` also of d eps / d g, `input_tangent`, which needs forward with curvature, and backward.
   void parameter_tangent(const double* parameters, const double* direction, ConstMatrixMap features,
-                         Pass& pass) const;
+                         Pass& pass, bool to_input) const;
 
  private:
   ConstMatrixMap weights(const double* parameters, Index layer) const {
