@@ -13,17 +13,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    ClassVar,
-    Generic,
-    Literal,
-    Self,
-    TypeVar,
-    dataclass_transform,
-)
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import dataclass_transform as _dataclass_transform
 
 import numpy as np
 from pydantic import (
@@ -40,7 +31,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gprann.errors import ConfigError, nearest_name
-from gprann.explain import choices, explain, keys, literals, option_name, shown
+from gprann.explain import choices, explain, keys, literals, option_name, registry_of, shown
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass as _ModelMetaclass
@@ -49,7 +40,6 @@ else:
 
 __all__ = [
     "FILE",
-    "Channels",
     "Named",
     "Names",
     "Options",
@@ -75,7 +65,7 @@ class _Beside:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
+@_dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
 class _Explained(_ModelMetaclass):
     """Makes a `ConfigError` in plain words of what is wrong with the options of a call."""
 
@@ -195,11 +185,14 @@ class Options(BaseModel, metaclass=_Explained):
 
     def changed(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, those of kinds as an object."""
-        return {
-            name: getattr(self, name)
-            for name, item in type(self).model_fields.items()
-            if getattr(self, name) != item.get_default(call_default_factory=True)
-        }
+        found, registries = {}, choices(type(self))
+        for name, item in type(self).model_fields.items():
+            value, default = getattr(self, name), item.get_default(call_default_factory=True)
+            if name in registries and isinstance(default, str):
+                default = registries[name].make(default)
+            if value != default:
+                found[name] = value
+        return found
 
 
 def _validated(cls: type[A], values: Mapping[str, Any], context: dict[str, bool]) -> A:
@@ -314,7 +307,7 @@ class Named(Options):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        registry = cls.__dict__.get("registry")
+        registry = registry_of(cls)
         if registry is None:
             return handler(source)
         return core_schema.with_info_plain_validator_function(
@@ -363,7 +356,7 @@ class Registry(Generic[N]):
     def _kind(self, name: Any, context: dict[str, bool] | None) -> type[N]:
         if not isinstance(name, str) or name not in self._kinds:
             given = shown(name, file=context is not None)
-            raise ConfigError(f"{self.what} = {given}: {nearest_name(str(name), self._kinds)}")
+            raise ConfigError(f"{self.what} = {given}: {nearest_name(str(name), self)}")
         return self._kinds[name]
 
     def register(self, kind: type[N]) -> type[N]:
@@ -377,10 +370,7 @@ class Registry(Generic[N]):
         if not kind.name:
             raise ConfigError(f"{kind.__name__}: give it a name, as name = 'mine'")
         known = self._kinds.get(kind.name)
-        if known is not None and (known.__module__, known.__qualname__) != (
-            kind.__module__,
-            kind.__qualname__,
-        ):
+        if known is not None and _address(known) != _address(kind):
             raise ConfigError(f"{self.what} '{kind.name}': {known.__qualname__} has this name already")
         self._kinds[kind.name] = kind
         return kind
@@ -435,7 +425,7 @@ class Registry(Generic[N]):
         for key in options:
             if key in known:
                 continue
-            owners = [f"'{other}'" for other, kind in self._kinds.items() if key in keys(kind)]
+            owners = [f"'{other}'" for other in self if key in keys(self[other])]
             if owners:
                 raise ConfigError(f"{key} belongs to {self.what} = {' or '.join(owners)}, not to '{name}'")
             raise ConfigError(f"{key}: unknown key; {nearest_name(key, known)}")
@@ -472,21 +462,18 @@ class Registry(Generic[N]):
         return self._of_table(settings, FILE)
 
 
+def _address(kind: type[Named]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    plain = value.tolist() if isinstance(value, np.ndarray) else value
+    return tuple(plain) if isinstance(plain, list) else plain
 
 
 def _names(value: object) -> object:
     """Take one name for a list of one."""
     return (value,) if isinstance(value, str) else _as_tuple(value)
-
-
-def _channels(value: object) -> object:
-    """Take the weights of a single channel for a list of one channel."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return value
-    rows = value if value and isinstance(value[0], Sequence) and not isinstance(value[0], str) else [value]
-    return tuple(_as_tuple(row) for row in rows)
 
 
 def _species_lengths(value: object) -> object:
@@ -509,7 +496,6 @@ def _unless_none(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
 Widths = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
-Channels = Annotated[tuple[tuple[float, ...], ...], BeforeValidator(_channels)]
 SpeciesLengths = Annotated[Literal["likelihood"] | dict[str, float], PlainValidator(_species_lengths)]
 OrderOrNone = Annotated[int | None, BeforeValidator(_unless_none)]
 PathText = Annotated[str, BeforeValidator(_path), Field(min_length=1)]

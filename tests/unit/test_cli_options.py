@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,8 +12,16 @@ import pytest
 from gprann.active.select import SelectOptions
 from gprann.cli import commands
 from gprann.cli.parser import _parser, parse
-from gprann.config import AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection
+from gprann.config import (
+    AugmentationSection,
+    DescriptorSection,
+    ResourcesSection,
+    SurrogateSection,
+    TrainingSection,
+)
 from gprann.errors import ConfigError
+from gprann.explain import keys
+from gprann.io import ReadOptions
 from gprann.labelling import LabelOptions
 from gprann.options import Options
 
@@ -22,6 +31,8 @@ SECTIONS: dict[str, type[Options]] = {
         AugmentationSection,
         DescriptorSection,
         LabelOptions,
+        ReadOptions,
+        ResourcesSection,
         SelectOptions,
         SurrogateSection,
         TrainingSection,
@@ -79,10 +90,9 @@ def options() -> Iterator[tuple[str, str, str, list[str], Any]]:
 
 def usual(section: str, key: str, action: argparse.Action) -> tuple[list[str], Any]:
     """The example of a key, or its default."""
-    field = SECTIONS[section].model_fields[key]
-    extra = field.json_schema_extra
-    example = extra["example"] if isinstance(extra, dict) else None
-    value: Any = field.default if example is None else example
+    field = keys(SECTIONS[section])[key]
+    example = field.extra["example"]
+    value: Any = field.field.default if example is None else example
     if action.nargs == 0:
         return [], True
     if isinstance(value, dict):
@@ -95,11 +105,22 @@ def usual(section: str, key: str, action: argparse.Action) -> tuple[list[str], A
 @pytest.mark.parametrize(("command", "section", "key", "texts", "value"), list(options()))
 def test_option(command: str, section: str, key: str, texts: list[str], value: Any) -> None:
     """Texts of the command line become the values that a configuration file has."""
-    given = ["--" + key.replace("_", "-"), *texts, *WITH.get((section, key), [])]
-    parsed = commands._section(parse([command, *COMMANDS[command], *given]), SECTIONS[section])
-    found = getattr(parsed, key)
+    table = SECTIONS[section]
+    given = ["--" + key.replace("_", "-"), *texts, *WITH.get((section, key), of_a_kind(table, key))]
+    found = commands._section(parse([command, *COMMANDS[command], *given]), table).to_dict()[key]
+    value = json.loads(json.dumps(value))
+    if isinstance(found, dict) and "kind" in found:
+        found = found["kind"]
     assert found == value
     assert type(found) is type(value)
+
+
+def of_a_kind(table: type[Options], key: str) -> list[str]:
+    """The option that names the kind to which an option belongs, unless it is the default."""
+    owners = keys(table)[key].owners
+    if not owners or (owners[0][0], table.model_fields[owners[0][0]].default) in owners:
+        return []
+    return ["--" + owners[0][0].replace("_", "-"), owners[0][1]]
 
 
 def test_there_are_options() -> None:

@@ -1,6 +1,8 @@
-"""Displacements of a temperature: along the normal modes of a surrogate's Hessian, and along molecular dynamics."""
+"""Thermal displacements: along the normal modes of a surrogate's Hessian, and along molecular dynamics with it."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import ase
 import numpy as np
@@ -13,8 +15,10 @@ from gprann.augmentation.displacements import DistanceLimits
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.runtime.parallel import one_blas_thread
-from gprann.surrogate import Surrogate, SurrogateCalculator
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
+
+if TYPE_CHECKING:
+    from gprann.surrogate.surrogate import Surrogate
 
 __all__ = ["langevin", "normal_modes", "surrogate_hessian"]
 
@@ -139,6 +143,8 @@ def langevin(
     -------
     ndarray, shape (m, N, 3), Å, m <= copies
     """
+    from gprann.surrogate.calculator import SurrogateCalculator  # no other policy needs it
+
     atoms = ase.Atoms(list(structure.symbols), structure.positions, cell=structure.cell, pbc=structure.pbc)
     if not moving.all():
         atoms.set_constraint(FixAtoms(mask=~moving))
@@ -161,7 +167,7 @@ def langevin(
 
 
 def _step(dynamics: Langevin, structure: Structure, limits: DistanceLimits) -> bool:
-    """Make a step; return whether the atoms are where they may be."""
+    """Make a step; return whether no two atoms have come too close."""
     try:
         dynamics.run(1)
         return limits.allow(structure.replace(positions=dynamics.atoms.positions))

@@ -1,4 +1,4 @@
-"""Train the members of a job: in this process, or side by side in worker processes."""
+"""Train the members of a committee: in this process, or side by side in worker processes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ import numpy as np
 
 from gprann.errors import TrainingError
 from gprann.runtime.parallel import n_threads
-from gprann.training.member import Job
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.checkpoint import identify, resume_member, save_task, state_file
+from gprann.training.member import CommitteeTask, train_member
+from gprann.training.optimizers.base import OptimizerState
 
 __all__ = ["MemberProgress", "train_members"]
 
@@ -53,25 +54,29 @@ class MemberProgress:
         """Return the progress that a state stands for."""
         last = state.history[-1]
         energy, force = (None if np.isnan(value) else value for value in (last.energy, last.force))
-        return cls(member, last.iteration, last.train, last.judged, energy, force)
+        return cls(member, last.iteration, last.train, last.error, energy, force)
 
 
 Progress = Callable[[MemberProgress], object]
 
 
 def train_members(
-    job: Job, *, folder: Path | None = None, workers: int | None = None, progress: Progress | None = None
+    task: CommitteeTask,
+    *,
+    folder: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> list[OptimizerState]:
-    """Train all members of a job; return their final states in order.
+    """Train all members of a committee; return their final states in order.
 
     Parameters
     ----------
-    job : Job
+    task : CommitteeTask
     folder : Path, optional
         Where states are kept. Members that are finished there are not trained again, others go on where they
         stopped.
     workers : int, optional
-        Processes; default: as many as there are threads and members, or one if the job is small.
+        Processes; default: as many as there are threads and members, or one if the task is small.
     progress : callable, optional
         Called with a `MemberProgress` after every iteration of every member.
 
@@ -80,28 +85,44 @@ def train_members(
     TrainingError
         If a member failed; the states of the others are kept in `folder`.
     """
-    members = list(range(job.options.members))
-    wanted = workers if workers is not None else _default_workers(job)
+    members = list(range(task.options.members))
+    wanted = workers if workers is not None else _default_workers(task)
     wanted = max(1, min(wanted, len(members)))
+    if wanted > 1 and not _known_to_workers(task):
+        _log.info(
+            "members are trained one after the other: worker processes do not know the optimizer or the model"
+        )
+        wanted = 1
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     if wanted == 1:
-        return _train_here(job, members, folder, progress)
+        return _train_here(task, members, folder, progress)
     if folder is not None:
-        return _train_in_processes(job, members, folder, wanted, progress)
+        return _train_in_processes(task, members, folder, wanted, progress)
     with tempfile.TemporaryDirectory(prefix="gprann-") as name:
-        return _train_in_processes(job, members, Path(name), wanted, progress)
+        return _train_in_processes(task, members, Path(name), wanted, progress)
 
 
-def _default_workers(job: Job) -> int:
-    per_iteration = job.flops_per_iteration()
-    return n_threads() if per_iteration * job.options.max_iterations > _SMALL else 1
+def _default_workers(task: CommitteeTask) -> int:
+    optimizer = task.options.optimizer
+    return n_threads() if optimizer.flops(task.workload) * optimizer.value("iterations") > _SMALL else 1
+
+
+def _known_to_workers(task: CommitteeTask) -> bool:
+    """Return whether worker processes can name all parts of the task.
+
+    They import gprann and the modules of GPRANN_EXTENSIONS, but no program of the user.
+    """
+    modules = ["gprann", *os.environ.get("GPRANN_EXTENSIONS", "").replace(" ", "").split(",")]
+    parts = (task.options.optimizer, task.options.model, getattr(task.objective, "descriptor", None))
+    own = [type(part).__module__ for part in parts if part is not None]
+    return all(any(name == known or name.startswith(f"{known}.") for known in modules) for name in own)
 
 
 def _train_here(
-    job: Job, members: list[int], folder: Path | None, progress: Progress | None
+    task: CommitteeTask, members: list[int], folder: Path | None, progress: Progress | None
 ) -> list[OptimizerState]:
-    identity = job.identity if folder is not None else ""
+    identity = identify(task) if folder is not None else ""
     states = []
     for member in members:
 
@@ -110,16 +131,16 @@ def _train_here(
                 progress(MemberProgress.of(member, state))
 
         if folder is None:
-            states.append(job.train_member(member, report=report))
+            states.append(train_member(task, member, report=report))
         else:
-            states.append(job.resume_member(folder, member, identity, report))
+            states.append(resume_member(task, folder, member, identity, report))
     return states
 
 
 def _train_in_processes(
-    job: Job, members: list[int], folder: Path, workers: int, progress: Progress | None
+    task: CommitteeTask, members: list[int], folder: Path, workers: int, progress: Progress | None
 ) -> list[OptimizerState]:
-    identity = job.save(folder)
+    identity = save_task(task, folder)
     threads = max(1, n_threads() // workers)
     messages: queue.Queue[dict[str, Any]] = queue.Queue()
     processes = [_start_worker(folder, members[k::workers], threads) for k in range(workers)]
@@ -193,7 +214,7 @@ def _relay(process: subprocess.Popen[str], messages: queue.Queue[dict[str, Any]]
 
 
 def _finished(folder: Path, member: int, identity: str) -> OptimizerState:
-    state = OptimizerState.load(folder / f"member_{member:03d}.state", identity)
+    state = OptimizerState.load(state_file(folder, member), identity)
     if state is None:
         raise TrainingError(f"member {member} left no state behind in {folder}")
     return state
