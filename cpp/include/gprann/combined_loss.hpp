@@ -38,6 +38,7 @@ struct LossParts {
   }
 };
 
+// clang-format off
 /// L = sum_s w_s (E_s - E_s')^2 + sum_k w_k (F_k - F_k')^2 + sum_v w_v (V_v - V_v')^2 of a network on a
 /// descriptor.
 ///
@@ -52,6 +53,7 @@ struct LossParts {
 /// list grows with the cutoff. Stored Jacobians would take up to a quarter off a gradient, for 14 to 39 kB
 /// per atom (bench/README.md): there is no mode with them. Standardised features do not depend on the
 /// parameters and are given. Sums run in an order that does not depend on the number of threads.
+// clang-format on
 class CombinedLoss {
  public:
   /// order: (n_atoms), atom of every row of `atoms`; inverse_scale: (S, D), d g / d G. All views must outlive

@@ -7,12 +7,14 @@
 
 namespace gprann {
 
+// clang-format off
 /// One multilayer perceptron with a scalar output, and its derivatives for a block of atoms at a time:
 ///
 ///     a_0 = g,   z_l = W_l a_{l-1} + b_l,   a_l = phi(z_l),   eps = z_L      (linear output)
 ///
 /// Parameters: layer by layer, W_l (out, in) row-major, then b_l. Features of n atoms: (n, D). A forward or
 /// backward pass costs two operations for each weight and atom.
+// clang-format on
 class Mlp {
  public:
   using Array = Eigen::Array<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
