@@ -305,6 +305,9 @@ class Named(Options):
     registry: ClassVar[Registry[Any] | None] = None
     """Of a base class: its kinds."""
 
+    def __str__(self) -> str:
+        return self.name or type(self).__name__
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         registry = registry_of(cls)

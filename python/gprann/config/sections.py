@@ -15,11 +15,11 @@ from gprann.descriptors import DESCRIPTORS, Descriptor
 from gprann.io import ReadOptions
 from gprann.options import Named, Names, Options, Registry, SpeciesLengths
 from gprann.options import option as _option
-from gprann.surrogate import Surrogate
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.hyperparameters.choice import Method
 from gprann.surrogate.kernels.options import KernelName
 from gprann.surrogate.solvers.plan import SolverName
+from gprann.surrogate.surrogate import Surrogate
 from gprann.training.options import TrainingOptions
 
 __all__ = [

@@ -36,7 +36,7 @@ from gprann.pipeline.subsets import (
 )
 from gprann.potential import Potential, load
 from gprann.runtime.log import log_to_file, warnings_to_log
-from gprann.training import train
+from gprann.training.train import train
 from gprann.version import __version__
 
 __all__ = ["RunResult", "finish", "history", "log_run", "run", "train_potential"]
