@@ -28,7 +28,7 @@ import numpy as np
 
 from gprann import _core
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.runtime.parallel import scipy_blas
+from gprann.runtime.resources import scipy_blas
 from gprann.data.structure import Structure
 
 assert _core.INSTRUCTION_SET == sys.argv[2], _core.INSTRUCTION_SET

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.data.structure import Structure
 from gprann.errors import AtomsTooCloseError, DataError
-from gprann.runtime.parallel import n_threads
+from gprann.runtime.resources import n_threads
 
 __all__ = ["Neighbourhood", "build_neighbours", "species_indices", "without_pairs"]
 
