@@ -139,6 +139,18 @@ def evaluate(arguments: argparse.Namespace) -> None:
         show(f"written: {arguments.output}")
 
 
+def check(arguments: argparse.Namespace) -> int:
+    """Show the verdict on a data set."""
+    from gprann.evaluation.data_check import check as check_data
+
+    options = _section(arguments, ReadOptions).changed()
+    result = check_data(arguments.data, test=arguments.test, output=arguments.output, **options)
+    show(result.summary())
+    if arguments.output is not None:
+        show(f"written: {arguments.output}")
+    return 1 if result.problems else 0
+
+
 def select(arguments: argparse.Namespace) -> None:
     """Choose the structures that are most worth labelling."""
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
