@@ -42,7 +42,9 @@ forces = true
 [output]
 plots = false
 """
-SLOW = {"iterations = 6": 'optimizer = "adamw"\niterations = 400\npatience = 400'}
+SLOW = {
+    "iterations = 6\nstarts = 2\nstart_iterations = 3": 'optimizer = "adamw"\niterations = 400\npatience = 400'
+}
 NAMES = ["energies", "taylor", "gpr", "direct"]
 STAGES = ("augmentation", "training", "report")
 GPR_STAGES = ("augmentation", "surrogate", "training", "report")

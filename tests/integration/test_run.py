@@ -46,7 +46,9 @@ start_iterations = 3
 [output]
 plots = false
 """
-SLOW = {"iterations = 8": 'optimizer = "adamw"\niterations = 1000\npatience = 1000'}
+SLOW = {
+    "iterations = 8\nstarts = 2\nstart_iterations = 3": 'optimizer = "adamw"\niterations = 1000\npatience = 1000'
+}
 """Long enough to be interrupted, with a state saved every few milliseconds."""
 STAGES = ("augmentation", "surrogate", "training", "report")
 DEADLINE = 60.0  # s

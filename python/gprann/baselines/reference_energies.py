@@ -47,7 +47,10 @@ class ReferenceEnergies(Baseline):
 
     name = "reference_energies"
     energies: dict[str, float] | None = option(
-        "Energy of each element. Default: least squares on the compositions.", None, unit="eV/atom"
+        "Energy of each element. Default: least squares on the compositions.",
+        None,
+        unit="eV/atom",
+        example={"H": -13.6, "O": -432.1},
     )
 
     def evaluate(self, data: Dataset) -> Contribution:
