@@ -25,9 +25,10 @@ from gprann.data.structure import Dataset
 from gprann.demo import run_demo
 from gprann.describe import describe
 from gprann.errors import ConfigError, GprannError
+from gprann.evaluation import check as check_data
 from gprann.evaluation import evaluate as evaluate_potential
 from gprann.explain import option_name
-from gprann.io import atomic_write, read, write
+from gprann.io import ReadOptions, atomic_write, read, write
 from gprann.labelling import LabelOptions, merge
 from gprann.labelling import label as label_structures
 from gprann.options import Options
@@ -38,7 +39,19 @@ from gprann.runtime.progress import progress_bar
 from gprann.surrogate.sets.partition import MAX_SIZE
 from gprann.surrogate.sets.surrogate_set import SurrogateSet, fit_each
 
-__all__ = ["augment", "compare", "demo", "evaluate", "info", "init", "label", "run", "select", "train"]
+__all__ = [
+    "augment",
+    "check",
+    "compare",
+    "demo",
+    "evaluate",
+    "info",
+    "init",
+    "label",
+    "run",
+    "select",
+    "train",
+]
 
 S = TypeVar("S", bound=Options)
 
@@ -141,8 +154,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def check(arguments: argparse.Namespace) -> int:
     """Show the verdict on a data set."""
-    from gprann.evaluation.data_check import check as check_data
-
     options = _section(arguments, ReadOptions).changed()
     result = check_data(arguments.data, test=arguments.test, output=arguments.output, **options)
     show(result.summary())

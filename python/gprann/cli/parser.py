@@ -319,7 +319,11 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]]
         logging.WARNING,
     ),
     "init": (_init, "write a commented configuration", logging.WARNING),
-    "check": (_check, "look at structures without fitting anything: what they are, what is suspicious", logging.WARNING),
+    "check": (
+        _check,
+        "look at structures without fitting anything: what they are, what is suspicious",
+        logging.WARNING,
+    ),
     "run": (
         _run,
         "the whole pipeline: read, check, augment, train, evaluate; goes on where it was interrupted",

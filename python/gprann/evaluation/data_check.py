@@ -1,4 +1,4 @@
-"""The verdict on a data set before anything is fitted: what it holds, whether it can be trusted, and what to look at."""
+"""The verdict on a data set before anything is fitted: what it holds, and whether it can be trusted."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from gprann.data.attachments import is_derived
 from gprann.data.strain import volume
-from gprann.data.structure import Dataset
-from gprann.io.checks import shared_message
-from gprann.io.consistency import LabelCheck, check_labels
+from gprann.data.structure import Dataset, evenly_spread
+from gprann.io.checks import check_dataset, shared_message
+from gprann.io.consistency import LabelCheck
 from gprann.io.labels import ReadOptions
 from gprann.io.reading import Source, read_all
 from gprann.runtime.atomic_write import atomic_write
@@ -120,30 +121,37 @@ def check(
     >>> print(gprann.check(gprann.examples.hydrogen(7)).summary().splitlines()[0])
     7 structures: 7 x H2
     """
-    settings = ReadOptions(**options)
-    found = read_all(data, settings, require=())
-    tested = None if test is None else read_all(test, settings, require=())
-    result = judge(found.data, None if tested is None else tested.data)
-    problems = list(dict.fromkeys([*found.messages, *result.problems]))
-    if tested is not None:
-        problems += [f"test set: {message}" for message in tested.messages]
-    left_out = (*found.left_out, *(tested.left_out if tested is not None else ()))
-    result = DataCheck(found.data, result.test, tuple(problems), left_out, result.labels)
+    result = read_and_check(data, test, ReadOptions(**options), require=())
     if output is not None:
         result.save(output)
     return result
 
 
-def judge(data: Dataset, test: Dataset | None = None) -> DataCheck:
-    """Return the verdict on data that have been read, whose warnings have been given."""
-    labels = check_labels(data)
-    problems = [*_missing_labels(data), *labels.messages]
-    if test is not None:
-        problems += shared_message(data, test)
-        unseen = sorted(set(test.species) - set(data.species))
-        if unseen:
-            problems.append(f"the test structures have elements that the others lack: {', '.join(unseen)}")
-    return DataCheck(data, test, tuple(problems), (), labels)
+def read_and_check(
+    data: Source, test: Source | None, options: ReadOptions, *, require: Sequence[str] = ("energy",)
+) -> DataCheck:
+    """Read a data set, and perhaps a test set, and return the verdict on them.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be used, or a structure lacks a label that `require` names.
+    """
+    found = read_all(data, options, require=require)
+    report = found.report or check_dataset(found.data)
+    known = () if found.report else report.messages
+    problems = [*found.messages, *known, *_missing_labels(found.data)]
+    labels = report.labels
+    if test is None:
+        return DataCheck(found.data, None, tuple(problems), found.left_out, labels)
+    tested = read_all(test, options, require=require)
+    problems += [f"test set: {message}" for message in tested.messages]
+    problems += shared_message(found.data, tested.data)
+    unseen = sorted(set(tested.data.species) - set(found.data.species))
+    if unseen:
+        problems.append(f"the test structures have elements that the others lack: {', '.join(unseen)}")
+    left_out = (*found.left_out, *tested.left_out)
+    return DataCheck(found.data, tested.data, tuple(problems), left_out, labels)
 
 
 def _missing_labels(data: Dataset) -> list[str]:
@@ -270,10 +278,6 @@ def _force_values(data: Dataset) -> Array:
 
 def _nearest(data: Dataset) -> Array:
     """Return the distance of each atom to its nearest one, of 200 structures at most."""
-    from ase.neighborlist import neighbor_list
-
-    from gprann.data.structure import evenly_spread
-
     found = []
     for index in evenly_spread(len(data), 200):
         i, distances = neighbor_list("id", data[int(index)].to_ase(), 4.0)

@@ -127,7 +127,8 @@ def data_distributions(data: Dataset, test: Dataset | None = None) -> Figure:
     for place, (title, values, tested) in enumerate(parts):
         axes = new_axes(figure, grid[place])
         both = np.concatenate([values, tested])
-        bins = np.histogram_bin_edges(both, bins=min(60, max(5, int(np.sqrt(len(both)))))) if len(both) else 5
+        count = min(60, max(5, int(np.sqrt(len(both)))))
+        bins = np.histogram_bin_edges(both, bins=count).tolist()
         axes.hist(values, bins=bins, color=BLUE, label="data")
         if len(tested):
             axes.hist(tested, bins=bins, color=ORANGE, histtype="step", lw=1.5, label="test")
