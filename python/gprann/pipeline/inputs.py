@@ -98,7 +98,8 @@ def read_data(config: Config) -> RunData:
     checked = read_and_check(list(config.data.train), test, ReadOptions.part_of(config.data))
     for problem in checked.problems:
         warnings.warn(problem, DataWarning, stacklevel=2)
-    _log.info("%s", checked.summary())
+    for line in checked.summary().splitlines():
+        _log.info("%s", line)
     data = with_unique_origins(checked.data)
     if checked.test is not None:
         return RunData(data, checked.test, check=checked.summary())
