@@ -25,6 +25,8 @@ from gprann.io import read as read
 from gprann.io import register_format as register_format
 from gprann.io import write as write
 from gprann.labelling import label as label
+from gprann.models import Model as Model
+from gprann.models import register_model as register_model
 from gprann.options import option as option
 from gprann.pipeline import run as run
 from gprann.potential import Potential as Potential
@@ -34,4 +36,6 @@ from gprann.surrogate import SurrogateCalculator as SurrogateCalculator
 from gprann.surrogate import SurrogateSet as SurrogateSet
 from gprann.surrogate import fit_surrogates as fit_surrogates
 from gprann.training import train as train
+from gprann.training.optimizers import Optimizer as Optimizer
+from gprann.training.optimizers import register_optimizer as register_optimizer
 from gprann.version import __version__ as __version__

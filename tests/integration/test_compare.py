@@ -19,7 +19,7 @@ from gprann.config import load_config
 from gprann.errors import ConfigError, DataError
 from gprann.pipeline import Comparison, compare, compare_file, run
 from gprann.surrogate import Surrogate
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import OptimizerState
 
 CONFIG = """
 data.train = "train.extxyz"

@@ -49,7 +49,7 @@ def test_run(folder: Path, more: str) -> None:
     """Layers that do not exist in the default networks may be frozen too."""
     tuned = gprann.load(run(configured(folder, more)).potential)
     base = gprann.load(folder / "base.gprann")
-    assert tuned.model.options() == base.model.options()
+    assert tuned.model.options == base.model.options
     *_, (_, layer, last, _) = base.model.layers()
     assert layer == 3
     assert (tuned.parameters[0, last] == base.parameters[0, last]).all() == (more == "frozen = [3]")

@@ -543,6 +543,19 @@ def interrupted_run(folder: Path, how: signal.Signals) -> tuple[int, str]:
     return process.returncode, error
 
 
+def test_test_structures_that_are_trained_on_are_named(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train, test = gprann.read(folder / "train.extxyz"), gprann.read(folder / "test.extxyz")
+    moved = train[2].replace(positions=train[2].positions + 1.0)
+    gprann.write(folder / "test.extxyz", [*test[:4], moved, *test[4:], train[6]])
+    run(folder / "config.toml")
+    assert (
+        "2 of 22 test structures are training structures too: 4 (training structure 2), 21 (training structure 6);"
+        in caplog.text
+    )
+
+
 class TestSplit:
     """Without a test set one is split off from the training structures."""
 

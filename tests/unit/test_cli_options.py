@@ -21,6 +21,7 @@ from gprann.config import (
 )
 from gprann.errors import ConfigError
 from gprann.explain import keys
+from gprann.io import ReadOptions
 from gprann.labelling import LabelOptions
 from gprann.options import Options
 
@@ -30,6 +31,7 @@ SECTIONS: dict[str, type[Options]] = {
         AugmentationSection,
         DescriptorSection,
         LabelOptions,
+        ReadOptions,
         ResourcesSection,
         SelectOptions,
         SurrogateSection,

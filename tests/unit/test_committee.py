@@ -22,7 +22,7 @@ from gprann.training import TrainingOptions, committee
 from gprann.training.checkpoint import identify, load_task, save_task, state_file
 from gprann.training.committee import MemberProgress, train_members
 from gprann.training.member import CommitteeTask
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import OptimizerState
 
 LM: dict[str, Any] = {"optimizer": "lm", "iterations": 12, "starts": 3, "start_iterations": 2, "hidden": (4,)}
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "iterations": 50, "hidden": (4,), "learning_rate": 0.01}
@@ -91,8 +91,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[subprocess.Popen[str]
     workers: list[tuple[subprocess.Popen[str], list[int], int]] = []
     start = committee._start_worker
 
-    def record(folder: Path, members: list[int], threads: int) -> Any:
-        workers.append((start(folder, members, threads), members, threads))
+    def record(folder: Path, members: list[int], threads: int, extensions: list[str]) -> Any:
+        workers.append((start(folder, members, threads, extensions), members, threads))
         return workers[-1][0]
 
     monkeypatch.setattr(committee, "_start_worker", record)

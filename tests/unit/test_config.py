@@ -13,6 +13,7 @@ import pytest
 import gprann
 from gprann.augmentation.policies import CopyOptions
 from gprann.augmentation.taylor import TaylorOptions
+from gprann.baselines import ReferenceEnergies
 from gprann.config import (
     AugmentationSection,
     Config,
@@ -62,6 +63,18 @@ class TestDefaults:
         built = DescriptorSection().build(["C", "H", "O"])
         assert built.to_dict() == gprann.ChebyshevDescriptor(["C", "H", "O"]).to_dict()
         assert set(keys(DescriptorSection)) == set(gprann.ChebyshevDescriptor.model_fields) | {"kind"}
+
+    def test_the_baseline_is_that_of_the_training_too(self) -> None:
+        own = ReferenceEnergies(energies={"H": -1.0})
+        content = {
+            "data": {"train": "a"},
+            "baseline": {"kind": "reference_energies", "energies": {"H": -1.0}},
+        }
+        config = Config.from_dict(content)
+        assert config.baseline == config.training.baseline == own
+        assert Config.from_dict(tomllib.loads(to_toml(config))) == config
+        content["training"] = {"baseline": {"kind": "reference_energies"}}
+        assert Config.from_dict(content).training.baseline == ReferenceEnergies()
 
     def test_descriptors_of_users_have_a_section(self) -> None:
         class Gaussians(gprann.ChebyshevDescriptor):
@@ -282,7 +295,10 @@ class TestTemplate:
     def test_lists_every_key_with_its_unit(self) -> None:
         text = to_toml(default_config())
         checked = 0
+        assert "\n# [baseline]\n# kind = " in text
         for name, field in Config.model_fields.items():
+            if name == "baseline":
+                continue
             assert f"\n[{name}]\n" in text
             for key in keys(field.annotation).values():  # type: ignore[arg-type]
                 if key.name == "descriptor" or key.extra["table"]:

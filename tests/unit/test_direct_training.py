@@ -229,6 +229,14 @@ def test_fine_tuning_refuses_another_shape(options: dict[str, Any], message: str
         train(TRAIN, samples.DESCRIPTOR, start_from=base, forces=True, progress=False, **options)
 
 
+def test_members_follow_those_of_the_potential_to_start_from() -> None:
+    base = direct(iterations=1, members=2)
+    options: dict[str, Any] = {"forces": True, "progress": False, "iterations": 1, "start_from": base}
+    assert len(train(TRAIN, samples.DESCRIPTOR, **options)) == 2
+    assert len(train(TRAIN, samples.DESCRIPTOR, members=1, **options)) == 1
+    assert len(train(TRAIN, samples.DESCRIPTOR, members=3, **options)) == 3
+
+
 def test_fine_tuning_refuses_another_descriptor() -> None:
     from gprann import ChebyshevDescriptor
 

@@ -59,7 +59,7 @@ class Relaxation:
 
 
 class RelaxOptions(SearchOptions):
-    """How a structure is relaxed."""
+    """Options of a relaxation."""
 
     threshold: float = option(
         "Predicted standard deviation of the energy, of the structure and not per atom, at which the relaxation on "

@@ -47,10 +47,10 @@ class ReferenceEnergies(Baseline):
 
     name = "reference_energies"
     energies: dict[str, float] | None = option(
-        "Energy of each element. Default: least squares on the compositions.",
+        "Energy of each element. Default: of isolated atoms in the data, or by least squares on the compositions.",
         None,
         unit="eV/atom",
-        example={"H": -13.6, "O": -432.1},
+        example={"C": -1036.1, "H": -13.7, "O": -2043.2},
     )
 
     def evaluate(self, data: Dataset) -> Contribution:

@@ -9,17 +9,18 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, create_model, model_validator
 
+from gprann.baselines import Baseline
 from gprann.config.augmentation import AugmentationSection
 from gprann.descriptors import DESCRIPTORS, Descriptor
 from gprann.io import ReadOptions
 from gprann.options import Named, Names, Options, Registry, SpeciesLengths
 from gprann.options import option as _option
-from gprann.surrogate import Surrogate
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.hyperparameters.choice import Method
 from gprann.surrogate.kernels.options import KernelName
 from gprann.surrogate.solvers.plan import SolverName
-from gprann.training import TrainingOptions
+from gprann.surrogate.surrogate import Surrogate
+from gprann.training.options import TrainingOptions
 
 __all__ = [
     "AugmentationSection",
@@ -249,8 +250,15 @@ class TrainingSection(TrainingOptions):
     )
 
     def options(self) -> dict[str, Any]:
-        """Return the options of `gprann.train` that differ from their defaults."""
-        return {name: value for name, value in self.changed().items() if name != "start_from"}
+        """Return the options of `gprann.train` that are set."""
+        given = {**self.changed(), **({"model": self.model} if "model" in self.model_fields_set else {})}
+        return {name: value for name, value in given.items() if name != "start_from"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as plain data; without a model where it is that of the potential to start from."""
+        follows = self.start_from is not None and "model" not in self.model_fields_set
+        left_out = {"model", *type(self.model).model_fields} if follows else set()
+        return {name: value for name, value in super().to_dict().items() if name not in left_out}
 
 
 class ResourcesSection(Options):
@@ -292,12 +300,22 @@ class Config(Options):
     """
 
     data: DataSection
+    baseline: Baseline | None = TrainingOptions.model_fields["baseline"]  # type: ignore[assignment]
     descriptor: DescriptorSection = Field(default_factory=DescriptorSection)
     surrogate: SurrogateSection = Field(default_factory=SurrogateSection)
     augmentation: AugmentationSection = Field(default_factory=AugmentationSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
     resources: ResourcesSection = Field(default_factory=ResourcesSection)
     output: OutputSection = Field(default_factory=OutputSection)
+
+    @model_validator(mode="after")
+    def _share_baseline(self) -> Self:
+        """Let surrogates and networks have the baseline, unless they have their own."""
+        for name in ("surrogate", "training"):
+            section = getattr(self, name)
+            if self.baseline is not None and getattr(section, "baseline", self.baseline) is None:
+                object.__setattr__(self, name, section.model_copy(update={"baseline": self.baseline}))
+        return self
 
     def resolved(self, base: Path) -> Config:
         """Return the configuration with absolute paths; relative ones start at `base`."""

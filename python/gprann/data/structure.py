@@ -76,10 +76,6 @@ class Origin:
         return f"{self.place} ({copy})" if self.place else copy
 
 
-def _frozen(array: NDArray[np.generic]) -> None:
-    array.flags.writeable = False
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Structure:
     """One arrangement of atoms with its labels. Immutable: make a changed copy with `replace`.
@@ -185,7 +181,7 @@ class Structure:
                 f"{self.origin}: pbc has shape {pbc.shape}, expected (3,) or one value for all directions"
             )
         pbc = np.array(np.broadcast_to(pbc, 3))
-        _frozen(pbc)
+        pbc.flags.writeable = False
         object.__setattr__(self, "pbc", pbc)
 
     def _take(self, name: str, shape: tuple[int, ...], unit: str) -> None:
@@ -207,7 +203,7 @@ class Structure:
                 f"{self.origin}: {name} of {where} is {array[tuple(bad[0])]} {unit}; "
                 "remove or recompute the structure"
             )
-        _frozen(array)
+        array.flags.writeable = False
         object.__setattr__(self, name, array)
 
     def _check_cell(self) -> None:
@@ -260,16 +256,16 @@ class Structure:
         """Return a copy without energy, forces, stress and other results of a calculation."""
         return self._cleared(is_result)
 
-    def moved(self, positions: ArrayLike) -> Structure:
+    def moved(self, positions: ArrayLike, **changes: Any) -> Structure:
         """Return a copy at other positions (N, 3), Å, without anything that follows from the old ones."""
-        return self._cleared(is_derived, positions=positions)
+        return self._cleared(is_derived, positions=positions, **changes)
 
     def _cleared(self, unwanted: Callable[[str], bool], **changes: Any) -> Structure:
         for part in ("info", "arrays"):
             items = getattr(self, part)
             if any(unwanted(name) for name in items):
                 changes[part] = Attached((name, items[name]) for name in items if not unwanted(name))
-        return self.replace(energy=None, forces=None, stress=None, **changes)
+        return replace(self, energy=None, forces=None, stress=None, **changes)
 
     def reordered(self, order: Sequence[int] | NDArray[np.intp]) -> Structure:
         """Return a copy with the atoms, and all that belongs to them, in another order."""

@@ -30,7 +30,7 @@ from gprann.evaluation.metrics import (
     summarise,
     units,
 )
-from gprann.evaluation.residuals import ForceResiduals, Residuals, checked_energies, compare
+from gprann.evaluation.residuals import ForceResiduals, Residuals, compare, require_energies
 from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, read
 from gprann.potential import Potential, load
@@ -103,7 +103,7 @@ class Report:
         )
 
     def __getattr__(self, name: str) -> Any:
-        """Return a metric. Called for names that are not attributes: those of metrics, and misspelt ones."""
+        """Return the metric of this name. Python calls it for names that are no attributes."""
         if name in _METRICS:
             return getattr(self.metrics, name)
         hint = "" if name.startswith("_") else "; " + nearest_name(name, _METRICS)
@@ -263,7 +263,7 @@ def evaluate(
     """
     predictor = _predictor(potential)
     reference = data if isinstance(data, Dataset) else read(data)
-    checked_energies(reference)  # before the time is spent on predicting
+    require_energies(reference)  # before the time is spent on predicting
     _warn_of_known(predictor, reference)
     prediction = predictor.predict(reference)
     if isinstance(predictor, Surrogate | SurrogateSet) and forces_std > 0:
@@ -367,7 +367,7 @@ def _csv_number(value: float) -> str:
 def _force_columns(
     forces: ForceResiduals | None, n: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Mean and largest component error, magnitude error and angle of every structure, NaN without forces."""
+    """Return mean and largest component error, magnitude error and angle of every structure; NaN without forces."""
     columns = np.full((n, 4), np.nan)
     if forces is None:
         return columns

@@ -132,7 +132,7 @@ def _with_split(data: Dataset, config: Config) -> RunData:
 
 
 def split_test_set(data: Dataset, fraction: float, seed: int = 0) -> NDArray[np.int64]:
-    """Choose structures for a test set: sets of similar structures of every group and composition.
+    """Choose structures for a test set.
 
     Each group and composition gives its share. Similar structures, as subsequent steps of molecular dynamics, stay
     together: a test set of near copies of training structures would show no error. One structure at least of each
@@ -178,7 +178,7 @@ def split_test_set(data: Dataset, fraction: float, seed: int = 0) -> NDArray[np.
 
 
 def _similar(data: Dataset, members: NDArray[np.int64], number: int, rng: np.random.Generator) -> list[int]:
-    """Choose some structures of one composition, clusters of similar ones as a whole, the last one in part."""
+    """Choose a number of structures of one composition in clusters of similar structures."""
     size = max(1, number // _PARTS)
     clusters = [np.array([k]) for k in range(len(members))]
     if size > 1:
@@ -242,8 +242,8 @@ def check_memory(config: Config, data: Dataset) -> float:
 def surrogate_memory(config: Config, data: Dataset, budget: float) -> float:
     """Return the memory of the largest surrogate, GiB.
 
-    Where the solver is left open, that of the covariance matrix if this fits into `budget`, else the least with
-    which the other solvers can do; they take more representative structures where there is more memory.
+    If the solver is chosen automatically, this is the memory of the covariance matrix where it fits into `budget`, and
+    else the least that the other solvers need; they use more representative structures where there is more memory.
     """
     if not config.augmentation.uses_surrogate:
         return 0.0
@@ -267,7 +267,7 @@ def _memory_of_fit(
 
 
 def _features(section: SurrogateSection, data: Dataset, species: tuple[str, ...]) -> float:
-    """Return the features of an atom (of the kernel `atoms`, where the kernel is chosen later)."""
+    """Return the number of features per atom; where the kernel is chosen later, that of the kernel `atoms`."""
     surrogate = section.build(data[:1].species, 0)
     surrogate.prepare(species)
     surrogate.fingerprint.fit(data[:1])
@@ -275,7 +275,7 @@ def _features(section: SurrogateSection, data: Dataset, species: tuple[str, ...]
 
 
 def surrogate_within_memory(config: Config) -> SurrogateSection:
-    """Return the section of the surrogate with what `resources.memory` leaves it, by which it takes its solver."""
+    """Return the section of the surrogate, its memory limited by `resources.memory`, which decides on the solver."""
     limit = config.resources.memory
     if limit is None or not config.augmentation.uses_surrogate:
         return config.surrogate
@@ -286,7 +286,8 @@ def surrogate_within_memory(config: Config) -> SurrogateSection:
 def training_memory(config: Config, data: Dataset) -> float:
     """Return the memory of the training, GiB.
 
-    Descriptors of all structures twice, with forces their neighbour lists, and normal equations thrice.
+    It holds the descriptors of all structures twice, with forces also the neighbour lists, and the normal equations
+    three times.
     """
     descriptor = config.descriptor.build(data.species)
     atoms = sum(len(structure) * (1 + config.augmentation.most_copies(structure)) for structure in data)

@@ -36,7 +36,7 @@ from gprann.pipeline.subsets import (
 )
 from gprann.potential import Potential, load
 from gprann.runtime.log import log_to_file, warnings_to_log
-from gprann.training import train
+from gprann.training.train import train
 from gprann.version import __version__
 
 __all__ = ["RunResult", "finish", "history", "log_run", "run", "train_potential"]
@@ -47,7 +47,7 @@ _POTENTIAL = "potential.gprann"
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run has left.
+    """Result of a run.
 
     Attributes
     ----------
@@ -156,7 +156,7 @@ def finish(config: Config, stages: Stages, data: RunData) -> RunResult:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The stages of one run. Results of finished stages are read only where a later stage needs them."""
+    """The stages of one run. Results of finished stages are read only if a later stage needs them."""
 
     config: Config
     stages: Stages
@@ -200,7 +200,7 @@ class _Run:
         return [path]
 
     def _augmentation_options(self) -> dict[str, Any]:
-        """Return the options on which the copies depend, and the surrogates."""
+        """Return the options on which copies and surrogates depend."""
         config = self.config
         if config.augmentation.method == "none":
             return {"method": "none"}
@@ -215,13 +215,13 @@ class _Run:
 
     # ------------------------------------------------------------ surrogate
     def make_test(self) -> SurrogateTest | None:
-        """Return the test of the surrogates; None if there is no surrogate or no test set."""
+        """Return the test of the surrogates, or None if there are no surrogates or there is no test set."""
         if self.data.test is None or not self.config.augmentation.uses_surrogate:
             return None
         return SurrogateTest(self.stages, self.data.test, self._augmentation_options())
 
     def evaluate_surrogates(self, test: SurrogateTest | None, augmented: Stage) -> Stage | None:
-        """Report the errors of the surrogates on the test set; None if there is no test of them."""
+        """Report the errors of the surrogates on the test set; return None if they are not tested."""
         config, folder = self.config, self.stages.folder / "report" / "surrogate"
         if test is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -291,7 +291,7 @@ class _Run:
         stage = self.stages.begin("report", digest(trained.inputs, test, self._draws_plots()))
         if stage.skipped:
             return stage
-        files, metrics, texts = self._evaluate()
+        files, metrics, texts = self._evaluate(load(self.stages.folder / _POTENTIAL))
         if tested is not None and tested.left["metrics"] is not None:
             metrics["surrogate"] = tested.left["metrics"]
             remark = loss_remark(metrics["test"], tested.left["metrics"])
@@ -308,10 +308,9 @@ class _Run:
         stage.finish(files, {"summary": summary})
         return stage
 
-    def _evaluate(self) -> tuple[list[Path], dict[str, Any], list[str]]:
+    def _evaluate(self, potential: Potential) -> tuple[list[Path], dict[str, Any], list[str]]:
         """Return the files of the reports on both sets, their metrics and their summaries."""
         folder = self.stages.folder / "report"
-        potential = load(self.stages.folder / _POTENTIAL)
         plots = None if self.config.output.plots else False
         files: list[Path] = []
         metrics, texts = {}, []
@@ -337,7 +336,7 @@ def train_potential(
     workers: int | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Potential:
-    """Train a potential as two sections of the configuration say.
+    """Train a potential with the options of two sections of a configuration.
 
     Raises
     ------

@@ -17,8 +17,7 @@ from gprann.runtime.atomic_write import atomic_write
 from gprann.training.energy_force_objective import EnergyForceObjective
 from gprann.training.member import CommitteeTask, train_member
 from gprann.training.objective import EnergyObjective
-from gprann.training.optimizers.base import Report, no_report
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import OptimizerState, Report, no_report
 from gprann.training.options import TrainingOptions
 
 __all__ = ["identify", "load_task", "resume_member", "save_task", "state_file"]

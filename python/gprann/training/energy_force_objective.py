@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.data.neighbours import Neighbourhood
-from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_dict
-from gprann.models import AtomModel, FeatureTable
+from gprann.descriptors.base import Descriptor, descriptor_from_dict, descriptor_to_dict
+from gprann.models.base import AtomModel
+from gprann.models.features import FeatureTable
 from gprann.runtime.parallel import n_threads, scipy_blas
 from gprann.training.objective import Errors
 
@@ -152,6 +153,11 @@ class EnergyForceObjective:
     def model(self) -> AtomModel:
         """Shape of the networks."""
         return self.shared.model
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Descriptor of the atoms."""
+        return self.shared.descriptor
 
     @property
     def size(self) -> int:

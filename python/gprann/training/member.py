@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from gprann.errors import TrainingError
 from gprann.training.energy_force_objective import EnergyForceObjective
 from gprann.training.objective import EnergyObjective
-from gprann.training.optimizers.base import Report, Workload, no_report
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import OptimizerState, Report, Workload, no_report
 from gprann.training.options import TrainingOptions
 
 __all__ = ["CommitteeTask", "hold_out", "train_member"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
-from gprann.models import AtomModel, FeatureTable
+from gprann.models.base import AtomModel
+from gprann.models.features import FeatureTable
 from gprann.runtime.parallel import n_threads, scipy_blas
 
 if TYPE_CHECKING:
@@ -78,7 +79,6 @@ class LeastSquaresObjective(Objective, Protocol):
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
 
 
-@runtime_checkable
 class MatrixFreeObjective(LeastSquaresObjective, Protocol):
     """An objective whose Jacobian can be multiplied with vectors without being formed."""
 

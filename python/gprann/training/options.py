@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from gprann.baselines import Baseline, as_baseline
-from gprann.models import Model
+from gprann.models.base import Model
+from gprann.models.network import Mlp
 from gprann.options import Options, Widths, option
-from gprann.training.objective import Objective
 from gprann.training.optimizers import (
     AdamW,
     GaussNewtonCG,
@@ -20,6 +20,9 @@ from gprann.training.optimizers import (
     Workload,
     register_optimizer,
 )
+
+if TYPE_CHECKING:
+    from gprann.training.objective import Objective
 
 __all__ = ["Auto", "TrainingOptions"]
 
@@ -78,7 +81,7 @@ class Auto(LevenbergMarquardt):
 class TrainingOptions(Options):
     """How a potential is trained on energies, or on energies and forces."""
 
-    model: Model = option('Model of the atomic energies: "mlp", a network for each element.', "mlp")
+    model: Model = option('Model of the atomic energies: "mlp", a network for each element.', Mlp.name)
     optimizer: Optimizer = option(
         'Optimiser: "lm" (Levenberg-Marquardt), "gauss_newton_cg" (the same without a matrix), "lbfgs", "adamw", or '
         '"auto": by the numbers of parameters and structures.',

@@ -29,8 +29,7 @@ from gprann.training.committee import MemberProgress, train_members
 from gprann.training.energy_force_objective import EnergyForceObjective
 from gprann.training.member import CommitteeTask
 from gprann.training.objective import EnergyObjective
-from gprann.training.optimizers.base import Workload
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import OptimizerState, Workload
 from gprann.training.options import TrainingOptions
 from gprann.training.targets import (
     energy_scale,
@@ -67,7 +66,7 @@ def train(
     descriptor : Descriptor
     start_from : Potential or path, optional
         A potential to go on from (fine-tuning): its networks, normalisation and energy scale, and, unless others
-        are given, its reference energies. Member k starts from its member k.
+        are given, its baseline. Member k starts from its member k; by default there are as many members.
     checkpoint : path, optional
         Folder in which the state of every member is kept: run again with the same data and options, training
         goes on where it was interrupted and ends with the same bits.
@@ -154,13 +153,18 @@ def _like(base: Potential, descriptor: Descriptor, options: Mapping[str, Any]) -
         )
     own = base.model.options
     shape = {name: options[name] for name in ("model", *type(own).model_fields) if name in options}
-    asked = TrainingOptions(**shape).model.changed() if shape else {}
-    for name, value in asked.items():
-        if value != getattr(own, name, None):
+    asked = TrainingOptions(**shape).model if shape else own
+    if type(asked) is not type(own):
+        raise ConfigError(f"model = {asked.name}: the potential to start from is {own.name}; leave it out")
+    for name in sorted(asked.model_fields_set if shape else ()):
+        if getattr(asked, name) != getattr(own, name):
             raise ConfigError(
-                f"{name} = {value}: the potential to start from has {getattr(own, name, 'none')}; leave it out"
+                f"{name} = {getattr(asked, name)}: the potential to start from has {getattr(own, name)}; leave it out"
             )
-    return {**{name: value for name, value in options.items() if name not in shape}, "model": own}
+    members = options.get("members", len(base))
+    _log.info("%d members, which start from the %d of the potential given", members, len(base))
+    others = {name: value for name, value in options.items() if name not in shape}
+    return {**others, "model": own, "members": members}
 
 
 def _fit_baseline(

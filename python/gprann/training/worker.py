@@ -15,7 +15,7 @@ from typing import TextIO
 from gprann.errors import GprannError
 from gprann.training.checkpoint import load_task, resume_member
 from gprann.training.committee import MemberProgress
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import OptimizerState
 
 __all__ = ["run"]
 

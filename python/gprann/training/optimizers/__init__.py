@@ -1,10 +1,15 @@
 """Optimisers."""
 
 from gprann.training.optimizers.adamw import AdamW
-from gprann.training.optimizers.base import OPTIMIZERS, Optimizer, Workload, register_optimizer
+from gprann.training.optimizers.base import (
+    OPTIMIZERS,
+    Optimizer,
+    OptimizerState,
+    Workload,
+    register_optimizer,
+)
 from gprann.training.optimizers.lbfgs import Lbfgs
 from gprann.training.optimizers.levenberg_marquardt import GaussNewtonCG, LevenbergMarquardt
-from gprann.training.optimizers.state import OptimizerState
 
 __all__ = [
     "OPTIMIZERS",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gprann.errors import TrainingError
 from gprann.options import option
-from gprann.training.objective import Objective
-from gprann.training.optimizers.base import Optimizer, Report, no_report, register_optimizer
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import Optimizer, OptimizerState, Report, no_report, register_optimizer
+
+if TYPE_CHECKING:
+    from gprann.training.objective import Objective
 
 __all__ = ["AdamW"]
 

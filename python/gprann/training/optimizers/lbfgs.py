@@ -6,24 +6,26 @@ Liu and Nocedal, Math. Program. 45, 503 (1989).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from gprann.errors import TrainingError
-from gprann.training.objective import Objective
 from gprann.training.optimizers.base import (
     RIDGE,
     Optimizer,
+    OptimizerState,
     Report,
     Workload,
     default_ridge,
     no_report,
     register_optimizer,
 )
-from gprann.training.optimizers.state import OptimizerState
+
+if TYPE_CHECKING:
+    from gprann.training.objective import Objective
 
 __all__ = ["Lbfgs"]
 

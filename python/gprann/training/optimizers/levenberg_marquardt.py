@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,19 @@ from scipy.sparse.linalg import LinearOperator, cg
 from gprann import _core
 from gprann.options import option
 from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
-from gprann.training.objective import LeastSquaresObjective, MatrixFreeObjective, Objective
 from gprann.training.optimizers.base import (
     RIDGE,
     Optimizer,
+    OptimizerState,
     Report,
     Workload,
     default_ridge,
     no_report,
     register_optimizer,
 )
-from gprann.training.optimizers.state import OptimizerState
+
+if TYPE_CHECKING:
+    from gprann.training.objective import LeastSquaresObjective, MatrixFreeObjective, Objective
 
 __all__ = ["GaussNewtonCG", "LevenbergMarquardt", "SecondOrder"]
 
@@ -203,7 +205,7 @@ class _System(Protocol):
     def penalty(self, w: Array) -> float:
         """Return the penalty on the parameters."""
 
-    def fill(self, objective: LeastSquaresObjective, w: Array, rng: np.random.Generator) -> float:
+    def fill(self, objective: Any, w: Array, rng: np.random.Generator) -> float:
         """Set up the equations at the parameters w; return the penalised loss there."""
 
     def step(self, damping: float) -> Array | None:
@@ -271,9 +273,7 @@ class _MatrixFree:
     def penalty(self, w: Array) -> float:
         return self.ridge * float(w @ w)
 
-    def fill(self, objective: LeastSquaresObjective, w: Array, rng: np.random.Generator) -> float:
-        if not isinstance(objective, MatrixFreeObjective):
-            raise TypeError(f"{type(objective).__name__} has no products with its Jacobian")
+    def fill(self, objective: MatrixFreeObjective, w: Array, rng: np.random.Generator) -> float:
         loss, gradient = objective.gradient(w)
         self.slope = gradient / 2 + self.ridge * w
         self.slope[self.frozen] = 0.0
