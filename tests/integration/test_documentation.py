@@ -45,6 +45,10 @@ SMALL = {
 """What makes the examples of the pages small enough for a test."""
 
 
+WITHOUT_EXAMPLES = {"Contribution", "GprannError"}
+"""What is shown by the example of something else."""
+
+
 class Block(NamedTuple):
     language: str
     text: str
@@ -185,6 +189,36 @@ def test_a_wrong_block_fails(folder: Path) -> None:
         run_block(Block("console", "$ gprann info dft/train.extxyz\n999 structures\n", "", 1), {}, "here")
     with pytest.raises(AssertionError, match="no such model file"):
         run_block(Block("sh", "gprann info missing.gprann\n", "", 1), {}, "here")
+
+
+def public_docstrings() -> Iterator[tuple[str, str]]:
+    """Docstrings with examples of the public names and of their methods."""
+    for name in gprann.__all__:
+        thing = getattr(gprann, name)
+        things = {name: thing}
+        if isinstance(thing, type):
+            things |= {
+                f"{name}.{key}": value for key, value in vars(thing).items() if not key.startswith("_")
+            }
+        for path, value in things.items():
+            text = getattr(value, "__doc__", None) or ""
+            if callable(value) and ">>>" in text:
+                yield path, text
+
+
+@pytest.mark.parametrize(("name", "text"), [pytest.param(*item, id=item[0]) for item in public_docstrings()])
+def test_example_of_a_docstring_runs_when_it_is_copied(name: str, text: str, folder: Path) -> None:
+    """Without the names of the module in which it stands, unlike in the doctests of the modules."""
+    test = doctest.DocTestParser().get_doctest(text, {}, name, name, 0)
+    output = io.StringIO()
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE)
+    runner.run(test, out=output.write)
+    assert runner.failures == 0, output.getvalue()
+
+
+def test_public_functions_have_examples() -> None:
+    without = set(gprann.__all__) - {name for name, _ in public_docstrings()}
+    assert {name for name in without if callable(getattr(gprann, name))} <= WITHOUT_EXAMPLES
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
