@@ -45,8 +45,10 @@ SMALL = {
 """What makes the examples of the pages small enough for a test."""
 
 
-WITHOUT_EXAMPLES = {"Contribution", "GprannError"}
+WITHOUT_EXAMPLES = {"Contribution", "GprannError", "Model", "ReadOptions", "SurrogateSet", "option"}
 """What is shown by the example of something else."""
+SLOW_EXAMPLES = {"neb"}
+"""Only run where the doctests of the modules are."""
 
 
 class Block(NamedTuple):
@@ -106,7 +108,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         gprann.write(tmp_path / f"{name}.extxyz", data)
     text = (tmp_path / "dft/test.extxyz").read_text()
     renamed = text.replace("energy=", "REF_energy=").replace(":forces:", ":REF_forces:")
-    (tmp_path / "dft/renamed.extxyz").write_text(renamed)
+    (tmp_path / "renamed.extxyz").write_text(renamed)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     return tmp_path
@@ -168,7 +170,7 @@ def page_name(page: Path) -> str:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=page_name)
 def test_blocks_of_a_page_run(page: Path, folder: Path) -> None:
-    if page.name in ("README.md", "checks.md", "extending.md", "files.md", "quickstart.md"):
+    if page.name in ("extending.md", "files.md"):
         pytest.skip("waits for gprann check, saved surrogates and registries")
     names = given()
     for block in blocks(page):
@@ -202,7 +204,7 @@ def public_docstrings() -> Iterator[tuple[str, str]]:
             }
         for path, value in things.items():
             text = getattr(value, "__doc__", None) or ""
-            if callable(value) and ">>>" in text:
+            if callable(value) and ">>>" in text and path not in SLOW_EXAMPLES:
                 yield path, text
 
 
@@ -217,8 +219,12 @@ def test_example_of_a_docstring_runs_when_it_is_copied(name: str, text: str, fol
 
 
 def test_public_functions_have_examples() -> None:
-    without = set(gprann.__all__) - {name for name, _ in public_docstrings()}
-    assert {name for name in without if callable(getattr(gprann, name))} <= WITHOUT_EXAMPLES
+    public = {
+        name
+        for name in gprann.__all__
+        if callable(getattr(gprann, name)) and not name.startswith("register_")
+    }
+    assert public - {name for name, _ in public_docstrings()} <= WITHOUT_EXAMPLES | SLOW_EXAMPLES
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
