@@ -20,7 +20,7 @@ from gprann.errors import ConfigError, FormatError
 from gprann.io.reading import Source, structures
 from gprann.model_file import read_model_file, write_model_file
 from gprann.models import MODELS, AtomModel, Mlp, Model, Normalisation
-from gprann.runtime.parallel import n_threads
+from gprann.runtime.resources import n_threads
 
 __all__ = ["AtomicPrediction", "Potential", "load"]
 

@@ -42,7 +42,7 @@ def test_normalisation_is_per_species_and_leaves_constant_components_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rng = np.random.default_rng(0)
-    values = rng.normal(2.0, [1.0, 0.1, 1e3], size=(30, 3))
+    values = rng.normal(2.0, [1.0, 0.1, 30.0], size=(30, 3))
     kinds = (np.arange(30) % 2).astype(np.int32)
     values[kinds == 1, 1] = 7.0
     with caplog.at_level(logging.INFO, logger="gprann"):
@@ -56,6 +56,14 @@ def test_normalisation_is_per_species_and_leaves_constant_components_out(
         assert_close(own[:, varying].std(axis=0), np.ones(len(varying)))
     np.testing.assert_array_equal(applied[kinds == 1, 1], 0.0)
     np.testing.assert_array_equal(normalisation.inverse_scale[2], 0.0)  # a species without atoms
+
+
+def test_components_that_hardly_vary_in_training_are_not_blown_up() -> None:
+    """A component of a crystal at three volumes: any other structure is far beyond its standard deviation."""
+    values = np.array([[1.0, 5.0 - 1e-7], [2.0, 5.0], [3.0, 5.0 + 1e-7]])
+    normalisation = Normalisation.from_values(values, np.zeros(3, np.int32), 1)
+    largest = values[:, 0].std()
+    assert_close(normalisation.inverse_scale, [[1 / largest, 1e3 / largest]])
 
 
 @pytest.mark.parametrize("structures", [[4, 0, 2], [1], [], [3, 3], list(range(6))])

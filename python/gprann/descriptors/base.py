@@ -16,7 +16,7 @@ from gprann import _core
 from gprann.data.neighbours import Neighbourhood, build_neighbours
 from gprann.data.structure import Structure
 from gprann.options import Named, Registry
-from gprann.runtime.parallel import n_threads
+from gprann.runtime.resources import n_threads
 
 __all__ = [
     "DESCRIPTORS",

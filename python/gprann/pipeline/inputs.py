@@ -26,7 +26,7 @@ from gprann.evaluation.data_check import read_and_check
 from gprann.io import DataWarning, ReadOptions
 from gprann.io.formats import find_files
 from gprann.potential import load
-from gprann.runtime.memory import GIB, available_memory, memory_budget
+from gprann.runtime.resources import GIB, available_memory, memory_budget
 from gprann.surrogate.sets.partition import averaged_descriptors, partition
 from gprann.surrogate.sets.partition import bisect as divide_by_similarity
 from gprann.surrogate.solvers.plan import features_per_atom, memory_needed

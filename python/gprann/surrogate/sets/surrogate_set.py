@@ -18,9 +18,8 @@ from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, GprannError, nearest_name
 from gprann.io.reading import Source, structures
 from gprann.runtime.log import task
-from gprann.runtime.memory import memory_budget, memory_share
-from gprann.runtime.parallel import Job, side_by_side
 from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.runtime.resources import Job, memory_budget, memory_share, side_by_side
 from gprann.surrogate.sets.assignment import Assignment, Kinds, ask
 from gprann.surrogate.sets.atom_matching import in_one_order
 from gprann.surrogate.sets.partition import MAX_SIZE, partition
