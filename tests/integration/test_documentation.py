@@ -35,12 +35,27 @@ BLOCK = re.compile(
 )
 LANGUAGES = ("python", "sh", "console", "toml", "text")
 
+RUN = """members = 2
+hidden = [3]
+iterations = 3
+starts = 1
+[augmentation]
+copies = 1
+displacement = 0.01
+[surrogate]
+length = 8.0
+energy_noise = 1e-6
+force_noise = 1e-6
+[output]
+plots = false
+"""
 SMALL = {
     "members=10": "members=2",
-    "members = 4": "members = 2\nhidden = [3]\niterations = 3\nstarts = 1",
+    "members = 4": RUN,
     "copies=36": "copies=2",
-    "hidden=(10, 10)": "hidden=(3,), iterations=3",
+    "hidden=(10, 10)": "hidden=(3,), iterations=3, starts=1",
     "size=(2, 2, 3)": "size=(2, 2, 2)",
+    "final.atoms, calculator)": "final.atoms, calculator, images=3)",
 }
 """What makes the examples of the pages small enough for a test."""
 
