@@ -30,7 +30,7 @@ from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
 from gprann.runtime.progress import SharedBar, progress_bar
 from gprann.runtime.resources import memory_budget, side_by_side
-from gprann.surrogate.sets.assignment import Assignment, Kinds, ask
+from gprann.surrogate.sets.assignment import Kinds, ask
 from gprann.surrogate.sets.surrogate_set import Subset, ordered_for, plan_subsets
 from gprann.units import MEV
 from gprann.version import __version__
@@ -300,7 +300,10 @@ class SurrogateTest:
         """
         composition = subset[0].composition
         alike = np.array([k for k, item in enumerate(self.test) if item.composition == composition], np.int64)
-        share, prediction, refusals = ask(surrogate, self.test.select(alike), _predict_assigned)
+        share, means, refusals = ask(
+            surrogate, self.test.select(alike), lambda share: surrogate.predict(share.data)
+        )
+        prediction = share.listed(with_forces_std(surrogate, share.data, means, _FORCES_STD))
         if refusals:
             _log.info(
                 "the surrogate refuses %d of %d test structures: %s",
@@ -358,11 +361,6 @@ class SurrogateTest:
 
     def _file(self, subset: Dataset) -> Path:
         return self.stages.checkpoints / f"{self._record(subset)[0]}.npz"
-
-
-def _predict_assigned(share: Assignment) -> Prediction:
-    means = share.surrogate.predict(share.data)
-    return share.listed(with_forces_std(share.surrogate, share.data, means, _FORCES_STD))
 
 
 def loss_remark(potential: Mapping[str, Any], surrogate: Mapping[str, Any]) -> str:

@@ -223,8 +223,11 @@ def blas_and_threads() -> Iterator[tuple[_core.Blas, int]]:
     ...     _core.cholesky(blas, matrix, threads)
     -1
     """
-    with one_blas_thread():
+    _blas_limit.begin()
+    try:
         yield scipy_blas(), _resources.get().threads
+    finally:
+        _blas_limit.end()
 
 
 @dataclass(frozen=True, slots=True)
