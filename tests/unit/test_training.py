@@ -555,3 +555,16 @@ def test_progress_counts_every_iteration(capfd: pytest.CaptureFixture[str]) -> N
     assert "training" in printed.err
     assert "member 1: train" in printed.err
     assert printed.out == ""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_isolated_atoms_are_learnt_whatever_is_held_out(seed: int) -> None:
+    atoms = [Structure((name,), np.zeros((1, 3)), energy=e) for name, e in (("H", -13.0), ("O", -405.0))]
+    bound = [
+        structure.replace(energy=float(structure.energy or 0.0) - 440.0) for structure in samples.waters(20)
+    ]
+    data = Dataset([*bound, *atoms])
+    potential = train(data, WATER, hidden=(4,), seed=seed, validation=0.3)
+    e0 = potential.reference_energies
+    assert e0["H"] - e0["O"] == pytest.approx(392.0)
+    assert_close(potential.predict(Dataset(atoms)).energy, np.array([-13.0, -405.0]), relative=1e-4)

@@ -390,7 +390,7 @@ def fit_surrogates(
     --------
     >>> import gprann
     >>> h2 = gprann.examples.hydrogen(7)
-    >>> surrogates = fit_surrogates(h2, max_subset=4, kernel="pairs")
+    >>> surrogates = gprann.fit_surrogates(h2, max_subset=4, kernel="pairs")
     >>> [(surrogate.kernel, indices.tolist()) for surrogate, indices in surrogates]
     [('pairs', [0, 1, 2]), ('pairs', [3, 4, 5, 6])]
     >>> bool(abs(surrogates.predict(h2).energy - h2.energies).max() < 0.05)
