@@ -1,4 +1,4 @@
-"""Gaussian-process regression of energies and gradients: one covariance matrix, factorised in place.
+"""Gaussian-process regression of energies and gradients: the Cholesky factor, and the mean of the posterior.
 
 Observations stand structure by structure: the energy, then its gradients along the internal directions.
 K = s_f² (K0(l) + diag(noise)), where K0 has unit amplitude and the noise is relative to it.
@@ -6,9 +6,8 @@ K = s_f² (K0(l) + diag(noise)), where K0 has unit amplitude and the noise is re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,73 +16,11 @@ from scipy.linalg import lapack
 from gprann import _core
 from gprann.errors import FactorisationError
 from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.surrogate.kernels.base import Rows
 
-__all__ = ["Factor", "Problem", "Radial", "Restorable", "factorise", "radial_kernel"]
+__all__ = ["Factor", "PosteriorMean", "Restorable", "factorise"]
 
 Array = NDArray[np.float64]
-Radial = Literal["squared_exponential", "matern52"]
-_RADIAL_KERNELS: dict[Radial, Callable[[float, bool, float], _core.RadialKernel]] = {
-    "squared_exponential": _core.SquaredExponential,
-    "matern52": _core.Matern52,
-}
-
-
-def radial_kernel(
-    radial: Radial, length: float, *, shift: float = 0.0, derivative: bool = False
-) -> _core.RadialKernel:
-    """Return the kernel of this name, or its derivative with respect to log l.
-
-    `shift` is added to it: the prior variance, relative to the kernel's own, of a shift of all energies.
-    """
-    return _RADIAL_KERNELS[radial](length, derivative, shift)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Observations of n structures.
-
-    Attributes
-    ----------
-    sets : compiled features and Jacobians
-    first : ndarray of int64, shape (n + 1,)
-        Row of the energy of each structure.
-    values : ndarray, shape (first[-1],)
-        Energies less their mean, eV, and gradients along the internal directions, eV/Å.
-    radial : {'squared_exponential', 'matern52'}
-        Kernel as a function of the distance of two rows of features.
-    shift : float
-        Of the kernel, see `radial_kernel`.
-    """
-
-    sets: _core.FeatureSets
-    first: NDArray[np.int64]
-    values: Array
-    radial: Radial = "squared_exponential"
-    shift: float = 0.0
-
-    @property
-    def is_energy(self) -> NDArray[np.bool_]:
-        """Mask of the rows that are energies."""
-        mask = np.zeros(len(self.values), dtype=bool)
-        mask[self.first[:-1]] = True
-        return mask
-
-    def kernel(self, length: float, *, derivative: bool = False) -> _core.RadialKernel:
-        """Return the radial kernel, or its derivative with respect to log l."""
-        return radial_kernel(self.radial, length, shift=self.shift, derivative=derivative)
-
-    def covariance(self, length: float, *, derivative: bool = False) -> Array:
-        """Return K0, lower triangle, or its derivative with respect to log l; shape (rows, rows)."""
-        rows = len(self.values)
-        K = np.zeros((rows, rows))
-        kernel = self.kernel(length, derivative=derivative)
-        with one_blas_thread():
-            _core.covariance(self.sets, self.sets, kernel, scipy_blas(), True, n_threads(), K)
-        return K
-
-    def noise(self, energy_noise: float, force_noise: float) -> Array:
-        """Return the diagonal of the noise for variances relative to the amplitude, shape (rows,)."""
-        return np.where(self.is_energy, energy_noise, force_noise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,3 +157,97 @@ class Restorable:
         """Return the matrix with its lower triangle as it was at first."""
         self._mirror(to_upper=False)
         return self.matrix
+
+
+class PosteriorMean:
+    """The features of the training set with their weights: all that a mean prediction needs.
+
+    Parameters
+    ----------
+    rows : Rows
+        Of the n training structures.
+    energy_weights : ndarray, shape (n,)
+        Weight of the energy of each structure.
+    slopes : ndarray, shape (rows, D)
+        Weights of the gradients times the Jacobians.
+    """
+
+    def __init__(self, rows: Rows, energy_weights: Array, slopes: Array) -> None:
+        self._order, self.first = _by_kind(rows)
+        counts = rows.kind_rows[:, -1] - rows.kind_rows[:, 0]
+        self._structures = rows.kind_rows[:, 0]
+        self.features = np.ascontiguousarray(rows.features[self._order])
+        self.slope = np.ascontiguousarray(slopes[self._order])
+        self.energy_weight = np.ascontiguousarray(np.repeat(energy_weights, counts)[self._order])
+
+    @classmethod
+    def from_weights(
+        cls, rows: Rows, jacobians: Sequence[Array], alpha: Array, first: NDArray[np.int64]
+    ) -> PosteriorMean:
+        """Make the mean from weights alpha of energies and gradients along internal directions, by structure."""
+        size = rows.features.shape[1]
+        slopes = [
+            (jacobian @ alpha[begin + 1 : end]).reshape(-1, size)
+            for jacobian, begin, end in zip(jacobians, first[:-1], first[1:], strict=True)
+        ]
+        return cls(rows, alpha[first[:-1]], np.concatenate(slopes))
+
+    def state(self) -> dict[str, Array]:
+        """Return the weights; with the rows of the training set they make the mean again."""
+        return {"energy_weight": self.energy_weight, "slope": self.slope}
+
+    @classmethod
+    def restored(cls, rows: Rows, state: Mapping[str, Array]) -> PosteriorMean:
+        """Make the mean from the rows of its training set and what `state` gave."""
+        mean = cls(rows, np.zeros(len(rows.kind_rows)), np.zeros_like(rows.features))
+        mean.energy_weight, mean.slope = (np.ascontiguousarray(state[n]) for n in ("energy_weight", "slope"))
+        return mean
+
+    def predict(self, rows: Rows, kernel: _core.RadialKernel) -> tuple[Array, Array]:
+        """Return energies (n,) and slopes (rows, D) of query structures."""
+        order, first = _by_kind(rows)
+        query = np.ascontiguousarray(rows.features[order])
+        with one_blas_thread():
+            energies, slopes = _core.predict_rows(
+                self.first,
+                self.features,
+                self.energy_weight,
+                self.slope,
+                first,
+                query,
+                kernel,
+                scipy_blas(),
+                n_threads(),
+            )
+        return _in_row_order(energies, slopes, order, rows.kind_rows[:, 0])
+
+    def predict_itself(self, kernel: _core.RadialKernel) -> tuple[Array, Array]:
+        """Return what `predict` gives for the training structures, with each pair of rows seen once."""
+        with one_blas_thread():
+            energies, slopes = _core.covariance_product(
+                self.first,
+                self.features,
+                self.energy_weight,
+                self.slope,
+                kernel,
+                scipy_blas(),
+                n_threads(),
+            )
+        return _in_row_order(energies, slopes, self._order, self._structures)
+
+
+def _by_kind(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the order of the rows by kind, and where each kind begins."""
+    kinds = rows.kinds()
+    order = np.argsort(kinds, kind="stable")
+    first = np.searchsorted(kinds[order], np.arange(rows.kind_rows.shape[1]))
+    return order, first.astype(np.int64)
+
+
+def _in_row_order(
+    energies: Array, slopes: Array, order: NDArray[np.int64], structures: NDArray[np.int64]
+) -> tuple[Array, Array]:
+    """Return the energies of structures and the slopes in the order of the rows."""
+    own_energies, own_slopes = np.empty_like(energies), np.empty_like(slopes)
+    own_energies[order], own_slopes[order] = energies, slopes
+    return np.add.reduceat(own_energies, structures), own_slopes

@@ -1,4 +1,4 @@
-"""Posterior covariances: what the training set leaves of the prior ones of queries, relative to the amplitude."""
+"""Posterior covariances of queries, relative to the amplitude: the prior ones less what the training set explains."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.data.structure import Dataset
 from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
-from gprann.surrogate.gaussian_process import Factor, Problem
-from gprann.surrogate.kernels.fingerprints import Fingerprint, Rows
+from gprann.surrogate.gaussian_process import Factor
+from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
+from gprann.surrogate.observations import Observations
 
 __all__ = [
     "DensePosterior",
@@ -28,7 +29,7 @@ Array = NDArray[np.float64]
 
 
 class Posterior(Protocol):
-    """What the training set leaves of the prior covariances of queries."""
+    """Gives posterior from prior covariances of queries."""
 
     @property
     def sets(self) -> _core.FeatureSets:
@@ -40,18 +41,22 @@ class Posterior(Protocol):
     def covariance(self, prior: Array, cross: Array) -> Array:
         """Return covariances (q, q) from the prior ones and `cross`, which is overwritten."""
 
+    @property
+    def factors(self) -> list[Array]:
+        """Cholesky factors, for a file."""
+
 
 @dataclass(frozen=True, slots=True)
 class DensePosterior:
-    """Exact, from the factorised covariance matrix."""
+    """Exact posterior covariances, from the factorised covariance matrix of the observations."""
 
-    problem: Problem
+    observations: Observations
     factor: Factor
 
     @property
     def sets(self) -> _core.FeatureSets:
         """Structures with which queries are correlated."""
-        return self.problem.sets
+        return self.observations.sets
 
     def variance(self, prior: Array, cross: Array) -> Array:
         """Return variances (q,)."""
@@ -64,6 +69,11 @@ class DensePosterior:
         """Return covariances (q, q)."""
         self.factor.half_solve(cross)
         return prior - cross @ cross.T
+
+    @property
+    def factors(self) -> list[Array]:
+        """Cholesky factors, for a file."""
+        return [self.factor.L]
 
 
 @one_blas_thread()
