@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.baselines import ReferenceEnergies
 from gprann.data.prediction import Prediction
 from gprann.data.strain import strain_matrices, volume
 from gprann.data.structure import Dataset, Origin, Structure
@@ -133,7 +134,9 @@ def potential(
         Normalisation(rng.normal(size=shape), rng.uniform(0.2, 1.0, size=shape)),
         model,
         np.array([model.initial(rng) for _ in range(members)]),
-        rng.normal(size=n_species),
+        baseline=ReferenceEnergies(
+            energies=dict(zip(descriptor.species, rng.normal(size=n_species).tolist(), strict=True))
+        ),
         energy_scale=0.7,
         provenance={"made": "at random", "numbers": [1, 2.5, None]},
     )

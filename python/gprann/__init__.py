@@ -7,6 +7,7 @@ from gprann import examples
 from gprann.active import neb, relax
 from gprann.active.select import select
 from gprann.augmentation import augment, taylor_augment
+from gprann.baselines import Baseline, Contribution, ReferenceEnergies, register_baseline
 from gprann.calculator import Calculator
 from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
@@ -20,11 +21,14 @@ from gprann.training import train
 from gprann.version import __version__
 
 __all__ = [
+    "Baseline",
     "Calculator",
     "ChebyshevDescriptor",
+    "Contribution",
     "Dataset",
     "GprannError",
     "Potential",
+    "ReferenceEnergies",
     "Structure",
     "Surrogate",
     "SurrogateCalculator",
@@ -38,6 +42,7 @@ __all__ = [
     "load",
     "neb",
     "read",
+    "register_baseline",
     "relax",
     "select",
     "taylor_augment",

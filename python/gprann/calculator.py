@@ -10,7 +10,7 @@ import ase
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 
-from gprann.data.strain import voigt_stress
+from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
 from gprann.potential import Potential, load
 from gprann.surrogate.calculator import bare_structure
@@ -75,18 +75,16 @@ class Calculator(AseCalculator):
         structure = bare_structure(self.atoms)
         if "stress" in properties and not structure.pbc.all():
             raise PropertyNotImplementedError("stress needs a structure that is periodic in three directions")
-        potential = self.potential
-        result = potential.evaluate(potential.descriptor.neighbours([structure]))
-        energies = result.energies[:, 0]
-        self.results = {
-            "energy": float(energies.mean()),
-            "free_energy": float(energies.mean()),
-            "energies": result.atom_energies.mean(axis=0),
-            "forces": result.forces.mean(axis=0),
-        }
-        if structure.pbc.all():
-            self.results["stress"] = voigt_stress(structure, result.virials[:, 0].mean(axis=0))
-        if len(potential) > 1:
-            self.results["energy_std"] = float(energies.std())
-            self.results["energies_std"] = result.atom_energies.std(axis=0)
-            self.results["forces_std"] = result.forces.std(axis=0)
+        prediction = self.potential.predict(Dataset([structure]))
+        energy = float(prediction.energy[0])
+        self.results = {"energy": energy, "free_energy": energy, "forces": prediction.forces[0]}
+        if prediction.atom_energies is not None:
+            self.results["energies"] = prediction.atom_energies[0]
+        if prediction.stress is not None and structure.pbc.all():
+            self.results["stress"] = prediction.stress[0]
+        if prediction.energy_std is not None:
+            self.results["energy_std"] = float(prediction.energy_std[0])
+        if prediction.atom_energies_std is not None:
+            self.results["energies_std"] = prediction.atom_energies_std[0]
+        if prediction.forces_std is not None:
+            self.results["forces_std"] = prediction.forces_std[0]

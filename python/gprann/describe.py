@@ -108,13 +108,14 @@ def describe_potential(potential: Potential) -> str:
     """
     count = "a single network" if len(potential) == 1 else f"a committee of {len(potential)} networks"
     shape = "-".join(map(str, potential.model.sizes))
-    e0 = zip(potential.species, potential.reference_energies, strict=True)
     facts = {
         "potential": f"{count} for each element, {shape}, {potential.model.activation}",
         "parameters": f"{potential.model.n_parameters} per network",
         "elements": " ".join(potential.species),
         "descriptor": repr(potential.descriptor),
-        "reference energies": ", ".join(f"{symbol} {energy:.6f} eV" for symbol, energy in e0),
+        "reference energies": ", ".join(
+            f"{symbol} {energy:.6f} eV" for symbol, energy in potential.reference_energies.items()
+        ),
         "units": "eV, Å, eV/Å, eV/Å³; total energies",
         **_provenance(potential.provenance),
     }

@@ -39,7 +39,7 @@ _DAMAGED = (
     ValueError,
 )
 FORMAT_NAME = "gprann model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: reference energies instead of baselines; potentials alone
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # equal models make equal files
 _UNPACKED = 100  # times the size of the file that its content may have: real numbers hardly shrink
 

@@ -1,14 +1,20 @@
 """Options: every one is declared once, with its type, unit, bounds, default and a sentence about it.
 
 Sections of a configuration, options of the command line, the commented template and the pages of the documentation are
-made from these declarations. `Registry` finds kernels, solvers, optimisers and the like by name.
+made from these declarations. A `Registry` knows the kinds of something (kernels, solvers, optimisers, ...) by name. An
+option that names a kind takes the name or an object, and the options of the kind stand beside the name:
+
+    optimizer = "adamw", learning_rate = 1e-3    is    optimizer = AdamW(learning_rate=1e-3)
 """
 
 from __future__ import annotations
 
 import inspect
+import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar, overload
 
 import numpy as np
 from pydantic import (
@@ -16,13 +22,16 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gprann.errors import ConfigError, nearest_name
-from gprann.explain import explain
+from gprann.explain import Key, bounds, choices, explain, keys, literals, option_name, shown
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass as _ModelMetaclass
@@ -30,6 +39,7 @@ else:
     _ModelMetaclass = type(BaseModel)  # pydantic does not publish its name
 
 __all__ = [
+    "FILE",
     "Channels",
     "Named",
     "Names",
@@ -38,10 +48,25 @@ __all__ = [
     "Registry",
     "SpeciesLengths",
     "Widths",
+    "divide",
     "option",
+    "takes",
 ]
 
-T = TypeVar("T", bound="Named")
+N = TypeVar("N", bound="Named")
+A = TypeVar("A", bound="Options")
+B = TypeVar("B", bound="Options")
+F = TypeVar("F", bound=Callable[..., Any])
+FILE, _TEXTS = {"texts": False}, {"texts": True}
+"""Contexts of a validation: of the plain data of a file, and of the texts of a command line, which are converted."""
+
+
+@dataclass(slots=True)
+class _Beside:
+    """A kind of something, and options that stood beside its name."""
+
+    kind: Any
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 class _Explained(_ModelMetaclass):
@@ -67,28 +92,155 @@ class Options(BaseModel, metaclass=_Explained):
     >>> Sizes(copies=0)
     Traceback (most recent call last):
     ...
-    gprann.errors.ConfigError: copies: expected a number not smaller than 1, got 0
+    gprann.errors.ConfigError: copies = 0: expected 1 or more
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _plain(cls, values: Any) -> Any:
-        """Take numbers of NumPy for plain ones, so that options can be written to files."""
+    def _collect(cls, values: Any, info: ValidationInfo) -> Any:
+        """Make plain numbers of NumPy's, so that options can be written to files, and gather options of kinds."""
         if not isinstance(values, Mapping):
             return values
-        return {
+        plain = {
             name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()
         }
+        if info.context is _TEXTS:  # among numbers pydantic finds no choice
+            known = keys(cls)
+            for name in set(plain) & set(known):
+                found = [item for item in literals(known[name].field) if str(item) == plain[name]]
+                plain[name] = found[0] if found else plain[name]
+        return _gathered(cls, plain)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make options of what `to_dict` gave, perhaps read from a file.
+
+        Raises
+        ------
+        ConfigError
+            In the words of a configuration.
+        """
+        return _validated(cls, values, FILE)
+
+    @classmethod
+    def from_texts(cls, values: Mapping[str, Any]) -> Self:
+        """Make options of those of a command line, whose values are texts.
+
+        Raises
+        ------
+        ConfigError
+            Naming the option.
+
+        Examples
+        --------
+        >>> class Sizes(Options):
+        ...     copies: int = option("Copies of each structure.", 10, ge=1)
+        >>> Sizes.from_texts({"copies": "3"})
+        Sizes(copies=3)
+        >>> Sizes.from_texts({"copies": "many"})
+        Traceback (most recent call last):
+        ...
+        gprann.errors.ConfigError: --copies: expected a whole number, got "many"
+        """
+        try:
+            return _validated(cls, values, _TEXTS)
+        except ConfigError as error:
+            lines = str(error).splitlines()
+        raise ConfigError("\n".join(re.sub(r"^\w+", lambda key: option_name(key[0]), line) for line in lines))
+
+    @classmethod
+    def of(cls, other: Options) -> Self:
+        """Return these options of a table that has them among others."""
+        return cls(**{name: getattr(other, name) for name in cls.model_fields})
 
     def replace(self, **changes: Any) -> Self:
         """Return a checked copy with some options changed."""
         return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options as plain data."""
-        return self.model_dump(mode="json")
+        """Return the options as plain data, those of kinds beside the names of these.
+
+        Raises
+        ------
+        ConfigError
+            If a kind is not registered: a file that names it could not be read again.
+        """
+        cls = type(self)
+        result: dict[str, Any] = {}
+        registries, known = choices(cls), keys(cls)
+        for name in cls.model_fields:
+            value = getattr(self, name)
+            if name in registries and isinstance(value, Named):
+                result |= _spread(name, registries[name].to_dict(value), known)
+            elif isinstance(value, Options):
+                result[name] = value.to_dict()
+            else:
+                result |= self.model_dump(mode="json", include={name})
+        return result
+
+    def changed(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, those of kinds as an object."""
+        return {
+            name: getattr(self, name)
+            for name, item in type(self).model_fields.items()
+            if getattr(self, name) != item.get_default(call_default_factory=True)
+        }
+
+
+def _validated(cls: type[A], values: Mapping[str, Any], context: dict[str, bool]) -> A:
+    try:
+        strict = False if context is _TEXTS else None
+        return cls.model_validate(dict(values), strict=strict, context=context)
+    except ValidationError as error:
+        sentences = explain(error, cls, file=True)
+    raise ConfigError("\n".join(sentences))
+
+
+def _gathered(cls: type[Options], values: dict[str, Any]) -> dict[str, Any]:
+    """Put the options of kinds to the names of these, beside which they stand."""
+    registries = choices(cls)
+    if not registries:
+        return values
+    known, result = keys(cls), dict(values)
+    for name, registry in registries.items():
+        value = result.get(name)
+        if isinstance(value, Mapping) and "kind" not in value:
+            default = cls.model_fields[name].default
+            result[name] = {"kind": default if isinstance(default, str) else next(iter(registry)), **value}
+    for key in [key for key in values if key not in cls.model_fields and key in known]:
+        owner = _owner(cls, key, known[key].owners, result)
+        if not isinstance(result.get(owner), _Beside):
+            result[owner] = _Beside(result.get(owner, cls.model_fields[owner].default))
+        result[owner].options[key] = result.pop(key)
+    return result
+
+
+def _owner(cls: type[Options], key: str, owners: Sequence[tuple[str, str]], values: Mapping[str, Any]) -> str:
+    """Return which of the options that name a kind an option belongs to."""
+    fits = []
+    for name in dict.fromkeys(name for name, _ in owners):
+        given = values.get(name, cls.model_fields[name].default)
+        given = given.kind if isinstance(given, _Beside) else given
+        chosen = given.get("kind") if isinstance(given, Mapping) else getattr(given, "name", given)
+        fits += [name] if (name, chosen) in owners else []
+    if len(fits) > 1:
+        raise ConfigError(
+            f"{key} belongs to {' and to '.join(fits)}: give it in a table, "
+            f"{fits[0]} = {{ kind = ..., {key} = ... }}"
+        )
+    return fits[0] if fits else owners[0][0]
+
+
+def _spread(name: str, plain: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a kind beside its name, or in a table if others have the same names."""
+    kind = plain["kind"]
+    inner = [key for key in plain if key != "kind"]
+    alone = all(key in known and {owner for owner, _ in known[key].owners} == {name} for key in inner)
+    return {name: kind, **{key: plain[key] for key in inner}} if alone else {name: plain}
 
 
 def option(
@@ -98,6 +250,7 @@ def option(
     unit: str = "",
     example: Any = None,
     none: str = "",
+    table: bool = False,
     **limits: Any,
 ) -> Any:
     """Declare an option.
@@ -107,16 +260,18 @@ def option(
     description : str
         One sentence.
     default
-        Default value. Without one the option is required.
+        Default value. Without one the option is required. Of an option that names a kind: its name.
     unit : str
     example
         A value for the template, where the default is None.
     none : str
         How a TOML file, which knows no None, spells it.
+    table : bool
+        Of an option that names a kind: whether its options stand in a table of their own instead of beside the name.
     **limits
         Bounds as pydantic names them: `ge`, `gt`, `le`, `lt`, `min_length`, ...
     """
-    extra = {"unit": unit, "example": example, "none": none}
+    extra = {"unit": unit, "example": example, "none": none, "table": table}
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
@@ -126,24 +281,59 @@ def default(function: Callable[..., Any], name: str) -> Any:
 
 
 class Named(Options):
-    """Options of something that a configuration or a file can name: a kernel, a solver, an optimiser, ..."""
+    """Options of something that a configuration or a file can name: a kernel, a solver, an optimiser, ...
+
+    A base class with a registry is the type of an option that names one of the kinds. The options of the kind then
+    stand beside the name:
+
+        class Optimizer(Named):
+            pass
+
+        OPTIMIZERS = Registry("optimizer", Optimizer)
+
+        @OPTIMIZERS.register
+        class AdamW(Optimizer):
+            name = "adamw"
+            learning_rate: float = option("Learning rate.", 1e-3, gt=0)
+
+        class TrainingOptions(Options):
+            optimizer: Optimizer = option("How the networks are trained.", "lm")
+
+        TrainingOptions(optimizer="adamw", learning_rate=0.1)  # or optimizer=AdamW(learning_rate=0.1)
+    """
 
     name: ClassVar[str] = ""
+    registry: ClassVar[Registry[Any] | None] = None
+    """Of a base class: its kinds."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        registry = cls.__dict__.get("registry")
+        if registry is None:
+            return handler(source)
+        return core_schema.with_info_plain_validator_function(
+            registry.validated,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda thing: {"kind": thing.name, **thing.to_dict()}
+            ),
+        )
 
 
-class Registry(Generic[T]):
+class Registry(Generic[N]):
     """The kinds of something by name.
 
     Parameters
     ----------
     what : str
         What they are, as `kernel`: the name of the option that names one of them.
+    base : type
+        Class that they are derived from: the type of such an option.
 
     Examples
     --------
     >>> class Kernel(Named):
     ...     pass
-    >>> kernels: Registry[Kernel] = Registry("kernel")
+    >>> kernels = Registry("kernel", Kernel)
     >>> @kernels.register
     ... class Linear(Kernel):
     ...     name = "linear"
@@ -152,19 +342,25 @@ class Registry(Generic[T]):
     (Linear(slope=2.0), {'kind': 'linear', 'slope': 3.0})
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, base: type[N]) -> None:
         self.what = what
-        self._kinds: dict[str, type[T]] = {}
+        self._base = base
+        self._kinds: dict[str, type[N]] = {}
+        base.registry = self
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._kinds)
 
-    def __getitem__(self, name: str) -> type[T]:
-        if name not in self._kinds:
-            raise ConfigError(f"{self.what} = '{name}': {nearest_name(name, self._kinds)}")
+    def __getitem__(self, name: str) -> type[N]:
+        return self._kind(name, None)
+
+    def _kind(self, name: Any, context: dict[str, bool] | None) -> type[N]:
+        if not isinstance(name, str) or name not in self._kinds:
+            given = shown(name, file=context is not None)
+            raise ConfigError(f"{self.what} = {given}: {nearest_name(str(name), self._kinds)}")
         return self._kinds[name]
 
-    def register(self, kind: type[T]) -> type[T]:
+    def register(self, kind: type[N]) -> type[N]:
         """Make a kind known by its `name`; usable as a decorator.
 
         Raises
@@ -183,7 +379,7 @@ class Registry(Generic[T]):
         self._kinds[kind.name] = kind
         return kind
 
-    def make(self, given: str | T, **options: Any) -> T:
+    def make(self, given: str | N, **options: Any) -> N:
         """Return what is given by name, with these options, or the object itself.
 
         Raises
@@ -191,14 +387,35 @@ class Registry(Generic[T]):
         ConfigError
             If the name or an option is unknown, or there are options beside an object, which has its own.
         """
-        if not isinstance(given, str):
+        return self._made(given, options, None)
+
+    def _made(self, given: Any, options: Mapping[str, Any], context: dict[str, bool] | None) -> N:
+        if isinstance(given, self._base):
             if options:
                 raise ConfigError(
                     f"{', '.join(options)}: give options of the {self.what} to {type(given).__name__}(...)"
                 )
             return given
+        kind = self._kind(given, context)
         self.check(given, options)
-        return self[given](**options)
+        return kind(**options) if context is None else _validated(kind, options, context)
+
+    def validated(self, value: Any, info: ValidationInfo) -> N:
+        """Make the value of an option that names a kind, with the options that stand beside it or in a table."""
+        try:
+            if isinstance(value, _Beside) and isinstance(value.kind, Mapping):
+                return self._of_table({**value.kind, **value.options}, info.context)
+            if isinstance(value, Mapping):
+                return self._of_table(value, info.context)
+            beside = value if isinstance(value, _Beside) else _Beside(value)
+            return self._made(beside.kind, beside.options, info.context)
+        except ConfigError as error:
+            context = {"text": str(error), "beside": not isinstance(value, Mapping)}
+            raise PydanticCustomError("choice", "{text}", context) from None
+
+    def _of_table(self, table: Mapping[str, Any], context: dict[str, bool] | None) -> N:
+        options = dict(table)
+        return self._made(options.pop("kind"), options, context)
 
     def check(self, name: str, options: Mapping[str, Any]) -> None:
         """Refuse options that the kind of this name does not have.
@@ -208,15 +425,16 @@ class Registry(Generic[T]):
         ConfigError
             Naming the kinds that have the option, or the nearest name.
         """
+        known = keys(self[name])
         for key in options:
-            if key in self[name].model_fields:
+            if key in known:
                 continue
-            owners = [f"'{other}'" for other, kind in self._kinds.items() if key in kind.model_fields]
+            owners = [f"'{other}'" for other, kind in self._kinds.items() if key in keys(kind)]
             if owners:
                 raise ConfigError(f"{key} belongs to {self.what} = {' or '.join(owners)}, not to '{name}'")
-            raise ConfigError(f"unknown option '{key}': {nearest_name(key, self[name].model_fields)}")
+            raise ConfigError(f"{key}: unknown key; {nearest_name(key, known)}")
 
-    def to_dict(self, thing: T) -> dict[str, Any]:
+    def to_dict(self, thing: N) -> dict[str, Any]:
         """Return name and options as plain data, for a file.
 
         Raises
@@ -231,7 +449,7 @@ class Registry(Generic[T]):
             )
         return {"kind": thing.name, **thing.to_dict()}
 
-    def from_dict(self, settings: Mapping[str, Any]) -> T:
+    def from_dict(self, settings: Mapping[str, Any]) -> N:
         """Make what `to_dict` described.
 
         Raises
@@ -239,14 +457,93 @@ class Registry(Generic[T]):
         ConfigError
             If the kind is unknown here.
         """
-        options = dict(settings)
-        name = str(options.pop("kind", ""))
+        name = str(settings.get("kind", ""))
         if name not in self._kinds:
             raise ConfigError(
                 f"the {self.what} '{name}' of the file is unknown here ({', '.join(self._kinds)}): import the program "
                 "that registers it first"
             )
-        return self[name].model_validate(options, strict=False)
+        return self._of_table(settings, FILE)
+
+
+def takes(*tables: type[Options]) -> Callable[[F], F]:
+    """Show the options of these tables, which a function takes as `**options`, in its signature and documentation.
+
+    Parameters
+    ----------
+    *tables : type of Options
+        Where two have an option of the same name, the first counts.
+
+    Examples
+    --------
+    >>> class Sizes(Options):
+    ...     copies: int = option("Copies of each structure.", 10, ge=1)
+    >>> @takes(Sizes)
+    ... def double(data, **options):
+    ...     return 2 * divide(options, Sizes).copies
+    >>> double([], copies=4), str(inspect.signature(double))
+    (8, '(data, *, copies: int = 10)')
+    """
+
+    def shown_by(function: F) -> F:
+        signature = inspect.signature(function)
+        own = [item for item in signature.parameters.values() if item.kind != inspect.Parameter.VAR_KEYWORD]
+        taken = {item.name for item in own}
+        found = {}
+        for table in tables:
+            for name, key in keys(table).items():
+                if name not in taken and name not in found:
+                    found[name] = key
+        extra = [_parameter(key) for key in found.values()]
+        function.__signature__ = signature.replace(parameters=[*own, *extra])  # type: ignore[attr-defined]
+        function.__doc__ = _documented(inspect.cleandoc(function.__doc__ or ""), found)
+        return function
+
+    return shown_by
+
+
+def _parameter(key: Key) -> inspect.Parameter:
+    default = key.field.get_default(call_default_factory=True)
+    return inspect.Parameter(
+        key.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if key.field.is_required() else default,
+        annotation=key.field.annotation,
+    )
+
+
+def _documented(text: str, found: Mapping[str, Any]) -> str:
+    """Return a docstring with the options in the place of the entry `**options`."""
+    entries = []
+    for name, key in found.items():
+        facts = ", ".join(text for text in (key.extra.get("unit"), bounds(key)) if text)
+        head = f"{name} : {facts}" if facts else name
+        entries.append(head + "\n" + textwrap.indent(textwrap.fill(str(key.field.description), 110), "    "))
+    return re.sub(r"\*\*options\n(?:[ ]+.*\n?)*", lambda _: "\n".join(entries) + "\n", text, count=1)
+
+
+@overload
+def divide(options: Mapping[str, Any], first: type[A], /) -> A: ...
+@overload
+def divide(options: Mapping[str, Any], first: type[A], second: type[B], /) -> tuple[A, B]: ...
+def divide(options: Mapping[str, Any], *tables: type[Options]) -> Any:
+    """Divide the keywords of a function among one or two tables of options; one that both have goes to both.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown, with the nearest name, or impossible.
+    """
+    known = [keys(table) for table in tables]
+    names = set().union(*known)
+    for name in options:
+        if name not in names:
+            raise ConfigError(f"unknown option '{name}': {nearest_name(name, sorted(names))}")
+    made = tuple(
+        table(**{name: value for name, value in options.items() if name in own})
+        for table, own in zip(tables, known, strict=True)
+    )
+    return made[0] if len(made) == 1 else made
 
 
 def _as_tuple(value: object) -> object:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.baselines import BASELINES, Baseline, BaselineSum, ReferenceEnergies, as_baseline, terms_of
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.prediction import Prediction
 from gprann.data.strain import voigt_stress
@@ -26,26 +28,24 @@ Array = NDArray[np.float64]
 _BATCH = 256  # structures whose neighbour lists are held at a time
 
 
+@dataclass(frozen=True, slots=True)
 class AtomicPrediction:
-    """Predictions of all K members for a batch of structures, atoms numbered through.
+    """What all K networks predict for a batch of structures, without the baseline; atoms numbered through.
 
     Attributes
     ----------
     atom_energies : ndarray, shape (K, n_atoms), eV
-        Reference energies of the elements included.
+        Of the networks alone: without the baseline.
     forces : ndarray, shape (K, n_atoms, 3), eV/Å
     virials : ndarray, shape (K, n, 3, 3), eV
         dE/d(strain).
     first_atom : ndarray of int64, shape (n + 1,)
     """
 
-    def __init__(
-        self, atom_energies: Array, forces: Array, virials: Array, first_atom: NDArray[np.int64]
-    ) -> None:
-        self.atom_energies = atom_energies
-        self.forces = forces
-        self.virials = virials
-        self.first_atom = first_atom
+    atom_energies: Array
+    forces: Array
+    virials: Array
+    first_atom: NDArray[np.int64]
 
     @property
     def energies(self) -> Array:
@@ -54,6 +54,7 @@ class AtomicPrediction:
         return sums
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Potential:
     """A trained potential with K members on one descriptor; K = 1 is a single network.
 
@@ -64,8 +65,8 @@ class Potential:
         Of the descriptor, from the training set.
     model : NetworkModel
     parameters : ndarray, shape (K, P)
-    reference_energies : ndarray, shape (S,), eV
-        E0 of each species, added for every atom.
+    baseline : Baseline
+        What was subtracted from the labels, usually reference energies; it is added to every prediction.
     energy_scale : float, eV
         Unit of the networks' output.
     provenance : mapping
@@ -81,40 +82,24 @@ class Potential:
     (1, ('H',), (7,))
     """
 
-    def __init__(
-        self,
-        descriptor: ChebyshevDescriptor,
-        normalisation: Normalisation,
-        model: NetworkModel,
-        parameters: Array,
-        reference_energies: Array,
-        *,
-        energy_scale: float = 1.0,
-        provenance: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.descriptor = descriptor
-        self.normalisation = normalisation
-        self.model = model
-        self.parameters = np.ascontiguousarray(np.atleast_2d(parameters))
-        self.reference_energies = np.asarray(reference_energies, dtype=np.float64)
-        self.energy_scale = float(energy_scale)
-        self.provenance = dict(provenance or {})
+    descriptor: ChebyshevDescriptor
+    normalisation: Normalisation
+    model: NetworkModel
+    parameters: Array
+    _: KW_ONLY
+    baseline: Baseline = field(default_factory=BaselineSum)
+    energy_scale: float = 1.0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.parameters = np.ascontiguousarray(np.atleast_2d(self.parameters))
 
     def __len__(self) -> int:
         return len(self.parameters)
 
     def __getitem__(self, member: int | slice) -> Potential:
         """Return one member, or some, as a potential of its own."""
-        chosen = self.parameters[member]
-        return Potential(
-            self.descriptor,
-            self.normalisation,
-            self.model,
-            chosen,
-            self.reference_energies,
-            energy_scale=self.energy_scale,
-            provenance=self.provenance,
-        )
+        return replace(self, parameters=self.parameters[member])
 
     @property
     def species(self) -> tuple[str, ...]:
@@ -122,9 +107,14 @@ class Potential:
         return self.descriptor.species
 
     @property
-    def reference_energy_of(self) -> dict[str, float]:
-        """E0 of each element, eV."""
-        return dict(zip(self.species, self.reference_energies.tolist(), strict=True))
+    def reference_energies(self) -> dict[str, float]:
+        """Reference energy E0 of each element, eV; empty if the baseline has none."""
+        terms = [term for term in terms_of(self.baseline) if isinstance(term, ReferenceEnergies)]
+        return {
+            symbol: sum((term.energies or {}).get(symbol, 0.0) for term in terms)
+            for symbol in self.species
+            if terms
+        }
 
     @property
     def cutoff(self) -> float:
@@ -137,7 +127,7 @@ class Potential:
 
     # -------------------------------------------------------------- predict
     def evaluate(self, neighbours: Neighbourhood) -> AtomicPrediction:
-        """Return atomic energies, forces and virials of every member for prepared neighbour lists."""
+        """Return what the networks add to the baseline, for prepared neighbour lists."""
         energies, gradients, virials = _core.evaluate_committee(
             self.model.kernel,
             self.descriptor.kernel,
@@ -148,7 +138,6 @@ class Potential:
             n_threads(),
         )
         energies *= self.energy_scale
-        energies += self.reference_energies[neighbours.species]
         gradients *= -self.energy_scale
         virials *= self.energy_scale
         return AtomicPrediction(energies, gradients, virials, neighbours.first_atom)
@@ -172,28 +161,30 @@ class Potential:
         data = structures(data)
         energies: list[Array] = [np.zeros((len(self), 0))]
         stresses: list[Array] = [np.zeros((0, 6))]
-        member_forces: list[Array] = []
+        forces: list[Array] = []
+        atom_energies: list[Array] = []
         for begin in range(0, len(data), _BATCH):
             batch = data[begin : begin + _BATCH]
             result = self.evaluate(self.descriptor.neighbours(batch))
+            virials = result.virials.mean(axis=0)
             energies.append(result.energies)
-            stresses.append(
-                np.array(
-                    [voigt_stress(s, v) for s, v in zip(batch, result.virials.mean(axis=0), strict=True)]
-                )
-            )
-            member_forces += np.split(result.forces, result.first_atom[1:-1], axis=1)
+            stresses.append(np.array([voigt_stress(s, v) for s, v in zip(batch, virials, strict=True)]))
+            forces += np.split(result.forces, result.first_atom[1:-1], axis=1)
+            atom_energies += np.split(result.atom_energies, result.first_atom[1:-1], axis=1)
         member_energy = np.concatenate(energies, axis=1)
         committee = len(self) > 1
-        return Prediction(
+        networks = Prediction(
             member_energy.mean(axis=0),
-            [forces.mean(axis=0) for forces in member_forces],
+            [own.mean(axis=0) for own in forces],
             energy_std=member_energy.std(axis=0) if committee else None,
-            forces_std=[forces.std(axis=0) for forces in member_forces] if committee else None,
+            forces_std=[own.std(axis=0) for own in forces] if committee else None,
             stress=np.concatenate(stresses),
             member_energy=member_energy if committee else None,
-            member_forces=member_forces if committee else None,
+            member_forces=forces if committee else None,
+            atom_energies=[own.mean(axis=0) for own in atom_energies],
+            atom_energies_std=[own.std(axis=0) for own in atom_energies] if committee else None,
         )
+        return self.baseline.add(data, networks)
 
     # ----------------------------------------------------------------- file
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -201,10 +192,13 @@ class Potential:
 
         Raises
         ------
+        ConfigError
+            If a baseline is not registered: a file could not name it.
         WriteError
             If the file cannot be written; what stood there before is unchanged.
         """
         document = {
+            "baselines": [BASELINES.to_dict(term) for term in terms_of(self.baseline)],
             "descriptor": self.descriptor.to_dict(),
             "model": self.model.to_dict(),
             "energy_scale": self.energy_scale,
@@ -215,7 +209,6 @@ class Potential:
             "parameters": self.parameters,
             "feature_mean": self.normalisation.mean,
             "feature_inverse_scale": self.normalisation.inverse_scale,
-            "reference_energies": self.reference_energies,
         }
         write_model_file(path, document, arrays)
 
@@ -233,6 +226,7 @@ def load(path: str | os.PathLike[str]) -> Potential:
         descriptor = ChebyshevDescriptor.from_dict(document["descriptor"])
         shape = document["model"]
         model = NetworkModel(descriptor.size, shape["hidden"], len(descriptor.species), shape["activation"])
+        baseline = _load_baseline(document, arrays, descriptor.species)
         scale, provenance = float(document["energy_scale"]), dict(document.get("provenance", {}))
         if not np.isfinite(scale):
             raise ValueError(f"energy_scale is {scale}")
@@ -241,7 +235,6 @@ def load(path: str | os.PathLike[str]) -> Potential:
             "parameters": (max(1, len(arrays["parameters"])), model.n_parameters),
             "feature_mean": table,
             "feature_inverse_scale": table,
-            "reference_energies": table[:1],
         }
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         raise FormatError(
@@ -258,7 +251,17 @@ def load(path: str | os.PathLike[str]) -> Potential:
         Normalisation(arrays["feature_mean"], arrays["feature_inverse_scale"]),
         model,
         arrays["parameters"],
-        arrays["reference_energies"],
+        baseline=baseline,
         energy_scale=scale,
         provenance=provenance,
     )
+
+
+def _load_baseline(
+    document: Mapping[str, Any], arrays: Mapping[str, Array], species: Sequence[str]
+) -> Baseline:
+    """Return the baseline that a model file describes; version 1 knew reference energies alone."""
+    if "baselines" in document:
+        return as_baseline(list(document["baselines"]))
+    values = arrays["reference_energies"].tolist()
+    return ReferenceEnergies(energies=dict(zip(species, values, strict=True)))

@@ -329,7 +329,7 @@ class TestMistakes:
             ("train train.extxyz -o p.gprann --optimizer adam", "--optimizer = \"adam\": did you mean 'adamw'?"),
             ("train train.extxyz -o p.gprann --species H Xx", "--species: 'Xx' is not a chemical element"),
             ("augment train.extxyz -o a.extxyz --kernel par", "--kernel = \"par\": did you mean 'pairs'?"),
-            ("augment train.extxyz -o a.extxyz --copies 0", "--copies: expected a number not smaller than 1"),
+            ("augment train.extxyz -o a.extxyz --copies 0", "--copies = 0: expected 1 or more"),
             ("augment train.extxyz -o a.pdb", "--output: a.pdb has the suffix '.pdb'; expected .extxyz"),
             ("augment train.extxyz -o no/a.xyz", "--output: the folder no does not exist; make it first"),
             (

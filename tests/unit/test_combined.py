@@ -62,7 +62,7 @@ def problem(
         model, descriptor, neighbours, table, normalisation.inverse_scale, labels=labels(DATA, rng, **changes)
     )
     w = model.initial(rng)
-    return made, w, Potential(descriptor, normalisation, model, w, np.zeros(2))
+    return made, w, Potential(descriptor, normalisation, model, w)
 
 
 def huber(residual: Array, threshold: float) -> Array:

@@ -197,7 +197,7 @@ def test_fine_tuning_goes_on_from_the_potential(tmp_path: Path) -> None:
     )
     assert tuned.model.hidden == (6,)
     assert tuned.energy_scale == base.energy_scale
-    np.testing.assert_array_equal(tuned.reference_energies, base.reference_energies)
+    assert tuned.reference_energies == base.reference_energies
     assert errors(tuned)[1] < 1.5 * before[1]
     # The first loss is that of the potential it starts from, not that of a random network.
     first = tuned.provenance["training"]["history"][0][0][1]
@@ -210,7 +210,7 @@ def test_fine_tuning_takes_other_reference_energies() -> None:
     shifted = Dataset(s.replace(energy=float(s.energy or 0.0) + 2 * 100.0 + 300.0) for s in TRAIN)
     given = {
         symbol: e0 + shift
-        for (symbol, e0), shift in zip(base.reference_energy_of.items(), (100.0, 300.0), strict=True)
+        for (symbol, e0), shift in zip(base.reference_energies.items(), (100.0, 300.0), strict=True)
     }
     tuned = direct(shifted, start_from=base, reference_energies=given, iterations=3)
     assert errors(tuned, shifted)[1] < 1.5 * errors(base, TRAIN)[1]
@@ -302,7 +302,7 @@ def test_an_outlier_does_not_set_the_zero_of_energy() -> None:
         huber_energy=0.05,
         huber_force=0.5,
         alpha=0.5,
-        reference_energies=direct(iterations=1).reference_energy_of,
+        reference_energies=direct(iterations=1).reference_energies,
     )
     assert errors(robust)[0] < 0.2
 

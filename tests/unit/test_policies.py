@@ -421,9 +421,9 @@ def test_a_worse_surrogate_gets_more_copies(caplog: pytest.LogCaptureFixture) ->
         ({"policy": "gauss"}, "policy = 'gauss': did you mean 'gaussian'?"),
         ({"policy": "md", "displacement": 0.1}, "displacement = 0.1: the policy 'md' takes its size from"),
         ({"policy": "md", "copies": 9, "steps": 8}, "steps = 8: expected as many as copies"),
-        ({"temperature": 0.0}, "temperature = 0.0: expected a positive number of K"),
+        ({"temperature": 0.0}, "temperature = 0.0: expected a positive number in K"),
         ({"min_distance": -0.1}, "min_distance = -0.1: expected a fraction"),
-        ({"min_force": np.inf}, "min_force = inf: expected a force"),
+        ({"min_force": np.inf}, "min_force: expected a finite number, got inf"),
         (
             {"displacement": {"H": -1.0}},
             "displacement = {'H': -1.0}: expected a length in Å, 0 or more, for H",

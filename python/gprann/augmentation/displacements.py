@@ -6,17 +6,20 @@ Every structure has a random stream of its own, (seed, its number), so that its 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PlainValidator
 
 from gprann.data.structure import Structure
-from gprann.errors import ConfigError, DataError, check_whole, nearest_name
+from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.options import Options, option
 
 __all__ = [
     "Displacement",
+    "DisplacementOptions",
     "atom_sizes",
-    "check_displacement",
     "gaussian",
     "moving_atoms",
     "single_atoms",
@@ -24,35 +27,82 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-Displacement = float | Mapping[str, float]
+
+
+def _sizes(value: object) -> object:
+    """Take a length, or a length for each element."""
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    try:
+        if isinstance(value, Mapping):
+            return {str(symbol): _length(size) for symbol, size in value.items()}
+        return None if value is None else _length(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"expected a length or a table of lengths, {{ O = 0.02, H = 0.03 }}, got {value!r}"
+        ) from None
+
+
+def _length(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError
+    return float(value)
+
+
+def _checked_sizes(sizes: float | dict[str, float] | None) -> float | dict[str, float] | None:
+    """Refuse sizes that move no atom, or move it by no length."""
+    if isinstance(sizes, dict):
+        for symbol, size in sizes.items():
+            if not (np.isfinite(size) and size >= 0):
+                raise ConfigError(f"displacement = {sizes}: expected a length in Å, 0 or more, for {symbol}")
+        if not any(size > 0 for size in sizes.values()):
+            raise ConfigError(f"displacement = {sizes}: expected a positive length of some element")
+    elif sizes is not None and not (np.isfinite(sizes) and sizes > 0):
+        raise ConfigError(f"displacement = {sizes}: expected a positive length in Å")
+    return sizes
+
+
+Displacement = Annotated[
+    float | dict[str, float], PlainValidator(lambda value: _checked_sizes(_sizes(value)))
+]
 """Size of the displacements in Å, one for all atoms or one for each element."""
 
 
-def check_displacement(
-    displacement: Displacement | None, copies: int | None, min_force: float | None = None
-) -> None:
-    """Refuse impossible sizes and numbers of displacements.
+class DisplacementOptions(Options):
+    """Number and size of displaced copies, whoever labels them."""
 
-    Raises
-    ------
-    ConfigError
-    """
-    if isinstance(displacement, Mapping):
-        for symbol, size in displacement.items():
-            if not (np.isfinite(size) and size >= 0):
-                raise ConfigError(
-                    f"displacement = {dict(displacement)}: expected a length in Å, 0 or more, for {symbol}"
-                )
-        if not any(size > 0 for size in displacement.values()):
-            raise ConfigError(
-                f"displacement = {dict(displacement)}: expected a positive length of some element"
-            )
-    elif displacement is not None and not (np.isfinite(displacement) and displacement > 0):
-        raise ConfigError(f"displacement = {displacement}: expected a positive length in Å")
-    if copies is not None:
-        check_whole(1, copies=copies)
-    if min_force is not None and not (np.isfinite(min_force) and min_force >= 0):
-        raise ConfigError(f"min_force = {min_force}: expected a force in eV/Å, 0 or more")
+    copies: int | None = option(
+        "Copies of each training structure; 10 to 40 are enough. Default: one for each degree of freedom, at least "
+        "10 and at most 36; gpr up to twice as many, the more uncertain their labels are relative to the changes of "
+        "energy that they tell.",
+        None,
+        example=36,
+        ge=1,
+    )
+    displacement: Displacement | None = option(
+        "Size of the displacements, a length or a table of lengths, { C = 0.02, H = 0.03 }: gaussian the standard "
+        "deviation of each component, sphere and taylor the radius. Default: taylor 0.01; gpr the largest, between "
+        "0.005 and 0.1, at which copies are no more uncertain than structures left out of the training set and "
+        "change the energy by no more than three times its spread.",
+        None,
+        unit="Å",
+        example=0.02,
+    )
+    min_force: float | None = option(
+        "Displace only atoms on which at least this force acts.", None, unit="eV/Å", example=0.05, ge=0
+    )
+    min_distance: float = option(
+        "Leave out copies in which atoms come closer than this fraction of the smallest distance between their "
+        "elements in the training structures; for elements never closer than 4 Å, of the sum of covalent radii.",
+        0.7,
+        ge=0,
+        lt=1,
+    )
+    seed: int = option(
+        "Seed of the displacements and of the surrogates: structure k has the random stream (seed, k).",
+        0,
+        ge=0,
+    )
 
 
 def moving_atoms(structure: Structure, min_force: float | None) -> NDArray[np.bool_]:

@@ -16,17 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.augmentation.displacements import Displacement
-from gprann.augmentation.policies import CopyOptions, Policy
+from gprann.augmentation.policies import CopyOptions
 from gprann.augmentation.sampling import references
 from gprann.data.strain import volume
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, refuse_unused
 from gprann.io import write
 from gprann.io.reading import Source
+from gprann.options import takes
 from gprann.runtime.progress import SharedBar, progress_bar
 from gprann.surrogate import Surrogate, SurrogateSet
-from gprann.surrogate.sets.partition import MAX_SIZE
 from gprann.surrogate.sets.surrogate_set import (
     Subset,
     assigned,
@@ -98,24 +97,14 @@ Fitted = Callable[[Surrogate, Subset], object]
 """Called with a surrogate once it is fitted, and its subset."""
 
 
+@takes(CopyOptions)
 def augment(
     data: Source,
     surrogate: Surrogate | SurrogateSet | None = None,
     *,
-    policy: Policy = "gaussian",
-    copies: int | None = None,
-    displacement: Displacement | None = None,
-    min_force: float | None = None,
-    temperature: float | None = None,
-    steps: int = 100,
-    min_distance: float = 0.7,
-    seed: int = 0,
-    threshold: float | None = None,
     label_next: str | os.PathLike[str] | None = None,
-    max_subset: int = MAX_SIZE,
-    forces: bool = False,
     progress: bool | None = None,
-    **surrogate_options: Any,
+    **options: Any,
 ) -> Dataset:
     """Return the data set followed by displaced copies labelled by Gaussian-process regression.
 
@@ -127,45 +116,14 @@ def augment(
         Fitted to this data: one surrogate for data of one composition, or those of `fit_surrogates`. Default: one
         surrogate is fitted to each subset, see `partition`; for kernels that need one order of atoms, atoms are put
         in order first.
-    policy : {'gaussian', 'sphere', 'normal_modes', 'md'}
-        `gaussian`: every component of every atom is normal. `sphere`: atoms uniform in spheres, without a net
-        shift. `normal_modes`: the modes of the surrogate's Hessian at each structure, with the classical amplitudes
-        of `temperature`. `md`: along Langevin dynamics of `steps` steps of 0.5 fs at `temperature`.
-    copies : int, optional
-        Copies M of each structure. Default: one for each degree of freedom, at least 10 and at most 36, and up to
-        twice as many the more uncertain their labels are relative to the changes of energy that they tell.
-    displacement : float or mapping of elements to float, optional, Å
-        Standard deviation of each component (`gaussian`) or radius (`sphere`), for all atoms or for each element.
-        Default: the largest, between 0.005 and 0.1 Å, at which copies are no more uncertain than structures left
-        out of the training set, and change the energy by no more than three times its spread.
-    min_force : float, optional, eV/Å
-        Only atoms on which at least this force acts are displaced.
-    temperature : float, optional, K
-        Of `normal_modes` and `md`. Default: found like the displacement, between 1 and 1000 K; for `md` 300 K.
-    steps : int
-        Length of a run of `md`.
-    min_distance : float
-        Copies are left out in which atoms come closer than this fraction of the smallest distance between their
-        elements in the reference structures; for elements never closer than 4 Å, of the sum of covalent radii.
-    seed : int
-        Structure k is displaced with the random stream (seed, k).
-    threshold : float, optional, eV/atom
-        Copies whose predicted standard deviation per atom exceeds it are left out. Default: with an automatic
-        displacement or temperature five times that of structures left out of the training set, else none; and none,
-        with a warning in the log, for subsets below four structures, which do not tell it.
     label_next : path, optional
         File (extended XYZ) for those of the copies left out that are most worth labelling next: so many that
         all of them (of more than 1000 of a subset, the 1000 most uncertain) would be certain. Not written if there
         are none.
-    max_subset : int
-        Largest subset a single surrogate is fitted to, if none is given.
-    forces : bool
-        Label the copies with the surrogate's forces beside its energies, for training on forces; the variances
-        are those of the energies.
     progress : bool, optional
         Show a progress bar; default: on a terminal only.
-    **surrogate_options
-        Options of `Surrogate`, if none is given.
+    **options
+        Of `CopyOptions`, and of `Surrogate` if none is given.
 
     Returns
     -------
@@ -188,32 +146,21 @@ def augment(
     >>> len(augmented), augmented[0].origin.method, augmented[7].origin.method
     (21, 'reference', 'gpr')
     """
-    check_surrogate_options(surrogate_options, augment)
-    options = CopyOptions(
-        policy=policy,
-        copies=copies,
-        displacement=displacement,
-        min_force=min_force,
-        temperature=temperature,
-        steps=steps,
-        min_distance=min_distance,
-        seed=seed,
-        threshold=threshold,
-        max_subset=max_subset,
-        forces=forces,
-    )
-    _check_use(options, label_next, surrogate, surrogate_options)
+    own = {name: options.pop(name) for name in CopyOptions.model_fields if name in options}
+    check_surrogate_options(options, augment)
+    settings = CopyOptions(**own)
+    _check_use(settings, label_next, surrogate, options)
     data = references(data)
-    with progress_bar(options.total(data), "labelling", show=progress) as terminal:
+    with progress_bar(settings.total(data), "labelling", show=progress) as terminal:
         bar = SharedBar(terminal)
         if surrogate is not None:
-            result = _augment_with(surrogate, data, options, bar)
+            result = _augment_with(surrogate, data, settings, bar)
         else:
             result = augment_subsets(
                 data,
-                options,
-                lambda _: Surrogate(**{"seed": seed, **surrogate_options}),
-                memory=surrogate_options.get("memory"),
+                settings,
+                lambda _: Surrogate(**{"seed": settings.seed, **options}),
+                memory=options.get("memory"),
                 bar=bar,
             )
     result.log_counts()
@@ -240,7 +187,7 @@ def _check_use(
             f"label_next needs a threshold, which is not set automatically where {options.sized_by} is given: give "
             "the standard deviation in eV/atom above which copies are left out"
         )
-    if surrogate is not None and options.max_subset != MAX_SIZE:
+    if surrogate is not None and options.max_subset != CopyOptions.model_fields["max_subset"].default:
         raise ConfigError(
             f"max_subset = {options.max_subset}: has no effect, a fitted surrogate was given; leave it out"
         )

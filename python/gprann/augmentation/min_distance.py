@@ -11,7 +11,6 @@ from ase.data import atomic_numbers, covalent_radii
 from numpy.typing import NDArray
 
 from gprann.data.structure import Dataset, Structure
-from gprann.errors import ConfigError
 
 __all__ = ["DistanceLimits"]
 
@@ -39,18 +38,12 @@ class DistanceLimits:
 
         For elements that never come closer than 4 Å there, of the sum of their covalent radii.
 
-        Raises
-        ------
-        ConfigError
-            If it is no fraction.
-
         Examples
         --------
         >>> import gprann
         >>> DistanceLimits.of(gprann.examples.hydrogen(7), 0.7).smallest.round(6)
         array([[0.7]])
         """
-        cls.check(fraction)
         species = data.species
         smallest = np.full((len(species), len(species)), np.inf)
         for structure in data:
@@ -59,17 +52,6 @@ class DistanceLimits:
         smallest = np.minimum(smallest, smallest.T)
         radii = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in species])
         return cls(species, fraction * np.where(np.isfinite(smallest), smallest, radii[:, None] + radii))
-
-    @staticmethod
-    def check(fraction: float) -> None:
-        """Refuse what is no fraction.
-
-        Raises
-        ------
-        ConfigError
-        """
-        if not (np.isfinite(fraction) and 0 <= fraction < 1):
-            raise ConfigError(f"min_distance = {fraction}: expected a fraction, 0 or more and below 1")
 
     def kept(self, copies: Dataset) -> NDArray[np.bool_]:
         """Return which copies are allowed, shape (n,), and log how many are not."""

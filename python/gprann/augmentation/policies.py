@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from gprann.augmentation.displacements import (
-    Displacement,
+    DisplacementOptions,
     atom_sizes,
-    check_displacement,
     gaussian,
     moving_atoms,
     within_spheres,
@@ -29,7 +29,8 @@ from gprann.augmentation.step_size import (
     uncertainty_of_unseen,
 )
 from gprann.data.structure import Dataset, Structure
-from gprann.errors import ConfigError, DataError, check_whole, nearest_name
+from gprann.errors import ConfigError, DataError
+from gprann.options import option
 from gprann.surrogate import Surrogate
 from gprann.surrogate.sets.partition import MAX_SIZE
 
@@ -41,7 +42,6 @@ _log = logging.getLogger(__name__)
 _BOUNDS = {"displacement": (0.005, 0.1), "temperature": (1.0, 1000.0)}  # Å, K; of the automatic choice
 _USUAL = {"displacement": 0.02, "temperature": 300.0}
 _OUTLIER = 5.0  # times as uncertain as unseen structures: left out if the sizes are automatic
-_STEPS = 100  # of molecular dynamics
 _TRIED = 64  # copies, from which a size is judged
 _FEW = 4  # structures; with fewer of them, leaving one out tells nothing
 
@@ -88,46 +88,63 @@ class Known:
         return True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyOptions:
-    """How copies are made, and which of them are kept; see `augment`.
+class CopyOptions(DisplacementOptions):
+    """How copies are made for a surrogate to label, and which of them are kept; see `augment`."""
 
-    Raises
-    ------
-    ConfigError
-        If a value is impossible.
-    """
+    policy: Policy = option(
+        'Gpr: how atoms are displaced: "gaussian" every component of every atom, "sphere" uniformly in spheres, '
+        'without a net shift, "normal_modes" along the modes of the surrogate\'s Hessian at the temperature, "md" '
+        "along short molecular dynamics.",
+        "gaussian",
+    )
+    temperature: float | None = option(
+        "Normal_modes and md: temperature. Default: normal_modes the highest, between 1 and 1000, at which copies "
+        "are no more uncertain than structures left out, md 300.",
+        None,
+        unit="K",
+        example=300.0,
+        gt=0,
+    )
+    steps: int = option("Md: steps of 0.5 fs from each structure.", 100, ge=1)
+    threshold: float | None = option(
+        "Gpr: copies whose predicted standard deviation per atom exceeds it are not trained on. Default: with an "
+        "automatic displacement or temperature five times that of structures left out, else and for subsets below "
+        "four structures none.",
+        None,
+        unit="eV/atom",
+        example=0.003,
+        gt=0,
+    )
+    max_subset: int = option(
+        "Most structures of a surrogate; larger sets are divided by similarity. Memory grows with its square.",
+        MAX_SIZE,
+        ge=1,
+    )
+    forces: bool = option(
+        "Gpr: label the copies with the surrogate's forces too, for training on forces; variances are those of the "
+        "energies.",
+        False,
+    )
 
-    policy: Policy = "gaussian"
-    copies: int | None = None
-    displacement: Displacement | None = None
-    min_force: float | None = None
-    temperature: float | None = None
-    steps: int = _STEPS
-    min_distance: float = 0.7
-    seed: int = 0
-    threshold: float | None = None
-    max_subset: int = MAX_SIZE
-    forces: bool = False
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.check_policy()
+        return self
 
-    def __post_init__(self) -> None:
-        if self.policy not in get_args(Policy):
-            raise ConfigError(f"policy = '{self.policy}': {nearest_name(self.policy, get_args(Policy))}")
-        check_displacement(self.displacement, self.copies, self.min_force)
+    def check_policy(self) -> None:
+        """Refuse options that exclude each other.
+
+        Raises
+        ------
+        ConfigError
+        """
         if self.displacement is not None and self.sized_by != "displacement":
             raise ConfigError(
                 f"displacement = {self.displacement}: the policy '{self.policy}' takes its size from the "
                 "temperature; leave displacement out"
             )
-        if self.temperature is not None and not (np.isfinite(self.temperature) and self.temperature > 0):
-            raise ConfigError(f"temperature = {self.temperature}: expected a positive number of K")
-        DistanceLimits.check(self.min_distance)
-        check_whole(1, steps=self.steps, max_subset=self.max_subset)
-        check_whole(0, seed=self.seed)
         if self.policy == "md" and self.steps < (self.copies or 1):
             raise ConfigError(f"steps = {self.steps}: expected as many as copies ({self.copies}) or more")
-        if self.threshold is not None and not self.threshold > 0:
-            raise ConfigError(f"threshold = {self.threshold}: expected a positive energy in eV/atom")
 
     @property
     def sized_by(self) -> Literal["displacement", "temperature"]:
@@ -139,7 +156,7 @@ class CopyOptions:
         result = {}
         if self.temperature is not None and self.sized_by == "displacement":
             result["temperature"] = f"the policy '{self.policy}' takes its size from the displacement"
-        if self.steps != _STEPS and self.policy != "md":
+        if self.steps != type(self).model_fields["steps"].default and self.policy != "md":
             result["steps"] = f"it belongs to the policy 'md', not to '{self.policy}'"
         return result
 
@@ -198,7 +215,7 @@ class CopyOptions:
         threshold = _OUTLIER * limit / len(data[0]) if self.threshold is None else self.threshold
         unit = "Å" if name == "displacement" else "K"
         _log.info("%s of the copies: %.3g %s; unseen structures: ± %.2g eV", name, size, unit, limit)
-        return replace(self._of_size(size), threshold=threshold)
+        return self._of_size(size).replace(threshold=threshold)
 
     def _with_number(self, known: Known) -> CopyOptions:
         if self.copies is not None:
@@ -216,17 +233,17 @@ class CopyOptions:
         _log.info(
             "%d copies of each structure: their labels are uncertain by %.2g of what they tell", number, noise
         )
-        return replace(self, copies=number)
+        return self.replace(copies=number)
 
     def _tried(self, n_structures: int) -> CopyOptions:
         """Return the options with the number of copies from which something is judged."""
         tried = max(2, _TRIED // n_structures)
-        return replace(self, copies=min(tried, self.steps) if self.policy == "md" else tried)
+        return self.replace(copies=min(tried, self.steps) if self.policy == "md" else tried)
 
     def _of_size(self, size: float) -> CopyOptions:
         if self.sized_by == "displacement":
-            return replace(self, displacement=size)
-        return replace(self, temperature=size)
+            return self.replace(displacement=size)
+        return self.replace(temperature=size)
 
     def make(self, known: Known, numbers: Iterable[int]) -> Dataset:
         """Return unlabelled copies, without those in which atoms come too close or that the kernel refuses.

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gprann.augmentation.displacements import (
-    Displacement,
+    DisplacementOptions,
     atom_sizes,
-    check_displacement,
     single_atoms,
     within_spheres,
 )
@@ -26,25 +25,33 @@ from gprann.augmentation.min_distance import DistanceLimits
 from gprann.augmentation.sampling import displaced, references
 from gprann.augmentation.step_size import automatic_copies
 from gprann.data.structure import Dataset, Structure
-from gprann.errors import ConfigError, check_whole, nearest_name
+from gprann.errors import ConfigError
 from gprann.io.reading import Source
+from gprann.options import divide, option, takes
 from gprann.surrogate import Surrogate
 
-__all__ = ["taylor_augment", "taylor_labels"]
+__all__ = ["TaylorOptions", "taylor_augment", "taylor_labels"]
 
 Array = NDArray[np.float64]
+_SIZE = 0.01  # Å, of the displacements
 
 
+class TaylorOptions(DisplacementOptions):
+    """How copies are made whose energies a Taylor expansion gives; see `taylor_augment`."""
+
+    strategy: Literal["A", "B"] = option(
+        "Taylor: A moves one atom at a time by ± the displacement along x, y and z, 6 N copies of each structure; "
+        "B all atoms at random within spheres, without a net shift.",
+        "B",
+    )
+
+
+@takes(TaylorOptions)
 def taylor_augment(
     data: Source,
     *,
-    strategy: Literal["A", "B"] = "B",
-    copies: int | None = None,
-    displacement: Displacement = 0.01,
-    min_force: float | None = None,
-    min_distance: float = 0.7,
     hessians: Surrogate | Sequence[Array] | str | os.PathLike[str] | None = None,
-    seed: int = 0,
+    **options: Any,
 ) -> Dataset:
     """Return the data set followed by displaced copies labelled by a Taylor expansion.
 
@@ -52,23 +59,12 @@ def taylor_augment(
     ----------
     data : Dataset, or anything that `gprann.read` takes
         Structures with energies and forces.
-    strategy : {'A', 'B'}
-        A: one atom at a time by ±displacement along x, y, z, 6N copies of each structure; it takes no `copies`.
-        B: all atoms at random within spheres of radius `displacement`, without a net shift.
-    copies : int, optional
-        Copies of each structure, for strategy B. Default: one for each degree of freedom, at least 10 and at most
-        36.
-    displacement : float or mapping of elements to float, Å
-    min_force : float, optional, eV/Å
-        Only atoms on which at least this force acts are displaced.
-    min_distance : float
-        Copies are left out in which atoms come closer than this fraction of the smallest distance between their
-        elements in the data; for elements never closer than 4 Å, of the sum of covalent radii.
     hessians : Surrogate, sequence of ndarray or path, optional
         For an expansion to second order: a surrogate fitted to structures of this composition, whose Hessian is
         taken at every structure, or one Hessian (3N, 3N) in eV/Å² for each structure; or a file of them, see
         `read_hessians`.
-    seed : int
+    **options
+        Of `TaylorOptions`.
 
     Raises
     ------
@@ -87,32 +83,29 @@ def taylor_augment(
     >>> len(taylor_augment(data, copies=2, hessians=surrogate))
     21
     """
-    check_displacement(displacement, copies, min_force)
-    if strategy not in ("A", "B"):
-        raise ConfigError(f"strategy = '{strategy}': {nearest_name(strategy, ['A', 'B'])}")
-    if strategy == "A" and copies is not None:
+    settings = divide(options, TaylorOptions)
+    if settings.strategy == "A" and settings.copies is not None:
         raise ConfigError(
-            f"copies = {copies}: has no effect, strategy A makes six of each atom; leave it out"
+            f"copies = {settings.copies}: has no effect, strategy A makes six of each atom; leave it out"
         )
-    DistanceLimits.check(min_distance)
-    check_whole(0, seed=seed)
+    size = _SIZE if settings.displacement is None else settings.displacement
     data = references(data)
     _ = data.energies, data.forces  # complain about missing labels before any work
     given = _checked(data, hessians)
     shifts = []
     for index, structure in enumerate(data):
-        sizes = atom_sizes(structure, displacement, min_force)
+        sizes = atom_sizes(structure, size, settings.min_force)
         if not sizes.any():
             shifts.append(np.zeros((0, len(structure), 3)))
-        elif strategy == "A":
+        elif settings.strategy == "A":
             shifts.append(single_atoms(len(structure), sizes))
         else:
-            number = automatic_copies(structure) if copies is None else copies
-            shifts.append(within_spheres(len(structure), number, sizes, (seed, index)))
+            number = settings.copies or automatic_copies(structure)
+            shifts.append(within_spheres(len(structure), number, sizes, (settings.seed, index)))
     parents = [structure for structure, own in zip(data, shifts, strict=True) for _ in own]
     second = [hessian for hessian, own in zip(given, shifts, strict=True) for _ in own]
     copies_of_all = displaced(data, "taylor", shifts)
-    kept = np.flatnonzero(DistanceLimits.of(data, min_distance).kept(copies_of_all)).tolist()
+    kept = np.flatnonzero(DistanceLimits.of(data, settings.min_distance).kept(copies_of_all)).tolist()
     return data + taylor_labels(
         [parents[k] for k in kept], copies_of_all.select(kept), [second[k] for k in kept]
     )

@@ -17,7 +17,6 @@ from gprann.config import (
     SurrogateSection,
     TrainingSection,
     default_config,
-    parse_section,
     to_toml,
 )
 from gprann.data.structure import Dataset
@@ -244,7 +243,7 @@ def _section(arguments: argparse.Namespace, section: type[S]) -> S:
     for name, value in given.items():
         if isinstance(value, list) and any("=" in item for item in value):
             given[name] = {key: _toml(text) for key, text in _pairs(option_name(name), value).items()}
-    return parse_section(section, given)
+    return section.from_texts(given)
 
 
 def _pairs(option: str, items: Sequence[str]) -> dict[str, str]:

@@ -16,10 +16,10 @@ from gprann.config import (
     SurrogateSection,
     TrainingSection,
 )
-from gprann.config.template import key_facts
+from gprann.config.template import key_facts, sentence
 from gprann.errors import ConfigError, nearest_name
 from gprann.evaluation.method_table import METHODS
-from gprann.explain import option_name
+from gprann.explain import keys, option_name
 from gprann.options import Options
 from gprann.surrogate.sets.partition import MAX_SIZE
 from gprann.version import __version__
@@ -287,22 +287,20 @@ def _section_options(
 ) -> None:
     """Add an option for each key of a section; values stay texts, which the section converts and checks."""
     group = parser.add_argument_group(f"options of the {title}")
-    for name, field in section.model_fields.items():
+    for name, key in keys(section).items():
         if name in leave_out:
             continue
-        text = str(field.description).replace("%", "%%")
-        facts = key_facts(field)
-        text += f" ({facts})" if facts else ""
+        text, facts = sentence(key).replace("%", "%%"), key_facts(key).replace("%", "%%")
         options: dict[str, Any] = {
             "dest": f"{section.__name__}.{name}",
             "default": argparse.SUPPRESS,
-            "help": text,
+            "help": f"{text} ({facts})" if facts else text,
         }
-        if _holds(field, bool):
+        if _holds(key.field, bool):
             group.add_argument(option_name(name), action="store_const", const="true", **options)
-        elif _holds(field, tuple):
+        elif _holds(key.field, tuple):
             group.add_argument(option_name(name), nargs="*", metavar="X", **options)
-        elif _holds(field, dict):
+        elif _holds(key.field, dict):
             group.add_argument(option_name(name), nargs="+", metavar="NAME=X", **options)
         else:
             group.add_argument(option_name(name), metavar="X", **options)

@@ -7,12 +7,13 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gprann.config.sections import Config
+from gprann.explain import Key, keys
+from gprann.options import Options
 
-__all__ = ["default_config", "key_facts", "to_toml", "toml_value"]
+__all__ = ["default_config", "key_facts", "sentence", "to_toml", "toml_value"]
 
 _WIDTH = 100
 _TITLE = (
@@ -77,67 +78,78 @@ def _key(name: str) -> str:
     return name if bare else toml_value(name)
 
 
-def _table(path: str, section: BaseModel, comments: bool, off: bool = False) -> Iterator[str]:
+def _table(path: str, section: Options, comments: bool, off: bool = False) -> Iterator[str]:
     """Yield the lines of a table; with `off` all of them are commented out."""
-    fields = type(section).model_fields
-    for name, field in fields.items():
-        if _inner_table(field) is not None:
+    plain, tables = section.to_dict(), {}
+    for name, key in keys(type(section)).items():
+        inner = _inner_table(key.field)
+        if inner is not None:
+            tables[name] = inner, key
             continue
-        line = _assignment(name, getattr(section, name), field)
+        line = _assignment(key, plain)
         if not comments:
             yield from [line] if line else []
             continue
-        yield from _comment(str(field.description))
-        shown = line or f"{name} = {toml_value(_extra(field)['example'])}"
-        facts = key_facts(field)
+        yield from _comment(sentence(key))
+        shown = line or f"{name} = {toml_value(_example(key))}"
+        facts = key_facts(key)
         yield f"{'# ' if off or not line else ''}{shown}{'  # ' + facts if facts else ''}"
-    for name, field in fields.items():
-        inner, value = _inner_table(field), getattr(section, name)
-        if inner is None or (value is None and not comments):
+    for name, (inner, key) in tables.items():
+        value = plain.get(name)
+        if value is None and not comments:
             continue
         yield ""
         if comments:
-            yield from _comment(str(field.description))
+            yield from _comment(sentence(key))
         yield f"{'# ' if value is None else ''}[{path}.{name}]"
-        yield from _table(f"{path}.{name}", inner() if value is None else value, comments, off=value is None)
+        table = inner() if value is None else inner.from_dict(value)
+        yield from _table(f"{path}.{name}", table, comments, off=value is None)
 
 
-def _assignment(name: str, value: Any, field: FieldInfo) -> str | None:
+def _assignment(key: Key, plain: Mapping[str, Any]) -> str | None:
     """Return the line that sets a key, or None if there is nothing to set."""
+    value = plain.get(key.name)
     if value is None:
-        spelled = _extra(field)["none"]
-        return f"{name} = {toml_value(spelled)}" if spelled else None
-    if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str):
+        spelled = key.extra["none"] if key.name in plain else ""
+        return f"{key.name} = {toml_value(spelled)}" if spelled else None
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         value = value[0]
-    return f"{name} = {toml_value(value)}"
+    return f"{key.name} = {toml_value(value)}"
 
 
-def _inner_table(field: FieldInfo) -> type[BaseModel] | None:
+def _example(key: Key) -> Any:
+    """Return a value for a key that is not set: that of another kind, or an example."""
+    return key.extra["example"] if key.field.default is None else key.field.default
+
+
+def _inner_table(field: FieldInfo) -> type[Options] | None:
     for item in (field.annotation, *get_args(field.annotation)):
-        if isinstance(item, type) and issubclass(item, BaseModel):
+        if isinstance(item, type) and issubclass(item, Options) and item.__dict__.get("registry") is None:
             return item
     return None
 
 
-def _extra(field: FieldInfo) -> dict[str, Any]:
-    extra = field.json_schema_extra
-    return dict(extra) if isinstance(extra, Mapping) else {}
+def sentence(key: Key) -> str:
+    """Return what a key means, beginning with the kinds that have it."""
+    kinds = ", ".join(key.kinds)
+    return f"{kinds[:1].upper()}{kinds[1:]}: {key.field.description}" if kinds else str(key.field.description)
 
 
-def key_facts(field: FieldInfo) -> str:
+def key_facts(key: Key) -> str:
     """Return unit and default of a key, where they do not stand in its description."""
-    unit = str(_extra(field)["unit"])
+    unit = str(key.extra["unit"])
     facts = [unit] if unit else []
-    if field.is_required():
+    default = key.field.get_default(call_default_factory=True)
+    if key.field.is_required():
         facts.append("required")
-    elif field.default is not None:
-        facts.append(f"default {toml_value(field.default)}")
-    elif "efault" not in str(field.description):
+    elif default is not None:
+        facts.append(f"default {toml_value(default)}")
+    elif "efault" not in str(key.field.description):
         facts.append("default: not set")
     return ", ".join(facts)
 
 
-def _summary(section: type[BaseModel]) -> str:
+def _summary(section: type[Options]) -> str:
     return (section.__doc__ or "").strip().partition("\n\n")[0]
 
 

@@ -56,6 +56,10 @@ class NetworkModel:
         self.sizes = [self.n_features, *self.hidden, 1]
         self.kernel = _core.Network(self.sizes, activation, self.n_species)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled objects cannot be copied or pickled; plain data also suit another build of the core.
+        return NetworkModel, (self.n_features, self.hidden, self.n_species, self.activation)
+
     @property
     def n_parameters(self) -> int:
         """Number of weights and biases of all species."""

@@ -102,13 +102,13 @@ def training_memory(config: Config, data: Dataset) -> float:
     Descriptors of all structures twice, with forces their neighbour lists, and normal equations thrice.
     """
     descriptor = config.descriptor.build(data.species)
-    atoms = sum(len(structure) * (1 + config.augmentation.count(structure)) for structure in data)
+    atoms = sum(len(structure) * (1 + config.augmentation.most_copies(structure)) for structure in data)
     start_from = config.training.start_from
     shape = {} if start_from is None else load(start_from).model.options()
     options = TrainingOptions(**{**config.training.options(), **shape})
     model = NetworkModel(descriptor.size, options.hidden, len(descriptor.species))
     options, _ = options.resolved(
-        model.n_parameters, sum(1 + config.augmentation.count(structure) for structure in data)
+        model.n_parameters, sum(1 + config.augmentation.most_copies(structure) for structure in data)
     )
     workers = min(config.resources.workers or os.cpu_count() or 1, config.training.members)
     equations = 3 * 8.0 * model.n_parameters**2 if options.optimizer == "lm" else 0.0
@@ -126,7 +126,7 @@ def training_memory(config: Config, data: Dataset) -> float:
 def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrogate: bool) -> str:
     begin = f"the run needs about {needed:.1f} GiB of memory, {budget:.1f} GiB are available"
     if not surrogate:
-        copies = max(config.augmentation.count(structure) for structure in data)
+        copies = max(config.augmentation.most_copies(structure) for structure in data)
         return f"{begin}; lower augmentation.copies (now {copies}) or resources.workers"
     if config.surrogate.solver != "cholesky":
         what = "surrogate.inducing" if config.surrogate.inducing else "augmentation.max_subset"

@@ -108,16 +108,7 @@ def _taylor_copies(
     hessians: list[NDArray[np.float64]] | str | None = augmentation.hessians
     if augmentation.order == 2 and hessians is None:
         data, hessians = _with_hessians(data, augmentation, surrogate, workers, fitted)
-    everything = taylor_augment(
-        data,
-        strategy=augmentation.strategy,
-        copies=augmentation.copies,
-        displacement=augmentation.taylor_size,
-        min_force=augmentation.min_force,
-        min_distance=augmentation.min_distance,
-        hessians=hessians,
-        seed=augmentation.seed,
-    )
+    everything = taylor_augment(data, hessians=hessians, **augmentation.taylor_options().to_dict())
     return everything[len(data) :]
 
 

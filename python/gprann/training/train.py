@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.baselines import Baseline, ReferenceEnergies, as_baseline, fit_baseline, terms_of
 from gprann.data.neighbours import without_pairs
 from gprann.data.structure import Dataset
 from gprann.descriptors import ChebyshevDescriptor
@@ -29,11 +30,8 @@ from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.state import OptimizerState
 from gprann.training.options import TrainingOptions
 from gprann.training.targets import (
-    count_species,
     energy_scale,
     energy_weights,
-    fit_reference_energies,
-    given_reference_energies,
     label_table,
     structure_weights,
 )
@@ -49,6 +47,7 @@ def train(
     data: Source,
     descriptor: ChebyshevDescriptor,
     *,
+    baseline: Baseline | str | Sequence[Any] | None = None,
     reference_energies: Mapping[str, float] | None = None,
     start_from: Potential | str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -65,8 +64,12 @@ def train(
         Structures with energies; usually the result of `augment`. With `forces=True` those that have forces
         count with them.
     descriptor : ChebyshevDescriptor
+    baseline : Baseline, or its name, or a list of them, optional
+        Contributions to the energy that are known: they are subtracted from the labels and added to every
+        prediction. Reference energies belong to them in any case.
     reference_energies : mapping of symbol to eV, optional
-        E0 of each element. Default: least squares on the composition.
+        E0 of each element, short for `baseline=ReferenceEnergies(energies=...)`. Default: of isolated atoms in the
+        data, or by least squares on the compositions.
     start_from : Potential or path, optional
         A potential to go on from (fine-tuning): its networks, normalisation and energy scale, and, unless others
         are given, its reference energies. Member k starts from its member k.
@@ -113,22 +116,18 @@ def train(
     data = structures(data)
     if len(data) == 0:
         raise DataError("the training set is empty; give at least one structure with an energy")
-    energies = data.energies
     started = time.perf_counter()
-    if base is not None:
-        reference_energies = reference_energies or base.reference_energy_of
     model = NetworkModel(descriptor.size, settings.hidden, len(descriptor.species), settings.activation)
     settings, reason = settings.resolved(model.n_parameters, len(data))
     settings = settings.suited_to(len({structure.composition for structure in data}))
     _log.info("optimizer %s: %s", settings.optimizer, reason)
     if settings.huber_force is not None and not settings.forces:
         _log.warning("huber_force has no effect without forces = true")
-    e0, residuals = _without_references(
-        energies, data, descriptor.species, reference_energies, refine=base is None
-    )
-    scale = energy_scale(residuals, forces=settings.forces) if base is None else base.energy_scale
+    fitted = _baseline(data, descriptor.species, baseline, reference_energies, base)
+    data = fitted.subtract(data)
+    scale = energy_scale(data.energies, forces=settings.forces) if base is None else base.energy_scale
     normalisation, problem = _problem(
-        data, descriptor, model, residuals / scale, settings=settings, base=base, scale=scale
+        data, descriptor, model, data.energies / scale, settings=settings, base=base, scale=scale
     )
     initial = None if base is None else base.parameters
     job = Job(problem, _groups(data), settings, scale, initial)
@@ -141,7 +140,7 @@ def train(
         normalisation,
         model,
         _best_parameters(states),
-        e0,
+        baseline=fitted,
         energy_scale=scale,
         provenance={**(provenance or {}), "training": record},
     )
@@ -209,19 +208,42 @@ def _problem(
     return normalisation, problem
 
 
-def _without_references(
-    energies: Array, data: Dataset, species: Sequence[str], given: Mapping[str, float] | None, *, refine: bool
-) -> tuple[Array, Array]:
-    """Return E0 of each species, shape (S,), and the energies less those of their atoms, shape (n,), eV.
+def _baseline(
+    data: Dataset,
+    species: Sequence[str],
+    given: Baseline | str | Sequence[Any] | None,
+    reference_energies: Mapping[str, float] | None,
+    base: Potential | None,
+) -> Baseline:
+    """Return the baseline of a training: what was given, completed by reference energies and fitted.
 
-    With `refine` the mean energy per atom that given reference energies leave goes into them too; a potential
-    that is trained further already has its own way with it.
+    A potential that is trained further keeps its own baseline, except for what was given.
     """
-    e0 = fit_reference_energies(data, species) if given is None else given_reference_energies(given, species)
-    counts = count_species(data, species)
-    if refine:
-        e0 = e0 + _remaining_offset(energies - counts @ e0, data)
-    return e0, energies - counts @ e0
+    terms = terms_of(as_baseline(given))
+    if reference_energies is not None:
+        if any(isinstance(term, ReferenceEnergies) for term in terms):
+            raise ConfigError("reference_energies: the baseline has some already; give them once")
+        try:
+            energies = {symbol: float(energy) for symbol, energy in reference_energies.items()}
+            terms = (*terms, ReferenceEnergies(energies=energies))
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"reference_energies: expected finite numbers in eV, got {dict(reference_energies)}"
+            ) from None
+    if base is None:
+        return fit_baseline(as_baseline(terms), data, species)
+    own = terms_of(base.baseline)
+    chosen: list[Baseline] = []
+    for reference in (False, True):
+        mine, before = (
+            [term for term in group if isinstance(term, ReferenceEnergies) == reference]
+            for group in (terms, own)
+        )
+        chosen += mine or before
+    for term in chosen:
+        if isinstance(term, ReferenceEnergies):
+            term.of(species)  # raises if one is missing
+    return as_baseline(chosen)
 
 
 def _best_parameters(states: list[OptimizerState]) -> Array:
@@ -259,11 +281,6 @@ def _warn_of_unseen(descriptor: ChebyshevDescriptor, kinds: NDArray[np.int32]) -
             "leave it out of the descriptor",
             ", ".join(unseen),
         )
-
-
-def _remaining_offset(residuals: Array, data: Dataset) -> float:
-    """Return the mean energy per atom that given reference energies leave: nothing for networks to learn."""
-    return float(residuals.sum() / data.n_atoms.sum())
 
 
 def _groups(data: Dataset) -> NDArray[np.int64]:
