@@ -142,7 +142,7 @@ class Kernel(Named):
         return {self.name: self}
 
 
-kernels: Registry[Kernel] = Registry("kernel")
+kernels = Registry("kernel", Kernel)
 """Kernels by name."""
 
 

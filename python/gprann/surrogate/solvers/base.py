@@ -274,7 +274,7 @@ class Solver(Named):
             )
 
 
-solvers: Registry[Solver] = Registry("solver")
+solvers = Registry("solver", Solver)  # type: ignore[type-abstract]
 """Solvers by name."""
 
 
