@@ -14,7 +14,7 @@ import numpy as np
 
 from gprann.config import load_config, to_toml
 from gprann.data.structure import Dataset
-from gprann.evaluation.summary import number, table
+from gprann.evaluation.metrics import number, table
 from gprann.io import read
 from gprann.potential import Potential, load
 from gprann.units import MEV

@@ -11,7 +11,7 @@ from gprann.cli.main import main
 from gprann.config import load_config
 from gprann.errors import ConfigError
 from gprann.pipeline import run_file
-from gprann.pipeline.memory import training_memory
+from gprann.pipeline.inputs import training_memory
 
 CONFIG = """
 data.train = "train.extxyz"

@@ -21,7 +21,7 @@ import gprann
 from gprann.config import load_config
 from gprann.errors import ConfigError, DataError
 from gprann.pipeline import RunResult, run, run_file
-from gprann.pipeline.memory import check_memory
+from gprann.pipeline.inputs import check_memory
 from gprann.runtime.memory import available_memory
 from gprann.surrogate import Surrogate, memory_needed
 
@@ -378,10 +378,11 @@ class TestGoingOn:
 
         def left() -> tuple[set[str], set[str]]:
             checkpoints = folder / "results/checkpoints"
-            labels, judgements = (
-                {file.name for file in (checkpoints / name).iterdir()} for name in ("labels", "judgements")
+            labels, tests = (
+                {file.name for file in (checkpoints / name).iterdir()}
+                for name in ("labels", "surrogate_tests")
             )
-            return labels, judgements
+            return labels, tests
 
         run_file(config)
         first = left()

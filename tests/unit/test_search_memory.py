@@ -16,7 +16,7 @@ from gprann.config import Config
 from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError
-from gprann.pipeline.memory import surrogate_memory
+from gprann.pipeline.inputs import surrogate_memory
 from gprann.runtime.memory import GIB
 from gprann.runtime.parallel import one_blas_thread
 from gprann.surrogate import memory_needed

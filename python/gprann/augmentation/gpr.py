@@ -8,13 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gprann.augmentation.policies import CopyOptions
 from gprann.augmentation.sampling import references
@@ -24,18 +23,19 @@ from gprann.errors import ConfigError, refuse_unused
 from gprann.io import write
 from gprann.io.reading import Source
 from gprann.options import takes
+from gprann.runtime.parallel import side_by_side
 from gprann.runtime.progress import SharedBar, progress_bar
 from gprann.surrogate import Surrogate, SurrogateSet
 from gprann.surrogate.sets.surrogate_set import (
     Subset,
     assigned,
     check_surrogate_options,
-    fit_in_one_order,
-    for_each_subset,
+    ordered_for,
+    plan_subsets,
 )
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
-__all__ = ["Around", "Augmentation", "Fitted", "augment", "augment_subsets", "label"]
+__all__ = ["Augmentation", "augment", "augment_subsets", "label", "label_copies"]
 
 _log = logging.getLogger(__name__)
 _POOL = 1000  # copies of a subset, the most uncertain, from which those to be labelled next are chosen
@@ -89,12 +89,6 @@ class Augmentation:
             self.not_made,
             self.left_out,
         )
-
-
-Around = Callable[[NDArray[np.int64], Callable[[], Augmentation]], Augmentation]
-"""Called with the structures of a subset and a function that labels its copies; for several subsets at a time."""
-Fitted = Callable[[Surrogate, Subset], object]
-"""Called with a surrogate once it is fitted, and its subset."""
 
 
 @takes(CopyOptions)
@@ -156,13 +150,13 @@ def augment(
         if surrogate is not None:
             result = _augment_with(surrogate, data, settings, bar)
         else:
-            result = augment_subsets(
+            subsets = plan_subsets(
                 data,
-                settings,
                 lambda _: Surrogate(**{"seed": settings.seed, **options}),
+                max_subset=settings.max_subset,
                 memory=options.get("memory"),
-                bar=bar,
             )
+            result = augment_subsets(subsets, settings, bar)
     result.log_counts()
     if label_next is not None:
         _write_uncertain(label_next, result.uncertain)
@@ -202,7 +196,7 @@ def _augment_with(
 ) -> Augmentation:
     """Label copies with surrogates that are fitted."""
     labelled = [
-        _label_copies(share.surrogate, share.data, share.indices.tolist(), options, bar)
+        label_copies(share.surrogate, share.data, share.indices.tolist(), options, bar)
         for share in assigned(surrogate, data)
     ]
     return sum(labelled, Augmentation(Dataset(), Dataset(), []))
@@ -216,34 +210,14 @@ def _write_uncertain(path: str | os.PathLike[str], uncertain: Dataset) -> None:
     _log.info("%d copies to be labelled next written to %s", len(uncertain), os.fspath(path))
 
 
-def augment_subsets(
-    data: Dataset,
-    options: CopyOptions,
-    build: Callable[[Dataset], Surrogate],
-    *,
-    memory: float | None = None,
-    workers: int | None = None,
-    around: Around | None = None,
-    fitted: Fitted | None = None,
-    bar: SharedBar,
-) -> Augmentation:
+def augment_subsets(subsets: Sequence[Subset], options: CopyOptions, bar: SharedBar) -> Augmentation:
     """Fit a surrogate to each subset, label its copies, and let the surrogate go; side by side.
 
     Parameters
     ----------
-    data : Dataset
-        Structures with origins that tell them apart, see `with_unique_origins`.
+    subsets : sequence of Subset
+        Of structures with origins that tell them apart, see `with_unique_origins`.
     options : CopyOptions
-    build : callable
-        Gives a surrogate for a subset, not fitted yet.
-    memory : float, optional, GiB
-        Budget of all surrogates that exist at a time. Default: what is available.
-    workers : int, optional
-        Most subsets at a time. Default: as many as there are threads.
-    around : callable, optional
-        Put around the labelling of each subset, to keep its result.
-    fitted : callable, optional
-        Called with each surrogate once it is fitted, and its subset.
     bar : SharedBar
         Progress bar, one step for each copy.
 
@@ -252,39 +226,45 @@ def augment_subsets(
     Augmentation
         Subset by subset; the same bits for any number of threads.
     """
-
-    def augment_subset(subset: Subset, surrogate: Surrogate) -> Augmentation:
-        work = partial(_augment_subset, subset, options, surrogate, bar, fitted)
-        return work() if around is None else around(subset.indices, work)
-
-    parts = for_each_subset(
-        data, augment_subset, build, max_subset=options.max_subset, memory=memory, workers=workers
-    )
-    return sum(parts, Augmentation(Dataset(), Dataset(), []))
+    jobs = [subset.job(partial(_augment_subset, options=options, bar=bar)) for subset in subsets]
+    budget = max((subset.budget for subset in subsets), default=0.0)
+    return sum(side_by_side(jobs, memory=budget), Augmentation(Dataset(), Dataset(), []))
 
 
-def _augment_subset(
-    subset: Subset,
-    options: CopyOptions,
-    surrogate: Surrogate,
-    bar: SharedBar,
-    fitted: Fitted | None,
-) -> Augmentation:
+def _augment_subset(subset: Subset, options: CopyOptions, bar: SharedBar) -> Augmentation:
     """Fit the surrogate to a subset, and label its copies."""
-    started = time.perf_counter()
-    _log.info("%s", subset)
-    with bar.about(f"fitting {subset.name}"):
-        data = fit_in_one_order(surrogate, subset.data)
-        if fitted is not None:
-            fitted(surrogate, subset)
-    labelled = _label_copies(surrogate, data, subset.indices, options, bar)
-    _log.info("%s: fitted and labelled in %.1f s", subset.name, time.perf_counter() - started)
-    return labelled
+    with subset.task():
+        started = time.perf_counter()
+        _log.info("%s", subset)
+        surrogate = subset.build()
+        with bar.about(f"fitting {subset.name}"):
+            data = ordered_for(surrogate, subset.data)
+            surrogate.fit(data)
+        made = label_copies(surrogate, data, subset.indices.tolist(), options, bar)
+        _log.info("%s: fitted and labelled in %.1f s", subset.name, time.perf_counter() - started)
+        return made
 
 
-def _label_copies(
+def label_copies(
     surrogate: Surrogate, data: Dataset, numbers: Iterable[int], options: CopyOptions, bar: SharedBar
 ) -> Augmentation:
+    """Make copies of the structures that a surrogate is fitted to, and label them.
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+    data : Dataset
+        What it is fitted to.
+    numbers : iterable of int
+        Random stream of each structure.
+    options : CopyOptions
+    bar : SharedBar
+        Progress bar, one step for each copy.
+
+    Returns
+    -------
+    Augmentation
+    """
     expected = options.total(data)
     known = options.known(data, surrogate)
     options = options.sized(known)

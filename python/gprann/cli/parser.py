@@ -18,7 +18,7 @@ from gprann.config import (
 )
 from gprann.config.template import key_facts, sentence
 from gprann.errors import ConfigError, nearest_name
-from gprann.evaluation.method_table import METHODS
+from gprann.evaluation.methods import METHODS
 from gprann.explain import keys, option_name
 from gprann.options import Options
 from gprann.surrogate.sets.partition import MAX_SIZE

@@ -45,10 +45,17 @@ class DataSection(Options):
         example="train.extxyz",
     )
     test: Names | None = _option(
-        "Structures to evaluate the potential on, given as for `train`. Without them it is evaluated on the "
-        "training structures alone.",
+        "Structures to evaluate the potential on, given as for `train`. Default: a part of the training structures, "
+        "see `test_fraction`.",
         None,
         example="test.extxyz",
+    )
+    test_fraction: float = _option(
+        "Without test structures: part of the training structures that is split off as a test set, of every group and "
+        "composition. Single structures of a composition and isolated atoms stay; 0: none is split off.",
+        0.1,
+        ge=0,
+        lt=1,
     )
     index: str = _option(
         "Structures to take from each file, as in ASE: ':' all, '::10' every tenth.", _default(read, "index")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from gprann.evaluation.drawing import INK, Axes, Figure, density_bar, new_axes, new_figure
-from gprann.evaluation.method_table import METHODS
-from gprann.evaluation.metrics import metrics_of
+from gprann.evaluation.methods import METHODS
+from gprann.evaluation.metrics import metrics_of, number
 from gprann.evaluation.plots import (
     angle_limit,
     common_limits,
@@ -24,7 +24,6 @@ from gprann.evaluation.plots import (
     save_figures,
 )
 from gprann.evaluation.residuals import Residuals
-from gprann.evaluation.summary import number
 from gprann.units import MEV
 
 __all__ = ["error_bars", "force_panels", "save_methods"]

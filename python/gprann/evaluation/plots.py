@@ -35,10 +35,9 @@ from gprann.evaluation.drawing import (
     note,
     plain_ticks,
 )
-from gprann.evaluation.metrics import energy_std, force_std, metrics_of
+from gprann.evaluation.metrics import energy_std, force_std, metrics_of, number
 from gprann.evaluation.report import History
 from gprann.evaluation.residuals import ForceResiduals, Residuals
-from gprann.evaluation.summary import number
 from gprann.units import MEV
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The outcome of an evaluation: metrics, tables, and how to write them to files."""
+"""Evaluation of a potential against reference data: prediction, metrics, tables, and the files of a report."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from gprann.data.prediction import Prediction
-from gprann.data.structure import Dataset
+from gprann.data.structure import Dataset, evenly_spread
 from gprann.errors import nearest_name
 from gprann.evaluation.metrics import (
     ForceMetrics,
@@ -25,14 +25,18 @@ from gprann.evaluation.metrics import (
     median_metrics,
     member_metrics,
     metrics_of,
+    number,
     species_metrics,
+    summarise,
     units,
 )
-from gprann.evaluation.residuals import ForceResiduals, Residuals, compare
-from gprann.evaluation.summary import number, summarise
+from gprann.evaluation.residuals import ForceResiduals, Residuals, checked_energies, compare
+from gprann.io.reading import Source, read
+from gprann.potential import load
+from gprann.surrogate import Surrogate, SurrogateSet
 from gprann.units import MEV
 
-__all__ = ["History", "Report"]
+__all__ = ["History", "Predictor", "Report", "evaluate", "with_forces_std"]
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +165,7 @@ class Report:
         folder : path
             Made if it does not exist; files in it with the same names are replaced.
         plots : bool, optional
-            Whether to write the plots; by default if matplotlib is installed.
+            Whether to write the plots. Default: if matplotlib is installed; a failure to draw is then a warning.
         history : mapping of str to sequence of (iteration, training error, validation error), optional
             For the learning curve: one entry per potential.
 
@@ -181,19 +185,119 @@ class Report:
         self.to_json(written[0])
         written[1].write_text(self.summary(), encoding="utf-8")
         self.to_csv(written[2])
-        if plots is None:
-            plots = importlib.util.find_spec("matplotlib") is not None
-            if not plots:
-                logger.warning("no plots in %s: matplotlib is missing, pip install 'gprann[plot]'", target)
-        if plots:
-            written += self.save_plots(target, history=history)
+        if plots or (plots is None and self._can_plot(target)):
+            try:
+                written += self.save_plots(target, history=history)
+            except Exception as error:
+                if plots:
+                    raise
+                logger.warning("no plots in %s: %s: %s", target, type(error).__name__, error)
         return written
+
+    @staticmethod
+    def _can_plot(folder: Path) -> bool:
+        found = importlib.util.find_spec("matplotlib") is not None
+        if not found:
+            logger.warning("no plots in %s: matplotlib is missing, pip install 'gprann[plot]'", folder)
+        return found
 
     def save_plots(self, folder: str | Path, *, history: History | None = None) -> list[Path]:
         """Write every plot for which there are data as a PNG file (see `save`)."""
         from gprann.evaluation.plots import save_all
 
         return save_all(self.residuals, folder, history=history)
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Anything that predicts the energies and forces of a data set: a potential, a committee, a surrogate."""
+
+    def predict(self, data: Dataset, /) -> Prediction:
+        """Predict every structure, in the order of the data set."""
+        ...
+
+
+def evaluate(
+    potential: Predictor | str | Path,
+    data: Source,
+    *,
+    plots: str | Path | None = None,
+    forces_std: int = 50,
+) -> Report:
+    """Predict a data set and compare with its labels.
+
+    Parameters
+    ----------
+    potential : Predictor or path
+        Anything with `predict`, or the file of a saved potential.
+    data : Dataset, or anything that `gprann.read` takes
+        Every structure with an energy. Structures without forces count for the energy only.
+    plots : path, optional
+        Folder for the plots; needs matplotlib. `Report.save` writes plots, metrics and tables together.
+    forces_std : int
+        Of surrogates: of how many structures, spread evenly over the set, the standard deviations of the
+        forces are predicted too. They cost 3N times as much as that of the energy.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    DataError
+        If there are no structures, or a structure has no energy.
+    TypeError
+        If `potential` cannot predict.
+    ImportError
+        If `plots` is given and matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gprann.data.structure import Structure
+    >>> class Zero:
+    ...     def predict(self, data):
+    ...         return Prediction(np.zeros(len(data)), [np.zeros((len(s), 3)) for s in data])
+    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
+    >>> evaluate(Zero(), Dataset([h2])).energy_mae
+    31.7
+    """
+    predictor = _predictor(potential)
+    reference = data if isinstance(data, Dataset) else read(data)
+    checked_energies(reference)  # before the time is spent on predicting
+    prediction = predictor.predict(reference)
+    if isinstance(predictor, Surrogate | SurrogateSet) and forces_std > 0:
+        prediction = with_forces_std(predictor, reference, prediction, forces_std)
+    report = Report.from_prediction(reference, prediction)
+    if plots is not None:
+        report.save_plots(plots)
+    return report
+
+
+def with_forces_std(
+    surrogate: Surrogate | SurrogateSet, data: Dataset, prediction: Prediction, n: int
+) -> Prediction:
+    """Add the standard deviations of the forces of n structures, spread evenly; the others have NaN."""
+    if len(data) == 0:
+        return prediction
+    chosen = evenly_spread(len(data), n)
+    found = surrogate.predict(data.select(chosen), std=False, forces=False, forces_std=True).forces_std
+    deviations = [np.full((len(structure), 3), np.nan) for structure in data]
+    for index, std in zip(chosen, found or [], strict=True):
+        deviations[index] = std
+    return replace(prediction, forces_std=deviations)
+
+
+def _predictor(potential: Predictor | str | Path) -> Predictor:
+    """Return the potential of a file, or the object itself if it can predict."""
+    if isinstance(potential, (str, Path)):
+        return load(potential)
+    if not isinstance(potential, Predictor):
+        raise TypeError(
+            f"potential is a {type(potential).__name__}; expected the path of a saved potential or an "
+            "object with a method predict(data)"
+        )
+    return potential
 
 
 def _plain(value: Any) -> Any:

@@ -16,13 +16,12 @@ from gprann.config import Config, SurrogateSection, TrainingSection, load_config
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, nearest_name
 from gprann.evaluation import evaluate
-from gprann.evaluation.method_table import METHODS, Column, cells, headings, markdown
-from gprann.evaluation.metrics import units
-from gprann.evaluation.summary import table
+from gprann.evaluation.methods import METHODS, Column, cells, headings, markdown
+from gprann.evaluation.metrics import table, units
 from gprann.io import atomic_write
-from gprann.pipeline.checkpoints import Stages, claimed_folder
-from gprann.pipeline.digest import data_digest, digest, file_digest
-from gprann.pipeline.run import RunResult, check_run, finish, logged, read_sets
+from gprann.pipeline.checkpoints import Stages, claim_folder, data_digest, digest, file_digest
+from gprann.pipeline.inputs import check_run, read_data
+from gprann.pipeline.run import RunResult, finish, log_run
 from gprann.potential import load
 from gprann.units import MEV
 
@@ -139,32 +138,32 @@ def compare(
     ...     list(compare(config, methods=["energies", "direct"]).metrics)
     ['energies', 'direct']
     """
-    names = _chosen(methods)
-    if config.data.test is None:
-        begin = "" if source is None else f"{source}: "
-        raise ConfigError(
-            f"{begin}data.test: is missing; the methods are compared on structures they were not trained on, "
-            'for example test = "test.extxyz"'
-        )
+    names = _choose_methods(methods)
     folder = Path(config.output.folder)
     variants = {name: _variant(config, name) for name in names}
     with (
-        claimed_folder(folder, source),
-        claimed_folder(folder / _FOLDER, None) as stages,
-        logged(stages.folder, source),
+        claim_folder(folder, source) as around,
+        claim_folder(folder / _FOLDER, around=around) as stages,
+        log_run(stages.folder, source),
     ):
-        train, test = read_sets(config)
+        data = read_data(config)
+        if data.test is None:
+            begin = "" if source is None else f"{source}: "
+            raise ConfigError(
+                f"{begin}data.test: is missing; the methods are compared on structures they were not trained on, "
+                'for example test = "test.extxyz"'
+            )
         for variant in variants.values():
-            check_run(variant, train, test)
+            check_run(variant, data)
         runs = {}
         for name, variant in variants.items():
             _log.info("method: %s", METHODS[name].title)
-            with claimed_folder(Path(variant.output.folder), None) as own:
-                runs[name] = finish(variant, own, train, test)
-        return _written(stages, runs, test or train, plots=config.output.plots)
+            with claim_folder(Path(variant.output.folder), around=stages) as own:
+                runs[name] = finish(variant, own, data)
+        return _write_comparison(stages, runs, data.test, plots=config.output.plots)
 
 
-def _chosen(methods: Iterable[str] | None) -> list[str]:
+def _choose_methods(methods: Iterable[str] | None) -> list[str]:
     """Return the chosen methods in their usual order."""
     given = list(METHODS) if methods is None else [methods] if isinstance(methods, str) else list(methods)
     for name in given:
@@ -191,7 +190,9 @@ def _variant(config: Config, name: str) -> Config:
     return config.model_copy(update={**sections, "augmentation": augmentation, "surrogate": surrogate})
 
 
-def _written(stages: Stages, runs: Mapping[str, RunResult], test: Dataset, *, plots: bool) -> Comparison:
+def _write_comparison(
+    stages: Stages, runs: Mapping[str, RunResult], test: Dataset, *, plots: bool
+) -> Comparison:
     """Write the table as text, Markdown and JSON, and the figures."""
     metrics = {name: _metrics(run) for name, run in runs.items()}
     texts = [stages.folder / f"comparison.{suffix}" for suffix in ("txt", "md", "json")]

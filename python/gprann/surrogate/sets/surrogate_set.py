@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,9 +33,9 @@ __all__ = [
     "assigned",
     "check_surrogate_options",
     "fit_each",
-    "fit_in_one_order",
     "fit_surrogates",
-    "for_each_subset",
+    "ordered_for",
+    "plan_subsets",
 ]
 
 Array = NDArray[np.float64]
@@ -47,7 +48,7 @@ _BATCH = 512  # structures that all surrogates of a composition are asked about 
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """Structures that one surrogate is fitted to.
+    """Structures that one surrogate is to be fitted to, see `plan_subsets`.
 
     Attributes
     ----------
@@ -56,75 +57,100 @@ class Subset:
     indices : ndarray of int64
         Which structures of the data set they are.
     data : Dataset
+    build : callable
+        Gives a surrogate for it, not fitted yet.
+    budget : float, GiB
+        Memory that the surrogate may take.
+    memory, kept : float, GiB
+        Memory that the fit takes, and that the surrogate takes from then on if it is kept.
+    alone : bool
+        Whether there is no other subset.
     """
 
     name: str
     indices: Indices
     data: Dataset
+    build: Callable[[], Surrogate]
+    budget: float
+    memory: float
+    kept: float
+    alone: bool
 
     def __str__(self) -> str:
         return f"{self.name}: {len(self.data)} structures of {self.data[0].formula}"
 
+    def job(self, work: Callable[[Subset], T]) -> Job[T]:
+        """Return the work with this subset for `side_by_side`."""
+        return Job(partial(work, self), self.memory, self.kept)
 
-def for_each_subset(
+    @contextlib.contextmanager
+    def task(self) -> Iterator[None]:
+        """Give the block the memory of the subset; its messages and errors name the subset if there are several."""
+        with task("" if self.alone else self.name), memory_share(self.budget):
+            try:
+                yield
+            except GprannError as error:
+                if not self.alone:
+                    error.args = (f"{self}: {error}", *error.args[1:])
+                raise
+
+
+def plan_subsets(
     data: Dataset,
-    work: Callable[[Subset, Surrogate], T],
     build: Build,
     *,
     max_subset: int = MAX_SIZE,
     memory: float | None = None,
-    workers: int | None = None,
     keep: bool = False,
-) -> list[T]:
-    """Do work with the subsets of a data set, side by side as far as threads and memory allow.
+) -> list[Subset]:
+    """Divide a data set into subsets, to each of which a surrogate is to be fitted.
+
+    To work with them side by side: `side_by_side([subset.job(work) for subset in subsets], ...)`, where `work` does
+    what it does in the block `with subset.task()`.
 
     Parameters
     ----------
     data : Dataset
-    work : callable
-        Called with a subset and its surrogate, which it is to fit.
     build : callable
         Gives a surrogate for a subset, not fitted yet.
     max_subset : int
         Most structures of a subset, see `partition`.
     memory : float, optional, GiB
         Budget of all surrogates that exist at a time. Default: what is available.
-    workers : int, optional
-        Most subsets at a time.
     keep : bool
-        Whether the surrogates outlive the work: all of them together then have to do with the memory, and those of
-        sets too large for that take other solvers than the covariance matrix.
+        Whether all surrogates are kept: all of them together then have to do with the memory, and those of sets too
+        large for that take other solvers than the covariance matrix.
 
     Returns
     -------
-    list
-        Results in the order of the subsets; the same bits for any number of threads.
+    list of Subset
 
     Raises
     ------
-    GprannError
-        Naming the subset, if there are several.
     ConfigError
         If there are options for species that no structure has.
     """
-    parts = partition(data, max_size=max_subset)
-    subsets = [
-        Subset(f"subset {number} of {len(parts)}", indices, data.select(indices))
-        for number, indices in enumerate(parts, 1)
-    ]
+    parts = [(indices, data.select(indices)) for indices in partition(data, max_size=max_subset)]
     budget = memory_budget(memory)
-    shares = [budget] * len(subsets)
+    budgets = [budget] * len(parts)
     if keep:
-        shares = _shares([memory_needed(subset.data) for subset in subsets], budget)
-    jobs = []
-    for subset, share in zip(subsets, shares, strict=True):
-        surrogate = build(subset.data)
-        surrogate.prepare(data.species)
+        budgets = _shares([memory_needed(part) for _, part in parts], budget)
+    subsets = []
+    for number, ((indices, part), share) in enumerate(zip(parts, budgets, strict=True), 1):
+        own = partial(_build_prepared, build, part, data.species)
         with memory_share(share):
-            taken, kept = surrogate.memory_of_fit(subset.data)
-        own = partial(_do, subset, partial(work, subset, surrogate), share, several=len(subsets) > 1)
-        jobs.append(Job(own, taken, kept if keep else 0.0))
-    return side_by_side(jobs, memory=budget, most=workers)
+            taken, kept = own().memory_of_fit(part)
+        name = f"subset {number} of {len(parts)}"
+        kept = kept if keep else 0.0
+        subsets.append(Subset(name, indices, part, own, share, taken, kept, len(parts) == 1))
+    return subsets
+
+
+def _build_prepared(build: Build, part: Dataset, species: tuple[str, ...]) -> Surrogate:
+    """Return the surrogate of a subset of structures, which know some elements of all data."""
+    surrogate = build(part)
+    surrogate.prepare(species)
+    return surrogate
 
 
 def _shares(needed: Sequence[float], budget: float) -> list[float]:
@@ -137,24 +163,12 @@ def _shares(needed: Sequence[float], budget: float) -> list[float]:
     return shares
 
 
-def _do(subset: Subset, work: Callable[[], T], share: float, *, several: bool) -> T:
-    """Do the work of a subset, whose name messages and errors begin with if there are several."""
-    with task(subset.name if several else ""), memory_share(share):
-        try:
-            return work()
-        except GprannError as error:
-            if several:
-                error.args = (f"{subset}: {error}", *error.args[1:])
-            raise
-
-
-def fit_in_one_order(surrogate: Surrogate, subset: Dataset) -> Dataset:
-    """Fit a surrogate to a subset; return the subset, its atoms in one order if the kernel needs that."""
+def ordered_for(surrogate: Surrogate, subset: Dataset) -> Dataset:
+    """Return structures to fit a surrogate to, their atoms in one order if the kernel needs that."""
     fingerprint = surrogate.fingerprint
-    if fingerprint.fixed_order:
-        subset = in_one_order(subset, rotations=fingerprint.invariant == "rotation")
-    surrogate.fit(subset)
-    return subset
+    if not fingerprint.fixed_order:
+        return subset
+    return in_one_order(subset, rotations=fingerprint.invariant == "rotation")
 
 
 class SurrogateSet:
@@ -405,18 +419,20 @@ def fit_each(
     """Fit the surrogates that `build` gives; see `fit_surrogates`."""
     if len(data) == 0:
         raise DataError("there are no structures to fit surrogates to; give some")
+    subsets = plan_subsets(data, build, max_subset=max_subset, memory=memory, keep=True)
     with progress_bar(len(data), "fitting", show=progress) as bar:
         shared = SharedBar(bar)
 
-        def fit(subset: Subset, surrogate: Surrogate) -> tuple[Surrogate, Subset]:
-            with shared.about(str(subset)):
-                fit_in_one_order(surrogate, subset.data)
-            shared.update(len(subset.data))
-            return surrogate, subset
+        def fit(subset: Subset) -> tuple[Surrogate, Subset]:
+            with subset.task():
+                surrogate = subset.build()
+                with shared.about(str(subset)):
+                    surrogate.fit(ordered_for(surrogate, subset.data))
+                shared.update(len(subset.data))
+                return surrogate, subset
 
-        return SurrogateSet(
-            for_each_subset(data, fit, build, max_subset=max_subset, memory=memory, keep=True)
-        )
+        members = side_by_side([subset.job(fit) for subset in subsets], memory=memory_budget(memory))
+    return SurrogateSet(members)
 
 
 def check_surrogate_options(options: Iterable[str], function: Callable[..., Any]) -> None:

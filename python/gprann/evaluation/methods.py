@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gprann.evaluation.summary import number
+from gprann.evaluation.metrics import number
 
 __all__ = ["METHODS", "Column", "Method", "cells", "headings", "markdown"]
 

@@ -1,4 +1,4 @@
-"""What the surrogates of a run are worth: judged one by one, together as a set of surrogates would be."""
+"""Test of the surrogates of a run: each predicts by itself, and together they do as well as a set of surrogates."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gprann import evaluate, fit_surrogates
 from gprann.data.structure import Dataset, Structure
 from gprann.evaluation import Report
 from gprann.pipeline.checkpoints import Stages
-from gprann.pipeline.surrogate_test import SurrogateTest, notice_of_loss
-from gprann.surrogate.sets.surrogate_set import fit_in_one_order, for_each_subset
+from gprann.pipeline.subsets import SurrogateTest, loss_remark
+from gprann.surrogate.sets.surrogate_set import ordered_for, plan_subsets
 from gprann.surrogate.surrogate import Surrogate
 
 FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-7, "force_noise": 1e-7}
@@ -22,18 +22,15 @@ FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-7, "force_noise": 1e-
 
 def reported(folder: Path, train: Dataset, test: Dataset, **options: Any) -> Report | None:
     """Return the report of surrogates that exist one after the other."""
-    judge = SurrogateTest(Stages(folder), test, options)
-
-    def work(subset: Any, surrogate: Surrogate) -> Dataset:
-        fit_in_one_order(surrogate, subset.data)
-        judge.judge(surrogate, subset.data)
-        data: Dataset = subset.data
-        return data
-
+    tested = SurrogateTest(Stages(folder), test, options)
     max_subset = options.pop("max_subset")
-    subsets = for_each_subset(train, work, lambda _: Surrogate(**options), max_subset=max_subset)
-    assert all(judge.has(subset) for subset in subsets)
-    return judge.report(subsets)
+    subsets = plan_subsets(train, lambda _: Surrogate(**options), max_subset=max_subset)
+    for subset in subsets:
+        surrogate = subset.build()
+        surrogate.fit(ordered_for(surrogate, subset.data))
+        tested.predict(surrogate, subset.data)
+    assert all(tested.has(subset.data) for subset in subsets)
+    return tested.report([subset.data for subset in subsets])
 
 
 def permuted(data: Dataset, order: list[int]) -> Dataset:
@@ -51,7 +48,7 @@ def permuted(data: Dataset, order: list[int]) -> Dataset:
 
 
 @pytest.mark.parametrize("kernel", ["atoms", "pairs", "cartesian"])
-def test_conformers_are_judged_as_by_a_set(tmp_path: Path, kernel: str) -> None:
+def test_conformers_are_predicted_as_by_a_set(tmp_path: Path, kernel: str) -> None:
     train = permuted(samples.conformers(8, 1), [2, 0, 3, 1])
     test = permuted(samples.conformers(4, 2), [1, 0, 2, 3])
     options: dict[str, Any] = {"kernel": kernel, "max_subset": 8, **FIXED}
@@ -96,7 +93,7 @@ def test_periodic_directions_as_in_a_set(tmp_path: Path) -> None:
 def test_networks_that_are_much_worse_than_their_surrogates_are_remarked() -> None:
     surrogate = {"n_structures": 9, "energy_mae": 1e-3, "energy_per_atom_mae": 1e-4}
     worse = {"n_structures": 9, "energy_mae": 0.031, "energy_per_atom_mae": 3.1e-3}
-    assert "31.0 times as far off" in notice_of_loss(worse, surrogate)
-    assert not notice_of_loss({**worse, "n_structures": 10}, surrogate)
-    assert not notice_of_loss({**worse, "energy_mae": 0.0049}, surrogate)
-    assert not notice_of_loss({**worse, "energy_per_atom_mae": 1.9e-3}, surrogate)
+    assert "31.0 times as far off" in loss_remark(worse, surrogate)
+    assert not loss_remark({**worse, "n_structures": 10}, surrogate)
+    assert not loss_remark({**worse, "energy_mae": 0.0049}, surrogate)
+    assert not loss_remark({**worse, "energy_per_atom_mae": 1.9e-3}, surrogate)

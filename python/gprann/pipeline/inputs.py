@@ -1,0 +1,340 @@
+"""The beginning of a run: read the data, split a test set off, and refuse what cannot succeed.
+
+Nothing is computed before all of this is done; the memory of a run is predicted.
+"""
+
+from __future__ import annotations
+
+import bisect
+import logging
+import math
+import os
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.augmentation.hessian import read_hessians
+from gprann.augmentation.sampling import with_unique_origins
+from gprann.config import AugmentationSection, Config, SurrogateSection
+from gprann.data.structure import Dataset
+from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.io import read
+from gprann.io.discover import find_files
+from gprann.models import NetworkModel
+from gprann.potential import load
+from gprann.runtime.memory import GIB, available_memory, memory_budget
+from gprann.surrogate import memory_needed, partition
+from gprann.surrogate.sets.partition import averaged_descriptors
+from gprann.surrogate.sets.partition import bisect as divide_by_similarity
+from gprann.surrogate.solvers.plan import features_per_atom
+from gprann.training import TrainingOptions
+
+__all__ = [
+    "RunData",
+    "check_memory",
+    "check_run",
+    "read_data",
+    "require_labels",
+    "split_test_set",
+    "surrogate_memory",
+    "surrogate_within_memory",
+    "training_memory",
+]
+
+_log = logging.getLogger(__name__)
+_PROGRAM = 0.3  # GiB; interpreter and libraries
+_PARTS = 4  # of a composition's share of the test set: that many sets of similar structures, or more
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """The structures of a run.
+
+    Attributes
+    ----------
+    train : Dataset
+        With origins that tell the structures apart.
+    test : Dataset or None
+    split : int
+        Number of structures of the test set that have been split off from the training structures; 0 if the test set
+        was given.
+    """
+
+    train: Dataset
+    test: Dataset | None
+    split: int = 0
+
+    @property
+    def origin_of_test(self) -> str:
+        """Say how the test set came about, for the report; nothing if it was given."""
+        if not self.split:
+            return ""
+        total = self.split + len(self.train)
+        return f"{self.split} of the {total} structures of data.train, split off and not trained on"
+
+
+def read_data(config: Config) -> RunData:
+    """Read the training and test structures; split a test set off where none is given."""
+    folder = Path(config.output.folder).resolve()
+    sets = []
+    for name, sources in (("train", config.data.train), ("test", config.data.test)):
+        if sources is None:
+            continue
+        for source in sources:
+            own = [file for file in find_files(source)[0] if file.resolve().is_relative_to(folder)]
+            if own:
+                raise ConfigError(
+                    f"data.{name}: {source} takes in results of this run ({own[0].name}); name the files more precisely"
+                )
+        _log.info("reading data.%s: %s", name, ", ".join(sources))
+        sets.append(read(list(sources), index=config.data.index, keys=config.data.keys))
+    data = with_unique_origins(sets[0])
+    if len(sets) > 1:
+        return RunData(data, sets[1])
+    return _without_test_set(data, config.data.test_fraction, config.augmentation.seed)
+
+
+def _without_test_set(data: Dataset, fraction: float, seed: int) -> RunData:
+    """Return the data with a test set that is split off, if there is anything to split off."""
+    if fraction == 0:
+        return RunData(data, None)
+    chosen = split_test_set(data, fraction, seed)
+    if len(chosen) == 0:
+        _log.warning(
+            "no test set: data.test is not given, and of %d structures none can be split off (data.test_fraction = "
+            "%g); errors on training structures say little about others",
+            len(data),
+            fraction,
+        )
+        return RunData(data, None)
+    kept = np.setdiff1d(np.arange(len(data)), chosen)
+    result = RunData(data.select(kept), data.select(chosen), len(chosen))
+    _log.info("test set: %s (data.test_fraction = %g)", result.origin_of_test, fraction)
+    return result
+
+
+def split_test_set(data: Dataset, fraction: float, seed: int = 0) -> NDArray[np.int64]:
+    """Choose structures for a test set: sets of similar structures of every group and composition.
+
+    Each group and composition gives its share. Similar structures, as subsequent steps of molecular dynamics, stay
+    together: a test set of near copies of training structures would show no error. One structure at least of each
+    composition is left to train on, and isolated atoms, from which the energies of the elements are taken, all are.
+
+    Parameters
+    ----------
+    data : Dataset
+    fraction : float
+        Part of the structures to choose, rounded down.
+    seed : int
+
+    Returns
+    -------
+    ndarray of int64
+        Ascending indices; empty if the data are too few.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(30)
+    >>> split_test_set(data, 0.1).tolist() == split_test_set(data, 0.1).tolist(), len(split_test_set(data, 0.1))
+    (True, 3)
+    >>> split_test_set(data[:7], 0.1).tolist()
+    []
+    """
+    rng = np.random.default_rng(seed)
+    count = Counter(structure.composition for structure in data)
+    strata: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for index, structure in enumerate(data):
+        if len(structure) > 1:
+            strata[structure.composition, tuple(structure.pbc), structure.group].append(index)
+    chosen: list[int] = []
+    wanted = 0.0
+    for (composition, *_), listed in strata.items():
+        if count[composition] < 2:
+            continue
+        wanted += fraction * len(listed)  # what a small one is too small for, a later one gives
+        number = min(int(wanted + 1e-9) - len(chosen), len(listed) // 2)
+        if number > 0:
+            chosen += _similar(data, np.array(listed), number, rng)
+    return np.sort(np.array(chosen, dtype=np.int64))
+
+
+def _similar(data: Dataset, members: NDArray[np.int64], number: int, rng: np.random.Generator) -> list[int]:
+    """Choose some structures of one composition, clusters of similar ones as a whole, the last one in part."""
+    size = max(1, number // _PARTS)
+    clusters = [np.array([k]) for k in range(len(members))]
+    if size > 1:
+        clusters = divide_by_similarity(averaged_descriptors(data.select(members)), size)
+    order = rng.permutation(len(clusters))
+    picked = np.concatenate([clusters[k] for k in order])[:number]
+    return [int(index) for index in members[picked]]
+
+
+def check_run(config: Config, data: RunData) -> None:
+    """Refuse data that a run cannot use, or that do not fit into the memory, before anything is computed."""
+    train = data.train
+    require_labels(train, config.augmentation)
+    if config.augmentation.method == "taylor" and config.augmentation.hessians is not None:
+        read_hessians(config.augmentation.hessians, train)
+    if config.training.forces and all(structure.forces is None for structure in train):
+        raise DataError(
+            "direct training on forces: no structure of the training set has forces; give forces, or train on "
+            "energies alone"
+        )
+    species = config.descriptor.build(train.species).species
+    for part in (train, data.test or train):
+        for structure in part:
+            unknown = sorted(set(structure.symbols) - set(species))
+            if unknown:
+                raise DataError(
+                    f"{structure.origin}: the element {unknown[0]} is not among the species {', '.join(species)}; "
+                    f"{nearest_name(unknown[0], species)}"
+                )
+    check_memory(config, train)
+
+
+def require_labels(data: Dataset, augmentation: AugmentationSection) -> None:
+    """Refuse structures without the labels that the augmentation needs.
+
+    Raises
+    ------
+    DataError
+        Naming the first structure and the remedy.
+    """
+    if augmentation.method == "none":
+        return
+    for structure in data:
+        if structure.forces is None:
+            count = sum(other.forces is None for other in data)
+            raise DataError(
+                f"{structure.origin}: has no forces (and so {count} of {len(data)} structures), which the method "
+                f"'{augmentation.method}' needs; compute them, leave the structures out, or train on energies "
+                'alone with augmentation method "none"'
+            )
+
+
+def check_memory(config: Config, data: Dataset) -> float:
+    """Predict the memory of a run in GiB; refuse a run that does not fit.
+
+    Raises
+    ------
+    ConfigError
+        Naming the remedy.
+    """
+    limit = config.resources.memory
+    available, budget = available_memory(), memory_budget(limit)
+    surrogate = surrogate_memory(config, data, budget - _PROGRAM)
+    training = training_memory(config, data)
+    needed = _PROGRAM + max(surrogate, training)
+    known = "unknown" if available is None else f"{available:.1f} GiB"
+    _log.info(
+        "memory: about %.1f GiB (surrogate %.2f, training %.2f); available: %s%s",
+        needed,
+        surrogate,
+        training,
+        known,
+        "" if limit is None else f", allowed: {limit:g} GiB",
+    )
+    if needed > budget:
+        raise ConfigError(_refusal(config, data, needed, budget, surrogate >= training))
+    return needed
+
+
+def surrogate_memory(config: Config, data: Dataset, budget: float) -> float:
+    """Return the memory of the largest surrogate, GiB.
+
+    Where the solver is left open, that of the covariance matrix if this fits into `budget`, else the least with
+    which the other solvers can do; they take more representative structures where there is more memory.
+    """
+    if not config.augmentation.uses_surrogate:
+        return 0.0
+    parts = partition(data, max_size=config.augmentation.max_subset)
+    return max(_memory_of_fit(config.surrogate, data.select(part), data.species, budget) for part in parts)
+
+
+def _memory_of_fit(
+    section: SurrogateSection, data: Dataset, species: tuple[str, ...], budget: float
+) -> float:
+    inducing, features = section.inducing or 1, _features(section, data, species)
+    if section.solver != "auto":
+        return memory_needed(data, section.solver, inducing, features=features)
+    dense = memory_needed(data, features=features)
+    if dense <= min(budget, section.memory or math.inf):
+        return dense
+    return max(
+        memory_needed(data, solver, inducing, features=features)
+        for solver in ("conjugate_gradient", "inducing")
+    )
+
+
+def _features(section: SurrogateSection, data: Dataset, species: tuple[str, ...]) -> float:
+    """Return the features of an atom (of the kernel `atoms`, where the kernel is chosen later)."""
+    surrogate = section.build(data[:1].species, 0)
+    surrogate.prepare(species)
+    surrogate.fingerprint.fit(data[:1])
+    return features_per_atom(data, surrogate.fingerprint)
+
+
+def surrogate_within_memory(config: Config) -> SurrogateSection:
+    """Return the section of the surrogate with what `resources.memory` leaves it, by which it takes its solver."""
+    limit = config.resources.memory
+    if limit is None or not config.augmentation.uses_surrogate:
+        return config.surrogate
+    memory = min(config.surrogate.memory or math.inf, max(limit - _PROGRAM, 0.01))
+    return config.surrogate.model_copy(update={"memory": memory})
+
+
+def training_memory(config: Config, data: Dataset) -> float:
+    """Return the memory of the training, GiB.
+
+    Descriptors of all structures twice, with forces their neighbour lists, and normal equations thrice.
+    """
+    descriptor = config.descriptor.build(data.species)
+    atoms = sum(len(structure) * (1 + config.augmentation.most_copies(structure)) for structure in data)
+    start_from = config.training.start_from
+    shape = {} if start_from is None else load(start_from).model.options()
+    options = TrainingOptions(**{**config.training.options(), **shape})
+    model = NetworkModel(descriptor.size, options.hidden, len(descriptor.species))
+    options, _ = options.resolved(
+        model.n_parameters, sum(1 + config.augmentation.most_copies(structure) for structure in data)
+    )
+    workers = min(config.resources.workers or os.cpu_count() or 1, config.training.members)
+    equations = 3 * 8.0 * model.n_parameters**2 if options.optimizer == "lm" else 0.0
+    per_atom = 2 * 8.0 * descriptor.size
+    if options.forces:
+        sample = data[: min(len(data), 20)]
+        neighbours = descriptor.neighbours(sample)
+        per_atom += 28.0 * len(neighbours.neighbour) / neighbours.n_atoms
+        if options.optimizer == "lm":
+            largest = float(data.n_atoms.max())
+            equations += 8.0 * 3 * largest * (largest * descriptor.size + model.n_parameters)
+    return float(atoms * per_atom * (1 + workers) / 2 + workers * equations) / GIB
+
+
+def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrogate: bool) -> str:
+    begin = f"the run needs about {needed:.1f} GiB of memory, {budget:.1f} GiB are available"
+    if not surrogate:
+        copies = max(config.augmentation.most_copies(structure) for structure in data)
+        return f"{begin}; lower augmentation.copies (now {copies}) or resources.workers"
+    if config.surrogate.solver != "cholesky":
+        what = "surrogate.inducing" if config.surrogate.inducing else "augmentation.max_subset"
+        return f"{begin}; lower {what}, or use a machine with more memory"
+    largest_first = data.select(np.argsort(-data.n_atoms, kind="stable"))
+    features = _features(config.surrogate, largest_first, data.species)
+    fitting = bisect.bisect_right(
+        range(config.augmentation.max_subset),
+        budget - _PROGRAM,
+        key=lambda count: memory_needed(largest_first[:count], features=features),
+    )
+    fitting -= 1  # the range begins with no structure at all
+    without = 'set surrogate.solver to "auto"'
+    if fitting < 2:
+        return f"{begin}; {without}, or use a machine with more memory"
+    return (
+        f"{begin}; lower augmentation.max_subset (now {config.augmentation.max_subset}) to {fitting} or less, "
+        f"or {without}"
+    )
