@@ -32,7 +32,7 @@ from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
 from gprann.options import option
 from gprann.surrogate import Surrogate
-from gprann.surrogate.sets.partition import MAX_SIZE
+from gprann.surrogate.sets.partition import SubsetOptions
 
 __all__ = ["CopyOptions", "Known", "Policy"]
 
@@ -88,7 +88,7 @@ class Known:
         return True
 
 
-class CopyOptions(DisplacementOptions):
+class CopyOptions(DisplacementOptions, SubsetOptions):
     """How copies are made for a surrogate to label, and which of them are kept; see `augment`."""
 
     policy: Policy = option(
@@ -114,11 +114,6 @@ class CopyOptions(DisplacementOptions):
         unit="eV/atom",
         example=0.003,
         gt=0,
-    )
-    max_subset: int = option(
-        "Most structures of a surrogate; larger sets are divided by similarity. Memory grows with its square.",
-        MAX_SIZE,
-        ge=1,
     )
     forces: bool = option(
         "Gpr: label the copies with the surrogate's forces too, for training on forces; variances are those of the "
@@ -269,7 +264,7 @@ class CopyOptions(DisplacementOptions):
                 "compare; give a smaller size, or use the kernel 'atoms'",
                 len(apart) - len(kept),
                 len(apart),
-                known.surrogate.kernel,
+                known.surrogate.kernel.name,
             )
         if len(kept) == 0:
             _log.warning("no copies of %d structures of %s", len(data), data[0].formula)

@@ -1,4 +1,4 @@
-"""Memory that covariance matrices, features and neighbour lists take, and subsets of a training set that fit into it."""
+"""Memory that covariance matrices, features and neighbour lists take, and subsets that fit into it."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.solvers.base import solvers
 
 __all__ = [
+    "kind_of",
     "pack_dataset",
     "plain_state",
     "read_plain",
@@ -68,6 +69,17 @@ def read_plain(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise FormatError(f"{Path(path)}: no complete {kind} ({error!r}); save it again") from error
     return content
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """Return what a model file holds: `potential`, `surrogate` or `surrogate set`.
+
+    Raises
+    ------
+    FormatError
+        If it is no complete model file.
+    """
+    return str(read_model_file(path)[0].get("kind", "potential"))
 
 
 def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,9 +197,15 @@ def unpack_dataset(packed: Mapping[str, Any]) -> Dataset:
 
 def _column(packed: Mapping[str, Any], name: str, symbols: Sequence[Sequence[str]]) -> list[Any]:
     """Return a quantity of each structure."""
-    shapes: dict[str, tuple[int, ...]] = {"positions": (-1, 3), "forces": (-1, 3), "cell": (3, 3), "stress": (6,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "positions": (-1, 3),
+        "forces": (-1, 3),
+        "cell": (3, 3),
+        "stress": (6,),
+    }
     sizes = {"cell": 9, "stress": 6}
-    begin, found = 0, []
+    begin = 0
+    found: list[Any] = []
     for present, atoms in zip(packed["present"], symbols, strict=True):
         if not present:
             found.append(None)

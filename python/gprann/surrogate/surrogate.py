@@ -98,7 +98,7 @@ class Surrogate:
         self._seed = seed
         self._kernel = self._options.kernel
         self._species: tuple[str, ...] = ()
-        self._fingerprint = self._kernel.fingerprint()
+        self._fingerprint = self._new_fingerprint(self._kernel)
         self._selection: KernelSelection | None = None
         self._fit: Fit | None = None
         self._training_set = Dataset([])
@@ -107,7 +107,13 @@ class Surrogate:
     def prepare(self, species: Sequence[str]) -> None:
         """Prepare for the fit to one of several training sets, which together have these species."""
         self._species = tuple(species)
-        self._fingerprint = self._options.kernel.fingerprint(species)
+        self._fingerprint = self._new_fingerprint(self._options.kernel)
+
+    def _new_fingerprint(self, kernel: Kernel) -> Fingerprint:
+        fingerprint = kernel.fingerprint()
+        if self._species:
+            fingerprint.expect(self._species)
+        return fingerprint
 
     @one_blas_thread()  # numpy's products too: the same bits for any number of BLAS threads
     def fit(self, data: Source, *, standardise_over: Dataset | None = None) -> Surrogate:
@@ -137,7 +143,9 @@ class Surrogate:
         data = structures(data)
         check_training(data)
         data = with_stress(data, stress=self._options.stress)
-        self._fit = self._calibration = None  # of an earlier fit, to which the fingerprint would no longer belong
+        self._fit = self._calibration = (
+            None  # of an earlier fit, to which the fingerprint would no longer belong
+        )
         self._baseline = self._baseline.fit(data, data.species)
         labels, budget = self._baseline.subtract(data), memory_budget(self._options.memory)
         self._select(labels, budget)
@@ -206,7 +214,9 @@ class Surrogate:
             return self
         together = with_stress(self._training_set + data, stress=self._options.stress)
         labels = before.equations.data + self._baseline.subtract(together[len(self._training_set) :])
-        self._solve(Equations(self._fingerprint, labels, float(labels.energies.mean())), before.settings, before)
+        self._solve(
+            Equations(self._fingerprint, labels, float(labels.energies.mean())), before.settings, before
+        )
         self._training_set = together
         _log.info("surrogate: %d structures added to %d", len(data), len(before.equations.data))
         return self
@@ -234,7 +244,7 @@ class Surrogate:
         candidates = self._options.kernel.candidates()
         if len(candidates) == 1:
             return
-        fingerprints = {name: kernel.fingerprint(self._species) for name, kernel in candidates.items()}
+        fingerprints = {name: self._new_fingerprint(kernel) for name, kernel in candidates.items()}
         self._selection = select_kernel(
             fingerprints, random_subset(data, self._seed, budget), self._options.fixed
         )
@@ -349,9 +359,7 @@ class Surrogate:
                 stds.append(self._energy_std(rows, state))
             if forces_std:
                 factor = self.calibration.force * float(np.sqrt(state.amplitude2))
-                relative = forces_std_of(
-                    state.posterior, self._fingerprint, batch, rows, state.kernel
-                )
+                relative = forces_std_of(state.posterior, self._fingerprint, batch, rows, state.kernel)
                 force_stds += [factor * std for std in relative]
             if progress is not None:
                 progress(len(batch))
@@ -541,17 +549,18 @@ class Surrogate:
         self._species, self._kernel = tuple(state["species"]), state["kernel"]
         self._selection, self._calibration = state["selection"], state["calibration"]
         self._training_set, fit = state["training_set"], state["fit"]
-        self._fingerprint = self._kernel.fingerprint(self._species)
+        self._fingerprint = self._new_fingerprint(self._kernel)
         self._fit = None
         if fit is None:
             return
         self._fingerprint.restore(fit["fingerprint"])
         labels = self._baseline.subtract(self._training_set)
+        equations = Equations(self._fingerprint, labels, float(fit["mean"]))
         self._fit = Fit(
-            Equations(self._fingerprint, labels, float(fit["mean"])),
+            equations,
             Settings(*fit["settings"]),
             self._options.fixed,
             Plan(fit["solver"], fit["reason"]),
-            Solution.restored(self._fingerprint.rows(labels), fit["solution"]),
+            Solution.restored(equations, fit["solution"]),
             list(fit["factors"]),
         )

@@ -53,7 +53,11 @@ class LeftOut:
 
 
 def leave_out_in_turn(
-    observations: Observations, factor: Factor, alpha: Array, noise: Array, groups: Sequence[int] | None = None
+    observations: Observations,
+    factor: Factor,
+    alpha: Array,
+    noise: Array,
+    groups: Sequence[int] | None = None,
 ) -> LeftOut:
     """Return the errors of structures left out one by one, or group by group, from blocks of K⁻¹.
 
@@ -124,7 +128,10 @@ class Scan:
 
 
 def scan(
-    observations: Observations, candidates: Iterable[Settings], spread: float, groups: Sequence[int] | None = None
+    observations: Observations,
+    candidates: Iterable[Settings],
+    spread: float,
+    groups: Sequence[int] | None = None,
 ) -> list[Scan]:
     """Return the scores of candidates by structures left out; those not positive definite are left out.
 

@@ -141,6 +141,8 @@ def weigh_components(search: HyperparameterSearch, subset: Dataset) -> None:
         factor = factorise(K, scale * observations.noise(settings.energy_noise, settings.force_noise))
     except FactorisationError:  # a set so degenerate that nothing can be learnt from its slopes
         return
-    posterior = PosteriorMean.from_weights(rows, jacobians, factor.solve(observations.values), observations.first)
+    posterior = PosteriorMean.from_weights(
+        rows, jacobians, factor.solve(observations.values), observations.first
+    )
     _, slopes = posterior.predict(rows, observations.kernel(length))
     fingerprint.stretch(length_factors(slopes, rows.kinds(), rows.kind_rows.shape[1] - 1))

@@ -26,7 +26,9 @@ _STRETCH = 4.0
 """Lengths of parts are stretched and shrunk by this much, about their geometric mean."""
 
 
-def log_marginal_likelihood(observations: Observations, settings: Settings, spread: float) -> tuple[float, Array]:
+def log_marginal_likelihood(
+    observations: Observations, settings: Settings, spread: float
+) -> tuple[float, Array]:
     """Return the log marginal likelihood, amplitude at its optimum, and its gradient.
 
     Parameters

@@ -93,7 +93,7 @@ class Grid(Options):
 
     length: Points = option("In units of the fingerprint's spread.", (2.0, 4.0, 8.0, 16.0, 32.0))
     energy_noise: Points | None = option(
-        "Relative variances. Default: 1e-10, 1e-8, 1e-6 and 1e-4, the same for energies and forces if neither is given.",
+        "Relative variances. Default: 1e-10, 1e-8, 1e-6 and 1e-4, the same for both if neither is given.",
         None,
     )
     force_noise: Points | None = option("Relative variances, as `energy_noise`.", None)
@@ -102,7 +102,9 @@ class Grid(Options):
         """Return all combinations, each once, with those hyperparameters replaced that the user gives."""
         pairs = [(noise, noise) for noise in _GRID_NOISES]
         if self.energy_noise is not None or self.force_noise is not None:
-            pairs = list(itertools.product(self.energy_noise or _GRID_NOISES, self.force_noise or _GRID_NOISES))
+            pairs = list(
+                itertools.product(self.energy_noise or _GRID_NOISES, self.force_noise or _GRID_NOISES)
+            )
         points = [with_fixed(Settings(length, *pair), fixed) for length in self.length for pair in pairs]
         return list(dict.fromkeys(points))
 
@@ -221,7 +223,7 @@ def hold_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Se
     settings = refine(
         settings,
         fixed,
-        lambda length: _held_out_error(search, shuffled[:kept], held_out, mean, length, in_turn),
+        lambda length: _held_out_error(search, shuffled[:kept], held_out, mean, length, in_turn=in_turn),
     )
     _log.info("a fifth of the structures predicted from the others: %s", settings)
     return settings
@@ -243,6 +245,7 @@ def _held_out_error(
     held_out: Dataset,
     mean: float,
     relative_length: float,
+    *,
     in_turn: int = 0,
 ) -> ErrorOfNoise:
     """Return the error of `held_out` predicted from `kept` as a function of the noises, K built once.
@@ -280,7 +283,12 @@ def _clip(settings: Settings, lowest: Settings = BOUNDS[0]) -> Settings:
 
 
 def choose_by_leaving_out(
-    observations: Observations, start: Settings, spread: float, fixed: Fixed, *, groups: Sequence[int] | None = None
+    observations: Observations,
+    start: Settings,
+    spread: float,
+    fixed: Fixed,
+    *,
+    groups: Sequence[int] | None = None,
 ) -> Settings:
     """Return the settings near `start` with the smallest errors of structures left out.
 
@@ -350,7 +358,9 @@ def refine(start: Settings, fixed: Fixed, error_at: Callable[[float], ErrorOfNoi
     if fixed[0] is not None:
         return best[0]
     length = best[0].length
-    best = _step_either_way(best, (_SHORTER, 1.0), fixed, lambda settings: error_at(settings.length)(settings))
+    best = _step_either_way(
+        best, (_SHORTER, 1.0), fixed, lambda settings: error_at(settings.length)(settings)
+    )
     if best[0].length != length:
         best = _step_either_way(best, (1.0, _FINE), fixed, error_at(best[0].length))
     return best[0]

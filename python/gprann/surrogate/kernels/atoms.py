@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PlainSerializer, PlainValidator, SkipValidation
+from pydantic import PlainSerializer, PlainValidator, SkipValidation
 
 from gprann.data.structure import Dataset
 from gprann.descriptors import ChebyshevDescriptor
@@ -80,14 +80,9 @@ class AtomsKernel(Kernel):
         "Whether components of the descriptor on which the energy hardly depends get longer lengths.", False
     )
 
-    def fingerprint(self, species: Sequence[str] = ()) -> AtomsFingerprint:
-        """Return a fingerprint that has not been fitted yet, see `Kernel.fingerprint`."""
-        if species and isinstance(self.species_lengths, Mapping):
-            known = [*species, *(() if self.descriptor is None else self.descriptor.species)]
-            for symbol in self.species_lengths:
-                if symbol not in known:
-                    raise ConfigError(f"species_lengths: {symbol}: {nearest_name(symbol, known)}")
-        return AtomsFingerprint(self, species)
+    def fingerprint(self) -> Fingerprint:
+        """Return a fingerprint that has not been fitted yet."""
+        return AtomsFingerprint(self)
 
 
 class AtomsFingerprint(Fingerprint):
@@ -96,16 +91,14 @@ class AtomsFingerprint(Fingerprint):
     Parameters
     ----------
     kernel : AtomsKernel
-    species : sequence of str
-        Elements for which the kernel may have factors though the training set lacks them.
     """
 
-    def __init__(self, kernel: AtomsKernel, species: Sequence[str] = ()) -> None:
+    def __init__(self, kernel: AtomsKernel) -> None:
         super().__init__(kernel)
         given = kernel.species_lengths
         self.likely_lengths, self.relevance = isinstance(given, str), kernel.relevance
         self._given_lengths: dict[str, float] = {} if given is None or isinstance(given, str) else dict(given)
-        self._elsewhere = tuple(species)
+        self._elsewhere: tuple[str, ...] = ()  # elements of other training sets
         self._species_lengths: dict[str, float] = {}
         self._given = kernel.descriptor
         self._descriptor: Any = kernel.descriptor
@@ -118,6 +111,14 @@ class AtomsFingerprint(Fingerprint):
         if self._descriptor is None:
             raise ConfigError("the fingerprint has not been fitted yet")
         return self._descriptor
+
+    def expect(self, species: Sequence[str]) -> None:
+        """Let factors name elements of other training sets, see `Fingerprint.expect`."""
+        known = [*species, *(() if self._given is None else self._given.species)]
+        for symbol in self._given_lengths:
+            if symbol not in known:
+                raise ConfigError(f"species_lengths: {symbol}: {nearest_name(symbol, known)}")
+        self._elsewhere = tuple(species)
 
     def fit(self, data: Dataset) -> None:
         """Fix the descriptor, and mean and scale of its components for each species."""

@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-Jacobian = Array | csr_array
 Radial = Literal["squared_exponential", "matern52"]
 _RADIAL_KERNELS: dict[Radial, Callable[[float, bool, float], _core.RadialKernel]] = {
     "squared_exponential": _core.SquaredExponential,
@@ -122,19 +121,8 @@ class Kernel(Named):
         """Return d(features)/d(positions), shape (D, 3N)."""
         raise NotImplementedError(f"{type(self).__name__}: define jacobian(structure), or fingerprint()")
 
-    def fingerprint(self, species: Sequence[str] = ()) -> Fingerprint:
-        """Return a fingerprint that has not been fitted yet.
-
-        Parameters
-        ----------
-        species : sequence of str
-            Elements of all data, of which the training set is a part: options may name those that it lacks.
-
-        Raises
-        ------
-        ConfigError
-            If an option names an element that there is not.
-        """
+    def fingerprint(self) -> Fingerprint:
+        """Return a fingerprint that has not been fitted yet."""
         return StructureFingerprint(self)
 
     def candidates(self) -> dict[str, Kernel]:
@@ -242,6 +230,15 @@ class Fingerprint(ABC):
     def radial_kernel(self, length: float, *, derivative: bool = False) -> _core.RadialKernel:
         """Return the radial kernel for a length in the units of the features, or its derivative."""
         return radial_kernel(self.kernel.radial, length, shift=self.kernel.shift, derivative=derivative)
+
+    def expect(self, species: Sequence[str]) -> None:  # noqa: B027 - options of most kernels name no element
+        """Prepare for one of several training sets, which have these elements: options may name any of them.
+
+        Raises
+        ------
+        ConfigError
+            If an option names another element.
+        """
 
     @abstractmethod
     def fit(self, data: Dataset) -> None:
@@ -353,7 +350,9 @@ class StructureFingerprint(Fingerprint):
         return data
 
 
-def single_rows(features: Sequence[Array], derivatives: Callable[[], Sequence[Jacobian]]) -> Rows:
+def single_rows(
+    features: Sequence[Array], derivatives: Callable[[], Sequence[Array] | Sequence[csr_array]]
+) -> Rows:
     """Return rows for fingerprints with one feature vector per structure.
 
     `derivatives` gives their Jacobians, (D, 3N) each, dense or sparse; called only for gradients and tangents.

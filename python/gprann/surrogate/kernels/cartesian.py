@@ -15,7 +15,15 @@ from scipy.sparse import csr_array
 
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
-from gprann.surrogate.kernels.base import Kernel, Rows, StructureFingerprint, register_kernel, require_order, single_rows
+from gprann.surrogate.kernels.base import (
+    Fingerprint,
+    Kernel,
+    Rows,
+    StructureFingerprint,
+    register_kernel,
+    require_order,
+    single_rows,
+)
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 
 __all__ = ["CartesianFingerprint", "CartesianKernel", "Frame"]
@@ -41,7 +49,7 @@ class CartesianKernel(Kernel):
     name = "cartesian"
     invariant: ClassVar[Literal["rotation", "translation"]] = "translation"
 
-    def fingerprint(self, species: object = ()) -> StructureFingerprint:
+    def fingerprint(self) -> Fingerprint:
         """Return a fingerprint that has not been fitted yet."""
         return CartesianFingerprint(self)
 

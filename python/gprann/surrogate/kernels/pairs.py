@@ -15,6 +15,7 @@ from gprann.data.structure import Dataset
 from gprann.errors import DataError
 from gprann.options import option
 from gprann.surrogate.kernels.base import (
+    Fingerprint,
     Kernel,
     Rows,
     StructureFingerprint,
@@ -45,7 +46,7 @@ class PairsKernel(Kernel):
     exponent: float = option("Inverse power of the distances.", 1.0, gt=0)
     cutoff: float = option("Cutoff of the distances in periodic structures.", 7.0, unit="Å", gt=0)
 
-    def fingerprint(self, species: object = ()) -> StructureFingerprint:
+    def fingerprint(self) -> Fingerprint:
         """Return a fingerprint that has not been fitted yet."""
         return PairsFingerprint(self)
 

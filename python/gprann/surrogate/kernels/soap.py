@@ -14,10 +14,10 @@ import ase
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError
 from gprann.options import Options, Widths, option
-from gprann.surrogate.kernels.base import Kernel, StructureFingerprint, register_kernel
-from gprann.data.structure import Dataset, Structure
+from gprann.surrogate.kernels.base import Fingerprint, Kernel, StructureFingerprint, register_kernel
 
 __all__ = ["SoapFingerprint", "SoapKernel", "SoapOptions"]
 
@@ -59,7 +59,7 @@ class SoapKernel(Kernel):
         example={"r_cut": 5.0, "n_max": 6, "l_max": 4, "centers": [0, 1]},
     )
 
-    def fingerprint(self, species: object = ()) -> StructureFingerprint:
+    def fingerprint(self) -> Fingerprint:
         """Return a fingerprint that has not been fitted yet."""
         return SoapFingerprint(self)
 

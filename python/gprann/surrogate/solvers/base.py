@@ -111,6 +111,8 @@ class Solution:
         Indices of the structures that were eliminated, or that alone count; empty where the solver has none.
     stages : tuple of int
         Number of structures of the first factorisation, and after each extension of the factor.
+    sparse : bool
+        Whether the representatives alone have weights.
     """
 
     mean: PosteriorMean
@@ -120,6 +122,7 @@ class Solution:
     posterior: Posterior | None = None
     representatives: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     stages: tuple[int, ...] = ()
+    sparse: bool = False
 
     @property
     def converged(self) -> bool:
@@ -135,18 +138,22 @@ class Solution:
             "facts": self.facts,
             "representatives": self.representatives.tolist(),
             "stages": list(self.stages),
+            "sparse": self.sparse,
         }
 
     @classmethod
-    def restored(cls, rows: Rows, state: Mapping[str, Any]) -> Solution:
-        """Make the solution from the rows of the training set and what `state` gave."""
+    def restored(cls, equations: Equations, state: Mapping[str, Any]) -> Solution:
+        """Make the solution of equations from what `state` gave."""
+        representatives = np.array(state["representatives"], dtype=np.int64)
+        data = equations.data.select(representatives) if state["sparse"] else equations.data
         return cls(
-            PosteriorMean.restored(rows, state["mean"]),
+            PosteriorMean.restored(equations.fingerprint.rows(data), state["mean"]),
             float(state["amplitude2"]),
             state["noise"],
             dict(state["facts"]),
-            representatives=np.array(state["representatives"], dtype=np.int64),
+            representatives=representatives,
             stages=tuple(state["stages"]),
+            sparse=state["sparse"],
         )
 
 
@@ -192,7 +199,7 @@ class Solver(Named):
             The factors of the posterior as they were saved; empty if they were not: factorise again.
         """
 
-    def extend(self, before: Fit, equations: Equations, settings: Settings) -> Solution:
+    def extend(self, before: Fit, equations: Equations, settings: Settings) -> Solution:  # noqa: ARG002
         """Return the weights for a training set to which structures were appended, hyperparameters kept.
 
         Parameters
@@ -250,9 +257,13 @@ class Solver(Named):
         rows = sum(structure.n_labels for structure in data)
         return (8.0 * rows**2 + sum(jacobian_bytes(len(item), features) for item in data)) / GIB
 
-    def memory_at_most(self, data: Dataset, budget: float) -> float:
+    def memory_at_most(self, data: Dataset, budget: float) -> float:  # noqa: ARG002
         """Return the memory in GiB that the solution of a training set takes at most, within a budget if it can."""
         return self.memory(data)
+
+    def memory_at_least(self, data: Dataset, budget: float, *, features: float = FEATURES) -> float:  # noqa: ARG002
+        """Return the memory in GiB with which the solution of a training set can do; within the budget if it can."""
+        return self.memory(data, features=features)
 
     def plan(self, data: Dataset, fingerprint: Fingerprint, budget: float) -> Plan:
         """Settle what is left open by the memory that may be used, in GiB.

@@ -49,7 +49,9 @@ class Cholesky(Solver):
             return self.solve(equations, settings)
         noise = before.solution.noise
         observations, rows, jacobians = equations.observe()
-        factor = _extended(posterior, observations, rows, jacobians, equations.kernel(settings), noise)
+        factor = _extended(
+            posterior, observations, rows, jacobians, kernel=equations.kernel(settings), noise=noise
+        )
         stages = (*before.solution.stages, len(equations.data))
         return _solution(DensePosterior(observations, factor), rows, jacobians, noise, stages)
 
@@ -66,7 +68,9 @@ class Cholesky(Solver):
         posterior = DensePosterior(observations, factorise(K, observations.noise(*noise)))
         for count in others:
             observations, rows, jacobians = equations.observe(equations.data[:count])
-            factor = _extended(posterior, observations, rows, jacobians, equations.kernel(settings), noise)
+            factor = _extended(
+                posterior, observations, rows, jacobians, kernel=equations.kernel(settings), noise=noise
+            )
             posterior = DensePosterior(observations, factor)
         return posterior
 
@@ -76,6 +80,7 @@ def _extended(
     observations: Observations,
     rows: Rows,
     jacobians: list[Array],
+    *,
     kernel: _core.RadialKernel,
     noise: Array,
 ) -> Factor:

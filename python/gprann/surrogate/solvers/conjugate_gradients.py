@@ -204,7 +204,9 @@ class ConjugateGradients(WithRepresentatives):
         solver = self.replace(inducing=min(self.inducing or 1, len(kept)))
         purpose = f"without {len(chosen)} structures that are left out to judge the standard deviations"
         known = _eliminated(fit).within(kept)
-        quicker = None if known is None else partial(solver._solve, equations, fit.settings, known, purpose=purpose)
+        quicker = (
+            None if known is None else partial(solver._solve, equations, fit.settings, known, purpose=purpose)
+        )
         return leave_out_together(fit, chosen, solver, equations, quicker)
 
     def left_out_variance(self, fit: Fit, chosen: NDArray[np.int64]) -> Array:
@@ -266,9 +268,7 @@ class CovarianceOperator:
         Variances of energies and gradients relative to the amplitude.
     """
 
-    def __init__(
-        self, equations: Equations, rows: Rows, kernel: _core.RadialKernel, noise: Array
-    ) -> None:
+    def __init__(self, equations: Equations, rows: Rows, kernel: _core.RadialKernel, noise: Array) -> None:
         data = equations.data
         self._rows, self._kernel, self._data = rows, kernel, data
         self.invariant = equations.fingerprint.invariant
@@ -513,7 +513,10 @@ def _descend(
         norm = float(np.linalg.norm(r))
         if (iteration + 1) % _REPORT == 0:
             _log.info(
-                "conjugate gradients: iteration %d, residual %.1e, %.1e is the aim", iteration + 1, norm, target
+                "conjugate gradients: iteration %d, residual %.1e, %.1e is the aim",
+                iteration + 1,
+                norm,
+                target,
             )
         if norm <= target:
             break

@@ -125,8 +125,8 @@ class InducingApproximation:
         """
         observations, rows, jacobians = equations.observe(equations.data.select(chosen))
         if factors:
-            half, inner, projected = factors
-            return cls(observations, rows, jacobians, Factor(half), Factor(inner), projected)
+            L, B, known = factors
+            return cls(observations, rows, jacobians, Factor(L), Factor(B), known)
         length, kernel = equations.length(settings), equations.kernel(settings)
         half = factorise(observations.covariance(length), observations.noise(*noise))
         m = len(observations.values)
@@ -237,7 +237,7 @@ class Inducing(WithRepresentatives):
         count = self.inducing or 1
         chosen = representatives(rows, equations.kernel(settings), count)
         found = InducingApproximation.build(equations, settings, chosen, noise)
-        return Solution(found.mean, found.amplitude2, noise, {"inducing": count}, found, chosen)
+        return Solution(found.mean, found.amplitude2, noise, {"inducing": count}, found, chosen, sparse=True)
 
     def posterior(
         self, equations: Equations, settings: Settings, solution: Solution, factors: list[Array]
@@ -260,7 +260,7 @@ class Inducing(WithRepresentatives):
         """Return the variances of the energies of structures left out one by one."""
         return np.array([block[0, 0] for _, block in _left_out_of(fit, chosen)])
 
-    def wanted_observations(self, data: Dataset, fingerprint: Fingerprint) -> float:
+    def wanted_observations(self, data: Dataset, fingerprint: Fingerprint) -> float:  # noqa: ARG002
         """Return the observations of the representatives, where memory does not matter."""
         return float(_MOST_INDUCING)
 

@@ -33,14 +33,15 @@ class AutoSolver(ConjugateGradients):
         features = features_per_atom(data, fingerprint)
         dense = Cholesky().memory(data, features=features)
         n_observations = sum(structure.n_labels for structure in data)
-        matrix = f"the covariance matrix of {n_observations} observations takes {dense:.2g} of {budget:.2g} GiB"
-        if dense <= budget:
-            return Plan(Cholesky(), matrix)
+        matrix = f"the covariance matrix of {n_observations} observations takes {dense:.2g} GiB"
+        if dense <= budget:  # no word of the budget: the same reason whatever else the machine is busy with
+            return Plan(Cholesky(), f"{matrix}, which the memory allows")
         work = product_operations(data, fingerprint)
         iterative, approximate = self._without_matrix()
         solver = iterative if work <= _LARGEST_PRODUCT else approximate
         found = solver.plan(data, fingerprint, budget)
-        return replace(found, reason=f"{matrix}; a product without it takes {work:.1g} operations")
+        product = f"a product without it takes {work:.1g} operations"
+        return replace(found, reason=f"{matrix}, more than {budget:.2g} GiB; {product}")
 
     def _without_matrix(self) -> tuple[WithRepresentatives, WithRepresentatives]:
         iterative = ConjugateGradients(tolerance=self.tolerance, inducing=self.inducing)
@@ -49,6 +50,13 @@ class AutoSolver(ConjugateGradients):
     def memory(self, data: Dataset, *, features: float = FEATURES) -> float:
         """Return the memory in GiB of the covariance matrix."""
         return Cholesky().memory(data, features=features)
+
+    def memory_at_least(self, data: Dataset, budget: float, *, features: float = FEATURES) -> float:
+        """Return the memory in GiB with which a solution can do, see `Solver.memory_at_least`."""
+        dense = self.memory(data, features=features)
+        if dense <= budget:
+            return dense
+        return max(solver.memory(data, features=features) for solver in self._without_matrix())
 
     def memory_at_most(self, data: Dataset, budget: float) -> float:
         """Return the memory in GiB that the solution takes at most, see `Solver.memory_at_most`."""
