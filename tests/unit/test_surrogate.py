@@ -17,7 +17,7 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError
 from gprann.surrogate import Surrogate
 from gprann.surrogate import surrogate as module
-from gprann.surrogate.kernels.fingerprints import CartesianFingerprint
+from gprann.surrogate.kernels.cartesian import CartesianFingerprint
 from reference.chebyshev_oracle import cutoff_function
 from reference.gaussian_process_oracle import DenseProcess, Features
 from reference.neighbours_oracle import image_pairs

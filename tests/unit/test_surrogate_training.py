@@ -20,13 +20,13 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.surrogate import Surrogate, memory_needed
 from gprann.surrogate.hyperparameters import choice
-from gprann.surrogate.hyperparameters.grid import Grid
+from gprann.surrogate.hyperparameters.length_scales import length_factors
 from gprann.surrogate.hyperparameters.likelihood import log_marginal_likelihood
-from gprann.surrogate.hyperparameters.relevance import length_factors
+from gprann.surrogate.hyperparameters.search import Grid
 from gprann.surrogate.hyperparameters.settings import Settings, scan
-from gprann.surrogate.kernels.fingerprints import AtomsFingerprint
+from gprann.surrogate.kernels.atoms import AtomsKernel
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
-from gprann.surrogate.observations import build_problem
+from gprann.surrogate.observations import observe
 from gprann.surrogate.solvers import solve as solvers
 
 FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-4, "force_noise": 2e-5}
@@ -83,7 +83,7 @@ def test_ways_to_hyperparameters_are_what_they_say() -> None:
     assert found["grid"].hyperparameters.length in Grid().length
     likely = found["likelihood"]
     fingerprint = likely.fingerprint
-    problem, _, _ = build_problem(fingerprint, data, data.energies.mean(), "squared_exponential")
+    problem, _, _ = observe(fingerprint, data, data.energies.mean(), "squared_exponential")
     best = likely._fitted().settings
     top = log_marginal_likelihood(problem, best, fingerprint.spread)[0]
     for stretch in (0.7, 1.4):
@@ -103,7 +103,7 @@ def test_folds_are_left_out_together() -> None:
         m: Surrogate("pairs", hyperparameters=m).fit(samples.waters(14)) for m in ("k_fold", "likelihood")
     }
     fingerprint = found["k_fold"].fingerprint
-    problem, _, _ = build_problem(fingerprint, shuffled, shuffled.energies.mean(), "squared_exponential")
+    problem, _, _ = observe(fingerprint, shuffled, shuffled.energies.mean(), "squared_exponential")
     best, start = (
         scan(problem, [found[m]._fitted().settings], fingerprint.spread, [0, 2, 5, 8, 11]) for m in found
     )
@@ -117,7 +117,7 @@ def test_the_best_point_of_a_grid_is_taken() -> None:
     grid = {"length": [3.0, 1.0, 6.0], "energy_noise": [1e-3, 1e-5], "force_noise": (1e-4, 1e-6, 1e-8)}
     surrogate = Surrogate("pairs", hyperparameters="grid", grid=grid).fit(data)
     fingerprint = surrogate.fingerprint
-    problem, _, _ = build_problem(fingerprint, data, data.energies.mean(), "squared_exponential")
+    problem, _, _ = observe(fingerprint, data, data.energies.mean(), "squared_exponential")
     points = [Settings(*point) for point in itertools.product(*grid.values())]
     best = min(scan(problem, points, fingerprint.spread), key=lambda result: result.score)
     assert surrogate._fitted().settings == best.settings
@@ -154,9 +154,9 @@ def test_lengths_of_species_scale_their_distances() -> None:
 
 def drawn_from_the_process(data: Dataset, factors: dict[str, float]) -> Dataset:
     """The structures with energies and forces of a Gaussian process with lengths of species."""
-    fingerprint = AtomsFingerprint(species_lengths=factors)
+    fingerprint = AtomsKernel(species_lengths=factors).fingerprint()
     fingerprint.fit(data)
-    problem, _, _ = build_problem(fingerprint, data, 0.0, "squared_exponential")
+    problem, _, _ = observe(fingerprint, data, 0.0, "squared_exponential")
     K = np.tril(problem.covariance(4.0 * fingerprint.spread))
     K += np.tril(K, -1).T + np.diag(1e-8 * np.diagonal(K))
     drawn = np.linalg.cholesky(K) @ np.random.default_rng(8).normal(size=len(K))
