@@ -19,14 +19,13 @@ struct CombinedLoss::Block {
   Index count = 0;
   bool any_forces = false;
   std::vector<OneSpecies> species;
-  ChebyshevDescriptor::Surroundings surroundings;
+  std::unique_ptr<Descriptor::Surroundings> surroundings;
   Matrix descriptors;  // (N, D) of one structure: cotangents or tangents
   Slopes slopes, other;
 };
 
-CombinedLoss::CombinedLoss(const Network& network, const ChebyshevDescriptor& descriptor,
-                           const Neighbours& neighbours, const AtomFeatures& atoms, const std::int64_t* order,
-                           const double* inverse_scale)
+CombinedLoss::CombinedLoss(const Network& network, const Descriptor& descriptor, const Neighbours& neighbours,
+                           const AtomFeatures& atoms, const std::int64_t* order, const double* inverse_scale)
     : network_(network),
       descriptor_(descriptor),
       neighbours_(neighbours),
@@ -91,7 +90,7 @@ void CombinedLoss::predict(Block& block, Index k, Of what, bool forces, Slopes& 
   if (!forces) return;
   slopes.gradient.setZero(n, 3);
   slopes.virial.setZero();
-  descriptor_.add_vjp(neighbours_, block.surroundings, block.descriptors.data(), slopes.gradient.data(),
+  descriptor_.add_vjp(neighbours_, *block.surroundings, block.descriptors.data(), slopes.gradient.data(),
                       slopes.virial.data());
 }
 
@@ -100,7 +99,7 @@ void CombinedLoss::pull_back(Block& block, Index k, const Slopes& slopes, bool f
   const Index first_atom = neighbours_.first_atom[s];
   block.any_forces |= forces;
   if (forces)
-    descriptor_.jvp(neighbours_, block.surroundings, slopes.gradient.data(), slopes.virial.data(),
+    descriptor_.jvp(neighbours_, *block.surroundings, slopes.gradient.data(), slopes.virial.data(),
                     block.descriptors.data());
   for (Index t = 0; t < network_.n_species(); ++t) {
     Block::OneSpecies& own = block.species[static_cast<std::size_t>(t)];
@@ -126,6 +125,7 @@ void CombinedLoss::for_each_structure(const double* parameters, const std::int64
   std::vector<Block> blocks(static_cast<std::size_t>(std::max(n_threads, 1)));
   auto run = [&](Index group, int thread) {
     Block& block = blocks[static_cast<std::size_t>(thread)];
+    if (block.surroundings == nullptr) block.surroundings = descriptor_.make_surroundings();
     const Index last = batch_size * (group + 1) / n_groups;
     for (Index begin = batch_size * group / n_groups; begin < last; begin += together) {
       load(parameters, batch + begin, std::min(together, last - begin), result != nullptr, block);
@@ -188,7 +188,7 @@ LossParts CombinedLoss::evaluate(const double* parameters, const Labels& labels,
                      [&](Index group, Block& block, Index k) {
                        const Index s = block.chosen[k];
                        const bool forces = has_forces(labels, s);
-                       if (forces) descriptor_.survey(neighbours_, s, block.surroundings);
+                       if (forces) descriptor_.survey(neighbours_, s, *block.surroundings);
                        predict(block, k, Of::energies, forces, block.slopes);
                        residuals(labels, s, forces, block.slopes, parts[static_cast<std::size_t>(group)]);
                        return forces;
@@ -241,7 +241,7 @@ void CombinedLoss::gauss_newton(const double* parameters, const Labels& labels, 
       }
     const Index s = block.chosen[k];
     const bool forces = has_forces(labels, s);
-    if (forces) descriptor_.survey(neighbours_, s, block.surroundings);
+    if (forces) descriptor_.survey(neighbours_, s, *block.surroundings);
     if (robust) predict(block, k, Of::energies, forces, block.other);
     predict(block, k, Of::tangents, forces, block.slopes);
     weigh(labels, s, forces, robust ? &block.other : nullptr, block.slopes);
@@ -259,7 +259,7 @@ void CombinedLoss::adjoint_product(const double* parameters, const Labels& label
     slopes.energy = std::sqrt(labels.energy_weights[s]) * energies[s];
     const bool beyond = has_forces(labels, s);
     if (!beyond) return false;
-    descriptor_.survey(neighbours_, s, block.surroundings);
+    descriptor_.survey(neighbours_, s, *block.surroundings);
     slopes.gradient.resize(neighbours_.first_atom[s + 1] - neighbours_.first_atom[s], 3);
     block.descriptors.resize(slopes.gradient.rows(), atoms_.size);
     for (Index c = 0; c < slopes.gradient.size(); ++c)

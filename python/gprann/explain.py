@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from gprann.errors import nearest_name
 
-__all__ = ["Key", "bounds", "choices", "explain", "keys", "literals", "option_name", "shown"]
+__all__ = ["Key", "bounds", "choices", "explain", "keys", "literals", "option_name", "registry_of", "shown"]
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -46,11 +46,14 @@ class Key:
     owners : tuple of (str, str)
         Where it belongs to kinds of something: the key that names the kind, and the kind, as
         `("optimizer", "adamw")`.
+    shared : bool
+        Whether it belongs to all kinds.
     """
 
     name: str
     field: FieldInfo
     owners: tuple[tuple[str, str], ...] = ()
+    shared: bool = False
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -60,8 +63,8 @@ class Key:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds that it belongs to, none if it belongs to the table itself."""
-        return tuple(dict.fromkeys(kind for _, kind in self.owners))
+        """The kinds that it belongs to, none if it belongs to the table itself or to all kinds."""
+        return () if self.shared else tuple(dict.fromkeys(kind for _, kind in self.owners))
 
 
 def choices(model: type[BaseModel]) -> dict[str, Any]:
@@ -69,10 +72,15 @@ def choices(model: type[BaseModel]) -> dict[str, Any]:
     found = {}
     for name, field in model.model_fields.items():
         for item in (field.annotation, *get_args(field.annotation)):
-            registry = item.__dict__.get("registry") if isinstance(item, type) else None
+            registry = registry_of(item)
             if registry is not None:
                 found[name] = registry
     return found
+
+
+def registry_of(kind: Any) -> Any:
+    """Return the registry of the base class of several kinds of something; None of anything else."""
+    return vars(kind).get("registry") if isinstance(kind, type) else None
 
 
 def keys(model: type[BaseModel]) -> dict[str, Key]:
@@ -91,7 +99,9 @@ def keys(model: type[BaseModel]) -> dict[str, Key]:
                 if key.name not in model.model_fields:
                     before = found[key.name].owners if key.name in found else ()
                     first = found.get(key.name, key)
-                    found[key.name] = Key(key.name, first.field, (*before, (name, kind)))
+                    owners = (*before, (name, kind))
+                    shared = owners == tuple((name, kind) for kind in registries[name])
+                    found[key.name] = Key(key.name, first.field, owners, shared)
     return found
 
 
@@ -208,7 +218,7 @@ def _hint(name: str, above: tuple[str | int, ...], model: type[BaseModel]) -> st
 
 def _all_keys(model: type[BaseModel]) -> set[str]:
     """Return the keys of a table, which may be one for several kinds of something."""
-    kinds = model.__dict__.get("registry") or ()
+    kinds = registry_of(model) or ()
     return set(keys(model)).union(*(keys(kinds[kind]) for kind in kinds))
 
 

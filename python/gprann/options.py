@@ -9,12 +9,21 @@ option that names a kind takes the name or an object, and the options of the kin
 
 from __future__ import annotations
 
-import inspect
+import os
 import re
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Self,
+    TypeVar,
+    dataclass_transform,
+)
 
 import numpy as np
 from pydantic import (
@@ -31,7 +40,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gprann.errors import ConfigError, nearest_name
-from gprann.explain import Key, bounds, choices, explain, keys, literals, option_name, shown
+from gprann.explain import choices, explain, keys, literals, option_name, registry_of, shown
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass as _ModelMetaclass
@@ -40,23 +49,19 @@ else:
 
 __all__ = [
     "FILE",
-    "Channels",
     "Named",
     "Names",
     "Options",
     "OrderOrNone",
+    "PathText",
     "Registry",
     "SpeciesLengths",
     "Widths",
-    "divide",
     "option",
-    "takes",
 ]
 
 N = TypeVar("N", bound="Named")
 A = TypeVar("A", bound="Options")
-B = TypeVar("B", bound="Options")
-F = TypeVar("F", bound=Callable[..., Any])
 FILE, _TEXTS = {"texts": False}, {"texts": True}
 """Contexts of a validation: of the plain data of a file, and of the texts of a command line, which are converted."""
 
@@ -69,12 +74,17 @@ class _Beside:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
 class _Explained(_ModelMetaclass):
     """Makes a `ConfigError` in plain words of what is wrong with the options of a call."""
 
     def __call__(self, *args: Any, **values: Any) -> Any:
+        fields: dict[str, Any] = self.model_fields  # type: ignore[attr-defined]
+        positional = [name for name, field in fields.items() if field.kw_only is False]
+        if len(args) > len(positional) or set(positional[: len(args)]) & set(values):
+            raise TypeError(f"{self.__name__}: positional arguments: {', '.join(positional) or 'none'}, once")
         try:
-            return super().__call__(*args, **values)
+            return super().__call__(**dict(zip(positional, args, strict=False)), **values)
         except ValidationError as error:
             sentences = explain(error, self)  # type: ignore[arg-type]
         raise ConfigError("\n".join(sentences))
@@ -153,7 +163,7 @@ class Options(BaseModel, metaclass=_Explained):
         raise ConfigError("\n".join(re.sub(r"^\w+", lambda key: option_name(key[0]), line) for line in lines))
 
     @classmethod
-    def of(cls, other: Options) -> Self:
+    def part_of(cls, other: Options) -> Self:
         """Return these options of a table that has them among others."""
         return cls(**{name: getattr(other, name) for name in cls.model_fields})
 
@@ -275,11 +285,6 @@ def option(
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
-def default(function: Callable[..., Any], name: str) -> Any:
-    """Return the default of a parameter of the Python interface."""
-    return inspect.signature(function).parameters[name].default
-
-
 class Named(Options):
     """Options of something that a configuration or a file can name: a kernel, a solver, an optimiser, ...
 
@@ -308,7 +313,7 @@ class Named(Options):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        registry = cls.__dict__.get("registry")
+        registry = registry_of(cls)
         if registry is None:
             return handler(source)
         return core_schema.with_info_plain_validator_function(
@@ -357,7 +362,7 @@ class Registry(Generic[N]):
     def _kind(self, name: Any, context: dict[str, bool] | None) -> type[N]:
         if not isinstance(name, str) or name not in self._kinds:
             given = shown(name, file=context is not None)
-            raise ConfigError(f"{self.what} = {given}: {nearest_name(str(name), self._kinds)}")
+            raise ConfigError(f"{self.what} = {given}: {nearest_name(str(name), self)}")
         return self._kinds[name]
 
     def register(self, kind: type[N]) -> type[N]:
@@ -429,7 +434,7 @@ class Registry(Generic[N]):
         for key in options:
             if key in known:
                 continue
-            owners = [f"'{other}'" for other, kind in self._kinds.items() if key in keys(kind)]
+            owners = [f"'{other}'" for other in self if key in keys(self[other])]
             if owners:
                 raise ConfigError(f"{key} belongs to {self.what} = {' or '.join(owners)}, not to '{name}'")
             raise ConfigError(f"{key}: unknown key; {nearest_name(key, known)}")
@@ -466,86 +471,6 @@ class Registry(Generic[N]):
         return self._of_table(settings, FILE)
 
 
-def takes(*tables: type[Options]) -> Callable[[F], F]:
-    """Show the options of these tables, which a function takes as `**options`, in its signature and documentation.
-
-    Parameters
-    ----------
-    *tables : type of Options
-        Where two have an option of the same name, the first counts.
-
-    Examples
-    --------
-    >>> class Sizes(Options):
-    ...     copies: int = option("Copies of each structure.", 10, ge=1)
-    >>> @takes(Sizes)
-    ... def double(data, **options):
-    ...     return 2 * divide(options, Sizes).copies
-    >>> double([], copies=4), str(inspect.signature(double))
-    (8, '(data, *, copies: int = 10)')
-    """
-
-    def shown_by(function: F) -> F:
-        signature = inspect.signature(function)
-        own = [item for item in signature.parameters.values() if item.kind != inspect.Parameter.VAR_KEYWORD]
-        taken = {item.name for item in own}
-        found = {}
-        for table in tables:
-            for name, key in keys(table).items():
-                if name not in taken and name not in found:
-                    found[name] = key
-        extra = [_parameter(key) for key in found.values()]
-        function.__signature__ = signature.replace(parameters=[*own, *extra])  # type: ignore[attr-defined]
-        function.__doc__ = _documented(inspect.cleandoc(function.__doc__ or ""), found)
-        return function
-
-    return shown_by
-
-
-def _parameter(key: Key) -> inspect.Parameter:
-    default = key.field.get_default(call_default_factory=True)
-    return inspect.Parameter(
-        key.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=inspect.Parameter.empty if key.field.is_required() else default,
-        annotation=key.field.annotation,
-    )
-
-
-def _documented(text: str, found: Mapping[str, Any]) -> str:
-    """Return a docstring with the options in the place of the entry `**options`."""
-    entries = []
-    for name, key in found.items():
-        facts = ", ".join(text for text in (key.extra.get("unit"), bounds(key)) if text)
-        head = f"{name} : {facts}" if facts else name
-        entries.append(head + "\n" + textwrap.indent(textwrap.fill(str(key.field.description), 110), "    "))
-    return re.sub(r"\*\*options\n(?:[ ]+.*\n?)*", lambda _: "\n".join(entries) + "\n", text, count=1)
-
-
-@overload
-def divide(options: Mapping[str, Any], first: type[A], /) -> A: ...
-@overload
-def divide(options: Mapping[str, Any], first: type[A], second: type[B], /) -> tuple[A, B]: ...
-def divide(options: Mapping[str, Any], *tables: type[Options]) -> Any:
-    """Divide the keywords of a function among one or two tables of options; one that both have goes to both.
-
-    Raises
-    ------
-    ConfigError
-        If an option is unknown, with the nearest name, or impossible.
-    """
-    known = [keys(table) for table in tables]
-    names = set().union(*known)
-    for name in options:
-        if name not in names:
-            raise ConfigError(f"unknown option '{name}': {nearest_name(name, sorted(names))}")
-    made = tuple(
-        table(**{name: value for name, value in options.items() if name in own})
-        for table, own in zip(tables, known, strict=True)
-    )
-    return made[0] if len(made) == 1 else made
-
-
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -553,14 +478,6 @@ def _as_tuple(value: object) -> object:
 def _names(value: object) -> object:
     """Take one name for a list of one."""
     return (value,) if isinstance(value, str) else _as_tuple(value)
-
-
-def _channels(value: object) -> object:
-    """Take the weights of a single channel for a list of one channel."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return value
-    rows = value if value and isinstance(value[0], Sequence) and not isinstance(value[0], str) else [value]
-    return tuple(_as_tuple(row) for row in rows)
 
 
 def _species_lengths(value: object) -> object:
@@ -573,12 +490,16 @@ def _species_lengths(value: object) -> object:
     return value
 
 
+def _path(value: object) -> object:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def _unless_none(value: object) -> object:
     return None if value == "none" else value
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
 Widths = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
-Channels = Annotated[tuple[tuple[float, ...], ...], BeforeValidator(_channels)]
 SpeciesLengths = Annotated[Literal["likelihood"] | dict[str, float], PlainValidator(_species_lengths)]
 OrderOrNone = Annotated[int | None, BeforeValidator(_unless_none)]
+PathText = Annotated[str, BeforeValidator(_path), Field(min_length=1)]

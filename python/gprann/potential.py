@@ -15,7 +15,7 @@ from gprann.baselines import BASELINES, Baseline, BaselineSum, ReferenceEnergies
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.prediction import Prediction
 from gprann.data.strain import voigt_stress
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.errors import FormatError
 from gprann.io.reading import Source, structures
 from gprann.model_file import read_model_file, write_model_file
@@ -60,7 +60,7 @@ class Potential:
 
     Parameters
     ----------
-    descriptor : ChebyshevDescriptor
+    descriptor : Descriptor
     normalisation : Normalisation
         Of the descriptor, from the training set.
     model : NetworkModel
@@ -82,7 +82,7 @@ class Potential:
     (1, ('H',), (7,))
     """
 
-    descriptor: ChebyshevDescriptor
+    descriptor: Descriptor
     normalisation: Normalisation
     model: NetworkModel
     parameters: Array
@@ -104,7 +104,7 @@ class Potential:
     @property
     def species(self) -> tuple[str, ...]:
         """Elements the potential knows."""
-        return self.descriptor.species
+        return tuple(self.descriptor.species)
 
     @property
     def reference_energies(self) -> dict[str, float]:
@@ -129,12 +129,12 @@ class Potential:
     def evaluate(self, neighbours: Neighbourhood) -> AtomicPrediction:
         """Return what the networks add to the baseline, for prepared neighbour lists."""
         energies, gradients, virials = _core.evaluate_committee(
-            self.model.kernel,
-            self.descriptor.kernel,
+            self.model.core,
+            self.descriptor.core,
             self.normalisation.mean,
             self.normalisation.inverse_scale,
             self.parameters,
-            neighbours.kernel,
+            neighbours.core,
             n_threads(),
         )
         energies *= self.energy_scale
@@ -199,7 +199,7 @@ class Potential:
         """
         document = {
             "baselines": [BASELINES.to_dict(term) for term in terms_of(self.baseline)],
-            "descriptor": self.descriptor.to_dict(),
+            "descriptor": descriptor_to_dict(self.descriptor),
             "model": self.model.to_dict(),
             "energy_scale": self.energy_scale,
             "units": {"energy": "eV", "length": "Å"},
@@ -223,7 +223,7 @@ def load(path: str | os.PathLike[str]) -> Potential:
     """
     document, arrays = read_model_file(path)
     try:
-        descriptor = ChebyshevDescriptor.from_dict(document["descriptor"])
+        descriptor = descriptor_from_dict(document["descriptor"])
         shape = document["model"]
         model = NetworkModel(descriptor.size, shape["hidden"], len(descriptor.species), shape["activation"])
         baseline = _load_baseline(document, arrays, descriptor.species)

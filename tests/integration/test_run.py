@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
@@ -539,6 +540,51 @@ def interrupted_run(folder: Path, how: signal.Signals) -> tuple[int, str]:
     return process.returncode, error
 
 
+class TestSplit:
+    """Without a test set one is split off from the training structures."""
+
+    def test_is_not_trained_on_and_said_in_the_report(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(30))
+        change(folder, {'data.test = "test.extxyz"': ""})
+        with caplog.at_level(logging.INFO, "gprann"):
+            result = run_file(folder / "config.toml")
+        sentence = "3 of the 30 structures of data.train, split off and not trained on"
+        assert sentence in caplog.text
+        assert result.summary.splitlines()[2] == sentence
+        assert [result.metrics[name]["n_structures"] for name in ("test", "training")] == [3, 27]
+        assert result.metrics["surrogate"]["n_structures"] == 3
+        trained = gprann.read(result.folder / "augmented.extxyz")[:27]
+        with (result.folder / "report/test/structures.csv").open() as stream:
+            tested = [float(row["energy_reference_eV"]) for row in csv.DictReader(stream)]
+        assert np.abs(np.subtract.outer(tested, trained.energies)).min() > 1e-6
+        assert run_file(folder / "config.toml").skipped == STAGES
+
+    @pytest.mark.parametrize("fraction", ["0", "0.1"])
+    def test_none_where_it_is_switched_off_or_the_data_are_few(
+        self, folder: Path, fraction: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        change(folder, {'data.test = "test.extxyz"': f"data.test_fraction = {fraction}"})
+        result = run_file(folder / "config.toml")
+        assert list(result.metrics) == ["training"]
+        assert result.metrics["training"]["n_structures"] == 7
+        assert ("of 7 structures none can be split off" in caplog.text) == (fraction != "0")
+
+    def test_given_hessians_belong_to_all_structures(self, folder: Path) -> None:
+        gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(30))
+        np.savez(folder / "h.npz", *[np.eye(6)] * 30)
+        change(
+            folder,
+            {
+                'data.test = "test.extxyz"': "",
+                "copies = 3": 'copies = 1\nmethod = "taylor"\norder = 2\nhessians = "h.npz"',
+                'kernel = "pairs"': "",
+            },
+        )
+        assert run_file(folder / "config.toml").metrics["training"]["n_structures"] == 30
+
+
 class TestRefusals:
     def refused(self, folder: Path, match: str, error: type[Exception] = ConfigError) -> None:
         with pytest.raises(error, match=match):
@@ -548,6 +594,20 @@ class TestRefusals:
     def test_missing_files(self, folder: Path) -> None:
         (folder / "test.extxyz").unlink()
         self.refused(folder, r"test\.extxyz: no such file or folder", DataError)
+        assert not (folder / "results").exists()
+
+    def test_a_run_that_fails_claims_no_folder(self, folder: Path) -> None:
+        """Neither for its own configuration nor against another one, whether there was a folder before or not."""
+        (folder / "test.extxyz").rename(folder / "elsewhere.extxyz")
+        (folder / "second.toml").write_text(CONFIG.replace("test.extxyz", "elsewhere.extxyz"))
+        (folder / "results").mkdir()
+        self.refused(folder, "no such file", DataError)
+        assert run_file(folder / "second.toml").skipped == ()
+        self.refused_by_owner(folder)
+
+    def refused_by_owner(self, folder: Path) -> None:
+        with pytest.raises(ConfigError, match=r"config\.toml: .* holds the results of .*second\.toml"):
+            run_file(folder / "config.toml")
 
     def test_elements_that_only_the_test_set_has(self, folder: Path) -> None:
         odd = gprann.Structure(("O", "H"), [[0, 0, 0], [0, 0, 1.0]], energy=-1.0)

@@ -13,8 +13,7 @@ import pytest
 import samples
 from gprann import augment, examples, read, select, taylor_augment
 from gprann.augmentation import label, surrogate_hessian, taylor_labels
-from gprann.augmentation.displacements import gaussian, single_atoms, within_spheres
-from gprann.augmentation.min_distance import DistanceLimits
+from gprann.augmentation.displacements import DistanceLimits, gaussian, single_atoms, within_spheres
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError
 from gprann.surrogate import Surrogate

@@ -25,7 +25,10 @@ from gprann.config import (
     to_toml,
     toml_value,
 )
+from gprann.descriptors import DESCRIPTORS
 from gprann.errors import ConfigError
+from gprann.explain import keys
+from gprann.options import option
 from gprann.surrogate import Surrogate
 from gprann.training import TrainingOptions
 
@@ -60,9 +63,24 @@ class TestDefaults:
     def test_descriptor(self) -> None:
         built = DescriptorSection().build(["C", "H", "O"])
         assert built.to_dict() == gprann.ChebyshevDescriptor(["C", "H", "O"]).to_dict()
-        assert set(DescriptorSection.model_fields) == set(
-            inspect.signature(gprann.ChebyshevDescriptor).parameters
-        )
+        assert set(keys(DescriptorSection)) == set(gprann.ChebyshevDescriptor.model_fields) | {"kind"}
+
+    def test_descriptors_of_users_have_a_section(self) -> None:
+        class Gaussians(gprann.ChebyshevDescriptor):
+            name = "gaussians"
+            width: float = option("Width.", 1.0, unit="Å", gt=0)
+
+        DESCRIPTORS.register(Gaussians)
+        try:
+            section = DescriptorSection.from_dict({"kind": "gaussians", "width": 2.0, "radial_order": 3})
+            built = section.build(["H"])
+            assert isinstance(built, Gaussians)
+            assert (built.width, built.radial_order) == (2.0, 3)
+            with pytest.raises(ConfigError, match="width belongs to kind = 'gaussians', not to 'chebyshev'"):
+                DescriptorSection(width=2.0)
+            assert "# Gaussians: Width.\n# width = 1.0  # Å, default 1.0" in to_toml(default_config())
+        finally:
+            del DESCRIPTORS._kinds["gaussians"]
 
     def test_surrogate(self) -> None:
         parameters = inspect.signature(Surrogate).parameters
@@ -80,8 +98,8 @@ class TestDefaults:
         assert set(TaylorOptions.model_fields) < set(inspect.signature(gprann.taylor_augment).parameters)
 
     def test_descriptor_of_the_surrogate_has_no_zero_weight(self) -> None:
-        assert 0 not in DescriptorSection().build(["C", "H", "O"], standing=True).weights
-        assert 0 in DescriptorSection().build(["C", "H", "O"]).weights
+        assert 0 not in DescriptorSection().build(["C", "H", "O"], for_kernel=True).channels
+        assert 0 in DescriptorSection().build(["C", "H", "O"]).channels
 
 
 class TestReading:
@@ -108,8 +126,8 @@ class TestReading:
         assert config.data.test == (str(Path("~/c.extxyz").expanduser()),)
         assert config.output.folder == str(tmp_path / "out")
         assert config.data.keys == {"energy": "E0"}
-        assert (config.descriptor.angular_order, config.descriptor.radial_cutoff) == (None, 8.0)
-        assert np.array_equal(config.descriptor.build(()).weights, [[1, 1], [1, 2]])
+        assert (config.descriptor.kind.angular_order, config.descriptor.kind.radial_cutoff) == (None, 8.0)
+        assert np.array_equal(config.descriptor.build(()).channels, [[1, 1], [1, 2]])
         assert config.training.hidden == (7, 5)
         assert config.training.reference_energies == {"H": -13.0, "O": -2043.5}
 
@@ -181,7 +199,7 @@ class TestRefusals:
             ("surrogate.length = -1", "surrogate.length = -1.0: expected a positive number"),
             (
                 "descriptor.radial_cutoff = 0",
-                "descriptor.radial_cutoff = 0.0: expected a positive distance in Å",
+                "descriptor.radial_cutoff = 0: expected a positive number in Å",
             ),
             ("descriptor.species = ['H', 'Xx']", "descriptor.species: 'Xx' is not a chemical element"),
             ("augmentation.copies = 0", "augmentation.copies = 0: expected 1 or more"),
@@ -324,8 +342,8 @@ class TestOptions:
     def test_are_converted(self) -> None:
         section = TrainingSection.from_texts({"hidden": ["5", "5"], "ridge": "1e-6", "per_atom": "true"})
         assert (section.hidden, section.ridge, section.per_atom) == ((5, 5), 1e-6, True)
-        assert DescriptorSection.from_texts({"angular_order": "none"}).angular_order is None
-        assert DescriptorSection.from_texts({"species": ["H", "O"], "weights": ["1", "2"]}).weights == (
+        assert DescriptorSection.from_texts({"angular_order": "none"}).kind.angular_order is None
+        assert DescriptorSection.from_texts({"species": ["H", "O"], "weights": ["1", "2"]}).kind.weights == (
             (1, 2),
         )
 

@@ -14,10 +14,10 @@ import samples
 from contracts import Array, assert_close, assert_derivative, displaced
 from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors.chebyshev import nonzero_weights
 from gprann.errors import ConfigError, DataError
 from gprann.io import read
 from gprann.surrogate import AtomsKernel, CartesianKernel, PairsKernel
-from gprann.surrogate.kernels.atoms import standing_weights
 from gprann.surrogate.kernels.base import Fingerprint
 from gprann.surrogate.kernels.internal_coordinates import internal_directions, rigid_motions
 from reference.chebyshev_oracle import cutoff_function
@@ -232,7 +232,7 @@ def test_a_given_descriptor_is_kept_and_its_own_follows_the_data() -> None:
 
 @pytest.mark.parametrize("n", range(1, 7))
 def test_every_species_has_a_weight_of_its_own(n: int) -> None:
-    weights = standing_weights(n)
+    weights = nonzero_weights(n)
     assert len(set(weights)) == n
     assert 0.0 not in weights
 

@@ -58,7 +58,10 @@ CASES: dict[str, tuple[Callable[[], Fingerprint], Dataset]] = {
     "cartesian": (CartesianKernel().fingerprint, samples.waters(6)),
     "atoms, crystals": (AtomsKernel().fingerprint, samples.crystals(4)),
     # Structures with different numbers of internal directions: 1 and 3 N - 3.
-    "mixed": (AtomsKernel().fingerprint, Dataset([samples.labelled(samples.chain("OHH")), *samples.crystals(3)])),
+    "mixed": (
+        AtomsKernel().fingerprint,
+        Dataset([samples.labelled(samples.chain("OHH")), *samples.crystals(3)]),
+    ),
 }
 
 
@@ -200,7 +203,9 @@ def test_likelihood_is_maximised_within_bounds(case: tuple[Observations, float])
 @pytest.mark.parametrize(
     "fixed", [(4.0, None, None), (None, 1e-4, None), (None, None, 1e-3), (70.0, 1e-3, None)]
 )
-def test_likelihood_is_maximised_over_what_is_not_given(case: tuple[Observations, float], fixed: Fixed) -> None:
+def test_likelihood_is_maximised_over_what_is_not_given(
+    case: tuple[Observations, float], fixed: Fixed
+) -> None:
     """What is given is held, even out of bounds; beside it no better value of the others is nearby."""
     problem, spread = case
     found = maximise_likelihood(problem, with_fixed(Settings(8.0, 1e-5, 1e-5), fixed), spread, fixed)
@@ -216,7 +221,9 @@ def test_likelihood_is_maximised_over_what_is_not_given(case: tuple[Observations
 
 def test_search_leaves_a_region_where_the_matrix_is_singular() -> None:
     """Ten copies of one structure and a length so long that the noises drown in the rounding."""
-    problem = problem_of(PairsKernel().fingerprint(), Dataset([*samples.waters(2), *list(samples.waters(1)) * 9]))
+    problem = problem_of(
+        PairsKernel().fingerprint(), Dataset([*samples.waters(2), *list(samples.waters(1)) * 9])
+    )
     start = Settings(50.0, 1e-10, 1e-10)
     with pytest.raises(FactorisationError):
         log_marginal_likelihood(problem, start, 100.0)

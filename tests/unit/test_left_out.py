@@ -73,9 +73,7 @@ def densely(equations: Equations, fit: Fit, noise: Array) -> tuple[PosteriorMean
     return folded, float(problem.values @ alpha) / len(alpha), DensePosterior(problem, factor)
 
 
-def with_basis(
-    equations: Equations, basis: Dataset, fit: Fit
-) -> InducingApproximation:
+def with_basis(equations: Equations, basis: Dataset, fit: Fit) -> InducingApproximation:
     """Return the approximation by structures that need not be among those observed."""
     known = InducingApproximation.build(
         replace(equations, data=basis + equations.data),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gprann.errors import ConfigError
-from gprann.options import Named, Options, Registry, Widths, divide, keys, option, takes
+from gprann.options import Named, Options, Registry, Widths, keys, option
+from gprann.signatures import divide, takes
 
 
 class Optimizer(Named):
@@ -197,10 +198,10 @@ class TestFunctions:
     def test_signature_and_unknown_names(self) -> None:
         class Sizes(Options):
             copies: int = option("Copies of each structure.", 10, ge=1)
-            alpha: float = option("Not shown: the other has one.", 0.5)
+            alpha: float = option("The other table has one too.", 0.5)
 
-        @takes(Training, Sizes)
-        def work(data: int, **options: Any) -> tuple[Training, Sizes]:
+        @takes(Sizes, Training)
+        def work(data: int, **options: Any) -> tuple[Sizes, Training]:
             """Work.
 
             Parameters
@@ -213,14 +214,17 @@ class TestFunctions:
             -------
             tuple
             """
-            return divide(options, Training, Sizes)
+            sizes, rest = divide(options, Sizes, keys(Training))
+            return sizes, Training(**rest)
 
-        training, sizes = work(1, copies=3, optimizer="adamw", learning_rate=0.5, alpha=0.5)
-        assert (sizes.copies, sizes.alpha, training.alpha) == (3, 0.5, 0.5)
+        sizes, training = work(1, copies=3, optimizer="adamw", learning_rate=0.5, alpha=0.5)
+        assert (sizes.copies, sizes.alpha, training.alpha) == (3, 0.5, 0.98)
         assert training.optimizer == AdamW(learning_rate=0.5)
         parameters = inspect.signature(work).parameters
-        assert list(parameters)[:3] == ["data", "hidden", "optimizer"]
+        assert list(parameters)[:3] == ["data", "copies", "alpha"]
         assert parameters["copies"].default == 10
+        assert parameters["alpha"].default == 0.5
+        assert {"hidden", "optimizer", "learning_rate"} < set(parameters)
         assert "copies : 1 or more\n    Copies of each structure.\n" in (work.__doc__ or "")
         assert "\nReturns\n" in (work.__doc__ or "")
         assert refusal(lambda: work(1, copes=3)) == "unknown option 'copes': did you mean 'copies'?"

@@ -139,14 +139,14 @@ class TestStub:
 
 class TestImports:
     def test_import_loads_no_optional_package(self) -> None:
-        code = "import json, sys\nimport gprann\nprint(json.dumps(sorted(sys.modules)))"
+        code = "import json, sys\nfrom gprann import *\nprint(json.dumps(sorted(sys.modules)))"
         loaded = {name.partition(".")[0] for name in run_python(code)}
         assert "numpy" in loaded
         assert not loaded & OPTIONAL
 
     def test_one_build_of_the_core_is_loaded(self) -> None:
         names = "[n for n in sys.modules if n.startswith('gprann._core_')]"
-        assert len(run_python(f"import json, sys\nimport gprann\nprint(json.dumps({names}))")) == 1
+        assert len(run_python(f"import json, sys\nfrom gprann import *\nprint(json.dumps({names}))")) == 1
 
     def test_every_module_but_the_plots_imports_without_matplotlib(self) -> None:
         code = (

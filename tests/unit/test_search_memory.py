@@ -96,13 +96,13 @@ def test_a_run_is_judged_by_its_kernel() -> None:
 
 
 @pytest.mark.parametrize("method", SEARCHES)
-@pytest.mark.parametrize("fingerprint", [AtomsKernel().fingerprint(), PairsKernel().fingerprint()], ids=["atoms", "pairs"])
+@pytest.mark.parametrize(
+    "fingerprint", [AtomsKernel().fingerprint(), PairsKernel().fingerprint()], ids=["atoms", "pairs"]
+)
 def test_the_search_stays_within_its_budget(fingerprint: Fingerprint, method: SearchName) -> None:
     """Without the limit it takes 60 MiB and more."""
     data, budget = samples.rattled(CELLS, 60, 0.1, 0, "cells"), 0.012
-    search = HyperparameterSearch(
-        fitted(fingerprint, data), (None, None, None), method, 0, budget, Grid()
-    )
+    search = HyperparameterSearch(fitted(fingerprint, data), (None, None, None), method, 0, budget, Grid())
     mean = float(data.energies.mean())
     tracemalloc.start()
     try:

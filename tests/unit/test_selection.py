@@ -90,7 +90,9 @@ def test_soap_is_a_candidate_if_its_settings_are_given(by_configuration: bool) -
     selection = surrogate.fit(data).selection
     assert selection is not None
     assert set(selection.candidates) == {"atoms", "pairs", "cartesian", "soap"}
-    assert surrogate.kernel.name == min(selection.candidates, key=lambda name: selection.candidates[name].score)
+    assert surrogate.kernel.name == min(
+        selection.candidates, key=lambda name: selection.candidates[name].score
+    )
     (alone,) = select_kernel(
         {"soap": SoapKernel(soap=SoapOptions(**SOAP)).fingerprint()},
         random_subset(data, 0, 1.0),

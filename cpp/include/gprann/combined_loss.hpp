@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "gprann/chebyshev.hpp"
+#include "gprann/descriptor.hpp"
 #include "gprann/network.hpp"
 #include "gprann/types.hpp"
 
@@ -56,7 +56,7 @@ class CombinedLoss {
  public:
   /// order: (n_atoms), atom of every row of `atoms`; inverse_scale: (S, D), d g / d G. All views must outlive
   /// this.
-  CombinedLoss(const Network& network, const ChebyshevDescriptor& descriptor, const Neighbours& neighbours,
+  CombinedLoss(const Network& network, const Descriptor& descriptor, const Neighbours& neighbours,
                const AtomFeatures& atoms, const std::int64_t* order, const double* inverse_scale);
 
   const Network& network() const { return network_; }
@@ -117,7 +117,7 @@ class CombinedLoss {
                   LossParts& loss) const;
 
   const Network& network_;
-  const ChebyshevDescriptor& descriptor_;
+  const Descriptor& descriptor_;
   Neighbours neighbours_;
   AtomFeatures atoms_;
   const std::int64_t* order_;

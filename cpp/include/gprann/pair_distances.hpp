@@ -1,6 +1,6 @@
 #pragma once
 
-#include "gprann/chebyshev.hpp"
+#include "gprann/neighbours.hpp"
 #include "gprann/types.hpp"
 
 namespace gprann {

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
+from gprann.options import Options, PathText, option
 from gprann.surrogate import Surrogate
 from gprann.surrogate.calculator import SurrogateCalculator, bare_structure
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "SearchOptions"]
 
 Array = NDArray[np.float64]
 _RATTLE = 0.1  # Å
@@ -23,6 +24,20 @@ _COPIES = 24
 # adatoms and relaxations with EMT; twice or half the length changes them by one or two.
 _OPTIONS = {"length": 12.0, "energy_noise": 1e-8, "force_noise": 1e-8}
 _LEAST_NOISE, _MOST_NOISE = 1e-4, 1e5  # times those of the options
+
+
+class SearchOptions(Options):
+    """When a search has found what it looks for."""
+
+    fmax: float = option(
+        "Largest norm of the reference force on a free atom at the end.", 0.05, unit="eV/Å", gt=0
+    )
+    record: PathText | None = option(
+        "Extended XYZ file to which every reference result is appended. The results for the same atoms and cell that "
+        "it holds already are used, so that the same call goes on where it was interrupted: give the same calculator.",
+        None,
+    )
+    seed: int = option("Seed of the rattled copies over which descriptors are standardised.", 0, ge=0)
 
 
 class Learner:

@@ -1,32 +1,47 @@
-"""Displaced copies of structures.
+"""Displaced copies of structures, without labels: their number, their displacements, and those that are refused.
 
 Every structure has a random stream of its own, (seed, its number), so that its copies depend on nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
+import vesin
+from ase.data import atomic_numbers, covalent_radii
 from numpy.typing import NDArray
 from pydantic import PlainValidator
 
-from gprann.data.structure import Structure
+from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.io.reading import Source, structures
 from gprann.options import Options, option
 
 __all__ = [
     "Displacement",
     "DisplacementOptions",
+    "DistanceLimits",
     "atom_sizes",
+    "automatic_copies",
+    "displace",
     "gaussian",
     "moving_atoms",
+    "references",
+    "require_forces",
     "single_atoms",
+    "with_unique_origins",
     "within_spheres",
 ]
 
 Array = NDArray[np.float64]
+_log = logging.getLogger(__name__)
+_FEWEST, _MOST = 10, 36  # copies; potentials improve no more beyond 36 (Yeu et al. 2025)
+_NOISIEST = 1.0  # labels for which the number of copies still grows
+_REACH = 4.0  # Å; elements that never come as near as this have no smallest distance worth the name
 
 
 def _sizes(value: object) -> object:
@@ -103,6 +118,32 @@ class DisplacementOptions(Options):
         0,
         ge=0,
     )
+
+
+def automatic_copies(structure: Structure, noise: float = 0.0) -> int:
+    """Return one copy for each degree of freedom, at least 10 and at most 36, and more if labels are uncertain.
+
+    A structure has 3N unknown slopes, and every copy tells one sum of them; with 36 copies of 20 atoms the
+    errors of the potentials have settled (Yeu et al., npj Comput. Mater. 11, 156 (2025)). A label E of standard
+    deviation s tells less of a change D of the energy by the displacement: the variance of the slopes found from M
+    labels goes as (D² + s²) / M, so that M (1 + (s / D)²) of them tell as much as M exact ones. Beyond s = D, twice
+    as many copies, labels are mostly noise, and more of them are not worth their cost.
+
+    Parameters
+    ----------
+    structure : Structure
+    noise : float
+        s / D, see `relative_noise`.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> h2 = gprann.examples.hydrogen(7)[0]
+    >>> automatic_copies(h2), automatic_copies(h2, 0.5), automatic_copies(h2, 3.0)
+    (10, 12, 20)
+    """
+    exact = int(np.clip(3 * len(structure), _FEWEST, _MOST))
+    return round(exact * (1.0 + min(noise, _NOISIEST) ** 2))
 
 
 def moving_atoms(structure: Structure, min_force: float | None) -> NDArray[np.bool_]:
@@ -210,3 +251,136 @@ def single_atoms(n_atoms: int, displacement: float | Array) -> Array:
     sizes = np.repeat(_per_atom(displacement, n_atoms), 3)
     steps = np.diag(sizes)[sizes > 0].reshape(-1, n_atoms, 3)
     return np.stack([steps, -steps], axis=1).reshape(-1, n_atoms, 3)
+
+
+def references(source: Source) -> Dataset:
+    """Return the structures that are to be copied, with origins that tell them apart.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    data = structures(source)
+    if len(data) == 0:
+        raise DataError("there are no structures to copy; give some")
+    return with_unique_origins(data)
+
+
+def require_forces(data: Dataset, method: str) -> None:
+    """Refuse structures without the forces that all methods of augmentation need.
+
+    Raises
+    ------
+    DataError
+        Naming the first structure and the remedy.
+    """
+    for structure in data:
+        if structure.forces is None:
+            count = sum(other.forces is None for other in data)
+            raise DataError(
+                f"{structure.origin}: has no forces (and so {count} of {len(data)} structures), which the method "
+                f"'{method}' needs; compute them, leave the structures out, or train on energies alone with "
+                'augmentation method "none"'
+            )
+
+
+def with_unique_origins(data: Dataset) -> Dataset:
+    """Return the data set with origins that tell its structures apart: copies name their parent by them."""
+    origins = {(structure.origin.file, structure.origin.index) for structure in data}
+    if len(origins) == len(data):
+        return data
+    return Dataset(
+        structure.replace(origin=_numbered(structure.origin, index)) for index, structure in enumerate(data)
+    )
+
+
+def _numbered(origin: Origin, index: int) -> Origin:
+    """Return an origin with another number; messages go on to name the file and the number in it."""
+    place = origin.place or (str(replace(origin, method="reference")) if origin.file else "")
+    return Origin(origin.file or "data set", index, origin.method, place)
+
+
+def displace(data: Dataset, method: str, shifts: Iterable[Array]) -> Dataset:
+    """Return unlabelled copies of structures.
+
+    Parameters
+    ----------
+    data : Dataset
+    method : str
+        How the copies will be labelled; kept in their origin.
+    shifts : iterable of ndarray
+        For each structure the displacements (copies, N, 3) in Å.
+    """
+    return Dataset(
+        structure.replace(
+            positions=structure.positions + shift,
+            energy=None,
+            forces=None,
+            stress=None,
+            origin=Origin(structure.origin.file, structure.origin.index, method),
+        )
+        for structure, own in zip(data, shifts, strict=True)
+        for shift in own
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceLimits:
+    """Smallest allowed distances between elements.
+
+    Attributes
+    ----------
+    species : tuple of str
+    smallest : ndarray, shape (S, S), Å
+    """
+
+    species: tuple[str, ...]
+    smallest: Array
+
+    @classmethod
+    def of(cls, data: Dataset, fraction: float) -> DistanceLimits:
+        """Return a fraction of the smallest distances in some structures.
+
+        For elements that never come closer than 4 Å there, of the sum of their covalent radii.
+
+        Examples
+        --------
+        >>> import gprann
+        >>> DistanceLimits.of(gprann.examples.hydrogen(7), 0.7).smallest.round(6)
+        array([[0.7]])
+        """
+        species = data.species
+        smallest = np.full((len(species), len(species)), np.inf)
+        for structure in data:
+            first, second, distances = _pairs(structure, species, _REACH)
+            np.minimum.at(smallest, (first, second), distances)
+        smallest = np.minimum(smallest, smallest.T)
+        radii = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in species])
+        return cls(species, fraction * np.where(np.isfinite(smallest), smallest, radii[:, None] + radii))
+
+    def kept(self, copies: Dataset) -> NDArray[np.bool_]:
+        """Return which copies are allowed, shape (n,), and log how many are not."""
+        kept = np.array([self.allow(copy) for copy in copies], dtype=bool)
+        if not kept.all():
+            _log.warning("%d of %d copies left out: atoms come too close", np.sum(~kept), len(kept))
+        return kept
+
+    def allow(self, structure: Structure) -> bool:
+        """Return whether no two atoms of a structure are too close."""
+        if not self.smallest.size or not self.smallest.max() > 0:
+            return True
+        first, second, distances = _pairs(structure, self.species, float(self.smallest.max()))
+        return not np.any(distances < self.smallest[first, second])
+
+
+def _pairs(
+    structure: Structure, species: tuple[str, ...], cutoff: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Return the kinds of the atoms of all pairs within a cutoff, and their distances."""
+    kinds = np.array([species.index(symbol) for symbol in structure.symbols], dtype=np.int64)
+    finder = vesin.NeighborList(cutoff=cutoff, full_list=False)
+    first, second, distances = finder.compute(
+        structure.positions, structure.cell, [bool(periodic) for periodic in structure.pbc], "ijd"
+    )
+    return kinds[first], kinds[second], np.asarray(distances)

@@ -5,6 +5,7 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025).
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import time
@@ -15,24 +16,24 @@ from typing import Any
 
 import numpy as np
 
-from gprann.augmentation.policies import CopyOptions
-from gprann.augmentation.sampling import references
+from gprann.augmentation.displacements import references
+from gprann.augmentation.policies import CopyOptions, Sampler
 from gprann.data.strain import volume
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, refuse_unused
 from gprann.io import write
 from gprann.io.reading import Source
-from gprann.options import takes
 from gprann.runtime.parallel import side_by_side
 from gprann.runtime.progress import SharedBar, progress_bar
-from gprann.surrogate import Surrogate, SurrogateSet
+from gprann.signatures import divide, takes
 from gprann.surrogate.sets.surrogate_set import (
     Subset,
+    SurrogateSet,
     assigned,
-    check_surrogate_options,
     ordered_for,
     plan_subsets,
 )
+from gprann.surrogate.surrogate import Surrogate
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 __all__ = ["Augmentation", "augment", "augment_subsets", "label", "label_copies"]
@@ -140,10 +141,8 @@ def augment(
     >>> len(augmented), augmented[0].origin.method, augmented[7].origin.method
     (21, 'reference', 'gpr')
     """
-    own = {name: options.pop(name) for name in CopyOptions.model_fields if name in options}
-    check_surrogate_options(options, augment)
-    settings = CopyOptions(**own)
-    _check_use(settings, label_next, surrogate, options)
+    settings, surrogate_options = divide(options, CopyOptions, inspect.signature(Surrogate).parameters)
+    _check_use(settings, label_next, surrogate, surrogate_options)
     data = references(data)
     with progress_bar(settings.total(data), "labelling", show=progress) as terminal:
         bar = SharedBar(terminal)
@@ -152,9 +151,9 @@ def augment(
         else:
             subsets = plan_subsets(
                 data,
-                lambda _: Surrogate(**{"seed": settings.seed, **options}),
+                lambda _: Surrogate(**{"seed": settings.seed, **surrogate_options}),
                 max_subset=settings.max_subset,
-                memory=options.get("memory"),
+                memory=surrogate_options.get("memory"),
             )
             result = augment_subsets(subsets, settings, bar)
     result.log_counts()
@@ -266,10 +265,10 @@ def label_copies(
     Augmentation
     """
     expected = options.total(data)
-    known = options.known(data, surrogate)
-    options = options.sized(known)
+    sampler = Sampler(options, data, surrogate)
+    options = sampler.resolve()
     bar.extend(options.total(data) - expected)
-    copies = options.make(known, numbers)
+    copies = sampler.copies(numbers)
     not_made = options.total(data) - len(copies)
     bar.update(not_made)
     labelled = label(surrogate, copies, options.threshold, bar, forces=options.forces)

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gprann.active.select import check_selection
+from gprann.active.select import SelectOptions
 from gprann.active.select import select as select_structures
 from gprann.cli.console import show
 from gprann.config import (
     AugmentationSection,
     DescriptorSection,
+    ResourcesSection,
     SurrogateSection,
     TrainingSection,
     default_config,
+    load_config,
     to_toml,
 )
 from gprann.data.structure import Dataset
@@ -26,10 +28,11 @@ from gprann.errors import ConfigError, GprannError
 from gprann.evaluation import evaluate as evaluate_potential
 from gprann.explain import option_name
 from gprann.io import atomic_write, read, write
+from gprann.labelling import LabelOptions, merge
 from gprann.labelling import label as label_structures
-from gprann.labelling import merge
 from gprann.options import Options
-from gprann.pipeline import augment_data, compare_file, history, run_file, train_potential
+from gprann.pipeline import augment_data, compare_file, history, train_potential
+from gprann.pipeline import run as run_configuration
 from gprann.potential import Potential, load
 from gprann.runtime.progress import progress_bar
 from gprann.surrogate.sets.partition import MAX_SIZE
@@ -63,14 +66,15 @@ def init(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the whole pipeline."""
-    result = run_file(arguments.config)
+    file = _config(arguments)
+    result = run_configuration(load_config(file), source=Path(file))
     show(result.summary)
     show(f"\npotential: {result.potential}\nreport:    {result.folder / 'report'}")
 
 
 def compare(arguments: argparse.Namespace) -> None:
     """Train with several methods and compare them."""
-    result = compare_file(arguments.config, methods=arguments.methods)
+    result = compare_file(_config(arguments), methods=arguments.methods)
     show("errors on the test structures\n")
     show(result.table())
     show("\nwritten: " + ", ".join(str(file) for file in result.files))
@@ -115,10 +119,11 @@ def _check_label_next(target: str | None, augmentation: AugmentationSection) -> 
 def train(arguments: argparse.Namespace) -> None:
     """Train a potential."""
     descriptor, training = _section(arguments, DescriptorSection), _section(arguments, TrainingSection)
+    resources = _section(arguments, ResourcesSection)
     _check_output(arguments.output, (".gprann",))
     data = _read(arguments.input, arguments.keys)
     potential = train_potential(
-        data, descriptor, training, checkpoint=arguments.checkpoint, workers=arguments.workers
+        data, descriptor, training, checkpoint=arguments.checkpoint, workers=resources.workers
     )
     potential.save(arguments.output)
     show(f"{arguments.output}: {potential!r}")
@@ -137,15 +142,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def select(arguments: argparse.Namespace) -> None:
     """Choose the structures that are most worth labelling."""
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
-    check_selection(arguments.count, arguments.threshold, option_name)  # before a surrogate is fitted
+    options = _section(arguments, SelectOptions)  # before a surrogate is fitted
     candidates = _read(arguments.input, arguments.keys, require=())
     model = _predictor(arguments)
-    with progress_bar(arguments.count, "selecting") as bar:
-        chosen = select_structures(
-            candidates, model, arguments.count, threshold=arguments.threshold, progress=bar.update
-        )
+    with progress_bar(options.count, "selecting") as bar:
+        chosen = select_structures(candidates, model, progress=bar.update, **options.to_dict())
     if len(chosen.structures) == 0:
-        show(f"no candidate is less certain than {arguments.threshold:g} eV/atom: nothing was written")
+        show(f"no candidate is less certain than {options.threshold:g} eV/atom: nothing was written")
         return
     write(arguments.output, chosen.structures)
     show(
@@ -177,6 +180,7 @@ def _predictor(arguments: argparse.Namespace) -> Potential | SurrogateSet:
 
 def label(arguments: argparse.Namespace) -> None:
     """Label structures with an ASE calculator."""
+    running = _section(arguments, LabelOptions)
     _check_output(arguments.output, (".extxyz", ".xyz"))
     train = Dataset()
     if arguments.merge is not None:
@@ -188,10 +192,7 @@ def label(arguments: argparse.Namespace) -> None:
         arguments.calculator,
         arguments.output,
         options=_calculator_options(arguments),
-        workers=arguments.workers,
-        retries=arguments.retries,
-        timeout=arguments.timeout,
-        scratch=arguments.scratch,
+        **running.to_dict(),
     )
     show(
         f"{arguments.output}: {len(result.labelled)} of {len(data)} structures, {result.computed} computed now"
@@ -234,6 +235,22 @@ def info(arguments: argparse.Namespace) -> None:
 
 
 # --------------------------------------------------------------- arguments
+def _config(arguments: argparse.Namespace) -> str:
+    """Return the configuration file of a command.
+
+    Raises
+    ------
+    ConfigError
+        If none was given: naming those in this folder, or how to make one.
+    """
+    if arguments.config is not None:
+        return str(arguments.config)
+    found = sorted(file.name for file in Path().glob("*.toml") if file.name != "pyproject.toml")
+    command = f"gprann {arguments.command} {found[0] if found else 'config.toml'}"
+    how = f"for example: {command}" if found else f"make one with: gprann init config.toml, then: {command}"
+    raise ConfigError(f"{arguments.command}: give a configuration file; {how}")
+
+
 def _section(arguments: argparse.Namespace, section: type[S]) -> S:
     """Return a section of the options given for it."""
     prefix = f"{section.__name__}."

@@ -132,8 +132,8 @@ class AugmentationSection(CopyOptions, TaylorOptions):
 
     def copy_options(self) -> CopyOptions:
         """Return the options of gpr copies."""
-        return CopyOptions.of(self)
+        return CopyOptions.part_of(self)
 
     def taylor_options(self) -> TaylorOptions:
         """Return the options of Taylor copies."""
-        return TaylorOptions.of(self)
+        return TaylorOptions.part_of(self)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from gprann.config.augmentation import AugmentationSection
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import DESCRIPTORS, Descriptor
 from gprann.io import read
 from gprann.io.labels import check_keys
-from gprann.options import Channels, Names, Options, OrderOrNone, Widths
-from gprann.options import default as _default
+from gprann.options import Named, Names, Options, Registry, Widths
 from gprann.options import option as _option
 from gprann.surrogate import Surrogate, SurrogateOptions
-from gprann.surrogate.kernels.atoms import standing_weights
 from gprann.training import TrainingOptions
 
 __all__ = [
@@ -30,6 +29,11 @@ __all__ = [
     "SurrogateSection",
     "TrainingSection",
 ]
+
+
+def _default(function: Callable[..., Any], name: str) -> Any:
+    """Return the default of a parameter of the Python interface."""
+    return inspect.signature(function).parameters[name].default
 
 
 class DataSection(Options):
@@ -69,8 +73,43 @@ class DataSection(Options):
         return check_keys(keys)
 
 
+class DescriptorSettings(Named):
+    """The options of a descriptor, but for the elements, which the data tell."""
+
+    descriptor: ClassVar[type[Descriptor]]
+
+
+class _DescriptorKinds(Registry[DescriptorSettings]):
+    """The settings of all registered descriptors, those that users have registered among them."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(DESCRIPTORS)
+
+    def __getitem__(self, name: str) -> type[DescriptorSettings]:
+        return self._kind(name, None)
+
+    def _kind(self, name: Any, context: dict[str, bool] | None) -> type[DescriptorSettings]:
+        if name not in DESCRIPTORS:
+            return super()._kind(name, context)  # refuses it
+        descriptor = DESCRIPTORS[name]
+        known = self._kinds.get(name)
+        if known is None or known.descriptor is not descriptor:
+            fields: Any = {
+                key: (item.annotation, item)
+                for key, item in descriptor.model_fields.items()
+                if key != "species"
+            }
+            known = create_model(f"{descriptor.__name__}Settings", __base__=DescriptorSettings, **fields)
+            known.name, known.descriptor = name, descriptor
+            self._kinds[name] = known
+        return known
+
+
+_DescriptorKinds("kind", DescriptorSettings)
+
+
 class DescriptorSection(Options):
-    """Chebyshev descriptor of the networks."""
+    """Descriptor of the environments of atoms."""
 
     species: Names | None = _option(
         "Elements, in the order that sets their weights. Default: those of the training structures, in "
@@ -78,50 +117,31 @@ class DescriptorSection(Options):
         None,
         example=["C", "H", "O"],
     )
-    radial_order: int = _option(
-        "Highest Chebyshev polynomial of the distances.", _default(ChebyshevDescriptor, "radial_order")
-    )
-    radial_cutoff: float = _option(
-        "Cutoff of the distances.", _default(ChebyshevDescriptor, "radial_cutoff"), unit="Å"
-    )
-    angular_order: OrderOrNone = _option(
-        'Highest Chebyshev polynomial of the angles; "none" for no angular part.',
-        _default(ChebyshevDescriptor, "angular_order"),
-        none="none",
-    )
-    angular_cutoff: float = _option(
-        "Cutoff of the angular part.", _default(ChebyshevDescriptor, "angular_cutoff"), unit="Å"
-    )
-    weights: Channels | None = _option(
-        "Weights of the species, one list for each channel after the first. Default: those of the ænet "
-        "program; for the surrogate the same without a zero.",
-        None,
-        example=[[-1.0, 1.0, 2.0]],
+    kind: DescriptorSettings = _option(
+        'Kind of descriptor: "chebyshev", or one that a program has registered.', "chebyshev"
     )
 
     @model_validator(mode="after")
-    def _check(self) -> DescriptorSection:
-        if self.species is not None or self.weights is None:
+    def _check(self) -> Self:
+        given = {
+            key
+            for key, item in type(self.kind).model_fields.items()
+            if getattr(self.kind, key) != item.default
+        }
+        open_ones = {key for key, item in type(self.kind).model_fields.items() if item.default is None}
+        if self.species is not None or not given & open_ones:  # else the options may depend on the elements
             self.build(self.species or ("H",))
         return self
 
-    def build(self, species: Sequence[str], *, standing: bool = False) -> ChebyshevDescriptor:
+    def build(self, species: Sequence[str], *, for_kernel: bool = False) -> Descriptor:
         """Return the descriptor; `species` count where the section names none.
 
-        With `standing`, weights that are not given have no zero.
+        With `for_kernel`, options that are not given have the defaults that suit the kernel of a surrogate.
         """
-        names = self.species or tuple(species)
-        weights: Any = self.weights
-        if weights is None and standing and len(names) > 1:
-            weights = [standing_weights(len(names))]
-        return ChebyshevDescriptor(
-            names,
-            radial_order=self.radial_order,
-            radial_cutoff=self.radial_cutoff,
-            angular_order=self.angular_order,
-            angular_cutoff=self.angular_cutoff,
-            weights=weights,
-        )
+        descriptor = type(self.kind).descriptor
+        make = descriptor.for_kernel if for_kernel else descriptor
+        options = {key: getattr(self.kind, key) for key in type(self.kind).model_fields}
+        return make(self.species or tuple(species), **options)
 
 
 class SurrogateSection(SurrogateOptions):
@@ -138,11 +158,11 @@ class SurrogateSection(SurrogateOptions):
 
     def build(self, species: Sequence[str], seed: int) -> Surrogate:
         """Return a surrogate that has not been fitted, for structures with these elements."""
-        options = SurrogateOptions.of(self)
+        options = SurrogateOptions.part_of(self)
         if self.descriptor is not None:
             if "descriptor" not in type(self.kernel).model_fields:
                 raise ValueError(f"descriptor belongs to kernel = 'atoms', not to '{self.kernel.name}'")
-            kernel = self.kernel.replace(descriptor=self.descriptor.build(species, standing=True))
+            kernel = self.kernel.replace(descriptor=self.descriptor.build(species, for_kernel=True))
             options = options.replace(kernel=kernel)
         return Surrogate(**options.changed(), seed=seed)
 

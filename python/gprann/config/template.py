@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
-from pydantic.fields import FieldInfo
-
 from gprann.config.sections import Config
-from gprann.explain import Key, keys
-from gprann.options import Options
+from gprann.explain import Key, keys, registry_of
+from gprann.options import Named, Options, Registry
 
 __all__ = ["default_config", "key_facts", "sentence", "to_toml", "toml_value"]
 
@@ -44,13 +44,9 @@ def to_toml(config: Config, *, comments: bool = True) -> str:
     index = ":"
     keys = {}
     """
-    lines = [*_comment(_TITLE), ""] if comments else []
-    for name in Config.model_fields:
-        section = getattr(config, name)
-        if comments:
-            lines += _comment(_summary(type(section)))
-        lines += [f"[{name}]", *_table(name, section, comments), ""]
-    return "\n".join(lines).rstrip() + "\n"
+    title = [*_comment(_TITLE), ""] if comments else []
+    text = "\n".join([*title, *_tables("", config, comments)])
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def toml_value(value: Any) -> str:
@@ -78,32 +74,53 @@ def _key(name: str) -> str:
     return name if bare else toml_value(name)
 
 
-def _table(path: str, section: Options, comments: bool, off: bool = False) -> Iterator[str]:
-    """Yield the lines of a table; with `off` all of them are commented out."""
+def _tables(path: str, section: Options, comments: bool, off: bool = False) -> Iterator[str]:
+    """Yield the lines of a table and of those in it; with `off` all of them are commented out."""
     plain, tables = section.to_dict(), {}
     for name, key in keys(type(section)).items():
-        inner = _inner_table(key.field)
-        if inner is not None:
+        inner = _inner_table(key)
+        if inner is None:
+            yield from _lines(key, plain, comments, off)
+        else:
             tables[name] = inner, key
-            continue
-        line = _assignment(key, plain)
-        if not comments:
-            yield from [line] if line else []
-            continue
-        yield from _comment(sentence(key))
-        shown = line or f"{name} = {toml_value(_example(key))}"
-        facts = key_facts(key)
-        yield f"{'# ' if off or not line else ''}{shown}{'  # ' + facts if facts else ''}"
     for name, (inner, key) in tables.items():
-        value = plain.get(name)
+        value, place = getattr(section, name), f"{path}.{name}".removeprefix(".")
         if value is None and not comments:
             continue
         yield ""
         if comments:
-            yield from _comment(sentence(key))
-        yield f"{'# ' if value is None else ''}[{path}.{name}]"
-        table = inner() if value is None else inner.from_dict(value)
-        yield from _table(f"{path}.{name}", table, comments, off=value is None)
+            yield from _comment(_summary(inner) if key.field.description is None else sentence(key))
+        yield f"{'# ' if value is None else ''}[{place}]"
+        registry: Registry[Any] | None = registry_of(inner)
+        if registry is None:
+            yield from _tables(place, inner() if value is None else value, comments, value is None)
+        else:
+            yield from _kind(registry, value or registry.make(_example(key)), comments, value is None)
+
+
+def _kind(registry: Registry[Any], chosen: Named, comments: bool, off: bool) -> Iterator[str]:
+    """Yield the lines of a table that names a kind of something, with the options of all kinds."""
+    plain = registry.to_dict(chosen)
+    yield f"{'# ' if off else ''}kind = {toml_value(plain['kind'])}"
+    for kind in registry:
+        for key in keys(registry[kind]).values():
+            own = kind == plain["kind"]
+            if own or comments:
+                yield from _lines(
+                    replace(key, owners=(("kind", kind),)), plain if own else {}, comments, off or not own
+                )
+
+
+def _lines(key: Key, plain: Mapping[str, Any], comments: bool, off: bool) -> Iterator[str]:
+    """Yield the lines that explain and set a key."""
+    line = _assignment(key, plain)
+    if not comments:
+        yield from [line] if line else []
+        return
+    yield from _comment(sentence(key))
+    facts = key_facts(key)
+    shown = line or f"{key.name} = {toml_value(_example(key))}"
+    yield f"{'# ' if off or not line else ''}{shown}{'  # ' + facts if facts else ''}"
 
 
 def _assignment(key: Key, plain: Mapping[str, Any]) -> str | None:
@@ -119,12 +136,18 @@ def _assignment(key: Key, plain: Mapping[str, Any]) -> str | None:
 
 def _example(key: Key) -> Any:
     """Return a value for a key that is not set: that of another kind, or an example."""
-    return key.extra["example"] if key.field.default is None else key.field.default
+    default = key.field.get_default(call_default_factory=True)
+    return key.extra["example"] if key.field.is_required() or default is None else default
 
 
-def _inner_table(field: FieldInfo) -> type[Options] | None:
-    for item in (field.annotation, *get_args(field.annotation)):
-        if isinstance(item, type) and issubclass(item, Options) and item.__dict__.get("registry") is None:
+def _inner_table(key: Key) -> type[Options] | None:
+    """Return the class of a key whose options stand in a table of their own."""
+    for item in (key.field.annotation, *get_args(key.field.annotation)):
+        if (
+            isinstance(item, type)
+            and issubclass(item, Options)
+            and (registry_of(item) is None or key.extra.get("table"))
+        ):
             return item
     return None
 

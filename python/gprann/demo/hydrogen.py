@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gprann import examples
 from gprann.augmentation import label, taylor_labels
-from gprann.augmentation.sampling import displaced
+from gprann.augmentation.displacements import displace
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
@@ -189,7 +189,7 @@ def along_bond(data: Dataset, displacement: float, method: str) -> Dataset:
         step[:, 1] = np.outer([displacement, -displacement], bond / np.linalg.norm(bond))
         return step
 
-    return displaced(data, method, (shifts(structure) for structure in data))
+    return displace(data, method, (shifts(structure) for structure in data))
 
 
 def _no_copies(_: Dataset) -> Dataset:

@@ -33,7 +33,8 @@ from gprann.evaluation.metrics import (
 from gprann.evaluation.residuals import ForceResiduals, Residuals, checked_energies, compare
 from gprann.io.reading import Source, read
 from gprann.potential import load
-from gprann.surrogate import Surrogate, SurrogateSet
+from gprann.surrogate.sets.surrogate_set import SurrogateSet
+from gprann.surrogate.surrogate import Surrogate
 from gprann.units import MEV
 
 __all__ = ["History", "Predictor", "Report", "evaluate", "with_forces_std"]

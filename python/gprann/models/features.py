@@ -95,7 +95,8 @@ class FeatureTable:
         """Number of structures."""
         return int(self.rows.shape[1]) - 1
 
-    def kernel(self) -> _core.AtomFeatures:
+    @property
+    def core(self) -> _core.AtomFeatures:
         """Return the compiled view."""
         return _core.AtomFeatures(self.features, self.rows)
 

@@ -54,7 +54,7 @@ class NetworkModel:
         if activation not in ACTIVATIONS:
             raise ConfigError(f"activation = '{activation}': {nearest_name(activation, ACTIVATIONS)}")
         self.sizes = [self.n_features, *self.hidden, 1]
-        self.kernel = _core.Network(self.sizes, activation, self.n_species)
+        self.core = _core.Network(self.sizes, activation, self.n_species)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled objects cannot be copied or pickled; plain data also suit another build of the core.
@@ -63,7 +63,7 @@ class NetworkModel:
     @property
     def n_parameters(self) -> int:
         """Number of weights and biases of all species."""
-        return self.kernel.n_parameters
+        return self.core.n_parameters
 
     def layers(self) -> list[tuple[int, int, slice, slice]]:
         """Return (species, layer, weights, biases) with the places of each layer in the parameter vector."""

@@ -12,12 +12,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gprann.config import Config, SurrogateSection, TrainingSection, load_config
+from gprann.config.load import load_config
+from gprann.config.sections import Config, SurrogateSection, TrainingSection
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, nearest_name
-from gprann.evaluation import evaluate
 from gprann.evaluation.methods import METHODS, Column, cells, headings, markdown
 from gprann.evaluation.metrics import table, units
+from gprann.evaluation.report import evaluate
 from gprann.io import atomic_write
 from gprann.pipeline.checkpoints import Stages, claim_folder, data_digest, digest, file_digest
 from gprann.pipeline.inputs import check_run, read_data

@@ -12,34 +12,35 @@ import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.augmentation.hessian import read_hessians
-from gprann.augmentation.sampling import with_unique_origins
-from gprann.config import AugmentationSection, Config, SurrogateSection
+from gprann.augmentation.displacements import require_forces, with_unique_origins
+from gprann.augmentation.taylor import read_hessians
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.io import read
 from gprann.io.discover import find_files
-from gprann.models import NetworkModel
+from gprann.models.network import NetworkModel
 from gprann.potential import load
 from gprann.runtime.memory import GIB, available_memory, memory_budget
-from gprann.surrogate import memory_needed, partition
 from gprann.surrogate.memory import features_per_atom
-from gprann.surrogate.sets.partition import averaged_descriptors
+from gprann.surrogate.sets.partition import averaged_descriptors, partition
 from gprann.surrogate.sets.partition import bisect as divide_by_similarity
 from gprann.surrogate.solvers.base import WithRepresentatives
+from gprann.surrogate.solvers.plan import memory_needed
 from gprann.training import TrainingOptions
+
+if TYPE_CHECKING:
+    from gprann.config.sections import Config, SurrogateSection
 
 __all__ = [
     "RunData",
     "check_memory",
     "check_run",
     "read_data",
-    "require_labels",
     "split_test_set",
     "surrogate_memory",
     "surrogate_within_memory",
@@ -96,12 +97,16 @@ def read_data(config: Config) -> RunData:
     data = with_unique_origins(sets[0])
     if len(sets) > 1:
         return RunData(data, sets[1])
-    return _without_test_set(data, config.data.test_fraction, config.augmentation.seed)
+    return _with_split(data, config)
 
 
-def _without_test_set(data: Dataset, fraction: float, seed: int) -> RunData:
+def _with_split(data: Dataset, config: Config) -> RunData:
     """Return the data with a test set that is split off, if there is anything to split off."""
+    fraction, seed = config.data.test_fraction, config.augmentation.seed
     if fraction == 0:
+        return RunData(data, None)
+    if config.augmentation.method == "taylor" and config.augmentation.hessians is not None:
+        _log.warning("no test set: none is split off from structures that a file of Hessians belongs to")
         return RunData(data, None)
     chosen = split_test_set(data, fraction, seed)
     if len(chosen) == 0:
@@ -114,7 +119,9 @@ def _without_test_set(data: Dataset, fraction: float, seed: int) -> RunData:
         return RunData(data, None)
     kept = np.setdiff1d(np.arange(len(data)), chosen)
     result = RunData(data.select(kept), data.select(chosen), len(chosen))
-    _log.info("test set: %s (data.test_fraction = %g)", result.origin_of_test, fraction)
+    _log.info(
+        "test set: %s (data.test is not given, data.test_fraction = %g)", result.origin_of_test, fraction
+    )
     return result
 
 
@@ -178,7 +185,8 @@ def _similar(data: Dataset, members: NDArray[np.int64], number: int, rng: np.ran
 def check_run(config: Config, data: RunData) -> None:
     """Refuse data that a run cannot use, or that do not fit into the memory, before anything is computed."""
     train = data.train
-    require_labels(train, config.augmentation)
+    if config.augmentation.method != "none":
+        require_forces(train, config.augmentation.method)
     if config.augmentation.method == "taylor" and config.augmentation.hessians is not None:
         read_hessians(config.augmentation.hessians, train)
     if config.training.forces and all(structure.forces is None for structure in train):
@@ -196,26 +204,6 @@ def check_run(config: Config, data: RunData) -> None:
                     f"{nearest_name(unknown[0], species)}"
                 )
     check_memory(config, train)
-
-
-def require_labels(data: Dataset, augmentation: AugmentationSection) -> None:
-    """Refuse structures without the labels that the augmentation needs.
-
-    Raises
-    ------
-    DataError
-        Naming the first structure and the remedy.
-    """
-    if augmentation.method == "none":
-        return
-    for structure in data:
-        if structure.forces is None:
-            count = sum(other.forces is None for other in data)
-            raise DataError(
-                f"{structure.origin}: has no forces (and so {count} of {len(data)} structures), which the method "
-                f"'{augmentation.method}' needs; compute them, leave the structures out, or train on energies "
-                'alone with augmentation method "none"'
-            )
 
 
 def check_memory(config: Config, data: Dataset) -> float:

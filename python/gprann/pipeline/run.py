@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gprann.config import Config, DescriptorSection, TrainingSection, load_config, to_toml
 from gprann.config.augmentation import AUGMENTED
+from gprann.config.load import load_config
+from gprann.config.sections import Config, DescriptorSection, TrainingSection
+from gprann.config.template import to_toml
 from gprann.data.structure import Dataset
+from gprann.descriptors import descriptor_to_dict
 from gprann.errors import ConfigError
 from gprann.evaluation.report import evaluate
 from gprann.io import DataWarning, atomic_write, write
@@ -241,7 +244,7 @@ class _Run:
         """Train the networks on the structures and their copies."""
         config, path = self.config, self.stages.folder / _POTENTIAL
         data = self.data.train
-        descriptor = config.descriptor.build(data.species).to_dict()
+        descriptor = descriptor_to_dict(config.descriptor.build(data.species))
         inputs = digest(augmented.inputs, descriptor, config.training.model_dump(mode="json"))
         stage = self.stages.begin("training", inputs)
         if stage.skipped:

@@ -13,17 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.augmentation.displacements import require_forces, with_unique_origins
 from gprann.augmentation.gpr import Augmentation, label_copies
-from gprann.augmentation.hessian import surrogate_hessian
 from gprann.augmentation.policies import CopyOptions
-from gprann.augmentation.sampling import with_unique_origins
 from gprann.augmentation.taylor import taylor_augment
-from gprann.config import AugmentationSection, SurrogateSection
+from gprann.augmentation.thermal import surrogate_hessian
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
 from gprann.evaluation.metrics import Metrics, number
@@ -31,15 +30,17 @@ from gprann.evaluation.report import Report, with_forces_std
 from gprann.io import write
 from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
-from gprann.pipeline.inputs import require_labels
 from gprann.runtime.memory import memory_budget
 from gprann.runtime.parallel import side_by_side
 from gprann.runtime.progress import SharedBar, progress_bar
-from gprann.surrogate import Surrogate
 from gprann.surrogate.sets.assignment import Assignment, Kinds, ask
 from gprann.surrogate.sets.surrogate_set import Subset, ordered_for, plan_subsets
 from gprann.units import MEV
 from gprann.version import __version__
+
+if TYPE_CHECKING:
+    from gprann.config.sections import AugmentationSection, SurrogateSection
+    from gprann.surrogate.surrogate import Surrogate
 
 __all__ = [
     "SubsetStore",
@@ -168,9 +169,9 @@ def augment_data(
     14
     """
     augmentation.check_use(surrogate)
-    require_labels(data, augmentation)
     if augmentation.method == "none":
         return Augmentation(Dataset(), Dataset(), [])
+    require_forces(data, augmentation.method)
     data = with_unique_origins(data)
     if augmentation.method == "taylor":
         return _taylor_copies(data, augmentation, surrogate, workers, store)
@@ -327,35 +328,28 @@ class SurrogateTest:
         subset : Dataset
             As it is in the training set.
         """
-        alike = [
-            index
-            for index, structure in enumerate(self.test)
-            if structure.composition == subset[0].composition
-        ]
-        arrays = self._predicted(surrogate, np.array(alike, dtype=np.int64))
-        file = self._file(subset)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
-        self.stages.keep(*self._record(subset), [file], {})
-
-    def _predicted(self, surrogate: Surrogate, indices: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Return the predictions of those of some test structures that the surrogate does not refuse."""
-        share, prediction, refusals = ask(surrogate, self.test.select(indices), _predict_assigned)
+        composition = subset[0].composition
+        alike = np.array([k for k, item in enumerate(self.test) if item.composition == composition], np.int64)
+        share, prediction, refusals = ask(surrogate, self.test.select(alike), _predict_assigned)
         if refusals:
             _log.info(
                 "the surrogate refuses %d of %d test structures: %s",
                 len(refusals),
-                len(indices),
+                len(alike),
                 next(iter(refusals.values())),
             )
-        return {
-            "indices": indices[share.indices],
+        arrays = {
+            "indices": alike[share.indices],
             "energy": prediction.energy,
             "energy_std": prediction.required_energy_std,
             "forces": np.concatenate([np.zeros((0, 3)), *prediction.forces]),
             "forces_std": np.concatenate([np.zeros((0, 3)), *(prediction.forces_std or [])]),
         }
+        file = self._file(subset)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        self.stages.keep(*self._record(subset), [file], {})
 
     def report(self, subsets: list[Dataset]) -> Report | None:
         """Return the errors of the surrogates of all subsets; None if they know no test structure.

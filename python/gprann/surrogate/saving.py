@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gprann.baselines import BASELINES, as_baseline, terms_of
 from gprann.data.structure import Dataset, Origin, Structure
+from gprann.descriptors import Descriptor, descriptor_to_dict
 from gprann.errors import FormatError
 from gprann.model_file import read_model_file, write_model_file
 from gprann.surrogate.calibration import Calibration
@@ -128,6 +129,8 @@ def _without_arrays(value: Any, name: str, arrays: dict[str, Array]) -> Any:
         return {_ARRAY: name}
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
+    if isinstance(value, Descriptor):
+        return descriptor_to_dict(value)
     if isinstance(value, Mapping):
         return {
             key: _without_arrays(item, f"{name}.{key}".lstrip("."), arrays) for key, item in value.items()

@@ -21,9 +21,9 @@ from gprann.data.strain import voigt_stress
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, check_whole
 from gprann.io.reading import Source, structures
-from gprann.options import takes
 from gprann.runtime.memory import memory_budget
 from gprann.runtime.parallel import one_blas_thread
+from gprann.signatures import takes
 from gprann.surrogate.calibration import Calibration, calibration_of, left_out_std, with_calibration_last
 from gprann.surrogate.hyperparameters.kernel_selection import KernelSelection, select_kernel
 from gprann.surrogate.hyperparameters.length_scales import fit_length_scales
@@ -93,7 +93,7 @@ class Surrogate:
         True
         """
         check_whole(0, seed=seed)
-        self._options = SurrogateOptions(kernel=kernel, **options)
+        self._options = SurrogateOptions(**{"kernel": kernel, **options})
         self._baseline = as_baseline(baseline)
         self._seed = seed
         self._kernel = self._options.kernel

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.data.neighbours import Neighbourhood
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.models import FeatureTable, NetworkModel
 from gprann.runtime.parallel import n_threads, scipy_blas
 from gprann.training.objective import Errors
@@ -54,7 +54,7 @@ class LabelTable:
     energy_threshold: float = np.inf
     force_threshold: float = np.inf
 
-    def kernel(self) -> _core.Labels:
+    def core(self) -> _core.Labels:
         """Return the compiled view."""
         return _core.Labels(
             self.energies,
@@ -77,7 +77,7 @@ class _Shared:
     """What all selections of one set of structures share."""
 
     model: NetworkModel
-    descriptor: ChebyshevDescriptor
+    descriptor: Descriptor
     neighbours: Neighbourhood
     table: FeatureTable
     inverse_scale: Array
@@ -109,16 +109,16 @@ class EnergyForceObjective:
     force_fraction: float = 1.0
     max_rows: int = 60000
     rows_of: Indices | None = None
-    _kernel: _core.Labels = field(init=False, repr=False)
+    _core: _core.Labels = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_kernel", self.labels.kernel())
+        object.__setattr__(self, "_core", self.labels.core())
 
     @classmethod
     def build(
         cls,
         model: NetworkModel,
-        descriptor: ChebyshevDescriptor,
+        descriptor: Descriptor,
         neighbours: Neighbourhood,
         table: FeatureTable,
         inverse_scale: Array,
@@ -131,7 +131,7 @@ class EnergyForceObjective:
         Parameters
         ----------
         model : NetworkModel
-        descriptor : ChebyshevDescriptor
+        descriptor : Descriptor
         neighbours : Neighbourhood
             Of all structures; without pairs if nothing but energies is fitted.
         table : FeatureTable
@@ -142,9 +142,9 @@ class EnergyForceObjective:
             force_fraction, max_rows.
         """
         inverse_scale = np.ascontiguousarray(inverse_scale)
-        atoms = table.kernel()
+        atoms = table.core
         loss = _core.CombinedLoss(
-            model.kernel, descriptor.kernel, neighbours.kernel, atoms, table.order, inverse_scale
+            model.core, descriptor.core, neighbours.core, atoms, table.order, inverse_scale
         )
         shared = _Shared(model, descriptor, neighbours, table, inverse_scale, atoms, loss)
         return cls(shared, labels, np.arange(len(labels.energies)), **options)
@@ -214,7 +214,7 @@ class EnergyForceObjective:
     # ----------------------------------------------------------------- loss
     def loss(self, parameters: Array) -> float:
         """Return the weighted sum of squared residuals."""
-        return sum(self.shared.loss.value(parameters, self._kernel, self.structures, n_threads()))
+        return sum(self.shared.loss.value(parameters, self._core, self.structures, n_threads()))
 
     def rmse(self, parameters: Array) -> float:
         """Return the root of the mean loss; NaN for an empty problem."""
@@ -222,7 +222,7 @@ class EnergyForceObjective:
 
     def errors(self, parameters: Array) -> Errors:
         """Return the root mean square residuals; with Huber's thresholds those that count linearly count less."""
-        parts = self.shared.loss.value(parameters, self._kernel, self.structures, n_threads())
+        parts = self.shared.loss.value(parameters, self._core, self.structures, n_threads())
         atoms = self._atoms()
         weights = (
             self.total_weight,
@@ -252,7 +252,7 @@ class EnergyForceObjective:
         )
         if np.isin(biases, frozen).any():
             return parameters
-        energies = self.model.kernel.energies(parameters, self.shared.atoms, n_threads())
+        energies = self.model.core.energies(parameters, self.shared.atoms, n_threads())
         residuals = (energies - self.labels.energies)[self.structures]
         shift = self._best_shift(residuals, self.counts)
         result = parameters.copy()
@@ -283,7 +283,7 @@ class EnergyForceObjective:
     def batch_gradient(self, parameters: Array, batch: Indices) -> tuple[float, Array]:
         """Return loss and gradient (P,) of some structures."""
         parts, gradient = self.shared.loss.gradient(
-            parameters, self._kernel, self.structures[batch], n_threads()
+            parameters, self._core, self.structures[batch], n_threads()
         )
         return sum(parts), gradient
 
@@ -291,7 +291,7 @@ class EnergyForceObjective:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
         rows = self.structures if self.rows_of is None else self.rows_of
         parts = self.shared.loss.normal_equations(
-            parameters, self._kernel, rows, scipy_blas(), n_threads(), hessian, slope
+            parameters, self._core, rows, scipy_blas(), n_threads(), hessian, slope
         )
         if self.rows_of is None:
             return sum(parts)
@@ -304,7 +304,7 @@ class EnergyForceObjective:
 
     def gauss_newton(self, parameters: Array, v: Array) -> Array:
         """Return JᵀWJ v (P,)."""
-        return self.shared.loss.gauss_newton(parameters, self._kernel, self.structures, v, n_threads())
+        return self.shared.loss.gauss_newton(parameters, self._core, self.structures, v, n_threads())
 
     def diagonal(self, parameters: Array, rng: np.random.Generator) -> Array:
         """Return an estimate of the diagonal of JᵀWJ (P,).
@@ -319,7 +319,7 @@ class EnergyForceObjective:
             )
             squares += (
                 self.shared.loss.adjoint_product(
-                    parameters, self._kernel, self.structures, energies, forces, virials, n_threads()
+                    parameters, self._core, self.structures, energies, forces, virials, n_threads()
                 )
                 ** 2
             )
@@ -346,7 +346,7 @@ class EnergyForceObjective:
         }
         return {
             "kind": "combined",
-            "descriptor": self.shared.descriptor.to_dict(),
+            "descriptor": descriptor_to_dict(self.shared.descriptor),
             "force_fraction": self.force_fraction,
             "max_rows": self.max_rows,
             **thresholds,
@@ -362,8 +362,8 @@ class EnergyForceObjective:
             values[name] = np.inf if settings[name] is None else settings[name]
         return cls.build(
             model,
-            ChebyshevDescriptor.from_dict(settings["descriptor"]),
-            Neighbourhood.of(*(arrays[name] for name in _LISTS)),
+            descriptor_from_dict(settings["descriptor"]),
+            Neighbourhood(*(arrays[name] for name in _LISTS)),
             FeatureTable(arrays["features"], arrays["rows"], arrays["order"]),
             arrays["inverse_scale"],
             labels=LabelTable(**values),

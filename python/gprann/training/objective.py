@@ -130,7 +130,7 @@ class EnergyObjective:
 
     def __post_init__(self) -> None:
         # Made once: its checks would cost as much as a minibatch.
-        object.__setattr__(self, "_atoms", self.table.kernel())
+        object.__setattr__(self, "_atoms", self.table.core)
 
     @property
     def size(self) -> int:
@@ -169,7 +169,7 @@ class EnergyObjective:
 
     def loss(self, parameters: Array) -> float:
         """Return the weighted sum of squared residuals."""
-        residuals = self.model.kernel.energies(parameters, self._atoms, n_threads()) - self.targets
+        residuals = self.model.core.energies(parameters, self._atoms, n_threads()) - self.targets
         return float(self.weights @ residuals**2)
 
     def rmse(self, parameters: Array) -> float:
@@ -188,7 +188,7 @@ class EnergyObjective:
 
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
-        return self.model.kernel.normal_equations(
+        return self.model.core.normal_equations(
             parameters,
             self._atoms,
             self.targets,
@@ -201,7 +201,7 @@ class EnergyObjective:
 
     def batch_gradient(self, parameters: Array, batch: Indices) -> tuple[float, Array]:
         """Return loss and gradient (P,) of a minibatch, in one call of the core."""
-        return self.model.kernel.energy_loss(
+        return self.model.core.energy_loss(
             parameters, self._atoms, batch, self.targets, self.weights, n_threads()
         )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gprann.baselines import Baseline, ReferenceEnergies, as_baseline, fit_baseline, terms_of
 from gprann.data.neighbours import without_pairs
 from gprann.data.structure import Dataset
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, DataError, TrainingError
 from gprann.io.reading import Source, structures
 from gprann.models import FeatureTable, NetworkModel, Normalisation
@@ -45,7 +45,7 @@ Array = NDArray[np.float64]
 
 def train(
     data: Source,
-    descriptor: ChebyshevDescriptor,
+    descriptor: Descriptor,
     *,
     baseline: Baseline | str | Sequence[Any] | None = None,
     reference_energies: Mapping[str, float] | None = None,
@@ -63,7 +63,7 @@ def train(
     data : Dataset, or anything that `gprann.read` takes
         Structures with energies; usually the result of `augment`. With `forces=True` those that have forces
         count with them.
-    descriptor : ChebyshevDescriptor
+    descriptor : Descriptor
     baseline : Baseline, or its name, or a list of them, optional
         Contributions to the energy that are known: they are subtracted from the labels and added to every
         prediction. Reference energies belong to them in any case.
@@ -148,7 +148,7 @@ def train(
 
 def _base(
     start_from: Potential | str | os.PathLike[str],
-    descriptor: ChebyshevDescriptor,
+    descriptor: Descriptor,
     given: Mapping[str, Any],
 ) -> Potential:
     """Return the potential to go on from, if it fits.
@@ -159,7 +159,7 @@ def _base(
         If descriptor or networks are others than those asked for.
     """
     base = start_from if isinstance(start_from, Potential) else load(start_from)
-    if base.descriptor.to_dict() != descriptor.to_dict():
+    if base.descriptor != descriptor:
         raise ConfigError(
             f"start_from: its descriptor is {base.descriptor!r}, not {descriptor!r}; use its own"
         )
@@ -174,7 +174,7 @@ def _base(
 
 def _problem(
     data: Dataset,
-    descriptor: ChebyshevDescriptor,
+    descriptor: Descriptor,
     model: NetworkModel,
     targets: Array,
     *,
@@ -273,7 +273,7 @@ def _record(data: Dataset, job: Job, states: list[OptimizerState], started: floa
     }
 
 
-def _warn_of_unseen(descriptor: ChebyshevDescriptor, kinds: NDArray[np.int32]) -> None:
+def _warn_of_unseen(descriptor: Descriptor, kinds: NDArray[np.int32]) -> None:
     unseen = [symbol for kind, symbol in enumerate(descriptor.species) if not np.any(kinds == kind)]
     if unseen:
         _log.warning(

@@ -3,43 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PlainSerializer, PlainValidator, SkipValidation
+from pydantic import PlainSerializer, PlainValidator, SkipValidation, field_validator
 
 from gprann.data.structure import Dataset
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import DESCRIPTORS, Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.errors import ConfigError, nearest_name
 from gprann.options import SpeciesLengths, option
 from gprann.surrogate.kernels.base import Fingerprint, Kernel, Rows, register_kernel
 from gprann.surrogate.kernels.internal_coordinates import observed_directions, strain_length
 
-__all__ = ["AtomsFingerprint", "AtomsKernel", "standing_weights"]
+__all__ = ["AtomsFingerprint", "AtomsKernel"]
 
 Array = NDArray[np.float64]
 _FLOOR = 1e-3
 """Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
 
 
-def standing_weights(n_species: int) -> list[float]:
-    """Return species weights without a zero, so that every species is seen: -1, 1, 2 for three.
-
-    Examples
-    --------
-    >>> standing_weights(2), standing_weights(3), standing_weights(4)
-    ([-1.0, 1.0], [-1.0, 1.0, 2.0], [-2.0, -1.0, 1.0, 2.0])
-    """
-    below = n_species // 2
-    return [float(k) for k in range(-below, 0)] + [float(k) for k in range(1, n_species - below + 1)]
-
-
 def _descriptor(value: object) -> object:
     """Take a descriptor, or the settings that its `to_dict` gave."""
     if isinstance(value, Mapping):
-        return ChebyshevDescriptor.from_dict(value)
-    if value is not None and not all(hasattr(value, name) for name in ("values", "jvp", "vjp", "species")):
+        return descriptor_from_dict(value)
+    if value is not None and not isinstance(value, Descriptor):
         raise ValueError(f"expected a descriptor, got {value!r}")
     return value
 
@@ -47,7 +35,7 @@ def _descriptor(value: object) -> object:
 DescriptorOption = Annotated[
     SkipValidation[Any],
     PlainValidator(_descriptor),
-    PlainSerializer(lambda descriptor: None if descriptor is None else dict(descriptor.to_dict())),
+    PlainSerializer(lambda descriptor: None if descriptor is None else descriptor_to_dict(descriptor)),
 ]
 
 
@@ -80,6 +68,14 @@ class AtomsKernel(Kernel):
         "Whether components of the descriptor on which the energy hardly depends get longer lengths.", False
     )
 
+    @field_validator("species_lengths")
+    @classmethod
+    def _check_lengths(cls, given: str | dict[str, float] | None) -> str | dict[str, float] | None:
+        for symbol, factor in given.items() if isinstance(given, Mapping) else ():
+            if not (np.isfinite(factor) and factor > 0):
+                raise ValueError(f"species_lengths: {symbol} = {factor}: expected a positive number")
+        return given
+
     def fingerprint(self) -> Fingerprint:
         """Return a fingerprint that has not been fitted yet."""
         return AtomsFingerprint(self)
@@ -100,13 +96,13 @@ class AtomsFingerprint(Fingerprint):
         self._given_lengths: dict[str, float] = {} if given is None or isinstance(given, str) else dict(given)
         self._elsewhere: tuple[str, ...] = ()  # elements of other training sets
         self._species_lengths: dict[str, float] = {}
-        self._given = kernel.descriptor
-        self._descriptor: Any = kernel.descriptor
+        self._given: Descriptor | None = kernel.descriptor
+        self._descriptor: Descriptor | None = kernel.descriptor
         self._mean = np.zeros((0, 0))
         self._scale = np.zeros((0, 0))
 
     @property
-    def descriptor(self) -> Any:
+    def descriptor(self) -> Descriptor:
         """The descriptor in use; known after `fit` unless it was given."""
         if self._descriptor is None:
             raise ConfigError("the fingerprint has not been fitted yet")
@@ -123,9 +119,7 @@ class AtomsFingerprint(Fingerprint):
     def fit(self, data: Dataset) -> None:
         """Fix the descriptor, and mean and scale of its components for each species."""
         if self._given is None:
-            species = data.species
-            weights = [standing_weights(len(species))] if len(species) > 1 else None
-            self._descriptor = ChebyshevDescriptor(species, weights=weights)
+            self._descriptor = DESCRIPTORS["chebyshev"].for_kernel(data.species)
         neighbours = self.descriptor.neighbours(data)
         values = self.descriptor.values(neighbours)
         n_species, size = len(self.descriptor.species), self.descriptor.size
@@ -225,7 +219,7 @@ class AtomsFingerprint(Fingerprint):
         """Return descriptor, mean and scale."""
         return {
             **super().state(),
-            "descriptor": dict(self.descriptor.to_dict()),
+            "descriptor": self.descriptor,
             "mean": self._mean,
             "scale": self._scale,
             "species_lengths": self.species_lengths,
@@ -235,7 +229,7 @@ class AtomsFingerprint(Fingerprint):
         """Take what `state` gave."""
         super().restore(state)
         if self._given is None:
-            self._descriptor = _descriptor(state["descriptor"])
+            self._descriptor = cast("Descriptor", _descriptor(state["descriptor"]))
         self._mean, self._scale = state["mean"], state["scale"]
         self._species_lengths = dict(state["species_lengths"])
 

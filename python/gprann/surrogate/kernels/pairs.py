@@ -80,7 +80,7 @@ class PairsFingerprint(StructureFingerprint):
         neighbours = build_neighbours(data, reach, data.species)
         cutoff = self.kernel.cutoff if self._periodic else 0.0
         for index in range(len(data)):
-            yield _core.pair_distances(neighbours.kernel, index, self.kernel.exponent, cutoff)
+            yield _core.pair_distances(neighbours.core, index, self.kernel.exponent, cutoff)
 
     def rows(self, data: Dataset) -> Rows:
         """Return one row per structure."""

@@ -18,12 +18,13 @@ from gprann.baselines import Baseline
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, GprannError, nearest_name
+from gprann.explain import keys
 from gprann.io.reading import Source, structures
-from gprann.options import divide, takes
 from gprann.runtime.log import task
 from gprann.runtime.memory import memory_budget, memory_share
 from gprann.runtime.parallel import Job, side_by_side
 from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.signatures import divide, takes
 from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.saving import kind_of, read_plain, write_plain
 from gprann.surrogate.sets.assignment import Assignment, Kinds, ask
@@ -437,12 +438,12 @@ def fit_surrogates(
     >>> bool(abs(surrogates.predict(h2).energy - h2.energies).max() < 0.05)
     True
     """
-    division, chosen = divide(options, SubsetOptions, SurrogateOptions)
+    division, chosen = divide(options, SubsetOptions, keys(SurrogateOptions))
     return fit_each(
         structures(data),
-        lambda _: Surrogate(**chosen.changed(), baseline=baseline, seed=seed),
+        lambda _: Surrogate(**chosen, baseline=baseline, seed=seed),
         max_subset=division.max_subset,
-        memory=chosen.memory,
+        memory=chosen.get("memory"),
         progress=progress,
     )
 

@@ -1,0 +1,33 @@
+"""The public names of gprann: this list is the only one, see `__init__.py`."""
+
+from gprann import examples as examples
+from gprann.active import neb as neb
+from gprann.active import relax as relax
+from gprann.active.select import select as select
+from gprann.augmentation import augment as augment
+from gprann.augmentation import taylor_augment as taylor_augment
+from gprann.baselines import Baseline as Baseline
+from gprann.baselines import Contribution as Contribution
+from gprann.baselines import ReferenceEnergies as ReferenceEnergies
+from gprann.baselines import register_baseline as register_baseline
+from gprann.calculator import Calculator as Calculator
+from gprann.data.structure import Dataset as Dataset
+from gprann.data.structure import Structure as Structure
+from gprann.descriptors import ChebyshevDescriptor as ChebyshevDescriptor
+from gprann.descriptors import Descriptor as Descriptor
+from gprann.descriptors import register_descriptor as register_descriptor
+from gprann.errors import GprannError as GprannError
+from gprann.evaluation import evaluate as evaluate
+from gprann.io import read as read
+from gprann.io import write as write
+from gprann.labelling import label as label
+from gprann.options import option as option
+from gprann.pipeline import run_file as run_file
+from gprann.potential import Potential as Potential
+from gprann.potential import load as load
+from gprann.surrogate import Surrogate as Surrogate
+from gprann.surrogate import SurrogateCalculator as SurrogateCalculator
+from gprann.surrogate import SurrogateSet as SurrogateSet
+from gprann.surrogate import fit_surrogates as fit_surrogates
+from gprann.training import train as train
+from gprann.version import __version__ as __version__
