@@ -29,7 +29,7 @@ from gprann.surrogate.hyperparameters.settings import (
     BOUNDS,
     FREE,
     Fixed,
-    Settings,
+    Setting,
     gradient_scale,
     with_fixed,
 )
@@ -37,7 +37,7 @@ from gprann.surrogate.kernels.base import Fingerprint
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 from gprann.surrogate.observations import Observations
 
-SETTINGS = Settings(3.0, 1e-3, 1e-4)
+SETTINGS = Setting(3.0, 1e-3, 1e-4)
 
 
 def problem_of(fingerprint: Fingerprint, data: Dataset) -> Observations:
@@ -77,7 +77,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Observations, float]:
     return problem_of(fingerprint, data), fingerprint.spread
 
 
-def dense(problem: Observations, settings: Settings, spread: float) -> tuple[Array, Array]:
+def dense(problem: Observations, settings: Setting, spread: float) -> tuple[Array, Array]:
     """K with its noise, and without."""
     lower = np.tril(problem.covariance(settings.length * spread))
     K = lower + np.tril(lower, -1).T
@@ -160,7 +160,7 @@ def test_gradient_of_the_likelihood_by_order(case: tuple[Observations, float], d
 
     def value(t: float) -> float:
         return log_marginal_likelihood(
-            problem, Settings.from_vector(SETTINGS.vector() + t * direction), spread
+            problem, Setting.from_vector(SETTINGS.vector() + t * direction), spread
         )[0]
 
     _, gradient = log_marginal_likelihood(problem, SETTINGS, spread)
@@ -172,7 +172,7 @@ def test_gradient_of_the_likelihood_with_another_radial_kernel() -> None:
     problem = problem_of(fingerprint, samples.waters(6))
 
     def value(t: float) -> float:
-        settings = Settings(SETTINGS.length * np.exp(t), SETTINGS.energy_noise, SETTINGS.force_noise)
+        settings = Setting(SETTINGS.length * np.exp(t), SETTINGS.energy_noise, SETTINGS.force_noise)
         return log_marginal_likelihood(problem, settings, fingerprint.spread)[0]
 
     _, gradient = log_marginal_likelihood(problem, SETTINGS, fingerprint.spread)
@@ -188,7 +188,7 @@ def test_likelihood_bears_labels_that_are_all_zero() -> None:
 
 def test_likelihood_is_maximised_within_bounds(case: tuple[Observations, float]) -> None:
     problem, spread = case
-    start = Settings(8.0, 1e-5, 1e-5)
+    start = Setting(8.0, 1e-5, 1e-5)
     found = maximise_likelihood(problem, start, spread)
     before, _ = log_marginal_likelihood(problem, start, spread)
     after, gradient = log_marginal_likelihood(problem, found, spread)
@@ -208,7 +208,7 @@ def test_likelihood_is_maximised_over_what_is_not_given(
 ) -> None:
     """What is given is held, even out of bounds; beside it no better value of the others is nearby."""
     problem, spread = case
-    found = maximise_likelihood(problem, with_fixed(Settings(8.0, 1e-5, 1e-5), fixed), spread, fixed)
+    found = maximise_likelihood(problem, with_fixed(Setting(8.0, 1e-5, 1e-5), fixed), spread, fixed)
     assert with_fixed(found, fixed) == found
     top, gradient = log_marginal_likelihood(problem, found, spread)
     low, high = (bound.vector() for bound in BOUNDS)
@@ -224,7 +224,7 @@ def test_search_leaves_a_region_where_the_matrix_is_singular() -> None:
     problem = problem_of(
         PairsKernel().fingerprint(), Dataset([*samples.waters(2), *list(samples.waters(1)) * 9])
     )
-    start = Settings(50.0, 1e-10, 1e-10)
+    start = Setting(50.0, 1e-10, 1e-10)
     with pytest.raises(FactorisationError):
         log_marginal_likelihood(problem, start, 100.0)
     found = maximise_likelihood(problem, start, 100.0)
@@ -235,7 +235,7 @@ def test_unit_of_the_noise_is_the_mean_variance_of_the_gradients(case: tuple[Obs
     problem, spread = case
     _, K = dense(problem, SETTINGS, spread)
     expected = np.diagonal(K)[~problem.is_energy].mean()
-    assert gradient_scale(problem, K) == pytest.approx(expected)
+    assert problem.gradient_scale(K) == pytest.approx(expected)
 
 
 def test_unit_of_the_noise_without_gradients() -> None:
@@ -284,7 +284,7 @@ def test_gradient_of_the_likelihood_in_lengths_of_species_by_order(
     _, parts, fingerprint, _ = kinds
 
     def evaluate(x: Array) -> tuple[float, Array]:
-        settings = Settings(1.0, *np.exp(x[2:]))
+        settings = Setting(1.0, *np.exp(x[2:]))
         return likelihood_of_parts(parts, np.exp(x[:2]), settings, fingerprint.spread)
 
     at = np.log([2.0, 5.0, 1e-3, 1e-4])
@@ -353,7 +353,7 @@ def errors_of(energy: float, gradient: float | None) -> LeftOut:
 
 def test_scan_leaves_singular_candidates_out() -> None:
     problem = problem_of(PairsKernel().fingerprint(), Dataset([*samples.waters(3), *samples.waters(3)]))
-    good, bad = Settings(3.0, 1e-4, 1e-4), Settings(60.0, 1e-19, 1e-19)
+    good, bad = Setting(3.0, 1e-4, 1e-4), Setting(60.0, 1e-19, 1e-19)
     results = scan(problem, [bad, good, bad], 1.0)
     assert [result.settings for result in results] == [good]
     (again,) = scan(problem, [good], 1.0)
@@ -367,10 +367,10 @@ def test_scan_leaves_singular_candidates_out() -> None:
 
 def test_choice_by_leaving_out_is_the_best_of_its_candidates(case: tuple[Observations, float]) -> None:
     problem, spread = case
-    start = Settings(4.0, 1e-4, 1e-4)
+    start = Setting(4.0, 1e-4, 1e-4)
     chosen = choose_by_leaving_out(problem, start, spread, (None, None, None))
     around = [
-        Settings(4.0 * stretch, 1e-4 * noise, 1e-4 * noise)
+        Setting(4.0 * stretch, 1e-4 * noise, 1e-4 * noise)
         for stretch in (0.36, 1.0, 2.5)
         for noise in (1, 0.01)
     ]
@@ -382,7 +382,7 @@ def test_choice_by_leaving_out_is_the_best_of_its_candidates(case: tuple[Observa
 
 def test_choice_stays_where_nothing_can_be_factorised() -> None:
     problem = problem_of(PairsKernel().fingerprint(), Dataset([*samples.waters(2), *samples.waters(2)]))
-    start = Settings(60.0, 1e-19, 1e-19)
+    start = Setting(60.0, 1e-19, 1e-19)
     assert choose_by_leaving_out(problem, start, 10.0, (60.0, 1e-19, 1e-19)) == start
 
 
@@ -390,7 +390,7 @@ def test_choice_stays_where_nothing_can_be_factorised() -> None:
 
 
 def test_given_values_take_their_places() -> None:
-    found = Settings(1.0, 2.0, 3.0)
+    found = Setting(1.0, 2.0, 3.0)
     assert with_fixed(found, FREE) == found
-    assert with_fixed(found, (None, 5.0, None)) == Settings(1.0, 5.0, 3.0)
-    assert with_fixed(found, (7.0, None, 8.0)) == Settings(7.0, 2.0, 8.0)
+    assert with_fixed(found, (None, 5.0, None)) == Setting(1.0, 5.0, 3.0)
+    assert with_fixed(found, (7.0, None, 8.0)) == Setting(7.0, 2.0, 8.0)

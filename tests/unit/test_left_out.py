@@ -17,8 +17,8 @@ from gprann.surrogate import Surrogate
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
 from gprann.surrogate.kernels.base import Radial
 from gprann.surrogate.solvers.base import Equations, Fit
-from gprann.surrogate.solvers.inducing import InducingApproximation, representatives
-from gprann.surrogate.solvers.posterior import DensePosterior, structure_covariance
+from gprann.surrogate.solvers.inducing import InducingApproximation
+from gprann.surrogate.solvers.posterior import DensePosterior, representatives, structure_covariance
 from samples import FIXED
 
 

@@ -23,7 +23,7 @@ from gprann.surrogate.hyperparameters import choice
 from gprann.surrogate.hyperparameters.length_scales import length_factors
 from gprann.surrogate.hyperparameters.likelihood import log_marginal_likelihood
 from gprann.surrogate.hyperparameters.search import Grid
-from gprann.surrogate.hyperparameters.settings import Settings, scan
+from gprann.surrogate.hyperparameters.settings import Setting, scan
 from gprann.surrogate.kernels.atoms import AtomsKernel
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 from gprann.surrogate.observations import observe
@@ -118,7 +118,7 @@ def test_the_best_point_of_a_grid_is_taken() -> None:
     surrogate = Surrogate("pairs", hyperparameters="grid", grid=grid).fit(data)
     fingerprint = surrogate.fingerprint
     problem, _, _ = observe(fingerprint, data, data.energies.mean(), "squared_exponential")
-    points = [Settings(*point) for point in itertools.product(*grid.values())]
+    points = [Setting(*point) for point in itertools.product(*grid.values())]
     best = min(scan(problem, points, fingerprint.spread), key=lambda result: result.score)
     assert surrogate._fitted().settings == best.settings
     given = Surrogate("pairs", length=2.5, hyperparameters="grid", grid={"force_noise": [1e-5]}).fit(data)
@@ -133,7 +133,7 @@ def test_points_of_a_grid() -> None:
     }
     grid = Grid.make({"length": [8, 4], "energy_noise": [1e-6, 1e-7]}, (None, None, 1e-5))
     assert grid.points((None, None, 1e-5)) == [
-        Settings(length, noise, 1e-5) for length in (8.0, 4.0) for noise in (1e-6, 1e-7)
+        Setting(length, noise, 1e-5) for length in (8.0, 4.0) for noise in (1e-6, 1e-7)
     ]
 
 

@@ -16,7 +16,8 @@ from gprann.io import read
 from gprann.io.labels import check_keys
 from gprann.options import Named, Names, Options, Registry, Widths
 from gprann.options import option as _option
-from gprann.surrogate import Surrogate, SurrogateOptions
+from gprann.surrogate.options import SurrogateOptions
+from gprann.surrogate.surrogate import Surrogate
 from gprann.training import TrainingOptions
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Gaussian-process regression of energies and gradients: the Cholesky factor, and the mean of the posterior.
+"""Linear algebra of Gaussian processes: Cholesky factors, conjugate gradients, and the mean of the posterior.
 
 Observations stand structure by structure: the energy, then its gradients along the internal directions.
 K = s_f² (K0(l) + diag(noise)), where K0 has unit amplitude and the noise is relative to it.
@@ -6,7 +6,8 @@ K = s_f² (K0(l) + diag(noise)), where K0 has unit amplitude and the noise is re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,12 @@ from gprann.errors import FactorisationError
 from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
 from gprann.surrogate.kernels.base import Rows
 
-__all__ = ["Factor", "PosteriorMean", "Restorable", "factorise"]
+__all__ = ["Convergence", "Factor", "PosteriorMean", "Restorable", "conjugate_gradients", "factorise"]
 
 Array = NDArray[np.float64]
+_log = logging.getLogger(__name__)
+_REPORT = 10  # iterations between two lines of the log
+_RESTARTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,3 +255,115 @@ def _in_row_order(
     own_energies, own_slopes = np.empty_like(energies), np.empty_like(slopes)
     own_energies[order], own_slopes[order] = energies, slopes
     return np.add.reduceat(own_energies, structures), own_slopes
+
+
+@dataclass(frozen=True, slots=True)
+class Convergence:
+    """Result of conjugate gradients.
+
+    Attributes
+    ----------
+    solution : ndarray
+    iterations : int
+    residual : float
+        |b - A x|, computed anew at the end.
+    converged : bool
+    """
+
+    solution: Array
+    iterations: int
+    residual: float
+    converged: bool
+
+
+def conjugate_gradients(
+    product: Callable[[Array], Array],
+    precondition: Callable[[Array], Array],
+    b: Array,
+    *,
+    tolerance: float,
+    max_iterations: int,
+) -> Convergence:
+    """Solve A x = b by preconditioned conjugate gradients.
+
+    Begun anew from the true residual where the updated one has drifted away from it.
+
+    Parameters
+    ----------
+    product : callable
+        A x, symmetric positive definite.
+    precondition : callable
+        Approximation of A⁻¹ r.
+    b : ndarray
+    tolerance : float
+        Largest |b - A x|.
+    max_iterations : int
+
+    Raises
+    ------
+    FactorisationError
+        If A turns out not to be positive definite, or not finite.
+
+    Examples
+    --------
+    >>> A = np.array([[4.0, 1.0], [1.0, 3.0]])
+    >>> solve = lambda r: r / np.diagonal(A)
+    >>> found = conjugate_gradients(
+    ...     A.__matmul__, solve, np.array([1.0, 2.0]), tolerance=1e-12, max_iterations=10
+    ... )
+    >>> found.iterations, found.converged, np.round(found.solution, 4).tolist()
+    (2, True, [0.0909, 0.6364])
+    """
+    x, r = np.zeros_like(b), b
+    residual, done = float(np.linalg.norm(b)), 0
+    for _ in range(_RESTARTS):
+        if residual <= tolerance or done >= max_iterations:
+            break
+        x, iterations = _descend(product, precondition, (x, r), tolerance, range(done, max_iterations))
+        done += iterations
+        r = b - product(x)
+        before, residual = residual, float(np.linalg.norm(r))
+        if residual > 0.5 * before:
+            break  # as small as rounding lets it become
+    return Convergence(x, done, residual, residual <= tolerance)
+
+
+def _descend(
+    product: Callable[[Array], Array],
+    precondition: Callable[[Array], Array],
+    start: tuple[Array, Array],
+    target: float,
+    iterations: range,
+) -> tuple[Array, int]:
+    """Iterate from (x, residual) until the updated residual is below `target`; return x and how many were done."""
+    x, r = start
+    z = precondition(r)
+    p, rz = z, float(r @ z)
+    done = 0
+    for iteration in iterations:
+        Ap = product(p)
+        curvature = float(p @ Ap)
+        if not (np.isfinite(curvature) and curvature > 0 and rz > 0):
+            raise FactorisationError(
+                f"conjugate gradients: the covariance matrix is not positive definite (iteration {iteration}): the "
+                "kernel length is too long or the noise too small for double precision; raise force_noise or "
+                "shorten length"
+            )
+        step = rz / curvature
+        x = x + step * p
+        r = r - step * Ap
+        done += 1
+        norm = float(np.linalg.norm(r))
+        if (iteration + 1) % _REPORT == 0:
+            _log.info(
+                "conjugate gradients: iteration %d, residual %.1e, %.1e is the aim",
+                iteration + 1,
+                norm,
+                target,
+            )
+        if norm <= target:
+            break
+        z = precondition(r)
+        rz, before = float(r @ z), rz
+        p = z + rz / before * p
+    return x, done

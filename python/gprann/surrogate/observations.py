@@ -80,6 +80,16 @@ class Observations:
         """Return the diagonal of the noise for variances relative to the amplitude, shape (rows,)."""
         return np.where(self.is_energy, energy_noise, force_noise)
 
+    def unit_rows(self, K: Array) -> NDArray[np.bool_]:
+        """Return the rows whose mean is the unit of the noises: gradients, or energies where no gradient varies."""
+        gradients = ~self.is_energy
+        # Single atoms have no gradients; those of atoms that do not feel each other the kernel takes for zero.
+        return gradients if np.any(np.diagonal(K)[gradients]) else self.is_energy
+
+    def gradient_scale(self, K: Array) -> float:
+        """Return the mean diagonal of the gradient blocks of K, the unit of the noises."""
+        return float(np.diagonal(K)[self.unit_rows(K)].mean())
+
 
 def observe(fingerprint: Fingerprint, data: Dataset, mean: float) -> tuple[Observations, Rows, list[Array]]:
     """Return the observations of a data set, with the rows of its features and their Jacobians."""

@@ -8,9 +8,9 @@ from pydantic import model_validator
 
 from gprann.options import Options, option
 from gprann.surrogate.hyperparameters.kernel_selection import AutoKernel  # noqa: F401 - registers all kernels
-from gprann.surrogate.hyperparameters.search import Grid, SearchName
+from gprann.surrogate.hyperparameters.search import Grid, HyperparameterSearch, SearchName
 from gprann.surrogate.hyperparameters.settings import Fixed
-from gprann.surrogate.kernels.base import Kernel
+from gprann.surrogate.kernels.base import Fingerprint, Kernel
 from gprann.surrogate.solvers.base import Solver
 from gprann.surrogate.solvers.plan import AutoSolver  # noqa: F401 - registers all solvers
 
@@ -77,6 +77,11 @@ class SurrogateOptions(Options):
     def fixed(self) -> Fixed:
         """Length, energy noise and force noise as they are given, None for the others."""
         return self.length, self.energy_noise, self.force_noise
+
+    def search(self, fingerprint: Fingerprint, seed: int, budget: float) -> HyperparameterSearch:
+        """Return the search for those that are not given, with a fitted fingerprint and a memory in GiB."""
+        grid = self.grid or Grid()
+        return HyperparameterSearch(fingerprint, self.fixed, self.hyperparameters, seed, budget, grid)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

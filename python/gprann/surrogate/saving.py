@@ -16,17 +16,20 @@ from gprann.data.structure import Dataset, Origin, Structure
 from gprann.descriptors import Descriptor, descriptor_to_dict
 from gprann.errors import FormatError
 from gprann.model_file import read_model_file, write_model_file
+from gprann.runtime.parallel import one_blas_thread
 from gprann.surrogate.calibration import Calibration
 from gprann.surrogate.hyperparameters.kernel_selection import Candidate, KernelSelection
-from gprann.surrogate.kernels.base import kernels
-from gprann.surrogate.options import SurrogateOptions
-from gprann.surrogate.solvers.base import solvers
+from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.kernels.base import Fingerprint, kernels
+from gprann.surrogate.solvers.base import Equations, Fit, Plan, Solution, solvers
 
 __all__ = [
+    "fit_state",
     "kind_of",
     "pack_dataset",
     "plain_state",
     "read_plain",
+    "restore_fit",
     "state_of_plain",
     "unpack_dataset",
     "write_plain",
@@ -34,6 +37,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 _ARRAY = "__array__"  # key of a table that stands for an array
+_BASELINES = ("baseline", "given_baseline")
 _STACKED = ("positions", "cell", "energy", "forces", "stress", "weight", "energy_variance")
 _WRITTEN = (*_STACKED, "symbols", "pbc", "group", "origin")
 
@@ -83,6 +87,38 @@ def kind_of(path: str | os.PathLike[str]) -> str:
     return str(read_model_file(path)[0].get("kind", "potential"))
 
 
+def fit_state(fit: Fit | None, *, factor: bool) -> dict[str, Any] | None:
+    """Return what is needed to make a fit again, the factorised matrix only with `factor`."""
+    if fit is None:
+        return None
+    return {
+        "fingerprint": fit.equations.fingerprint.state(),
+        "mean": fit.equations.mean,
+        "settings": list(astuple(fit.settings)),
+        "fixed": list(fit.fixed),
+        "solver": fit.plan.solver,
+        "reason": fit.plan.reason,
+        "solution": fit.solution.state(),
+        "factors": fit.posterior.factors if factor else [],
+    }
+
+
+@one_blas_thread()
+def restore_fit(state: Mapping[str, Any], fingerprint: Fingerprint, labels: Dataset) -> Fit:
+    """Make a fit from what `fit_state` gave, for a new fingerprint and the labels it was made for."""
+    fingerprint.restore(state["fingerprint"])
+    equations = Equations(fingerprint, labels, float(state["mean"]))
+    length, energy_noise, force_noise = state["fixed"]
+    return Fit(
+        equations,
+        Setting(*state["settings"]),
+        (length, energy_noise, force_noise),
+        Plan(state["solver"], state["reason"]),
+        Solution.restored(equations, state["solution"]),
+        list(state["factors"]),
+    )
+
+
 def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state of a fitted surrogate as plain data, its kernel, solver and baseline by their names.
 
@@ -94,8 +130,7 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     selection, calibration = state["selection"], state["calibration"]
     return {
         **state,
-        "options": state["options"].to_dict(),
-        "baseline": [BASELINES.to_dict(term) for term in terms_of(state["baseline"])],
+        **{name: [BASELINES.to_dict(term) for term in terms_of(state[name])] for name in _BASELINES},
         "kernel": kernels.to_dict(state["kernel"]),
         "selection": None if selection is None else asdict(selection),
         "calibration": None if calibration is None else asdict(calibration),
@@ -112,8 +147,8 @@ def state_of_plain(plain: Mapping[str, Any]) -> dict[str, Any]:
         selection = KernelSelection(**{**selection, "candidates": candidates})
     return {
         **plain,
-        "options": SurrogateOptions.from_dict(plain["options"]),
-        "baseline": as_baseline(plain["baseline"]),
+        **{name: as_baseline(plain[name]) for name in _BASELINES},
+        "species": tuple(plain["species"]),
         "kernel": kernels.from_dict(plain["kernel"]),
         "selection": selection,
         "calibration": None if calibration is None else Calibration(**calibration),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -24,12 +24,12 @@ from gprann.io.reading import Source, structures
 from gprann.runtime.memory import memory_budget
 from gprann.runtime.parallel import one_blas_thread
 from gprann.signatures import takes
+from gprann.surrogate import saving
 from gprann.surrogate.calibration import Calibration, calibration_of, left_out_std, with_calibration_last
 from gprann.surrogate.hyperparameters.kernel_selection import KernelSelection, select_kernel
 from gprann.surrogate.hyperparameters.length_scales import fit_length_scales
-from gprann.surrogate.hyperparameters.search import Grid, HyperparameterSearch
-from gprann.surrogate.hyperparameters.settings import Hyperparameters, Settings
-from gprann.surrogate.kernels.base import Fingerprint, Kernel, Rows
+from gprann.surrogate.hyperparameters.settings import Hyperparameters, Setting
+from gprann.surrogate.kernels.base import Fingerprint, Kernel
 from gprann.surrogate.memory import fit_memory, random_subset
 from gprann.surrogate.observations import (
     check_composition,
@@ -39,8 +39,7 @@ from gprann.surrogate.observations import (
     without_known,
 )
 from gprann.surrogate.options import SurrogateOptions
-from gprann.surrogate.saving import plain_state, read_plain, state_of_plain, write_plain
-from gprann.surrogate.solvers.base import Equations, Fit, Plan, Solution, solve_raising_noise
+from gprann.surrogate.solvers.base import Equations, Fit, solve_raising_noise
 from gprann.surrogate.solvers.posterior import energy_covariance, energy_variance, forces_std_of
 
 __all__ = ["Surrogate"]
@@ -48,6 +47,9 @@ __all__ = ["Surrogate"]
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _BATCH = 512  # structures predicted at a time
+_CHOICES = ("options", "seed", "species", "kernel", "selection", "baseline", "given_baseline")
+_STATE = (*_CHOICES, "training_set", "calibration")
+"""Attributes that, with the fit, make a surrogate again."""
 
 
 class Surrogate:
@@ -67,11 +69,7 @@ class Surrogate:
         Parameters
         ----------
         kernel : str or Kernel
-            `atoms` (the default) sums over the Chebyshev environments of the atoms: invariant, periodic, by far the
-            most accurate. `pairs` uses inverse distances in a fixed order of atoms; `cartesian` the coordinates, as
-            in the paper; `soap` SOAP vectors of whole structures (needs dscribe). `auto` takes the one of the first
-            three, and of `soap` if its settings are given, that best predicts structures of a random subset, left out
-            one by one (see `selection`). Or an object with its own options, as `PairsKernel(exponent=2)`.
+            By name, `atoms`, `pairs`, `cartesian`, `soap` or `auto`, or with its options, as `PairsKernel(exponent=2)`.
         baseline : Baseline, its name, or a list of these, optional
             A known part of the energy: subtracted from the labels, and added to predictions.
         seed : int
@@ -94,7 +92,7 @@ class Surrogate:
         """
         check_whole(0, seed=seed)
         self._options = SurrogateOptions(**{"kernel": kernel, **options})
-        self._baseline = as_baseline(baseline)
+        self._baseline = self._given_baseline = as_baseline(baseline)
         self._seed = seed
         self._kernel = self._options.kernel
         self._species: tuple[str, ...] = ()
@@ -143,24 +141,21 @@ class Surrogate:
         data = structures(data)
         check_training(data)
         data = with_stress(data, stress=self._options.stress)
-        self._fit = self._calibration = (
-            None  # of an earlier fit, to which the fingerprint would no longer belong
-        )
-        self._baseline = self._baseline.fit(data, data.species)
-        labels, budget = self._baseline.subtract(data), memory_budget(self._options.memory)
-        self._select(labels, budget)
-        self._fingerprint.fit(
-            with_rattled(labels, self._seed) if standardise_over is None else standardise_over
-        )
-        search = HyperparameterSearch(
-            self._fingerprint,
-            self._options.fixed,
-            self._options.hyperparameters,
-            self._seed,
-            budget,
-            self._options.grid or Grid(),
-        )
-        search = fit_length_scales(search, random_subset(labels, self._seed, budget))
+        self._fit = None  # an earlier one, to which the fingerprint would no longer belong
+        self._calibration = None
+        self._baseline = self._given_baseline.fit(data, data.species)
+        labels = self._baseline.subtract(data)
+        subset = random_subset(labels, self._seed, self._budget)
+        candidates = self._options.kernel.candidates()
+        if len(candidates) > 1:
+            fingerprints = {name: self._new_fingerprint(item) for name, item in candidates.items()}
+            self._selection = select_kernel(fingerprints, subset, self._options.fixed)
+            self._kernel = candidates[self._selection.kernel]
+            self._fingerprint = fingerprints[self._selection.kernel]
+        scale = with_rattled(labels, self._seed) if standardise_over is None else standardise_over
+        self._fingerprint.fit(scale)
+        search = self._options.search(self._fingerprint, self._seed, self._budget)
+        search = fit_length_scales(search, subset)
         mean = float(labels.energies.mean())
         settings = search.find(labels, mean)
         self._training_set = with_calibration_last(data, self._seed)
@@ -173,10 +168,9 @@ class Surrogate:
     def extend(self, data: Source) -> Surrogate:
         """Add structures to the training set, hyperparameters and the scaling of the features kept.
 
-        The Cholesky factor is extended by the new rows instead of made anew; the energies' mean is that of all
-        structures, as in a fit to them. For a moment this takes the memory of both matrices. Conjugate gradients
-        and inducing structures solve anew. Calibration is found again: in large sets (more than about 5500
-        observations) from the structures added last.
+        The Cholesky factor is extended by the new rows; for a moment this takes the memory of both matrices. The
+        other solvers solve anew. Calibration is found again: in large sets (more than about 5500 observations) from
+        the structures added last.
 
         Parameters
         ----------
@@ -214,44 +208,32 @@ class Surrogate:
             return self
         together = with_stress(self._training_set + data, stress=self._options.stress)
         labels = before.equations.data + self._baseline.subtract(together[len(self._training_set) :])
-        self._solve(
-            Equations(self._fingerprint, labels, float(labels.energies.mean())), before.settings, before
-        )
+        equations = Equations(self._fingerprint, labels, float(labels.energies.mean()))
+        self._solve(equations, before.settings, before)
         self._training_set = together
         _log.info("surrogate: %d structures added to %d", len(data), len(before.equations.data))
         return self
 
     def memory_of_fit(self, data: Dataset) -> tuple[float, float]:
         """Return the memory in GiB that a fit to a training set takes at most: on the way, and from then on."""
-        kept = self._options.solver.memory_at_most(data, memory_budget(self._options.memory))
+        kept = self._options.solver.memory_at_most(data, self._budget)
         return fit_memory(data, kept), kept
 
-    def _solve(self, equations: Equations, settings: Settings, before: Fit | None = None) -> None:
+    @property
+    def _budget(self) -> float:
+        return memory_budget(self._options.memory)
+
+    def _solve(self, equations: Equations, settings: Setting, before: Fit | None = None) -> None:
         """Find the weights of the training set, or extend those of its first structures."""
         fixed = self._options.fixed
-        budget = memory_budget(self._options.memory)
-        plan = self._options.solver.plan(equations.data, self._fingerprint, budget)
+        plan = self._options.solver.plan(equations.data, self._fingerprint, self._budget)
         _log.info("solver %s: %s", plan.solver.name, plan.reason)
         extend = None if before is None else partial(plan.solver.extend, before, equations, settings)
-        solution, settings = solve_raising_noise(
-            partial(plan.solver.solve, equations), settings, fixed, extend
-        )
+        solve = partial(plan.solver.solve, equations)
+        solution, settings = solve_raising_noise(solve, settings, fixed, extend)
         self._fit = Fit(equations, settings, fixed, plan, solution)
         self._calibration = None
 
-    def _select(self, data: Dataset, budget: float) -> None:
-        """Choose the kernel, if that is left to the data."""
-        candidates = self._options.kernel.candidates()
-        if len(candidates) == 1:
-            return
-        fingerprints = {name: self._new_fingerprint(kernel) for name, kernel in candidates.items()}
-        self._selection = select_kernel(
-            fingerprints, random_subset(data, self._seed, budget), self._options.fixed
-        )
-        self._kernel = candidates[self._selection.kernel]
-        self._fingerprint = fingerprints[self._selection.kernel]
-
-    # -------------------------------------------------------------- predict
     @property
     def hyperparameters(self) -> Hyperparameters:
         """Hyperparameters in physical units; known after `fit`."""
@@ -338,8 +320,7 @@ class Surrogate:
             If the surrogate has not been fitted.
         """
         state = self._fitted()
-        energies: list[Array] = [np.zeros(0)]
-        stds: list[Array] = [np.zeros(0)]
+        energies, stds = [np.zeros(0)], [np.zeros(0)]
         force_list: list[Array] = []
         stresses: list[Array] = []
         force_stds: list[Array] = []
@@ -356,7 +337,8 @@ class Surrogate:
                 if virials is not None:
                     stresses += [voigt_stress(*pair) for pair in zip(batch, virials, strict=True)]
             if std:
-                stds.append(self._energy_std(rows, state))
+                variance = state.amplitude2 * energy_variance(state.posterior, rows.sets(), state.kernel)
+                stds.append(self.calibration.energy * np.sqrt(np.maximum(variance, 0.0)))
             if forces_std:
                 factor = self.calibration.force * float(np.sqrt(state.amplitude2))
                 relative = forces_std_of(state.posterior, self._fingerprint, batch, rows, state.kernel)
@@ -372,10 +354,6 @@ class Surrogate:
         )
         return self._baseline.add(data, prediction) if terms_of(self._baseline) else prediction
 
-    def _energy_std(self, rows: Rows, state: Fit) -> Array:
-        variance = energy_variance(state.posterior, rows.sets(), state.kernel)
-        return np.asarray(self.calibration.energy * np.sqrt(state.amplitude2 * np.maximum(variance, 0.0)))
-
     @one_blas_thread()
     def energy_covariance(self, data: Dataset) -> Array:
         """Return the posterior covariance of the energies of structures.
@@ -390,13 +368,6 @@ class Surrogate:
         Returns
         -------
         ndarray, shape (n, n), eV²
-
-        Raises
-        ------
-        DataError
-            If a structure has another composition.
-        ConfigError
-            If the surrogate has not been fitted.
 
         Examples
         --------
@@ -460,7 +431,6 @@ class Surrogate:
         }
         return plain | ({} if self._selection is None else {"selection": self._selection.to_dict()})
 
-    # ------------------------------------------------------- files and copies
     def save(self, path: str | os.PathLike[str], *, factor: bool = False) -> None:
         """Write the fitted surrogate to one portable file: plain numbers and text with checksums, no code.
 
@@ -477,7 +447,7 @@ class Surrogate:
         ConfigError
             If the surrogate has not been fitted, or its kernel, solver or baseline is not registered.
         """
-        write_plain(path, "surrogate", self.to_plain(factor=factor))
+        saving.write_plain(path, "surrogate", self.to_plain(factor=factor))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Surrogate:
@@ -501,66 +471,32 @@ class Surrogate:
         >>> bool((again.predict(data).energy_std == surrogate.predict(data).energy_std).all())
         True
         """
-        return cls.from_plain(read_plain(path, "surrogate"))
+        return cls.from_plain(saving.read_plain(path, "surrogate"))
 
     def to_plain(self, *, factor: bool = False) -> dict[str, Any]:
         """Return options, training set and weights as plain data and arrays; see `save`."""
         self._fitted()
-        return plain_state(self._state(factor=factor))
+        return {**saving.plain_state(self._state(factor=factor)), "options": self._options.to_dict()}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Surrogate:
         """Make the surrogate that `to_plain` described."""
         surrogate = cls.__new__(cls)
-        surrogate.__setstate__(state_of_plain(plain))
+        options = SurrogateOptions.from_dict(plain["options"])
+        surrogate.__setstate__({**saving.state_of_plain(plain), "options": options})
         return surrogate
 
     def _state(self, *, factor: bool = False) -> dict[str, Any]:
-        """Return what is needed to make the surrogate again, large matrices only with `factor`."""
-        fit = self._fit
         return {
-            "options": self._options,
-            "baseline": self._baseline,
-            "seed": self._seed,
-            "species": self._species,
-            "kernel": self._kernel,
-            "selection": self._selection,
-            "calibration": self._calibration,
-            "training_set": self._training_set,
-            "fit": None
-            if fit is None
-            else {
-                "fingerprint": self._fingerprint.state(),
-                "mean": fit.equations.mean,
-                "settings": list(astuple(fit.settings)),
-                "solver": fit.plan.solver,
-                "reason": fit.plan.reason,
-                "solution": fit.solution.state(),
-                "factors": fit.posterior.factors if factor else [],
-            },
+            **{name: vars(self)[f"_{name}"] for name in _STATE},
+            "fit": saving.fit_state(self._fit, factor=factor),
         }
 
     def __getstate__(self) -> dict[str, Any]:
         return self._state()
 
-    @one_blas_thread()
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self._options, self._baseline, self._seed = state["options"], state["baseline"], state["seed"]
-        self._species, self._kernel = tuple(state["species"]), state["kernel"]
-        self._selection, self._calibration = state["selection"], state["calibration"]
-        self._training_set, fit = state["training_set"], state["fit"]
+        vars(self).update((f"_{name}", state[name]) for name in _STATE)
         self._fingerprint = self._new_fingerprint(self._kernel)
-        self._fit = None
-        if fit is None:
-            return
-        self._fingerprint.restore(fit["fingerprint"])
-        labels = self._baseline.subtract(self._training_set)
-        equations = Equations(self._fingerprint, labels, float(fit["mean"]))
-        self._fit = Fit(
-            equations,
-            Settings(*fit["settings"]),
-            self._options.fixed,
-            Plan(fit["solver"], fit["reason"]),
-            Solution.restored(equations, fit["solution"]),
-            list(fit["factors"]),
-        )
+        labels, fit = self._baseline.subtract(self._training_set), state["fit"]
+        self._fit = None if fit is None else saving.restore_fit(fit, self._fingerprint, labels)

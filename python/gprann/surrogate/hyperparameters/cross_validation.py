@@ -14,7 +14,7 @@ from scipy.linalg import lapack
 from gprann.errors import FactorisationError
 from gprann.runtime.parallel import one_blas_thread
 from gprann.surrogate.gaussian_process import Factor, factorise
-from gprann.surrogate.hyperparameters.settings import Settings, gradient_scale
+from gprann.surrogate.hyperparameters.settings import Setting
 from gprann.surrogate.observations import Observations
 
 __all__ = ["LeftOut", "Scan", "leave_out_in_turn", "left_out_variance", "scan"]
@@ -121,7 +121,7 @@ def left_out_variance(observations: Observations, factor: Factor, structures: It
 class Scan:
     """Score of one candidate by structures that were left out."""
 
-    settings: Settings
+    settings: Setting
     score: float
     energy_mae: float
     force_mae: float
@@ -129,7 +129,7 @@ class Scan:
 
 def scan(
     observations: Observations,
-    candidates: Iterable[Settings],
+    candidates: Iterable[Setting],
     spread: float,
     groups: Sequence[int] | None = None,
 ) -> list[Scan]:
@@ -142,7 +142,7 @@ def scan(
     for settings in candidates:
         if settings.length not in lengths:
             K = observations.covariance(settings.length * spread)
-            lengths = {settings.length: (K, gradient_scale(observations, K))}
+            lengths = {settings.length: (K, observations.gradient_scale(K))}
         K, scale = lengths[settings.length]
         try:
             noise = scale * observations.noise(settings.energy_noise, settings.force_noise)

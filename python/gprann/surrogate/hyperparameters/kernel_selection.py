@@ -43,7 +43,8 @@ class AutoKernel(AtomsKernel, PairsKernel, SoapKernel):
     name = "auto"
     strains: ClassVar[bool] = False
     soap: SoapOptions | None = option(  # type: ignore[assignment]
-        "Settings of the kernel `soap`, {} for all defaults: it is then among those to choose from.", None
+        "Setting of the kernel `soap`, {} for all defaults: it is then among those to choose from.",
+        None,
     )
 
     def candidates(self) -> dict[str, Kernel]:

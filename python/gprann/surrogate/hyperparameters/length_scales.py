@@ -21,7 +21,7 @@ from gprann.errors import FactorisationError
 from gprann.surrogate.gaussian_process import PosteriorMean, factorise
 from gprann.surrogate.hyperparameters.likelihood import maximise_likelihood, maximise_of_parts
 from gprann.surrogate.hyperparameters.search import HyperparameterSearch
-from gprann.surrogate.hyperparameters.settings import Settings, gradient_scale, with_fixed
+from gprann.surrogate.hyperparameters.settings import Setting, with_fixed
 from gprann.surrogate.kernels.base import Rows
 from gprann.surrogate.observations import observe
 
@@ -51,7 +51,7 @@ def fit_length_scales(search: HyperparameterSearch, subset: Dataset) -> Hyperpar
     return search
 
 
-def likely_lengths(search: HyperparameterSearch, subset: Dataset) -> tuple[dict[str, float], Settings]:
+def likely_lengths(search: HyperparameterSearch, subset: Dataset) -> tuple[dict[str, float], Setting]:
     """Return the factors on the lengths of all species that make the labels of a subset most likely.
 
     Equal lengths are where the search begins, so that the likelihood found is at least theirs.
@@ -67,7 +67,7 @@ def likely_lengths(search: HyperparameterSearch, subset: Dataset) -> tuple[dict[
     -------
     factors : dict of str to float
         Their geometric mean is 1; empty where there is nothing to find.
-    settings : Settings
+    settings : Setting
         Hyperparameters at that maximum.
     """
     mean = float(subset.energies.mean())
@@ -136,7 +136,7 @@ def weigh_components(search: HyperparameterSearch, subset: Dataset) -> None:
     observations, rows, jacobians = observe(fingerprint, subset, mean)
     length = settings.length * fingerprint.spread
     K = observations.covariance(length)
-    scale = gradient_scale(observations, K)
+    scale = observations.gradient_scale(K)
     try:
         factor = factorise(K, scale * observations.noise(settings.energy_noise, settings.force_noise))
     except FactorisationError:  # a set so degenerate that nothing can be learnt from its slopes

@@ -28,7 +28,12 @@ from gprann.options import Options, option
 from gprann.surrogate.gaussian_process import PosteriorMean, Restorable, factorise
 from gprann.surrogate.hyperparameters.cross_validation import leave_out_in_turn, scan
 from gprann.surrogate.hyperparameters.likelihood import maximise_likelihood
-from gprann.surrogate.hyperparameters.settings import BOUNDS, Fixed, Settings, gradient_scale, with_fixed
+from gprann.surrogate.hyperparameters.settings import (
+    BOUNDS,
+    Fixed,
+    Setting,
+    with_fixed,
+)
 from gprann.surrogate.kernels.base import Fingerprint
 from gprann.surrogate.memory import (
     HALF_ROWS,
@@ -60,15 +65,15 @@ _log = logging.getLogger(__name__)
 _STRETCH = (2.5, 1.5, 1.0, 0.6, 0.36)
 _NOISE = (1.0, 0.1, 0.01)
 _FINE, _SHORTER = 1 / 3, 0.8  # steps of the noises and of the length, where they are refined
-_LOWEST = Settings(BOUNDS[0].length, 1e-12, 1e-12)
+_LOWEST = Setting(BOUNDS[0].length, 1e-12, 1e-12)
 _STEPS = 5  # in one direction, at most
 _FOLDS = 5  # groups in which structures are left out by k_fold
 _GRID_NOISES = (1e-10, 1e-8, 1e-6, 1e-4)
-START = Settings(8.0, 1e-8, 1e-8)
+START = Setting(8.0, 1e-8, 1e-8)
 """Where the search for the maximum of the likelihood begins."""
-_SINGLE = Settings(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
+_SINGLE = Setting(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
 SearchName = Literal["held_out", "likelihood", "leave_one_out", "k_fold", "grid"]
-ErrorOfNoise = Callable[[Settings], float]
+ErrorOfNoise = Callable[[Setting], float]
 
 
 def _numbers(values: object) -> object:
@@ -98,14 +103,14 @@ class Grid(Options):
     )
     force_noise: Points | None = option("Relative variances, as `energy_noise`.", None)
 
-    def points(self, fixed: Fixed = (None, None, None)) -> list[Settings]:
+    def points(self, fixed: Fixed = (None, None, None)) -> list[Setting]:
         """Return all combinations, each once, with those hyperparameters replaced that the user gives."""
         pairs = [(noise, noise) for noise in _GRID_NOISES]
         if self.energy_noise is not None or self.force_noise is not None:
             pairs = list(
                 itertools.product(self.energy_noise or _GRID_NOISES, self.force_noise or _GRID_NOISES)
             )
-        points = [with_fixed(Settings(length, *pair), fixed) for length in self.length for pair in pairs]
+        points = [with_fixed(Setting(length, *pair), fixed) for length in self.length for pair in pairs]
         return list(dict.fromkeys(points))
 
 
@@ -127,7 +132,7 @@ class HyperparameterSearch:
         Budget: with little of it subsets are smaller.
     grid : Grid
         Points that the search `grid` tries.
-    start : Settings
+    start : Setting
         Where the search for the maximum of the likelihood begins.
     """
 
@@ -137,9 +142,9 @@ class HyperparameterSearch:
     seed: int
     memory: float
     grid: Grid
-    start: Settings = START
+    start: Setting = START
 
-    def find(self, data: Dataset, mean: float) -> Settings:
+    def find(self, data: Dataset, mean: float) -> Setting:
         """Return the hyperparameters: those given, the others from random subsets of the training set."""
         fixed, n = self.fixed, len(data)
         if all(fixed):
@@ -161,7 +166,7 @@ class HyperparameterSearch:
         return observe(self.fingerprint, shuffled[: self.count(shuffled, rows, MATRICES)], mean)[0]
 
 
-def maximum_likelihood(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Settings:
+def maximum_likelihood(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
     """Return the maximum of the likelihood of a small random subset."""
     observations = search.observe_first(shuffled, SMALL_ROWS, mean)
     start = with_fixed(search.start, search.fixed)
@@ -170,14 +175,14 @@ def maximum_likelihood(search: HyperparameterSearch, shuffled: Dataset, mean: fl
     return found
 
 
-def leave_one_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Settings:
+def leave_one_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
     """Return settings near the maximum of the likelihood with the smallest errors of structures left out singly."""
     start = maximum_likelihood(search, shuffled, mean)
     observations = search.observe_first(shuffled, LEAVE_OUT_ROWS, mean)
     return choose_by_leaving_out(observations, start, search.fingerprint.spread, search.fixed)
 
 
-def k_fold(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Settings:
+def k_fold(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
     """Return settings near the maximum of the likelihood with the smallest errors of structures left out by fifths."""
     start = maximum_likelihood(search, shuffled, mean)
     observations = search.observe_first(shuffled, LEAVE_OUT_ROWS, mean)
@@ -187,7 +192,7 @@ def k_fold(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Sett
     return choose_by_leaving_out(observations, start, search.fingerprint.spread, search.fixed, groups=groups)
 
 
-def grid(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Settings:
+def grid(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
     """Return the point of the grid with the smallest leave-one-structure-out errors of a small subset."""
     observations = search.observe_first(shuffled, SMALL_ROWS, mean)
     points = search.grid.points(search.fixed)
@@ -202,7 +207,7 @@ def grid(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Settin
     return winner.settings
 
 
-def hold_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Settings:
+def hold_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
     """Return the settings with the smallest errors of halves, then of a fifth, of the training set.
 
     Small sets, all structures of which can be left out one by one, are searched by `leave_one_out`.
@@ -229,7 +234,7 @@ def hold_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Se
     return settings
 
 
-SEARCHES: dict[SearchName, Callable[[HyperparameterSearch, Dataset, float], Settings]] = {
+SEARCHES: dict[SearchName, Callable[[HyperparameterSearch, Dataset, float], Setting]] = {
     "held_out": hold_out,
     "likelihood": maximum_likelihood,
     "leave_one_out": leave_one_out,
@@ -257,9 +262,9 @@ def _held_out_error(
     query = fingerprint.rows(held_out)
     length = relative_length * fingerprint.spread
     K = Restorable(observations.covariance(length))
-    scale = gradient_scale(observations, K.matrix)
+    scale = observations.gradient_scale(K.matrix)
 
-    def error(candidate: Settings) -> float:
+    def error(candidate: Setting) -> float:
         noise = observations.noise(scale * candidate.energy_noise, scale * candidate.force_noise)
         factor = factorise(K.restored(), noise)
         alpha = factor.solve(observations.values)
@@ -277,26 +282,26 @@ def _held_out_error(
     return error
 
 
-def _clip(settings: Settings, lowest: Settings = BOUNDS[0]) -> Settings:
+def _clip(settings: Setting, lowest: Setting = BOUNDS[0]) -> Setting:
     low, high = astuple(lowest), astuple(BOUNDS[1])
-    return Settings(*(float(np.clip(v, a, b)) for v, a, b in zip(astuple(settings), low, high, strict=True)))
+    return Setting(*(float(np.clip(v, a, b)) for v, a, b in zip(astuple(settings), low, high, strict=True)))
 
 
 def choose_by_leaving_out(
     observations: Observations,
-    start: Settings,
+    start: Setting,
     spread: float,
     fixed: Fixed,
     *,
     groups: Sequence[int] | None = None,
-) -> Settings:
+) -> Setting:
     """Return the settings near `start` with the smallest errors of structures left out.
 
     `groups` are the first structures of those that are left out together; by default one by one.
     """
     candidates = [
         with_fixed(
-            _clip(Settings(start.length * stretch, start.energy_noise * noise, start.force_noise * noise)),
+            _clip(Setting(start.length * stretch, start.energy_noise * noise, start.force_noise * noise)),
             fixed,
         )
         for stretch, noise in itertools.product(_STRETCH, _NOISE)
@@ -310,12 +315,12 @@ def choose_by_leaving_out(
     return winner.settings
 
 
-def choose_length(start: Settings, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Settings:
+def choose_length(start: Setting, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Setting:
     """Return the settings of smallest error over lengths about `start`, each at its best noise.
 
     Parameters
     ----------
-    start : Settings
+    start : Setting
     fixed : Fixed
     error_at : callable
         Gives for a length the error of held-out structures as a function of the noises.
@@ -323,7 +328,7 @@ def choose_length(start: Settings, fixed: Fixed, error_at: Callable[[float], Err
     stretches = _STRETCH[1:] if fixed[0] is None else (1.0,)
     best, smallest = start, np.inf
     for stretch in stretches:
-        trial = _clip(Settings(start.length * stretch, start.energy_noise, start.force_noise))
+        trial = _clip(Setting(start.length * stretch, start.energy_noise, start.force_noise))
         settings, found = lower_noise(
             with_fixed(trial, fixed), fixed, error_at(with_fixed(trial, fixed).length)
         )
@@ -335,12 +340,12 @@ def choose_length(start: Settings, fixed: Fixed, error_at: Callable[[float], Err
     return best
 
 
-def lower_noise(settings: Settings, fixed: Fixed, error: ErrorOfNoise) -> tuple[Settings, float]:
+def lower_noise(settings: Setting, fixed: Fixed, error: ErrorOfNoise) -> tuple[Setting, float]:
     """Lower both noises in steps of ten as long as `error` falls; return the settings and their error."""
     return _descend((settings, _error_or_infinity(error, settings)), (1.0, 0.1), fixed, error)
 
 
-def refine(start: Settings, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Settings:
+def refine(start: Setting, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Setting:
     """Return settings near `start` of smaller error: first the noises, then the length, then the noises again.
 
     Which length is best falls as structures are added, like the noise: that of half of them is too long, and where
@@ -348,7 +353,7 @@ def refine(start: Settings, fixed: Fixed, error_at: Callable[[float], ErrorOfNoi
 
     Parameters
     ----------
-    start : Settings
+    start : Setting
     fixed : Fixed
     error_at : callable
         Gives for a length the error of held-out structures as a function of the noises.
@@ -367,13 +372,16 @@ def refine(start: Settings, fixed: Fixed, error_at: Callable[[float], ErrorOfNoi
 
 
 def _descend(
-    best: tuple[Settings, float], factors: tuple[float, float], fixed: Fixed, error: ErrorOfNoise
-) -> tuple[Settings, float]:
+    best: tuple[Setting, float],
+    factors: tuple[float, float],
+    fixed: Fixed,
+    error: ErrorOfNoise,
+) -> tuple[Setting, float]:
     """Multiply length and noises by these factors as long as the error falls."""
     length, noise = factors
     for _ in range(_STEPS):
         now = best[0]
-        trial = Settings(now.length * length, now.energy_noise * noise, now.force_noise * noise)
+        trial = Setting(now.length * length, now.energy_noise * noise, now.force_noise * noise)
         candidate = with_fixed(_clip(trial, _LOWEST), fixed)
         found = np.inf if candidate == now else _error_or_infinity(error, candidate)
         if not found < best[1]:
@@ -383,8 +391,11 @@ def _descend(
 
 
 def _step_either_way(
-    best: tuple[Settings, float], factors: tuple[float, float], fixed: Fixed, error: ErrorOfNoise
-) -> tuple[Settings, float]:
+    best: tuple[Setting, float],
+    factors: tuple[float, float],
+    fixed: Fixed,
+    error: ErrorOfNoise,
+) -> tuple[Setting, float]:
     """Descend by these factors, or, if that is no better, by their inverses."""
     found = _descend(best, factors, fixed, error)
     if found != best:
@@ -392,7 +403,7 @@ def _step_either_way(
     return _descend(best, (1.0 / factors[0], 1.0 / factors[1]), fixed, error)
 
 
-def _error_or_infinity(error: ErrorOfNoise, settings: Settings) -> float:
+def _error_or_infinity(error: ErrorOfNoise, settings: Setting) -> float:
     try:
         return error(settings)
     except FactorisationError:

@@ -7,16 +7,12 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.surrogate.observations import Observations
-
 __all__ = [
     "BOUNDS",
     "FREE",
     "Fixed",
     "Hyperparameters",
-    "Settings",
-    "gradient_scale",
-    "unit_rows",
+    "Setting",
     "with_fixed",
 ]
 
@@ -44,7 +40,7 @@ class Hyperparameters:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Setting:
     """Hyperparameters in relative units, in which they hardly depend on the system.
 
     Attributes
@@ -69,33 +65,21 @@ class Settings:
         return f"length {self.length:.3g}, relative noises {noises}"
 
     @classmethod
-    def from_vector(cls, logarithms: Array) -> Settings:
+    def from_vector(cls, logarithms: Array) -> Setting:
         """Make settings from the logarithms."""
         length, energy_noise, force_noise = np.exp(logarithms)
         return cls(float(length), float(energy_noise), float(force_noise))
 
 
-BOUNDS = Settings(0.5, 1e-10, 1e-10), Settings(60.0, 1e-2, 1e-2)
+BOUNDS = Setting(0.5, 1e-10, 1e-10), Setting(60.0, 1e-2, 1e-2)
 """Smallest and largest settings that are considered."""
 Fixed = tuple[float | None, float | None, float | None]
 """Length, energy noise and force noise as the user gives them, None for those that are to be found."""
 FREE: Fixed = (None, None, None)
 
 
-def with_fixed(settings: Settings, fixed: Fixed) -> Settings:
+def with_fixed(settings: Setting, fixed: Fixed) -> Setting:
     """Return the settings, with those hyperparameters replaced that the user gives."""
-    return Settings(
+    return Setting(
         *(own if given is None else given for given, own in zip(fixed, astuple(settings), strict=True))
     )
-
-
-def gradient_scale(observations: Observations, K: Array) -> float:
-    """Return the mean diagonal of the gradient blocks of K, the unit of the noises."""
-    return float(np.diagonal(K)[unit_rows(observations, K)].mean())
-
-
-def unit_rows(observations: Observations, K: Array) -> NDArray[np.bool_]:
-    """Return the rows whose mean is the unit of the noises: gradients, or energies where no gradient varies."""
-    gradients = ~observations.is_energy
-    # Single atoms have no gradients; those of atoms that do not feel each other the kernel takes for zero.
-    return gradients if np.any(np.diagonal(K)[gradients]) else observations.is_energy

@@ -26,7 +26,7 @@ _PADDING = 3.8  # sigma; dscribe lets the tails of the Gaussians reach so far be
 
 
 class SoapOptions(Options):
-    """Settings of SOAP, by the names that dscribe gives them.
+    """Setting of SOAP, by the names that dscribe gives them.
 
     Examples
     --------

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from gprann.baselines import Baseline
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
-from gprann.errors import ConfigError, DataError, GprannError, nearest_name
+from gprann.errors import DataError, GprannError
 from gprann.explain import keys
 from gprann.io.reading import Source, structures
 from gprann.runtime.log import task
@@ -38,7 +37,6 @@ __all__ = [
     "Subset",
     "SurrogateSet",
     "assigned",
-    "check_surrogate_options",
     "fit_each",
     "fit_surrogates",
     "load_surrogate",
@@ -484,33 +482,3 @@ def fit_each(
 
         members = side_by_side([subset.job(fit) for subset in subsets], memory=memory_budget(memory))
     return SurrogateSet(members)
-
-
-def check_surrogate_options(options: Iterable[str], function: Callable[..., Any]) -> None:
-    """Refuse options that neither a surrogate has nor the function they were given to.
-
-    Parameters
-    ----------
-    options : iterable of str
-        Names.
-    function : callable
-        Its own keywords are named too where a name is misspelt.
-
-    Raises
-    ------
-    ConfigError
-
-    Examples
-    --------
-    >>> import gprann
-    >>> check_surrogate_options(["fmx"], gprann.relax)
-    Traceback (most recent call last):
-    ...
-    gprann.errors.ConfigError: unknown option 'fmx': did you mean 'fmax'?
-    """
-    known = inspect.signature(Surrogate).parameters
-    parameters = inspect.signature(function).parameters.items()
-    own = [name for name, item in parameters if item.kind is item.KEYWORD_ONLY]
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"unknown option '{name}': {nearest_name(name, [*own, *known])}")

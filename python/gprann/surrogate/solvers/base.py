@@ -18,7 +18,12 @@ from gprann.options import Named, Registry, option
 from gprann.runtime.memory import GIB
 from gprann.surrogate.gaussian_process import PosteriorMean
 from gprann.surrogate.hyperparameters.cross_validation import LeftOut
-from gprann.surrogate.hyperparameters.settings import Fixed, Hyperparameters, Settings, with_fixed
+from gprann.surrogate.hyperparameters.settings import (
+    Fixed,
+    Hyperparameters,
+    Setting,
+    with_fixed,
+)
 from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.memory import FEATURES, features_per_atom, jacobian_bytes, per_atom_bytes
 from gprann.surrogate.observations import Observations, observe, observed_values
@@ -60,11 +65,11 @@ class Equations:
     data: Dataset
     mean: float
 
-    def length(self, settings: Settings) -> float:
+    def length(self, settings: Setting) -> float:
         """Return the kernel length in the units of the features."""
         return settings.length * self.fingerprint.spread
 
-    def kernel(self, settings: Settings) -> _core.RadialKernel:
+    def kernel(self, settings: Setting) -> _core.RadialKernel:
         """Return the radial kernel."""
         return self.fingerprint.radial_kernel(self.length(settings))
 
@@ -72,7 +77,7 @@ class Equations:
         """Return the observations of the training set, or of a part of it, with features and Jacobians."""
         return observe(self.fingerprint, self.data if part is None else part, self.mean)
 
-    def noise(self, settings: Settings) -> Array:
+    def noise(self, settings: Setting) -> Array:
         """Return the variances of energies and gradients relative to the amplitude, without K; shape (2,)."""
         length = self.length(settings)
         total, count, energies = 0.0, 0, 0.0
@@ -175,7 +180,7 @@ class Solver(Named):
     eliminates: ClassVar[bool] = False
 
     @abstractmethod
-    def solve(self, equations: Equations, settings: Settings) -> Solution:
+    def solve(self, equations: Equations, settings: Setting) -> Solution:
         """Return the weights of a training set.
 
         Raises
@@ -186,20 +191,24 @@ class Solver(Named):
 
     @abstractmethod
     def posterior(
-        self, equations: Equations, settings: Settings, solution: Solution, factors: list[Array]
+        self,
+        equations: Equations,
+        settings: Setting,
+        solution: Solution,
+        factors: list[Array],
     ) -> Posterior:
         """Return the posterior that belongs to a solution which has been loaded.
 
         Parameters
         ----------
         equations : Equations
-        settings : Settings
+        settings : Setting
         solution : Solution
         factors : list of ndarray
             The factors of the posterior as they were saved; empty if they were not: factorise again.
         """
 
-    def extend(self, before: Fit, equations: Equations, settings: Settings) -> Solution:  # noqa: ARG002
+    def extend(self, before: Fit, equations: Equations, settings: Setting) -> Solution:  # noqa: ARG002
         """Return the weights for a training set to which structures were appended, hyperparameters kept.
 
         Parameters
@@ -208,7 +217,7 @@ class Solver(Named):
             To the structures before, by any solver.
         equations : Equations
             Of all structures, those before first.
-        settings : Settings
+        settings : Setting
 
         Raises
         ------
@@ -370,7 +379,7 @@ class Fit:
     Attributes
     ----------
     equations : Equations
-    settings : Settings
+    settings : Setting
         Noises perhaps raised (see `solve_raising_noise`).
     fixed : tuple of length, energy noise and force noise
         As the user gives them, None for the others.
@@ -381,7 +390,7 @@ class Fit:
     """
 
     equations: Equations
-    settings: Settings
+    settings: Setting
     fixed: Fixed
     plan: Plan
     solution: Solution
@@ -420,11 +429,11 @@ class Fit:
 
 
 def solve_raising_noise(
-    solve: Callable[[Settings], Solution],
-    settings: Settings,
+    solve: Callable[[Setting], Solution],
+    settings: Setting,
     fixed: Fixed,
     quicker: Callable[[], Solution] | None = None,
-) -> tuple[Solution, Settings]:
+) -> tuple[Solution, Setting]:
     """Solve; noises that are not `fixed` are raised where double precision needs it.
 
     Where there is a `quicker` way for the settings as they are, from another solution, it is tried first.
@@ -442,7 +451,7 @@ def solve_raising_noise(
             if (fixed[1] and fixed[2]) or free > 1e-3:
                 raise
             quicker = None
-            raised = Settings(settings.length, _RAISE * settings.energy_noise, _RAISE * settings.force_noise)
+            raised = Setting(settings.length, _RAISE * settings.energy_noise, _RAISE * settings.force_noise)
             settings = with_fixed(raised, fixed)
             _log.warning("the covariance matrix is singular in double precision; now %s", settings)
 

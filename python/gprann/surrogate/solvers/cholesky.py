@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
-from gprann.surrogate.hyperparameters.settings import Settings, gradient_scale
+from gprann.surrogate.hyperparameters.settings import Setting
 from gprann.surrogate.kernels.base import Rows
 from gprann.surrogate.observations import Observations
 from gprann.surrogate.solvers.base import Equations, Fit, Solution, Solver, register_solver
@@ -31,15 +31,15 @@ class Cholesky(Solver):
     name = "cholesky"
     remedy: ClassVar[str] = "use solver = 'auto'"
 
-    def solve(self, equations: Equations, settings: Settings) -> Solution:
+    def solve(self, equations: Equations, settings: Setting) -> Solution:
         """Return the weights, see `Solver.solve`."""
         observations, rows, jacobians = equations.observe()
         K = observations.covariance(equations.length(settings))
-        noise = gradient_scale(observations, K) * np.array([settings.energy_noise, settings.force_noise])
+        noise = observations.gradient_scale(K) * np.array([settings.energy_noise, settings.force_noise])
         posterior = DensePosterior(observations, factorise(K, observations.noise(*noise)))
         return _solution(posterior, rows, jacobians, noise, (len(equations.data),))
 
-    def extend(self, before: Fit, equations: Equations, settings: Settings) -> Solution:
+    def extend(self, before: Fit, equations: Equations, settings: Setting) -> Solution:
         """Return the weights with structures appended: the factor is extended by their rows.
 
         For this the matrices before and after must be held for a moment. After another solver K is factorised anew.
@@ -56,7 +56,11 @@ class Cholesky(Solver):
         return _solution(DensePosterior(observations, factor), rows, jacobians, noise, stages)
 
     def posterior(
-        self, equations: Equations, settings: Settings, solution: Solution, factors: list[Array]
+        self,
+        equations: Equations,
+        settings: Setting,
+        solution: Solution,
+        factors: list[Array],
     ) -> DensePosterior:
         """Factorise, and extend as often as it was done before: the same bits, see `Solver.posterior`."""
         if factors:

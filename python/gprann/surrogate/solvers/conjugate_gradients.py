@@ -18,7 +18,7 @@ internal directions of the dense matrix, without a basis of them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -29,11 +29,10 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.data.strain import strain_matrices, virial_components
 from gprann.data.structure import Dataset
-from gprann.errors import FactorisationError
 from gprann.options import option
-from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
+from gprann.surrogate.gaussian_process import Factor, PosteriorMean, conjugate_gradients, factorise
 from gprann.surrogate.hyperparameters.cross_validation import LeftOut, left_out_variance
-from gprann.surrogate.hyperparameters.settings import Settings
+from gprann.surrogate.hyperparameters.settings import Setting
 from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.kernels.internal_coordinates import (
     observed_directions,
@@ -50,15 +49,12 @@ from gprann.surrogate.solvers.base import (
     leave_out_together,
     register_solver,
 )
-from gprann.surrogate.solvers.inducing import representatives
-from gprann.surrogate.solvers.posterior import DensePosterior, energy_variance
+from gprann.surrogate.solvers.posterior import DensePosterior, energy_variance, representatives
 
-__all__ = ["ConjugateGradients", "Convergence", "CovarianceOperator", "ReducedSystem", "conjugate_gradients"]
+__all__ = ["ConjugateGradients", "CovarianceOperator", "ReducedSystem"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
-_REPORT = 10  # iterations between two lines of the log
-_RESTARTS = 5
 _MAX_ITERATIONS = 1000
 _FEWEST_LEFT = 10  # structures that are no representatives; of fewer, calibration leaves representatives out
 _PRODUCT_FLOPS = 14.0  # for each feature of a pair of rows, see covariance_product.hpp
@@ -88,7 +84,7 @@ class Eliminated(DensePosterior):
     def build(
         cls,
         equations: Equations,
-        settings: Settings,
+        settings: Setting,
         chosen: NDArray[np.int64],
         noise: Array,
         factors: Sequence[Array] = (),
@@ -126,7 +122,7 @@ class ConjugateGradients(WithRepresentatives):
         "Conjugate gradients: largest residual relative to the energies and forces.", 1e-4, gt=0, lt=1
     )
 
-    def solve(self, equations: Equations, settings: Settings) -> Solution:
+    def solve(self, equations: Equations, settings: Setting) -> Solution:
         """Return the weights, see `Solver.solve`."""
         rows = equations.fingerprint.rows(equations.data)
         chosen = representatives(rows, equations.kernel(settings), self.inducing or 1)
@@ -136,7 +132,7 @@ class ConjugateGradients(WithRepresentatives):
     def _solve(
         self,
         equations: Equations,
-        settings: Settings,
+        settings: Setting,
         eliminated: Eliminated,
         rows: Rows | None = None,
         purpose: str = "",
@@ -192,7 +188,11 @@ class ConjugateGradients(WithRepresentatives):
         )
 
     def posterior(
-        self, equations: Equations, settings: Settings, solution: Solution, factors: list[Array]
+        self,
+        equations: Equations,
+        settings: Setting,
+        solution: Solution,
+        factors: list[Array],
     ) -> Eliminated:
         """Factorise the representatives again, see `Solver.posterior`."""
         return Eliminated.build(equations, settings, solution.representatives, solution.noise, factors)
@@ -412,115 +412,3 @@ class ReducedSystem:
         for place, part in zip(self._places, self._gradients(weights), strict=True):
             solution[place] = part
         return solution
-
-
-@dataclass(frozen=True, slots=True)
-class Convergence:
-    """Result of conjugate gradients.
-
-    Attributes
-    ----------
-    solution : ndarray
-    iterations : int
-    residual : float
-        |b - A x|, computed anew at the end.
-    converged : bool
-    """
-
-    solution: Array
-    iterations: int
-    residual: float
-    converged: bool
-
-
-def conjugate_gradients(
-    product: Callable[[Array], Array],
-    precondition: Callable[[Array], Array],
-    b: Array,
-    *,
-    tolerance: float,
-    max_iterations: int,
-) -> Convergence:
-    """Solve A x = b by preconditioned conjugate gradients.
-
-    Begun anew from the true residual where the updated one has drifted away from it.
-
-    Parameters
-    ----------
-    product : callable
-        A x, symmetric positive definite.
-    precondition : callable
-        Approximation of A⁻¹ r.
-    b : ndarray
-    tolerance : float
-        Largest |b - A x|.
-    max_iterations : int
-
-    Raises
-    ------
-    FactorisationError
-        If A turns out not to be positive definite, or not finite.
-
-    Examples
-    --------
-    >>> A = np.array([[4.0, 1.0], [1.0, 3.0]])
-    >>> solve = lambda r: r / np.diagonal(A)
-    >>> found = conjugate_gradients(
-    ...     A.__matmul__, solve, np.array([1.0, 2.0]), tolerance=1e-12, max_iterations=10
-    ... )
-    >>> found.iterations, found.converged, np.round(found.solution, 4).tolist()
-    (2, True, [0.0909, 0.6364])
-    """
-    x, r = np.zeros_like(b), b
-    residual, done = float(np.linalg.norm(b)), 0
-    for _ in range(_RESTARTS):
-        if residual <= tolerance or done >= max_iterations:
-            break
-        x, iterations = _descend(product, precondition, (x, r), tolerance, range(done, max_iterations))
-        done += iterations
-        r = b - product(x)
-        before, residual = residual, float(np.linalg.norm(r))
-        if residual > 0.5 * before:
-            break  # as small as rounding lets it become
-    return Convergence(x, done, residual, residual <= tolerance)
-
-
-def _descend(
-    product: Callable[[Array], Array],
-    precondition: Callable[[Array], Array],
-    start: tuple[Array, Array],
-    target: float,
-    iterations: range,
-) -> tuple[Array, int]:
-    """Iterate from (x, residual) until the updated residual is below `target`; return x and how many were done."""
-    x, r = start
-    z = precondition(r)
-    p, rz = z, float(r @ z)
-    done = 0
-    for iteration in iterations:
-        Ap = product(p)
-        curvature = float(p @ Ap)
-        if not (np.isfinite(curvature) and curvature > 0 and rz > 0):
-            raise FactorisationError(
-                f"conjugate gradients: the covariance matrix is not positive definite (iteration {iteration}): the "
-                "kernel length is too long or the noise too small for double precision; raise force_noise or "
-                "shorten length"
-            )
-        step = rz / curvature
-        x = x + step * p
-        r = r - step * Ap
-        done += 1
-        norm = float(np.linalg.norm(r))
-        if (iteration + 1) % _REPORT == 0:
-            _log.info(
-                "conjugate gradients: iteration %d, residual %.1e, %.1e is the aim",
-                iteration + 1,
-                norm,
-                target,
-            )
-        if norm <= target:
-            break
-        z = precondition(r)
-        rz, before = float(r @ z), rz
-        p = z + rz / before * p
-    return x, done

@@ -22,7 +22,7 @@ from gprann.data.structure import Dataset
 from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
 from gprann.surrogate.hyperparameters.cross_validation import LeftOut
-from gprann.surrogate.hyperparameters.settings import Settings
+from gprann.surrogate.hyperparameters.settings import Setting
 from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.observations import Observations
 from gprann.surrogate.solvers.base import (
@@ -32,43 +32,14 @@ from gprann.surrogate.solvers.base import (
     WithRepresentatives,
     register_solver,
 )
+from gprann.surrogate.solvers.posterior import representatives
 
-__all__ = ["Inducing", "InducingApproximation", "representatives"]
+__all__ = ["Inducing", "InducingApproximation"]
 
 Array = NDArray[np.float64]
 _MOST_INDUCING = 10000  # observations of the representatives
 BLOCK_ROWS = 1024
 """Observations of the training set whose covariances with the representatives are formed at a time."""
-
-
-def representatives(rows: Rows, kernel: _core.RadialKernel, count: int) -> NDArray[np.int64]:
-    """Return the indices of `count` structures, each the least certain given the energies of those before.
-
-    This is the pivoted Cholesky factorisation of the covariances of the energies (Harbrecht, Peters and
-    Schneider, Appl. Numer. Math. 62, 428 (2012)).
-    """
-    n = len(rows.kind_rows)
-    sets = rows.sets()
-    variance = _core.energy_variance(sets, kernel)
-    smallest = 1e-10 * variance.max()
-    factor = np.zeros((min(count, n), n))
-    chosen: list[int] = []
-    for step in range(min(count, n)):
-        pivot = int(np.argmax(variance))
-        if variance[pivot] <= smallest:  # the others follow from those chosen, to rounding: any will do
-            rest = np.setdiff1d(np.arange(n), chosen)
-            chosen += rest[np.linspace(0, len(rest) - 1, count - step).astype(int)].tolist()
-            break
-        own = rows.sets(first=pivot, last=pivot + 1)
-        column = np.zeros((n, 1))
-        with one_blas_thread():
-            _core.covariance(sets, own, kernel, scipy_blas(), False, n_threads(), column)
-        column[:, 0] -= factor[:step, pivot] @ factor[:step]
-        factor[step] = column[:, 0] / np.sqrt(variance[pivot])
-        variance = np.maximum(variance - factor[step] ** 2, 0.0)
-        chosen.append(pivot)
-        variance[chosen] = 0.0
-    return np.sort(np.array(chosen, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +71,7 @@ class InducingApproximation:
     def build(
         cls,
         equations: Equations,
-        settings: Settings,
+        settings: Setting,
         chosen: NDArray[np.int64],
         noise: Array,
         factors: Sequence[Array] = (),
@@ -110,7 +81,7 @@ class InducingApproximation:
         Parameters
         ----------
         equations : Equations
-        settings : Settings
+        settings : Setting
         chosen : ndarray of int64
             Indices of the representatives.
         noise : ndarray, shape (2,)
@@ -231,7 +202,7 @@ class Inducing(WithRepresentatives):
 
     name = "inducing"
 
-    def solve(self, equations: Equations, settings: Settings) -> Solution:
+    def solve(self, equations: Equations, settings: Setting) -> Solution:
         """Return the weights of the representatives, see `Solver.solve`."""
         noise, rows = equations.noise(settings), equations.fingerprint.rows(equations.data)
         count = self.inducing or 1
@@ -240,7 +211,11 @@ class Inducing(WithRepresentatives):
         return Solution(found.mean, found.amplitude2, noise, {"inducing": count}, found, chosen, sparse=True)
 
     def posterior(
-        self, equations: Equations, settings: Settings, solution: Solution, factors: list[Array]
+        self,
+        equations: Equations,
+        settings: Setting,
+        solution: Solution,
+        factors: list[Array],
     ) -> InducingApproximation:
         """Return the approximation again, see `Solver.posterior`."""
         return InducingApproximation.build(

@@ -22,6 +22,7 @@ __all__ = [
     "energy_covariance",
     "energy_variance",
     "forces_std_of",
+    "representatives",
     "structure_covariance",
 ]
 
@@ -119,3 +120,33 @@ def forces_std_of(
         diagonal = np.einsum("kd,de,ke->k", directions, variance, directions)
         result.append(np.sqrt(np.maximum(diagonal, 0.0)).reshape(-1, 3))
     return result
+
+
+def representatives(rows: Rows, kernel: _core.RadialKernel, count: int) -> NDArray[np.int64]:
+    """Return the indices of `count` structures, each the least certain given the energies of those before.
+
+    This is the pivoted Cholesky factorisation of the covariances of the energies (Harbrecht, Peters and
+    Schneider, Appl. Numer. Math. 62, 428 (2012)).
+    """
+    n = len(rows.kind_rows)
+    sets = rows.sets()
+    variance = _core.energy_variance(sets, kernel)
+    smallest = 1e-10 * variance.max()
+    factor = np.zeros((min(count, n), n))
+    chosen: list[int] = []
+    for step in range(min(count, n)):
+        pivot = int(np.argmax(variance))
+        if variance[pivot] <= smallest:  # the others follow from those chosen, to rounding: any will do
+            rest = np.setdiff1d(np.arange(n), chosen)
+            chosen += rest[np.linspace(0, len(rest) - 1, count - step).astype(int)].tolist()
+            break
+        own = rows.sets(first=pivot, last=pivot + 1)
+        column = np.zeros((n, 1))
+        with one_blas_thread():
+            _core.covariance(sets, own, kernel, scipy_blas(), False, n_threads(), column)
+        column[:, 0] -= factor[:step, pivot] @ factor[:step]
+        factor[step] = column[:, 0] / np.sqrt(variance[pivot])
+        variance = np.maximum(variance - factor[step] ** 2, 0.0)
+        chosen.append(pivot)
+        variance[chosen] = 0.0
+    return np.sort(np.array(chosen, dtype=np.int64))
