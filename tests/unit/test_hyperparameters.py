@@ -30,7 +30,6 @@ from gprann.surrogate.hyperparameters.settings import (
     FREE,
     Fixed,
     Setting,
-    gradient_scale,
     with_fixed,
 )
 from gprann.surrogate.kernels.base import Fingerprint
@@ -243,7 +242,7 @@ def test_unit_of_the_noise_without_gradients() -> None:
         Structure(("H",), np.zeros((1, 3)), energy=0.0, forces=np.zeros((1, 3))) for _ in range(2)
     )
     problem = problem_of(AtomsKernel().fingerprint(), atoms)
-    assert gradient_scale(problem, problem.covariance(1.0)) == pytest.approx(1.0)
+    assert problem.gradient_scale(problem.covariance(1.0)) == pytest.approx(1.0)
 
 
 # Lengths of species ------------------------------------------------------------------------------------------------

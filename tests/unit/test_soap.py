@@ -25,12 +25,12 @@ FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-6, "force_noise": 1e-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"r_cu": 3.0}, "soap: r_cu: did you mean 'r_cut'"),
-        ({"r_cut": 0.8}, "r_cut = 0.8: dscribe's radial functions need more than 1 Å"),
-        ({"sigma": -1.0}, "sigma = -1.0: expected a positive distance"),
-        ({"n_max": 0}, "n_max = 0: expected a whole number of at least 1"),
-        ({"l_max": 4.0}, "l_max = 4.0: expected a whole number of at least 0"),
-        ({"centers": []}, "centers is empty"),
+        ({"r_cu": 3.0}, "soap.r_cu': did you mean 'r_cut'"),
+        ({"r_cut": 0.8}, "soap.r_cut = 0.8: expected a number greater than 1 in Å"),
+        ({"sigma": -1.0}, "sigma = -1.0: expected a positive number in Å"),
+        ({"n_max": 0}, "n_max = 0: expected 1 or more"),
+        ({"l_max": 4.0}, "l_max: expected a whole number, got 4.0"),
+        ({"centers": []}, "centers: expected at least one entry"),
     ],
 )
 def test_impossible_settings_are_refused(options: dict[str, Any], message: str) -> None:
@@ -50,7 +50,7 @@ def test_whole_numbers_of_a_configuration_stay_whole() -> None:
 
 
 def test_settings_belong_to_soap() -> None:
-    with pytest.raises(ConfigError, match="options of soap belong to the kernel 'soap', not to 'pairs'"):
+    with pytest.raises(ConfigError, match="soap belongs to kernel = 'soap' or 'auto', not to 'pairs'"):
         Surrogate("pairs", soap=SETTINGS)
 
 

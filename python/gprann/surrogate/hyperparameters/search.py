@@ -186,10 +186,13 @@ def k_fold(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Sett
     """Return settings near the maximum of the likelihood with the smallest errors of structures left out by fifths."""
     start = maximum_likelihood(search, shuffled, mean)
     observations = search.observe_first(shuffled, LEAVE_OUT_ROWS, mean)
-    n = len(observations.first) - 1
-    folds = min(_FOLDS, n)
-    groups = [n * fold // folds for fold in range(folds)]
+    groups = folds(len(observations.first) - 1)
     return choose_by_leaving_out(observations, start, search.fingerprint.spread, search.fixed, groups=groups)
+
+
+def folds(n: int) -> list[int]:
+    """Return the first structures of equal groups, five if there are as many structures."""
+    return [n * fold // min(_FOLDS, n) for fold in range(min(_FOLDS, n))]
 
 
 def grid(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
