@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.models import FeatureTable, NetworkModel
-from gprann.training.objective import EnergyObjective
+from gprann.training.objective import EnergyObjective, Objective
 
 Array = NDArray[np.float64]
 
@@ -59,3 +59,8 @@ def best_linear(problem: EnergyObjective, ridge: float = 0.0) -> Array:
 
 def nothing(problem: EnergyObjective) -> EnergyObjective:
     return problem.select(np.zeros(0, dtype=np.int64))
+
+
+def rmse(problem: Objective, parameters: Array) -> float:
+    """Root of the mean loss."""
+    return problem.errors(parameters).total

@@ -1,9 +1,13 @@
 """gprann: neural-network interatomic potentials from a few hundred first-principles energies and forces.
 
 Units: Å, eV, eV/Å, eV/Å³; energies are total energies per structure.
+
+The environment variable GPRANN_EXTENSIONS names modules, divided by commas, that register descriptors, kernels and the
+like: they are imported with gprann, for commands and worker processes to know their names.
 """
 
 import ast
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,3 +41,13 @@ def _of(module: str, name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+for _name in filter(None, map(str.strip, os.environ.get("GPRANN_EXTENSIONS", "").split(","))):
+    try:
+        import_module(_name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"GPRANN_EXTENSIONS names the module '{_name}', which cannot be imported ({error}): correct the "
+            "name, or add its folder to PYTHONPATH"
+        ) from error

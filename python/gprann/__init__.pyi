@@ -19,10 +19,14 @@ from gprann.descriptors import register_descriptor as register_descriptor
 from gprann.errors import GprannError as GprannError
 from gprann.evaluation import evaluate as evaluate
 from gprann.io import read as read
+from gprann.io import register_format as register_format
 from gprann.io import write as write
+from gprann.io.formats import FileFormat as FileFormat
 from gprann.labelling import label as label
+from gprann.models import Model as Model
+from gprann.models import register_model as register_model
 from gprann.options import option as option
-from gprann.pipeline import run_file as run_file
+from gprann.pipeline import run as run
 from gprann.potential import Potential as Potential
 from gprann.potential import load as load
 from gprann.surrogate import Surrogate as Surrogate
@@ -30,4 +34,6 @@ from gprann.surrogate import SurrogateCalculator as SurrogateCalculator
 from gprann.surrogate import SurrogateSet as SurrogateSet
 from gprann.surrogate import fit_surrogates as fit_surrogates
 from gprann.training import train as train
+from gprann.training.optimizers import Optimizer as Optimizer
+from gprann.training.optimizers import register_optimizer as register_optimizer
 from gprann.version import __version__ as __version__

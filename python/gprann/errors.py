@@ -29,6 +29,24 @@ class DataError(GprannError, ValueError):
     """Input data that cannot be used: names the file, the structure (counted from 0) and the remedy."""
 
 
+class AtomsTooCloseError(DataError):
+    """Two atoms lie on top of each other.
+
+    Parameters
+    ----------
+    fact : str
+        Which atoms, and how near they are.
+    remedy : str
+    """
+
+    def __init__(self, fact: str, remedy: str) -> None:
+        super().__init__(f"{fact}; {remedy}")
+        self.fact = fact
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.fact, str(self)[len(self.fact) + 2 :])
+
+
 class FormatError(DataError):
     """A file that is truncated, damaged or not of the format it claims to be."""
 

@@ -84,14 +84,17 @@ def registry_of(kind: Any) -> Any:
 
 
 def keys(model: type[BaseModel]) -> dict[str, Key]:
-    """Return the keys of a table by their names: each key that names a kind is followed by the options of the kinds.
+    """Return the keys of a table by their names, its own before those that it has from the tables it is composed of.
+
+    Each key that names a kind is followed by the options of the kinds.
 
     Options that have a table of their own are left out, and those named like an option of the table.
     """
     found: dict[str, Key] = {}
     registries = choices(model)
-    for name, field in model.model_fields.items():
-        found[name] = own = Key(name, field)
+    declared = (name for part in model.__mro__ for name in vars(part).get("__annotations__", ()))
+    for name in dict.fromkeys(name for name in declared if name in model.model_fields):
+        found[name] = own = Key(name, model.model_fields[name])
         if name not in registries or own.extra.get("table"):
             continue
         for kind in registries[name]:

@@ -69,7 +69,7 @@ def write_model_file(
     }
     text = json.dumps(header, indent=1, allow_nan=False)
     # Stored, not compressed: the same bytes whatever the version of zlib.
-    with atomic_write(path, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
+    with atomic_write(Path(path).expanduser(), "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(zipfile.ZipInfo("model.json", _EPOCH), text)
         for name, blob in blobs.items():
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), blob)
@@ -83,7 +83,7 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
     FormatError
         If the file is missing, truncated, damaged, no model file, or of a newer format.
     """
-    source = Path(path)
+    source = Path(path).expanduser()
     if not source.is_file():
         raise FormatError(f"{source}: no such model file")
     try:

@@ -13,17 +13,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    ClassVar,
-    Generic,
-    Literal,
-    Self,
-    TypeVar,
-    dataclass_transform,
-)
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import dataclass_transform as _dataclass_transform
 
 import numpy as np
 from pydantic import (
@@ -74,7 +65,7 @@ class _Beside:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
+@_dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
 class _Explained(_ModelMetaclass):
     """Makes a `ConfigError` in plain words of what is wrong with the options of a call."""
 
@@ -194,11 +185,14 @@ class Options(BaseModel, metaclass=_Explained):
 
     def changed(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, those of kinds as an object."""
-        return {
-            name: getattr(self, name)
-            for name, item in type(self).model_fields.items()
-            if getattr(self, name) != item.get_default(call_default_factory=True)
-        }
+        found, registries = {}, choices(type(self))
+        for name, item in type(self).model_fields.items():
+            value, default = getattr(self, name), item.get_default(call_default_factory=True)
+            if name in registries and isinstance(default, str):
+                default = registries[name].make(default)
+            if value != default:
+                found[name] = value
+        return found
 
 
 def _validated(cls: type[A], values: Mapping[str, Any], context: dict[str, bool]) -> A:
@@ -311,6 +305,9 @@ class Named(Options):
     registry: ClassVar[Registry[Any] | None] = None
     """Of a base class: its kinds."""
 
+    def __str__(self) -> str:
+        return self.name or type(self).__name__
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         registry = registry_of(cls)
@@ -376,10 +373,7 @@ class Registry(Generic[N]):
         if not kind.name:
             raise ConfigError(f"{kind.__name__}: give it a name, as name = 'mine'")
         known = self._kinds.get(kind.name)
-        if known is not None and (known.__module__, known.__qualname__) != (
-            kind.__module__,
-            kind.__qualname__,
-        ):
+        if known is not None and _address(known) != _address(kind):
             raise ConfigError(f"{self.what} '{kind.name}': {known.__qualname__} has this name already")
         self._kinds[kind.name] = kind
         return kind
@@ -471,8 +465,13 @@ class Registry(Generic[N]):
         return self._of_table(settings, FILE)
 
 
+def _address(kind: type[Named]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    plain = value.tolist() if isinstance(value, np.ndarray) else value
+    return tuple(plain) if isinstance(plain, list) else plain
 
 
 def _names(value: object) -> object:

@@ -16,10 +16,10 @@ from gprann.data.neighbours import Neighbourhood
 from gprann.data.prediction import Prediction
 from gprann.data.strain import voigt_stress
 from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_dict
-from gprann.errors import FormatError
+from gprann.errors import ConfigError, FormatError
 from gprann.io.reading import Source, structures
 from gprann.model_file import read_model_file, write_model_file
-from gprann.models import NetworkModel, Normalisation
+from gprann.models import MODELS, AtomModel, Mlp, Model, Normalisation
 from gprann.runtime.parallel import n_threads
 
 __all__ = ["AtomicPrediction", "Potential", "load"]
@@ -63,7 +63,7 @@ class Potential:
     descriptor : Descriptor
     normalisation : Normalisation
         Of the descriptor, from the training set.
-    model : NetworkModel
+    model : AtomModel
     parameters : ndarray, shape (K, P)
     baseline : Baseline
         What was subtracted from the labels, usually reference energies; it is added to every prediction.
@@ -84,7 +84,7 @@ class Potential:
 
     descriptor: Descriptor
     normalisation: Normalisation
-    model: NetworkModel
+    model: AtomModel
     parameters: Array
     _: KW_ONLY
     baseline: Baseline = field(default_factory=BaselineSum)
@@ -122,8 +122,7 @@ class Potential:
         return self.descriptor.cutoff
 
     def __repr__(self) -> str:
-        hidden = "-".join(map(str, self.model.sizes))
-        return f"Potential({len(self)} x {hidden} {self.model.activation}; {self.descriptor!r})"
+        return f"Potential({len(self)} x {self.model!r}; {self.descriptor!r})"
 
     # -------------------------------------------------------------- predict
     def evaluate(self, neighbours: Neighbourhood) -> AtomicPrediction:
@@ -198,9 +197,10 @@ class Potential:
             If the file cannot be written; what stood there before is unchanged.
         """
         document = {
+            "kind": "potential",
             "baselines": [BASELINES.to_dict(term) for term in terms_of(self.baseline)],
             "descriptor": descriptor_to_dict(self.descriptor),
-            "model": self.model.to_dict(),
+            "model": MODELS.to_dict(self.model.options),
             "energy_scale": self.energy_scale,
             "units": {"energy": "eV", "length": "Å"},
             "provenance": self.provenance,
@@ -212,6 +212,29 @@ class Potential:
         }
         write_model_file(path, document, arrays)
 
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Potential:
+        """Read a potential that `save` wrote.
+
+        Raises
+        ------
+        FormatError
+            If the file is missing, damaged, of a newer format, holds something else, or names a descriptor, model or
+            baseline that is not registered here.
+        """
+        document, arrays = read_model_file(path)
+        kind = document.get("kind", "potential")
+        if kind != "potential":
+            raise FormatError(f"{os.fspath(path)}: holds a {kind}, not a potential")
+        try:
+            return _from_file(document, arrays)
+        except ConfigError as error:
+            raise FormatError(f"{os.fspath(path)}: {error}") from error
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+            raise FormatError(
+                f"{os.fspath(path)}: the description of the potential is incomplete or damaged ({error})"
+            ) from error
+
 
 def load(path: str | os.PathLike[str]) -> Potential:
     """Read a potential that `Potential.save` wrote.
@@ -219,42 +242,44 @@ def load(path: str | os.PathLike[str]) -> Potential:
     Raises
     ------
     FormatError
-        If the file is missing, damaged, or of a newer format.
+        If the file is missing, damaged, of a newer format, holds something else, or names a descriptor, model or
+        baseline that is not registered here.
     """
-    document, arrays = read_model_file(path)
-    try:
-        descriptor = descriptor_from_dict(document["descriptor"])
-        shape = document["model"]
-        model = NetworkModel(descriptor.size, shape["hidden"], len(descriptor.species), shape["activation"])
-        baseline = _load_baseline(document, arrays, descriptor.species)
-        scale, provenance = float(document["energy_scale"]), dict(document.get("provenance", {}))
-        if not np.isfinite(scale):
-            raise ValueError(f"energy_scale is {scale}")
-        table = (len(descriptor.species), descriptor.size)
-        expected = {
-            "parameters": (max(1, len(arrays["parameters"])), model.n_parameters),
-            "feature_mean": table,
-            "feature_inverse_scale": table,
-        }
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
-        raise FormatError(
-            f"{os.fspath(path)}: the description of the model is incomplete ({error})"
-        ) from error
-    for name, dimensions in expected.items():
-        found = arrays[name].shape if name in arrays else None
-        if found != dimensions:
-            raise FormatError(
-                f"{os.fspath(path)}: '{name}' has shape {found}, expected {dimensions}; the file is damaged"
-            )
+    return Potential.load(path)
+
+
+def _from_file(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> Potential:
+    """Return the potential that a model file describes."""
+    descriptor = descriptor_from_dict(document["descriptor"])
+    model = _load_model(document["model"]).build(descriptor.size, len(descriptor.species))
+    scale = float(document["energy_scale"])
+    if not np.isfinite(scale):
+        raise ValueError(f"energy_scale is {scale}")
+    table = (len(descriptor.species), descriptor.size)
+    expected = {
+        "parameters": (max(1, len(arrays["parameters"])), model.n_parameters),
+        "feature_mean": table,
+        "feature_inverse_scale": table,
+    }
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"'{name}' has shape {arrays[name].shape}, expected {shape}")
     return Potential(
         descriptor,
         Normalisation(arrays["feature_mean"], arrays["feature_inverse_scale"]),
         model,
         arrays["parameters"],
-        baseline=baseline,
+        baseline=_load_baseline(document, arrays, descriptor.species),
         energy_scale=scale,
-        provenance=provenance,
+        provenance=dict(document.get("provenance", {})),
     )
+
+
+def _load_model(options: Mapping[str, Any]) -> Model:
+    """Return the kind of model that a file describes; version 1 knew networks alone, by another name."""
+    if options["kind"] == "network":
+        return Mlp.from_dict({name: value for name, value in options.items() if name != "kind"})
+    return MODELS.from_dict(options)
 
 
 def _load_baseline(

@@ -17,9 +17,9 @@ import gprann
 from gprann.cli.main import main
 from gprann.config import load_config
 from gprann.errors import ConfigError, DataError
-from gprann.pipeline import Comparison, compare, compare_file, run_file
+from gprann.pipeline import Comparison, compare, compare_file, run
 from gprann.surrogate import Surrogate
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import OptimizerState
 
 CONFIG = """
 data.train = "train.extxyz"
@@ -42,7 +42,9 @@ forces = true
 [output]
 plots = false
 """
-SLOW = {"iterations = 6": 'optimizer = "adamw"\niterations = 400\npatience = 400'}
+SLOW = {
+    "iterations = 6\nstarts = 2\nstart_iterations = 3": 'optimizer = "adamw"\niterations = 400\npatience = 400'
+}
 NAMES = ["energies", "taylor", "gpr", "direct"]
 STAGES = ("augmentation", "training", "report")
 GPR_STAGES = ("augmentation", "surrogate", "training", "report")
@@ -175,9 +177,9 @@ class TestResults:
 
     def test_run_and_compare_in_one_folder(self, folder: Path) -> None:
         compare_file(folder / "config.toml", methods=["energies"])
-        run_file(folder / "config.toml")
+        run(folder / "config.toml")
         assert compare_file(folder / "config.toml", methods=["energies"]).runs["energies"].skipped == STAGES
-        assert run_file(folder / "config.toml").skipped == GPR_STAGES
+        assert run(folder / "config.toml").skipped == GPR_STAGES
 
     def test_test_set_without_forces(self, folder: Path) -> None:
         file = prepare(folder, {"plots = false": "plots = true"})

@@ -204,7 +204,7 @@ def test_baselines_are_given_as_objects_names_tables_and_lists() -> None:
     assert as_baseline({"kind": name, "stiffness": 2.0}) == NamedSprings(stiffness=2.0)
     assert terms_of(as_baseline([name, Springs()])) == (NamedSprings(), Springs())
     assert terms_of(as_baseline(None)) == ()
-    with pytest.raises(ConfigError, match=r"baseline = 'sprinks of the tests': did you mean .springs of the"):
+    with pytest.raises(ConfigError, match="baseline = 'sprinks of the tests': did you mean 'springs of the"):
         as_baseline("sprinks of the tests")
     with pytest.raises(ConfigError, match="baseline: expected a Baseline"):
         as_baseline(3)  # type: ignore[arg-type]

@@ -84,6 +84,7 @@ class TestCommands:
         assert f"{potential.model.n_parameters} per network" in out
         assert "7 reference structures, 14 copies" in out
         assert "training error" in out
+        assert f"training data:       {data / 'augmented.extxyz'}"[:60] in out
 
     def test_taylor_copies(self, data: Path) -> None:
         options = ["--method", "taylor", "--copies", "3", "-q"]
@@ -166,7 +167,7 @@ class TestCommands:
         for old, new in (
             ("copies = 36", "copies = 1"),
             ('kernel = "atoms"', 'kernel = "pairs"'),
-            ("# hidden = [10, 10]", "hidden = [4]"),
+            ("hidden = [10, 10]", "hidden = [4]"),
             ("# iterations = ", "iterations = 5 # "),
             ("plots = true", "plots = false"),
         ):
@@ -181,6 +182,10 @@ class TestCommands:
         code, _, error = answer(["run", "config.toml"], capsys)
         assert code == 0
         assert error.count("finished by an earlier run") == 3
+        out = answer(["info", "results/potential.gprann"], capsys)[1]
+        assert "training data:       " in out
+        errors = json.loads(Path("results/report/metrics.json").read_text())
+        assert ("test errors:         " in out) == ("test" in errors)
 
     def test_energy_only_data(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         bare = gprann.Dataset(s.replace(forces=None) for s in gprann.examples.hydrogen(7))

@@ -21,6 +21,7 @@ from gprann.config import (
 )
 from gprann.errors import ConfigError
 from gprann.explain import keys
+from gprann.io import ReadOptions
 from gprann.labelling import LabelOptions
 from gprann.options import Options
 
@@ -30,6 +31,7 @@ SECTIONS: dict[str, type[Options]] = {
         AugmentationSection,
         DescriptorSection,
         LabelOptions,
+        ReadOptions,
         ResourcesSection,
         SelectOptions,
         SurrogateSection,
@@ -107,6 +109,8 @@ def test_option(command: str, section: str, key: str, texts: list[str], value: A
     given = ["--" + key.replace("_", "-"), *texts, *WITH.get((section, key), of_a_kind(table, key))]
     found = commands._section(parse([command, *COMMANDS[command], *given]), table).to_dict()[key]
     value = json.loads(json.dumps(value))
+    if isinstance(found, dict) and "kind" in found:
+        found = found["kind"]
     assert found == value
     assert type(found) is type(value)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 import gprann
 from gprann.augmentation.policies import CopyOptions
 from gprann.augmentation.taylor import TaylorOptions
+from gprann.baselines import ReferenceEnergies
 from gprann.config import (
     AugmentationSection,
     Config,
@@ -56,14 +56,22 @@ class TestDefaults:
 
     def test_training(self) -> None:
         section = TrainingSection()
-        assert TrainingOptions(**section.options()) == TrainingOptions()
-        own = set(TrainingSection.model_fields) - {"reference_energies", "start_from"}
-        assert own == {item.name for item in fields(TrainingOptions)}
+        assert section.options() == {}
+        assert set(TrainingSection.model_fields) - {"start_from"} == set(TrainingOptions.model_fields)
 
     def test_descriptor(self) -> None:
         built = DescriptorSection().build(["C", "H", "O"])
         assert built.to_dict() == gprann.ChebyshevDescriptor(["C", "H", "O"]).to_dict()
         assert set(keys(DescriptorSection)) == set(gprann.ChebyshevDescriptor.model_fields) | {"kind"}
+
+    def test_the_baseline_is_that_of_the_training_too(self) -> None:
+        own = ReferenceEnergies(energies={"H": -1.0})
+        content = {"data": {"train": "a"}, "baseline": {"kind": "reference_energies", "energies": {"H": -1.0}}}
+        config = Config.from_dict(content)
+        assert config.baseline == config.training.baseline == own
+        assert Config.from_dict(tomllib.loads(to_toml(config))) == config
+        content["training"] = {"baseline": {"kind": "reference_energies"}}
+        assert Config.from_dict(content).training.baseline == ReferenceEnergies()
 
     def test_descriptors_of_users_have_a_section(self) -> None:
         class Gaussians(gprann.ChebyshevDescriptor):
@@ -78,7 +86,7 @@ class TestDefaults:
             assert (built.width, built.radial_order) == (2.0, 3)
             with pytest.raises(ConfigError, match="width belongs to kind = 'gaussians', not to 'chebyshev'"):
                 DescriptorSection(width=2.0)
-            assert "# Gaussians: Width.\n# width = 1.0  # Å, default 1.0" in to_toml(default_config())
+            assert "# Gaussians: width.\n# width = 1.0  # Å, default 1.0" in to_toml(default_config())
         finally:
             del DESCRIPTORS._kinds["gaussians"]
 
@@ -128,7 +136,7 @@ class TestReading:
         assert config.data.keys == {"energy": "E0"}
         assert (config.descriptor.kind.angular_order, config.descriptor.kind.radial_cutoff) == (None, 8.0)
         assert np.array_equal(config.descriptor.build(()).channels, [[1, 1], [1, 2]])
-        assert config.training.hidden == (7, 5)
+        assert config.training.model.hidden == (7, 5)
         assert config.training.reference_energies == {"H": -13.0, "O": -2043.5}
 
     def test_a_byte_order_mark_is_no_error(self, tmp_path: Path) -> None:
@@ -284,27 +292,34 @@ class TestTemplate:
     def test_lists_every_key_with_its_unit(self) -> None:
         text = to_toml(default_config())
         checked = 0
+        assert "\n# [baseline]\n# kind = " in text
         for name, field in Config.model_fields.items():
+            if name == "baseline":
+                continue
             assert f"\n[{name}]\n" in text
-            for key, inner in field.annotation.model_fields.items():  # type: ignore[union-attr]
-                if key == "descriptor":
-                    assert "\n# [surrogate.descriptor]\n" in text
+            for key in keys(field.annotation).values():  # type: ignore[arg-type]
+                if key.name == "descriptor" or key.extra["table"]:
+                    assert f"\n# [{name}.{key.name}]\n" in text
                     continue
-                unit = inner.json_schema_extra["unit"]  # type: ignore[index]
-                line = re.search(rf"^(# )?{key} = .*$", text, re.MULTILINE)
-                assert line is not None, key
-                assert not unit or any(
-                    f"# {unit}" in found for found in re.findall(rf"^(?:# )?{key} = .*$", text, re.MULTILINE)
-                ), key
+                lines = re.findall(rf"^(?:# )?{key.name} = .*$", text, re.MULTILINE)
+                assert lines, key
+                assert not key.extra["unit"] or any(f"# {key.extra['unit']}" in line for line in lines), key
                 checked += 1
-        assert checked > 40
+        assert checked > 70
 
     def test_keys_that_are_not_set_can_be_switched_on(self) -> None:
-        """Every commented key is a valid example once the sign in front of it is removed."""
+        """Every commented key is a valid example once the sign in front of it is removed, with the kind it is of."""
         text = re.sub(r"^# (\w+ = |\[)", r"\1", to_toml(default_config()), flags=re.MULTILINE)
         tables = tomllib.loads(text)
         grid = tables["surrogate"].pop("grid")  # excludes hyperparameters that are given
         SurrogateSection(hyperparameters="grid", grid=grid)
+        for name in ("surrogate", "training", "descriptor"):
+            own = keys(Config.model_fields[name].annotation)  # type: ignore[arg-type]
+            of_kinds = {key: tables[name].pop(key) for key in list(tables[name]) if own[key].owners}
+            for key, value in of_kinds.items():
+                what, kind = own[key].owners[-1]
+                made = Config.model_validate(tables | {name: {**tables[name], what: kind, key: value}})
+                assert keys(type(getattr(getattr(made, name), what)))[key]
         config = Config.model_validate(tables)
         assert config.surrogate.descriptor is not None
         assert config.data.test is not None
@@ -341,7 +356,7 @@ class TestOptions:
 
     def test_are_converted(self) -> None:
         section = TrainingSection.from_texts({"hidden": ["5", "5"], "ridge": "1e-6", "per_atom": "true"})
-        assert (section.hidden, section.ridge, section.per_atom) == ((5, 5), 1e-6, True)
+        assert (section.model.hidden, section.optimizer.ridge, section.per_atom) == ((5, 5), 1e-6, True)
         assert DescriptorSection.from_texts({"angular_order": "none"}).kind.angular_order is None
         assert DescriptorSection.from_texts({"species": ["H", "O"], "weights": ["1", "2"]}).kind.weights == (
             (1, 2),
@@ -352,7 +367,7 @@ class TestOptions:
         [
             ({"members": "ten"}, '--members: expected a whole number, got "ten"'),
             ({"members": "0"}, "--members = 0: expected 1 or more"),
-            ({"batch_size": "0"}, "--batch-size = 0: expected 1 or more"),
+            ({"optimizer": "adamw", "batch_size": "0"}, "--batch-size = 0: expected 1 or more"),
             ({"optimizer": "adam"}, "--optimizer = \"adam\": did you mean 'adamw'?"),
         ],
     )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+import gprann
 from gprann.errors import ConfigError
 from gprann.options import Named, Options, Registry, Widths, keys, option
 from gprann.signatures import divide, takes
@@ -228,3 +229,23 @@ class TestFunctions:
         assert "copies : 1 or more\n    Copies of each structure.\n" in (work.__doc__ or "")
         assert "\nReturns\n" in (work.__doc__ or "")
         assert refusal(lambda: work(1, copes=3)) == "unknown option 'copes': did you mean 'copies'?"
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "default"),
+    [
+        (gprann.augment, "policy", "gaussian"),
+        (gprann.taylor_augment, "strategy", "B"),
+        (gprann.relax, "max_calls", 100),
+        (gprann.neb, "max_calls", 50),
+        (gprann.select, "threshold", 0.0),
+        (gprann.label, "retries", 1),
+        (gprann.train, "learning_rate", 1e-3),
+    ],
+)
+def test_public_functions_show_their_options(function: Any, name: str, default: Any) -> None:
+    """In signature and documentation, though they take them as keywords."""
+    parameters = inspect.signature(function).parameters
+    assert parameters[name].default == default
+    assert not any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters.values())
+    assert f"\n{name}" in inspect.getdoc(function)

@@ -40,7 +40,10 @@ def shifts(augmented: Dataset, data: Dataset) -> np.ndarray:
 
 
 def sized(options: CopyOptions, data: Dataset, surrogate: Surrogate) -> CopyOptions:
-    return Sampler(options, data, surrogate).resolve()
+    sampler = Sampler(options, data, surrogate)
+    sampler.find_size()
+    sampler.find_number()
+    return sampler.options
 
 
 # Sizes -------------------------------------------------------------------------------------------------------------

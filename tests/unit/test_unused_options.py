@@ -13,7 +13,7 @@ import samples
 from gprann.cli.main import main
 from gprann.config import AugmentationSection, Config, SurrogateSection
 from gprann.errors import ConfigError
-from gprann.pipeline import augment_data, run_file
+from gprann.pipeline import augment_data, run
 from gprann.pipeline.comparison import _variant
 
 KEYS: list[tuple[dict[str, Any], str]] = [
@@ -51,7 +51,7 @@ def test_keys_of_the_configuration(
     config = tmp_path / "c.toml"
     config.write_text("\n".join(['data.train = "train.extxyz"', *lines]))
     with pytest.raises(ConfigError) as error:
-        run_file(config)
+        run(config)
     assert str(error.value).startswith(f"{config}: augmentation.{message}")
     assert not (tmp_path / "results").exists()
     arguments = [
@@ -109,7 +109,7 @@ def test_options_of_a_surrogate_in_files_and_commands(tmp_path: Path, capsys: An
     taylor = 'data.train = "train.extxyz"\naugmentation.method = "taylor"\nresources.memory = 2\n'
     config.write_text(taylor + 'surrogate.kernel = "pairs"')
     with pytest.raises(ConfigError) as error:
-        run_file(config)
+        run(config)
     assert str(error.value).startswith(f"{config}: surrogate.kernel = pairs: has no effect, there is no surr")
     words = ["augment", str(tmp_path / "train.extxyz"), "-o", str(tmp_path / "a.extxyz")]
     assert main([*words, "--method", "taylor", "--length", "3"]) == 2
@@ -119,7 +119,7 @@ def test_options_of_a_surrogate_in_files_and_commands(tmp_path: Path, capsys: An
     config.write_text(
         taylor + "descriptor.radial_cutoff = 4.0\ntraining.iterations = 2\noutput.plots = false"
     )
-    assert run_file(config).skipped == ()
+    assert run(config).skipped == ()
 
 
 def test_compare_takes_for_each_method_what_it_has() -> None:

@@ -81,7 +81,7 @@ class Band:
 
 
 class BandOptions(SearchOptions):
-    """How a minimum-energy path is found."""
+    """Options of the search for a minimum-energy path."""
 
     threshold: float = option(
         "Predicted standard deviation of the energy, of the structure and not per atom as a barrier is, above which "
@@ -174,7 +174,7 @@ def neb(
 
 
 class _Search:
-    """A band between end points that have been computed."""
+    """Search for a path between end points whose energies and forces are known."""
 
     def __init__(
         self,
@@ -197,12 +197,12 @@ class _Search:
         """Relax the band and learn in turn, until the climbing image is converged."""
         while True:
             self._learner.learn(self.results)
-            band = self._relaxed()
+            band = self._relax()
             std = self._learner.std(band)
             certain = bool(std[1:-1].max() < self._options.threshold)
             rank = np.array([atoms.get_potential_energy() for atoms in band]) if certain else std
             chosen = band[1 + int(np.argmax(rank[1:-1]))]
-            known = self._reference.known(chosen) is not None
+            known = self._reference.find(chosen) is not None
             if self._reference.exhausted and not known:
                 return self._result(band, std, converged=False)
             force = largest_force(chosen, self._reference.label(chosen))
@@ -213,8 +213,8 @@ class _Search:
                 _log.warning("the band leads back to an image that is known; lower its noises or raise fmax")
                 return self._result(band, std, converged=False)
 
-    def _relaxed(self) -> list[ase.Atoms]:
-        """Relax the first path on the surrogate; a band that runs away from what is known ends there."""
+    def _relax(self) -> list[ase.Atoms]:
+        """Relax the first path on the surrogate; stop where an image becomes too uncertain."""
         band = [atoms.copy() for atoms in self._start]
         for atoms in band:
             self._learner.attach(atoms)
@@ -232,7 +232,7 @@ class _Search:
                 "energy": atoms.get_potential_energy(),
                 "forces": atoms.get_forces(apply_constraint=False),
             }
-            known = self._reference.known(atoms)
+            known = self._reference.find(atoms)
             images.append(with_labels(atoms, known or bare_structure(atoms).replace(**predicted)))
         energies = np.array([atoms.get_potential_energy() for atoms in images])
         energies -= energies[0]
@@ -246,7 +246,7 @@ def _first_path(initial: ase.Atoms, final: ase.Atoms, images: int | Sequence[ase
     check_atoms(final, "final")
     _check_match(initial, final, "final")
     if isinstance(images, Iterable):
-        return _given_path(initial, final, images)
+        return _path_through(initial, final, images)
     check_whole(1, images=images)
     shift = final.positions - initial.positions
     shortest, lengths = find_mic(shift, initial.cell, initial.pbc)
@@ -262,7 +262,7 @@ def _first_path(initial: ase.Atoms, final: ase.Atoms, images: int | Sequence[ase
     return path
 
 
-def _given_path(initial: ase.Atoms, final: ase.Atoms, images: Iterable[ase.Atoms]) -> list[ase.Atoms]:
+def _path_through(initial: ase.Atoms, final: ase.Atoms, images: Iterable[ase.Atoms]) -> list[ase.Atoms]:
     """Return copies of the end points and of the images between them, all with the constraints of the first."""
     path = [initial.copy()]
     for number, atoms in enumerate(images):

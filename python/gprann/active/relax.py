@@ -59,7 +59,7 @@ class Relaxation:
 
 
 class RelaxOptions(SearchOptions):
-    """How a structure is relaxed."""
+    """Options of a relaxation."""
 
     threshold: float = option(
         "Predicted standard deviation of the energy, of the structure and not per atom, at which the relaxation on "
@@ -100,7 +100,7 @@ def relax(atoms: ase.Atoms, calculator: BaseCalculator, **options: Any) -> Relax
 
     Examples
     --------
-    >>> import gprann
+    >>> import ase, gprann
     >>> from ase.calculators.emt import EMT
     >>> trimer = ase.Atoms("Cu3", [[0, 0, 0], [2.6, 0, 0], [1.0, 2.0, 0]])
     >>> result = gprann.relax(trimer, EMT(), fmax=0.01)

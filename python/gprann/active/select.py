@@ -54,7 +54,7 @@ class Selection:
 
 
 class SelectOptions(Options):
-    """How many structures are selected."""
+    """Options of a selection."""
 
     count: int = option("Structures wanted.", ge=1)
     threshold: float = option(
@@ -112,6 +112,7 @@ def select(
     Examples
     --------
     >>> import gprann
+    >>> import numpy as np
     >>> data = gprann.examples.hydrogen(41)
     >>> surrogate = gprann.Surrogate(kernel="pairs", length=2.0).fit(data[:3])
     >>> chosen = gprann.select(data, surrogate, 3)
@@ -157,7 +158,7 @@ def _covariance(
 def _posterior(
     candidates: Dataset, model: Surrogate | SurrogateSet
 ) -> tuple[NDArray[np.int64], Array, Array]:
-    """Return the same as `_covariance` by surrogates."""
+    """Return candidates, covariance and noise as `_covariance` does, by the posterior of surrogates."""
     shares = assigned(model, candidates)
     std = np.zeros(len(candidates))
     for share in shares:
@@ -175,7 +176,7 @@ def _posterior(
 
 
 def _most_uncertain(std: Array) -> NDArray[np.int64]:
-    """Return the candidates to consider, in ascending order."""
+    """Return the indices of the candidates to consider, ascending: the most uncertain ones if there are many."""
     if len(std) <= _POOL:
         return np.arange(len(std))
     _log.info("of %d candidates the %d most uncertain are considered", len(std), _POOL)

@@ -1,4 +1,4 @@
-"""Displaced copies of structures, without labels: their number, their displacements, and those that are refused.
+"""Displacements of atoms, and copies of structures with displaced atoms, without labels.
 
 Every structure has a random stream of its own, (seed, its number), so that its copies depend on nothing else.
 """
@@ -64,8 +64,8 @@ def _length(value: object) -> float:
     return float(value)
 
 
-def _checked_sizes(sizes: float | dict[str, float] | None) -> float | dict[str, float] | None:
-    """Refuse sizes that move no atom, or move it by no length."""
+def _check_sizes(sizes: float | dict[str, float] | None) -> float | dict[str, float] | None:
+    """Refuse sizes that are negative or infinite, or that move no atom."""
     if isinstance(sizes, dict):
         for symbol, size in sizes.items():
             if not (np.isfinite(size) and size >= 0):
@@ -77,14 +77,12 @@ def _checked_sizes(sizes: float | dict[str, float] | None) -> float | dict[str, 
     return sizes
 
 
-Displacement = Annotated[
-    float | dict[str, float], PlainValidator(lambda value: _checked_sizes(_sizes(value)))
-]
+Displacement = Annotated[float | dict[str, float], PlainValidator(lambda value: _check_sizes(_sizes(value)))]
 """Size of the displacements in Å, one for all atoms or one for each element."""
 
 
 class DisplacementOptions(Options):
-    """Number and size of displaced copies, whoever labels them."""
+    """Options of the displacements that all methods of labelling share."""
 
     copies: int | None = option(
         "Copies of each training structure; 10 to 40 are enough. Default: one for each degree of freedom, at least "
@@ -121,7 +119,7 @@ class DisplacementOptions(Options):
 
 
 def automatic_copies(structure: Structure, noise: float = 0.0) -> int:
-    """Return one copy for each degree of freedom, at least 10 and at most 36, and more if labels are uncertain.
+    """Return the number of copies: one for each degree of freedom, 10 to 36, and more if labels are uncertain.
 
     A structure has 3N unknown slopes, and every copy tells one sum of them; with 36 copies of 20 atoms the
     errors of the potentials have settled (Yeu et al., npj Comput. Mater. 11, 156 (2025)). A label E of standard
@@ -254,7 +252,7 @@ def single_atoms(n_atoms: int, displacement: float | Array) -> Array:
 
 
 def references(source: Source) -> Dataset:
-    """Return the structures that are to be copied, with origins that tell them apart.
+    """Return the reference structures to be copied, each with an origin of its own.
 
     Raises
     ------
@@ -286,39 +284,35 @@ def require_forces(data: Dataset, method: str) -> None:
 
 
 def with_unique_origins(data: Dataset) -> Dataset:
-    """Return the data set with origins that tell its structures apart: copies name their parent by them."""
+    """Return the data set with a different origin for each structure, by which copies name their parent."""
     origins = {(structure.origin.file, structure.origin.index) for structure in data}
     if len(origins) == len(data):
         return data
     return Dataset(
-        structure.replace(origin=_numbered(structure.origin, index)) for index, structure in enumerate(data)
+        structure.replace(origin=_renumber(structure.origin, index)) for index, structure in enumerate(data)
     )
 
 
-def _numbered(origin: Origin, index: int) -> Origin:
-    """Return an origin with another number; messages go on to name the file and the number in it."""
+def _renumber(origin: Origin, index: int) -> Origin:
+    """Return an origin with another number; messages still name the file and the number in the file."""
     place = origin.place or (str(replace(origin, method="reference")) if origin.file else "")
     return Origin(origin.file or "data set", index, origin.method, place)
 
 
 def displace(data: Dataset, method: str, shifts: Iterable[Array]) -> Dataset:
-    """Return unlabelled copies of structures.
+    """Return unlabelled copies of structures, with charges, spins, constraints and what else is not derived.
 
     Parameters
     ----------
     data : Dataset
     method : str
-        How the copies will be labelled; kept in their origin.
+        Method of labelling, which the origins of the copies keep.
     shifts : iterable of ndarray
         For each structure the displacements (copies, N, 3) in Å.
     """
     return Dataset(
-        structure.replace(
-            positions=structure.positions + shift,
-            energy=None,
-            forces=None,
-            stress=None,
-            origin=Origin(structure.origin.file, structure.origin.index, method),
+        structure.moved(
+            structure.positions + shift, origin=Origin(structure.origin.file, structure.origin.index, method)
         )
         for structure, own in zip(data, shifts, strict=True)
         for shift in own
@@ -340,9 +334,9 @@ class DistanceLimits:
 
     @classmethod
     def of(cls, data: Dataset, fraction: float) -> DistanceLimits:
-        """Return a fraction of the smallest distances in some structures.
+        """Return limits that are a fraction of the smallest distances in a data set.
 
-        For elements that never come closer than 4 Å there, of the sum of their covalent radii.
+        For elements that never come closer than 4 Å in it they are that fraction of the sum of the covalent radii.
 
         Examples
         --------
@@ -359,8 +353,8 @@ class DistanceLimits:
         radii = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in species])
         return cls(species, fraction * np.where(np.isfinite(smallest), smallest, radii[:, None] + radii))
 
-    def kept(self, copies: Dataset) -> NDArray[np.bool_]:
-        """Return which copies are allowed, shape (n,), and log how many are not."""
+    def allow_each(self, copies: Dataset) -> NDArray[np.bool_]:
+        """Return whether each copy is allowed, shape (n,), and log how many are not."""
         kept = np.array([self.allow(copy) for copy in copies], dtype=bool)
         if not kept.all():
             _log.warning("%d of %d copies left out: atoms come too close", np.sum(~kept), len(kept))
@@ -377,7 +371,7 @@ class DistanceLimits:
 def _pairs(
     structure: Structure, species: tuple[str, ...], cutoff: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-    """Return the kinds of the atoms of all pairs within a cutoff, and their distances."""
+    """Return the species numbers of both atoms, and the distance, of all pairs within a cutoff."""
     kinds = np.array([species.index(symbol) for symbol in structure.symbols], dtype=np.int64)
     finder = vesin.NeighborList(cutoff=cutoff, full_list=False)
     first, second, distances = finder.compute(

@@ -137,7 +137,7 @@ def augment(
     --------
     >>> import gprann
     >>> data = gprann.examples.hydrogen(7)
-    >>> augmented = augment(data, copies=2, displacement=0.03, kernel="pairs")
+    >>> augmented = gprann.augment(data, copies=2, displacement=0.03, kernel="pairs")
     >>> len(augmented), augmented[0].origin.method, augmented[7].origin.method
     (21, 'reference', 'gpr')
     """
@@ -175,7 +175,7 @@ def _check_use(
 ) -> None:
     """Refuse options of `augment` that have no effect."""
     refuse_unused(options.unused(), options)
-    if label_next is not None and not options.sets_apart:
+    if label_next is not None and not options.has_threshold:
         raise ConfigError(
             f"label_next needs a threshold, which is not set automatically where {options.sized_by} is given: give "
             "the standard deviation in eV/atom above which copies are left out"
@@ -193,7 +193,7 @@ def _check_use(
 def _augment_with(
     surrogate: Surrogate | SurrogateSet, data: Dataset, options: CopyOptions, bar: SharedBar
 ) -> Augmentation:
-    """Label copies with surrogates that are fitted."""
+    """Label copies with given surrogates, which are fitted already."""
     labelled = [
         label_copies(share.surrogate, share.data, share.indices.tolist(), options, bar)
         for share in assigned(surrogate, data)
@@ -210,7 +210,7 @@ def _write_uncertain(path: str | os.PathLike[str], uncertain: Dataset) -> None:
 
 
 def augment_subsets(subsets: Sequence[Subset], options: CopyOptions, bar: SharedBar) -> Augmentation:
-    """Fit a surrogate to each subset, label its copies, and let the surrogate go; side by side.
+    """Fit a surrogate to each subset and label copies of the subset with it, several subsets side by side.
 
     Parameters
     ----------
@@ -247,15 +247,15 @@ def _augment_subset(subset: Subset, options: CopyOptions, bar: SharedBar) -> Aug
 def label_copies(
     surrogate: Surrogate, data: Dataset, numbers: Iterable[int], options: CopyOptions, bar: SharedBar
 ) -> Augmentation:
-    """Make copies of the structures that a surrogate is fitted to, and label them.
+    """Make copies of the structures that a surrogate is fitted to, and label them with the surrogate.
 
     Parameters
     ----------
     surrogate : Surrogate
     data : Dataset
-        What it is fitted to.
+        Structures that it is fitted to.
     numbers : iterable of int
-        Random stream of each structure.
+        Number of the random stream of each structure.
     options : CopyOptions
     bar : SharedBar
         Progress bar, one step for each copy.
@@ -266,7 +266,9 @@ def label_copies(
     """
     expected = options.total(data)
     sampler = Sampler(options, data, surrogate)
-    options = sampler.resolve()
+    sampler.find_size()
+    sampler.find_number()
+    options = sampler.options
     bar.extend(options.total(data) - expected)
     copies = sampler.copies(numbers)
     not_made = options.total(data) - len(copies)
@@ -290,9 +292,9 @@ def label(
     *,
     forces: bool = False,
 ) -> Augmentation:
-    """Label structures with the surrogate's energies; leave out those more uncertain than `threshold` (eV/atom).
+    """Label structures with the surrogate's energies; leave out structures more uncertain than `threshold` (eV/atom).
 
-    Of those left out the ones to be labelled next are kept, see `Augmentation`.
+    The result also holds the structures left out that are most worth labelling next, see `Augmentation`.
     With `forces` the accepted ones carry the surrogate's forces too, and its stresses if it has observed some.
 
     Raises
@@ -326,7 +328,7 @@ def label(
 
 
 def _most_informative(surrogate: Surrogate, left_out: Dataset, threshold: float) -> Dataset:
-    """Return the copies whose labels would make those of the pool certain, each chosen after those before it."""
+    """Choose the copies to be labelled next: with their labels all copies of the pool would be certain."""
     if len(left_out) == 0:
         return left_out
     variances = np.array([copy.energy_variance or 0.0 for copy in left_out])

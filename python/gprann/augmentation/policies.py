@@ -1,4 +1,4 @@
-"""How copies are made for a surrogate to label: the options, and what is found where they are not given."""
+"""Copies for a surrogate to label: their options, and the search for those options that are not given."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _HALVINGS = 7  # of the interval of the logarithm: 2 % of a displacement
 
 
 class CopyOptions(DisplacementOptions, SubsetOptions):
-    """How copies are made for a surrogate to label, and which of them are kept; see `augment`."""
+    """Options of the copies that a surrogate labels; see `augment`."""
 
     policy: Policy = option(
         'Gpr: how atoms are displaced: "gaussian" every component of every atom, "sphere" uniformly in spheres, '
@@ -100,7 +100,7 @@ class CopyOptions(DisplacementOptions, SubsetOptions):
 
     @property
     def sized_by(self) -> Literal["displacement", "temperature"]:
-        """Which option sets the size of the displacements."""
+        """Name of the option that sets the size of the displacements."""
         return "displacement" if self.policy in ("gaussian", "sphere") else "temperature"
 
     def unused(self) -> dict[str, str]:
@@ -113,12 +113,12 @@ class CopyOptions(DisplacementOptions, SubsetOptions):
         return result
 
     @property
-    def sets_apart(self) -> bool:
+    def has_threshold(self) -> bool:
         """Whether there is a threshold, given or found with an automatic size."""
         return self.threshold is not None or getattr(self, self.sized_by) is None
 
     def count(self, structure: Structure, noise: float = 0.0) -> int:
-        """Return the number of copies of a structure, for labels of some relative noise (see `automatic_copies`)."""
+        """Return the number of copies of a structure; `noise` as in `automatic_copies`."""
         wanted = automatic_copies(structure, noise) if self.copies is None else self.copies
         return min(wanted, self.steps) if self.policy == "md" else wanted
 
@@ -128,7 +128,7 @@ class CopyOptions(DisplacementOptions, SubsetOptions):
 
 
 class Sampler:
-    """Displaced copies of the structures that a surrogate is fitted to.
+    """Makes displaced copies of the structures that a surrogate is fitted to.
 
     Parameters
     ----------
@@ -144,22 +144,16 @@ class Sampler:
         self.limits = DistanceLimits.of(data, options.min_distance)
         self._hessians: dict[Structure, Array] = {}
 
-    def resolve(self) -> CopyOptions:
-        """Find size, threshold and number of the copies where they are not given; return all options.
+    def find_size(self) -> None:
+        """Find the size of the displacements and the threshold, if the size is not given.
 
         The uncertainty of the surrogate sets the size, see `largest_size`, and the threshold: copies five times as
-        uncertain as structures that the surrogate has not seen are left out. Then the uncertainty of the labels sets
-        the number of copies, see `automatic_copies`. Fewer than four structures do not tell the uncertainty: the size
-        is a usual one, and there is no threshold but a given one.
+        uncertain as structures that the surrogate has not seen are left out. Fewer than four structures do not tell
+        the uncertainty: the size is a usual one, and there is no threshold but a given one.
         """
-        if getattr(self.options, self.options.sized_by) is None:
-            self._find_size()
-        if self.options.copies is None:
-            self._find_number()
-        return self.options
-
-    def _find_size(self) -> None:
         options, data, name = self.options, self.data, self.options.sized_by
+        if getattr(options, name) is not None:
+            return
         if len(data) < _FEW:
             if options.threshold is None:
                 _log.warning(
@@ -192,33 +186,31 @@ class Sampler:
             Between which the size is sought.
         limit : float, eV
         """
-        low, high = bounds
-        if self._stay_close(high, limit):
-            low = high
-        for _ in range(_HALVINGS if low < high else 0):
-            middle = float(np.sqrt(low * high))
-            low, high = (middle, high) if self._stay_close(middle, limit) else (low, middle)
+        (low, high), size = bounds, bounds[1]
+        spread = float(self.data.energies.std()) or np.inf
+        for _ in range(_HALVINGS + 1):
+            try:
+                change, std = self._try_copies(_PARENTS, size)
+                rise = float(np.sqrt(np.mean(change**2))) if len(change) else 0.0
+                near = len(change) == 0 or (float(np.median(std)) <= limit and rise <= _SPREADS * spread)
+            except DataError:  # the Cartesian kernel refuses copies that have left the places of the others
+                near = False
+            low, high = (size, high) if near else (low, size)
+            if low == high:
+                break
+            size = float(np.sqrt(low * high))
         return float(f"{low:.3g}")
 
-    def _stay_close(self, size: float, limit: float) -> bool:
-        """Return whether copies of a size are certain enough, and not too high in energy."""
-        try:
-            change, std = self._try_copies(_PARENTS, size)
-        except DataError:  # the Cartesian kernel refuses copies that have left the places of the others
-            return False
-        if len(change) == 0:  # no atom is to move
-            return True
-        spread = float(self.data.energies.std()) or np.inf
-        rise = float(np.sqrt(np.mean(change**2)))
-        return float(np.median(std)) <= limit and rise <= _SPREADS * spread
+    def find_number(self) -> None:
+        """Find the number of copies, if it is not given, by the uncertainty of their labels; see `automatic_copies`.
 
-    def _find_number(self) -> None:
-        """Set the number of copies by the standard deviation of the labels relative to what they tell.
-
-        Both are root mean squares, of the energies of some copies and of their differences from those of their
-        parents; copies that are too uncertain, and will be left out, do not count.
+        The noise is a ratio of two root mean squares over trial copies: of the standard deviations of their energies,
+        and of the differences of their energies from those of their parents. Copies above the threshold, which will be
+        left out, do not count.
         """
         options, data = self.options, self.data
+        if options.copies is not None:
+            return
         change, std = self._try_copies(_LEFT_OUT)
         kept = std <= (np.inf if options.threshold is None else options.threshold * len(data[0]))
         told = float(np.sqrt(np.mean(change[kept] ** 2))) if kept.any() else 0.0
@@ -230,9 +222,9 @@ class Sampler:
         self.options = options.replace(copies=number)
 
     def _try_copies(self, parents: int, size: float | None = None) -> tuple[Array, Array]:
-        """Return the changes of energy of copies of some structures, and their standard deviations.
+        """Make trial copies of some structures; return the changes of their energies and the standard deviations.
 
-        Of a given size copies that the kernel cannot compare are not left out.
+        Copies that the kernel cannot compare are left out, unless a size is given.
         """
         chosen = evenly_spread(len(self.data), parents)
         tried = self.data.select(chosen)
@@ -265,7 +257,7 @@ class Sampler:
             for structure, number in zip(data, numbers, strict=True)
         )
         made = displace(data, "gpr", shifts)
-        apart = made.select(np.flatnonzero(self.limits.kept(made)))
+        apart = made.select(np.flatnonzero(self.limits.allow_each(made)))
         kept = apart.select(np.flatnonzero(self._are_comparable(apart)))
         if len(kept) < len(apart):
             _log.warning(

@@ -41,7 +41,7 @@ _SIZE = 0.01  # Å, of the displacements
 
 
 class TaylorOptions(DisplacementOptions):
-    """How copies are made whose energies a Taylor expansion gives; see `taylor_augment`."""
+    """Options of the copies that a Taylor expansion labels; see `taylor_augment`."""
 
     strategy: Literal["A", "B"] = option(
         "Taylor: A moves one atom at a time by ± the displacement along x, y and z, 6 N copies of each structure; "
@@ -81,10 +81,10 @@ def taylor_augment(
     --------
     >>> import gprann
     >>> data = gprann.examples.hydrogen(7)
-    >>> len(taylor_augment(data, copies=2)), len(taylor_augment(data, strategy="A"))
+    >>> len(gprann.taylor_augment(data, copies=2)), len(gprann.taylor_augment(data, strategy="A"))
     (21, 91)
     >>> surrogate = gprann.Surrogate(kernel="pairs").fit(data)
-    >>> len(taylor_augment(data, copies=2, hessians=surrogate))
+    >>> len(gprann.taylor_augment(data, copies=2, hessians=surrogate))
     21
     """
     settings = TaylorOptions(**options)
@@ -109,7 +109,7 @@ def taylor_augment(
     parents = [structure for structure, own in zip(data, shifts, strict=True) for _ in own]
     second = [hessian for hessian, own in zip(given, shifts, strict=True) for _ in own]
     copies_of_all = displace(data, "taylor", shifts)
-    kept = np.flatnonzero(DistanceLimits.of(data, settings.min_distance).kept(copies_of_all)).tolist()
+    kept = np.flatnonzero(DistanceLimits.of(data, settings.min_distance).allow_each(copies_of_all)).tolist()
     return data + taylor_labels(
         [parents[k] for k in kept], copies_of_all.select(kept), [second[k] for k in kept]
     )
@@ -125,7 +125,7 @@ def _check_hessians(
         return [surrogate_hessian(hessians, structure) for structure in data]
     if isinstance(hessians, str | os.PathLike):
         return read_hessians(hessians, data)
-    return _symmetric(hessians, data)
+    return _symmetrise(hessians, data)
 
 
 def taylor_labels(
@@ -189,10 +189,10 @@ def read_hessians(path: str | os.PathLike[str], data: Dataset) -> list[Array]:
             f"{file}: holds {len(arrays)} arrays ({', '.join(list(arrays)[:4]) or 'none'}), expected one for each of "
             f"{len(data)} structures, arr_0 to {names[-1] if names else 'none'}; {made_by}"
         )
-    return _symmetric([arrays[name] for name in names], data, f"{file}: ")
+    return _symmetrise([arrays[name] for name in names], data, f"{file}: ")
 
 
-def _symmetric(hessians: Sequence[Array], data: Dataset, source: str = "") -> list[Array]:
+def _symmetrise(hessians: Sequence[Array], data: Dataset, source: str = "") -> list[Array]:
     """Return the symmetric parts of Hessians, one for each structure.
 
     Raises

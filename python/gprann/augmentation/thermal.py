@@ -1,4 +1,4 @@
-"""Displacements of a temperature: along the normal modes of a surrogate's Hessian, and along molecular dynamics."""
+"""Thermal displacements: along the normal modes of a surrogate's Hessian, and along molecular dynamics with it."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def langevin(
 
 
 def _step(dynamics: Langevin, structure: Structure, limits: DistanceLimits) -> bool:
-    """Make a step; return whether the atoms are where they may be."""
+    """Make a step; return whether no two atoms have come too close."""
     try:
         dynamics.run(1)
         return limits.allow(structure.replace(positions=dynamics.atoms.positions))

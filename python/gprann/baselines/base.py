@@ -103,12 +103,13 @@ class Baseline(Named):
     Examples
     --------
     >>> import gprann
-    >>> class Constant(Baseline):
+    >>> import numpy as np
+    >>> class Constant(gprann.Baseline):
     ...     name = "constant"
     ...     energy: float = 0.0
     ...
     ...     def evaluate(self, data):
-    ...         return Contribution(np.full(len(data), self.energy))
+    ...         return gprann.Contribution(np.full(len(data), self.energy))
     >>> data = gprann.examples.hydrogen(3)
     >>> bool(np.allclose(Constant(energy=-20.0).subtract(data).energies, data.energies + 20.0))
     True

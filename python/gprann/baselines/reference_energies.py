@@ -38,15 +38,19 @@ class ReferenceEnergies(Baseline):
     Examples
     --------
     >>> import gprann
+    >>> import numpy as np
     >>> data = gprann.examples.hydrogen(7)
-    >>> fitted = ReferenceEnergies().fit(data, ["H"])
+    >>> fitted = gprann.ReferenceEnergies().fit(data, ["H"])
     >>> bool(np.isclose(2 * fitted.energies["H"], data.energies.mean()))
     True
     """
 
     name = "reference_energies"
     energies: dict[str, float] | None = option(
-        "Energy of each element. Default: least squares on the compositions.", None, unit="eV/atom"
+        "Energy of each element. Default: of isolated atoms in the data, or by least squares on the compositions.",
+        None,
+        unit="eV/atom",
+        example={"C": -1036.1, "H": -13.7, "O": -2043.2},
     )
 
     def evaluate(self, data: Dataset) -> Contribution:
@@ -74,12 +78,12 @@ class ReferenceEnergies(Baseline):
         ConfigError
             If energies were given, and a species is missing or unknown.
         """
-        values = _fit(data, species) if self.energies is None else self.of(species)
+        values = _fit(data, species) if self.energies is None else self.ordered(species)
         residuals = data.energies - count_species(data, species) @ values
         values = values + float(residuals.sum() / data.n_atoms.sum())
         return type(self)(energies=dict(zip(species, values.tolist(), strict=True)))
 
-    def of(self, species: Sequence[str]) -> Array:
+    def ordered(self, species: Sequence[str]) -> Array:
         """Return the given energies in the order of the species, shape (S,), eV.
 
         Raises

@@ -164,6 +164,7 @@ def _augment(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file for those copies beyond the threshold that are worth labelling (default: they are left out)",
     )
+    _reading(parser)
     _section_options(parser, "copies", AugmentationSection, leave_out=("label_next",))
     _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor", "soap"))
 
@@ -178,6 +179,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", metavar="FOLDER", help="keep the states here, to go on after an interruption"
     )
+    _reading(parser, leave_out=("species",))  # named like the option of the descriptor
     _section_options(parser, "training", TrainingSection)
     _section_options(parser, "descriptor", DescriptorSection)
     _section_options(parser, "resources", ResourcesSection, leave_out=("memory",))
@@ -186,8 +188,8 @@ def _train(parser: argparse.ArgumentParser) -> None:
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("potential", metavar="POTENTIAL", help="model file")
     parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
-    _keys(parser)
     parser.add_argument("--output", metavar="FOLDER", help="write tables, metrics and plots")
+    _reading(parser)
 
 
 def _select(parser: argparse.ArgumentParser) -> None:
@@ -211,6 +213,7 @@ def _select(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", required=True, metavar="FILE", help=".extxyz file, or folder for ænet XSF"
     )
     _section_options(parser, "selection", SelectOptions)
+    _reading(parser)
     _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))
 
 
@@ -239,6 +242,7 @@ def _label(parser: argparse.ArgumentParser) -> None:
         "--merge", nargs=2, metavar=("TRAIN", "MERGED"), help="write TRAIN with the new structures to MERGED"
     )
     _section_options(parser, "labelling", LabelOptions)
+    _reading(parser)
 
 
 def _info(parser: argparse.ArgumentParser) -> None:
@@ -251,17 +255,12 @@ def _config(parser: argparse.ArgumentParser, text: str) -> None:
 
 def _input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or glob patterns")
-    _keys(parser)
 
 
-def _keys(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--keys",
-        nargs="+",
-        default=[],
-        metavar="LABEL=NAME",
-        help="names of labels in extended XYZ, energy=REF_energy",
-    )
+def _reading(parser: argparse.ArgumentParser, leave_out: Sequence[str] = ()) -> None:
+    from gprann.io import ReadOptions
+
+    _section_options(parser, "data", ReadOptions, leave_out)
 
 
 def _section_options(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from pydantic import model_validator
@@ -25,10 +25,6 @@ _OF = {
     "taylor": ("strategy", "order", "hessians"),
 }
 """Keys that a method alone uses."""
-
-
-def _default_of(name: str) -> Any:
-    return AugmentationSection.model_fields[name].default
 
 
 class AugmentationSection(CopyOptions, TaylorOptions):
@@ -86,7 +82,7 @@ class AugmentationSection(CopyOptions, TaylorOptions):
             reasons["hessians"] = f"an expansion of order {self.order} has none, order 2 has"
         if not self.uses_surrogate:
             reasons["max_subset"] = "there is no surrogate"
-        return {name: reason for name, reason in reasons.items() if getattr(self, name) != _default_of(name)}
+        return {name: reasons[name] for name in self.changed() if name in reasons}
 
     def check_use(self, surrogate: Options, spell: Callable[[str, str], str] = lambda _, name: name) -> None:
         """Refuse keys without effect, here and in the section of a surrogate that is not used.
@@ -105,17 +101,15 @@ class AugmentationSection(CopyOptions, TaylorOptions):
         """
         refuse_unused(self.unused(), self, lambda name: spell("augmentation", name))
         if self.method != "none" and not self.uses_surrogate:
-            reasons = {
-                name: "there is no surrogate"
-                for name, item in type(surrogate).model_fields.items()
-                if getattr(surrogate, name) != item.default
-            }
-            refuse_unused(reasons, surrogate, lambda name: spell("surrogate", name))
+            given = dict.fromkeys(surrogate.changed(), "there is no surrogate")
+            given.pop("baseline", None)  # that of the networks too
+            refuse_unused(given, surrogate, lambda name: spell("surrogate", name))
 
     def of_method(self, method: str) -> AugmentationSection:
         """Return the section for another method, the keys that it does not use as if they were not set."""
         section = self.model_copy(update={"method": method, "forces": False})
-        return section.model_copy(update={name: _default_of(name) for name in section.unused()})
+        fields = type(self).model_fields
+        return section.model_copy(update={name: fields[name].default for name in section.unused()})
 
     @property
     def uses_surrogate(self) -> bool:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import Field, create_model, field_validator, model_validator
+from pydantic import Field, create_model, model_validator
 
+from gprann.baselines import Baseline
 from gprann.config.augmentation import AugmentationSection
 from gprann.descriptors import DESCRIPTORS, Descriptor
-from gprann.io import read
-from gprann.io.labels import check_keys
-from gprann.options import Named, Names, Options, Registry, Widths
+from gprann.io import ReadOptions
+from gprann.options import Named, Names, Options, Registry
 from gprann.options import option as _option
 from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.surrogate import Surrogate
-from gprann.training import TrainingOptions
+from gprann.training.options import TrainingOptions
 
 __all__ = [
     "AugmentationSection",
@@ -37,7 +36,7 @@ def _default(function: Callable[..., Any], name: str) -> Any:
     return inspect.signature(function).parameters[name].default
 
 
-class DataSection(Options):
+class DataSection(ReadOptions):
     """Structures with their energies and forces. Units: Å, eV, eV/Å; energies are total energies."""
 
     train: Names = _option(
@@ -58,20 +57,6 @@ class DataSection(Options):
         ge=0,
         lt=1,
     )
-    index: str = _option(
-        "Structures to take from each file, as in ASE: ':' all, '::10' every tenth.", _default(read, "index")
-    )
-    keys: dict[str, str] = _option(
-        "Names under which extended XYZ files keep energy, forces, stress or virial, where these are not the "
-        "standard ones.",
-        {},
-        example={"energy": "REF_energy", "forces": "REF_forces"},
-    )
-
-    @field_validator("keys")
-    @classmethod
-    def _check_keys(cls, keys: dict[str, str]) -> dict[str, str]:
-        return check_keys(keys)
 
 
 class DescriptorSettings(Named):
@@ -168,159 +153,25 @@ class SurrogateSection(SurrogateOptions):
         return Surrogate(**options.changed(), seed=seed)
 
 
-_MIXED = TrainingOptions(optimizer="lm").suited_to(2)
-
-
-class TrainingSection(Options):
+class TrainingSection(TrainingOptions):
     """Networks, trained on energies, or on energies and forces."""
 
-    hidden: Widths | None = _option(
-        f"Widths of the hidden layers. Default: {list(TrainingOptions().hidden)}, or those of start_from.",
-        None,
-        example=TrainingOptions().hidden,
-    )
-    activation: Literal["tanh", "softplus", "silu", "linear"] | None = _option(
-        'Activation of the hidden layers: "tanh", "softplus", "silu" or "linear". Default: '
-        f'"{TrainingOptions().activation}", or that of start_from.',
-        None,
-        example=TrainingOptions().activation,
-    )
-    optimizer: Literal["auto", "lm", "gauss_newton_cg", "lbfgs", "adamw"] = _option(
-        'Optimiser: "lm" (Levenberg-Marquardt), "gauss_newton_cg" (the same without a matrix), "lbfgs", "adamw", or '
-        '"auto": by the numbers of weights and structures.',
-        _default(TrainingOptions, "optimizer"),
-    )
-    members: int = _option(
-        "Networks of the committee, which differ by seed; 10 give a standard deviation with every prediction.",
-        _default(TrainingOptions, "members"),
-    )
-    seed: int = _option(
-        "Seed of the starts and of the held-out structures.", _default(TrainingOptions, "seed")
-    )
-    forces: bool = _option(
-        "Fit forces too, of the structures that have them: (1 - alpha) L_E + alpha L_F. Needs no copies.",
-        _default(TrainingOptions, "forces"),
-    )
-    alpha: float = _option("Share of the forces in the loss.", _default(TrainingOptions, "alpha"))
-    force_fraction: float = _option(
-        "Part of the force components that counts, drawn anew for every iteration.",
-        _default(TrainingOptions, "force_fraction"),
-    )
-    stress: float = _option(
-        "Factor of the mean squared error of the virials (stress times volume) in the loss; 0: none.",
-        _default(TrainingOptions, "stress"),
-    )
-    huber_energy: float | None = _option(
-        "Energy errors beyond count linearly, so that outliers do not decide.",
-        _default(TrainingOptions, "huber_energy"),
-        unit="eV",
-        example=0.1,
-    )
-    huber_force: float | None = _option(
-        "Errors of force components beyond count linearly.",
-        _default(TrainingOptions, "huber_force"),
-        unit="eV/Å",
-        example=0.5,
-    )
-    group_weights: dict[str, float] = _option(
-        "Factors of the weights of the structures of a group.",
-        {},
-    )
-    species_weights: dict[str, float] = _option(
-        "Factors of the weights of the forces on the atoms of an element.",
-        {},
-    )
-    max_rows: int = _option(
-        "Lm with forces: residuals behind the equations of one iteration; of more, a random choice.",
-        _default(TrainingOptions, "max_rows"),
-    )
-    frozen: Widths = _option(
-        "Layers, counted from 0 at the descriptor, that stay as they are.",
-        _default(TrainingOptions, "frozen"),
-    )
     start_from: str | None = _option(
-        "Potential to go on from (fine-tuning): its networks, normalisation and reference energies.",
+        "Potential to go on from (fine-tuning): its networks, normalisation and baseline.",
         None,
         example="results/potential.gprann",
     )
-    iterations: int | None = _option(
-        "Most iterations of the optimiser, or epochs of adamw. Default: "
-        f"{TrainingOptions(optimizer='lm').max_iterations} for lm and gauss_newton_cg "
-        f"({TrainingOptions(optimizer='lm', forces=True).max_iterations} with forces, {_MIXED.max_iterations} "
-        "with structures of several compositions), "
-        f"{TrainingOptions(optimizer='adamw').max_iterations} for lbfgs and adamw.",
-        _default(TrainingOptions, "iterations"),
-        example=TrainingOptions(optimizer="lm").max_iterations,
-    )
-    validation: float = _option(
-        "Fraction of the training structures held out, with their copies, to choose the best iteration.",
-        _default(TrainingOptions, "validation"),
-    )
-    patience: int | None = _option(
-        "Stop after so many iterations or epochs without a better validation error. Default: "
-        f"{TrainingOptions(optimizer='lm').max_patience} for lm and gauss_newton_cg "
-        f"({_MIXED.max_patience} with structures of several compositions), "
-        f"{TrainingOptions(optimizer='adamw').max_patience} for lbfgs and adamw.",
-        _default(TrainingOptions, "patience"),
-        example=TrainingOptions(optimizer="lm").max_patience,
-    )
-    starts: int | None = _option(
-        "Random starts that lm and gauss_newton_cg try, to go on with the best. Default: "
-        f"{TrainingOptions(optimizer='lm').random_starts}, "
-        f"with structures of several compositions {_MIXED.random_starts}, "
-        f"with forces {TrainingOptions(optimizer='lm', forces=True).random_starts}.",
-        _default(TrainingOptions, "starts"),
-        example=TrainingOptions(optimizer="lm").random_starts,
-    )
-    start_iterations: int = _option(
-        "Iterations of each start; with more than four starts the best quarter gets twice as many, and so on.",
-        _default(TrainingOptions, "start_iterations"),
-    )
-    per_atom: bool = _option(
-        "Fit errors per atom instead of per structure.", _default(TrainingOptions, "per_atom")
-    )
-    label_noise: float | None = _option(
-        "Weigh copies of label variance v by label_noise² / (label_noise² + v). Default: all alike.",
-        _default(TrainingOptions, "label_noise"),
-        unit="eV",
-        example=0.005,
-    )
-    learning_rate: float = _option("Adamw: learning rate.", _default(TrainingOptions, "learning_rate"))
-    weight_decay: float = _option("Adamw: weight decay.", _default(TrainingOptions, "weight_decay"))
-    batch_size: int = _option("Adamw: structures of a batch.", _default(TrainingOptions, "batch_size"))
-    schedule: Literal["cosine", "exponential", "constant"] = _option(
-        'Adamw: course of the learning rate, "cosine" or "exponential" (down to a hundredth) or "constant".',
-        _default(TrainingOptions, "schedule"),
-    )
-    warmup: int = _option(
-        "Adamw: epochs over which the learning rate rises.", _default(TrainingOptions, "warmup")
-    )
-    ridge: float | None = _option(
-        "Lm, gauss_newton_cg and lbfgs: penalty on the squared parameters beside the mean squared error, in units of "
-        f"the energy scale. Default: {TrainingOptions().penalty:g}, "
-        f"with forces {TrainingOptions(forces=True).penalty:g}.",
-        _default(TrainingOptions, "ridge"),
-        example=TrainingOptions().penalty,
-    )
-    reference_energies: dict[str, float] | None = _option(
-        "Energy of each element. Default: least squares on the composition.",
-        None,
-        unit="eV/atom",
-        example={"C": -1036.1, "H": -13.7, "O": -2043.2},
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> TrainingSection:
-        options = self.options()
-        if self.start_from is not None and self.hidden is None:
-            del options["frozen"]  # counts layers of the potential, which has not been read yet
-        TrainingOptions(**options)
-        return self
 
     def options(self) -> dict[str, Any]:
-        """Return the keywords of `TrainingOptions` that are set."""
-        values = {item.name: getattr(self, item.name) for item in fields(TrainingOptions)}
-        return {name: value for name, value in values.items() if value is not None}
+        """Return the options of `gprann.train` that are set."""
+        given = {**self.changed(), **({"model": self.model} if "model" in self.model_fields_set else {})}
+        return {name: value for name, value in given.items() if name != "start_from"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as plain data; without a model where it is that of the potential to start from."""
+        follows = self.start_from is not None and "model" not in self.model_fields_set
+        left_out = {"model", *type(self.model).model_fields} if follows else set()
+        return {name: value for name, value in super().to_dict().items() if name not in left_out}
 
 
 class ResourcesSection(Options):
@@ -362,12 +213,22 @@ class Config(Options):
     """
 
     data: DataSection
+    baseline: Baseline | None = TrainingOptions.model_fields["baseline"]  # type: ignore[assignment]
     descriptor: DescriptorSection = Field(default_factory=DescriptorSection)
     surrogate: SurrogateSection = Field(default_factory=SurrogateSection)
     augmentation: AugmentationSection = Field(default_factory=AugmentationSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
     resources: ResourcesSection = Field(default_factory=ResourcesSection)
     output: OutputSection = Field(default_factory=OutputSection)
+
+    @model_validator(mode="after")
+    def _share_baseline(self) -> Self:
+        """Let surrogates and networks have the baseline, unless they have their own."""
+        for name in ("surrogate", "training"):
+            section = getattr(self, name)
+            if self.baseline is not None and getattr(section, "baseline", self.baseline) is None:
+                object.__setattr__(self, name, section.model_copy(update={"baseline": self.baseline}))
+        return self
 
     def resolved(self, base: Path) -> Config:
         """Return the configuration with absolute paths; relative ones start at `base`."""

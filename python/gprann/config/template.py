@@ -154,8 +154,11 @@ def _inner_table(key: Key) -> type[Options] | None:
 
 def sentence(key: Key) -> str:
     """Return what a key means, beginning with the kinds that have it."""
-    kinds = ", ".join(key.kinds)
-    return f"{kinds[:1].upper()}{kinds[1:]}: {key.field.description}" if kinds else str(key.field.description)
+    text, kinds = str(key.field.description), ", ".join(key.kinds)
+    if not kinds:
+        return text
+    lower = text[1:2].islower() or text[1:2] == " "
+    return f"{kinds[:1].upper()}{kinds[1:]}: {text[:1].lower() if lower else text[:1]}{text[1:]}"
 
 
 def key_facts(key: Key) -> str:
@@ -173,7 +176,7 @@ def key_facts(key: Key) -> str:
 
 
 def _summary(section: type[Options]) -> str:
-    return (section.__doc__ or "").strip().partition("\n\n")[0]
+    return " ".join((section.__doc__ or "").partition("\n\n")[0].split())
 
 
 def _comment(text: str) -> list[str]:

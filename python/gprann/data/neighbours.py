@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.data.structure import Structure
-from gprann.errors import DataError
+from gprann.errors import AtomsTooCloseError, DataError
 from gprann.runtime.parallel import n_threads
 
 __all__ = ["Neighbourhood", "build_neighbours", "species_indices", "without_pairs"]
@@ -202,7 +202,8 @@ def _check_distance(structures: Sequence[Structure], first_atom: NDArray[np.int6
         return
     i = int(np.searchsorted(first_pair, nearest, side="right")) - 1
     s = int(np.searchsorted(first_atom, i, side="right")) - 1
-    raise DataError(
+    raise AtomsTooCloseError(
         f"{structures[s].origin}: atoms {i - first_atom[s]} and {neighbour[nearest] - first_atom[s]} are "
-        f"{distance:.3g} Å apart; remove the structure or correct its geometry"
+        f"{distance:.3g} Å apart",
+        "remove the structure or correct its geometry",
     )

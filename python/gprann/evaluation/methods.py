@@ -1,4 +1,4 @@
-"""Several ways to a potential side by side: their names, and the rows of a table of their errors."""
+"""Methods of training: their names, and the rows of a table that compares their errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["METHODS", "Column", "Method", "cells", "headings", "markdown"]
 
 
 class Method(NamedTuple):
-    """One of the four kinds of training.
+    """A method of training.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ METHODS = {
     "gpr": Method("GPR-ANN", "#2b6ca3"),
     "direct": Method("direct forces", "#3b8f5a"),
 }
-"""Those that Yeu et al., npj Comput. Mater. 11, 156 (2025), compare, in their order."""
+"""The methods that Yeu et al., npj Comput. Mater. 11, 156 (2025), compare, in their order."""
 
 
 class Column(NamedTuple):
@@ -43,7 +43,7 @@ class Column(NamedTuple):
     name : str
         Of the metric.
     factor : float
-        From its unit to the one shown.
+        From the unit of the metric to the unit that is shown.
     """
 
     heads: tuple[str, ...]
@@ -52,7 +52,7 @@ class Column(NamedTuple):
 
 
 def headings(columns: Sequence[Column]) -> list[list[str]]:
-    """Return the lines above the columns, the first of them, of the names, empty.
+    """Return the header lines of a table, with an empty first cell above the names.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def headings(columns: Sequence[Column]) -> list[list[str]]:
 
 
 def cells(metrics: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
-    """Return the values of the columns as text: whole numbers as they are, others with three digits.
+    """Return the values of the columns as text: integers in full, other numbers with three significant digits.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def cells(metrics: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
 
 
 def markdown(rows: Sequence[Sequence[str]], *, headers: int) -> str:
-    """Return the rows as a table in Markdown, which knows only one line of headers.
+    """Return the rows as a Markdown table; header lines are joined, because Markdown has only one.
 
     Examples
     --------

@@ -260,7 +260,7 @@ def force_metrics_of(forces: ForceResiduals | None) -> ForceMetrics:
 
 
 def _force_deviations(forces: ForceResiduals, directed: NDArray[np.bool_]) -> dict[str, float | None]:
-    """Mean standard deviations over the members, or of the components alone where the model gives them."""
+    """Return mean standard deviations and coverages, over the members or as the model gives them."""
     std = force_std(forces)
     if std is None:
         return {}
@@ -292,7 +292,7 @@ def force_std(forces: ForceResiduals) -> Array | None:
 
 
 def _within(factor: int, error: Array, std: Array | None) -> float | None:
-    """Return the fraction of errors within a multiple of their standard deviations, those there are."""
+    """Return the fraction of errors within a multiple of their standard deviations; NaN deviations do not count."""
     if std is None:
         return None
     known = np.isfinite(std)
@@ -300,7 +300,7 @@ def _within(factor: int, error: Array, std: Array | None) -> float | None:
 
 
 def species_metrics(residuals: Residuals) -> dict[str, ForceMetrics]:
-    """Force metrics by chemical symbol, in alphabetical order; empty without reference forces."""
+    """Return the force metrics by chemical symbol, in alphabetical order; empty without reference forces."""
     forces = residuals.forces
     if forces is None:
         return {}
@@ -311,7 +311,7 @@ def species_metrics(residuals: Residuals) -> dict[str, ForceMetrics]:
 
 
 def group_metrics(residuals: Residuals) -> dict[str, Metrics]:
-    """Metrics by group (the chemical formula where a structure has no group), in alphabetical order."""
+    """Return the metrics by group (the chemical formula where a structure has no group), in alphabetical order."""
     groups = np.array(residuals.groups)
     return {
         str(name): metrics_of(residuals.select(np.flatnonzero(groups == name))) for name in np.unique(groups)
@@ -319,12 +319,12 @@ def group_metrics(residuals: Residuals) -> dict[str, Metrics]:
 
 
 def member_metrics(residuals: Residuals) -> list[Metrics]:
-    """Metrics of every committee member alone; empty without members."""
+    """Return the metrics of every committee member alone; empty without members."""
     return [metrics_of(residuals.member(index)) for index in range(residuals.n_members)]
 
 
 def median_metrics(members: Sequence[Metrics]) -> Metrics | None:
-    """Median over the members, metric by metric, or None without members.
+    """Return the median over the members, metric by metric, or None without members.
 
     Examples
     --------
@@ -460,7 +460,7 @@ def _notes(residuals: Residuals, metrics: Metrics) -> str:
 
 
 def _group_table(groups: Mapping[str, Metrics], columns: _Columns) -> str:
-    """All groups in alphabetical order, or the worst where there are many."""
+    """Return the table of all groups in alphabetical order, or of the worst ones if there are many."""
     hidden = len(groups) - _ROWS_SHOWN
     if hidden <= 0:
         return _metrics_table("group", "structures", groups, columns)
@@ -470,7 +470,7 @@ def _group_table(groups: Mapping[str, Metrics], columns: _Columns) -> str:
 
 
 def _metrics_table(label: str, counted: str, rows: Mapping[str, ForceMetrics], columns: _Columns) -> str:
-    """One row per species, group or member; `counted` is atoms, structures or nothing."""
+    """Return a table with one row per species, group or member; `counted` is atoms, structures or nothing."""
     counter = {"atoms": "n_force_atoms", "structures": "n_structures"}.get(counted)
     count_head = [counted] if counter else []
     lines = [

@@ -177,7 +177,7 @@ def draw_direction_error(axes: Axes, forces: ForceResiduals, top: float, **optio
     norm, angle = forces.reference_norm, forces.angle
     finite = np.isfinite(angle)
     cells = density(axes, norm, angle, (0.0, _upper(norm), 0.0, top), **options)
-    centre, (median,) = _binned(norm[finite], angle[finite], [50])
+    centre, (median,) = _bin(norm[finite], angle[finite], [50])
     axes.plot(centre, median, color=ORANGE, lw=1.6, marker="o", ms=3, label="median")
     legend(axes, title=f"mean {number(_mean(angle))}°")
     return cells
@@ -212,12 +212,12 @@ def error_by_force(residuals: Residuals) -> Figure:
     norm, error = forces.reference_norm, np.linalg.norm(forces.error, axis=1)
     figure = new_figure(5.0, 3.8)
     axes = new_axes(figure)
-    centre, (low, high) = _binned(norm, error, [10, 90])
+    centre, (low, high) = _bin(norm, error, [10, 90])
     axes.fill_between(centre, low, high, color=GREY, alpha=0.22, lw=0, label="10-90 %, all atoms")
     species = np.unique(forces.symbols)
     for i, symbol in enumerate(species):
         own = forces.symbols == symbol
-        centre, (median,) = _binned(norm[own], error[own], [50])
+        centre, (median,) = _bin(norm[own], error[own], [50])
         style: dict[str, Any] = {
             "color": CATEGORIES[i % len(CATEGORIES)],
             "ls": "-" if i < len(CATEGORIES) else "--",
@@ -387,7 +387,7 @@ def save_all(residuals: Residuals, folder: str | Path, *, history: History | Non
 
 
 def save_figures(drawings: Mapping[str, Callable[[], Figure]], folder: str | Path) -> list[Path]:
-    """Write those figures for which there are data as PNG files; return the files written."""
+    """Write the figures for which there are data as PNG files; return the files written."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     written = []
@@ -419,7 +419,7 @@ def reference_forces(residuals: Residuals) -> ForceResiduals:
 
 
 def _energy_error(residuals: Residuals) -> Array:
-    """Energy errors in meV, at least one of them finite."""
+    """Return the energy errors in meV; at least one of them is finite."""
     error = residuals.energy_error / MEV
     if not np.any(np.isfinite(error)):
         raise DataError("no predicted energy is finite; there is nothing to plot")
@@ -457,8 +457,8 @@ def angle_limit(angle: Array) -> float:
     return next(limit for limit in round_limits if largest <= limit or limit == round_limits[-1])
 
 
-def _binned(x: Array, y: Array, percentiles: list[float]) -> tuple[Array, Array]:
-    """Percentiles of y, shape (percentiles, bins), in equally populated bins of x and the medians of x."""
+def _bin(x: Array, y: Array, percentiles: list[float]) -> tuple[Array, Array]:
+    """Return the median of x and percentiles of y, shape (percentiles, bins), in equally populated bins of x."""
     order = np.argsort(x)
     bins = np.array_split(order, int(np.clip(len(x) // 40, 1, 12)))
     centre = np.array([np.median(x[b]) for b in bins])

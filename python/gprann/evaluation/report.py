@@ -30,7 +30,7 @@ from gprann.evaluation.metrics import (
     summarise,
     units,
 )
-from gprann.evaluation.residuals import ForceResiduals, Residuals, checked_energies, compare
+from gprann.evaluation.residuals import ForceResiduals, Residuals, compare, require_energies
 from gprann.io.reading import Source, read
 from gprann.potential import load
 from gprann.surrogate.sets.surrogate_set import SurrogateSet
@@ -102,7 +102,7 @@ class Report:
         )
 
     def __getattr__(self, name: str) -> Any:
-        """Return a metric. Called for names that are not attributes: those of metrics, and misspelt ones."""
+        """Return the metric of this name. Python calls it for names that are no attributes."""
         if name in _METRICS:
             return getattr(self.metrics, name)
         hint = "" if name.startswith("_") else "; " + nearest_name(name, _METRICS)
@@ -254,18 +254,15 @@ def evaluate(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from gprann.data.structure import Structure
-    >>> class Zero:
-    ...     def predict(self, data):
-    ...         return Prediction(np.zeros(len(data)), [np.zeros((len(s), 3)) for s in data])
-    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
-    >>> evaluate(Zero(), Dataset([h2])).energy_mae
-    31.7
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(12)
+    >>> surrogate = gprann.Surrogate(kernel="pairs").fit(data[::2])
+    >>> gprann.evaluate(surrogate, data[1::2]).energy_mae < 0.1
+    True
     """
     predictor = _predictor(potential)
     reference = data if isinstance(data, Dataset) else read(data)
-    checked_energies(reference)  # before the time is spent on predicting
+    require_energies(reference)  # before the time is spent on predicting
     prediction = predictor.predict(reference)
     if isinstance(predictor, Surrogate | SurrogateSet) and forces_std > 0:
         prediction = with_forces_std(predictor, reference, prediction, forces_std)
@@ -349,7 +346,7 @@ def _csv_number(value: float) -> str:
 def _force_columns(
     forces: ForceResiduals | None, n: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Mean and largest component error, magnitude error and angle of every structure, NaN without forces."""
+    """Return mean and largest component error, magnitude error and angle of every structure; NaN without forces."""
     columns = np.full((n, 4), np.nan)
     if forces is None:
         return columns

@@ -136,7 +136,8 @@ def label(
 
     Examples
     --------
-    >>> import gprann
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     result = gprann.label(gprann.examples.hydrogen(3), "emt", Path(folder) / "labels.extxyz")
     >>> len(result.labelled), result.failures
@@ -246,7 +247,7 @@ def _labelled(data: Dataset, record: Record) -> Dataset:
     """Return the structures that have a result, with their labels and without any origin."""
     found = ((structure, record.find(structure)) for structure in data)
     return Dataset(
-        structure.replace(
+        structure.without_labels().replace(
             energy=known.energy,
             forces=known.forces,
             stress=known.stress,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.structure import Structure
-from gprann.descriptors import Descriptor
+
+if TYPE_CHECKING:
+    from gprann.descriptors import Descriptor
 
 __all__ = ["FeatureTable", "Normalisation"]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from gprann.data.attachments import plain
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
 from gprann.io import atomic_write
@@ -77,7 +78,7 @@ class Stages:
         self.checkpoints = folder / _RECORDS
 
     def begin(self, name: str, inputs: str) -> Stage:
-        """Return a stage with what it left if it was finished with the same inputs."""
+        """Return a stage, as skipped if an earlier run has finished it with the same inputs."""
         left = self.find(name, inputs)
         if left is None:
             return Stage(self, name, inputs)
@@ -85,7 +86,7 @@ class Stages:
         return Stage(self, name, inputs, left, skipped=True)
 
     def find(self, name: str, digest: str) -> dict[str, Any] | None:
-        """Return what a stage left, if it was finished with the same inputs and its files are unchanged."""
+        """Return the data that a stage has left, or None if its inputs differ or its files have changed."""
         try:
             record = json.loads(self._path(name).read_text(encoding="utf-8"))
             same = record["digest"] == digest
@@ -106,7 +107,7 @@ class Stages:
         return left
 
     def keep(self, name: str, digest: str, files: Sequence[Path], left: dict[str, Any]) -> None:
-        """Record a finished stage: its inputs, the files it made, and plain data for the stages after it."""
+        """Record that something is finished: the digest of its inputs, the files made, and plain data for later."""
         made = {path.relative_to(self.folder).as_posix(): file_digest(path) for path in files}
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,16 +122,16 @@ class Stages:
                 path.unlink(missing_ok=True)
 
     def note_source(self) -> None:
-        """Note down whose results the folder holds, and the one around it."""
+        """Note down the configuration file whose results the folder holds; likewise for the folder around it."""
         if self.around is not None:
             self.around.note_source()
-        if self.source is not None and self.noted_source() != self._relative(self.source):
+        if self.source is not None and self.read_source() != self._relative(self.source):
             with atomic_write(self.checkpoints / _SOURCE) as stream:
                 json.dump({"config": self._relative(self.source)}, stream)
 
     def check_source(self) -> None:
         """Refuse to overwrite the results of another configuration file."""
-        other = self.noted_source()
+        other = self.read_source()
         if self.source is None or other in (None, self._relative(self.source)):
             return
         owner = (self.folder / str(other)).resolve()
@@ -140,7 +141,7 @@ class Stages:
                 "remove this one"
             )
 
-    def noted_source(self) -> object:
+    def read_source(self) -> object:
         """Return the configuration file of the results, relative to the folder; None if there are none yet."""
         try:
             return json.loads((self.checkpoints / _SOURCE).read_text(encoding="utf-8"))["config"]
@@ -191,7 +192,7 @@ def claim_folder(folder: Path, source: Path | None = None, around: Stages | None
             f"output.folder: {folder} cannot be made: {error.strerror}; choose another one"
         ) from error
     try:
-        with _locked(stages.checkpoints / "lock", folder):
+        with _lock(stages.checkpoints / "lock", folder):
             stages.check_source()
             yield stages
     except Exception:
@@ -201,7 +202,7 @@ def claim_folder(folder: Path, source: Path | None = None, around: Stages | None
 
 
 @contextlib.contextmanager
-def _locked(path: Path, folder: Path) -> Iterator[None]:
+def _lock(path: Path, folder: Path) -> Iterator[None]:
     """Hold a lock that the system releases when the process ends, however it ends."""
     try:
         import fcntl
@@ -232,7 +233,7 @@ def digest(*parts: Any) -> str:
 
 
 def data_digest(data: Dataset) -> str:
-    """Return the digest of everything about a data set but the names of its files.
+    """Return the digest of a data set; the names of its files do not count.
 
     Examples
     --------
@@ -248,8 +249,12 @@ def data_digest(data: Dataset) -> str:
         # Which structures come from one file matters (copies belong to their parents), its name does not.
         number = files.setdefault(origin.file, len(files))
         labels = [structure.energy, structure.weight, structure.energy_variance, structure.group]
-        plain = [structure.symbols, structure.pbc.tolist(), *labels, number, origin.index, origin.method]
-        state.update(json.dumps(plain).encode())
+        known = [structure.symbols, structure.pbc.tolist(), *labels, number, origin.index, origin.method]
+        state.update(json.dumps(known).encode())
+        # What is attached goes into the files that a run writes; constraints and charges reach the reference.
+        attached = (structure.info, structure.arrays, structure.constraints)
+        if any(attached):
+            state.update(json.dumps([plain(part) for part in attached], sort_keys=True).encode())
         for array in (structure.positions, structure.cell, structure.forces, structure.stress):
             state.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
     return state.hexdigest()

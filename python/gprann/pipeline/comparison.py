@@ -1,4 +1,4 @@
-"""The four kinds of training on the same data: a run for each of them, and a table and figures of their errors."""
+"""Comparison of methods of training on the same data: a run of each, and a table and figures of their errors."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def _write_comparison(
 
 
 def _metrics(run: RunResult) -> dict[str, Any]:
-    """Return the metrics of the test set, less its tables, and what it took to train."""
+    """Return the metrics of the test set without its tables, the size of the training set, and the times."""
     provenance = load(run.potential).provenance
     return {
         "structures": provenance["training"]["n_structures"],
@@ -222,7 +222,7 @@ def _metrics(run: RunResult) -> dict[str, Any]:
 
 
 def _figures(stages: Stages, runs: Mapping[str, RunResult], test: Dataset) -> list[Path]:
-    """Draw the figures, unless they have been drawn of the same potentials and structures."""
+    """Draw the figures, unless an earlier call has drawn them of the same potentials and structures."""
     if importlib.util.find_spec("matplotlib") is None:
         _log.warning("no figures in %s: matplotlib is missing, pip install 'gprann[plot]'", stages.folder)
         return []

@@ -21,9 +21,9 @@ from gprann.augmentation.displacements import require_forces, with_unique_origin
 from gprann.augmentation.taylor import read_hessians
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name
-from gprann.io import read
-from gprann.io.discover import find_files
-from gprann.models.network import NetworkModel
+from gprann.io import ReadOptions, read
+from gprann.io.checks import find_duplicates
+from gprann.io.formats import find_files
 from gprann.potential import load
 from gprann.runtime.memory import GIB, available_memory, memory_budget
 from gprann.surrogate.memory import features_per_atom
@@ -31,7 +31,7 @@ from gprann.surrogate.sets.partition import averaged_descriptors, partition
 from gprann.surrogate.sets.partition import bisect as divide_by_similarity
 from gprann.surrogate.solvers.base import WithRepresentatives
 from gprann.surrogate.solvers.plan import memory_needed
-from gprann.training import TrainingOptions
+from gprann.training.optimizers import Workload
 
 if TYPE_CHECKING:
     from gprann.config.sections import Config, SurrogateSection
@@ -45,10 +45,12 @@ __all__ = [
     "surrogate_memory",
     "surrogate_within_memory",
     "training_memory",
+    "warn_of_repeated",
 ]
 
 _log = logging.getLogger(__name__)
 _PROGRAM = 0.3  # GiB; interpreter and libraries
+_LISTED = 5  # structures that a message names
 _PARTS = 4  # of a composition's share of the test set: that many sets of similar structures, or more
 
 
@@ -93,11 +95,39 @@ def read_data(config: Config) -> RunData:
                     f"data.{name}: {source} takes in results of this run ({own[0].name}); name the files more precisely"
                 )
         _log.info("reading data.%s: %s", name, ", ".join(sources))
-        sets.append(read(list(sources), index=config.data.index, keys=config.data.keys))
+        sets.append(read(list(sources), **ReadOptions.part_of(config.data).changed()))
     data = with_unique_origins(sets[0])
     if len(sets) > 1:
+        warn_of_repeated(data, sets[1])
         return RunData(data, sets[1])
     return _with_split(data, config)
+
+
+def warn_of_repeated(train: Dataset, test: Dataset) -> tuple[int, ...]:
+    """Warn of test structures that are training structures too; return their indices in the test set.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(7)
+    >>> warn_of_repeated(data[:5], data[3:])
+    (0, 1)
+    """
+    n = len(train)
+    groups = [group for group in find_duplicates(train + test) if group[0] < n <= group[-1]]
+    repeated = {index - n: group[0] for group in groups for index in group if index >= n}
+    if repeated:
+        listed = [f"{index} (training structure {repeated[index]})" for index in sorted(repeated)]
+        more = f", and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+        _log.warning(
+            "%d of %d test structures are training structures too: %s%s; their errors say nothing about new "
+            "structures, take them out of data.test or data.train",
+            len(listed),
+            len(test),
+            ", ".join(listed[:_LISTED]),
+            more,
+        )
+    return tuple(sorted(repeated))
 
 
 def _with_split(data: Dataset, config: Config) -> RunData:
@@ -126,7 +156,7 @@ def _with_split(data: Dataset, config: Config) -> RunData:
 
 
 def split_test_set(data: Dataset, fraction: float, seed: int = 0) -> NDArray[np.int64]:
-    """Choose structures for a test set: sets of similar structures of every group and composition.
+    """Choose structures for a test set.
 
     Each group and composition gives its share. Similar structures, as subsequent steps of molecular dynamics, stay
     together: a test set of near copies of training structures would show no error. One structure at least of each
@@ -172,7 +202,7 @@ def split_test_set(data: Dataset, fraction: float, seed: int = 0) -> NDArray[np.
 
 
 def _similar(data: Dataset, members: NDArray[np.int64], number: int, rng: np.random.Generator) -> list[int]:
-    """Choose some structures of one composition, clusters of similar ones as a whole, the last one in part."""
+    """Choose a number of structures of one composition in clusters of similar structures."""
     size = max(1, number // _PARTS)
     clusters = [np.array([k]) for k in range(len(members))]
     if size > 1:
@@ -236,8 +266,8 @@ def check_memory(config: Config, data: Dataset) -> float:
 def surrogate_memory(config: Config, data: Dataset, budget: float) -> float:
     """Return the memory of the largest surrogate, GiB.
 
-    Where the solver is left open, that of the covariance matrix if this fits into `budget`, else the least with
-    which the other solvers can do; they take more representative structures where there is more memory.
+    If the solver is chosen automatically, this is the memory of the covariance matrix where it fits into `budget`, and
+    else the least that the other solvers need; they use more representative structures where there is more memory.
     """
     if not config.augmentation.uses_surrogate:
         return 0.0
@@ -253,7 +283,7 @@ def _memory_of_fit(
 
 
 def _features(section: SurrogateSection, data: Dataset, species: tuple[str, ...]) -> float:
-    """Return the features of an atom (of the kernel `atoms`, where the kernel is chosen later)."""
+    """Return the number of features per atom; where the kernel is chosen later, that of the kernel `atoms`."""
     surrogate = section.build(data[:1].species, 0)
     surrogate.prepare(species)
     surrogate.fingerprint.fit(data[:1])
@@ -261,7 +291,7 @@ def _features(section: SurrogateSection, data: Dataset, species: tuple[str, ...]
 
 
 def surrogate_within_memory(config: Config) -> SurrogateSection:
-    """Return the section of the surrogate with what `resources.memory` leaves it, by which it takes its solver."""
+    """Return the section of the surrogate, its memory limited by `resources.memory`, which decides on the solver."""
     limit = config.resources.memory
     if limit is None or not config.augmentation.uses_surrogate:
         return config.surrogate
@@ -272,28 +302,29 @@ def surrogate_within_memory(config: Config) -> SurrogateSection:
 def training_memory(config: Config, data: Dataset) -> float:
     """Return the memory of the training, GiB.
 
-    Descriptors of all structures twice, with forces their neighbour lists, and normal equations thrice.
+    It holds the descriptors of all structures twice, with forces also the neighbour lists, and the normal equations
+    three times.
     """
     descriptor = config.descriptor.build(data.species)
     atoms = sum(len(structure) * (1 + config.augmentation.most_copies(structure)) for structure in data)
-    start_from = config.training.start_from
-    shape = {} if start_from is None else load(start_from).model.options()
-    options = TrainingOptions(**{**config.training.options(), **shape})
-    model = NetworkModel(descriptor.size, options.hidden, len(descriptor.species))
-    options, _ = options.resolved(
-        model.n_parameters, sum(1 + config.augmentation.most_copies(structure) for structure in data)
+    options, start_from = config.training, config.training.start_from
+    kind = options.model if start_from is None else load(start_from).model.options
+    model = kind.build(descriptor.size, len(descriptor.species))
+    workload = Workload(
+        n_parameters=model.n_parameters,
+        n_structures=sum(1 + config.augmentation.most_copies(structure) for structure in data),
+        forces=options.forces,
+        largest=int(data.n_atoms.max()),
+        n_features=descriptor.size,
     )
-    workers = min(config.resources.workers or os.cpu_count() or 1, config.training.members)
-    equations = 3 * 8.0 * model.n_parameters**2 if options.optimizer == "lm" else 0.0
+    optimizer, _ = options.optimizer.resolve(workload)
+    workers = min(config.resources.workers or os.cpu_count() or 1, options.members)
     per_atom = 2 * 8.0 * descriptor.size
     if options.forces:
         sample = data[: min(len(data), 20)]
         neighbours = descriptor.neighbours(sample)
         per_atom += 28.0 * len(neighbours.neighbour) / neighbours.n_atoms
-        if options.optimizer == "lm":
-            largest = float(data.n_atoms.max())
-            equations += 8.0 * 3 * largest * (largest * descriptor.size + model.n_parameters)
-    return float(atoms * per_atom * (1 + workers) / 2 + workers * equations) / GIB
+    return float(atoms * per_atom * (1 + workers) / 2 + workers * optimizer.memory(workload)) / GIB
 
 
 def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrogate: bool) -> str:

@@ -36,10 +36,10 @@ from gprann.pipeline.subsets import (
 )
 from gprann.potential import Potential, load
 from gprann.runtime.log import log_to_file, warnings_to_log
-from gprann.training import train
+from gprann.training.train import train
 from gprann.version import __version__
 
-__all__ = ["RunResult", "finish", "history", "log_run", "run", "run_file", "train_potential"]
+__all__ = ["RunResult", "finish", "history", "log_run", "run", "train_potential"]
 
 _log = logging.getLogger(__name__)
 _POTENTIAL = "potential.gprann"
@@ -47,7 +47,7 @@ _POTENTIAL = "potential.gprann"
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run has left.
+    """Result of a run.
 
     Attributes
     ----------
@@ -72,23 +72,18 @@ class RunResult:
         return self.folder / _POTENTIAL
 
 
-def run_file(path: str | os.PathLike[str]) -> RunResult:
-    """Run a configuration file; see `run`."""
-    return run(load_config(path), source=Path(path))
-
-
-def run(config: Config, *, source: Path | None = None) -> RunResult:
-    """Run the whole pipeline.
+def run(config: Config | str | os.PathLike[str], *, source: Path | None = None) -> RunResult:
+    r"""Run the whole pipeline, from structures to an evaluated potential.
 
     A second run of the same configuration goes on where the first was interrupted and ends with the same bits; a
     changed one repeats the stages that depend on the change.
 
     Parameters
     ----------
-    config : Config
-        With absolute paths, as `load_config` gives it.
+    config : path or Config
+        A file as `gprann init` writes it, or its content, with absolute paths, as `load_config` gives it.
     source : Path, optional
-        The file it comes from: results of another file are not overwritten.
+        The file that a `Config` comes from: results of another file are not overwritten.
 
     Returns
     -------
@@ -102,7 +97,25 @@ def run(config: Config, *, source: Path | None = None) -> RunResult:
         If the data cannot be used.
     TrainingError, FactorisationError
         If a fit failed; what was finished is kept.
+
+    Examples
+    --------
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     folder = Path(name)
+    ...     gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(12))
+    ...     _ = (folder / "config.toml").write_text(
+    ...         'data.train = "train.extxyz"\naugmentation.copies = 2\noutput.plots = false\n'
+    ...         "training.hidden = [3]\ntraining.iterations = 2\ntraining.starts = 1"
+    ...     )
+    ...     result = gprann.run(folder / "config.toml")
+    ...     result.potential.name
+    'potential.gprann'
     """
+    if not isinstance(config, Config):
+        source = Path(config)
+        config = load_config(source)
     begin = "" if source is None else f"{source}: "
     config.augmentation.check_use(config.surrogate, lambda section, key: f"{begin}{section}.{key}")
     folder = Path(config.output.folder)
@@ -143,7 +156,7 @@ def finish(config: Config, stages: Stages, data: RunData) -> RunResult:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The stages of one run. Results of finished stages are read only where a later stage needs them."""
+    """The stages of one run. Results of finished stages are read only if a later stage needs them."""
 
     config: Config
     stages: Stages
@@ -187,7 +200,7 @@ class _Run:
         return [path]
 
     def _augmentation_options(self) -> dict[str, Any]:
-        """Return the options on which the copies depend, and the surrogates."""
+        """Return the options on which copies and surrogates depend."""
         config = self.config
         if config.augmentation.method == "none":
             return {"method": "none"}
@@ -202,13 +215,13 @@ class _Run:
 
     # ------------------------------------------------------------ surrogate
     def make_test(self) -> SurrogateTest | None:
-        """Return the test of the surrogates; None if there is no surrogate or no test set."""
+        """Return the test of the surrogates, or None if there are no surrogates or there is no test set."""
         if self.data.test is None or not self.config.augmentation.uses_surrogate:
             return None
         return SurrogateTest(self.stages, self.data.test, self._augmentation_options())
 
     def evaluate_surrogates(self, test: SurrogateTest | None, augmented: Stage) -> Stage | None:
-        """Report the errors of the surrogates on the test set; None if there is no test of them."""
+        """Report the errors of the surrogates on the test set; return None if they are not tested."""
         config, folder = self.config, self.stages.folder / "report" / "surrogate"
         if test is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -278,7 +291,7 @@ class _Run:
         stage = self.stages.begin("report", digest(trained.inputs, test, self._draws_plots()))
         if stage.skipped:
             return stage
-        files, metrics, texts = self._evaluate()
+        files, metrics, texts = self._evaluate(load(self.stages.folder / _POTENTIAL))
         if tested is not None and tested.left["metrics"] is not None:
             metrics["surrogate"] = tested.left["metrics"]
             remark = loss_remark(metrics["test"], tested.left["metrics"])
@@ -294,10 +307,9 @@ class _Run:
         stage.finish(files, {"summary": summary})
         return stage
 
-    def _evaluate(self) -> tuple[list[Path], dict[str, Any], list[str]]:
+    def _evaluate(self, potential: Potential) -> tuple[list[Path], dict[str, Any], list[str]]:
         """Return the files of the reports on both sets, their metrics and their summaries."""
         folder = self.stages.folder / "report"
-        potential = load(self.stages.folder / _POTENTIAL)
         plots = None if self.config.output.plots else False
         files: list[Path] = []
         metrics, texts = {}, []
@@ -323,7 +335,7 @@ def train_potential(
     workers: int | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Potential:
-    """Train a potential as two sections of the configuration say.
+    """Train a potential with the options of two sections of a configuration.
 
     Raises
     ------
@@ -340,16 +352,16 @@ def train_potential(
     folder = None if checkpoint is None else Path(checkpoint)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise ConfigError(f"checkpoint: {folder} is a file; give a folder")
-    return train(
+    potential = train(
         data,
         descriptor.build(data.species),
-        reference_energies=training.reference_energies,
         start_from=training.start_from,
         checkpoint=folder,
         workers=workers,
-        provenance=json.loads(json.dumps(provenance or {})),
         **training.options(),
     )
+    potential.provenance = {**json.loads(json.dumps(provenance or {})), **potential.provenance}
+    return potential
 
 
 def history(potential: Potential) -> dict[str, list[tuple[float, float, float | None]]]:

@@ -229,7 +229,7 @@ def _taylor_copies(
     workers: int | None,
     store: SubsetStore | None,
 ) -> Augmentation:
-    """Return the copies; to second order with the Hessians of a surrogate of each subset."""
+    """Return Taylor copies; to second order with given Hessians, or those of a surrogate of each subset."""
     hessians: list[Array] | str | None = augmentation.hessians
     if augmentation.order == 2 and hessians is None:
         work = partial(_expand_subset, test=None if store is None else store.test)
@@ -265,7 +265,7 @@ def evaluate_surrogates(
     surrogate: SurrogateSection,
     workers: int | None = None,
 ) -> Report | None:
-    """Return the errors of the surrogates of all subsets; those that were not tested yet are fitted again.
+    """Return the errors of the surrogates of all subsets; surrogates that were not tested yet are fitted again.
 
     Returns
     -------
@@ -352,9 +352,9 @@ class SurrogateTest:
         self.stages.keep(*self._record(subset), [file], {})
 
     def report(self, subsets: list[Dataset]) -> Report | None:
-        """Return the errors of the surrogates of all subsets; None if they know no test structure.
+        """Return the errors of the surrogates of all subsets together, or None if they know no test structure.
 
-        As in a `SurrogateSet`: of several surrogates that know a structure the one that is surest of it counts.
+        As in a `SurrogateSet`, a structure that several surrogates know is predicted by the most certain of them.
         """
         kinds = Kinds([subset[0] for subset in subsets])
         best: dict[int, tuple[float, float, Array, Array]] = {}

@@ -66,16 +66,13 @@ def energy_weights(data: Dataset, weights: Array, *, per_atom: bool) -> Array:
     return weights / data.n_atoms.astype(float) ** 2 if per_atom else weights
 
 
-def label_table(
-    data: Dataset, energies: Array, scale: float, species: Sequence[str], options: TrainingOptions
-) -> LabelTable:
+def label_table(data: Dataset, scale: float, species: Sequence[str], options: TrainingOptions) -> LabelTable:
     """Return energies, forces and virials in units of the energy scale, with the weights of the combined loss.
 
     Parameters
     ----------
     data : Dataset
-    energies : ndarray, shape (n,)
-        Energies less the reference energies, in units of `scale`.
+        With labels less the baseline.
     scale : float, eV
     species : sequence of str
     options : TrainingOptions
@@ -93,7 +90,7 @@ def label_table(
     virials, stressed = _virials(data, weights, options)
     total, alpha = float(of_energy.sum()), options.alpha if options.forces else 0.0
     return LabelTable(
-        energies=energies,
+        energies=data.energies / scale,
         energy_weights=(1 - alpha) * of_energy,
         forces=forces / scale,
         force_weights=alpha * total / max(counts.sum(), 1e-300) * counts,

@@ -19,15 +19,16 @@ from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, DataError, TrainingError
 from gprann.io.reading import Source, structures
-from gprann.models import FeatureTable, NetworkModel, Normalisation
+from gprann.models import AtomModel, FeatureTable, Normalisation
 from gprann.models.features import descriptor_values
 from gprann.potential import Potential, load
 from gprann.runtime.progress import progress_bar
+from gprann.signatures import takes
 from gprann.training.committee import MemberProgress, train_members
 from gprann.training.energy_force_objective import EnergyForceObjective
-from gprann.training.member import Job
+from gprann.training.member import CommitteeTask
 from gprann.training.objective import EnergyObjective
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import OptimizerState, Workload
 from gprann.training.options import TrainingOptions
 from gprann.training.targets import (
     energy_scale,
@@ -43,17 +44,15 @@ _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 
+@takes(TrainingOptions)
 def train(
     data: Source,
     descriptor: Descriptor,
     *,
-    baseline: Baseline | str | Sequence[Any] | None = None,
-    reference_energies: Mapping[str, float] | None = None,
     start_from: Potential | str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     progress: bool | None = None,
-    provenance: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Potential:
     """Train networks on a data set: on energies, or on energies, forces and stresses.
@@ -64,15 +63,9 @@ def train(
         Structures with energies; usually the result of `augment`. With `forces=True` those that have forces
         count with them.
     descriptor : Descriptor
-    baseline : Baseline, or its name, or a list of them, optional
-        Contributions to the energy that are known: they are subtracted from the labels and added to every
-        prediction. Reference energies belong to them in any case.
-    reference_energies : mapping of symbol to eV, optional
-        E0 of each element, short for `baseline=ReferenceEnergies(energies=...)`. Default: of isolated atoms in the
-        data, or by least squares on the compositions.
     start_from : Potential or path, optional
         A potential to go on from (fine-tuning): its networks, normalisation and energy scale, and, unless others
-        are given, its reference energies. Member k starts from its member k.
+        are given, its baseline. Member k starts from its member k; by default there are as many members.
     checkpoint : path, optional
         Folder in which the state of every member is kept: run again with the same data and options, training
         goes on where it was interrupted and ends with the same bits.
@@ -80,13 +73,8 @@ def train(
         Processes that train members side by side. Default: one per thread for committees that are worth it.
     progress : bool, optional
         Show a progress bar; default: on a terminal only.
-    provenance : mapping, optional
-        Plain data kept in the model file beside the options.
     **options
-        Fields of `TrainingOptions`: hidden, activation, optimizer ('auto', 'lm', 'gauss_newton_cg', 'lbfgs' or
-        'adamw'), forces, alpha, force_fraction, stress, huber_energy, huber_force, group_weights,
-        species_weights, members, seed, iterations, validation, patience, starts, start_iterations, per_atom,
-        label_noise, max_rows, frozen, learning_rate, weight_decay, batch_size, schedule, warmup, ridge.
+        Fields of `TrainingOptions`, and of the chosen model and optimizer beside them.
 
     Returns
     -------
@@ -111,78 +99,109 @@ def train(
     >>> potential.provenance["training"]["n_structures"]
     7
     """
-    base = None if start_from is None else _base(start_from, descriptor, options)
-    settings = TrainingOptions.from_keywords({**options, **({} if base is None else base.model.options())})
+    base = None
+    if start_from is not None:
+        base = start_from if isinstance(start_from, Potential) else load(start_from)
+        options = _like(base, descriptor, options)
+    settings = TrainingOptions(**options)
     data = structures(data)
     if len(data) == 0:
         raise DataError("the training set is empty; give at least one structure with an energy")
     started = time.perf_counter()
-    model = NetworkModel(descriptor.size, settings.hidden, len(descriptor.species), settings.activation)
-    settings, reason = settings.resolved(model.n_parameters, len(data))
-    settings = settings.suited_to(len({structure.composition for structure in data}))
-    _log.info("optimizer %s: %s", settings.optimizer, reason)
+    model = settings.model.build(descriptor.size, len(descriptor.species))
+    model.frozen_parameters(settings.frozen)  # raises if there are no such layers
+    workload = Workload(
+        n_parameters=model.n_parameters,
+        n_structures=len(data),
+        n_compositions=len({structure.composition for structure in data}),
+        forces=settings.forces,
+    )
+    optimizer, reason = settings.optimizer.resolve(workload)
+    _log.info("optimizer %s: %s", optimizer.name or type(optimizer).__name__, reason)
     if settings.huber_force is not None and not settings.forces:
         _log.warning("huber_force has no effect without forces = true")
-    fitted = _baseline(data, descriptor.species, baseline, reference_energies, base)
-    data = fitted.subtract(data)
-    scale = energy_scale(data.energies, forces=settings.forces) if base is None else base.energy_scale
-    normalisation, problem = _problem(
-        data, descriptor, model, data.energies / scale, settings=settings, base=base, scale=scale
-    )
-    initial = None if base is None else base.parameters
-    job = Job(problem, _groups(data), settings, scale, initial)
+    baseline = _fit_baseline(data, descriptor.species, settings, base)
+    settings = settings.replace(optimizer=optimizer, baseline=None, reference_energies=None)
+    data = baseline.subtract(data)
+    normalisation, task = _task(data, descriptor, model, settings, base)
     folder = None if checkpoint is None else Path(checkpoint)
-    with _Bar(settings, scale, progress) as bar:
-        states = train_members(job, folder=folder, workers=workers, progress=bar)
-    record = {**_record(data, job, states, started), "optimizer_reason": reason}
+    with _Bar(settings, task.energy_scale, progress) as bar:
+        states = train_members(task, folder=folder, workers=workers, progress=bar)
     return Potential(
         descriptor,
         normalisation,
         model,
         _best_parameters(states),
-        baseline=fitted,
-        energy_scale=scale,
-        provenance={**(provenance or {}), "training": record},
+        baseline=baseline,
+        energy_scale=task.energy_scale,
+        provenance={"training": {**_record(data, task, states, started), "optimizer_reason": reason}},
     )
 
 
-def _base(
-    start_from: Potential | str | os.PathLike[str],
-    descriptor: Descriptor,
-    given: Mapping[str, Any],
-) -> Potential:
-    """Return the potential to go on from, if it fits.
+def _like(base: Potential, descriptor: Descriptor, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with the model of the potential to go on from, if it fits.
 
     Raises
     ------
     ConfigError
-        If descriptor or networks are others than those asked for.
+        If the descriptor or the model is another one than asked for.
     """
-    base = start_from if isinstance(start_from, Potential) else load(start_from)
     if base.descriptor != descriptor:
         raise ConfigError(
             f"start_from: its descriptor is {base.descriptor!r}, not {descriptor!r}; use its own"
         )
-    shape = base.model.options()
-    asked = TrainingOptions(**{name: given.get(name, own) for name, own in shape.items()})
-    for name in shape:
-        own = getattr(base.model, name)
-        if getattr(asked, name) != own:
-            raise ConfigError(f"{name} = {given[name]}: the potential to start from has {own}; leave it out")
-    return base
+    own = base.model.options
+    shape = {name: options[name] for name in ("model", *type(own).model_fields) if name in options}
+    asked = TrainingOptions(**shape).model if shape else own
+    if type(asked) is not type(own):
+        raise ConfigError(f"model = {asked.name}: the potential to start from is {own.name}; leave it out")
+    for name in sorted(asked.model_fields_set if shape else ()):
+        if getattr(asked, name) != getattr(own, name):
+            raise ConfigError(
+                f"{name} = {getattr(asked, name)}: the potential to start from has {getattr(own, name)}; leave it out"
+            )
+    members = options.get("members", len(base))
+    _log.info("%d members, which start from the %d of the potential given", members, len(base))
+    others = {name: value for name, value in options.items() if name not in shape}
+    return {**others, "model": own, "members": members}
 
 
-def _problem(
+def _fit_baseline(
+    data: Dataset, species: Sequence[str], settings: TrainingOptions, base: Potential | None
+) -> Baseline:
+    """Return the baseline: what was given, completed by reference energies and fitted.
+
+    A potential that is trained further keeps its own baseline, except for what was given.
+    """
+    terms = () if settings.baseline is None else terms_of(settings.baseline)
+    if settings.reference_energies is not None:
+        if any(isinstance(term, ReferenceEnergies) for term in terms):
+            raise ConfigError("reference_energies: the baseline has some already; give them once")
+        terms = (*terms, ReferenceEnergies(energies=settings.reference_energies))
+    if base is None:
+        return fit_baseline(as_baseline(terms), data, species)
+    chosen: list[Baseline] = []
+    for reference in (False, True):
+        mine, before = (
+            [term for term in group if isinstance(term, ReferenceEnergies) == reference]
+            for group in (terms, terms_of(base.baseline))
+        )
+        chosen += mine or before
+    for term in chosen:
+        if isinstance(term, ReferenceEnergies):
+            term.ordered(species)  # raises if one is missing
+    return as_baseline(chosen)
+
+
+def _task(
     data: Dataset,
     descriptor: Descriptor,
-    model: NetworkModel,
-    targets: Array,
-    *,
+    model: AtomModel,
     settings: TrainingOptions,
     base: Potential | None,
-    scale: float,
-) -> tuple[Normalisation, EnergyObjective | EnergyForceObjective]:
+) -> tuple[Normalisation, CommitteeTask]:
     """Return the normalisation of the descriptors, and what is to be minimised."""
+    scale = energy_scale(data.energies, forces=settings.forces) if base is None else base.energy_scale
     n_species = len(descriptor.species)
     neighbours = descriptor.neighbours(data) if settings.forces else None
     values, kinds, first = descriptor_values(descriptor, data, neighbours)
@@ -191,59 +210,22 @@ def _problem(
         normalisation = base.normalisation.completed(normalisation)
     _warn_of_unseen(descriptor, kinds)
     table = FeatureTable.sort(normalisation.apply(values, kinds), kinds, first, n_species)
-    plain = not settings.forces and settings.huber_energy is None
-    if plain and settings.optimizer != "gauss_newton_cg":
-        weights = energy_weights(data, structure_weights(data, settings), per_atom=settings.per_atom)
-        return normalisation, EnergyObjective(model, table, targets, weights)
-    problem = EnergyForceObjective.build(
-        model,
-        descriptor,
-        neighbours or without_pairs(kinds, first),
-        table,
-        normalisation.inverse_scale,
-        labels=label_table(data, targets, scale, descriptor.species, settings),
-        force_fraction=settings.force_fraction,
-        max_rows=settings.max_rows,
-    )
-    return normalisation, problem
-
-
-def _baseline(
-    data: Dataset,
-    species: Sequence[str],
-    given: Baseline | str | Sequence[Any] | None,
-    reference_energies: Mapping[str, float] | None,
-    base: Potential | None,
-) -> Baseline:
-    """Return the baseline of a training: what was given, completed by reference energies and fitted.
-
-    A potential that is trained further keeps its own baseline, except for what was given.
-    """
-    terms = terms_of(as_baseline(given))
-    if reference_energies is not None:
-        if any(isinstance(term, ReferenceEnergies) for term in terms):
-            raise ConfigError("reference_energies: the baseline has some already; give them once")
-        try:
-            energies = {symbol: float(energy) for symbol, energy in reference_energies.items()}
-            terms = (*terms, ReferenceEnergies(energies=energies))
-        except (TypeError, ValueError):
-            raise ConfigError(
-                f"reference_energies: expected finite numbers in eV, got {dict(reference_energies)}"
-            ) from None
-    if base is None:
-        return fit_baseline(as_baseline(terms), data, species)
-    own = terms_of(base.baseline)
-    chosen: list[Baseline] = []
-    for reference in (False, True):
-        mine, before = (
-            [term for term in group if isinstance(term, ReferenceEnergies) == reference]
-            for group in (terms, own)
+    objective: EnergyObjective | EnergyForceObjective
+    if settings.forces or settings.huber_energy is not None or settings.optimizer.needs_products:
+        objective = EnergyForceObjective.build(
+            model,
+            descriptor,
+            neighbours or without_pairs(kinds, first),
+            table,
+            normalisation.inverse_scale,
+            labels=label_table(data, scale, descriptor.species, settings),
+            force_fraction=settings.force_fraction,
         )
-        chosen += mine or before
-    for term in chosen:
-        if isinstance(term, ReferenceEnergies):
-            term.of(species)  # raises if one is missing
-    return as_baseline(chosen)
+    else:
+        weights = energy_weights(data, structure_weights(data, settings), per_atom=settings.per_atom)
+        objective = EnergyObjective(model, table, data.energies / scale, weights)
+    initial = None if base is None else base.parameters
+    return normalisation, CommitteeTask(objective, _families(data), settings, scale, initial)
 
 
 def _best_parameters(states: list[OptimizerState]) -> Array:
@@ -258,19 +240,30 @@ def _best_parameters(states: list[OptimizerState]) -> Array:
     return parameters
 
 
-def _record(data: Dataset, job: Job, states: list[OptimizerState], started: float) -> dict[str, Any]:
+def _record(
+    data: Dataset, task: CommitteeTask, states: list[OptimizerState], started: float
+) -> dict[str, Any]:
     """Return how the potential was trained, as plain data for its file."""
     return {
         "program": f"gprann {__version__}",
         "n_structures": len(data),
         "n_reference": sum(structure.origin.method == "reference" for structure in data),
-        "options": job.options.to_dict(),
+        "options": _describe(task.options),
         "seconds": round(time.perf_counter() - started, 1),
         "member_seconds": [round(state.seconds, 2) for state in states],
-        "history": [_history(state, job.energy_scale) for state in states],
-        "held_out": [_last_errors(state, job.energy_scale) for state in states],
+        "history": [_history(state, task.energy_scale) for state in states],
+        "held_out": [_last_errors(state, task.energy_scale) for state in states],
         "ended": [state.reason for state in states],
     }
+
+
+def _describe(options: TrainingOptions) -> dict[str, Any]:
+    """Return the options as plain data; an optimiser or model that no file can name appears as text."""
+    try:
+        return options.to_dict()
+    except ConfigError:
+        named = TrainingOptions(**{**options.changed(), "optimizer": "auto", "model": "mlp"}).to_dict()
+        return {**named, "optimizer": repr(options.optimizer), "model": repr(options.model)}
 
 
 def _warn_of_unseen(descriptor: Descriptor, kinds: NDArray[np.int32]) -> None:
@@ -283,7 +276,7 @@ def _warn_of_unseen(descriptor: Descriptor, kinds: NDArray[np.int32]) -> None:
         )
 
 
-def _groups(data: Dataset) -> NDArray[np.int64]:
+def _families(data: Dataset) -> NDArray[np.int64]:
     """Number the reference structures; copies carry the number of the structure they were made from.
 
     Structures made in memory may claim the same origin: each gets a number, which the copies after it share.
@@ -322,7 +315,8 @@ class _Bar:
     """Progress of all members as one bar: iterations of every member, with the current errors."""
 
     def __init__(self, options: TrainingOptions, scale: float, show: bool | None) -> None:
-        self._bar = progress_bar(options.members * options.max_iterations, "training", unit="it", show=show)
+        total = options.members * options.optimizer.value("iterations")
+        self._bar = progress_bar(total, "training", unit="it", show=show)
         self._scale = scale
         self._done: dict[int, int] = {}
 
