@@ -20,7 +20,7 @@ from gprann.errors import ConfigError, FormatError
 from gprann.io.reading import Source, structures
 from gprann.model_file import read_model_file, write_model_file
 from gprann.models import MODELS, AtomModel, Mlp, Model, Normalisation
-from gprann.runtime.parallel import n_threads
+from gprann.runtime.resources import n_threads
 
 __all__ = ["AtomicPrediction", "Potential", "load"]
 
@@ -30,7 +30,7 @@ _BATCH = 256  # structures whose neighbour lists are held at a time
 
 @dataclass(frozen=True, slots=True)
 class AtomicPrediction:
-    """What all K networks predict for a batch of structures, without the baseline; atoms numbered through.
+    """Predictions of all K networks for a batch of structures, without the baseline; atoms numbered through.
 
     Attributes
     ----------
@@ -225,7 +225,7 @@ class Potential:
         document, arrays = read_model_file(path)
         kind = document.get("kind", "potential")
         if kind != "potential":
-            raise FormatError(f"{os.fspath(path)}: holds a {kind}, not a potential")
+            raise FormatError(f"{os.fspath(path)}: holds {_with_article(kind)}, not a potential")
         try:
             return _from_file(document, arrays)
         except ConfigError as error:
@@ -244,6 +244,19 @@ def load(path: str | os.PathLike[str]) -> Potential:
     FormatError
         If the file is missing, damaged, of a newer format, holds something else, or names a descriptor, model or
         baseline that is not registered here.
+
+    Examples
+    --------
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
+    >>> data = gprann.examples.hydrogen(7)
+    >>> descriptor = gprann.ChebyshevDescriptor(["H"], angular_order=None)
+    >>> potential = gprann.train(data, descriptor, hidden=(3,), iterations=2, starts=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     potential.save(Path(folder) / "potential.gprann")
+    ...     loaded = gprann.load(Path(folder) / "potential.gprann")
+    >>> bool((loaded.predict(data).energy == potential.predict(data).energy).all())
+    True
     """
     return Potential.load(path)
 
@@ -273,6 +286,10 @@ def _from_file(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> Pote
         energy_scale=scale,
         provenance=dict(document.get("provenance", {})),
     )
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
 
 
 def _load_model(options: Mapping[str, Any]) -> Model:

@@ -21,7 +21,7 @@ from gprann.config.template import to_toml
 from gprann.data.structure import Dataset
 from gprann.descriptors import descriptor_to_dict
 from gprann.errors import ConfigError
-from gprann.evaluation.report import evaluate
+from gprann.evaluation.report import Report
 from gprann.io import DataWarning, atomic_write, write
 from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stage, Stages, claim_folder, data_digest, digest, file_digest
@@ -34,7 +34,7 @@ from gprann.pipeline.subsets import (
     evaluate_surrogates,
     loss_remark,
 )
-from gprann.potential import Potential, load
+from gprann.potential import Potential
 from gprann.runtime.log import log_to_file, warnings_to_log
 from gprann.training.train import train
 from gprann.version import __version__
@@ -291,7 +291,7 @@ class _Run:
         stage = self.stages.begin("report", digest(trained.inputs, test, self._draws_plots()))
         if stage.skipped:
             return stage
-        files, metrics, texts = self._evaluate(load(self.stages.folder / _POTENTIAL))
+        files, metrics, texts = self._evaluate(Potential.load(self.stages.folder / _POTENTIAL))
         if tested is not None and tested.left["metrics"] is not None:
             metrics["surrogate"] = tested.left["metrics"]
             remark = loss_remark(metrics["test"], tested.left["metrics"])
@@ -300,7 +300,8 @@ class _Run:
             texts.append(f"surrogate\n=========\n{remark}{tested.left['summary']}\n")
         summary = "\n".join(texts)
         plain = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
-        for name, text in (("metrics.json", plain + "\n"), ("summary.txt", summary)):
+        contents = {"metrics.json": plain + "\n", "summary.txt": summary, "check.txt": self.data.check + "\n"}
+        for name, text in contents.items():
             files.append(self.stages.folder / "report" / name)
             with atomic_write(files[-1]) as stream:
                 stream.write(text)
@@ -317,7 +318,7 @@ class _Run:
             shutil.rmtree(folder / name, ignore_errors=True)
             if data is None:
                 continue
-            report = evaluate(potential, data)
+            report = Report.from_prediction(data, potential.predict(data))
             files += report.save(folder / name, plots=plots, history=history(potential))
             metrics[name] = report.to_dict()
             origin = self.data.origin_of_test if name == "test" else ""

@@ -14,7 +14,7 @@ from gprann.data.neighbours import Neighbourhood
 from gprann.descriptors.base import Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.models.base import AtomModel
 from gprann.models.features import FeatureTable
-from gprann.runtime.parallel import n_threads, scipy_blas
+from gprann.runtime.resources import blas_and_threads, n_threads
 from gprann.training.objective import Errors
 
 __all__ = ["EnergyForceObjective", "LabelTable"]
@@ -75,7 +75,7 @@ _LABELS = tuple(item.name for item in fields(LabelTable) if item.name not in _TH
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What all selections of one set of structures share."""
+    """Data of a set of structures that the objectives of all its subsets share."""
 
     model: AtomModel
     descriptor: Descriptor
@@ -94,7 +94,8 @@ class EnergyForceObjective:
 
     Attributes
     ----------
-    shared : everything that does not depend on the labels
+    shared : _Shared
+        Model, descriptor, features and neighbour lists: all that does not depend on the labels.
     labels : LabelTable
     structures : ndarray of int64
     force_fraction : float
@@ -252,7 +253,7 @@ class EnergyForceObjective:
         return np.repeat(chosen, np.diff(first))
 
     def align(self, parameters: Array, frozen: Indices) -> Array:
-        """Return the parameters with the best biases of the outputs: a linear problem of the energies alone.
+        """Return the parameters with the best biases of the outputs: linear least squares of the energies alone.
 
         Among thousands of forces a common error of all energies weighs so little that damped steps leave it standing.
         """
@@ -296,9 +297,10 @@ class EnergyForceObjective:
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
         rows = self.structures if self.rows_of is None else self.rows_of
-        parts = self.shared.loss.normal_equations(
-            parameters, self._core, rows, scipy_blas(), n_threads(), hessian, slope
-        )
+        with blas_and_threads() as (blas, threads):
+            parts = self.shared.loss.normal_equations(
+                parameters, self._core, rows, blas, threads, hessian, slope
+            )
         if self.rows_of is None:
             return sum(parts)
         # Both of the same rows: the step then solves a least-squares problem with far more rows than parameters. With
