@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gprann.data.strain import FIRST, SECOND
 from gprann.data.structure import Dataset, Structure, evenly_spread
 
-__all__ = ["LabelCheck", "Slope", "check_labels", "list_places"]
+__all__ = ["LabelCheck", "Slope", "check_labels", "electronic_state", "list_places"]
 
 Array = NDArray[np.float64]
 
@@ -156,6 +156,15 @@ def check_labels(data: Dataset) -> LabelCheck:
             f"the structures differ in charge or spin ({said}), which the potential does not see: train one for each"
         )
     return result
+
+
+def electronic_state(structure: Structure) -> tuple[object, ...]:
+    """Return what tells apart two calculations of one geometry: charge, spin, initial moments and charges."""
+    arrays = (structure.arrays.get(name, np.zeros(0)) for name in ("initial_magmoms", "initial_charges"))
+    return (
+        tuple(sorted(_charge_and_spin(structure).items())),
+        *(array.tobytes() if array.any() else b"" for array in arrays),
+    )
 
 
 def _charge_and_spin(structure: Structure) -> dict[str, float]:
