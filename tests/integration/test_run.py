@@ -23,7 +23,7 @@ from gprann.config import load_config
 from gprann.errors import ConfigError, DataError
 from gprann.pipeline import RunResult, run
 from gprann.pipeline.inputs import check_memory
-from gprann.runtime.memory import available_memory
+from gprann.runtime.resources import available_memory
 from gprann.surrogate import Surrogate, memory_needed
 
 CONFIG = """

@@ -17,8 +17,7 @@ from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError
 from gprann.pipeline.inputs import surrogate_memory
-from gprann.runtime.memory import GIB
-from gprann.runtime.parallel import one_blas_thread
+from gprann.runtime.resources import GIB, one_blas_thread
 from gprann.surrogate import memory_needed
 from gprann.surrogate.hyperparameters import choice
 from gprann.surrogate.hyperparameters.grid import Grid

@@ -23,8 +23,8 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, refuse_unused
 from gprann.io import write
 from gprann.io.reading import Source
-from gprann.runtime.parallel import side_by_side
 from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.runtime.resources import side_by_side
 from gprann.signatures import divide, takes
 from gprann.surrogate.sets.surrogate_set import (
     Subset,

@@ -79,9 +79,9 @@ def read(
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import ase, gprann
     >>> h2 = ase.Atoms("H2", [[0, 0, 0], [0, 0, 0.74]], info={"energy": -31.7})
-    >>> read([h2]).energies
+    >>> gprann.read([h2]).energies
     array([-31.7])
     """
     result = read_all(source, ReadOptions(**options), group=group, require=require)

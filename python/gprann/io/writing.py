@@ -40,11 +40,11 @@ def write(path: str | os.PathLike[str], data: Source) -> None:
 
     Examples
     --------
-    >>> import tempfile
-    >>> from gprann.data.structure import Structure
-    >>> h2 = Structure(("H", "H"), [[0, 0, 0], [0, 0, 0.74]], energy=-31.7)
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
+    >>> h2 = gprann.Structure(("H", "H"), [[0, 0, 0], [0, 0, 0.74]], energy=-31.7)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write(Path(folder) / "h2.extxyz", h2)
+    ...     gprann.write(Path(folder) / "h2.extxyz", h2)
     ...     (Path(folder) / "h2.extxyz").stat().st_size > 0
     True
     """

@@ -25,8 +25,8 @@ from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.evaluation.data_check import read_and_check
 from gprann.io import DataWarning, ReadOptions
 from gprann.io.formats import find_files
-from gprann.potential import load
-from gprann.runtime.memory import GIB, available_memory, memory_budget
+from gprann.potential import Potential
+from gprann.runtime.resources import GIB, available_memory, memory_budget
 from gprann.surrogate.sets.partition import averaged_descriptors, partition
 from gprann.surrogate.sets.partition import bisect as divide_by_similarity
 from gprann.surrogate.solvers.plan import features_per_atom, memory_needed
@@ -292,7 +292,7 @@ def training_memory(config: Config, data: Dataset) -> float:
     descriptor = config.descriptor.build(data.species)
     atoms = sum(len(structure) * (1 + config.augmentation.most_copies(structure)) for structure in data)
     options, start_from = config.training, config.training.start_from
-    kind = options.model if start_from is None else load(start_from).model.options
+    kind = options.model if start_from is None else Potential.load(start_from).model.options
     model = kind.build(descriptor.size, len(descriptor.species))
     workload = Workload(
         n_parameters=model.n_parameters,

@@ -34,7 +34,7 @@ from gprann.pipeline.subsets import (
     evaluate_surrogates,
     loss_remark,
 )
-from gprann.potential import Potential, load
+from gprann.potential import Potential
 from gprann.runtime.log import log_to_file, warnings_to_log
 from gprann.training.train import train
 from gprann.version import __version__
@@ -291,7 +291,7 @@ class _Run:
         stage = self.stages.begin("report", digest(trained.inputs, test, self._draws_plots()))
         if stage.skipped:
             return stage
-        files, metrics, texts = self._evaluate(load(self.stages.folder / _POTENTIAL))
+        files, metrics, texts = self._evaluate(Potential.load(self.stages.folder / _POTENTIAL))
         if tested is not None and tested.left["metrics"] is not None:
             metrics["surrogate"] = tested.left["metrics"]
             remark = loss_remark(metrics["test"], tested.left["metrics"])

@@ -16,7 +16,7 @@ from scipy.linalg import lapack
 
 from gprann import _core
 from gprann.errors import FactorisationError
-from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.runtime.resources import blas_and_threads, one_blas_thread
 
 __all__ = ["Factor", "Problem", "Radial", "Restorable", "factorise", "radial_kernel"]
 
@@ -77,8 +77,8 @@ class Problem:
         rows = len(self.values)
         K = np.zeros((rows, rows))
         kernel = self.kernel(length, derivative=derivative)
-        with one_blas_thread():
-            _core.covariance(self.sets, self.sets, kernel, scipy_blas(), True, n_threads(), K)
+        with blas_and_threads() as (blas, threads):
+            _core.covariance(self.sets, self.sets, kernel, blas, True, threads, K)
         return K
 
     def noise(self, energy_noise: float, force_noise: float) -> Array:
@@ -95,21 +95,21 @@ class Factor:
     def solve(self, values: Array) -> Array:
         """Return K⁻¹ values, shape (rows,) or one right-hand side a row."""
         rows = np.array(np.atleast_2d(values), order="C")
-        with one_blas_thread():
-            _core.solve_lower(scipy_blas(), self.L, rows, n_threads())
-            _core.solve_lower_transposed(scipy_blas(), self.L, rows, n_threads())
+        with blas_and_threads() as (blas, threads):
+            _core.solve_lower(blas, self.L, rows, threads)
+            _core.solve_lower_transposed(blas, self.L, rows, threads)
         return rows.reshape(np.shape(values))
 
     def half_solve(self, rows: Array) -> Array:
         """Replace every row b by L⁻¹ b, in place, and return them."""
-        with one_blas_thread():
-            _core.solve_lower(scipy_blas(), self.L, rows, n_threads())
+        with blas_and_threads() as (blas, threads):
+            _core.solve_lower(blas, self.L, rows, threads)
         return rows
 
     def half_solve_transposed(self, rows: Array) -> Array:
         """Replace every row b by L⁻ᵀ b, in place, and return them."""
-        with one_blas_thread():
-            _core.solve_lower_transposed(scipy_blas(), self.L, rows, n_threads())
+        with blas_and_threads() as (blas, threads):
+            _core.solve_lower_transposed(blas, self.L, rows, threads)
         return rows
 
     def extended(self, rows: Array) -> Factor:
@@ -129,9 +129,9 @@ class Factor:
         """
         n, size = len(self.L), rows.shape[1]
         below = self.half_solve(np.ascontiguousarray(rows[:, :n]))
-        with one_blas_thread():
+        with blas_and_threads() as (blas, threads):
             corner = rows[:, n:] - below @ below.T
-            row = _core.cholesky(scipy_blas(), corner, n_threads())
+            row = _core.cholesky(blas, corner, threads)
         if row >= 0:
             raise _not_positive_definite(n + row, size)
         L = np.zeros((size, size))
@@ -165,8 +165,8 @@ def factorise(K: Array, noise: Array) -> Factor:
         If the matrix is not positive definite, with the failing row.
     """
     K[np.diag_indices(len(K))] += noise
-    with one_blas_thread():
-        row = _core.cholesky(scipy_blas(), K, n_threads())
+    with blas_and_threads() as (blas, threads):
+        row = _core.cholesky(blas, K, threads)
     if row >= 0:
         raise _not_positive_definite(row, len(K))
     return Factor(K)

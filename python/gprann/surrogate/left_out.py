@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.data.structure import Dataset, evenly_spread
-from gprann.runtime.parallel import one_blas_thread
+from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.calibration import FEWEST, Calibration, calibrate
 from gprann.surrogate.hyperparameters.choice import IN_TURN_ROWS, structures_for
 from gprann.surrogate.hyperparameters.settings import LeftOut, leave_out_in_turn, left_out_variance

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
-from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.kernels.fingerprints import Rows
 
 __all__ = ["PosteriorMean"]
@@ -53,7 +53,7 @@ class PosteriorMean:
         """Return energies (n,) and slopes (rows, D) of query structures."""
         order, first = _by_kind(rows)
         query = np.ascontiguousarray(rows.features[order])
-        with one_blas_thread():
+        with blas_and_threads() as (blas, threads):
             energies, slopes = _core.predict_rows(
                 self.first,
                 self.features,
@@ -62,22 +62,22 @@ class PosteriorMean:
                 first,
                 query,
                 kernel,
-                scipy_blas(),
-                n_threads(),
+                blas,
+                threads,
             )
         return _restored(energies, slopes, order, rows.kind_rows[:, 0])
 
     def predict_itself(self, kernel: _core.RadialKernel) -> tuple[Array, Array]:
         """Return what `predict` gives for the training structures, with each pair of rows seen once."""
-        with one_blas_thread():
+        with blas_and_threads() as (blas, threads):
             energies, slopes = _core.covariance_product(
                 self.first,
                 self.features,
                 self.energy_weight,
                 self.slope,
                 kernel,
-                scipy_blas(),
-                n_threads(),
+                blas,
+                threads,
             )
         return _restored(energies, slopes, self._order, self._structures)
 

@@ -20,7 +20,7 @@ from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, check_positive, check_whole, nearest_name
 from gprann.io.reading import Source, structures
-from gprann.runtime.parallel import one_blas_thread
+from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.calibration import Calibration
 from gprann.surrogate.gaussian_process import Radial
 from gprann.surrogate.hyperparameters.choice import (

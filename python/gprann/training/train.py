@@ -22,7 +22,7 @@ from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, structures
 from gprann.models import AtomModel, FeatureTable, Normalisation
 from gprann.models.features import descriptor_values
-from gprann.potential import Potential, load
+from gprann.potential import Potential
 from gprann.runtime.progress import progress_bar
 from gprann.signatures import takes
 from gprann.training.committee import MemberProgress, train_members
@@ -102,7 +102,7 @@ def train(
     """
     base = None
     if start_from is not None:
-        base = start_from if isinstance(start_from, Potential) else load(start_from)
+        base = start_from if isinstance(start_from, Potential) else Potential.load(start_from)
         options = _like(base, descriptor, options)
     settings = TrainingOptions(**options)
     data = structures(data)

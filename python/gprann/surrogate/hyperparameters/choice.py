@@ -11,7 +11,7 @@ import numpy as np
 
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError, nearest_name
-from gprann.runtime.memory import GIB
+from gprann.runtime.resources import GIB
 from gprann.surrogate.gaussian_process import Radial, Restorable, factorise
 from gprann.surrogate.hyperparameters.grid import Grid
 from gprann.surrogate.hyperparameters.likelihood import maximise_likelihood

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
-from gprann.runtime.parallel import one_blas_thread
+from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.kernels.fingerprints import AtomsFingerprint
 
 __all__ = ["MAX_SIZE", "averaged_descriptors", "bisect", "partition"]

@@ -18,9 +18,8 @@ from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, GprannError, nearest_name
 from gprann.io.reading import Source, structures
 from gprann.runtime.log import task
-from gprann.runtime.memory import memory_budget, memory_share
-from gprann.runtime.parallel import Job, side_by_side
 from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.runtime.resources import Job, memory_budget, memory_share, side_by_side
 from gprann.surrogate.sets.assignment import Assignment, Kinds, ask
 from gprann.surrogate.sets.atom_matching import in_one_order
 from gprann.surrogate.sets.partition import MAX_SIZE, partition
@@ -391,7 +390,7 @@ def fit_surrogates(
     --------
     >>> import gprann
     >>> h2 = gprann.examples.hydrogen(7)
-    >>> surrogates = fit_surrogates(h2, max_subset=4, kernel="pairs")
+    >>> surrogates = gprann.fit_surrogates(h2, max_subset=4, kernel="pairs")
     >>> [(surrogate.kernel, indices.tolist()) for surrogate, indices in surrogates]
     [('pairs', [0, 1, 2]), ('pairs', [3, 4, 5, 6])]
     >>> bool(abs(surrogates.predict(h2).energy - h2.energies).max() < 0.05)

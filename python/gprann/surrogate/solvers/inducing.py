@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.data.structure import Dataset
-from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.gaussian_process import Factor, Problem, Radial, factorise
 from gprann.surrogate.kernels.fingerprints import Fingerprint, Rows
 from gprann.surrogate.observations import build_problem
@@ -52,8 +52,8 @@ def representatives(rows: Rows, kernel: _core.RadialKernel, count: int) -> NDArr
             break
         own = rows.sets(first=pivot, last=pivot + 1)
         column = np.zeros((n, 1))
-        with one_blas_thread():
-            _core.covariance(sets, own, kernel, scipy_blas(), False, n_threads(), column)
+        with blas_and_threads() as (blas, threads):
+            _core.covariance(sets, own, kernel, blas, False, threads, column)
         column[:, 0] -= factor[:step, pivot] @ factor[:step]
         factor[step] = column[:, 0] / np.sqrt(variance[pivot])
         variance = np.maximum(variance - factor[step] ** 2, 0.0)
@@ -128,12 +128,12 @@ class InducingApproximation:
         for block in _blocks(data):
             part, _, _ = build_problem(fingerprint, block, mean, radial)
             V = np.zeros((len(part.values), m))
-            with one_blas_thread():
-                _core.covariance(part.sets, problem.sets, kernel, scipy_blas(), False, n_threads(), V)
+            with blas_and_threads() as (blas, threads):
+                _core.covariance(part.sets, problem.sets, kernel, blas, False, threads, V)
                 half.half_solve(V)
                 scale = 1.0 / np.sqrt(part.noise(*noise))
                 V *= scale[:, None]
-                _core.add_gram(scipy_blas(), V, inner, n_threads())
+                _core.add_gram(blas, V, inner, threads)
                 projected += (scale * part.values) @ V
         return cls(problem, rows, jacobians, half, factorise(inner, np.ones(m)), projected)
 
@@ -196,9 +196,9 @@ class InducingApproximation:
         """
         size = len(part.values)
         prior, V = np.zeros((size, size)), np.zeros((size, len(self.projected)))
-        with one_blas_thread():
+        with blas_and_threads() as (blas, threads):
             for other, target in ((part.sets, prior), (self.sets, V)):
-                _core.covariance(part.sets, other, kernel, scipy_blas(), False, n_threads(), target)
+                _core.covariance(part.sets, other, kernel, blas, False, threads, target)
             self.half.half_solve(V)
             residual = part.values - V @ self.inner.solve(self.projected)
             explained = V @ V.T

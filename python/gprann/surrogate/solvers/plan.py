@@ -9,7 +9,7 @@ import numpy as np
 
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, check_positive, check_whole, nearest_name
-from gprann.runtime.memory import GIB, memory_budget
+from gprann.runtime.resources import GIB, memory_budget
 from gprann.surrogate.calibration import FEWEST
 from gprann.surrogate.kernels.fingerprints import Fingerprint
 from gprann.surrogate.solvers.inducing import BLOCK_ROWS

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.data.structure import Dataset
 from gprann.errors import FactorisationError
-from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.gaussian_process import Factor, Problem, Radial, factorise, radial_kernel
 from gprann.surrogate.hyperparameters.search import describe
 from gprann.surrogate.hyperparameters.settings import (
@@ -310,9 +310,9 @@ def extend_solution(solution: Solution, equations: Equations, settings: Settings
     before = len(posterior.problem.first) - 1
     added = np.zeros((len(problem.values) - n, len(problem.values)))
     kernel = equations.kernel(settings)
-    with one_blas_thread():
+    with blas_and_threads() as (blas, threads):
         sets = rows.sets(jacobians[before:], first=before)
-        _core.covariance(sets, problem.sets, kernel, scipy_blas(), False, n_threads(), added)
+        _core.covariance(sets, problem.sets, kernel, blas, False, threads, added)
     added[:, n:][np.diag_indices(len(added))] += problem.noise(*solution.noise)[n:]
     factor = posterior.factor.extended(added)
     return _dense_solution(problem, rows, jacobians, factor=factor, noise=solution.noise, plan=plan)
