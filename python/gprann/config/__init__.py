@@ -1,6 +1,5 @@
 """Configuration: typed sections, read from TOML, with errors that name file, key and remedy."""
 
-from gprann.config.load import find_config, load_config
 from gprann.config.sections import (
     AugmentationSection,
     Config,
@@ -10,6 +9,8 @@ from gprann.config.sections import (
     ResourcesSection,
     SurrogateSection,
     TrainingSection,
+    find_config,
+    load_config,
 )
 from gprann.config.template import default_config, to_toml, toml_value
 
