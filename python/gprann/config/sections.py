@@ -36,6 +36,7 @@ __all__ = [
     "ResourcesSection",
     "SurrogateSection",
     "TrainingSection",
+    "default_config",
     "find_config",
     "load_config",
 ]
@@ -302,7 +303,7 @@ class Config(Options):
     Examples
     --------
     >>> config = Config.model_validate({"data": {"train": "train.extxyz"}, "training": {"members": 10}})
-    >>> config.training.members, config.augmentation.policy, config.descriptor.radial_cutoff
+    >>> config.training.members, config.augmentation.policy, config.descriptor.kind.radial_cutoff
     (10, 'gaussian', 6.5)
     """
 
@@ -351,6 +352,11 @@ class Config(Options):
         )
 
 
+def default_config() -> Config:
+    """Return the configuration in which nothing but an example of the training file is set."""
+    return Config.model_validate({"data": {"train": "train.extxyz"}})
+
+
 def load_config(path: str | os.PathLike[str]) -> Config:
     """Read a configuration file; its relative paths become absolute, starting at its folder.
 
@@ -371,7 +377,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = Path(folder) / "config.toml"
     ...     _ = file.write_text('data.train = "train.extxyz"')
-    ...     load_config(file).training.optimizer
+    ...     load_config(file).training.optimizer.name
     'auto'
     """
     file = find_config(path)

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
-from gprann.config.sections import Config
 from gprann.explain import Key, keys, registry_of
 from gprann.options import Named, Options, Registry
 
-__all__ = ["default_config", "key_facts", "sentence", "to_toml", "toml_value"]
+__all__ = ["key_facts", "sentence", "to_toml", "toml_value"]
 
 _WIDTH = 100
 _TITLE = (
@@ -22,27 +21,22 @@ _TITLE = (
 )
 
 
-def default_config() -> Config:
-    """Return the configuration in which nothing but an example of the training file is set."""
-    return Config.model_validate({"data": {"train": "train.extxyz"}})
-
-
-def to_toml(config: Config, *, comments: bool = True) -> str:
+def to_toml(config: Options, *, comments: bool = True) -> str:
     """Write a configuration as TOML, every key with its unit and default.
 
     Parameters
     ----------
     config : Config
+        Or another table of tables.
     comments : bool
         Without them, keys that are not set are left out too.
 
     Examples
     --------
-    >>> print(to_toml(default_config(), comments=False).partition("[descriptor]")[0].strip())
-    [data]
-    train = "train.extxyz"
-    index = ":"
-    keys = {}
+    >>> from gprann.config import default_config
+    >>> print(to_toml(default_config(), comments=False).partition("[output]")[2].strip())
+    folder = "results"
+    plots = true
     """
     title = [*_comment(_TITLE), ""] if comments else []
     text = "\n".join([*title, *_tables("", config, comments)])
