@@ -21,6 +21,7 @@ from gprann.evaluation import evaluate as evaluate
 from gprann.io import read as read
 from gprann.io import register_format as register_format
 from gprann.io import write as write
+from gprann.io.formats import FileFormat as FileFormat
 from gprann.labelling import label as label
 from gprann.models import Model as Model
 from gprann.models import register_model as register_model

@@ -30,7 +30,7 @@ _BATCH = 256  # structures whose neighbour lists are held at a time
 
 @dataclass(frozen=True, slots=True)
 class AtomicPrediction:
-    """What all K networks predict for a batch of structures, without the baseline; atoms numbered through.
+    """Predictions of all K networks for a batch of structures, without the baseline; atoms numbered through.
 
     Attributes
     ----------
@@ -225,7 +225,7 @@ class Potential:
         document, arrays = read_model_file(path)
         kind = document.get("kind", "potential")
         if kind != "potential":
-            raise FormatError(f"{os.fspath(path)}: holds a {kind}, not a potential")
+            raise FormatError(f"{os.fspath(path)}: holds {_with_article(kind)}, not a potential")
         try:
             return _from_file(document, arrays)
         except ConfigError as error:
@@ -273,6 +273,10 @@ def _from_file(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> Pote
         energy_scale=scale,
         provenance=dict(document.get("provenance", {})),
     )
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
 
 
 def _load_model(options: Mapping[str, Any]) -> Model:

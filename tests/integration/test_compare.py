@@ -202,6 +202,15 @@ class TestResults:
         assert len(compare_file(file, methods=["energies"]).files) == 5
 
 
+    def test_on_a_test_set_that_is_split_off(self, folder: Path) -> None:
+        file = prepare(folder, {'data.test = "test.extxyz"': ""})
+        gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(20))
+        result = compare_file(file, methods=["energies", "direct"])
+        assert [metrics["n_structures"] for metrics in result.metrics.values()] == [2, 2]
+        assert [metrics["structures"] for metrics in result.metrics.values()] == [18, 18]
+        assert compare_file(file, methods=["direct"]).runs["direct"].skipped == STAGES
+
+
 class TestGoingOn:
     def test_nothing_is_repeated(self, done: tuple[Path, Comparison]) -> None:
         file, first = done

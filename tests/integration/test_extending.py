@@ -22,13 +22,16 @@ from numpy.typing import NDArray
 import gprann
 from contracts import assert_adjoint, assert_close, assert_derivative
 from gprann import Dataset, Structure, option
+from gprann.baselines.base import terms_of
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.prediction import Prediction
 from gprann.errors import ConfigError, DataError, FormatError
+from gprann.io.files import InputFile
+from gprann.io.labels import ReadOptions
 from samples import CRYSTAL, WATER, crystals, waters
 
 Array = NDArray[np.float64]
-if missing := {"Kernel", "Optimizer", "register_format"} - set(dir(gprann)):
+if missing := {"Kernel"} - set(dir(gprann)):
     pytest.skip(f"not there yet: {missing}", allow_module_level=True)
 
 
@@ -177,12 +180,12 @@ class Momentum(gprann.Optimizer):
 # A file format: structures in, structures out ----------------------------------------------------------------------
 
 
-def read_table(path: Path) -> Iterator[Structure]:
+def read_table(file: InputFile, _: ReadOptions) -> Iterator[Structure]:
     """Read blocks of `energy E`, then a line for each atom: symbol, x y z, force."""
-    for number, block in enumerate(path.read_text().strip().split("\n\n")):
+    for number, block in enumerate(file.text.strip().split("\n\n")):
         head, *lines = block.splitlines()
         if not head.startswith("energy "):
-            raise FormatError(f"{path}: block {number} does not begin with 'energy'")
+            raise FormatError(f"{file}: block {number} does not begin with 'energy'")
         rows = [line.split() for line in lines]
         numbers = np.array([row[1:] for row in rows], dtype=float)
         yield Structure(
@@ -213,7 +216,7 @@ gprann.register_descriptor(Gaussians)
 gprann.register_kernel(LogDistances)
 gprann.register_baseline(Repulsion)
 gprann.register_optimizer(Momentum)
-gprann.register_format("table", suffixes=(".table",), read=read_table, write=write_table)
+gprann.register_format(gprann.FileFormat("table", ("*.table",), read=read_table, write=write_table))
 
 
 class Nameless(Gaussians):
@@ -241,10 +244,15 @@ def descriptor(**options: Any) -> Gaussians:
     return Gaussians(("H", "O"), **options)
 
 
-def force_error(model: Any, data: Dataset) -> float:
-    """Root mean square error of the force components, eV/Å."""
+def relative_error(model: Any, data: Dataset, *, forces: bool = True) -> float:
+    """Root mean square error of force components or energies as a part of the spread of the labels."""
     prediction = model.predict(data)
-    return float(np.sqrt(np.mean((np.concatenate(prediction.forces) - np.concatenate(data.forces)) ** 2)))
+    predicted, labels = (
+        (np.concatenate(prediction.forces), np.concatenate(data.forces))
+        if forces
+        else (prediction.energy, data.energies)
+    )
+    return float(np.std(predicted - labels) / np.std(labels))
 
 
 def assert_same_predictions(one: Any, other: Any, data: Dataset) -> None:
@@ -290,14 +298,11 @@ def test_default_jacobian_agrees_with_jvp() -> None:
 @pytest.mark.parametrize("forces", [False, True], ids=["energies", "forces"])
 def test_networks_train_on_the_descriptor(optimizer: str, forces: bool) -> None:
     data = waters(24)
-    iterations = 20 if optimizer == "lm" else 60
-    options = {"hidden": HIDDEN, "optimizer": optimizer, "forces": forces, "seed": 0}
-    before, after = (gprann.train(data, descriptor(), iterations=n, **options) for n in (1, iterations))
-    if forces:
-        assert force_error(after, data) < 0.5 * force_error(before, data)
-    else:
-        errors = [np.abs(model.predict(data).energy - data.energies).mean() for model in (before, after)]
-        assert errors[1] < 0.5 * errors[0]
+    iterations = 20 if optimizer == "lm" else 150
+    potential = gprann.train(
+        data, descriptor(), hidden=HIDDEN, optimizer=optimizer, forces=forces, iterations=iterations, seed=0
+    )
+    assert relative_error(potential, data, forces=forces) < (0.05 if optimizer == "lm" else 0.5)
 
 
 def test_potential_on_the_descriptor_is_a_calculator_and_a_file(tmp_path: Path) -> None:
@@ -347,7 +352,7 @@ def test_committee_in_worker_processes_equals_one_in_this_process() -> None:
 def test_surrogate_on_the_descriptor(tmp_path: Path) -> None:
     data = waters(20)
     surrogate = gprann.Surrogate(kernel="atoms", descriptor=descriptor(), seed=0).fit(data[:14])
-    assert force_error(surrogate, data[14:]) < 0.25 * float(np.std(np.concatenate(data.forces)))
+    assert relative_error(surrogate, data[14:]) < 0.25
     surrogate.save(tmp_path / "surrogate.gprann")
     assert_same_predictions(gprann.load(tmp_path / "surrogate.gprann"), surrogate, data)
 
@@ -367,7 +372,7 @@ def test_unregistered_descriptor_works_but_has_no_file(tmp_path: Path) -> None:
 def test_surrogate_with_the_kernel(tmp_path: Path) -> None:
     data = waters(20)
     surrogate = gprann.Surrogate(kernel=LogDistances(unit=1.2), seed=0).fit(data[:14])
-    assert force_error(surrogate, data[14:]) < 0.25 * float(np.std(np.concatenate(data.forces)))
+    assert relative_error(surrogate, data[14:]) < 0.25
     assert surrogate.predict(data[14:]).required_energy_std.min() > 0
 
     by_name = gprann.Surrogate(kernel="log_distances", unit=1.2, seed=0).fit(data[:14])
@@ -409,13 +414,13 @@ def test_networks_on_top_of_the_baseline(tmp_path: Path) -> None:
         iterations=15,
         seed=0,
     )
-    assert force_error(potential, data) < 0.3 * float(np.std(np.concatenate(data.forces)))
-    assert potential.baseline.strength == 15.0
+    assert relative_error(potential, data) < 0.3
+    assert baseline in terms_of(potential.baseline)
 
     # What is added back is what was subtracted: the networks alone predict the labels less the baseline.
     potential.save(tmp_path / "potential.gprann")
     loaded = gprann.load(tmp_path / "potential.gprann")
-    assert loaded.baseline == baseline
+    assert loaded.baseline == potential.baseline
     assert_same_predictions(loaded, potential, data)
     atoms = data[0].to_ase()
     atoms.calc = gprann.Calculator(loaded)
@@ -425,7 +430,7 @@ def test_networks_on_top_of_the_baseline(tmp_path: Path) -> None:
 def test_surrogate_on_top_of_the_baseline(tmp_path: Path) -> None:
     data = waters(20)
     surrogate = gprann.Surrogate(baseline=Repulsion(), seed=0).fit(data[:14])
-    assert force_error(surrogate, data[14:]) < 0.25 * float(np.std(np.concatenate(data.forces)))
+    assert relative_error(surrogate, data[14:]) < 0.25
     surrogate.save(tmp_path / "surrogate.gprann")
     assert_same_predictions(gprann.load(tmp_path / "surrogate.gprann"), surrogate, data)
     augmented = gprann.augment(data[:14], surrogate, copies=2, displacement=0.02, seed=0)
@@ -460,47 +465,50 @@ def test_unregistered_baseline_works_but_has_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("forces", [False, True], ids=["energies", "forces"])
 def test_networks_train_by_the_optimizer(forces: bool) -> None:
     data = waters(24)
-    options: dict[str, Any] = {"hidden": HIDDEN, "forces": forces, "seed": 0}
-    first = gprann.train(data, descriptor(), optimizer=Momentum(iterations=1), **options)
-    potential = gprann.train(data, descriptor(), optimizer=Momentum(rate=0.01), **options)
-    by_name = gprann.train(data, descriptor(), optimizer="momentum", rate=0.01, **options)
-    assert_close(by_name.parameters, potential.parameters)
-    error = {True: force_error, False: lambda model, x: np.abs(model.predict(x).energy - x.energies).mean()}[
-        forces
-    ]
-    assert error(potential, data) < 0.5 * error(first, data)
+    rate = 1e-3 if forces else 0.01
+    options: dict[str, Any] = {"hidden": HIDDEN, "forces": forces, "iterations": 100, "seed": 0}
+    potential = gprann.train(data, descriptor(), optimizer="momentum", rate=rate, **options)
+    assert relative_error(potential, data, forces=forces) < 0.5
     assert potential.provenance["training"]["options"]["optimizer"] == "momentum"
 
+    options["iterations"] = 2
+    by_name = gprann.train(data, descriptor(), optimizer="momentum", rate=rate, **options)
+    del options["iterations"]
+    by_object = gprann.train(data, descriptor(), optimizer=Momentum(rate=rate, iterations=2), **options)
+    assert by_name.parameters.tobytes() == by_object.parameters.tobytes()
 
-def test_the_optimizer_goes_on_after_an_interruption(tmp_path: Path) -> None:
+
+def test_the_optimizer_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = waters(12)
     options: dict[str, Any] = {"optimizer": Momentum(iterations=6), "hidden": HIDDEN, "seed": 0}
     whole = gprann.train(data, descriptor(), **options)
+    iterate = Momentum.iterate
 
-    class Stopping(Momentum):
-        def iterate(self, train: Any, validation: Any, state: OptimizerState, frozen: Any) -> None:
-            if state.iteration == 3 and not (tmp_path / "stopped").exists():
-                (tmp_path / "stopped").touch()
-                raise KeyboardInterrupt
-            super().iterate(train, validation, state, frozen)
+    def interrupted(self: Momentum, train: Any, validation: Any, state: OptimizerState, frozen: Any) -> None:
+        if state.iteration == 3:
+            raise KeyboardInterrupt
+        iterate(self, train, validation, state, frozen)
 
-    stopping = {**options, "optimizer": Stopping(iterations=6)}
+    monkeypatch.setattr(Momentum, "iterate", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        gprann.train(data, descriptor(), checkpoint=tmp_path / "state", **stopping)
-    resumed = gprann.train(data, descriptor(), checkpoint=tmp_path / "state", **stopping)
+        gprann.train(data, descriptor(), checkpoint=tmp_path / "states", **options)
+    monkeypatch.setattr(Momentum, "iterate", iterate)
+    resumed = gprann.train(data, descriptor(), checkpoint=tmp_path / "states", **options)
     assert resumed.parameters.tobytes() == whole.parameters.tobytes()
 
 
-def test_unregistered_optimizer_works_in_this_process_alone() -> None:
+def test_unregistered_optimizer_works_without_files(tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "optimizer": NamelessOptimizer(iterations=3),
         "hidden": HIDDEN,
         "members": 2,
         "seed": 0,
     }
-    assert len(gprann.train(waters(8), descriptor(), workers=1, **options)) == 2
+    here = gprann.train(waters(8), descriptor(), workers=1, **options)
+    asked = gprann.train(waters(8), descriptor(), workers=2, **options)  # one after the other all the same
+    assert_close(asked.parameters, here.parameters)
     with pytest.raises(ConfigError, match="NamelessOptimizer is no registered optimizer"):
-        gprann.train(waters(8), descriptor(), workers=2, **options)
+        gprann.train(waters(8), descriptor(), checkpoint=tmp_path / "states", **options)
 
 
 def test_option_of_another_optimizer_is_refused() -> None:
@@ -536,9 +544,6 @@ def test_errors_of_the_format_name_the_file(tmp_path: Path) -> None:
 CONFIG = """
 data.train = "train.table"
 data.test = "test.table"
-[baseline]
-kind = "repulsion"
-strength = 15.0
 [descriptor]
 kind = "gaussians"
 width = 0.7
@@ -554,6 +559,9 @@ hidden = [5]
 optimizer = "momentum"
 rate = 0.01
 iterations = 20
+[training.baseline]
+kind = "repulsion"
+strength = 15.0
 [output]
 plots = false
 """
@@ -573,7 +581,7 @@ def test_run_names_all_of_them(folder: Path) -> None:
     potential = gprann.load(result.potential)
     assert isinstance(potential.descriptor, Gaussians)
     assert potential.descriptor.width == 0.7
-    assert potential.baseline == Repulsion(strength=15.0)
+    assert Repulsion(strength=15.0) in terms_of(potential.baseline)
     assert potential.provenance["training"]["options"]["optimizer"] == "momentum"
     assert "test" in result.metrics
     assert "log_distances" in (result.folder / "summary.md").read_text()
@@ -582,7 +590,7 @@ def test_run_names_all_of_them(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"gaussians"', '"gausians"', "descriptor.*'gausians'.*did you mean 'gaussians'"),
+        ('"gaussians"', '"gausians"', "descriptor.kind = .gausians.: did you mean 'gaussians'"),
         ("width = 0.7", "widht = 0.7", "widht.*did you mean 'width'"),
         ('"log_distances"', '"pairs"', "unit belongs to kernel = 'log_distances', not to 'pairs'"),
         (

@@ -91,8 +91,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[subprocess.Popen[str]
     workers: list[tuple[subprocess.Popen[str], list[int], int]] = []
     start = committee._start_worker
 
-    def record(folder: Path, members: list[int], threads: int) -> Any:
-        workers.append((start(folder, members, threads), members, threads))
+    def record(folder: Path, members: list[int], threads: int, extensions: list[str]) -> Any:
+        workers.append((start(folder, members, threads, extensions), members, threads))
         return workers[-1][0]
 
     monkeypatch.setattr(committee, "_start_worker", record)

@@ -66,7 +66,10 @@ class TestDefaults:
 
     def test_the_baseline_is_that_of_the_training_too(self) -> None:
         own = ReferenceEnergies(energies={"H": -1.0})
-        content = {"data": {"train": "a"}, "baseline": {"kind": "reference_energies", "energies": {"H": -1.0}}}
+        content = {
+            "data": {"train": "a"},
+            "baseline": {"kind": "reference_energies", "energies": {"H": -1.0}},
+        }
         config = Config.from_dict(content)
         assert config.baseline == config.training.baseline == own
         assert Config.from_dict(tomllib.loads(to_toml(config))) == config

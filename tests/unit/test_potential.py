@@ -336,6 +336,38 @@ def test_files_whose_parts_do_not_fit_are_refused(keys: str, value: Any, tmp_pat
         load(tmp_path / "b.gprann")
 
 
+def test_files_of_the_first_version_are_read(tmp_path: Path) -> None:
+    """They have an array of reference energies instead of baselines, and networks by another name."""
+    potential = samples.potential(members=2)
+    potential.save(tmp_path / "a.gprann")
+    document, arrays = read_model_file(tmp_path / "a.gprann")
+    for name in ("format", "version", "arrays", "kind", "baselines"):
+        del document[name]
+    document["model"]["kind"] = "network"
+    arrays["reference_energies"] = np.array(list(potential.reference_energies.values()))
+    write_model_file(tmp_path / "b.gprann", document, arrays)
+    old = load(tmp_path / "b.gprann")
+    assert old.reference_energies == potential.reference_energies
+    contracts.assert_same_bits([[p.predict([samples.CRYSTAL]).energy] for p in (potential, old)])
+
+
+def test_files_that_hold_something_else_are_refused(tmp_path: Path) -> None:
+    write_model_file(tmp_path / "a.gprann", {"kind": "optimizer state"}, {})
+    with pytest.raises(FormatError, match=r"a\.gprann: holds an optimizer state, not a potential"):
+        load(tmp_path / "a.gprann")
+
+
+def test_unknown_parts_of_a_file_are_named(tmp_path: Path) -> None:
+    samples.potential().save(tmp_path / "a.gprann")
+    document, arrays = read_model_file(tmp_path / "a.gprann")
+    for name in ("format", "version", "arrays"):
+        del document[name]
+    document["baselines"].append({"kind": "mine"})
+    write_model_file(tmp_path / "b.gprann", document, arrays)
+    with pytest.raises(FormatError, match="the baseline 'mine' of the file is unknown here"):
+        load(tmp_path / "b.gprann")
+
+
 def test_the_untouched_parts_do_fit(tmp_path: Path) -> None:
     """What the test above changes is what is refused there."""
     samples.potential().save(tmp_path / "a.gprann")

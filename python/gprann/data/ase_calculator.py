@@ -1,4 +1,4 @@
-"""What the ASE calculators of potentials and of surrogates share."""
+"""Base class of the ASE calculators of potentials and of surrogates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["PredictionCalculator", "bare_structure"]
 
 
 class PredictionCalculator(AseCalculator):
-    """ASE calculator of what predicts data sets.
+    """ASE calculator of a model that predicts data sets.
 
     `results` holds properties that ASE knows, so that they can be copied and written; standard deviations are
     in `deviations`, and come from `get_property` as well.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ase.io.formats import UnknownFileTypeError, match_magic
 
-from gprann.data.structure import Dataset
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.io import files, other_codes
 from gprann.io.ase import ase_format, read_ase
@@ -23,7 +23,7 @@ from gprann.runtime.atomic_write import atomic_write
 
 __all__ = ["FileFormat", "find_files", "format_of", "format_to_write", "register_format"]
 
-Reader = Callable[[InputFile, ReadOptions], Iterator[Frame | DataError]]
+Reader = Callable[[InputFile, ReadOptions], Iterator[Frame | Structure | DataError]]
 Writer = Callable[[Path, Dataset], None]
 
 
@@ -37,7 +37,8 @@ class FileFormat:
     patterns : tuple of str
         Names of its files, such as `*.extxyz`; the first suffix is the one that is written.
     read : callable or None
-        Takes an `InputFile` and `ReadOptions`, and yields a `Frame` for each structure, or a `DataError` in the place
+        Takes an `InputFile`, whose `text` is the content of the file, decompressed, and `ReadOptions`. It yields a
+        `Structure` (or a `Frame`, with what else there is to say) for each structure, or a `DataError` in the place
         of a structure that cannot be used; raises a `DataError` where the rest of the file cannot be read.
     write : callable or None
         Takes a path and a `Dataset`.

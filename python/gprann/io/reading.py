@@ -205,10 +205,14 @@ class _Collected:
             for item in reader(file, self.options):
                 if isinstance(item, DataError):
                     self._refuse(item)
+                elif isinstance(item, Structure):
+                    unnamed = item.origin == Origin()
+                    place = Origin(str(path), len(frames))
+                    frames.append(make_frame(item.replace(origin=place) if unnamed else item))
                 else:
                     frames.append(item)
         except DataError as error:
-            self._refuse(error)
+            self._refuse(error if str(path) in str(error) else type(error)(f"{path}: {error}"))
         return _select(frames, self.options.chosen, path) if frames or not self.left_out else frames
 
     def _refuse(self, error: DataError) -> None:

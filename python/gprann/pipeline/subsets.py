@@ -165,6 +165,7 @@ def augment_data(
     --------
     >>> import gprann
     >>> data = gprann.examples.hydrogen(7)
+    >>> from gprann.config import AugmentationSection, SurrogateSection
     >>> len(augment_data(data, AugmentationSection(copies=2), SurrogateSection(kernel="pairs")).accepted)
     14
     """

@@ -12,16 +12,20 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gprann.errors import TrainingError
+from gprann.descriptors import DESCRIPTORS
+from gprann.errors import ConfigError, TrainingError
+from gprann.models import MODELS
+from gprann.options import Named, Registry
 from gprann.runtime.parallel import n_threads
 from gprann.training.checkpoint import identify, resume_member, save_task, state_file
 from gprann.training.member import CommitteeTask, train_member
-from gprann.training.optimizers.base import OptimizerState
+from gprann.training.optimizers.base import OPTIMIZERS, OptimizerState
 
 __all__ = ["MemberProgress", "train_members"]
 
@@ -88,9 +92,10 @@ def train_members(
     members = list(range(task.options.members))
     wanted = workers if workers is not None else _default_workers(task)
     wanted = max(1, min(wanted, len(members)))
-    if wanted > 1 and not _known_to_workers(task):
+    if wanted > 1 and _extensions(task) is None:
         _log.info(
-            "members are trained one after the other: worker processes do not know the optimizer or the model"
+            "members are trained one after the other: worker processes cannot import the descriptor, the optimizer or "
+            "the model; register them in a module of their own"
         )
         wanted = 1
     if folder is not None:
@@ -108,15 +113,25 @@ def _default_workers(task: CommitteeTask) -> int:
     return n_threads() if optimizer.flops(task.workload) * optimizer.value("iterations") > _SMALL else 1
 
 
-def _known_to_workers(task: CommitteeTask) -> bool:
-    """Return whether worker processes can name all parts of the task.
-
-    They import gprann and the modules of GPRANN_EXTENSIONS, but no program of the user.
-    """
-    modules = ["gprann", *os.environ.get("GPRANN_EXTENSIONS", "").replace(" ", "").split(",")]
-    parts = (task.options.optimizer, task.options.model, getattr(task.objective, "descriptor", None))
-    own = [type(part).__module__ for part in parts if part is not None]
-    return all(any(name == known or name.startswith(f"{known}.") for known in modules) for name in own)
+def _extensions(task: CommitteeTask) -> list[str] | None:
+    """Return the modules outside the package that workers need, None if they cannot have what the task is made of."""
+    descriptor = getattr(
+        task.objective, "descriptor", None
+    )  # energies alone come with the features of all atoms
+    parts: list[tuple[Registry[Any], Named]] = [
+        (OPTIMIZERS, task.options.optimizer),
+        (MODELS, task.options.model),
+        *([] if descriptor is None else [(DESCRIPTORS, descriptor)]),
+    ]
+    modules = {type(part).__module__ for _, part in parts if not type(part).__module__.startswith("gprann.")}
+    try:
+        for registry, part in parts:
+            registry.to_dict(part)
+    except ConfigError:  # not registered
+        return None
+    # Scripts and notebooks are `__main__`: to import them would run them again.
+    found = all(name != "__main__" and PathFinder.find_spec(name.partition(".")[0]) for name in modules)
+    return sorted(modules) if found else None
 
 
 def _train_here(
@@ -141,9 +156,9 @@ def _train_in_processes(
     task: CommitteeTask, members: list[int], folder: Path, workers: int, progress: Progress | None
 ) -> list[OptimizerState]:
     identity = save_task(task, folder)
-    threads = max(1, n_threads() // workers)
+    threads, extensions = max(1, n_threads() // workers), _extensions(task) or []
     messages: queue.Queue[dict[str, Any]] = queue.Queue()
-    processes = [_start_worker(folder, members[k::workers], threads) for k in range(workers)]
+    processes = [_start_worker(folder, members[k::workers], threads, extensions) for k in range(workers)]
     readers = [
         threading.Thread(target=_relay, args=(process, messages), daemon=True) for process in processes
     ]
@@ -181,12 +196,15 @@ def _end(process: subprocess.Popen[str], reader: threading.Thread) -> None:
             pipe.close()
 
 
-def _start_worker(folder: Path, members: list[int], threads: int) -> subprocess.Popen[str]:
+def _start_worker(
+    folder: Path, members: list[int], threads: int, extensions: list[str]
+) -> subprocess.Popen[str]:
     # -P: modules are found where this process finds them, not in the working directory.
     command = [sys.executable, "-P", "-m", "gprann.training.worker", str(folder), *map(str, members)]
     environment = {
         **os.environ,
         "GPRANN_NUM_THREADS": str(threads),
+        "GPRANN_EXTENSIONS": ",".join([os.environ.get("GPRANN_EXTENSIONS", ""), *extensions]),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
     return subprocess.Popen(

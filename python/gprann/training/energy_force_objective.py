@@ -75,7 +75,7 @@ _LABELS = tuple(item.name for item in fields(LabelTable) if item.name not in _TH
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What all selections of one set of structures share."""
+    """Data of a set of structures that the objectives of all its subsets share."""
 
     model: AtomModel
     descriptor: Descriptor
@@ -94,7 +94,8 @@ class EnergyForceObjective:
 
     Attributes
     ----------
-    shared : everything that does not depend on the labels
+    shared : _Shared
+        Model, descriptor, features and neighbour lists: all that does not depend on the labels.
     labels : LabelTable
     structures : ndarray of int64
     force_fraction : float
@@ -252,7 +253,7 @@ class EnergyForceObjective:
         return np.repeat(chosen, np.diff(first))
 
     def align(self, parameters: Array, frozen: Indices) -> Array:
-        """Return the parameters with the best biases of the outputs: a linear problem of the energies alone.
+        """Return the parameters with the best biases of the outputs: linear least squares of the energies alone.
 
         Among thousands of forces a common error of all energies weighs so little that damped steps leave it standing.
         """

@@ -22,7 +22,7 @@ AnyObjective = EnergyObjective | EnergyForceObjective
 
 @dataclass(frozen=True, slots=True)
 class CommitteeTask:
-    """What all members of a committee share.
+    """The data and options that all members of a committee share.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class CommitteeTask:
 
     @property
     def workload(self) -> Workload:
-        """What decides about the cost."""
+        """Size and kind of the training, which decide about its cost."""
         objective = self.objective
         return Workload(
             n_parameters=objective.n_parameters,
@@ -135,7 +135,7 @@ def _start(task: CommitteeTask, train: AnyObjective, rng: np.random.Generator, m
     """Return the given parameters, or the best of several random starts; a bad start never recovers.
 
     Successive halving: all starts get a few cheap iterations, the best quarter of them twice as many, and so on. They
-    are judged on structures they have not seen; where there are too few of them by the loss with its ridge, because
+    are compared on structures they have not seen; where there are too few of them by the loss with its ridge, because
     errors alone would favour the wildest function.
     """
     if task.initial is not None:

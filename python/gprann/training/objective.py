@@ -42,7 +42,7 @@ class Errors:
 
 
 class Objective(Protocol):
-    """What every optimiser asks: a sum over structures of weighted squared residuals."""
+    """A sum over structures of weighted squared residuals: the interface that every optimiser uses."""
 
     @property
     def size(self) -> int:

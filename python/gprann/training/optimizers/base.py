@@ -60,7 +60,7 @@ def no_report(state: OptimizerState) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What decides about defaults, time and memory of a training.
+    """Size and kind of a training, which decide about defaults, time and memory.
 
     Attributes
     ----------
@@ -177,7 +177,7 @@ class OptimizerState:
         self.finished, self.reason = True, reason
 
     def save(self, path: str | os.PathLike[str], identity: str) -> None:
-        """Write the state; `identity` names the job it belongs to."""
+        """Write the state; `identity` is the fingerprint of the training."""
         document: dict[str, Any] = {
             "kind": "optimizer state",
             "identity": identity,
@@ -198,7 +198,7 @@ class OptimizerState:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], identity: str) -> OptimizerState | None:
-        """Read a state back; None if there is none, or it belongs to another job.
+        """Read a state back; None if there is none, or it belongs to another training.
 
         Raises
         ------
