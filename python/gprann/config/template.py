@@ -55,8 +55,11 @@ def toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Options):
+        return toml_value(value.changed())
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{_key(str(name))} = {toml_value(item)}" for name, item in value.items())
+        items = ((str(name), item) for name, item in value.items() if item is not None)
+        inner = ", ".join(f"{_key(name)} = {toml_value(item)}" for name, item in items)
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
@@ -113,6 +116,8 @@ def _lines(key: Key, plain: Mapping[str, Any], comments: bool, off: bool) -> Ite
         return
     yield from _comment(sentence(key))
     facts = key_facts(key)
+    # An option of some kinds that has its default need not be taken out when another kind is named.
+    off = off or (bool(key.kinds) and plain.get(key.name) == key.field.default)
     shown = line or f"{key.name} = {toml_value(_example(key))}"
     yield f"{'# ' if off or not line else ''}{shown}{'  # ' + facts if facts else ''}"
 
@@ -135,7 +140,9 @@ def _example(key: Key) -> Any:
 
 
 def _inner_table(key: Key) -> type[Options] | None:
-    """Return the class of a key whose options stand in a table of their own."""
+    """Return the class of a key whose options stand in a table of their own; with an example it is an inline table."""
+    if key.owners or isinstance(key.extra.get("example"), Mapping):
+        return None
     for item in (key.field.annotation, *get_args(key.field.annotation)):
         if (
             isinstance(item, type)
