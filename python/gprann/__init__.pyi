@@ -29,10 +29,14 @@ from gprann.options import option as option
 from gprann.pipeline import run as run
 from gprann.potential import Potential as Potential
 from gprann.potential import load as load
+from gprann.surrogate import Kernel as Kernel
+from gprann.surrogate import Solver as Solver
 from gprann.surrogate import Surrogate as Surrogate
 from gprann.surrogate import SurrogateCalculator as SurrogateCalculator
 from gprann.surrogate import SurrogateSet as SurrogateSet
 from gprann.surrogate import fit_surrogates as fit_surrogates
+from gprann.surrogate import register_kernel as register_kernel
+from gprann.surrogate import register_solver as register_solver
 from gprann.training import train as train
 from gprann.training.optimizers import Optimizer as Optimizer
 from gprann.training.optimizers import register_optimizer as register_optimizer
