@@ -94,7 +94,11 @@ class TestDefaults:
             del DESCRIPTORS._kinds["gaussians"]
 
     def test_surrogate(self) -> None:
-        assert SurrogateSection().build(["H"], 0)._options == Surrogate()._options
+        parameters = inspect.signature(Surrogate).parameters
+        section = SurrogateSection()
+        assert section.changed() == {}
+        assert set(keys(SurrogateSection)) < set(parameters)
+        assert set(parameters) - set(keys(SurrogateSection)) == {"seed"}
 
     def test_augmentation(self) -> None:
         section = AugmentationSection()

@@ -25,7 +25,7 @@ FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-6, "force_noise": 1e-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"r_cu": 3.0}, "soap.r_cu': did you mean 'r_cut'"),
+        ({"r_cu": 3.0}, "soap.r_cu: unknown key; did you mean 'r_cut'"),
         ({"r_cut": 0.8}, "soap.r_cut = 0.8: expected a number greater than 1 in Å"),
         ({"sigma": -1.0}, "sigma = -1.0: expected a positive number in Å"),
         ({"n_max": 0}, "n_max = 0: expected 1 or more"),

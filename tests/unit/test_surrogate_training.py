@@ -20,18 +20,19 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.surrogate import Surrogate, memory_needed
 from gprann.surrogate.hyperparameters import search
+from gprann.surrogate.hyperparameters.cross_validation import scan
 from gprann.surrogate.hyperparameters.length_scales import length_factors
 from gprann.surrogate.hyperparameters.likelihood import log_marginal_likelihood
 from gprann.surrogate.hyperparameters.search import Grid
-from gprann.surrogate.hyperparameters.settings import Setting, scan
+from gprann.surrogate.hyperparameters.settings import Setting
 from gprann.surrogate.kernels.atoms import AtomsKernel
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 from gprann.surrogate.observations import observe
-from gprann.surrogate.solvers import solve as solvers
+from gprann.surrogate.solvers import cholesky
 
 FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-4, "force_noise": 2e-5}
 
-LIMITS = ("SMALL_ROWS", "_LEAVE_OUT_ROWS", "_HALF_ROWS", "_HOLD_OUT_ROWS")
+LIMITS = ("SMALL_ROWS", "LEAVE_OUT_ROWS", "HALF_ROWS", "HOLD_OUT_ROWS")
 
 # Hyperparameters ---------------------------------------------------------------------------------------------------
 
@@ -248,7 +249,7 @@ def test_noise_that_is_not_given_rises_until_the_matrix_can_be_factorised(
     data = samples.waters(4)
     options = {"length": 5.0, **given}
     expected = Surrogate("pairs", **options).fit(data).hyperparameters
-    real, failures = solvers.factorise, [2]
+    real, failures = cholesky.factorise, [2]
 
     def failing(K: Array, noise: Array) -> Any:
         if len(K) == 4 * 4 and failures[0]:
@@ -257,7 +258,7 @@ def test_noise_that_is_not_given_rises_until_the_matrix_can_be_factorised(
         return real(K, noise)
 
     # The search for hyperparameters factorises through its own module, and is not disturbed.
-    monkeypatch.setattr(solvers, "factorise", failing)
+    monkeypatch.setattr(cholesky, "factorise", failing)
     raised = Surrogate("pairs", **options).fit(data).hyperparameters
     assert caplog.text.count("singular in double precision") == 2
     for name in ("energy_noise", "force_noise"):
@@ -270,7 +271,7 @@ def test_noise_does_not_rise_without_end(monkeypatch: pytest.MonkeyPatch) -> Non
     def failing(K: Array, noise: Array) -> Any:
         raise FactorisationError("singular", 3)
 
-    monkeypatch.setattr(solvers, "factorise", failing)
+    monkeypatch.setattr(cholesky, "factorise", failing)
     for given in ({}, {"energy_noise": 1e-9}, {"force_noise": 1e-9}):
         with pytest.raises(FactorisationError):
             Surrogate("pairs", length=5.0, **given).fit(samples.waters(4))
@@ -414,15 +415,18 @@ def on_grid(**values: Any) -> dict[str, Any]:
             {"kernel": "pairs", "species_lengths": "likelihood"},
             "species_lengths belongs to kernel = 'atoms' or 'auto', not to 'pairs'",
         ),
-        (on_grid(lenght=[2.0]), "grid.lenght': did you mean 'length'"),
+        (on_grid(lenght=[2.0]), "grid.lenght: unknown key; did you mean 'length'"),
         (on_grid(length=[]), r"grid.length: expected at least one entry"),
         (on_grid(length=2.0), "grid.length: expected a list, got 2.0"),
         (on_grid(force_noise=[1e-8, -1.0]), r"grid.force_noise\[1\] = -1.0: expected a positive number"),
-        (on_grid(force_noise=[1e-8, True]), r"grid.force_noise\[1\]: expected a number, got True"),
+        (on_grid(force_noise=[1e-8, True]), r"grid.force_noise\[1\]: expected a number, got true"),
         (on_grid(force_noise="1"), "grid.force_noise: expected a list"),
         (on_grid(length=[4.0]) | {"length": 3.0}, "grid: length is given already, as 3.0"),
         ({"species_lengths": {"H": -1.0}}, "species_lengths: H = -1.0: expected a positive number"),
-        ({"kernel": "pairs", "relevance": True}, "relevance belongs to kernel = 'atoms' or 'auto', not to 'pairs'"),
+        (
+            {"kernel": "pairs", "relevance": True},
+            "relevance belongs to kernel = 'atoms' or 'auto', not to 'pairs'",
+        ),
         ({"length": 0.0}, "length = 0.0: expected a positive number"),
         ({"energy_noise": -1.0}, "energy_noise = -1.0"),
         ({"force_noise": np.inf}, "force_noise: expected a finite number, got inf"),

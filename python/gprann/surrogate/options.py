@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from gprann.options import Options, option
 from gprann.surrogate.hyperparameters.kernel_selection import AutoKernel  # noqa: F401 - registers all kernels
-from gprann.surrogate.hyperparameters.search import Grid, HyperparameterSearch, SearchName
+from gprann.surrogate.hyperparameters.search import Grid, GridTable, HyperparameterSearch, SearchName
 from gprann.surrogate.hyperparameters.settings import Fixed
 from gprann.surrogate.kernels.base import Fingerprint, Kernel
 from gprann.surrogate.solvers.base import Solver
@@ -47,7 +47,7 @@ class SurrogateOptions(Options):
         "on a grid.",
         "held_out",
     )
-    grid: Grid | None = option(
+    grid: GridTable | None = option(
         'Hyperparameters "grid": lists of which all combinations are tried; those that are left out have their '
         "defaults, five lengths from 2 to 32 and four noises from 1e-10 to 1e-4.",
         None,
@@ -80,7 +80,7 @@ class SurrogateOptions(Options):
 
     def search(self, fingerprint: Fingerprint, seed: int, budget: float) -> HyperparameterSearch:
         """Return the search for those that are not given, with a fitted fingerprint and a memory in GiB."""
-        grid = self.grid or Grid()
+        grid = Grid.from_dict(self.grid or {})
         return HyperparameterSearch(fingerprint, self.fixed, self.hyperparameters, seed, budget, grid)
 
     @model_validator(mode="after")
@@ -97,7 +97,7 @@ class SurrogateOptions(Options):
             return self
         if self.hyperparameters != "grid":
             raise ValueError(f"grid belongs to hyperparameters = 'grid', not to '{self.hyperparameters}'")
-        for name in self.grid.model_fields_set:
+        for name in self.grid:
             if getattr(self, name) is not None:
                 raise ValueError(
                     f"grid: {name} is given already, as {getattr(self, name)}; leave one of both out"

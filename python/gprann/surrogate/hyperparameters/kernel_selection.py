@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from gprann.data.structure import Dataset
 from gprann.errors import DataError
-from gprann.options import option
 from gprann.surrogate.hyperparameters.cross_validation import scan
 from gprann.surrogate.hyperparameters.likelihood import maximise_likelihood
 from gprann.surrogate.hyperparameters.search import START, choose_by_leaving_out
@@ -18,7 +17,7 @@ from gprann.surrogate.kernels.atoms import AtomsKernel
 from gprann.surrogate.kernels.base import Fingerprint, Kernel, register_kernel
 from gprann.surrogate.kernels.cartesian import CartesianKernel
 from gprann.surrogate.kernels.pairs import PairsKernel
-from gprann.surrogate.kernels.soap import SoapKernel, SoapOptions
+from gprann.surrogate.kernels.soap import SoapKernel
 from gprann.surrogate.observations import observe
 from gprann.units import MEV
 
@@ -42,10 +41,6 @@ class AutoKernel(AtomsKernel, PairsKernel, SoapKernel):
 
     name = "auto"
     strains: ClassVar[bool] = False
-    soap: SoapOptions | None = option(  # type: ignore[assignment]
-        "Setting of the kernel `soap`, {} for all defaults: it is then among those to choose from.",
-        None,
-    )
 
     def candidates(self) -> dict[str, Kernel]:
         """Return the kernels from which the data are to choose."""

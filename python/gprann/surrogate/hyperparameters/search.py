@@ -53,6 +53,7 @@ __all__ = [
     "START",
     "ErrorOfNoise",
     "Grid",
+    "GridTable",
     "HyperparameterSearch",
     "SearchName",
     "choose_by_leaving_out",
@@ -112,6 +113,22 @@ class Grid(Options):
             )
         points = [with_fixed(Setting(length, *pair), fixed) for length in self.length for pair in pairs]
         return list(dict.fromkeys(points))
+
+
+def _table(value: object) -> object:
+    """Take a grid for a table of its lists; refuse tables of which no grid can be made."""
+    if isinstance(value, Grid):
+        return value.model_dump(exclude_unset=True, mode="json")
+    if not isinstance(value, dict):
+        return value
+    plain = {
+        name: list(item) if isinstance(item, tuple | np.ndarray) else item for name, item in value.items()
+    }
+    Grid.from_dict(plain)
+    return plain
+
+
+GridTable = Annotated[dict[str, list[float]], BeforeValidator(_table)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import ase
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError
@@ -47,15 +48,28 @@ class SoapOptions(Options):
     )
 
 
+def _table(value: object) -> object:
+    """Take the options themselves for a table of them; refuse tables of which none can be made."""
+    if isinstance(value, SoapOptions):
+        return value.model_dump(exclude_defaults=True, mode="json")
+    if not isinstance(value, dict):
+        return value
+    SoapOptions.from_dict(value)
+    return {name: item for name, item in value.items() if item is not None}
+
+
+SoapTable = Annotated[dict[str, int | float | list[int]], BeforeValidator(_table)]
+
+
 @register_kernel
 class SoapKernel(Kernel):
     """SOAP vectors of whole structures: averaged over all atoms, or at fixed ones side by side (needs dscribe)."""
 
     name = "soap"
-    soap: SoapOptions = option(
+    soap: SoapTable | None = option(
         "Settings of the vectors by the names of dscribe, and the centers to be compared one by one. Default: the mean "
         "over all atoms within 5 Å.",
-        SoapOptions(),
+        None,
         example={"r_cut": 5.0, "n_max": 6, "l_max": 4, "centers": [0, 1]},
     )
 
@@ -71,7 +85,7 @@ class SoapFingerprint(StructureFingerprint):
 
     def __init__(self, kernel: SoapKernel) -> None:
         super().__init__(kernel)
-        self._options = kernel.soap
+        self._options = SoapOptions.from_dict(kernel.soap or {})
 
     @property
     def fixed_order(self) -> bool:
