@@ -37,7 +37,7 @@ from surrogate_parts import barriers, solvers, surrogate_kernels
 import gprann
 from gprann.demo import run_demo
 from gprann.pipeline import run
-from gprann.runtime.parallel import n_threads
+from gprann.runtime.resources import n_threads
 from gprann.surrogate.gaussian_process import factorise
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

@@ -136,8 +136,8 @@ void CombinedLoss::fill_rows(const double* parameters, const Labels& labels, Ind
     if (n_t == 0) continue;
     const ConstMatrixMap features(atoms_.features + atoms_.begin(t, s) * D, n_t, D);
     const double* w = parameters + t * mlp.n_parameters();
-    mlp.forward(w, features, own.pass, true);
-    mlp.backward(w, own.pass, true);
+    mlp.forward(w, features, own.pass, K > 0);
+    mlp.backward(w, own.pass, K > 0);
     energy += own.pass.energy.sum();
     if (energy_rows > 0) {
       const Vector ones = Vector::Ones(n_t);

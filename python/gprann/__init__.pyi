@@ -17,11 +17,13 @@ from gprann.descriptors import ChebyshevDescriptor as ChebyshevDescriptor
 from gprann.descriptors import Descriptor as Descriptor
 from gprann.descriptors import register_descriptor as register_descriptor
 from gprann.errors import GprannError as GprannError
+from gprann.evaluation import check as check
 from gprann.evaluation import evaluate as evaluate
+from gprann.io import FileFormat as FileFormat
+from gprann.io import ReadOptions as ReadOptions
 from gprann.io import read as read
 from gprann.io import register_format as register_format
 from gprann.io import write as write
-from gprann.io.formats import FileFormat as FileFormat
 from gprann.labelling import label as label
 from gprann.models import Model as Model
 from gprann.models import register_model as register_model

@@ -2,7 +2,7 @@
 
 The wheel for x86-64 carries three builds (`_core_base`, `_core_v3` with AVX2 and FMA, `_core_v4` with
 AVX-512); other processors have `_core_base` alone. `GPRANN_INSTRUCTION_SET` (base, v3, v4) overrides the
-choice. Only one is ever loaded.
+choice. Only one is ever loaded. `_kernels.pyi` lists what they have in common, for type checkers and readers.
 """
 
 from __future__ import annotations
@@ -15,62 +15,7 @@ from gprann import _cpu
 from gprann.errors import ConfigError, nearest_name
 
 if TYPE_CHECKING:
-    from gprann._kernels import (
-        AtomFeatures,
-        Blas,
-        ChebyshevDescriptor,
-        CombinedLoss,
-        Descriptor,
-        FeatureSets,
-        Labels,
-        Matern52,
-        Neighbours,
-        Network,
-        PythonDescriptor,
-        RadialKernel,
-        SquaredExponential,
-        add_gram,
-        cholesky,
-        covariance,
-        covariance_product,
-        energy_covariance,
-        energy_variance,
-        evaluate_committee,
-        neighbour_list,
-        pair_distances,
-        predict_rows,
-        solve_lower,
-        solve_lower_transposed,
-    )
-
-__all__ = [
-    "INSTRUCTION_SET",
-    "AtomFeatures",
-    "Blas",
-    "ChebyshevDescriptor",
-    "CombinedLoss",
-    "Descriptor",
-    "FeatureSets",
-    "Labels",
-    "Matern52",
-    "Neighbours",
-    "Network",
-    "PythonDescriptor",
-    "RadialKernel",
-    "SquaredExponential",
-    "add_gram",
-    "cholesky",
-    "covariance",
-    "covariance_product",
-    "energy_covariance",
-    "energy_variance",
-    "evaluate_committee",
-    "neighbour_list",
-    "pair_distances",
-    "predict_rows",
-    "solve_lower",
-    "solve_lower_transposed",
-]
+    from gprann._kernels import *  # noqa: F403
 
 _LEVELS = ("base", "v3", "v4")
 
@@ -96,7 +41,7 @@ def _load() -> str:
             module = importlib.import_module(f"gprann._core_{level}")
         except ModuleNotFoundError:
             continue
-        globals().update({name: getattr(module, name) for name in __all__ if name != "INSTRUCTION_SET"})
+        globals().update({name: value for name, value in vars(module).items() if not name.startswith("_")})
         return level
     raise ImportError("no compiled core was found: reinstall with 'pip install --force-reinstall gprann'")
 

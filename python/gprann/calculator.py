@@ -10,7 +10,7 @@ from gprann.data.ase_calculator import PredictionCalculator
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
-from gprann.potential import Potential, load
+from gprann.potential import Potential
 
 __all__ = ["Calculator"]
 
@@ -48,7 +48,7 @@ class Calculator(PredictionCalculator):
                 f"potential: expected a Potential or its file, got {type(potential).__name__}; the calculator of "
                 "surrogates is SurrogateCalculator"
             )
-        self.potential = potential if isinstance(potential, Potential) else load(potential)
+        self.potential = potential if isinstance(potential, Potential) else Potential.load(potential)
 
     def predict(self, data: Dataset, properties: Sequence[str]) -> Prediction:  # noqa: ARG002 - all cost the same
         """Return the prediction of the potential."""

@@ -20,7 +20,7 @@ from gprann.errors import ConfigError, FormatError
 from gprann.io.reading import Source, structures
 from gprann.model_file import read_model_file, write_model_file
 from gprann.models import MODELS, AtomModel, Mlp, Model, Normalisation
-from gprann.runtime.parallel import n_threads
+from gprann.runtime.resources import n_threads
 
 __all__ = ["AtomicPrediction", "Potential", "load"]
 
@@ -244,6 +244,19 @@ def load(path: str | os.PathLike[str]) -> Potential:
     FormatError
         If the file is missing, damaged, of a newer format, holds something else, or names a descriptor, model or
         baseline that is not registered here.
+
+    Examples
+    --------
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
+    >>> data = gprann.examples.hydrogen(7)
+    >>> descriptor = gprann.ChebyshevDescriptor(["H"], angular_order=None)
+    >>> potential = gprann.train(data, descriptor, hidden=(3,), iterations=2, starts=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     potential.save(Path(folder) / "potential.gprann")
+    ...     loaded = gprann.load(Path(folder) / "potential.gprann")
+    >>> bool((loaded.predict(data).energy == potential.predict(data).energy).all())
+    True
     """
     return Potential.load(path)
 

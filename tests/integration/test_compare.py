@@ -201,7 +201,6 @@ class TestResults:
         assert "pip install 'gprann[plot]'" in caplog.text
         assert len(compare_file(file, methods=["energies"]).files) == 5
 
-
     def test_on_a_test_set_that_is_split_off(self, folder: Path) -> None:
         file = prepare(folder, {'data.test = "test.extxyz"': ""})
         gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(20))

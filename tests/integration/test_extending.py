@@ -7,6 +7,7 @@ files; those that are not registered work from Python and are refused where a fi
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import subprocess
@@ -354,7 +355,7 @@ def test_surrogate_on_the_descriptor(tmp_path: Path) -> None:
     surrogate = gprann.Surrogate(kernel="atoms", descriptor=descriptor(), seed=0).fit(data[:14])
     assert relative_error(surrogate, data[14:]) < 0.25
     surrogate.save(tmp_path / "surrogate.gprann")
-    assert_same_predictions(gprann.load(tmp_path / "surrogate.gprann"), surrogate, data)
+    assert_same_predictions(gprann.Surrogate.load(tmp_path / "surrogate.gprann"), surrogate, data)
 
 
 def test_unregistered_descriptor_works_but_has_no_file(tmp_path: Path) -> None:
@@ -379,7 +380,7 @@ def test_surrogate_with_the_kernel(tmp_path: Path) -> None:
     assert_same_predictions(by_name, surrogate, data)
 
     surrogate.save(tmp_path / "surrogate.gprann")
-    loaded = gprann.load(tmp_path / "surrogate.gprann")
+    loaded = gprann.Surrogate.load(tmp_path / "surrogate.gprann")
     assert_same_predictions(loaded, surrogate, data)
 
     atoms = data[0].to_ase()
@@ -432,7 +433,7 @@ def test_surrogate_on_top_of_the_baseline(tmp_path: Path) -> None:
     surrogate = gprann.Surrogate(baseline=Repulsion(), seed=0).fit(data[:14])
     assert relative_error(surrogate, data[14:]) < 0.25
     surrogate.save(tmp_path / "surrogate.gprann")
-    assert_same_predictions(gprann.load(tmp_path / "surrogate.gprann"), surrogate, data)
+    assert_same_predictions(gprann.Surrogate.load(tmp_path / "surrogate.gprann"), surrogate, data)
     augmented = gprann.augment(data[:14], surrogate, copies=2, displacement=0.02, seed=0)
     copy = next(structure for structure in augmented if structure.origin.method == "gpr")
     assert_close(copy.energy, surrogate.predict(Dataset([copy])).energy[0])  # total energies, as everywhere
@@ -559,7 +560,7 @@ hidden = [5]
 optimizer = "momentum"
 rate = 0.01
 iterations = 20
-[training.baseline]
+[baseline]
 kind = "repulsion"
 strength = 15.0
 [output]
@@ -598,8 +599,8 @@ def test_run_names_all_of_them(folder: Path) -> None:
             "learning_rate = 0.01",
             "learning_rate belongs to optimizer = 'adamw', not to 'momentum'",
         ),
-        ("strength = 15.0", "strength = -1.0", "strength.*greater than 0.*-1"),
-        ('"repulsion"', '"nameless"', "baseline.*'nameless'"),
+        ("strength = 15.0", "strength = -1.0", "strength = -1.0: expected a positive number in eV"),
+        ('"repulsion"', '"nameless"', "baseline = .nameless.: valid names"),
     ],
 )
 def test_what_is_wrong_in_the_configuration_is_said(folder: Path, old: str, new: str, message: str) -> None:
@@ -624,3 +625,19 @@ def test_a_program_that_lacks_the_descriptor_is_told_what_to_import(tmp_path: Pa
     assert re.search(
         r"ConfigError: .*descriptor 'gaussians' of the file is unknown here.*import", other.stderr
     )
+
+
+def test_commands_and_their_workers_import_the_extension(folder: Path) -> None:
+    """As with a module of the user's; here it is this file."""
+    text = (folder / "config.toml").read_text()
+    (folder / "config.toml").write_text(text + "[resources]\nworkers = 2\n")
+    environment = {
+        **os.environ,
+        "GPRANN_EXTENSIONS": "integration.test_extending",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)]),
+    }
+    command = [sys.executable, "-m", "gprann", "run", str(folder / "config.toml")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "one after the other" not in done.stderr
+    assert len(gprann.load(folder / "results" / "potential.gprann")) == 2

@@ -23,7 +23,7 @@ from gprann.config import load_config
 from gprann.errors import ConfigError, DataError
 from gprann.pipeline import RunResult, run
 from gprann.pipeline.inputs import check_memory
-from gprann.runtime.memory import available_memory
+from gprann.runtime.resources import available_memory
 from gprann.surrogate import Surrogate, memory_needed
 
 CONFIG = """
@@ -262,6 +262,7 @@ def mixed(folder: Path) -> Path:
     for k in range(6):
         positions = np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]) + rng.normal(0, 0.05, (3, 3))
         forces = rng.normal(0, 0.5, (3, 3))
+        forces -= forces.mean(axis=0)
         origin = gprann.data.structure.Origin("water", k)
         water.append(
             gprann.Structure(("O", "H", "H"), positions, energy=-14.0 + 0.1 * k, forces=forces, origin=origin)

@@ -14,7 +14,7 @@ from contracts import Array, assert_close
 from gprann import _core
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, FactorisationError
-from gprann.runtime.parallel import one_blas_thread
+from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate import Surrogate, SurrogateOptions
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean
 from gprann.surrogate.observations import Observations, observe

@@ -12,7 +12,7 @@ import samples
 from contracts import Array, assert_close
 from gprann import _core
 from gprann.data.structure import Dataset
-from gprann.runtime.parallel import scipy_blas
+from gprann.runtime.resources import scipy_blas
 from gprann.surrogate import Surrogate
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
 from gprann.surrogate.kernels.base import Radial

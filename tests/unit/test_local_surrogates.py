@@ -17,8 +17,8 @@ from gprann.augmentation.policies import CopyOptions
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.runtime.log import TaskFormatter
-from gprann.runtime.memory import available_memory, memory_share
 from gprann.runtime.progress import SharedBar
+from gprann.runtime.resources import available_memory, memory_share
 from gprann.surrogate import Surrogate, memory_needed
 from gprann.surrogate.sets.surrogate_set import plan_subsets
 from gprann.surrogate.variance_reduction import greedy_variance_reduction

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import contracts
 import samples
-from gprann import Potential, _core, load, register_descriptor, train
+from gprann import Potential, Surrogate, _core, load, register_descriptor, train
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import DESCRIPTORS, Descriptor
@@ -141,6 +141,16 @@ def test_training_equals_that_of_the_compiled_twin() -> None:
     ours, twins = train(data, RADIAL, **options), train(data, TWIN, **options)
     contracts.assert_close(ours.parameters, twins.parameters, relative=1e-6)
     contracts.assert_close(ours.predict(data).energy, twins.predict(data).energy, relative=1e-8)
+
+
+def test_surrogates_equal_those_of_the_compiled_twin() -> None:
+    data, others = samples.waters(8), samples.waters(4, seed=5)
+    ours, twins = (
+        Surrogate(descriptor=item, length=3.0, energy_noise=1e-6, force_noise=1e-6).fit(data).predict(others)
+        for item in (RADIAL, TWIN)
+    )
+    contracts.assert_close(ours.energy, twins.energy, relative=1e-9)
+    contracts.assert_close(np.concatenate(ours.forces), np.concatenate(twins.forces), relative=1e-7)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

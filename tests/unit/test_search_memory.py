@@ -17,8 +17,7 @@ from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError
 from gprann.pipeline.inputs import surrogate_memory
-from gprann.runtime.memory import GIB
-from gprann.runtime.parallel import one_blas_thread
+from gprann.runtime.resources import GIB, one_blas_thread
 from gprann.surrogate import AtomsKernel, AutoSolver, Cholesky, PairsKernel, memory, memory_needed
 from gprann.surrogate.hyperparameters.search import SEARCHES, Grid, HyperparameterSearch, SearchName
 from gprann.surrogate.kernels.base import Fingerprint

@@ -15,7 +15,7 @@ from gprann.errors import ConfigError, DataError
 from gprann.io.reading import Source, structures
 from gprann.options import Options, option
 from gprann.potential import Potential
-from gprann.runtime.parallel import one_blas_thread
+from gprann.runtime.resources import one_blas_thread
 from gprann.signatures import takes
 from gprann.surrogate.sets.surrogate_set import SurrogateSet, assigned
 from gprann.surrogate.variance_reduction import greedy_variance_reduction

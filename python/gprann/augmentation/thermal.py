@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gprann.augmentation.displacements import DistanceLimits
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
-from gprann.runtime.parallel import one_blas_thread
+from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 
 if TYPE_CHECKING:

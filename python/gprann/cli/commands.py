@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from gprann.potential import Potential
     from gprann.surrogate import SurrogateSet
 
-__all__ = ["augment", "compare", "demo", "evaluate", "info", "init", "label", "run", "select", "train"]
+__all__ = [
+    "augment",
+    "check",
+    "compare",
+    "demo",
+    "evaluate",
+    "info",
+    "init",
+    "label",
+    "run",
+    "select",
+    "train",
+]
 
 S = TypeVar("S", bound="Options")
 
@@ -144,6 +156,19 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.output is not None:
         report.save(arguments.output, history=history(potential))
         show(f"written: {arguments.output}")
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Show the verdict on a data set."""
+    from gprann.evaluation.data_check import check as check_data
+    from gprann.io import ReadOptions
+
+    options = _section(arguments, ReadOptions).changed()
+    result = check_data(arguments.data, test=arguments.test, output=arguments.output, **options)
+    show(result.summary())
+    if arguments.output is not None:
+        show(f"written: {arguments.output}")
+    return 1 if result.problems else 0
 
 
 def select(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """Entry point of the command `gprann`: runs a command, and turns errors into one clear message and an exit code.
 
-0 success; 1 a fit or a file failed; 2 usage, configuration or data; 130 interrupted.
+0 success; 1 a fit or a file failed, or check has found something; 2 usage, configuration or data; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _execute(namespace: argparse.Namespace) -> int:
         from gprann.cli import commands
 
         with messages(namespace.level):
-            getattr(commands, namespace.command)(namespace)
+            code = int(getattr(commands, namespace.command)(namespace) or 0)
     except KeyboardInterrupt:
         show_error(f"\ngprann: interrupted; {_how_to_go_on(namespace)}")
         return 130
@@ -82,7 +82,7 @@ def _execute(namespace: argparse.Namespace) -> int:
             "gprann: the memory does not suffice; close other programs, or lower max_subset, copies or workers"
         )
         return 1
-    return 0
+    return code
 
 
 def _how_to_go_on(namespace: argparse.Namespace) -> str:

@@ -192,6 +192,15 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     _reading(parser)
 
 
+def _check(parser: argparse.ArgumentParser) -> None:
+    from gprann.io import ReadOptions
+
+    parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
+    parser.add_argument("--test", nargs="+", metavar="FILE", help="structures that are to be predicted")
+    parser.add_argument("--output", metavar="FOLDER", help="write the text, and plots of the distributions")
+    _section_options(parser, "reading", ReadOptions)
+
+
 def _select(parser: argparse.ArgumentParser) -> None:
     from gprann.active.select import SelectOptions
     from gprann.config import SurrogateSection
@@ -309,6 +318,11 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]]
         logging.WARNING,
     ),
     "init": (_init, "write a commented configuration", logging.WARNING),
+    "check": (
+        _check,
+        "look at structures without fitting anything: what they are, what is suspicious",
+        logging.WARNING,
+    ),
     "run": (
         _run,
         "the whole pipeline: read, check, augment, train, evaluate; goes on where it was interrupted",

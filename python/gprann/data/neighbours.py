@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import vesin
+from ase.geometry.minkowski_reduction import minkowski_reduce
 from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.data.structure import Structure
 from gprann.errors import AtomsTooCloseError, DataError
-from gprann.runtime.parallel import n_threads
+from gprann.runtime.resources import n_threads
 
 __all__ = ["Neighbourhood", "build_neighbours", "species_indices", "without_pairs"]
 
@@ -166,12 +168,35 @@ def without_pairs(kinds: NDArray[np.int32], first_atom: NDArray[np.int64]) -> Ne
     return Neighbourhood(first_atom, first_pair, np.zeros(0, np.int32), np.zeros((0, 3)), kinds)
 
 
+@functools.lru_cache(maxsize=64)
+def _reduced(cell: bytes, periodic: tuple[bool, ...]) -> NDArray[np.float64]:
+    reduced, _ = minkowski_reduce(np.frombuffer(cell).reshape(3, 3), periodic)
+    return np.asarray(reduced, dtype=np.float64)
+
+
+def reduced_cells(structures: Sequence[Structure]) -> NDArray[np.float64]:
+    """Return the cells, shape (n, 3, 3), with strongly skewed ones replaced by short vectors of the same lattice, Å.
+
+    The neighbours are the same, but the images to be tried grow with the volume over the heights of the cell. A
+    cell is skewed if a vector has a projection of more than half a vector onto another one.
+    """
+    cells = np.array([structure.cell for structure in structures], dtype=np.float64).reshape(-1, 3, 3)
+    periodic = np.array([structure.pbc for structure in structures], dtype=bool).reshape(-1, 3)
+    products = np.abs(cells @ cells.swapaxes(1, 2)) * (periodic[:, :, None] & periodic[:, None, :])
+    squares = np.diagonal(products, axis1=1, axis2=2)
+    skewed = products > 0.501 * np.minimum(squares[:, :, None], squares[:, None, :])
+    skewed[:, range(3), range(3)] = False
+    for s in np.flatnonzero(skewed.any(axis=(1, 2))):
+        cells[s] = _reduced(cells[s].tobytes(), tuple(periodic[s].tolist()))
+    return cells
+
+
 def _all_pairs(structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float) -> _Lists:
     n = len(structures)
     return _core.neighbour_list(
         first_atom,
         np.concatenate([np.zeros((0, 3)), *(structure.positions for structure in structures)]),
-        np.array([structure.cell for structure in structures], dtype=np.float64).reshape(n, 9),
+        reduced_cells(structures).reshape(n, 9),
         np.array([structure.pbc for structure in structures], dtype=bool).reshape(n, 3),
         cutoff,
         n_threads(),
@@ -181,9 +206,9 @@ def _all_pairs(structures: Sequence[Structure], first_atom: NDArray[np.int64], c
 def _cell_lists(structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float) -> _Lists:
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
     counts, neighbours, vectors = [], [], []
-    for structure, first in zip(structures, first_atom, strict=False):
+    for structure, cell, first in zip(structures, reduced_cells(structures), first_atom, strict=False):
         periodic = [bool(p) for p in structure.pbc]
-        i, j, vector = finder.compute(structure.positions, structure.cell, periodic, "ijD")
+        i, j, vector = finder.compute(structure.positions, cell, periodic, "ijD")
         order = np.argsort(i, kind="stable")
         counts.append(np.bincount(i, minlength=len(structure)))
         neighbours.append(j[order].astype(np.int32) + np.int32(first))

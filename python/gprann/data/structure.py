@@ -116,7 +116,8 @@ class Structure:
 
     Examples
     --------
-    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
+    >>> import gprann
+    >>> h2 = gprann.Structure(("H", "H"), [[0, 0, 0], [0, 0, 0.74]], energy=-31.7)
     >>> len(h2), h2.formula
     (2, 'H2')
     """
@@ -349,8 +350,9 @@ class Dataset(Sequence[Structure]):
 
     Examples
     --------
-    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
-    >>> data = Dataset([h2, h2.replace(energy=-31.5)])
+    >>> import gprann
+    >>> h2 = gprann.Structure(("H", "H"), [[0, 0, 0], [0, 0, 0.74]], energy=-31.7)
+    >>> data = gprann.Dataset([h2, h2.replace(energy=-31.5)])
     >>> data.energies.tolist(), data.species
     ([-31.7, -31.5], ('H',))
     """

@@ -16,7 +16,7 @@ from gprann import _core
 from gprann.data.neighbours import Neighbourhood, build_neighbours
 from gprann.data.structure import Structure
 from gprann.options import Named, Registry
-from gprann.runtime.parallel import n_threads
+from gprann.runtime.resources import n_threads
 
 __all__ = [
     "DESCRIPTORS",
@@ -61,12 +61,11 @@ class Descriptor(Named, ABC):
 
     Examples
     --------
+    >>> import gprann
     >>> import numpy as np
-    >>> from gprann.data.structure import Structure
-    >>> from gprann.options import option
-    >>> class Gaussians(Descriptor):
+    >>> class Gaussians(gprann.Descriptor):
     ...     '''Sum over neighbours of exp(-(r / width)²), without a cutoff function.'''
-    ...     width: float = option("Width of the Gaussian, Å.", 1.0, gt=0)
+    ...     width: float = gprann.option("Width of the Gaussian, Å.", 1.0, gt=0)
     ...     @property
     ...     def size(self):
     ...         return 1
@@ -86,7 +85,7 @@ class Descriptor(Named, ABC):
     ...     def vjp(self, neighbours, cotangent):
     ...         return neighbours.collect(cotangent[neighbours.centres] * self._slopes(neighbours))
     >>> descriptor = Gaussians(["H"], width=0.5)
-    >>> molecule = Structure(("H", "H"), [[0, 0, 0], [0.5, 0, 0]])
+    >>> molecule = gprann.Structure(("H", "H"), [[0, 0, 0], [0.5, 0, 0]])
     >>> descriptor.values(descriptor.neighbours([molecule])).round(3)
     array([[0.368],
            [0.368]])

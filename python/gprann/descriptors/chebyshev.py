@@ -87,7 +87,8 @@ class ChebyshevDescriptor(CompiledDescriptor):
 
     Examples
     --------
-    >>> descriptor = ChebyshevDescriptor(["C", "H", "O"])
+    >>> import gprann
+    >>> descriptor = gprann.ChebyshevDescriptor(["C", "H", "O"])
     >>> descriptor.size, descriptor.cutoff
     (36, 6.5)
     """

@@ -31,8 +31,9 @@ from gprann.evaluation.metrics import (
     units,
 )
 from gprann.evaluation.residuals import ForceResiduals, Residuals, compare, require_energies
+from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, read
-from gprann.potential import load
+from gprann.potential import Potential, load
 from gprann.surrogate.sets.surrogate_set import SurrogateSet
 from gprann.surrogate.surrogate import Surrogate
 from gprann.units import MEV
@@ -263,6 +264,7 @@ def evaluate(
     predictor = _predictor(potential)
     reference = data if isinstance(data, Dataset) else read(data)
     require_energies(reference)  # before the time is spent on predicting
+    _warn_of_known(predictor, reference)
     prediction = predictor.predict(reference)
     if isinstance(predictor, Surrogate | SurrogateSet) and forces_std > 0:
         prediction = with_forces_std(predictor, reference, prediction, forces_std)
@@ -270,6 +272,25 @@ def evaluate(
     if plots is not None:
         report.save_plots(plots)
     return report
+
+
+def _warn_of_known(predictor: Predictor, reference: Dataset) -> None:
+    """Warn of structures that the model has been trained on."""
+    if isinstance(predictor, Potential):
+        training = set(predictor.provenance.get("training", {}).get("structures", []))
+    elif isinstance(predictor, Surrogate):
+        training = {geometry_digest(structure) for structure in predictor.training_set}
+    else:
+        return
+    known = [k for k, item in enumerate(reference) if geometry_digest(item) in training] if training else []
+    if known:
+        logger.warning(
+            "%d of %d structures have been trained on, their errors are no test errors: structures %s%s",
+            len(known),
+            len(reference),
+            ", ".join(map(str, known[:20])),
+            ", ..." if len(known) > 20 else "",
+        )
 
 
 def with_forces_std(

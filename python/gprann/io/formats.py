@@ -47,8 +47,16 @@ class FileFormat:
 
     Examples
     --------
-    >>> format_of(InputFile(Path("a.xsf"))).name
-    'xsf'
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
+    >>> def read_bonds(file, options):
+    ...     for length in map(float, file.text.split()):
+    ...         yield gprann.Structure(("H", "H"), [[0, 0, 0], [0, 0, length]])
+    >>> _ = gprann.register_format(gprann.FileFormat("bonds", ("*.h2",), read=read_bonds))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "two.h2").write_text("0.74 0.80")
+    ...     gprann.read(Path(folder) / "two.h2", require=())
+    Dataset(2 structures: 2 x H2)
     """
 
     name: str

@@ -14,7 +14,7 @@ import ase
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.io.ase import frame_from_atoms
-from gprann.io.checks import DataWarning, check_dataset
+from gprann.io.checks import DataReport, DataWarning, check_dataset
 from gprann.io.files import InputFile
 from gprann.io.formats import find_files, format_of
 from gprann.io.labels import FREE_ENERGY_NOTE, LABELS, Frame, ReadOptions, make_frame
@@ -79,9 +79,9 @@ def read(
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import ase, gprann
     >>> h2 = ase.Atoms("H2", [[0, 0, 0], [0, 0, 0.74]], info={"energy": -31.7})
-    >>> read([h2]).energies
+    >>> gprann.read([h2]).energies
     array([-31.7])
     """
     result = read_all(source, ReadOptions(**options), group=group, require=require)
@@ -100,11 +100,14 @@ class ReadResult(NamedTuple):
         What a user should look at.
     left_out : tuple of str
         Reasons why calculations were left out, with `skip_bad`.
+    report : DataReport or None
+        None for a `Dataset`, which has been checked when it was made.
     """
 
     data: Dataset
     messages: tuple[str, ...]
-    left_out: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    report: DataReport | None = None
 
 
 def read_all(
@@ -121,7 +124,7 @@ def read_all(
     if isinstance(source, Dataset):
         _label_messages([Frame(structure, {}) for structure in source], required)
         regrouped = (structure.replace(group=group) for structure in source)
-        return ReadResult(source if group is None else Dataset(regrouped), (), ())
+        return ReadResult(source if group is None else Dataset(regrouped), ())
     collected = _Collected(options)
     frames = list(collected.frames(source))
     if not frames:
@@ -132,9 +135,10 @@ def read_all(
     messages += _note_messages(frames)
     messages += _label_messages(frames, required)
     data = Dataset(f.structure if group is None else f.structure.replace(group=group) for f in frames)
-    messages += check_dataset(data).messages
+    report = check_dataset(data)
+    messages += report.messages
     _log.info("read %r", data)
-    return ReadResult(data, tuple(messages), tuple(collected.left_out))
+    return ReadResult(data, tuple(messages), tuple(collected.left_out), report)
 
 
 def structures(source: Source) -> Dataset:

@@ -8,6 +8,7 @@ from pathlib import Path
 from gprann.errors import DataError
 from gprann.io.formats import format_to_write
 from gprann.io.reading import Source, structures
+from gprann.runtime.atomic_write import check_length
 
 __all__ = ["write"]
 
@@ -39,15 +40,16 @@ def write(path: str | os.PathLike[str], data: Source) -> None:
 
     Examples
     --------
-    >>> import tempfile
-    >>> from gprann.data.structure import Structure
-    >>> h2 = Structure(("H", "H"), [[0, 0, 0], [0, 0, 0.74]], energy=-31.7)
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
+    >>> h2 = gprann.Structure(("H", "H"), [[0, 0, 0], [0, 0, 0.74]], energy=-31.7)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write(Path(folder) / "h2.extxyz", h2)
+    ...     gprann.write(Path(folder) / "h2.extxyz", h2)
     ...     (Path(folder) / "h2.extxyz").stat().st_size > 0
     True
     """
     target = Path(path).expanduser()
+    check_length(target)
     dataset = structures(data)
     if not len(dataset):
         raise DataError(f"{target}: there is no structure to write")

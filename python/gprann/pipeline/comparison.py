@@ -17,12 +17,12 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, nearest_name
 from gprann.evaluation.methods import METHODS, Column, cells, headings, markdown
 from gprann.evaluation.metrics import table, units
-from gprann.evaluation.report import evaluate
+from gprann.evaluation.residuals import compare as residuals_of
 from gprann.io import atomic_write
 from gprann.pipeline.checkpoints import Stages, claim_folder, data_digest, digest, file_digest
 from gprann.pipeline.inputs import check_run, read_data
 from gprann.pipeline.run import RunResult, finish, log_run
-from gprann.potential import load
+from gprann.potential import Potential
 from gprann.units import MEV
 
 __all__ = ["Comparison", "compare", "compare_file"]
@@ -211,7 +211,7 @@ def _write_comparison(
 
 def _metrics(run: RunResult) -> dict[str, Any]:
     """Return the metrics of the test set without its tables, the size of the training set, and the times."""
-    provenance = load(run.potential).provenance
+    provenance = Potential.load(run.potential).provenance
     return {
         "structures": provenance["training"]["n_structures"],
         "label_seconds": provenance["label_seconds"],
@@ -230,7 +230,8 @@ def _figures(stages: Stages, runs: Mapping[str, RunResult], test: Dataset) -> li
     inputs = digest({name: file_digest(run.potential) for name, run in runs.items()}, data_digest(test))
     left = stages.find("figures", inputs)
     if left is None:
-        residuals = {name: evaluate(load(run.potential), test).residuals for name, run in runs.items()}
+        potentials = {name: Potential.load(run.potential) for name, run in runs.items()}
+        residuals = {n: residuals_of(test, model.predict(test)) for n, model in potentials.items()}
         files = save_methods(residuals, stages.folder)
         left = {"names": [path.name for path in files]}
         stages.keep("figures", inputs, files, left)

@@ -9,8 +9,9 @@ import bisect
 import logging
 import math
 import os
+import warnings
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,11 @@ from gprann.augmentation.displacements import require_forces, with_unique_origin
 from gprann.augmentation.taylor import read_hessians
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name
-from gprann.io import ReadOptions, read
-from gprann.io.checks import find_duplicates
+from gprann.evaluation.data_check import read_and_check
+from gprann.io import DataWarning, ReadOptions
 from gprann.io.formats import find_files
-from gprann.potential import load
-from gprann.runtime.memory import GIB, available_memory, memory_budget
+from gprann.potential import Potential
+from gprann.runtime.resources import GIB, available_memory, memory_budget
 from gprann.surrogate.memory import features_per_atom
 from gprann.surrogate.sets.partition import averaged_descriptors, partition
 from gprann.surrogate.sets.partition import bisect as divide_by_similarity
@@ -45,12 +46,10 @@ __all__ = [
     "surrogate_memory",
     "surrogate_within_memory",
     "training_memory",
-    "warn_of_repeated",
 ]
 
 _log = logging.getLogger(__name__)
 _PROGRAM = 0.3  # GiB; interpreter and libraries
-_LISTED = 5  # structures that a message names
 _PARTS = 4  # of a composition's share of the test set: that many sets of similar structures, or more
 
 
@@ -66,11 +65,14 @@ class RunData:
     split : int
         Number of structures of the test set that have been split off from the training structures; 0 if the test set
         was given.
+    check : str
+        The verdict on the data, for the report.
     """
 
     train: Dataset
     test: Dataset | None
     split: int = 0
+    check: str = ""
 
     @property
     def origin_of_test(self) -> str:
@@ -82,9 +84,8 @@ class RunData:
 
 
 def read_data(config: Config) -> RunData:
-    """Read the training and test structures; split a test set off where none is given."""
+    """Read the training and test structures and check them; split a test set off where none is given."""
     folder = Path(config.output.folder).resolve()
-    sets = []
     for name, sources in (("train", config.data.train), ("test", config.data.test)):
         if sources is None:
             continue
@@ -95,39 +96,16 @@ def read_data(config: Config) -> RunData:
                     f"data.{name}: {source} takes in results of this run ({own[0].name}); name the files more precisely"
                 )
         _log.info("reading data.%s: %s", name, ", ".join(sources))
-        sets.append(read(list(sources), **ReadOptions.part_of(config.data).changed()))
-    data = with_unique_origins(sets[0])
-    if len(sets) > 1:
-        warn_of_repeated(data, sets[1])
-        return RunData(data, sets[1])
-    return _with_split(data, config)
-
-
-def warn_of_repeated(train: Dataset, test: Dataset) -> tuple[int, ...]:
-    """Warn of test structures that are training structures too; return their indices in the test set.
-
-    Examples
-    --------
-    >>> import gprann
-    >>> data = gprann.examples.hydrogen(7)
-    >>> warn_of_repeated(data[:5], data[3:])
-    (0, 1)
-    """
-    n = len(train)
-    groups = [group for group in find_duplicates(train + test) if group[0] < n <= group[-1]]
-    repeated = {index - n: group[0] for group in groups for index in group if index >= n}
-    if repeated:
-        listed = [f"{index} (training structure {repeated[index]})" for index in sorted(repeated)]
-        more = f", and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
-        _log.warning(
-            "%d of %d test structures are training structures too: %s%s; their errors say nothing about new "
-            "structures, take them out of data.test or data.train",
-            len(listed),
-            len(test),
-            ", ".join(listed[:_LISTED]),
-            more,
-        )
-    return tuple(sorted(repeated))
+    test = None if config.data.test is None else list(config.data.test)
+    checked = read_and_check(list(config.data.train), test, ReadOptions.part_of(config.data))
+    for problem in checked.problems:
+        warnings.warn(problem, DataWarning, stacklevel=2)
+    for line in checked.summary().splitlines():
+        _log.info("%s", line)
+    data = with_unique_origins(checked.data)
+    if checked.test is not None:
+        return RunData(data, checked.test, check=checked.summary())
+    return replace(_with_split(data, config), check=checked.summary())
 
 
 def _with_split(data: Dataset, config: Config) -> RunData:
@@ -308,7 +286,7 @@ def training_memory(config: Config, data: Dataset) -> float:
     descriptor = config.descriptor.build(data.species)
     atoms = sum(len(structure) * (1 + config.augmentation.most_copies(structure)) for structure in data)
     options, start_from = config.training, config.training.start_from
-    kind = options.model if start_from is None else load(start_from).model.options
+    kind = options.model if start_from is None else Potential.load(start_from).model.options
     model = kind.build(descriptor.size, len(descriptor.species))
     workload = Workload(
         n_parameters=model.n_parameters,

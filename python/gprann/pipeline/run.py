@@ -20,7 +20,7 @@ from gprann.config.template import to_toml
 from gprann.data.structure import Dataset
 from gprann.descriptors import descriptor_to_dict
 from gprann.errors import ConfigError
-from gprann.evaluation.report import evaluate
+from gprann.evaluation.report import Report
 from gprann.io import DataWarning, atomic_write, write
 from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stage, Stages, claim_folder, data_digest, digest, file_digest
@@ -33,7 +33,7 @@ from gprann.pipeline.subsets import (
     evaluate_surrogates,
     loss_remark,
 )
-from gprann.potential import Potential, load
+from gprann.potential import Potential
 from gprann.runtime.log import log_to_file, warnings_to_log
 from gprann.training.train import train
 from gprann.version import __version__
@@ -170,13 +170,14 @@ class _Run:
         if stage.skipped:
             return stage
         started = time.perf_counter()
-        store = SubsetStore(self.stages, options, test)
+        store = SubsetStore(self.stages, options)
         copies = augment_data(
             data,
             config.augmentation,
             surrogate_within_memory(config),
             workers=config.resources.workers,
             store=store,
+            test=test,
         )
         seconds = round(sum(store.earlier_seconds) + time.perf_counter() - started, 2)
         files = [folder / AUGMENTED]
@@ -203,13 +204,13 @@ class _Run:
         config = self.config
         if config.augmentation.method == "none":
             return {"method": "none"}
-        options = {"augmentation": config.augmentation.model_dump(mode="json")}
+        options = {"augmentation": config.augmentation.to_dict()}
         if config.augmentation.hessians is not None:
             options["augmentation"]["hessians"] = file_digest(config.augmentation.hessians)
         if config.augmentation.uses_surrogate:
             # With the budget that the user leaves it: solver and hyperparameters depend on it. What the machine has
             # does not count, so that a run can go on elsewhere.
-            options["surrogate"] = surrogate_within_memory(config).model_dump(mode="json")
+            options["surrogate"] = surrogate_within_memory(config).to_dict()
         return options
 
     # ------------------------------------------------------------ surrogate
@@ -257,12 +258,12 @@ class _Run:
         config, path = self.config, self.stages.folder / _POTENTIAL
         data = self.data.train
         descriptor = descriptor_to_dict(config.descriptor.build(data.species))
-        inputs = digest(augmented.inputs, descriptor, config.training.model_dump(mode="json"))
+        inputs = digest(augmented.inputs, descriptor, config.training.to_dict())
         stage = self.stages.begin("training", inputs)
         if stage.skipped:
             return stage
         provenance = {
-            "config": config.model_dump(mode="json"),
+            "config": config.to_dict(),
             "training_data": {
                 "digest": data_digest(data),
                 "structures": len(data),
@@ -290,7 +291,7 @@ class _Run:
         stage = self.stages.begin("report", digest(trained.inputs, test, self._draws_plots()))
         if stage.skipped:
             return stage
-        files, metrics, texts = self._evaluate(load(self.stages.folder / _POTENTIAL))
+        files, metrics, texts = self._evaluate(Potential.load(self.stages.folder / _POTENTIAL))
         if tested is not None and tested.left["metrics"] is not None:
             metrics["surrogate"] = tested.left["metrics"]
             remark = loss_remark(metrics["test"], tested.left["metrics"])
@@ -299,7 +300,8 @@ class _Run:
             texts.append(f"surrogate\n=========\n{remark}{tested.left['summary']}\n")
         summary = "\n".join(texts)
         plain = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
-        for name, text in (("metrics.json", plain + "\n"), ("summary.txt", summary)):
+        contents = {"metrics.json": plain + "\n", "summary.txt": summary, "check.txt": self.data.check + "\n"}
+        for name, text in contents.items():
             files.append(self.stages.folder / "report" / name)
             with atomic_write(files[-1]) as stream:
                 stream.write(text)
@@ -316,7 +318,7 @@ class _Run:
             shutil.rmtree(folder / name, ignore_errors=True)
             if data is None:
                 continue
-            report = evaluate(potential, data)
+            report = Report.from_prediction(data, potential.predict(data))
             files += report.save(folder / name, plots=plots, history=history(potential))
             metrics[name] = report.to_dict()
             origin = self.data.origin_of_test if name == "test" else ""

@@ -16,7 +16,7 @@ from scipy.linalg import lapack
 
 from gprann import _core
 from gprann.errors import FactorisationError
-from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.runtime.resources import blas_and_threads, one_blas_thread
 from gprann.surrogate.kernels.base import Rows
 
 __all__ = ["Convergence", "Factor", "PosteriorMean", "Restorable", "conjugate_gradients", "factorise"]
@@ -36,21 +36,21 @@ class Factor:
     def solve(self, values: Array) -> Array:
         """Return K⁻¹ values, shape (rows,) or one right-hand side a row."""
         rows = np.array(np.atleast_2d(values), order="C")
-        with one_blas_thread():
-            _core.solve_lower(scipy_blas(), self.L, rows, n_threads())
-            _core.solve_lower_transposed(scipy_blas(), self.L, rows, n_threads())
+        with blas_and_threads() as (blas, threads):
+            _core.solve_lower(blas, self.L, rows, threads)
+            _core.solve_lower_transposed(blas, self.L, rows, threads)
         return rows.reshape(np.shape(values))
 
     def half_solve(self, rows: Array) -> Array:
         """Replace every row b by L⁻¹ b, in place, and return them."""
-        with one_blas_thread():
-            _core.solve_lower(scipy_blas(), self.L, rows, n_threads())
+        with blas_and_threads() as (blas, threads):
+            _core.solve_lower(blas, self.L, rows, threads)
         return rows
 
     def half_solve_transposed(self, rows: Array) -> Array:
         """Replace every row b by L⁻ᵀ b, in place, and return them."""
-        with one_blas_thread():
-            _core.solve_lower_transposed(scipy_blas(), self.L, rows, n_threads())
+        with blas_and_threads() as (blas, threads):
+            _core.solve_lower_transposed(blas, self.L, rows, threads)
         return rows
 
     def extended(self, rows: Array) -> Factor:
@@ -70,9 +70,9 @@ class Factor:
         """
         n, size = len(self.L), rows.shape[1]
         below = self.half_solve(np.ascontiguousarray(rows[:, :n]))
-        with one_blas_thread():
+        with blas_and_threads() as (blas, threads):
             corner = rows[:, n:] - below @ below.T
-            row = _core.cholesky(scipy_blas(), corner, n_threads())
+            row = _core.cholesky(blas, corner, threads)
         if row >= 0:
             raise _not_positive_definite(n + row, size)
         L = np.zeros((size, size))
@@ -106,8 +106,8 @@ def factorise(K: Array, noise: Array) -> Factor:
         If the matrix is not positive definite, with the failing row.
     """
     K[np.diag_indices(len(K))] += noise
-    with one_blas_thread():
-        row = _core.cholesky(scipy_blas(), K, n_threads())
+    with blas_and_threads() as (blas, threads):
+        row = _core.cholesky(blas, K, threads)
     if row >= 0:
         raise _not_positive_definite(row, len(K))
     return Factor(K)
@@ -211,7 +211,7 @@ class PosteriorMean:
         """Return energies (n,) and slopes (rows, D) of query structures."""
         order, first = _by_kind(rows)
         query = np.ascontiguousarray(rows.features[order])
-        with one_blas_thread():
+        with blas_and_threads() as (blas, threads):
             energies, slopes = _core.predict_rows(
                 self.first,
                 self.features,
@@ -220,22 +220,22 @@ class PosteriorMean:
                 first,
                 query,
                 kernel,
-                scipy_blas(),
-                n_threads(),
+                blas,
+                threads,
             )
         return _in_row_order(energies, slopes, order, rows.kind_rows[:, 0])
 
     def predict_itself(self, kernel: _core.RadialKernel) -> tuple[Array, Array]:
         """Return what `predict` gives for the training structures, with each pair of rows seen once."""
-        with one_blas_thread():
+        with blas_and_threads() as (blas, threads):
             energies, slopes = _core.covariance_product(
                 self.first,
                 self.features,
                 self.energy_weight,
                 self.slope,
                 kernel,
-                scipy_blas(),
-                n_threads(),
+                blas,
+                threads,
             )
         return _in_row_order(energies, slopes, self._order, self._structures)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gprann.data.structure import Dataset
-from gprann.runtime.memory import GIB
+from gprann.runtime.resources import GIB
 from gprann.surrogate.kernels.base import Fingerprint
 
 __all__ = [

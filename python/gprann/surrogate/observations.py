@@ -13,7 +13,7 @@ from gprann.data.strain import volume
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.io.checks import find_duplicates
-from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.kernels.internal_coordinates import observed_directions, strain_length
 
@@ -72,8 +72,8 @@ class Observations:
         rows = len(self.values)
         K = np.zeros((rows, rows))
         kernel = self.kernel(length, derivative=derivative)
-        with one_blas_thread():
-            _core.covariance(self.sets, self.sets, kernel, scipy_blas(), True, n_threads(), K)
+        with blas_and_threads() as (blas, threads):
+            _core.covariance(self.sets, self.sets, kernel, blas, True, threads, K)
         return K
 
     def noise(self, energy_noise: float, force_noise: float) -> Array:

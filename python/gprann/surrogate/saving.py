@@ -16,7 +16,7 @@ from gprann.data.structure import Dataset, Origin, Structure
 from gprann.descriptors import Descriptor, descriptor_to_dict
 from gprann.errors import FormatError
 from gprann.model_file import read_model_file, write_model_file
-from gprann.runtime.parallel import one_blas_thread
+from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.calibration import Calibration
 from gprann.surrogate.hyperparameters.kernel_selection import Candidate, KernelSelection
 from gprann.surrogate.hyperparameters.settings import Setting

@@ -21,8 +21,7 @@ from gprann.data.strain import voigt_stress
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, check_whole
 from gprann.io.reading import Source, structures
-from gprann.runtime.memory import memory_budget
-from gprann.runtime.parallel import one_blas_thread
+from gprann.runtime.resources import memory_budget, one_blas_thread
 from gprann.signatures import takes
 from gprann.surrogate import saving
 from gprann.surrogate.calibration import Calibration, calibration_of, left_out_std, with_calibration_last

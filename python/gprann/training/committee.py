@@ -22,7 +22,7 @@ from gprann.descriptors import DESCRIPTORS
 from gprann.errors import ConfigError, TrainingError
 from gprann.models import MODELS
 from gprann.options import Named, Registry
-from gprann.runtime.parallel import n_threads
+from gprann.runtime.resources import n_threads
 from gprann.training.checkpoint import identify, resume_member, save_task, state_file
 from gprann.training.member import CommitteeTask, train_member
 from gprann.training.optimizers.base import OPTIMIZERS, OptimizerState

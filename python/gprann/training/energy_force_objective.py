@@ -14,7 +14,7 @@ from gprann.data.neighbours import Neighbourhood
 from gprann.descriptors.base import Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.models.base import AtomModel
 from gprann.models.features import FeatureTable
-from gprann.runtime.parallel import n_threads, scipy_blas
+from gprann.runtime.resources import blas_and_threads, n_threads
 from gprann.training.objective import Errors
 
 __all__ = ["EnergyForceObjective", "LabelTable"]
@@ -297,9 +297,10 @@ class EnergyForceObjective:
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
         rows = self.structures if self.rows_of is None else self.rows_of
-        parts = self.shared.loss.normal_equations(
-            parameters, self._core, rows, scipy_blas(), n_threads(), hessian, slope
-        )
+        with blas_and_threads() as (blas, threads):
+            parts = self.shared.loss.normal_equations(
+                parameters, self._core, rows, blas, threads, hessian, slope
+            )
         if self.rows_of is None:
             return sum(parts)
         # Both of the same rows: the step then solves a least-squares problem with far more rows than parameters. With

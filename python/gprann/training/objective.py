@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.models.base import AtomModel
 from gprann.models.features import FeatureTable
-from gprann.runtime.parallel import n_threads, scipy_blas
+from gprann.runtime.resources import blas_and_threads, n_threads
 
 if TYPE_CHECKING:
     from typing import Self
@@ -169,16 +169,17 @@ class EnergyObjective:
 
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
-        loss: float = self.model.core.normal_equations(
-            parameters,
-            self._atoms,
-            self.targets,
-            self.weights,
-            scipy_blas(),
-            n_threads(),
-            hessian,
-            slope,
-        )
+        with blas_and_threads() as (blas, threads):
+            loss: float = self.model.core.normal_equations(
+                parameters,
+                self._atoms,
+                self.targets,
+                self.weights,
+                blas,
+                threads,
+                hessian,
+                slope,
+            )
         return loss
 
     def gradient(self, parameters: Array, batch: Indices | None = None) -> tuple[float, Array]:

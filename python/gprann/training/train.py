@@ -18,10 +18,11 @@ from gprann.data.neighbours import without_pairs
 from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, DataError, TrainingError
+from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, structures
 from gprann.models import AtomModel, FeatureTable, Normalisation
 from gprann.models.features import descriptor_values
-from gprann.potential import Potential, load
+from gprann.potential import Potential
 from gprann.runtime.progress import progress_bar
 from gprann.signatures import takes
 from gprann.training.committee import MemberProgress, train_members
@@ -101,7 +102,7 @@ def train(
     """
     base = None
     if start_from is not None:
-        base = start_from if isinstance(start_from, Potential) else load(start_from)
+        base = start_from if isinstance(start_from, Potential) else Potential.load(start_from)
         options = _like(base, descriptor, options)
     settings = TrainingOptions(**options)
     data = structures(data)
@@ -248,6 +249,8 @@ def _record(
         "program": f"gprann {__version__}",
         "n_structures": len(data),
         "n_reference": sum(structure.origin.method == "reference" for structure in data),
+        # An evaluation warns of test structures that have been trained on.
+        "structures": [geometry_digest(item) for item in data if item.origin.method == "reference"],
         "options": _describe(task.options),
         "seconds": round(time.perf_counter() - started, 1),
         "member_seconds": [round(state.seconds, 2) for state in states],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from gprann.errors import FactorisationError
-from gprann.runtime.parallel import one_blas_thread
+from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.gaussian_process import Factor, factorise
 from gprann.surrogate.hyperparameters.settings import Setting
 from gprann.surrogate.observations import Observations

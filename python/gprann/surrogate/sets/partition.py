@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
 from gprann.options import Options, option
-from gprann.runtime.parallel import one_blas_thread
+from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.kernels.atoms import AtomsKernel
 
 __all__ = ["MAX_SIZE", "SubsetOptions", "averaged_descriptors", "bisect", "partition"]

@@ -20,9 +20,8 @@ from gprann.errors import DataError, GprannError
 from gprann.explain import keys
 from gprann.io.reading import Source, structures
 from gprann.runtime.log import task
-from gprann.runtime.memory import memory_budget, memory_share
-from gprann.runtime.parallel import Job, side_by_side
 from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.runtime.resources import Job, memory_budget, memory_share, side_by_side
 from gprann.signatures import divide, takes
 from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.saving import kind_of, read_plain, write_plain
@@ -430,7 +429,7 @@ def fit_surrogates(
     --------
     >>> import gprann
     >>> h2 = gprann.examples.hydrogen(7)
-    >>> surrogates = fit_surrogates(h2, max_subset=4, kernel="pairs")
+    >>> surrogates = gprann.fit_surrogates(h2, max_subset=4, kernel="pairs")
     >>> [(surrogate.kernel.name, indices.tolist()) for surrogate, indices in surrogates]
     [('pairs', [0, 1, 2]), ('pairs', [3, 4, 5, 6])]
     >>> bool(abs(surrogates.predict(h2).energy - h2.energies).max() < 0.05)

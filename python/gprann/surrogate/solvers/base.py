@@ -15,7 +15,7 @@ from gprann import _core
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
 from gprann.options import Named, Registry, option
-from gprann.runtime.memory import GIB
+from gprann.runtime.resources import GIB
 from gprann.surrogate.gaussian_process import PosteriorMean
 from gprann.surrogate.hyperparameters.cross_validation import LeftOut
 from gprann.surrogate.hyperparameters.settings import (

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
-from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
 from gprann.surrogate.hyperparameters.settings import Setting
 from gprann.surrogate.kernels.base import Rows
@@ -91,9 +91,9 @@ def _extended(
     """Return the factor of more observations, the first of which are factorised already."""
     n, known = len(before.factor.L), len(before.observations.first) - 1
     added = np.zeros((len(observations.values) - n, len(observations.values)))
-    with one_blas_thread():
+    with blas_and_threads() as (blas, threads):
         sets = rows.sets(jacobians[known:], first=known)
-        _core.covariance(sets, observations.sets, kernel, scipy_blas(), False, n_threads(), added)
+        _core.covariance(sets, observations.sets, kernel, blas, False, threads, added)
     added[:, n:][np.diag_indices(len(added))] += observations.noise(*noise)[n:]
     return before.factor.extended(added)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.data.structure import Dataset
-from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
 from gprann.surrogate.hyperparameters.cross_validation import LeftOut
 from gprann.surrogate.hyperparameters.settings import Setting
@@ -105,12 +105,12 @@ class InducingApproximation:
         for block in _blocks(equations.data):
             part, _, _ = equations.observe(block)
             V = np.zeros((len(part.values), m))
-            with one_blas_thread():
-                _core.covariance(part.sets, observations.sets, kernel, scipy_blas(), False, n_threads(), V)
+            with blas_and_threads() as (blas, threads):
+                _core.covariance(part.sets, observations.sets, kernel, blas, False, threads, V)
                 half.half_solve(V)
                 scale = 1.0 / np.sqrt(part.noise(*noise))
                 V *= scale[:, None]
-                _core.add_gram(scipy_blas(), V, inner, n_threads())
+                _core.add_gram(blas, V, inner, threads)
                 projected += (scale * part.values) @ V
         return cls(observations, rows, jacobians, half, factorise(inner, np.ones(m)), projected)
 
@@ -179,9 +179,9 @@ class InducingApproximation:
         """
         size = len(part.values)
         prior, V = np.zeros((size, size)), np.zeros((size, len(self.projected)))
-        with one_blas_thread():
+        with blas_and_threads() as (blas, threads):
             for other, target in ((part.sets, prior), (self.sets, V)):
-                _core.covariance(part.sets, other, kernel, scipy_blas(), False, n_threads(), target)
+                _core.covariance(part.sets, other, kernel, blas, False, threads, target)
             self.half.half_solve(V)
             residual = part.values - V @ self.inner.solve(self.projected)
             explained = V @ V.T

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.data.structure import Dataset
-from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.runtime.resources import blas_and_threads, one_blas_thread
 from gprann.surrogate.gaussian_process import Factor
 from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
@@ -82,7 +82,8 @@ def energy_variance(posterior: Posterior, sets: _core.FeatureSets, kernel: _core
     """Return the variances of the energies of queries, shape (q,)."""
     prior = _core.energy_variance(sets, kernel)
     cross = np.zeros((len(prior), posterior.sets.observations))
-    _core.energy_covariance(sets, posterior.sets, kernel, scipy_blas(), n_threads(), cross)
+    with blas_and_threads() as (blas, threads):
+        _core.energy_covariance(sets, posterior.sets, kernel, blas, threads, cross)
     return posterior.variance(prior, cross)
 
 
@@ -94,7 +95,8 @@ def energy_covariance(
     prior = np.zeros((count, count))
     cross = np.zeros((count, posterior.sets.observations))
     for other, target in ((sets, prior), (posterior.sets, cross)):
-        _core.energy_covariance(sets, other, kernel, scipy_blas(), n_threads(), target)
+        with blas_and_threads() as (blas, threads):
+            _core.energy_covariance(sets, other, kernel, blas, threads, target)
     return posterior.covariance(prior, cross)
 
 
@@ -104,7 +106,8 @@ def structure_covariance(posterior: Posterior, sets: _core.FeatureSets, kernel: 
     prior = np.zeros((sets.observations, sets.observations))
     cross = np.zeros((sets.observations, posterior.sets.observations))
     for other, target in ((sets, prior), (posterior.sets, cross)):
-        _core.covariance(sets, other, kernel, scipy_blas(), False, n_threads(), target)
+        with blas_and_threads() as (blas, threads):
+            _core.covariance(sets, other, kernel, blas, False, threads, target)
     return posterior.covariance(prior, cross)
 
 
@@ -142,8 +145,8 @@ def representatives(rows: Rows, kernel: _core.RadialKernel, count: int) -> NDArr
             break
         own = rows.sets(first=pivot, last=pivot + 1)
         column = np.zeros((n, 1))
-        with one_blas_thread():
-            _core.covariance(sets, own, kernel, scipy_blas(), False, n_threads(), column)
+        with blas_and_threads() as (blas, threads):
+            _core.covariance(sets, own, kernel, blas, False, threads, column)
         column[:, 0] -= factor[:step, pivot] @ factor[:step]
         factor[step] = column[:, 0] / np.sqrt(variance[pivot])
         variance = np.maximum(variance - factor[step] ** 2, 0.0)

@@ -239,8 +239,8 @@ class Optimizer(Named):
     Examples
     --------
     >>> import gprann
-    >>> class SteepestDescent(Optimizer):
-    ...     rate: float = option("Length of a step.", 0.05, gt=0)
+    >>> class SteepestDescent(gprann.Optimizer):
+    ...     rate: float = gprann.option("Length of a step.", 0.05, gt=0)
     ...
     ...     def minimise(self, train, validation, state, *, stream, frozen, report):
     ...         while not state.finished:

@@ -19,7 +19,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from gprann import _core
 from gprann.options import option
-from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
+from gprann.runtime.resources import blas_and_threads, one_blas_thread
 from gprann.training.optimizers.base import (
     RIDGE,
     Optimizer,
@@ -252,11 +252,12 @@ class _NormalEquations:
         matrix = self.hessian.copy()
         diagonal = np.diagonal(self.hessian)
         matrix[np.diag_indices_from(matrix)] += _shift(self.ridge, damping, diagonal)
-        if _core.cholesky(scipy_blas(), matrix, n_threads()) >= 0:
-            return None
         step = -self.slope.reshape(1, -1)
-        _core.solve_lower(scipy_blas(), matrix, step, n_threads())
-        _core.solve_lower_transposed(scipy_blas(), matrix, step, n_threads())
+        with blas_and_threads() as (blas, threads):
+            if _core.cholesky(blas, matrix, threads) >= 0:
+                return None
+            _core.solve_lower(blas, matrix, step, threads)
+            _core.solve_lower_transposed(blas, matrix, step, threads)
         return np.asarray(step[0])
 
 

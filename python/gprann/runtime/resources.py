@@ -1,15 +1,17 @@
-"""Threads of the compiled core, and the BLAS behind its large products."""
+"""What a job may use: threads, memory, and the BLAS behind the core's large products."""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
 import functools
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from scipy.linalg import cython_blas, cython_lapack
@@ -18,38 +20,22 @@ from threadpoolctl import ThreadpoolController
 from gprann import _core
 from gprann.errors import ConfigError
 
-__all__ = ["Job", "n_threads", "one_blas_thread", "scipy_blas", "side_by_side"]
+__all__ = [
+    "GIB",
+    "Job",
+    "Resources",
+    "available_memory",
+    "blas_and_threads",
+    "memory_budget",
+    "memory_share",
+    "n_threads",
+    "one_blas_thread",
+    "scipy_blas",
+    "side_by_side",
+]
 
 T = TypeVar("T")
-
-
-def n_threads() -> int:
-    """Return the number of threads to use.
-
-    `GPRANN_NUM_THREADS`, else `OMP_NUM_THREADS`, else the processors this process may run on; of these its share
-    in a job that runs with others (see `side_by_side`). Results have the same bits for any number.
-
-    Raises
-    ------
-    ConfigError
-        If a variable is set to something else than a positive integer.
-    CancelledError
-        In a job beside which another one has failed.
-    """
-    team = _team.get()
-    return _all_threads() if team is None else team.share()
-
-
-def _all_threads() -> int:
-    for variable in ("GPRANN_NUM_THREADS", "OMP_NUM_THREADS"):
-        value = os.environ.get(variable, "").split(",")[0].strip()
-        if value:
-            if not value.isdecimal() or int(value) < 1:
-                raise ConfigError(f"{variable}={value}: expected a positive integer")
-            return int(value)
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+GIB = 2.0**30
 
 
 @functools.cache
@@ -116,24 +102,6 @@ def one_blas_thread() -> Iterator[None]:
         _blas_limit.end()
 
 
-@dataclass(frozen=True, slots=True)
-class Job(Generic[T]):
-    """Work to be done beside others.
-
-    Attributes
-    ----------
-    work : callable
-    memory : float, GiB
-        What it takes while it runs.
-    kept : float, GiB
-        What its result takes from then on.
-    """
-
-    work: Callable[[], T]
-    memory: float
-    kept: float = 0.0
-
-
 class _Team:
     """Jobs that run side by side and share the threads, perhaps within a job of others."""
 
@@ -151,7 +119,133 @@ class _Team:
         return max(1, self.threads // self.running)
 
 
-_team: contextvars.ContextVar[_Team | None] = contextvars.ContextVar("team", default=None)
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Threads and memory of a job; without a team and a share those of the machine.
+
+    Attributes
+    ----------
+    team : jobs that share the threads, or None
+    memory : float, GiB, or None
+        Share of the memory.
+    """
+
+    team: _Team | None = None
+    memory: float | None = None
+
+    @property
+    def threads(self) -> int:
+        """Number of threads: those of the machine, or the job's share of them now.
+
+        Raises
+        ------
+        ConfigError
+            If a variable that sets it is no positive integer.
+        CancelledError
+            In a job beside which another one has failed.
+        """
+        if self.team is not None:
+            return self.team.share()
+        for variable in ("GPRANN_NUM_THREADS", "OMP_NUM_THREADS"):
+            value = os.environ.get(variable, "").split(",")[0].strip()
+            if value:
+                if not value.isdecimal() or int(value) < 1:
+                    raise ConfigError(f"{variable}={value}: expected a positive integer")
+                return int(value)
+        if hasattr(os, "sched_getaffinity"):
+            return max(1, len(os.sched_getaffinity(0)))
+        return os.cpu_count() or 1
+
+    @property
+    def available_memory(self) -> float | None:
+        """Memory that can be had without swapping, GiB, or None where the system does not tell."""
+        return _machine_memory() if self.memory is None else self.memory
+
+
+_resources: contextvars.ContextVar[Resources] = contextvars.ContextVar("resources", default=Resources())  # noqa: B039
+
+
+def n_threads() -> int:
+    """Return the number of threads to use.
+
+    `GPRANN_NUM_THREADS`, else `OMP_NUM_THREADS`, else the processors this process may run on; of these its share
+    in a job that runs with others (see `side_by_side`). Results have the same bits for any number.
+
+    Raises
+    ------
+    ConfigError
+        If a variable is set to something else than a positive integer.
+    CancelledError
+        In a job beside which another one has failed.
+    """
+    return _resources.get().threads
+
+
+def available_memory() -> float | None:
+    """Return the memory that can be had without swapping, GiB, or None where the system does not tell.
+
+    Examples
+    --------
+    >>> memory = available_memory()
+    >>> memory is None or memory > 0
+    True
+    """
+    return _resources.get().available_memory
+
+
+def memory_budget(limit: float | None) -> float:
+    """Return what may be used under a limit of the user's, if there is one: no more than is available, GiB."""
+    return min(value for value in (limit, available_memory(), math.inf) if value is not None)
+
+
+@contextlib.contextmanager
+def memory_share(memory: float) -> Iterator[None]:
+    """Let `available_memory` tell inside the block what a job may use that runs beside others, GiB.
+
+    What is decided by it then does not depend on what the others are about to take.
+    """
+    token = _resources.set(replace(_resources.get(), memory=memory))
+    try:
+        yield
+    finally:
+        _resources.reset(token)
+
+
+@contextlib.contextmanager
+def blas_and_threads() -> Iterator[tuple[_core.Blas, int]]:
+    """Give what a kernel with large products takes: scipy's BLAS, kept to one thread a call, and the threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> matrix = np.eye(3)
+    >>> with blas_and_threads() as (blas, threads):
+    ...     _core.cholesky(blas, matrix, threads)
+    -1
+    """
+    _blas_limit.begin()
+    try:
+        yield scipy_blas(), _resources.get().threads
+    finally:
+        _blas_limit.end()
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[T]):
+    """Work to be done beside others.
+
+    Attributes
+    ----------
+    work : callable
+    memory : float, GiB
+        What it takes while it runs.
+    kept : float, GiB
+        What its result takes from then on.
+    """
+
+    work: Callable[[], T]
+    memory: float
+    kept: float = 0.0
 
 
 def side_by_side(jobs: Sequence[Job[T]], *, memory: float, most: int | None = None) -> list[T]:
@@ -188,7 +282,8 @@ def side_by_side(jobs: Sequence[Job[T]], *, memory: float, most: int | None = No
     at_once = min(threads, len(jobs), threads if most is None else most)
     if at_once < 2:
         return [job.work() for job in jobs]
-    team = _Team(threads, _team.get())
+    here = _resources.get()
+    team = _Team(threads, here.team)
     futures: list[Future[T]] = []
     running: dict[Future[T], Job[T]] = {}
     kept = 0.0
@@ -203,7 +298,7 @@ def side_by_side(jobs: Sequence[Job[T]], *, memory: float, most: int | None = No
                     team.running = max(1, len(running))
                 team.running = len(running) + 1
                 context = contextvars.copy_context()
-                context.run(_team.set, team)
+                context.run(_resources.set, replace(here, team=team))
                 futures.append(pool.submit(context.run, job.work))
                 running[futures[-1]] = job
             while running:
@@ -222,3 +317,32 @@ def _ended(running: dict[Future[T], Job[T]]) -> float:
     for future in ended:
         future.result()
     return sum(running.pop(future).kept for future in ended)
+
+
+def _machine_memory() -> float | None:
+    found = [value for value in (_from_meminfo(), _from_control_group()) if value is not None]
+    if not found:
+        try:
+            found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB]
+        except (AttributeError, ValueError, OSError):
+            return None
+    return min(found)
+
+
+def _from_meminfo() -> float | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(float(line.split()[1]) * 1024 / GIB for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
+def _from_control_group() -> float | None:
+    """Return what the limit of a container or a batch job leaves."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
+        used = (folder / "memory.current").read_text(encoding="ascii")
+        return None if limit == "max" else max(0.0, (float(limit) - float(used)) / GIB)
+    except (OSError, ValueError):
+        return None

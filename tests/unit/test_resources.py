@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 from gprann import _core
 from gprann.errors import ConfigError
-from gprann.runtime.parallel import Job, n_threads, one_blas_thread, scipy_blas, side_by_side
+from gprann.runtime.resources import Job, n_threads, one_blas_thread, scipy_blas, side_by_side
 
 
 @pytest.fixture(autouse=True)
