@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gprann.data.structure import Composition, Dataset, Structure
 from gprann.errors import DataError
-from gprann.io.consistency import LabelCheck, check_labels
+from gprann.io.consistency import LabelCheck, check_labels, electronic_state
 
 __all__ = [
     "COINCIDENT",
@@ -105,7 +105,7 @@ def check_dataset(data: Dataset) -> DataReport:
     >>> check_dataset(Dataset([h2, h2.replace(positions=h2.positions + 1.0)])).duplicates
     ((0, 1),)
     """
-    duplicates = find_duplicates(data)
+    duplicates = _of_one_state(data, find_duplicates(data))
     outliers, deviations = find_outliers(data)
     labels = check_labels(data)
     messages = list(labels.messages)
@@ -114,6 +114,17 @@ def check_dataset(data: Dataset) -> DataReport:
     if outliers:
         messages.append(_outlier_message(data, outliers, deviations))
     return DataReport(duplicates, outliers, tuple(messages), labels)
+
+
+def _of_one_state(data: Dataset, groups: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """Divide groups of one geometry by charge and spin; nothing that stands alone is a duplicate."""
+    found = []
+    for group in groups:
+        states: dict[object, list[int]] = defaultdict(list)
+        for index in group:
+            states[electronic_state(data[index])].append(index)
+        found += [tuple(members) for members in states.values() if len(members) > 1]
+    return tuple(found)
 
 
 def _duplicate_message(data: Dataset, duplicates: Sequence[tuple[int, ...]]) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -336,7 +337,8 @@ def read_dpdata(row: DpdataFormat, file: InputFile, _: ReadOptions) -> Iterator[
     with nullcontext(file.path) if companions else file.on_disk() as path:
         name, source = row.choose(file, path)
         try:
-            data = dpdata.LabeledSystem(source, fmt=name).data
+            with redirect_stdout(StringIO()):
+                data = dpdata.LabeledSystem(source, fmt=name).data
         # The parsers of dpdata meet damaged files with any exception.
         except Exception as error:
             check_convergence(file, row.name, -1)
@@ -346,6 +348,8 @@ def read_dpdata(row: DpdataFormat, file: InputFile, _: ReadOptions) -> Iterator[
                 "the run did not finish, has no forces, or a file beside it is missing: convert it to extended XYZ"
             ) from error
     n_frames = len(data["energies"])
+    if n_frames == 0:
+        raise DataError(f"{file}: the run of {row.title} finished no step; leave the file out")
     bad = check_convergence(file, row.name, n_frames)
     symbols = [data["atom_names"][kind] for kind in data["atom_types"]]
     if row.name == "pwmat" and (n_all := len(re.findall(rb"(?m)^.*\bIteration\b", file.content))) > n_frames:
