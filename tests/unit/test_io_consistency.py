@@ -12,8 +12,8 @@ from ase.units import Bohr, GPa, Hartree, Rydberg, kcal, mol
 import gprann
 import samples
 from gprann.data.structure import Dataset, Structure
+from gprann.evaluation.data_check import shared_structures
 from gprann.io import DataWarning, read, write
-from gprann.io.checks import shared_structures
 from gprann.io.consistency import check_labels
 
 WATERS = samples.waters(20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import tomllib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -208,7 +209,7 @@ def _predictor(arguments: argparse.Namespace, section: SurrogateSection) -> Pote
         train = _read(arguments, arguments.train)
         return fit_each(
             train,
-            lambda subset: section.build(subset.species, 0),
+            partial(section.build, seed=0),
             max_subset=MAX_SIZE if arguments.max_subset is None else arguments.max_subset,
             memory=section.memory,
         )

@@ -30,8 +30,6 @@ __all__ = [
     "find_level_shifts",
     "find_outliers",
     "geometry_digest",
-    "shared_message",
-    "shared_structures",
 ]
 
 DUPLICATE_TOLERANCE = 1e-6
@@ -188,23 +186,6 @@ def find_duplicates(data: Dataset, tolerance: float = DUPLICATE_TOLERANCE) -> tu
     return tuple(sorted(found))
 
 
-def shared_structures(train: Dataset, test: Dataset) -> list[tuple[int, int]]:
-    """Return pairs of indices of structures of a test set and the same ones of the training set.
-
-    Examples
-    --------
-    >>> import gprann
-    >>> data = gprann.examples.hydrogen(7)
-    >>> shared_structures(data[:5], data[4:])
-    [(0, 4)]
-    """
-    found = []
-    for group in find_duplicates(train + test):
-        known = [index for index in group if index < len(train)]
-        found += [(index - len(train), known[0]) for index in group if index >= len(train) and known]
-    return sorted(found)
-
-
 def geometry_digest(structure: Structure) -> str:
     """Return a short digest of elements, cell and relative positions, by which a structure is known again.
 
@@ -221,19 +202,6 @@ def geometry_digest(structure: Structure) -> str:
     for array in (structure.positions - structure.positions[0], structure.cell * structure.pbc[:, None]):
         state.update((array.round(5) + 0.0).tobytes())  # + 0.0 makes -0.0 equal to 0.0
     return state.hexdigest()[:16]
-
-
-def shared_message(train: Dataset, test: Dataset) -> list[str]:
-    """Return what to say of test structures that are in the training set; nothing if there are none."""
-    shared = shared_structures(train, test)
-    if not shared:
-        return []
-    indices = ", ".join(str(index) for index, _ in shared[:20]) + (", ..." if len(shared) > 20 else "")
-    first, second = test[shared[0][0]].origin, train[shared[0][1]].origin
-    return [
-        f"{len(shared)} of {len(test)} test structures are in the training set too (test structures {indices}; "
-        f"{first} is {second}): their errors are no test errors; remove them from one of the sets"
-    ]
 
 
 def _equal(data: Dataset, members: list[int], tolerance: float) -> list[tuple[int, ...]]:
