@@ -17,7 +17,7 @@ from gprann.config import load_config, to_toml
 from gprann.data.structure import Dataset
 from gprann.evaluation.metrics import number, table
 from gprann.io import read
-from gprann.potential import Potential, load
+from gprann.potential import Potential
 from gprann.units import MEV
 
 __all__ = ["describe", "describe_data", "describe_potential"]
@@ -38,7 +38,7 @@ def describe(path: str | os.PathLike[str]) -> str:
         return to_toml(load_config(file), comments=False)
     if file.suffix == ".gprann" or (file.is_file() and zipfile.is_zipfile(file)):
         tested = _test_errors(file)
-        return describe_potential(load(file)) + (f"\n{_entry('test errors', tested)}" if tested else "")
+        return describe_potential(Potential.load(file)) + (f"\n{_entry('test errors', tested)}" if tested else "")
     return describe_data(read(path, require=()))
 
 

@@ -177,6 +177,8 @@ class Options(BaseModel, metaclass=_Explained):
             value = getattr(self, name)
             if name in registries and isinstance(value, Named):
                 result |= _spread(name, registries[name].to_dict(value), known)
+            elif isinstance(value, Named) and value.registry is not None:
+                result[name] = value.registry.to_dict(value)
             elif isinstance(value, Options):
                 result[name] = value.to_dict()
             else:

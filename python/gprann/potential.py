@@ -18,7 +18,7 @@ from gprann.data.strain import voigt_stress
 from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.errors import ConfigError, FormatError
 from gprann.io.reading import Source, structures
-from gprann.model_file import read_model_file, write_model_file
+from gprann.model_file import read_kind, read_model_file, write_model_file
 from gprann.models import MODELS, AtomModel, Mlp, Model, Normalisation
 from gprann.runtime.resources import n_threads
 
@@ -236,8 +236,8 @@ class Potential:
             ) from error
 
 
-def load(path: str | os.PathLike[str]) -> Potential:
-    """Read a potential that `Potential.save` wrote.
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read a potential that `Potential.save` wrote, or a surrogate or a set of surrogates from their `save`.
 
     Raises
     ------
@@ -258,7 +258,11 @@ def load(path: str | os.PathLike[str]) -> Potential:
     >>> bool((loaded.predict(data).energy == potential.predict(data).energy).all())
     True
     """
-    return Potential.load(path)
+    if read_kind(path) == "potential":
+        return Potential.load(path)
+    from gprann.surrogate.sets.surrogate_set import load_surrogate
+
+    return load_surrogate(path)
 
 
 def _from_file(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> Potential:

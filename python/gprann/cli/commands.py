@@ -217,7 +217,8 @@ def _predictor(arguments: argparse.Namespace) -> Potential | SurrogateSet:
     if given or arguments.max_subset is not None:
         option = option_name(given[0].partition(".")[2] if given else "max_subset")
         raise ConfigError(f"{option} is an option of the surrogate: it needs --train, not --potential")
-    return load(arguments.potential)
+    found: Potential | SurrogateSet = load(arguments.potential)
+    return found
 
 
 def label(arguments: argparse.Namespace) -> None:

@@ -392,7 +392,7 @@ class SurrogateTest:
 
 def _predict_assigned(share: Assignment) -> Prediction:
     means = share.surrogate.predict(share.data)
-    return share.listed(with_forces_std(share.surrogate, share.data, means, _FORCES_STD))
+    return share.reorder_back(with_forces_std(share.surrogate, share.data, means, _FORCES_STD))
 
 
 def loss_remark(potential: Mapping[str, Any], surrogate: Mapping[str, Any]) -> str:
