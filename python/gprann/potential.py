@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.baselines import BASELINES, Baseline, BaselineSum, ReferenceEnergies, as_baseline, terms_of
 from gprann.data.neighbours import Neighbourhood
-from gprann.data.prediction import Prediction
-from gprann.data.strain import voigt_stress
+from gprann.data.prediction import Prediction, voigt_stress
 from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.errors import ConfigError, FormatError
 from gprann.io.reading import Source, structures

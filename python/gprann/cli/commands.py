@@ -178,7 +178,7 @@ def select(arguments: argparse.Namespace) -> None:
     from gprann.active.select import select as select_structures
     from gprann.config import SurrogateSection
     from gprann.io import write
-    from gprann.runtime.progress import progress_bar
+    from gprann.runtime.messages import progress_bar
 
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
     options, surrogate = _section(arguments, SelectOptions), _section(arguments, SurrogateSection)

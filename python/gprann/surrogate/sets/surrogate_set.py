@@ -20,8 +20,7 @@ from gprann.errors import DataError, GprannError
 from gprann.explain import keys
 from gprann.io.reading import Source, structures
 from gprann.model_file import read_kind
-from gprann.runtime.log import task
-from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.runtime.messages import SharedBar, progress_bar, task
 from gprann.runtime.resources import Job, memory_budget, memory_share, side_by_side
 from gprann.signatures import divide, takes
 from gprann.surrogate.options import SurrogateOptions
