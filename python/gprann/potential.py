@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from gprann.io.reading import Source, structures
 from gprann.model_file import read_kind, read_model_file, write_model_file
 from gprann.models import MODELS, AtomModel, Mlp, Model, Normalisation
 from gprann.runtime.resources import n_threads
+
+if TYPE_CHECKING:
+    from gprann.surrogate import Surrogate, SurrogateSet
 
 __all__ = ["AtomicPrediction", "Potential", "load"]
 
@@ -224,7 +227,9 @@ class Potential:
         document, arrays = read_model_file(path)
         kind = document.get("kind", "potential")
         if kind != "potential":
-            raise FormatError(f"{os.fspath(path)}: holds {_with_article(kind)}, not a potential")
+            raise FormatError(
+                f"{os.fspath(path)}: holds {_with_article(kind)}, not a potential; gprann.load reads either"
+            )
         try:
             return _from_file(document, arrays)
         except ConfigError as error:
@@ -235,8 +240,8 @@ class Potential:
             ) from error
 
 
-def load(path: str | os.PathLike[str]) -> Any:
-    """Read a potential that `Potential.save` wrote, or a surrogate or a set of surrogates from their `save`.
+def load(path: str | os.PathLike[str]) -> Potential | Surrogate | SurrogateSet:
+    """Read a potential, a surrogate or a set of surrogates that `save` wrote.
 
     Raises
     ------
@@ -257,11 +262,11 @@ def load(path: str | os.PathLike[str]) -> Any:
     >>> bool((loaded.predict(data).energy == potential.predict(data).energy).all())
     True
     """
-    if read_kind(path) == "potential":
-        return Potential.load(path)
-    from gprann.surrogate.sets.surrogate_set import load_surrogate
+    if read_kind(path).startswith("surrogate"):
+        from gprann.surrogate.sets.surrogate_set import load_surrogate
 
-    return load_surrogate(path)
+        return load_surrogate(path)
+    return Potential.load(path)
 
 
 def _from_file(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> Potential:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gprann.data.structure import Dataset
     from gprann.options import Options
     from gprann.potential import Potential
-    from gprann.surrogate import SurrogateSet
+    from gprann.surrogate import Surrogate, SurrogateSet
 
 __all__ = [
     "augment",
@@ -149,13 +149,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Show the errors of a potential."""
     from gprann.evaluation import evaluate as evaluate_potential
     from gprann.pipeline.run import history
-    from gprann.potential import load
+    from gprann.potential import Potential, load
 
     potential = load(arguments.potential)
     report = evaluate_potential(potential, _read(arguments, arguments.data))
     show(report.summary())
     if arguments.output is not None:
-        report.save(arguments.output, history=history(potential))
+        report.save(
+            arguments.output, history=history(potential) if isinstance(potential, Potential) else None
+        )
         show(f"written: {arguments.output}")
 
 
@@ -199,7 +201,9 @@ def select(arguments: argparse.Namespace) -> None:
     )
 
 
-def _predictor(arguments: argparse.Namespace, section: SurrogateSection) -> Potential | SurrogateSet:
+def _predictor(
+    arguments: argparse.Namespace, section: SurrogateSection
+) -> Potential | Surrogate | SurrogateSet:
     """Return the model whose uncertainty counts."""
     from gprann.potential import load
     from gprann.surrogate.sets.partition import MAX_SIZE
@@ -217,8 +221,7 @@ def _predictor(arguments: argparse.Namespace, section: SurrogateSection) -> Pote
     if given or arguments.max_subset is not None:
         option = option_name(given[0].partition(".")[2] if given else "max_subset")
         raise ConfigError(f"{option} is an option of the surrogate: it needs --train, not --potential")
-    found: Potential | SurrogateSet = load(arguments.potential)
-    return found
+    return load(arguments.potential)
 
 
 def label(arguments: argparse.Namespace) -> None:

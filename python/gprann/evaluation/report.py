@@ -310,8 +310,7 @@ def with_forces_std(
 def _predictor(potential: Predictor | str | Path) -> Predictor:
     """Return the potential of a file, or the object itself if it can predict."""
     if isinstance(potential, (str, Path)):
-        found: Predictor = load(potential)
-        return found
+        return load(potential)
     if not isinstance(potential, Predictor):
         raise TypeError(
             f"potential is a {type(potential).__name__}; expected the path of a saved potential or an "
