@@ -13,6 +13,7 @@ from contracts import assert_close
 from gprann import Baseline, Calculator, Contribution, ReferenceEnergies, load, register_baseline, train
 from gprann.baselines import BASELINES, as_baseline, fit_baseline, terms_of
 from gprann.baselines.reference_energies import count_species, isolated_atom_energies
+from gprann.data.prediction import Prediction
 from gprann.data.strain import strain_matrices
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
@@ -112,6 +113,13 @@ def test_what_is_subtracted_is_added_again() -> None:
         assert added.atom_energies[k].sum() == pytest.approx(added.energy[k])
     assert_close(added.member_energy.mean(axis=0), added.energy)
     np.testing.assert_array_equal(added.energy_std, plain.energy_std)
+
+
+def test_predictions_without_forces_stay_without() -> None:
+    data = samples.waters(3)
+    added = Springs().add(data, Prediction(np.zeros(3), []))
+    assert (added.forces, added.stress, added.atom_energies) == ([], None, None)
+    assert_close(added.energy, Springs().evaluate(data).energy)
 
 
 def test_labels_that_are_absent_stay_absent() -> None:

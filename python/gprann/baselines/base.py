@@ -171,7 +171,7 @@ class Baseline(Named):
             changes["member_energy"] = prediction.member_energy + energy
         if prediction.atom_energies is not None:
             changes["atom_energies"] = _sums(prediction.atom_energies, contribution._shares(data))
-        if contribution.forces is not None:
+        if contribution.forces is not None and prediction.forces:
             changes["forces"] = _sums(prediction.forces, contribution.forces)
             if prediction.member_forces is not None:
                 changes["member_forces"] = _sums(prediction.member_forces, contribution.forces)
