@@ -19,8 +19,7 @@ from gprann.data.structure import Dataset, Origin, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.models import NetworkModel, Normalisation
 from gprann.potential import Potential
-from gprann.surrogate import Surrogate
-from gprann.surrogate.kernels.fingerprints import AtomsFingerprint, CartesianFingerprint, PairsFingerprint
+from gprann.surrogate import AtomsKernel, CartesianKernel, PairsKernel, Surrogate
 from reference.neighbours_oracle import image_pairs
 
 Array = NDArray[np.float64]
@@ -170,7 +169,7 @@ def uncalibrated(surrogate: Surrogate, prediction: Prediction) -> tuple[Array, A
 
 FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-4, "force_noise": 2e-5}
 """Hyperparameters with which these structures are learnt."""
-KERNELS = {"atoms": AtomsFingerprint, "pairs": PairsFingerprint, "cartesian": CartesianFingerprint}
+KERNELS = {kind.name: kind().fingerprint for kind in (AtomsKernel, PairsKernel, CartesianKernel)}
 MAKERS: list[Callable[[int], Dataset]] = [waters, crystals]
 
 

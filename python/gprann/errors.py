@@ -132,4 +132,5 @@ def refuse_unused(
         Naming the first of them.
     """
     for name, reason in unused.items():
-        raise ConfigError(f"{spell(name)} = {getattr(values, name)}: has no effect, {reason}; leave it out")
+        value = getattr(values, name)
+        raise ConfigError(f"{spell(name)} = {getattr(value, 'name', value)}: has no effect, {reason}; leave it out")

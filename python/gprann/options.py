@@ -242,7 +242,9 @@ def _owner(cls: type[Options], key: str, owners: Sequence[tuple[str, str]], valu
 def _spread(name: str, plain: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a kind beside its name, or in a table if others have the same names."""
     kind = plain["kind"]
-    inner = [key for key in plain if key != "kind"]
+    # Of an option that the table itself has too, the table's counts: it is left out where the kind's is not set.
+    hidden = [key for key, value in plain.items() if value is None and key in known and not known[key].owners]
+    inner = [key for key in plain if key != "kind" and key not in hidden]
     alone = all(key in known and {owner for owner, _ in known[key].owners} == {name} for key in inner)
     return {name: kind, **{key: plain[key] for key in inner}} if alone else {name: plain}
 

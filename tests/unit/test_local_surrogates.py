@@ -372,7 +372,7 @@ class TestSurrogateSet:
             fit_surrogates(mixture(2), lenght=2.0)
         with pytest.raises(ConfigError, match="unknown option 'max_subsets': did you mean 'max_subset'"):
             fit_surrogates(mixture(2), max_subsets=2)
-        with pytest.raises(ConfigError, match="max_size = 0"):
+        with pytest.raises(ConfigError, match="max_subset = 0: expected 1 or more"):
             fit_surrogates(mixture(2), max_subset=0)
 
     @pytest.mark.parametrize("kernel", ["atoms", "auto"])

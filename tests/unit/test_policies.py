@@ -262,10 +262,9 @@ def test_left_out_std_is_that_of_a_fit_without_the_structure(kernel: Any) -> Non
     settings: dict[str, Any] = {"length": 5.0, "energy_noise": 1e-6, "force_noise": 1e-6, "kernel": kernel}
     whole = Surrogate(**settings).fit(data)
     found = whole.left_out_std(8)
-    state = whole._state
-    assert state is not None
+    state = whole._fitted()
     # The same from the dense matrices.
-    problem, _, _ = state.equations.problem()
+    problem, _, _ = state.equations.observe()
     noise = state.amplitude2 * state.solution.noise
     K = problem.covariance(state.settings.length * whole.fingerprint.spread)
     K = np.tril(K) + np.tril(K, -1).T

@@ -154,16 +154,19 @@ def test_compare_takes_for_each_method_what_it_has() -> None:
         ({"temperature": 300.0}, "temperature = 300.0: has no effect, the policy 'gaussian'"),
         ({"steps": 50}, "steps = 50: has no effect"),
         ({"policy": "normal_modes", "steps": 50}, "not to 'normal_modes'"),
-        ({"exponent": 2.0}, "exponent belongs to the kernel 'pairs', not to 'atoms'"),
-        ({"cutoff": 5.0}, "cutoff belongs to the kernel 'pairs', not to 'atoms'"),
-        ({"kernel": "cartesian", "cutoff": 5.0}, "cutoff belongs to the kernel 'pairs', not to 'cartesian'"),
+        ({"exponent": 2.0}, "exponent belongs to kernel = 'pairs' or 'auto', not to 'atoms'"),
+        ({"cutoff": 5.0}, "cutoff belongs to kernel = 'pairs' or 'auto', not to 'atoms'"),
+        (
+            {"kernel": "cartesian", "cutoff": 5.0},
+            "cutoff belongs to kernel = 'pairs' or 'auto', not to 'cartesian'",
+        ),
         (
             {"hyperparameters": "k_fold", "length": 8.0, "energy_noise": 1e-8, "force_noise": 1e-8},
             "hyperparameters = 'k_fold': has no effect, all are given; leave it out",
         ),
-        ({"solver": "cholesky", "inducing": 5}, "inducing = 5: belongs to the solvers 'conjugate_gradient'"),
-        ({"solver": "cholesky", "tolerance": 1e-6}, "tolerance = 1e-06: belongs to the solver"),
-        ({"solver": "inducing", "tolerance": 1e-6}, "tolerance = 1e-06: belongs to the solver"),
+        ({"solver": "cholesky", "inducing": 5}, "inducing belongs to solver = .*'auto', not to 'cholesky'"),
+        ({"solver": "cholesky", "tolerance": 1e-6}, "tolerance belongs to solver = 'conjugate_gradient'"),
+        ({"solver": "inducing", "tolerance": 1e-6}, "not to 'inducing'"),
     ],
 )
 def test_options_in_python(options: dict[str, Any], message: str) -> None:

@@ -9,10 +9,10 @@ import inspect
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from gprann.surrogate.sets.surrogate_set import (
 from gprann.surrogate.surrogate import Surrogate
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
-__all__ = ["Augmentation", "augment", "augment_subsets", "label", "label_copies"]
+__all__ = ["Augmentation", "Store", "augment", "augment_subsets", "label", "label_copies", "label_subset"]
 
 _log = logging.getLogger(__name__)
 _POOL = 1000  # copies of a subset, the most uncertain, from which those to be labelled next are chosen
@@ -209,38 +209,64 @@ def _write_uncertain(path: str | os.PathLike[str], uncertain: Dataset) -> None:
     _log.info("%d copies to be labelled next written to %s", len(uncertain), os.fspath(path))
 
 
+class Store(Protocol):
+    """Keeps the results of subsets, so that work that was interrupted goes on with those that are missing."""
+
+    def find(self, subset: Subset) -> Augmentation | None:
+        """Return the labelled copies of a subset if they are kept."""
+        ...
+
+    def keep(self, subset: Subset, made: Augmentation, seconds: float) -> None:
+        """Keep the labelled copies of a subset, and the time that they took."""
+        ...
+
+
 def augment_subsets(subsets: Sequence[Subset], options: CopyOptions, bar: SharedBar) -> Augmentation:
-    """Fit a surrogate to each subset and label copies of the subset with it, several subsets side by side.
-
-    Parameters
-    ----------
-    subsets : sequence of Subset
-        Of structures with origins that tell them apart, see `with_unique_origins`.
-    options : CopyOptions
-    bar : SharedBar
-        Progress bar, one step for each copy.
-
-    Returns
-    -------
-    Augmentation
-        Subset by subset; the same bits for any number of threads.
-    """
-    jobs = [subset.job(partial(_augment_subset, options=options, bar=bar)) for subset in subsets]
+    """Label copies of several subsets side by side; the same bits for any number of threads."""
+    jobs = [subset.job(partial(label_subset, options=options, bar=bar)) for subset in subsets]
     budget = max((subset.budget for subset in subsets), default=0.0)
     return sum(side_by_side(jobs, memory=budget), Augmentation(Dataset(), Dataset(), []))
 
 
-def _augment_subset(subset: Subset, options: CopyOptions, bar: SharedBar) -> Augmentation:
-    """Fit the surrogate to a subset, and label its copies."""
+def label_subset(
+    subset: Subset,
+    options: CopyOptions,
+    bar: SharedBar,
+    store: Store | None = None,
+    test: Callable[[Surrogate, Dataset], object] | None = None,
+) -> Augmentation:
+    """Fit the surrogate of a subset, test it, label copies with it and store them, unless they are there already.
+
+    Parameters
+    ----------
+    subset : Subset
+        Of structures with origins that tell them apart, see `with_unique_origins`.
+    options : CopyOptions
+    bar : SharedBar
+        Progress bar, one step for each copy.
+    store : Store, optional
+        Keeps the copies.
+    test : callable, optional
+        Tests the surrogate; called with it and the structures of the subset.
+    """
     with subset.task():
+        found = None if store is None else store.find(subset)
+        if found is not None:
+            bar.update(options.total(subset.data))
+            return found
         started = time.perf_counter()
         _log.info("%s", subset)
         surrogate = subset.build()
         with bar.about(f"fitting {subset.name}"):
             data = ordered_for(surrogate, subset.data)
             surrogate.fit(data)
+            if test is not None:
+                test(surrogate, subset.data)
         made = label_copies(surrogate, data, subset.indices.tolist(), options, bar)
-        _log.info("%s: fitted and labelled in %.1f s", subset.name, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        _log.info("%s: fitted and labelled in %.1f s", subset.name, seconds)
+        if store is not None:
+            store.keep(subset, made, seconds)
         return made
 
 

@@ -24,7 +24,7 @@ from gprann.augmentation.thermal import langevin, normal_modes, surrogate_hessia
 from gprann.data.structure import Dataset, Structure, evenly_spread
 from gprann.errors import ConfigError, DataError
 from gprann.options import option
-from gprann.surrogate.sets.partition import MAX_SIZE
+from gprann.surrogate.sets.partition import SubsetOptions
 
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate
@@ -45,7 +45,7 @@ _SPREADS = 3.0  # standard deviations of the energies, by which copies may rise
 _HALVINGS = 7  # of the interval of the logarithm: 2 % of a displacement
 
 
-class CopyOptions(DisplacementOptions):
+class CopyOptions(DisplacementOptions, SubsetOptions):
     """Options of the copies that a surrogate labels; see `augment`."""
 
     policy: Policy = option(
@@ -71,11 +71,6 @@ class CopyOptions(DisplacementOptions):
         unit="eV/atom",
         example=0.003,
         gt=0,
-    )
-    max_subset: int = option(
-        "Most structures of a surrogate; larger sets are divided by similarity. Memory grows with its square.",
-        MAX_SIZE,
-        ge=1,
     )
     forces: bool = option(
         "Gpr: label the copies with the surrogate's forces too, for training on forces; variances are those of the "
@@ -270,7 +265,7 @@ class Sampler:
                 "compare; give a smaller size, or use the kernel 'atoms'",
                 len(apart) - len(kept),
                 len(apart),
-                self.surrogate.kernel,
+                self.surrogate.kernel.name,
             )
         if len(kept) == 0:
             _log.warning("no copies of %d structures of %s", len(data), data[0].formula)

@@ -13,12 +13,9 @@ from gprann.baselines import Baseline
 from gprann.config.augmentation import AugmentationSection
 from gprann.descriptors import DESCRIPTORS, Descriptor
 from gprann.io import ReadOptions
-from gprann.options import Named, Names, Options, Registry, SpeciesLengths
+from gprann.options import Named, Names, Options, Registry
 from gprann.options import option as _option
-from gprann.surrogate.gaussian_process import Radial
-from gprann.surrogate.hyperparameters.choice import Method
-from gprann.surrogate.kernels.options import KernelName
-from gprann.surrogate.solvers.plan import SolverName
+from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.surrogate import Surrogate
 from gprann.training.options import TrainingOptions
 
@@ -133,111 +130,27 @@ class DescriptorSection(Options):
         return make(self.species or tuple(species), **options)
 
 
-class SurrogateSection(Options):
+class SurrogateSection(SurrogateOptions):
     """Gaussian-process surrogate: learns energies and forces, and labels the copies."""
 
-    kernel: KernelName = _option(
-        'Kernel: "atoms" sums over the environments of the atoms (the most accurate, for any system), "pairs" '
-        'uses inverse distances in a fixed order of atoms, "cartesian" the coordinates, "soap" SOAP vectors '
-        '(needs dscribe); "auto" chooses by structures that are left out, among soap too if its settings are given.',
-        _default(Surrogate, "kernel"),
-    )
-    radial: Radial = _option(
-        'How the covariance falls with the distance of two fingerprints: "squared_exponential", or "matern52" '
-        "for energy surfaces that are rougher.",
-        _default(Surrogate, "radial"),
-    )
-    length: float | None = _option(
-        "Kernel length in units of the spread of the fingerprints. Default: from the training structures.",
-        _default(Surrogate, "length"),
-        example=8.0,
-    )
-    energy_noise: float | None = _option(
-        "Noise variance of the energies relative to the mean variance of the gradients under the kernel; the log "
-        "gives the standard deviation in eV. Default: from the training structures.",
-        _default(Surrogate, "energy_noise"),
-        example=1e-8,
-    )
-    force_noise: float | None = _option(
-        "The same of the forces, in eV/Å.", _default(Surrogate, "force_noise"), example=1e-8
-    )
-    hyperparameters: Method = _option(
-        "How length and noises are found where they are not given: by the errors of structures held out (the "
-        "most accurate), or on random subsets alone by the likelihood, by structures left out one by one or by "
-        "fifths, or on a grid.",
-        _default(Surrogate, "hyperparameters"),
-    )
-    grid: dict[str, list[float]] | None = _option(
-        'Hyperparameters "grid": lists of which all combinations are tried; those that are left out have their '
-        "defaults, five lengths from 2 to 32 and four noises from 1e-10 to 1e-4.",
-        _default(Surrogate, "grid"),
-        example={"length": [4.0, 8.0], "energy_noise": [1e-8], "force_noise": [1e-8, 1e-6]},
-    )
-    exponent: float = _option(
-        "Pairs kernel: inverse power of the distances.", _default(Surrogate, "exponent")
-    )
-    cutoff: float = _option(
-        "Pairs kernel: cutoff in periodic structures.", _default(Surrogate, "cutoff"), unit="Å"
-    )
-    species_lengths: SpeciesLengths | None = _option(
-        'Atoms kernel: factors on the length for some species, or "likelihood": those that make a subset of the '
-        "training structures most likely.",
-        _default(Surrogate, "species_lengths"),
-        example={"H": 0.7},
-    )
-    relevance: bool = _option(
-        "Atoms kernel: whether components of the descriptor on which the energy hardly depends get longer "
-        "lengths.",
-        _default(Surrogate, "relevance"),
-    )
-    stress: bool = _option(
-        "Atoms kernel: whether it learns from the stresses of the structures that have one too.",
-        _default(Surrogate, "stress"),
-    )
-    soap: dict[str, int | float | list[int]] | None = _option(
-        "Soap kernel, also under auto: settings of the vectors by the names of dscribe (r_cut in Å, n_max, l_max, "
-        "sigma in Å), and the centers to be compared one by one. Default: the mean over all atoms within 5 Å.",
-        None,
-        example={"r_cut": 5.0, "n_max": 6, "l_max": 4, "centers": [0, 1]},
-    )
-    solver: SolverName = _option(
-        'How the weights are found: "cholesky" by the covariance matrix of all energies and forces, '
-        '"conjugate_gradient" without it, "inducing" from its part for representative structures; "auto" the first '
-        "that fits into the memory.",
-        _default(Surrogate, "solver"),
-    )
-    memory: float | None = _option(
-        "Largest memory of the surrogates that are fitted at a time. Default: what is available, within "
-        "resources.memory.",
-        _default(Surrogate, "memory"),
-        unit="GiB",
-        example=4.0,
-    )
-    tolerance: float = _option(
-        "Conjugate gradients: largest residual relative to the energies and forces.",
-        _default(Surrogate, "tolerance"),
-    )
-    inducing: int | None = _option(
-        "Number of representative structures of the last two solvers. Default: what memory and time allow.",
-        _default(Surrogate, "inducing"),
-        example=50,
-    )
     descriptor: DescriptorSection | None = _option(
         "Descriptor of the atoms kernel; the networks have theirs in [descriptor].", None
     )
 
     @model_validator(mode="after")
-    def _check(self) -> SurrogateSection:
+    def _check_descriptor(self) -> SurrogateSection:
         self.build((self.descriptor and self.descriptor.species) or ("H",), 0)
         return self
 
     def build(self, species: Sequence[str], seed: int) -> Surrogate:
         """Return a surrogate that has not been fitted, for structures with these elements."""
-        descriptor = None if self.descriptor is None else self.descriptor.build(species, for_kernel=True)
-        soap = self.soap if self.kernel in ("soap", "auto") else None
-        left = ("descriptor", "soap")
-        settings = {name: getattr(self, name) for name in type(self).model_fields if name not in left}
-        return Surrogate(**settings, descriptor=descriptor, soap=soap, seed=seed)
+        options = SurrogateOptions.part_of(self)
+        if self.descriptor is not None:
+            if "descriptor" not in type(self.kernel).model_fields:
+                raise ValueError(f"descriptor belongs to kernel = 'atoms', not to '{self.kernel.name}'")
+            kernel = self.kernel.replace(descriptor=self.descriptor.build(species, for_kernel=True))
+            options = options.replace(kernel=kernel)
+        return Surrogate(**options.changed(), seed=seed)
 
 
 class TrainingSection(TrainingOptions):

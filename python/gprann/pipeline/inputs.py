@@ -27,9 +27,11 @@ from gprann.io import DataWarning, ReadOptions
 from gprann.io.formats import find_files
 from gprann.potential import Potential
 from gprann.runtime.resources import GIB, available_memory, memory_budget
+from gprann.surrogate.memory import features_per_atom
 from gprann.surrogate.sets.partition import averaged_descriptors, partition
 from gprann.surrogate.sets.partition import bisect as divide_by_similarity
-from gprann.surrogate.solvers.plan import features_per_atom, memory_needed
+from gprann.surrogate.solvers.base import WithRepresentatives
+from gprann.surrogate.solvers.plan import memory_needed
 from gprann.training.optimizers import Workload
 
 if TYPE_CHECKING:
@@ -254,16 +256,8 @@ def surrogate_memory(config: Config, data: Dataset, budget: float) -> float:
 def _memory_of_fit(
     section: SurrogateSection, data: Dataset, species: tuple[str, ...], budget: float
 ) -> float:
-    inducing, features = section.inducing or 1, _features(section, data, species)
-    if section.solver != "auto":
-        return memory_needed(data, section.solver, inducing, features=features)
-    dense = memory_needed(data, features=features)
-    if dense <= min(budget, section.memory or math.inf):
-        return dense
-    return max(
-        memory_needed(data, solver, inducing, features=features)
-        for solver in ("conjugate_gradient", "inducing")
-    )
+    features = _features(section, data, species)
+    return section.solver.memory_at_least(data, min(budget, section.memory or math.inf), features=features)
 
 
 def _features(section: SurrogateSection, data: Dataset, species: tuple[str, ...]) -> float:
@@ -316,8 +310,10 @@ def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrog
     if not surrogate:
         copies = max(config.augmentation.most_copies(structure) for structure in data)
         return f"{begin}; lower augmentation.copies (now {copies}) or resources.workers"
-    if config.surrogate.solver != "cholesky":
-        what = "surrogate.inducing" if config.surrogate.inducing else "augmentation.max_subset"
+    solver = config.surrogate.solver
+    if solver.name != "cholesky":
+        inducing = isinstance(solver, WithRepresentatives) and solver.inducing
+        what = "surrogate.inducing" if inducing else "augmentation.max_subset"
         return f"{begin}; lower {what}, or use a machine with more memory"
     largest_first = data.select(np.argsort(-data.n_atoms, kind="stable"))
     features = _features(config.surrogate, largest_first, data.species)

@@ -171,13 +171,14 @@ class _Run:
         if stage.skipped:
             return stage
         started = time.perf_counter()
-        store = SubsetStore(self.stages, options, test)
+        store = SubsetStore(self.stages, options)
         copies = augment_data(
             data,
             config.augmentation,
             surrogate_within_memory(config),
             workers=config.resources.workers,
             store=store,
+            test=test,
         )
         seconds = round(sum(store.earlier_seconds) + time.perf_counter() - started, 2)
         files = [folder / AUGMENTED]
@@ -204,13 +205,13 @@ class _Run:
         config = self.config
         if config.augmentation.method == "none":
             return {"method": "none"}
-        options = {"augmentation": config.augmentation.model_dump(mode="json")}
+        options = {"augmentation": config.augmentation.to_dict()}
         if config.augmentation.hessians is not None:
             options["augmentation"]["hessians"] = file_digest(config.augmentation.hessians)
         if config.augmentation.uses_surrogate:
             # With the budget that the user leaves it: solver and hyperparameters depend on it. What the machine has
             # does not count, so that a run can go on elsewhere.
-            options["surrogate"] = surrogate_within_memory(config).model_dump(mode="json")
+            options["surrogate"] = surrogate_within_memory(config).to_dict()
         return options
 
     # ------------------------------------------------------------ surrogate
@@ -258,12 +259,12 @@ class _Run:
         config, path = self.config, self.stages.folder / _POTENTIAL
         data = self.data.train
         descriptor = descriptor_to_dict(config.descriptor.build(data.species))
-        inputs = digest(augmented.inputs, descriptor, config.training.model_dump(mode="json"))
+        inputs = digest(augmented.inputs, descriptor, config.training.to_dict())
         stage = self.stages.begin("training", inputs)
         if stage.skipped:
             return stage
         provenance = {
-            "config": config.model_dump(mode="json"),
+            "config": config.to_dict(),
             "training_data": {
                 "digest": data_digest(data),
                 "structures": len(data),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.augmentation.displacements import require_forces, with_unique_origins
-from gprann.augmentation.gpr import Augmentation, label_copies
-from gprann.augmentation.policies import CopyOptions
+from gprann.augmentation.gpr import Augmentation, label_subset
 from gprann.augmentation.taylor import taylor_augment
 from gprann.augmentation.thermal import surrogate_hessian
 from gprann.data.prediction import Prediction
@@ -32,7 +30,7 @@ from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
 from gprann.runtime.progress import SharedBar, progress_bar
 from gprann.runtime.resources import memory_budget, side_by_side
-from gprann.surrogate.sets.assignment import Assignment, Kinds, ask
+from gprann.surrogate.sets.assignment import Kinds, ask
 from gprann.surrogate.sets.surrogate_set import Subset, ordered_for, plan_subsets
 from gprann.units import MEV
 from gprann.version import __version__
@@ -68,8 +66,6 @@ class SubsetStore:
         Where they are kept.
     options : dict
         Of surrogates and copies: labels of other options are not used.
-    test : SurrogateTest, optional
-        Tests the surrogates while they exist.
     names : set of str
         Records that this run has used.
     earlier_seconds : list of float
@@ -78,7 +74,6 @@ class SubsetStore:
 
     stages: Stages
     options: dict[str, Any]
-    test: SurrogateTest | None = None
     names: set[str] = field(default_factory=set)
     earlier_seconds: list[float] = field(default_factory=list)
 
@@ -131,7 +126,7 @@ def augment_data(
     *,
     workers: int | None = None,
     store: SubsetStore | None = None,
-    progress: bool | None = None,
+    test: SurrogateTest | None = None,
 ) -> Augmentation:
     """Make and label the copies of a data set.
 
@@ -144,9 +139,9 @@ def augment_data(
     workers : int, optional
         Most surrogates side by side. Default: as many as there are threads.
     store : SubsetStore, optional
-        Keeps the labels of each subset, or has them from an earlier run; tests the surrogates.
-    progress : bool, optional
-        Show a progress bar; default: on a terminal only.
+        Keeps the labels of each subset, or has them from an earlier run.
+    test : SurrogateTest, optional
+        Tests the surrogates while they exist.
 
     Returns
     -------
@@ -174,14 +169,14 @@ def augment_data(
     require_forces(data, augmentation.method)
     data = with_unique_origins(data)
     if augmentation.method == "taylor":
-        return _taylor_copies(data, augmentation, surrogate, workers, store)
+        return _taylor_copies(data, augmentation, surrogate, workers, test)
     options = augmentation.copy_options()
     subsets = _plan(data, augmentation, surrogate)
-    with progress_bar(options.total(data), "labelling", show=progress) as terminal:
-        work = partial(_label_subset, options=options, bar=SharedBar(terminal), store=store)
-        parts = side_by_side(
-            [subset.job(work) for subset in subsets], memory=memory_budget(surrogate.memory), most=workers
-        )
+    predict = None if test is None else test.predict
+    with progress_bar(options.total(data), "labelling") as bar:
+        work = partial(label_subset, options=options, bar=SharedBar(bar), store=store, test=predict)
+        jobs = [subset.job(work) for subset in subsets]
+        parts = side_by_side(jobs, memory=memory_budget(surrogate.memory), most=workers)
     result = sum(parts, Augmentation(Dataset(), Dataset(), []))
     result.log_counts()
     return result
@@ -197,42 +192,17 @@ def _plan(data: Dataset, augmentation: AugmentationSection, surrogate: Surrogate
     )
 
 
-def _label_subset(
-    subset: Subset, options: CopyOptions, bar: SharedBar, store: SubsetStore | None
-) -> Augmentation:
-    """Fit the surrogate of a subset, test it, label the copies and store them, unless they are there already."""
-    with subset.task():
-        found = None if store is None else store.find(subset)
-        if found is not None:
-            bar.update(options.total(subset.data))
-            return found
-        started = time.perf_counter()
-        _log.info("%s", subset)
-        surrogate = subset.build()
-        with bar.about(f"fitting {subset.name}"):
-            data = ordered_for(surrogate, subset.data)
-            surrogate.fit(data)
-            if store is not None and store.test is not None:
-                store.test.predict(surrogate, subset.data)
-        made = label_copies(surrogate, data, subset.indices.tolist(), options, bar)
-        seconds = time.perf_counter() - started
-        _log.info("%s: fitted and labelled in %.1f s", subset.name, seconds)
-        if store is not None:
-            store.keep(subset, made, seconds)
-        return made
-
-
 def _taylor_copies(
     data: Dataset,
     augmentation: AugmentationSection,
     surrogate: SurrogateSection,
     workers: int | None,
-    store: SubsetStore | None,
+    test: SurrogateTest | None,
 ) -> Augmentation:
     """Return Taylor copies; to second order with given Hessians, or those of a surrogate of each subset."""
     hessians: list[Array] | str | None = augmentation.hessians
     if augmentation.order == 2 and hessians is None:
-        work = partial(_expand_subset, test=None if store is None else store.test)
+        work = partial(_expand_subset, test=test)
         jobs = [subset.job(work) for subset in _plan(data, augmentation, surrogate)]
         parts = side_by_side(jobs, memory=memory_budget(surrogate.memory), most=workers)
         ordered, hessians = list(data), [np.zeros((0, 0))] * len(data)
@@ -330,7 +300,10 @@ class SurrogateTest:
         """
         composition = subset[0].composition
         alike = np.array([k for k, item in enumerate(self.test) if item.composition == composition], np.int64)
-        share, prediction, refusals = ask(surrogate, self.test.select(alike), _predict_assigned)
+        share, means, refusals = ask(
+            surrogate, self.test.select(alike), lambda share: surrogate.predict(share.data)
+        )
+        prediction = share.listed(with_forces_std(surrogate, share.data, means, _FORCES_STD))
         if refusals:
             _log.info(
                 "the surrogate refuses %d of %d test structures: %s",
@@ -388,11 +361,6 @@ class SurrogateTest:
 
     def _file(self, subset: Dataset) -> Path:
         return self.stages.checkpoints / f"{self._record(subset)[0]}.npz"
-
-
-def _predict_assigned(share: Assignment) -> Prediction:
-    means = share.surrogate.predict(share.data)
-    return share.listed(with_forces_std(share.surrogate, share.data, means, _FORCES_STD))
 
 
 def loss_remark(potential: Mapping[str, Any], surrogate: Mapping[str, Any]) -> str:

@@ -38,18 +38,6 @@ T = TypeVar("T")
 GIB = 2.0**30
 
 
-def _all_threads() -> int:
-    for variable in ("GPRANN_NUM_THREADS", "OMP_NUM_THREADS"):
-        value = os.environ.get(variable, "").split(",")[0].strip()
-        if value:
-            if not value.isdecimal() or int(value) < 1:
-                raise ConfigError(f"{variable}={value}: expected a positive integer")
-            return int(value)
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
-
-
 @functools.cache
 def scipy_blas() -> _core.Blas:
     """Return the BLAS and LAPACK routines of scipy, for the core's large products."""
@@ -156,7 +144,17 @@ class Resources:
         CancelledError
             In a job beside which another one has failed.
         """
-        return _all_threads() if self.team is None else self.team.share()
+        if self.team is not None:
+            return self.team.share()
+        for variable in ("GPRANN_NUM_THREADS", "OMP_NUM_THREADS"):
+            value = os.environ.get(variable, "").split(",")[0].strip()
+            if value:
+                if not value.isdecimal() or int(value) < 1:
+                    raise ConfigError(f"{variable}={value}: expected a positive integer")
+                return int(value)
+        if hasattr(os, "sched_getaffinity"):
+            return max(1, len(os.sched_getaffinity(0)))
+        return os.cpu_count() or 1
 
     @property
     def available_memory(self) -> float | None:
@@ -225,8 +223,11 @@ def blas_and_threads() -> Iterator[tuple[_core.Blas, int]]:
     ...     _core.cholesky(blas, matrix, threads)
     -1
     """
-    with one_blas_thread():
-        yield scipy_blas(), n_threads()
+    _blas_limit.begin()
+    try:
+        yield scipy_blas(), _resources.get().threads
+    finally:
+        _blas_limit.end()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.surrogate.sets.atom_matching import Order, orders_like
-from gprann.surrogate.surrogate import Surrogate
+
+if TYPE_CHECKING:
+    from gprann.surrogate.surrogate import Surrogate
 
 __all__ = ["Assignment", "Kinds", "ask"]
 

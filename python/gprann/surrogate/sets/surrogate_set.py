@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -13,26 +13,32 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.baselines import Baseline
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
-from gprann.errors import ConfigError, DataError, GprannError, nearest_name
+from gprann.errors import DataError, GprannError
+from gprann.explain import keys
 from gprann.io.reading import Source, structures
 from gprann.runtime.log import task
 from gprann.runtime.progress import SharedBar, progress_bar
 from gprann.runtime.resources import Job, memory_budget, memory_share, side_by_side
+from gprann.signatures import divide, takes
+from gprann.surrogate.options import SurrogateOptions
+from gprann.surrogate.saving import kind_of, read_plain, write_plain
 from gprann.surrogate.sets.assignment import Assignment, Kinds, ask
 from gprann.surrogate.sets.atom_matching import in_one_order
-from gprann.surrogate.sets.partition import MAX_SIZE, partition
+from gprann.surrogate.sets.partition import MAX_SIZE, SubsetOptions, partition
 from gprann.surrogate.solvers.plan import memory_needed
 from gprann.surrogate.surrogate import Surrogate
 
 __all__ = [
+    "FittedSubset",
     "Subset",
     "SurrogateSet",
     "assigned",
-    "check_surrogate_options",
     "fit_each",
     "fit_surrogates",
+    "load_surrogate",
     "ordered_for",
     "plan_subsets",
 ]
@@ -46,16 +52,32 @@ _BATCH = 512  # structures that all surrogates of a composition are asked about 
 
 
 @dataclass(frozen=True, slots=True)
-class Subset:
-    """Structures that one surrogate is to be fitted to, see `plan_subsets`.
+class FittedSubset:
+    """Structures that a surrogate is fitted to.
 
     Attributes
     ----------
     name : str
         As "subset 2 of 3".
     indices : ndarray of int64
-        Which structures of the data set they are.
+        Their places in the data set.
     data : Dataset
+    """
+
+    name: str
+    indices: Indices
+    data: Dataset
+
+    def __str__(self) -> str:
+        return f"{self.name}: {len(self.data)} structures of {self.data[0].formula}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subset(FittedSubset):
+    """Structures that a surrogate is to be fitted to, see `plan_subsets`.
+
+    Attributes
+    ----------
     build : callable
         Gives a surrogate for it, not fitted yet.
     budget : float, GiB
@@ -66,17 +88,11 @@ class Subset:
         Whether there is no other subset.
     """
 
-    name: str
-    indices: Indices
-    data: Dataset
     build: Callable[[], Surrogate]
     budget: float
     memory: float
     kept: float
     alone: bool
-
-    def __str__(self) -> str:
-        return f"{self.name}: {len(self.data)} structures of {self.data[0].formula}"
 
     def job(self, work: Callable[[Subset], T]) -> Job[T]:
         """Return the work with this subset for `side_by_side`."""
@@ -180,11 +196,11 @@ class SurrogateSet:
 
     Parameters
     ----------
-    members : sequence of (Surrogate, Subset)
+    members : sequence of (Surrogate, FittedSubset)
         Fitted surrogates and what they were fitted to.
     """
 
-    def __init__(self, members: Sequence[tuple[Surrogate, Subset]]) -> None:
+    def __init__(self, members: Sequence[tuple[Surrogate, FittedSubset]]) -> None:
         self._members = tuple(members)
         self._kinds = Kinds([subset.data[0] for _, subset in self._members])
 
@@ -310,6 +326,28 @@ class SurrogateSet:
         order = np.argsort(np.concatenate([np.zeros(0, np.int64), *(share.indices for share in parts)]))
         return _joined(found, order)
 
+    def save(self, path: str | os.PathLike[str], *, factor: bool = False) -> None:
+        """Write all surrogates to one portable file, see `Surrogate.save`."""
+        members = [
+            {
+                "name": subset.name,
+                "indices": subset.indices.tolist(),
+                "surrogate": surrogate.to_plain(factor=factor),
+            }
+            for surrogate, subset in self._members
+        ]
+        write_plain(path, "surrogate set", {"members": members})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SurrogateSet:
+        """Read surrogates that `save` has written, see `Surrogate.load`."""
+        members = []
+        for member in read_plain(path, "surrogate set")["members"]:
+            surrogate = Surrogate.from_plain(member["surrogate"])
+            indices = np.array(member["indices"], dtype=np.int64)
+            members.append((surrogate, FittedSubset(member["name"], indices, surrogate.training_set)))
+        return cls(members)
+
     def to_dict(self) -> list[dict[str, Any]]:
         """Return kernels and hyperparameters as plain data, for provenance, one for each surrogate."""
         return [
@@ -346,30 +384,31 @@ def _joined(parts: Sequence[Prediction], order: Indices) -> Prediction:
     )
 
 
+@takes(SubsetOptions, SurrogateOptions)
 def fit_surrogates(
     data: Source,
     *,
-    max_subset: int = MAX_SIZE,
-    memory: float | None = None,
+    baseline: Baseline | str | Mapping[str, Any] | Sequence[Any] | None = None,
+    seed: int = 0,
     progress: bool | None = None,
-    **surrogate_options: Any,
+    **options: Any,
 ) -> SurrogateSet:
     """Fit a surrogate to each subset of a data set of any compositions, side by side.
+
+    For kernels that need one order of atoms, atoms are put in order first. `memory` is the budget of all surrogates
+    together: those whose covariance matrices do not fit in together take other solvers, each with its share.
 
     Parameters
     ----------
     data : Dataset, or anything that `gprann.read` takes
         Structures with energies and forces.
-    max_subset : int
-        Most structures of a subset: of one composition, and if these are more, similar ones (see `partition`). For
-        kernels that need one order of atoms, atoms are put in order first.
-    memory : float, optional, GiB
-        Budget of all surrogates together. Default: what is available. Surrogates whose covariance matrices do not
-        fit in together take other solvers, each with its share.
+    baseline : Baseline, its name, or a list of these, optional
+    seed : int
+        See `Surrogate` for both.
     progress : bool, optional
         Show a progress bar; default: on a terminal only.
-    **surrogate_options
-        Options of `Surrogate`.
+    **options
+        Of the subsets, and of `Surrogate`.
 
     Returns
     -------
@@ -391,20 +430,30 @@ def fit_surrogates(
     >>> import gprann
     >>> h2 = gprann.examples.hydrogen(7)
     >>> surrogates = gprann.fit_surrogates(h2, max_subset=4, kernel="pairs")
-    >>> [(surrogate.kernel, indices.tolist()) for surrogate, indices in surrogates]
+    >>> [(surrogate.kernel.name, indices.tolist()) for surrogate, indices in surrogates]
     [('pairs', [0, 1, 2]), ('pairs', [3, 4, 5, 6])]
     >>> bool(abs(surrogates.predict(h2).energy - h2.energies).max() < 0.05)
     True
     """
-    check_surrogate_options(surrogate_options, fit_surrogates)
-    options = surrogate_options if memory is None else {**surrogate_options, "memory": memory}
+    division, chosen = divide(options, SubsetOptions, keys(SurrogateOptions))
     return fit_each(
         structures(data),
-        lambda _: Surrogate(**options),
-        max_subset=max_subset,
-        memory=memory,
+        lambda _: Surrogate(**chosen, baseline=baseline, seed=seed),
+        max_subset=division.max_subset,
+        memory=chosen.get("memory"),
         progress=progress,
     )
+
+
+def load_surrogate(path: str | os.PathLike[str]) -> Surrogate | SurrogateSet:
+    """Read what `Surrogate.save` or `SurrogateSet.save` has written.
+
+    Raises
+    ------
+    FormatError
+        If the file is missing, damaged, or holds something else.
+    """
+    return SurrogateSet.load(path) if kind_of(path) == "surrogate set" else Surrogate.load(path)
 
 
 def fit_each(
@@ -422,43 +471,13 @@ def fit_each(
     with progress_bar(len(data), "fitting", show=progress) as bar:
         shared = SharedBar(bar)
 
-        def fit(subset: Subset) -> tuple[Surrogate, Subset]:
+        def fit(subset: Subset) -> tuple[Surrogate, FittedSubset]:
             with subset.task():
                 surrogate = subset.build()
                 with shared.about(str(subset)):
                     surrogate.fit(ordered_for(surrogate, subset.data))
                 shared.update(len(subset.data))
-                return surrogate, subset
+                return surrogate, FittedSubset(subset.name, subset.indices, subset.data)
 
         members = side_by_side([subset.job(fit) for subset in subsets], memory=memory_budget(memory))
     return SurrogateSet(members)
-
-
-def check_surrogate_options(options: Iterable[str], function: Callable[..., Any]) -> None:
-    """Refuse options that neither a surrogate has nor the function they were given to.
-
-    Parameters
-    ----------
-    options : iterable of str
-        Names.
-    function : callable
-        Its own keywords are named too where a name is misspelt.
-
-    Raises
-    ------
-    ConfigError
-
-    Examples
-    --------
-    >>> import gprann
-    >>> check_surrogate_options(["fmx"], gprann.relax)
-    Traceback (most recent call last):
-    ...
-    gprann.errors.ConfigError: unknown option 'fmx': did you mean 'fmax'?
-    """
-    known = inspect.signature(Surrogate).parameters
-    parameters = inspect.signature(function).parameters.items()
-    own = [name for name, item in parameters if item.kind is item.KEYWORD_ONLY]
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"unknown option '{name}': {nearest_name(name, [*own, *known])}")

@@ -1,16 +1,32 @@
-"""The frame of the Cartesian kernel: one orientation for all structures, and every atom in one periodic image."""
+"""The kernel `cartesian`: Cartesian coordinates, in one orientation and with every atom in one periodic image.
+
+The fingerprint of Yeu et al., npj Comput. Mater. 11, 156 (2025).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
+from gprann.surrogate.kernels.base import (
+    Fingerprint,
+    Kernel,
+    Rows,
+    StructureFingerprint,
+    register_kernel,
+    require_order,
+    single_rows,
+)
+from gprann.surrogate.kernels.internal_coordinates import internal_directions
 
-__all__ = ["Frame", "centred"]
+__all__ = ["CartesianFingerprint", "CartesianKernel", "Frame"]
 
 Array = NDArray[np.float64]
 _REMEDY = "or use the kernel 'atoms', to which this makes no difference"
@@ -22,9 +38,67 @@ _DEGREES = np.array([2.0, 45.0])  # turns below are nothing unusual, turns above
 _IMAGES_APART = 0.6  # of a lattice vector; vibrations and half a cell's diffusion stay below
 
 
+@register_kernel
+class CartesianKernel(Kernel):
+    """Cartesian coordinates less their mean.
+
+    The kernel is not invariant: all structures must lie in one orientation, with the same order of atoms. Structures
+    that have turned away from the rest, or atoms of which lie far away or in another periodic image, are refused.
+    """
+
+    name = "cartesian"
+    invariant: ClassVar[Literal["rotation", "translation"]] = "translation"
+
+    def fingerprint(self) -> Fingerprint:
+        """Return a fingerprint that has not been fitted yet."""
+        return CartesianFingerprint(self)
+
+
+class CartesianFingerprint(StructureFingerprint):
+    """One row per structure: its coordinates less their mean."""
+
+    def prepare(self, data: Dataset) -> None:
+        """Take the frame from a training set."""
+        require_order(data, self._symbols)
+        self._frame = Frame.of(data)
+
+    def _checked(self, data: Dataset) -> Dataset:
+        require_order(data, self._symbols)
+        for structure in data:
+            self._frame.require(structure)
+        return data
+
+    def kernel_features(self, structure: Structure) -> Array:
+        """Return the coordinates less their mean."""
+        return centred(structure.positions).ravel()
+
+    def rows(self, data: Dataset) -> Rows:
+        """Return one row per structure."""
+        features = [self.kernel_features(structure) for structure in self._checked(data)]
+        n = len(self._symbols)
+
+        def derivatives() -> list[csr_array]:
+            return [csr_array(np.eye(3 * n) - np.tile(np.eye(3), (n, n)) / n)] * len(data)
+
+        return single_rows(features, derivatives)
+
+    def jacobians(self, data: Dataset) -> list[Array]:
+        """Return the Jacobians along the internal directions, which are these directions themselves."""
+        return [np.ascontiguousarray(internal_directions(structure, self.invariant)) for structure in data]
+
+    def state(self) -> dict[str, Any]:
+        """Return the order of the atoms, the spread, and the frame."""
+        return {**super().state(), "frame": asdict(self._frame)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take what `state` gave."""
+        super().restore(state)
+        self._frame = Frame(**state["frame"])
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where atoms are expected, as in a structure in the middle, and how far from there those of others may lie.
+    """Where atoms are expected, as in a structure in the middle of the training set, and how far away they may lie.
 
     Turns are measured by the displacement that they are of the atoms (root mean square): an angle says nothing of
     linear molecules, and vibrations turn small molecules by more than large ones.
