@@ -175,8 +175,9 @@ class Options(BaseModel, metaclass=_Explained):
         registries, known = choices(cls), keys(cls)
         for name in cls.model_fields:
             value = getattr(self, name)
-            if name in registries and isinstance(value, Named):
-                result |= _spread(name, registries[name].to_dict(value), known)
+            if isinstance(value, Named) and (registry := registries.get(name, value.registry)):
+                plain = registry.to_dict(value)
+                result |= _spread(name, plain, known) if name in registries else {name: plain}
             elif isinstance(value, Options):
                 result[name] = value.to_dict()
             else:
