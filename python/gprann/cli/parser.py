@@ -293,7 +293,7 @@ def _section_options(
             group.add_argument(option_name(name), action="store_const", const="true", **options)
         elif _holds(key.field, tuple) or isinstance(key.extra["example"], list):
             group.add_argument(option_name(name), nargs="*", metavar="X", **options)
-        elif _holds(key.field, dict):
+        elif _holds(key.field, dict) or isinstance(key.extra["example"], dict):
             group.add_argument(option_name(name), nargs="+", metavar="NAME=X", **options)
         else:
             group.add_argument(option_name(name), metavar="X", **options)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Sequence
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, ValidationError, create_model, model_validator
 
 from gprann.baselines import Baseline
 from gprann.config.augmentation import AugmentationSection
 from gprann.descriptors import DESCRIPTORS, Descriptor
+from gprann.errors import ConfigError
+from gprann.explain import explain
 from gprann.io import ReadOptions
-from gprann.options import Named, Names, Options, Registry
+from gprann.options import FILE, Named, Names, Options, Registry
 from gprann.options import option as _option
 from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.surrogate import Surrogate
@@ -28,12 +32,10 @@ __all__ = [
     "ResourcesSection",
     "SurrogateSection",
     "TrainingSection",
+    "default_config",
+    "find_config",
+    "load_config",
 ]
-
-
-def _default(function: Callable[..., Any], name: str) -> Any:
-    """Return the default of a parameter of the Python interface."""
-    return inspect.signature(function).parameters[name].default
 
 
 class DataSection(ReadOptions):
@@ -136,6 +138,7 @@ class SurrogateSection(SurrogateOptions):
     descriptor: DescriptorSection | None = _option(
         "Descriptor of the atoms kernel; the networks have theirs in [descriptor].", None
     )
+    baseline: Baseline | None = TrainingOptions.model_fields["baseline"]  # type: ignore[assignment]
 
     @model_validator(mode="after")
     def _check_descriptor(self) -> SurrogateSection:
@@ -150,7 +153,7 @@ class SurrogateSection(SurrogateOptions):
                 raise ValueError(f"descriptor belongs to kernel = 'atoms', not to '{self.kernel.name}'")
             kernel = self.kernel.replace(descriptor=self.descriptor.build(species, for_kernel=True))
             options = options.replace(kernel=kernel)
-        return Surrogate(**options.changed(), seed=seed)
+        return Surrogate(**options.changed(), baseline=self.baseline, seed=seed)
 
 
 class TrainingSection(TrainingOptions):
@@ -208,7 +211,7 @@ class Config(Options):
     Examples
     --------
     >>> config = Config.model_validate({"data": {"train": "train.extxyz"}, "training": {"members": 10}})
-    >>> config.training.members, config.augmentation.policy, config.descriptor.radial_cutoff
+    >>> config.training.members, config.augmentation.policy, config.descriptor.kind.radial_cutoff
     (10, 'gaussian', 6.5)
     """
 
@@ -226,7 +229,7 @@ class Config(Options):
         """Let surrogates and networks have the baseline, unless they have their own."""
         for name in ("surrogate", "training"):
             section = getattr(self, name)
-            if self.baseline is not None and getattr(section, "baseline", self.baseline) is None:
+            if self.baseline is not None and section.baseline is None:
                 object.__setattr__(self, name, section.model_copy(update={"baseline": self.baseline}))
         return self
 
@@ -255,3 +258,76 @@ class Config(Options):
                 "output": self.output.model_copy(update={"folder": absolute(self.output.folder)}),
             }
         )
+
+
+def default_config() -> Config:
+    """Return the configuration in which nothing but an example of the training file is set."""
+    return Config.model_validate({"data": {"train": "train.extxyz"}})
+
+
+def load_config(path: str | os.PathLike[str]) -> Config:
+    """Read a configuration file; its relative paths become absolute, starting at its folder.
+
+    Parameters
+    ----------
+    path : path
+        TOML, as `gprann init` writes it.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or no TOML, or has an unknown key or an impossible value: the message names the
+        file, the key, what was expected, what came, and the nearest valid name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "config.toml"
+    ...     _ = file.write_text('data.train = "train.extxyz"')
+    ...     load_config(file).training.optimizer.name
+    'auto'
+    """
+    file = find_config(path)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        content = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}; check its permissions") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: is not a text file in UTF-8; give a configuration in TOML") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: is not valid TOML: {error}{_toml_hint(str(error))}") from error
+    try:
+        config = Config.model_validate(content, context=FILE)
+    except ValidationError as error:
+        sentences = [f"{file}: {sentence}" for sentence in explain(error, Config, file=True)]
+        raise ConfigError("\n".join(sentences)) from None
+    return config.resolved(file.parent)
+
+
+def find_config(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a configuration file that exists.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, with the nearest name, or how to make one.
+    """
+    file = Path(path).expanduser()
+    if file.is_file():
+        return file
+    if file.is_dir():
+        raise ConfigError(
+            f"{file}: is a folder; give the configuration file, for example {file / 'config.toml'}"
+        )
+    others = [other.name for other in file.parent.glob("*.toml")] if file.parent.is_dir() else []
+    close = difflib.get_close_matches(file.name, others, n=1)
+    hint = f"did you mean '{file.with_name(close[0])}'?" if close else f"make one with: gprann init {file}"
+    raise ConfigError(f"{file}: no such file; {hint}")
+
+
+def _toml_hint(message: str) -> str:
+    if "Invalid value" in message:
+        return '; texts need quotes ("..."), and truth values are true and false'
+    return ""

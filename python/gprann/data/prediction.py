@@ -1,4 +1,4 @@
-"""What a potential or a surrogate predicts for a data set."""
+"""Predictions of a potential or a surrogate for a data set."""
 
 from __future__ import annotations
 

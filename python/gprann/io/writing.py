@@ -8,6 +8,7 @@ from pathlib import Path
 from gprann.errors import DataError
 from gprann.io.formats import format_to_write
 from gprann.io.reading import Source, structures
+from gprann.runtime.atomic_write import check_length
 
 __all__ = ["write"]
 
@@ -48,6 +49,7 @@ def write(path: str | os.PathLike[str], data: Source) -> None:
     True
     """
     target = Path(path).expanduser()
+    check_length(target)
     dataset = structures(data)
     if not len(dataset):
         raise DataError(f"{target}: there is no structure to write")

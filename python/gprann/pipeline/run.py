@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gprann.config.augmentation import AUGMENTED
-from gprann.config.load import load_config
-from gprann.config.sections import Config, DescriptorSection, TrainingSection
+from gprann.config.sections import Config, DescriptorSection, TrainingSection, load_config
 from gprann.config.template import to_toml
 from gprann.data.structure import Dataset
 from gprann.descriptors import descriptor_to_dict

@@ -186,7 +186,7 @@ def _plan(data: Dataset, augmentation: AugmentationSection, surrogate: Surrogate
     """Return the subsets to which the surrogates of a run are fitted."""
     return plan_subsets(
         data,
-        lambda subset: surrogate.build(subset.species, augmentation.seed),
+        partial(surrogate.build, seed=augmentation.seed),
         max_subset=augmentation.max_subset,
         memory=surrogate.memory,
     )

@@ -208,7 +208,7 @@ def _task(
     values, kinds, first = descriptor_values(descriptor, data, neighbours)
     normalisation = Normalisation.from_values(values, kinds, n_species)
     if base is not None:
-        normalisation = base.normalisation.completed(normalisation)
+        normalisation = base.normalisation.complete(normalisation)
     _warn_of_unseen(descriptor, kinds)
     table = FeatureTable.sort(normalisation.apply(values, kinds), kinds, first, n_species)
     objective: EnergyObjective | EnergyForceObjective

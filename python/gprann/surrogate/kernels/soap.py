@@ -67,8 +67,8 @@ class SoapKernel(Kernel):
 
     name = "soap"
     soap: SoapTable | None = option(
-        "Soap kernel, also under auto: settings of the vectors by the names of dscribe, and the centers to be compared "
-        "one by one. Default: the mean over all atoms within 5 Å.",
+        "Settings of the vectors by the names of dscribe, and the centers to be compared one by one. Default: the mean "
+        "over all atoms within 5 Å.",
         None,
         example={"r_cut": 5.0, "n_max": 6, "l_max": 4, "centers": [0, 1]},
     )

@@ -45,8 +45,8 @@ __all__ = [
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
-Build = Callable[[Dataset], Surrogate]
-"""Gives a surrogate for a subset, not fitted yet."""
+Build = Callable[[tuple[str, ...]], Surrogate]
+"""Gives a surrogate for structures of some elements, not fitted yet."""
 T = TypeVar("T")
 _BATCH = 512  # structures that all surrogates of a composition are asked about at a time
 
@@ -127,7 +127,7 @@ def plan_subsets(
     ----------
     data : Dataset
     build : callable
-        Gives a surrogate for a subset, not fitted yet.
+        Gives a surrogate for the elements of a subset, not fitted yet.
     max_subset : int
         Most structures of a subset, see `partition`.
     memory : float, optional, GiB
@@ -152,7 +152,7 @@ def plan_subsets(
         budgets = _shares([memory_needed(part) for _, part in parts], budget)
     subsets = []
     for number, ((indices, part), share) in enumerate(zip(parts, budgets, strict=True), 1):
-        own = partial(_build_prepared, build, part, data.species)
+        own = partial(_build_prepared, build, part.species, data.species)
         with memory_share(share):
             taken, kept = own().memory_of_fit(part)
         name = f"subset {number} of {len(parts)}"
@@ -161,9 +161,9 @@ def plan_subsets(
     return subsets
 
 
-def _build_prepared(build: Build, part: Dataset, species: tuple[str, ...]) -> Surrogate:
+def _build_prepared(build: Build, own: tuple[str, ...], species: tuple[str, ...]) -> Surrogate:
     """Return the surrogate of a subset of structures, which know some elements of all data."""
-    surrogate = build(part)
+    surrogate = build(own)
     surrogate.prepare(species)
     return surrogate
 
