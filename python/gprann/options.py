@@ -173,8 +173,11 @@ class Options(BaseModel, metaclass=_Explained):
         registries, known = choices(cls), keys(cls)
         for name in cls.model_fields:
             value = getattr(self, name)
-            if name in registries and isinstance(value, Named):
-                plain = registries[name].to_dict(value)
+            if isinstance(value, Named) and value.registry is not None:
+                plain = value.registry.to_dict(value)
+                if name not in registries or known[name].extra.get("table"):
+                    result[name] = plain
+                    continue
                 for key in set(plain) & set(cls.model_fields) - {"kind", *value.changed()}:
                     del plain[key]  # an option of the table, not of the kind
                 result |= _spread(name, plain, known)

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
-from gprann.data.strain import strain_matrices, virial_components
+from gprann.data.prediction import strain_matrices, virial_components
 from gprann.data.structure import Dataset
 from gprann.options import option
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, conjugate_gradients, factorise
@@ -118,9 +118,7 @@ class ConjugateGradients(WithRepresentatives):
 
     name = "conjugate_gradient"
     eliminates: ClassVar[bool] = True
-    tolerance: float = option(
-        "Largest residual relative to the energies and forces.", 1e-4, gt=0, lt=1
-    )
+    tolerance: float = option("Largest residual relative to the energies and forces.", 1e-4, gt=0, lt=1)
 
     def solve(self, equations: Equations, settings: Setting) -> Solution:
         """Return the weights, see `Solver.solve`."""
