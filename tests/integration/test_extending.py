@@ -362,7 +362,7 @@ def test_surrogate_on_the_descriptor(tmp_path: Path) -> None:
     surrogate = gprann.Surrogate(kernel="atoms", descriptor=descriptor(), seed=0).fit(data[:14])
     assert relative_error(surrogate, data[14:]) < 0.25
     surrogate.save(tmp_path / "surrogate.gprann")
-    assert_same_predictions(gprann.load_surrogate(tmp_path / "surrogate.gprann"), surrogate, data)
+    assert_same_predictions(gprann.load(tmp_path / "surrogate.gprann"), surrogate, data)
 
 
 def test_unregistered_descriptor_works_but_has_no_file(tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_surrogate_with_the_kernel(tmp_path: Path) -> None:
     assert_same_predictions(by_name, surrogate, data)
 
     surrogate.save(tmp_path / "surrogate.gprann")
-    loaded = gprann.load_surrogate(tmp_path / "surrogate.gprann")
+    loaded = gprann.load(tmp_path / "surrogate.gprann")
     assert_same_predictions(loaded, surrogate, data)
 
     atoms = data[0].to_ase()
@@ -440,7 +440,7 @@ def test_surrogate_on_top_of_the_baseline(tmp_path: Path) -> None:
     surrogate = gprann.Surrogate(baseline=Repulsion(), seed=0).fit(data[:14])
     assert relative_error(surrogate, data[14:]) < 0.25
     surrogate.save(tmp_path / "surrogate.gprann")
-    assert_same_predictions(gprann.load_surrogate(tmp_path / "surrogate.gprann"), surrogate, data)
+    assert_same_predictions(gprann.load(tmp_path / "surrogate.gprann"), surrogate, data)
     augmented = gprann.augment(data[:14], surrogate, copies=2, displacement=0.02, seed=0)
     copy = next(structure for structure in augmented if structure.origin.method == "gpr")
     assert_close(copy.energy, surrogate.predict(Dataset([copy])).energy[0])  # total energies, as everywhere
