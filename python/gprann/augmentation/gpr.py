@@ -29,7 +29,7 @@ from gprann.signatures import divide, takes
 from gprann.surrogate.sets.surrogate_set import (
     Subset,
     SurrogateSet,
-    assigned,
+    assign,
     ordered_for,
     plan_subsets,
 )
@@ -196,7 +196,7 @@ def _augment_with(
     """Label copies with given surrogates, which are fitted already."""
     labelled = [
         label_copies(share.surrogate, share.data, share.indices.tolist(), options, bar)
-        for share in assigned(surrogate, data)
+        for share in assign(surrogate, data)
     ]
     return sum(labelled, Augmentation(Dataset(), Dataset(), []))
 
