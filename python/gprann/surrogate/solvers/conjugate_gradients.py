@@ -118,9 +118,7 @@ class ConjugateGradients(WithRepresentatives):
 
     name = "conjugate_gradient"
     eliminates: ClassVar[bool] = True
-    tolerance: float = option(
-        "Largest residual relative to the energies and forces.", 1e-4, gt=0, lt=1
-    )
+    tolerance: float = option("Largest residual relative to the energies and forces.", 1e-4, gt=0, lt=1)
 
     def solve(self, equations: Equations, settings: Setting) -> Solution:
         """Return the weights, see `Solver.solve`."""
