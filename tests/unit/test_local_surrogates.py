@@ -16,8 +16,7 @@ from gprann.augmentation.gpr import augment_subsets
 from gprann.augmentation.policies import CopyOptions
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, FactorisationError
-from gprann.runtime.log import TaskFormatter
-from gprann.runtime.progress import SharedBar
+from gprann.runtime.messages import SharedBar, TaskFormatter
 from gprann.runtime.resources import available_memory, memory_share
 from gprann.surrogate import Surrogate, memory_needed
 from gprann.surrogate.sets.surrogate_set import plan_subsets

@@ -18,12 +18,12 @@ import numpy as np
 
 from gprann.augmentation.displacements import references
 from gprann.augmentation.policies import CopyOptions, Sampler
-from gprann.data.strain import volume
+from gprann.data.prediction import volume
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, refuse_unused
 from gprann.io import write
 from gprann.io.reading import Source
-from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.runtime.messages import SharedBar, progress_bar
 from gprann.runtime.resources import side_by_side
 from gprann.signatures import divide, takes
 from gprann.surrogate.options import SurrogateOptions

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gprann.data.structure import Dataset
     from gprann.options import Options
     from gprann.potential import Potential
-    from gprann.surrogate import SurrogateSet
+    from gprann.surrogate import Surrogate, SurrogateSet
 
 __all__ = [
     "augment",
@@ -149,13 +149,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Show the errors of a potential."""
     from gprann.evaluation import evaluate as evaluate_potential
     from gprann.pipeline.run import history
-    from gprann.potential import load
+    from gprann.potential import Potential, load
 
     potential = load(arguments.potential)
     report = evaluate_potential(potential, _read(arguments, arguments.data))
     show(report.summary())
     if arguments.output is not None:
-        report.save(arguments.output, history=history(potential))
+        report.save(
+            arguments.output, history=history(potential) if isinstance(potential, Potential) else None
+        )
         show(f"written: {arguments.output}")
 
 
@@ -178,7 +180,7 @@ def select(arguments: argparse.Namespace) -> None:
     from gprann.active.select import select as select_structures
     from gprann.config import SurrogateSection
     from gprann.io import write
-    from gprann.runtime.progress import progress_bar
+    from gprann.runtime.messages import progress_bar
 
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
     options, surrogate = _section(arguments, SelectOptions), _section(arguments, SurrogateSection)
@@ -199,7 +201,9 @@ def select(arguments: argparse.Namespace) -> None:
     )
 
 
-def _predictor(arguments: argparse.Namespace, section: SurrogateSection) -> Potential | SurrogateSet:
+def _predictor(
+    arguments: argparse.Namespace, section: SurrogateSection
+) -> Potential | Surrogate | SurrogateSet:
     """Return the model whose uncertainty counts."""
     from gprann.potential import load
     from gprann.surrogate.sets.partition import MAX_SIZE

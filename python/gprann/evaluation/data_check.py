@@ -14,7 +14,7 @@ from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from gprann.data.attachments import is_derived
-from gprann.data.strain import volume
+from gprann.data.prediction import volume
 from gprann.data.structure import Dataset, evenly_spread
 from gprann.io.checks import check_dataset, find_duplicates
 from gprann.io.consistency import LabelCheck

@@ -18,7 +18,7 @@ from ase.neighborlist import neighbor_list
 from ase.units import Bohr, GPa, Hartree, Rydberg, kcal, kJ, mol
 from numpy.typing import NDArray
 
-from gprann.data.strain import FIRST, SECOND
+from gprann.data.prediction import FIRST, SECOND
 from gprann.data.structure import Dataset, Structure, evenly_spread
 
 __all__ = ["LabelCheck", "Slope", "check_labels", "electronic_state", "list_places"]

@@ -28,7 +28,7 @@ from gprann.evaluation.report import Report, with_forces_std
 from gprann.io import write
 from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
-from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.runtime.messages import SharedBar, progress_bar
 from gprann.runtime.resources import memory_budget, side_by_side
 from gprann.surrogate.sets.assignment import Kinds, ask
 from gprann.surrogate.sets.surrogate_set import Subset, ordered_for, plan_subsets

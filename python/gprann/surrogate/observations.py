@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
-from gprann.data.strain import volume
+from gprann.data.prediction import volume
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.io.checks import find_duplicates

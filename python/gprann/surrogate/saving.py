@@ -25,7 +25,6 @@ from gprann.surrogate.solvers.base import Equations, Fit, Plan, Solution, solver
 
 __all__ = [
     "fit_state",
-    "kind_of",
     "pack_dataset",
     "plain_state",
     "read_plain",
@@ -74,17 +73,6 @@ def read_plain(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise FormatError(f"{Path(path)}: no complete {kind} ({error!r}); save it again") from error
     return content
-
-
-def kind_of(path: str | os.PathLike[str]) -> str:
-    """Return what a model file holds: `potential`, `surrogate` or `surrogate set`.
-
-    Raises
-    ------
-    FormatError
-        If it is no complete model file.
-    """
-    return str(read_model_file(path)[0].get("kind", "potential"))
 
 
 def fit_state(fit: Fit | None, *, factor: bool) -> dict[str, Any] | None:

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.baselines import Baseline, as_baseline, terms_of
-from gprann.data.prediction import Prediction
-from gprann.data.strain import voigt_stress
+from gprann.data.prediction import Prediction, voigt_stress
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, check_whole
 from gprann.io.reading import Source, structures

@@ -19,12 +19,12 @@ from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError, GprannError
 from gprann.explain import keys
 from gprann.io.reading import Source, structures
-from gprann.runtime.log import task
-from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.model_file import read_kind
+from gprann.runtime.messages import SharedBar, progress_bar, task
 from gprann.runtime.resources import Job, memory_budget, memory_share, side_by_side
 from gprann.signatures import divide, takes
 from gprann.surrogate.options import SurrogateOptions
-from gprann.surrogate.saving import kind_of, read_plain, write_plain
+from gprann.surrogate.saving import read_plain, write_plain
 from gprann.surrogate.sets.assignment import Assignment, Kinds, ask
 from gprann.surrogate.sets.atom_matching import in_one_order
 from gprann.surrogate.sets.partition import MAX_SIZE, SubsetOptions, partition
@@ -453,7 +453,7 @@ def load_surrogate(path: str | os.PathLike[str]) -> Surrogate | SurrogateSet:
     FormatError
         If the file is missing, damaged, or holds something else.
     """
-    return SurrogateSet.load(path) if kind_of(path) == "surrogate set" else Surrogate.load(path)
+    return SurrogateSet.load(path) if read_kind(path) == "surrogate set" else Surrogate.load(path)
 
 
 def fit_each(

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
-from gprann.data.strain import strain_matrices, virial_components
+from gprann.data.prediction import strain_matrices, virial_components
 from gprann.data.structure import Dataset
 from gprann.options import option
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, conjugate_gradients, factorise
