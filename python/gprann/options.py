@@ -181,6 +181,8 @@ class Options(BaseModel, metaclass=_Explained):
                 for key in set(plain) & set(cls.model_fields) - {"kind", *value.changed()}:
                     del plain[key]  # an option of the table, not of the kind
                 result |= _spread(name, plain, known)
+            elif isinstance(value, Named) and value.registry is not None:
+                result[name] = value.registry.to_dict(value)
             elif isinstance(value, Options):
                 result[name] = value.to_dict()
             else:
@@ -246,9 +248,7 @@ def _owner(cls: type[Options], key: str, owners: Sequence[tuple[str, str]], valu
 def _spread(name: str, plain: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a kind beside its name, or in a table if others have the same names."""
     kind = plain["kind"]
-    # Of an option that the table itself has too, the table's counts: it is left out where the kind's is not set.
-    hidden = [key for key, value in plain.items() if value is None and key in known and not known[key].owners]
-    inner = [key for key in plain if key != "kind" and key not in hidden]
+    inner = [key for key in plain if key != "kind"]
     alone = all(key in known and {owner for owner, _ in known[key].owners} == {name} for key in inner)
     return {name: kind, **{key: plain[key] for key in inner}} if alone else {name: plain}
 

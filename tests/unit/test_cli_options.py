@@ -11,7 +11,7 @@ import pytest
 
 from gprann.active.select import SelectOptions
 from gprann.cli import commands
-from gprann.cli.parser import _parser, parse
+from gprann.cli.main import _parser, parse
 from gprann.config import (
     AugmentationSection,
     DescriptorSection,

@@ -260,7 +260,7 @@ def test_left_out_std_is_that_of_a_fit_without_the_structure(kernel: Any) -> Non
     settings: dict[str, Any] = {"length": 5.0, "energy_noise": 1e-6, "force_noise": 1e-6, "kernel": kernel}
     whole = Surrogate(**settings).fit(data)
     found = whole.left_out_std(8)
-    state = whole._fitted()
+    state = whole._require_fit()
     # The same from the dense matrices.
     problem, _, _ = state.equations.observe()
     noise = state.amplitude2 * state.solution.noise

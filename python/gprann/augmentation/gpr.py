@@ -30,7 +30,7 @@ from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.sets.surrogate_set import (
     Subset,
     SurrogateSet,
-    assigned,
+    assign,
     ordered_for,
     plan_subsets,
 )
@@ -197,7 +197,7 @@ def _augment_with(
     """Label copies with given surrogates, which are fitted already."""
     labelled = [
         label_copies(share.surrogate, share.data, share.indices.tolist(), options, bar)
-        for share in assigned(surrogate, data)
+        for share in assign(surrogate, data)
     ]
     return sum(labelled, Augmentation(Dataset(), Dataset(), []))
 

@@ -370,27 +370,29 @@ def _near_pairs(data: Dataset, odd: set[int]) -> _Pairs:
             charge = tuple(sorted(_charge_and_spin(structure).items()))
             groups[structure.symbols, tuple(structure.pbc.tolist()), charge].append(k)
     pairs = _Pairs()
+    partners = max(30, 2 * _MOST_PAIRS // max(1, len(groups)))
     for members in sorted(groups.values(), key=len, reverse=True):
         most = min(_MOST_STRUCTURES, int(np.sqrt(_MOST_NUMBERS / (3 * len(data[members[0]])))))
         if len(members) > most:  # neighbours in a trajectory stay together
             half = evenly_spread(len(members) - 1, max(1, most // 2))
             chosen = np.unique(np.concatenate([half, half + 1])).tolist()
-            _add_pairs([data[members[k]] for k in chosen], pairs)
+            _add_pairs([data[members[k]] for k in chosen], partners, pairs)
         elif len(members) > 1:
-            _add_pairs([data[k] for k in members], pairs)
+            _add_pairs([data[k] for k in members], partners, pairs)
         if len(pairs.energy) >= 2 * _MOST_PAIRS:
             break
     return pairs
 
 
-def _add_pairs(group: Sequence[Structure], pairs: _Pairs) -> None:
+def _add_pairs(group: Sequence[Structure], most: int, pairs: _Pairs) -> None:
+    """Add the nearest partner of each structure of a group, of `most` structures."""
     positions = np.stack([item.positions for item in group])
     forces = np.stack([np.asarray(item.forces) for item in group])
     cells = np.stack([item.cell for item in group])
     energies = np.array([item.energy for item in group])
     pbc = group[0].pbc
     volumes = np.abs(np.linalg.det(cells))
-    for a in range(len(group)):
+    for a in evenly_spread(len(group), most).tolist():
         shifts, strains = _differences(a, positions, cells, pbc, volumes)
         shifts = shifts - shifts.mean(axis=1, keepdims=True)
         distance = np.linalg.norm(shifts, axis=2).max(axis=1)

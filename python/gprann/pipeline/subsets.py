@@ -303,7 +303,7 @@ class SurrogateTest:
         share, means, refusals = ask(
             surrogate, self.test.select(alike), lambda share: surrogate.predict(share.data)
         )
-        prediction = share.listed(with_forces_std(surrogate, share.data, means, _FORCES_STD))
+        prediction = share.reorder_back(with_forces_std(surrogate, share.data, means, _FORCES_STD))
         if refusals:
             _log.info(
                 "the surrogate refuses %d of %d test structures: %s",

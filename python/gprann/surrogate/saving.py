@@ -19,7 +19,7 @@ from gprann.model_file import read_model_file, write_model_file
 from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.calibration import Calibration
 from gprann.surrogate.hyperparameters.kernel_selection import Candidate, KernelSelection
-from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.hyperparameters.settings import Trial
 from gprann.surrogate.kernels.base import Fingerprint, kernels
 from gprann.surrogate.solvers.base import Equations, Fit, Plan, Solution, solvers
 
@@ -99,10 +99,10 @@ def restore_fit(state: Mapping[str, Any], fingerprint: Fingerprint, labels: Data
     length, energy_noise, force_noise = state["fixed"]
     return Fit(
         equations,
-        Setting(*state["settings"]),
+        Trial(*state["settings"]),
         (length, energy_noise, force_noise),
         Plan(state["solver"], state["reason"]),
-        Solution.restored(equations, state["solution"]),
+        Solution.from_state(equations, state["solution"]),
         list(state["factors"]),
     )
 

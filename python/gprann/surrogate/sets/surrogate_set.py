@@ -35,7 +35,7 @@ __all__ = [
     "FittedSubset",
     "Subset",
     "SurrogateSet",
-    "assigned",
+    "assign",
     "fit_each",
     "fit_surrogates",
     "load_surrogate",
@@ -152,7 +152,7 @@ def plan_subsets(
         budgets = _shares([memory_needed(part) for _, part in parts], budget)
     subsets = []
     for number, ((indices, part), share) in enumerate(zip(parts, budgets, strict=True), 1):
-        own = partial(_build_prepared, build, part.species, data.species)
+        own = partial(_build_surrogate, build, part.species, data.species)
         with memory_share(share):
             taken, kept = own().memory_of_fit(part)
         name = f"subset {number} of {len(parts)}"
@@ -161,7 +161,7 @@ def plan_subsets(
     return subsets
 
 
-def _build_prepared(build: Build, own: tuple[str, ...], species: tuple[str, ...]) -> Surrogate:
+def _build_surrogate(build: Build, own: tuple[str, ...], species: tuple[str, ...]) -> Surrogate:
     """Return the surrogate of a subset of structures, which know some elements of all data."""
     surrogate = build(own)
     surrogate.prepare(species)
@@ -218,7 +218,7 @@ class SurrogateSet:
         """Formulas of the structures that can be predicted."""
         return tuple(dict.fromkeys(subset.data[0].formula for _, subset in self._members))
 
-    def assigned(self, data: Dataset, *, progress: Callable[[int], object] | None = None) -> list[Assignment]:
+    def assign(self, data: Dataset, *, progress: Callable[[int], object] | None = None) -> list[Assignment]:
         """Return what each surrogate that is to predict some structures predicts.
 
         Parameters
@@ -313,7 +313,7 @@ class SurrogateSet:
         DataError
             If no surrogate knows the composition of a structure, or all that do refuse it.
         """
-        parts = self.assigned(structures(data), progress=progress)
+        parts = self.assign(structures(data), progress=progress)
         found = [
             share.predict(
                 std=std,
@@ -324,7 +324,7 @@ class SurrogateSet:
             for share in parts
         ]
         order = np.argsort(np.concatenate([np.zeros(0, np.int64), *(share.indices for share in parts)]))
-        return _joined(found, order)
+        return _join(found, order)
 
     def save(self, path: str | os.PathLike[str], *, factor: bool = False) -> None:
         """Write all surrogates to one portable file, see `Surrogate.save`."""
@@ -355,12 +355,12 @@ class SurrogateSet:
         ]
 
 
-def assigned(model: Surrogate | SurrogateSet, data: Dataset) -> list[Assignment]:
+def assign(model: Surrogate | SurrogateSet, data: Dataset) -> list[Assignment]:
     """Return which surrogate predicts which structures; a single one all of them, their atoms as they are listed."""
-    return model.assigned(data) if isinstance(model, SurrogateSet) else [Assignment.as_listed(model, data)]
+    return model.assign(data) if isinstance(model, SurrogateSet) else [Assignment.as_listed(model, data)]
 
 
-def _joined(parts: Sequence[Prediction], order: Indices) -> Prediction:
+def _join(parts: Sequence[Prediction], order: Indices) -> Prediction:
     """Return the predictions one after the other, brought into an order; NaN for stresses that some have not."""
 
     def arrays(values: Sequence[Array | None]) -> Array | None:
