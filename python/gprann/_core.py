@@ -1,13 +1,14 @@
 """Pick the build of the compiled core that suits this processor.
 
 The wheel for x86-64 carries three builds (`_core_base`, `_core_v3` with AVX2 and FMA, `_core_v4` with
-AVX-512); other processors have `_core_base` alone. `GPRANN_INSTRUCTION_SET` (base, v3, v4) overrides the
-choice. Only one is ever loaded.
+AVX-512); an installation from source has `_core_base` and the one for the machine it was compiled on, unless it is
+told `-C cmake.define.GPRANN_LEVELS=all`; other processors have `_core_base` alone. `GPRANN_INSTRUCTION_SET` (base, v3,
+v4) overrides the choice. Only one is ever loaded.
 """
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,13 @@ def _load() -> str:
             continue
         globals().update({name: getattr(module, name) for name in __all__ if name != "INSTRUCTION_SET"})
         return level
+    wanted = os.environ.get("GPRANN_INSTRUCTION_SET")
+    installed = [level for level in _LEVELS if importlib.util.find_spec(f"gprann._core_{level}")]
+    if wanted is not None and installed:
+        raise ConfigError(
+            f"GPRANN_INSTRUCTION_SET={wanted}: this installation has {' and '.join(installed)} alone; for all: "
+            "pip install -C cmake.define.GPRANN_LEVELS=all, from the source"
+        )
     raise ImportError("no compiled core was found: reinstall with 'pip install --force-reinstall gprann'")
 
 
