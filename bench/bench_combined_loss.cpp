@@ -115,6 +115,35 @@ void BM_gradient(benchmark::State& state) {
   state.counters["neighbours"] = setup->system.neighbours_per_atom();
 }
 
+/// Energies alone: no force and no virial has a weight. The networks forward, and back for a gradient.
+template <bool with_gradient>
+void BM_energies(benchmark::State& state) {
+  const auto setup = make_setup<Of::molecules>(650);
+  setup->force_weights.setZero();
+  const auto n_threads = static_cast<int>(state.range(0));
+  Vector gradient = Vector::Zero(setup->network.n_parameters());
+  const double flops = setup->atoms() * (with_gradient ? network_flops.gradient() : network_flops.energies());
+  run(state, "atoms", {setup->atoms(), flops, setup->bytes()}, n_threads, [&] {
+    benchmark::DoNotOptimize(setup->loss.evaluate(setup->parameters.data(), setup->labels(),
+                                                  setup->everything.data(), setup->system.n_structures(),
+                                                  n_threads, with_gradient ? gradient.data() : nullptr));
+  });
+}
+
+/// The same gradient by the network's own loss of energies.
+void BM_energy_loss(benchmark::State& state) {
+  const auto setup = make_setup<Of::molecules>(650);
+  const auto n_threads = static_cast<int>(state.range(0));
+  Vector gradient = Vector::Zero(setup->network.n_parameters());
+  run(state, "atoms", {setup->atoms(), setup->atoms() * network_flops.gradient(), setup->bytes()}, n_threads,
+      [&] {
+        benchmark::DoNotOptimize(setup->network.energy_loss(
+            setup->parameters.data(), setup->features.view(), setup->everything.data(),
+            setup->system.n_structures(), setup->energies.data(), setup->energy_weights.data(), n_threads,
+            gradient.data()));
+      });
+}
+
 /// As a gradient, with the change of energies and slopes along v before it.
 template <Of kind>
 void BM_gauss_newton(benchmark::State& state) {
@@ -177,6 +206,9 @@ void ends_and_threads(benchmark::internal::Benchmark* bench) {
       ->UseRealTime();
 }
 
+BENCHMARK_TEMPLATE(BM_energies, false)->ArgNames({"threads"})->Arg(1)->UseRealTime();
+BENCHMARK_TEMPLATE(BM_energies, true)->ArgNames({"threads"})->Arg(1)->UseRealTime();
+BENCHMARK(BM_energy_loss)->ArgNames({"threads"})->Arg(1)->UseRealTime();
 BENCHMARK_TEMPLATE(BM_value, Of::molecules)->Apply(cutoffs_and_threads);
 BENCHMARK_TEMPLATE(BM_value, Of::slabs)->Apply(cutoffs_and_threads);
 BENCHMARK_TEMPLATE(BM_gradient, Of::molecules)->Apply(cutoffs_and_threads);

@@ -39,6 +39,11 @@ struct NetworkFlops {
   double weights, first, output;
 
   explicit NetworkFlops(const std::vector<Index>& sizes);
+  /// Energies alone.
+  double energies() const { return 2 * weights; }
+  /// Energies, and their gradient with respect to the weights: the way back (all but the lowest), one outer
+  /// product for every layer.
+  double gradient() const { return 6 * weights - 2 * first; }
   /// Energies, and d eps / d g.
   double slopes() const { return 4 * weights; }
   /// After `slopes`, Mlp::add_second_gradient: tangents of all layers but the output, three products for

@@ -132,11 +132,12 @@ void BM_recomputed(benchmark::State& state) {
   const Work work{setup.atoms(), flops.survey + flops.vjp + flops.jvp,
                   setup.system.bytes() + setup.array_bytes()};
   const Neighbours batch = setup.system.view();
-  std::vector<ChebyshevDescriptor::Surroundings> works(static_cast<std::size_t>(n_threads));
+  std::vector<std::unique_ptr<Descriptor::Surroundings>> works(static_cast<std::size_t>(n_threads));
+  for (auto& found : works) found = setup.descriptor.make_surroundings();
   run(state, "atoms", work, n_threads, [&] {
     setup.gradient.setZero();
     parallel_for(batch.n_structures, n_threads, [&](Index s, int thread) {
-      ChebyshevDescriptor::Surroundings& found = works[static_cast<std::size_t>(thread)];
+      Descriptor::Surroundings& found = *works[static_cast<std::size_t>(thread)];
       const Index begin = batch.first_atom[s];
       setup.descriptor.survey(batch, s, found);
       setup.descriptor.add_vjp(batch, found, setup.cotangent.data() + begin * D,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.models import FeatureTable, NetworkModel
-from gprann.training.objective import EnergyObjective
+from gprann.training.objective import EnergyObjective, Objective
 
 Array = NDArray[np.float64]
 
@@ -39,15 +39,15 @@ def problem(
     model = NetworkModel(n_features, hidden, n_species, activation)
     table = FeatureTable.sort(values, kinds, first, n_species)
     teacher = model.initial(rng) + 0.3 * rng.normal(size=model.n_parameters)
-    targets = model.kernel.energies(teacher, table.kernel(), 1) + noise * rng.normal(size=n)
+    targets = model.core.energies(teacher, table.core, 1) + noise * rng.normal(size=n)
     return EnergyObjective(model, table, targets, rng.uniform(0.5, 2.0, size=n)), teacher
 
 
 def design(problem: EnergyObjective) -> Array:
     """Of a linear model without hidden layers: energies are design @ parameters; (n, P)."""
     columns = np.eye(problem.model.n_parameters)
-    kernel = problem.table.kernel()
-    return np.stack([problem.model.kernel.energies(column, kernel, 1) for column in columns], axis=1)
+    atoms = problem.table.core
+    return np.stack([problem.model.core.energies(column, atoms, 1) for column in columns], axis=1)
 
 
 def best_linear(problem: EnergyObjective, ridge: float = 0.0) -> Array:
@@ -59,3 +59,8 @@ def best_linear(problem: EnergyObjective, ridge: float = 0.0) -> Array:
 
 def nothing(problem: EnergyObjective) -> EnergyObjective:
     return problem.select(np.zeros(0, dtype=np.int64))
+
+
+def rmse(problem: Objective, parameters: Array) -> float:
+    """Root of the mean loss."""
+    return problem.errors(parameters).total

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.baselines import ReferenceEnergies
 from gprann.data.prediction import Prediction
 from gprann.data.strain import strain_matrices, volume
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.models import NetworkModel, Normalisation
 from gprann.potential import Potential
-from gprann.surrogate import Surrogate
-from gprann.surrogate.kernels.fingerprints import AtomsFingerprint, CartesianFingerprint, PairsFingerprint
+from gprann.surrogate import AtomsKernel, CartesianKernel, PairsKernel, Surrogate
 from reference.neighbours_oracle import image_pairs
 
 Array = NDArray[np.float64]
@@ -133,7 +133,9 @@ def potential(
         Normalisation(rng.normal(size=shape), rng.uniform(0.2, 1.0, size=shape)),
         model,
         np.array([model.initial(rng) for _ in range(members)]),
-        rng.normal(size=n_species),
+        baseline=ReferenceEnergies(
+            energies=dict(zip(descriptor.species, rng.normal(size=n_species).tolist(), strict=True))
+        ),
         energy_scale=0.7,
         provenance={"made": "at random", "numbers": [1, 2.5, None]},
     )
@@ -167,7 +169,7 @@ def uncalibrated(surrogate: Surrogate, prediction: Prediction) -> tuple[Array, A
 
 FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-4, "force_noise": 2e-5}
 """Hyperparameters with which these structures are learnt."""
-KERNELS = {"atoms": AtomsFingerprint, "pairs": PairsFingerprint, "cartesian": CartesianFingerprint}
+KERNELS = {kind.name: kind().fingerprint for kind in (AtomsKernel, PairsKernel, CartesianKernel)}
 MAKERS: list[Callable[[int], Dataset]] = [waters, crystals]
 
 

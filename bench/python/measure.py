@@ -36,8 +36,8 @@ from surrogate_parts import barriers, solvers, surrogate_kernels
 
 import gprann
 from gprann.demo import run_demo
-from gprann.pipeline import run_file
-from gprann.runtime.parallel import n_threads
+from gprann.pipeline import run
+from gprann.runtime.resources import n_threads
 from gprann.surrogate.gaussian_process import factorise
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -384,7 +384,7 @@ def mixture(data: Path) -> dict[str, Any]:
         (folder / "config.toml").write_text(
             'data.train = "train.extxyz"\naugmentation.copies = 10\noutput.plots = false\n'
         )
-        potential = gprann.load(run_file(folder / "config.toml").potential)
+        potential = gprann.load(run(folder / "config.toml").potential)
     seconds = time.perf_counter() - started
     record = potential.provenance["training"]
     return {

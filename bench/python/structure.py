@@ -31,7 +31,7 @@ functions above 60 lines, files above 500 lines
 options declared twice
     Names declared by `option(...)` in a class which are, with the same description, declared in another class too; or
     whose default is looked up in a signature or another class; or which are fields of a dataclass named ...Options or
-    ...Settings as well.
+    ...Setting as well.
 lines of code
     Of Python, without blank lines, comments and docstrings.
 """
@@ -282,7 +282,7 @@ def _options(package: Package) -> Iterator[tuple[str, str, ast.Call]]:
 def _dataclass_fields(package: Package) -> Iterator[tuple[str, str]]:
     for place, node in _classes(package):
         decorated = any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
-        if decorated and node.name.endswith(("Options", "Settings")):
+        if decorated and node.name.endswith(("Options", "Setting")):
             for item in node.body:
                 if isinstance(item, ast.AnnAssign):
                     yield ast.unparse(item.target), place

@@ -42,7 +42,7 @@ struct OwnedLoss {
   Doubles inverse_scale;
   CombinedLoss loss;
 
-  OwnedLoss(const Network& network, const ChebyshevDescriptor& descriptor, const OwnedNeighbours& neighbours_,
+  OwnedLoss(const Network& network, const Descriptor& descriptor, const OwnedNeighbours& neighbours_,
             const OwnedAtomFeatures& atoms, Int64s order_, Doubles inverse_scale_)
       : neighbours(neighbours_),
         order(std::move(order_)),
@@ -146,8 +146,8 @@ void bind_combined_loss(py::module_& module) {
            py::arg("energy_threshold") = infinity, py::arg("force_threshold") = infinity,
            py::arg("virial_threshold") = infinity);
   py::class_<OwnedLoss>(module, "CombinedLoss", "Squared errors of energies, forces and virials.")
-      .def(py::init<const Network&, const ChebyshevDescriptor&, const OwnedNeighbours&,
-                    const OwnedAtomFeatures&, Int64s, Doubles>(),
+      .def(py::init<const Network&, const Descriptor&, const OwnedNeighbours&, const OwnedAtomFeatures&,
+                    Int64s, Doubles>(),
            py::arg("network"), py::arg("descriptor"), py::arg("neighbours"), py::arg("atoms"),
            py::arg("order").noconvert(), py::arg("inverse_scale").noconvert(), py::keep_alive<1, 2>(),
            py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>())

@@ -3,19 +3,20 @@
 #include "gprann/pair_distances.hpp"
 #include "gprann/parallel.hpp"
 #include "owned.hpp"
+#include "python_descriptor.hpp"
 
 namespace gprann::bindings {
 
 namespace {
 
-Matrix values(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, int n_threads) {
+Matrix values(const Descriptor& self, const OwnedNeighbours& batch, int n_threads) {
   require_species(self, batch);
   Matrix G(batch.view.n_atoms, self.size());
   self.values(batch.view, n_threads, G.data());
   return G;
 }
 
-Matrix jvp(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, const MatrixIn& direction,
+Matrix jvp(const Descriptor& self, const OwnedNeighbours& batch, const MatrixIn& direction,
            const MatrixIn& strains, int n_threads) {
   require_species(self, batch);
   require_shape(direction, batch.view.n_atoms, 3, "direction");
@@ -26,8 +27,8 @@ Matrix jvp(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, const 
   return tangent;
 }
 
-std::pair<Matrix, Matrix> vjp(const ChebyshevDescriptor& self, const OwnedNeighbours& batch,
-                              const MatrixIn& cotangent, int n_threads) {
+std::pair<Matrix, Matrix> vjp(const Descriptor& self, const OwnedNeighbours& batch, const MatrixIn& cotangent,
+                              int n_threads) {
   require_species(self, batch);
   require_shape(cotangent, batch.view.n_atoms, self.size(), "cotangent");
   Matrix gradient(batch.view.n_atoms, 3);
@@ -41,8 +42,7 @@ Index atoms_of(const Neighbours& batch, Index s) {
   return batch.first_atom[s + 1] - batch.first_atom[s];
 }
 
-Matrix chebyshev_jacobian(const ChebyshevDescriptor& self, const OwnedNeighbours& batch, Index s,
-                          bool strained) {
+Matrix jacobian(const Descriptor& self, const OwnedNeighbours& batch, Index s, bool strained) {
   require_species(self, batch);
   const Index n = atoms_of(batch.view, s);
   Matrix J(n * self.size(), 3 * n + (strained ? 6 : 0));
@@ -92,20 +92,23 @@ void bind_descriptors(py::module_& module) {
       .def(py::init<Int64s, Int64s, Int32s, Doubles, Int32s>(), py::arg("first_atom").noconvert(),
            py::arg("first_pair").noconvert(), py::arg("neighbour").noconvert(),
            py::arg("vectors").noconvert(), py::arg("species").noconvert());
-  py::class_<ChebyshevDescriptor>(module, "ChebyshevDescriptor",
-                                  "Chebyshev descriptor, PRB 96, 014112 (2017).")
-      .def(py::init<int, double, int, double, const Matrix&>(), py::arg("radial_order"),
-           py::arg("radial_cutoff"), py::arg("angular_order"), py::arg("angular_cutoff"), py::arg("weights"))
-      .def_property_readonly("size", &ChebyshevDescriptor::size)
-      .def_property_readonly("cutoff", &ChebyshevDescriptor::cutoff)
+  py::class_<Descriptor>(module, "Descriptor", "Values of a descriptor and products with its Jacobian.")
+      .def_property_readonly("size", &Descriptor::size)
+      .def_property_readonly("cutoff", &Descriptor::cutoff)
       .def("values", &values, py::arg("neighbours"), py::arg("n_threads"), ReleaseGil(), "G (n_atoms, D).")
       .def("jvp", &jvp, py::arg("neighbours"), py::arg("direction").noconvert(),
            py::arg("strains").noconvert(), py::arg("n_threads"), ReleaseGil(),
            "dG/dR . direction + dG/d(strain) . strains, (n_structures, 9) or (0, 9): (n_atoms, D).")
       .def("vjp", &vjp, py::arg("neighbours"), py::arg("cotangent").noconvert(), py::arg("n_threads"),
            ReleaseGil(), "(dG/dR)^T . cotangent (n_atoms, 3) and virials (n_structures, 9).")
-      .def("jacobian", &chebyshev_jacobian, py::arg("neighbours"), py::arg("structure"), py::arg("strained"),
+      .def("jacobian", &jacobian, py::arg("neighbours"), py::arg("structure"), py::arg("strained"),
            ReleaseGil(), "Dense dG/dR (N D, 3N) of one structure; with the strains (N D, 3N + 6).");
+  py::class_<ChebyshevDescriptor, Descriptor>(module, "ChebyshevDescriptor",
+                                              "Chebyshev descriptor, PRB 96, 014112 (2017).")
+      .def(py::init<int, double, int, double, const Matrix&>(), py::arg("radial_order"),
+           py::arg("radial_cutoff"), py::arg("angular_order"), py::arg("angular_cutoff"), py::arg("weights"));
+  py::class_<PythonDescriptor, Descriptor>(module, "PythonDescriptor", "A descriptor written in Python.")
+      .def(py::init<py::object, py::object>(), py::arg("descriptor"), py::arg("make_neighbours"));
   module.def(
       "neighbour_list", &neighbour_list, py::arg("first_atom").noconvert(), py::arg("positions").noconvert(),
       py::arg("cells").noconvert(), py::arg("periodic").noconvert(), py::arg("cutoff"), py::arg("n_threads"),

@@ -70,8 +70,8 @@ double normal_equations(const Network& self, const VectorIn& parameters, const O
                                H.data(), b.data());
 }
 
-py::tuple evaluate_committee(const Network& network, const ChebyshevDescriptor& descriptor,
-                             const MatrixIn& mean, const MatrixIn& inverse_scale, const MatrixIn& parameters,
+py::tuple evaluate_committee(const Network& network, const Descriptor& descriptor, const MatrixIn& mean,
+                             const MatrixIn& inverse_scale, const MatrixIn& parameters,
                              const OwnedNeighbours& batch, int n_threads) {
   require_species(descriptor, batch);
   require_size(descriptor.size(), network.input_size(), "a descriptor");

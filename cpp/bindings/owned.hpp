@@ -3,7 +3,7 @@
 #include <string>
 #include <utility>
 
-#include "gprann/chebyshev.hpp"
+#include "gprann/descriptor.hpp"
 #include "gprann/network.hpp"
 #include "pybind.hpp"
 
@@ -64,7 +64,7 @@ struct OwnedAtomFeatures {
   }
 };
 
-inline void require_species(const ChebyshevDescriptor& self, const OwnedNeighbours& batch) {
+inline void require_species(const Descriptor& self, const OwnedNeighbours& batch) {
   for (Index i = 0; i < batch.view.n_atoms; ++i)
     if (batch.view.species[i] < 0 || batch.view.species[i] >= self.n_species())
       throw std::invalid_argument("species of atom " + std::to_string(i) + " is out of range");

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "chebyshev_environment.hpp"
-#include "gradient_pieces.hpp"
 
 namespace gprann {
 
@@ -268,27 +267,6 @@ void ChebyshevDescriptor::angular_gradients(Environment& env, Sums& sums, const 
   }
 }
 
-template <class Work>
-void ChebyshevDescriptor::for_each_atom(const Neighbours& batch, int n_threads, Work&& work) const {
-  constexpr Index chunk = 64;
-  std::vector<Environment> envs(static_cast<std::size_t>(std::max(n_threads, 1)));
-  std::vector<Sums> sums(envs.size());
-  parallel_for(chunk_count(batch.n_atoms, chunk), n_threads, [&](Index item, int thread) {
-    Environment& env = envs[static_cast<std::size_t>(thread)];
-    for (Index i = item * chunk; i < std::min(batch.n_atoms, (item + 1) * chunk); ++i) {
-      gather(batch, i, env, sums[static_cast<std::size_t>(thread)]);
-      work(i, env, sums[static_cast<std::size_t>(thread)]);
-    }
-  });
-}
-
-void ChebyshevDescriptor::values(const Neighbours& batch, int n_threads, double* values) const {
-  for_each_atom(batch, n_threads, [&](Index i, const Environment& env, Sums&) {
-    radial_values(env, values + i * size());
-    if (angular_order_ >= 0) angular_values(env, values + i * size());
-  });
-}
-
 void ChebyshevDescriptor::atom_tangent(const Neighbours& batch, Index atom, const double* direction,
                                        const double* strain, Environment& env, Sums& sums,
                                        double* tangent) const {
@@ -297,17 +275,6 @@ void ChebyshevDescriptor::atom_tangent(const Neighbours& batch, Index atom, cons
   if (angular_order_ < 0) return;
   set_direction(batch, atom, direction, strain, env.angular);
   angular_tangents(env, sums, tangent);
-}
-
-void ChebyshevDescriptor::jvp(const Neighbours& batch, const double* direction, const double* strains,
-                              int n_threads, double* tangent) const {
-  const std::int64_t* last = batch.first_atom + batch.n_structures + 1;
-  for_each_atom(batch, n_threads, [&](Index i, Environment& env, Sums& sums) {
-    const double* strain = nullptr;
-    if (strains != nullptr)
-      strain = strains + 9 * (std::upper_bound(batch.first_atom, last, i) - batch.first_atom - 1);
-    atom_tangent(batch, i, direction, strain, env, sums, tangent + i * size());
-  });
 }
 
 void ChebyshevDescriptor::atom_gradients(const Neighbours& batch, Index atom, const double* cotangent,
@@ -336,32 +303,13 @@ void ChebyshevDescriptor::atom_gradients(const Neighbours& batch, Index atom, co
   }
 }
 
-void ChebyshevDescriptor::vjp(const Neighbours& batch, const double* cotangent, int n_threads,
-                              double* gradient, double* virial) const {
-  std::vector<Environment> envs(static_cast<std::size_t>(std::max(n_threads, 1)));
-  std::vector<Sums> sums(envs.size());
-  sum_gradient_pieces(batch, 1, n_threads, gradient, virial, [&](GradientPiece& piece, int thread) {
-    Environment& env = envs[static_cast<std::size_t>(thread)];
-    Sums& own = sums[static_cast<std::size_t>(thread)];
-    double* target = piece.gradient[0] - 3 * batch.first_atom[piece.structure];
-    for (Index i = piece.begin; i < piece.end; ++i) {
-      gather(batch, i, env, own);
-      atom_gradients(batch, i, cotangent + i * size(), env, own, target, piece.virial.data());
-    }
-  });
-}
-
-ChebyshevDescriptor::Surroundings::Surroundings() : content_(std::make_unique<Content>()) {}
-ChebyshevDescriptor::Surroundings::Surroundings(Surroundings&&) noexcept = default;
-ChebyshevDescriptor::Surroundings::~Surroundings() = default;
-
-void ChebyshevDescriptor::survey(const Neighbours& batch, Index s, Surroundings& found) const {
-  survey(batch, s, batch.first_atom[s], batch.first_atom[s + 1], found);
+std::unique_ptr<Descriptor::Surroundings> ChebyshevDescriptor::make_surroundings() const {
+  return std::make_unique<Found>();
 }
 
 void ChebyshevDescriptor::survey(const Neighbours& batch, Index s, Index begin, Index end,
                                  Surroundings& found) const {
-  Surroundings::Content& content = *found.content_;
+  auto& content = static_cast<Found&>(found);
   content.origin = batch.first_atom[s];
   content.first = begin;
   content.n_atoms = end - begin;
@@ -372,7 +320,7 @@ void ChebyshevDescriptor::survey(const Neighbours& batch, Index s, Index begin, 
 }
 
 void ChebyshevDescriptor::values(const Surroundings& found, double* values) const {
-  const Surroundings::Content& content = *found.content_;
+  const auto& content = static_cast<const Found&>(found);
   for (Index i = 0; i < content.n_atoms; ++i) {
     const Environment& env = content.environments[static_cast<std::size_t>(i)];
     radial_values(env, values + i * size());
@@ -382,7 +330,7 @@ void ChebyshevDescriptor::values(const Surroundings& found, double* values) cons
 
 void ChebyshevDescriptor::jvp(const Neighbours& batch, Surroundings& found, const double* direction,
                               const double* strain, double* tangent) const {
-  Surroundings::Content& content = *found.content_;
+  auto& content = static_cast<Found&>(found);
   for (Index i = 0; i < content.n_atoms; ++i)
     atom_tangent(batch, content.first + i, direction - 3 * content.origin, strain,
                  content.environments[static_cast<std::size_t>(i)], content.sums, tangent + i * size());
@@ -390,7 +338,7 @@ void ChebyshevDescriptor::jvp(const Neighbours& batch, Surroundings& found, cons
 
 void ChebyshevDescriptor::add_vjp(const Neighbours& batch, Surroundings& found, const double* cotangent,
                                   double* gradient, double* virial) const {
-  Surroundings::Content& content = *found.content_;
+  auto& content = static_cast<Found&>(found);
   for (Index i = 0; i < content.n_atoms; ++i)
     atom_gradients(batch, content.first + i, cotangent + i * size(),
                    content.environments[static_cast<std::size_t>(i)], content.sums,

@@ -72,7 +72,8 @@ struct ChebyshevDescriptor::Sums {
   std::vector<Lane> harmonics, dx, dy, dz, accumulator;
 };
 
-struct ChebyshevDescriptor::Surroundings::Content {
+/// The surroundings of some atoms of one structure, sorted into lanes.
+struct ChebyshevDescriptor::Found final : Descriptor::Surroundings {
   Index origin = 0;  // first atom of the structure
   Index first = 0;   // first atom surveyed
   Index n_atoms = 0;

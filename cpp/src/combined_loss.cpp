@@ -17,16 +17,16 @@ struct CombinedLoss::Block {
   };
   const std::int64_t* chosen = nullptr;
   Index count = 0;
+  std::vector<bool> forces;  // (count), whether more than the energy of a structure counts
   bool any_forces = false;
   std::vector<OneSpecies> species;
-  ChebyshevDescriptor::Surroundings surroundings;
+  std::unique_ptr<Descriptor::Surroundings> surroundings;
   Matrix descriptors;  // (N, D) of one structure: cotangents or tangents
   Slopes slopes, other;
 };
 
-CombinedLoss::CombinedLoss(const Network& network, const ChebyshevDescriptor& descriptor,
-                           const Neighbours& neighbours, const AtomFeatures& atoms, const std::int64_t* order,
-                           const double* inverse_scale)
+CombinedLoss::CombinedLoss(const Network& network, const Descriptor& descriptor, const Neighbours& neighbours,
+                           const AtomFeatures& atoms, const std::int64_t* order, const double* inverse_scale)
     : network_(network),
       descriptor_(descriptor),
       neighbours_(neighbours),
@@ -42,12 +42,14 @@ bool CombinedLoss::has_forces(const Labels& labels, Index s) const {
          std::any_of(labels.virial_weights + 6 * s, labels.virial_weights + 6 * (s + 1), counts);
 }
 
-void CombinedLoss::load(const double* parameters, const std::int64_t* chosen, Index count, bool curvature,
-                        Block& block) const {
+void CombinedLoss::load(const double* parameters, const Labels& labels, const std::int64_t* chosen,
+                        Index count, bool with_gradient, Block& block) const {
   const Mlp& mlp = network_.mlp();
   block.chosen = chosen;
   block.count = count;
-  block.any_forces = false;
+  block.forces.clear();
+  for (Index k = 0; k < count; ++k) block.forces.push_back(has_forces(labels, chosen[k]));
+  block.any_forces = std::find(block.forces.begin(), block.forces.end(), true) != block.forces.end();
   block.species.resize(static_cast<std::size_t>(network_.n_species()));
   for (Index t = 0; t < network_.n_species(); ++t) {
     Block::OneSpecies& own = block.species[static_cast<std::size_t>(t)];
@@ -62,15 +64,18 @@ void CombinedLoss::load(const double* parameters, const std::int64_t* chosen, In
           ConstMatrixMap(atoms_.features + begin * atoms_.size, rows, atoms_.size);
     }
     const double* w = parameters + t * mlp.n_parameters();
-    mlp.forward(w, {own.features.data(), own.features.rows(), atoms_.size}, own.pass, curvature);
-    mlp.backward(w, own.pass, true);
+    mlp.forward(w, {own.features.data(), own.features.rows(), atoms_.size}, own.pass,
+                with_gradient && block.any_forces);
+    if (with_gradient || block.any_forces) mlp.backward(w, own.pass, block.any_forces);
+    if (!with_gradient) continue;
     own.factor.setZero(own.features.rows());
-    own.direction.setZero(own.features.rows(), atoms_.size);
+    if (block.any_forces) own.direction.setZero(own.features.rows(), atoms_.size);
   }
 }
 
-void CombinedLoss::predict(Block& block, Index k, Of what, bool forces, Slopes& slopes) const {
+void CombinedLoss::predict(Block& block, Index k, Of what, Slopes& slopes) const {
   const Index s = block.chosen[k];
+  const bool forces = block.forces[static_cast<std::size_t>(k)];
   const Index first_atom = neighbours_.first_atom[s];
   const Index n = neighbours_.first_atom[s + 1] - first_atom;
   slopes.energy = 0.0;
@@ -91,16 +96,16 @@ void CombinedLoss::predict(Block& block, Index k, Of what, bool forces, Slopes& 
   if (!forces) return;
   slopes.gradient.setZero(n, 3);
   slopes.virial.setZero();
-  descriptor_.add_vjp(neighbours_, block.surroundings, block.descriptors.data(), slopes.gradient.data(),
+  descriptor_.add_vjp(neighbours_, *block.surroundings, block.descriptors.data(), slopes.gradient.data(),
                       slopes.virial.data());
 }
 
-void CombinedLoss::pull_back(Block& block, Index k, const Slopes& slopes, bool forces) const {
+void CombinedLoss::pull_back(Block& block, Index k, const Slopes& slopes) const {
   const Index s = block.chosen[k];
+  const bool forces = block.forces[static_cast<std::size_t>(k)];
   const Index first_atom = neighbours_.first_atom[s];
-  block.any_forces |= forces;
   if (forces)
-    descriptor_.jvp(neighbours_, block.surroundings, slopes.gradient.data(), slopes.virial.data(),
+    descriptor_.jvp(neighbours_, *block.surroundings, slopes.gradient.data(), slopes.virial.data(),
                     block.descriptors.data());
   for (Index t = 0; t < network_.n_species(); ++t) {
     Block::OneSpecies& own = block.species[static_cast<std::size_t>(t)];
@@ -116,8 +121,9 @@ void CombinedLoss::pull_back(Block& block, Index k, const Slopes& slopes, bool f
 }
 
 template <class Adjoint>
-void CombinedLoss::for_each_structure(const double* parameters, const std::int64_t* batch, Index batch_size,
-                                      int n_threads, double* result, Adjoint&& adjoint) const {
+void CombinedLoss::for_each_structure(const double* parameters, const Labels& labels,
+                                      const std::int64_t* batch, Index batch_size, int n_threads,
+                                      double* result, Adjoint&& adjoint) const {
   constexpr Index together = 8;  // structures in a block
   const Mlp& mlp = network_.mlp();
   const Index P = network_.n_parameters();
@@ -126,12 +132,15 @@ void CombinedLoss::for_each_structure(const double* parameters, const std::int64
   std::vector<Block> blocks(static_cast<std::size_t>(std::max(n_threads, 1)));
   auto run = [&](Index group, int thread) {
     Block& block = blocks[static_cast<std::size_t>(thread)];
+    if (block.surroundings == nullptr) block.surroundings = descriptor_.make_surroundings();
     const Index last = batch_size * (group + 1) / n_groups;
     for (Index begin = batch_size * group / n_groups; begin < last; begin += together) {
-      load(parameters, batch + begin, std::min(together, last - begin), result != nullptr, block);
+      load(parameters, labels, batch + begin, std::min(together, last - begin), result != nullptr, block);
       for (Index k = 0; k < block.count; ++k) {
-        const bool forces = adjoint(group, block, k);
-        if (result != nullptr) pull_back(block, k, block.slopes, forces);
+        if (block.forces[static_cast<std::size_t>(k)])
+          descriptor_.survey(neighbours_, block.chosen[k], *block.surroundings);
+        adjoint(group, block, k);
+        if (result != nullptr) pull_back(block, k, block.slopes);
       }
       if (result == nullptr) continue;
       for (Index t = 0; t < network_.n_species(); ++t) {
@@ -184,14 +193,11 @@ void CombinedLoss::residuals(const Labels& labels, Index s, bool forces, Slopes&
 LossParts CombinedLoss::evaluate(const double* parameters, const Labels& labels, const std::int64_t* batch,
                                  Index batch_size, int n_threads, double* gradient) const {
   std::vector<LossParts> parts(static_cast<std::size_t>(group_count(batch_size)));
-  for_each_structure(parameters, batch, batch_size, n_threads, gradient,
+  for_each_structure(parameters, labels, batch, batch_size, n_threads, gradient,
                      [&](Index group, Block& block, Index k) {
-                       const Index s = block.chosen[k];
-                       const bool forces = has_forces(labels, s);
-                       if (forces) descriptor_.survey(neighbours_, s, block.surroundings);
-                       predict(block, k, Of::energies, forces, block.slopes);
-                       residuals(labels, s, forces, block.slopes, parts[static_cast<std::size_t>(group)]);
-                       return forces;
+                       predict(block, k, Of::energies, block.slopes);
+                       residuals(labels, block.chosen[k], block.forces[static_cast<std::size_t>(k)],
+                                 block.slopes, parts[static_cast<std::size_t>(group)]);
                      });
   LossParts total;
   for (const LossParts& part : parts) total += part;
@@ -232,46 +238,43 @@ void CombinedLoss::gauss_newton(const double* parameters, const Labels& labels, 
   const Mlp& mlp = network_.mlp();
   const bool robust =
       std::isfinite(std::min({labels.energy_threshold, labels.force_threshold, labels.virial_threshold}));
-  for_each_structure(parameters, batch, batch_size, n_threads, result, [&](Index, Block& block, Index k) {
-    if (k == 0)
-      for (Index t = 0; t < network_.n_species(); ++t) {
-        Block::OneSpecies& own = block.species[static_cast<std::size_t>(t)];
-        mlp.parameter_tangent(parameters + t * mlp.n_parameters(), v + t * mlp.n_parameters(),
-                              {own.features.data(), own.features.rows(), atoms_.size}, own.pass);
-      }
-    const Index s = block.chosen[k];
-    const bool forces = has_forces(labels, s);
-    if (forces) descriptor_.survey(neighbours_, s, block.surroundings);
-    if (robust) predict(block, k, Of::energies, forces, block.other);
-    predict(block, k, Of::tangents, forces, block.slopes);
-    weigh(labels, s, forces, robust ? &block.other : nullptr, block.slopes);
-    return forces;
-  });
+  for_each_structure(
+      parameters, labels, batch, batch_size, n_threads, result, [&](Index, Block& block, Index k) {
+        if (k == 0)
+          for (Index t = 0; t < network_.n_species(); ++t) {
+            Block::OneSpecies& own = block.species[static_cast<std::size_t>(t)];
+            mlp.parameter_tangent(parameters + t * mlp.n_parameters(), v + t * mlp.n_parameters(),
+                                  {own.features.data(), own.features.rows(), atoms_.size}, own.pass,
+                                  block.any_forces);
+          }
+        if (robust) predict(block, k, Of::energies, block.other);
+        predict(block, k, Of::tangents, block.slopes);
+        weigh(labels, block.chosen[k], block.forces[static_cast<std::size_t>(k)],
+              robust ? &block.other : nullptr, block.slopes);
+      });
 }
 
 void CombinedLoss::adjoint_product(const double* parameters, const Labels& labels, const std::int64_t* batch,
                                    Index batch_size, const double* energies, const double* forces,
                                    const double* virials, int n_threads, double* result) const {
-  for_each_structure(parameters, batch, batch_size, n_threads, result, [&](Index, Block& block, Index k) {
-    const Index s = block.chosen[k];
-    const Index first = 3 * neighbours_.first_atom[s];
-    Slopes& slopes = block.slopes;
-    slopes.energy = std::sqrt(labels.energy_weights[s]) * energies[s];
-    const bool beyond = has_forces(labels, s);
-    if (!beyond) return false;
-    descriptor_.survey(neighbours_, s, block.surroundings);
-    slopes.gradient.resize(neighbours_.first_atom[s + 1] - neighbours_.first_atom[s], 3);
-    block.descriptors.resize(slopes.gradient.rows(), atoms_.size);
-    for (Index c = 0; c < slopes.gradient.size(); ++c)
-      slopes.gradient.data()[c] = -std::sqrt(labels.force_weights[first + c]) * forces[first + c];
-    slopes.virial.setZero();
-    for (int v = 0; v < 6; ++v) {
-      const double pulled = 0.5 * std::sqrt(labels.virial_weights[6 * s + v]) * virials[6 * s + v];
-      slopes.virial[voigt_first[v]] += pulled;
-      slopes.virial[voigt_second[v]] += pulled;
-    }
-    return true;
-  });
+  for_each_structure(
+      parameters, labels, batch, batch_size, n_threads, result, [&](Index, Block& block, Index k) {
+        const Index s = block.chosen[k];
+        const Index first = 3 * neighbours_.first_atom[s];
+        Slopes& slopes = block.slopes;
+        slopes.energy = std::sqrt(labels.energy_weights[s]) * energies[s];
+        if (!block.forces[static_cast<std::size_t>(k)]) return;
+        slopes.gradient.resize(neighbours_.atoms_of(s), 3);
+        block.descriptors.resize(slopes.gradient.rows(), atoms_.size);
+        for (Index c = 0; c < slopes.gradient.size(); ++c)
+          slopes.gradient.data()[c] = -std::sqrt(labels.force_weights[first + c]) * forces[first + c];
+        slopes.virial.setZero();
+        for (int v = 0; v < 6; ++v) {
+          const double pulled = 0.5 * std::sqrt(labels.virial_weights[6 * s + v]) * virials[6 * s + v];
+          slopes.virial[voigt_first[v]] += pulled;
+          slopes.virial[voigt_second[v]] += pulled;
+        }
+      });
 }
 
 }  // namespace gprann

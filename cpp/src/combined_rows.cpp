@@ -18,7 +18,7 @@ struct CombinedLoss::Rows {
   std::vector<RowsOfSpecies> species;
   std::vector<double*> targets;
   std::vector<Index> strides;
-  ChebyshevDescriptor::Surroundings surroundings;
+  std::unique_ptr<Descriptor::Surroundings> surroundings;
   Matrix rest, strained;
   Vector derivative;  // of the energy along each direction
 };
@@ -95,14 +95,15 @@ void CombinedLoss::tangent_features(Index s, bool virial, Rows& rows) const {
   }
   descriptor_.jacobian_rows(neighbours_, s, rows.targets.data(), rows.strides.data());
   if (!virial) return;
-  descriptor_.survey(neighbours_, s, rows.surroundings);
+  if (rows.surroundings == nullptr) rows.surroundings = descriptor_.make_surroundings();
+  descriptor_.survey(neighbours_, s, *rows.surroundings);
   rows.rest.setZero(n, 3);
   rows.strained.resize(n, D);
   for (int v = 0; v < 6; ++v) {
     Eigen::Matrix<double, 9, 1> strain = Eigen::Matrix<double, 9, 1>::Zero();
     strain[voigt_first[v]] += 0.5;
     strain[voigt_second[v]] += 0.5;
-    descriptor_.jvp(neighbours_, rows.surroundings, rows.rest.data(), strain.data(), rows.strained.data());
+    descriptor_.jvp(neighbours_, *rows.surroundings, rows.rest.data(), strain.data(), rows.strained.data());
     for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i)
       VectorMap(rows.targets[i] + (3 * n + v) * rows.strides[i], D) =
           rows.strained.row(static_cast<Index>(i)).transpose();
@@ -135,8 +136,8 @@ void CombinedLoss::fill_rows(const double* parameters, const Labels& labels, Ind
     if (n_t == 0) continue;
     const ConstMatrixMap features(atoms_.features + atoms_.begin(t, s) * D, n_t, D);
     const double* w = parameters + t * mlp.n_parameters();
-    mlp.forward(w, features, own.pass, true);
-    mlp.backward(w, own.pass, true);
+    mlp.forward(w, features, own.pass, K > 0);
+    mlp.backward(w, own.pass, K > 0);
     energy += own.pass.energy.sum();
     if (energy_rows > 0) {
       const Vector ones = Vector::Ones(n_t);

@@ -7,11 +7,9 @@
 
 namespace gprann {
 
-constexpr Index together = 32;  // atoms that go through the networks at once
-
 struct Committee::Work {
-  ChebyshevDescriptor::Surroundings surroundings;
-  Matrix values, features, cotangent;  // (together, D)
+  std::unique_ptr<Descriptor::Surroundings> surroundings;
+  Matrix values, features, cotangent;  // (block, D)
   std::vector<Index> order;            // atom of each row of `features`
   std::vector<Index> first;            // (S + 1), rows of each species
   Mlp::Pass pass;
@@ -39,11 +37,14 @@ void Committee::evaluate_piece(const double* parameters, Index members, const Ne
                                GradientPiece& piece, double* energies) const {
   const Mlp& mlp = network_.mlp();
   const Index D = descriptor_.size();
-  for (Matrix* array : {&work.values, &work.features, &work.cotangent}) array->resize(together, D);
-  for (Index begin = piece.begin; begin < piece.end; begin += together) {
-    const Index count = std::min(together, piece.end - begin);
-    descriptor_.survey(batch, piece.structure, begin, begin + count, work.surroundings);
-    descriptor_.values(work.surroundings, work.values.data());
+  // Atoms that go through the networks at once.
+  const Index block = std::min<Index>(descriptor_.divisible() ? 32 : batch.n_atoms, piece.end - piece.begin);
+  for (Matrix* array : {&work.values, &work.features, &work.cotangent}) array->resize(block, D);
+  if (work.surroundings == nullptr) work.surroundings = descriptor_.make_surroundings();
+  for (Index begin = piece.begin; begin < piece.end; begin += block) {
+    const Index count = std::min(block, piece.end - begin);
+    descriptor_.survey(batch, piece.structure, begin, begin + count, *work.surroundings);
+    descriptor_.values(*work.surroundings, work.values.data());
     sort_by_species(batch, begin, count, work);
     for (Index member = 0; member < members; ++member) {
       for (Index t = 0; t < network_.n_species(); ++t) {
@@ -60,7 +61,7 @@ void Committee::evaluate_piece(const double* parameters, Index members, const Ne
               ConstVectorMap(inverse_scale_ + t * D, D).transpose());
         }
       }
-      descriptor_.add_vjp(batch, work.surroundings, work.cotangent.data(),
+      descriptor_.add_vjp(batch, *work.surroundings, work.cotangent.data(),
                           piece.gradient[static_cast<std::size_t>(member)], piece.virial.row(member).data());
     }
   }
@@ -71,9 +72,11 @@ void Committee::evaluate(const double* parameters, Index members, const Neighbou
   std::vector<Work> works(static_cast<std::size_t>(std::max(n_threads, 1)));
   // Starting a thread costs as much as a few atoms.
   const int threads = batch.n_atoms < 200 ? 1 : n_threads;
-  sum_gradient_pieces(batch, members, threads, gradients, virials, [&](GradientPiece& piece, int thread) {
-    evaluate_piece(parameters, members, batch, works[static_cast<std::size_t>(thread)], piece, energies);
-  });
+  sum_gradient_pieces(batch, members, descriptor_.divisible(), threads, gradients, virials,
+                      [&](GradientPiece& piece, int thread) {
+                        evaluate_piece(parameters, members, batch, works[static_cast<std::size_t>(thread)],
+                                       piece, energies);
+                      });
 }
 
 }  // namespace gprann

@@ -125,7 +125,7 @@ void Mlp::add_second_gradient(const double* parameters, ConstMatrixMap features,
 }
 
 void Mlp::parameter_tangent(const double* parameters, const double* direction, ConstMatrixMap features,
-                            Pass& pass) const {
+                            Pass& pass, bool to_input) const {
   const Index n = features.rows();
   pass.tangent.resize(static_cast<std::size_t>(layers() - 1));
   for (Index layer = 0; layer < layers(); ++layer) {
@@ -146,6 +146,7 @@ void Mlp::parameter_tangent(const double* parameters, const double* direction, C
     else
       pass.energy_tangent = zdot.matrix().col(0);
   }
+  if (!to_input) return;
   Array& change = pass.reverse;  // of d eps / d z_l
   change.setZero(n, 1);
   for (Index layer = layers() - 1; layer >= 0; --layer) {

@@ -3,7 +3,8 @@
 The wheel for x86-64 carries three builds (`_core_base`, `_core_v3` with AVX2 and FMA, `_core_v4` with
 AVX-512); an installation from source has `_core_base` and the one for the machine it was compiled on, unless it is
 told `-C cmake.define.GPRANN_LEVELS=all`; other processors have `_core_base` alone. `GPRANN_INSTRUCTION_SET` (base, v3,
-v4) overrides the choice. Only one is ever loaded.
+v4) overrides the choice. Only one is ever loaded. `_kernels.pyi` lists what they have in common, for type checkers and
+readers.
 """
 
 from __future__ import annotations
@@ -16,58 +17,7 @@ from gprann import _cpu
 from gprann.errors import ConfigError, nearest_name
 
 if TYPE_CHECKING:
-    from gprann._kernels import (
-        AtomFeatures,
-        Blas,
-        ChebyshevDescriptor,
-        CombinedLoss,
-        FeatureSets,
-        Labels,
-        Matern52,
-        Neighbours,
-        Network,
-        RadialKernel,
-        SquaredExponential,
-        add_gram,
-        cholesky,
-        covariance,
-        covariance_product,
-        energy_covariance,
-        energy_variance,
-        evaluate_committee,
-        neighbour_list,
-        pair_distances,
-        predict_rows,
-        solve_lower,
-        solve_lower_transposed,
-    )
-
-__all__ = [
-    "INSTRUCTION_SET",
-    "AtomFeatures",
-    "Blas",
-    "ChebyshevDescriptor",
-    "CombinedLoss",
-    "FeatureSets",
-    "Labels",
-    "Matern52",
-    "Neighbours",
-    "Network",
-    "RadialKernel",
-    "SquaredExponential",
-    "add_gram",
-    "cholesky",
-    "covariance",
-    "covariance_product",
-    "energy_covariance",
-    "energy_variance",
-    "evaluate_committee",
-    "neighbour_list",
-    "pair_distances",
-    "predict_rows",
-    "solve_lower",
-    "solve_lower_transposed",
-]
+    from gprann._kernels import *  # noqa: F403
 
 _LEVELS = ("base", "v3", "v4")
 
@@ -93,7 +43,7 @@ def _load() -> str:
             module = importlib.import_module(f"gprann._core_{level}")
         except ModuleNotFoundError:
             continue
-        globals().update({name: getattr(module, name) for name in __all__ if name != "INSTRUCTION_SET"})
+        globals().update({name: value for name, value in vars(module).items() if not name.startswith("_")})
         return level
     wanted = os.environ.get("GPRANN_INSTRUCTION_SET")
     installed = [level for level in _LEVELS if importlib.util.find_spec(f"gprann._core_{level}")]

@@ -22,15 +22,7 @@ class Neighbours:
         self, first_atom: Int64s, first_pair: Int64s, neighbour: Int32s, vectors: Array, species: Int32s
     ) -> None: ...
 
-class ChebyshevDescriptor:
-    def __init__(
-        self,
-        radial_order: int,
-        radial_cutoff: float,
-        angular_order: int,
-        angular_cutoff: float,
-        weights: Array,
-    ) -> None: ...
+class Descriptor:
     @property
     def size(self) -> int: ...
     @property
@@ -39,6 +31,19 @@ class ChebyshevDescriptor:
     def jvp(self, neighbours: Neighbours, direction: Array, strains: Array, n_threads: int) -> Array: ...
     def vjp(self, neighbours: Neighbours, cotangent: Array, n_threads: int) -> tuple[Array, Array]: ...
     def jacobian(self, neighbours: Neighbours, structure: int, strained: bool) -> Array: ...
+
+class ChebyshevDescriptor(Descriptor):
+    def __init__(
+        self,
+        radial_order: int,
+        radial_cutoff: float,
+        angular_order: int,
+        angular_cutoff: float,
+        weights: Array,
+    ) -> None: ...
+
+class PythonDescriptor(Descriptor):
+    def __init__(self, descriptor: object, make_neighbours: object) -> None: ...
 
 def neighbour_list(
     first_atom: Int64s,
@@ -134,7 +139,7 @@ class Network:
 
 def evaluate_committee(
     network: Network,
-    descriptor: ChebyshevDescriptor,
+    descriptor: Descriptor,
     mean: Array,
     inverse_scale: Array,
     parameters: Array,
@@ -160,7 +165,7 @@ class CombinedLoss:
     def __init__(
         self,
         network: Network,
-        descriptor: ChebyshevDescriptor,
+        descriptor: Descriptor,
         neighbours: Neighbours,
         atoms: AtomFeatures,
         order: Int64s,

@@ -6,19 +6,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import ase
-from ase.calculators.calculator import Calculator as AseCalculator
-from ase.calculators.calculator import PropertyNotImplementedError, all_changes
-
-from gprann.data.strain import voigt_stress
+from gprann.data.ase_calculator import PredictionCalculator
+from gprann.data.prediction import Prediction
+from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
-from gprann.potential import Potential, load
-from gprann.surrogate.calculator import bare_structure
+from gprann.potential import Potential
 
 __all__ = ["Calculator"]
 
 
-class Calculator(AseCalculator):
+class Calculator(PredictionCalculator):
     """ASE calculator of a potential or a committee.
 
     Parameters
@@ -28,9 +25,9 @@ class Calculator(AseCalculator):
 
     Notes
     -----
-    `results` holds `energy` and `free_energy` (eV), `energies` (per atom, eV), `forces` (eV/Å), `stress`
-    (Voigt, eV/Å³; periodic structures only) and, for a committee, `energy_std` (eV), `forces_std` (N, 3)
-    (eV/Å) and `energies_std` (N,) (eV).
+    `results` holds `energy` and `free_energy` (eV), `energies` (per atom, eV), `forces` (eV/Å) and `stress` (Voigt,
+    eV/Å³; periodic structures only). `deviations` holds the standard deviations of a committee, `energy_std` (eV),
+    `forces_std` (N, 3) (eV/Å) and `energies_std` (N,) (eV); `get_property` gives them as well.
 
     Examples
     --------
@@ -44,9 +41,6 @@ class Calculator(AseCalculator):
     (2, 3)
     """
 
-    # ASE declares a list of the instance here, and so must we.
-    implemented_properties: list[str] = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
-
     def __init__(self, potential: Potential | str | os.PathLike[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(potential, Potential | str | os.PathLike):
@@ -54,39 +48,8 @@ class Calculator(AseCalculator):
                 f"potential: expected a Potential or its file, got {type(potential).__name__}; the calculator of "
                 "surrogates is SurrogateCalculator"
             )
-        self.potential = potential if isinstance(potential, Potential) else load(potential)
+        self.potential = potential if isinstance(potential, Potential) else Potential.load(potential)
 
-    def calculate(
-        self,
-        atoms: ase.Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        """Compute all results for `atoms`.
-
-        Raises
-        ------
-        DataError
-            If an element is unknown to the potential or two atoms lie on top of each other.
-        PropertyNotImplementedError
-            If the stress of a structure is asked for that is not periodic in three directions.
-        """
-        super().calculate(atoms, properties, system_changes)
-        structure = bare_structure(self.atoms)
-        if "stress" in properties and not structure.pbc.all():
-            raise PropertyNotImplementedError("stress needs a structure that is periodic in three directions")
-        potential = self.potential
-        result = potential.evaluate(potential.descriptor.neighbours([structure]))
-        energies = result.energies[:, 0]
-        self.results = {
-            "energy": float(energies.mean()),
-            "free_energy": float(energies.mean()),
-            "energies": result.atom_energies.mean(axis=0),
-            "forces": result.forces.mean(axis=0),
-        }
-        if structure.pbc.all():
-            self.results["stress"] = voigt_stress(structure, result.virials[:, 0].mean(axis=0))
-        if len(potential) > 1:
-            self.results["energy_std"] = float(energies.std())
-            self.results["energies_std"] = result.atom_energies.std(axis=0)
-            self.results["forces_std"] = result.forces.std(axis=0)
+    def predict(self, data: Dataset, properties: Sequence[str]) -> Prediction:  # noqa: ARG002 - all cost the same
+        """Return the prediction of the potential."""
+        return self.potential.predict(data)

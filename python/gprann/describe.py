@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import textwrap
 import zipfile
@@ -14,7 +15,7 @@ import numpy as np
 
 from gprann.config import load_config, to_toml
 from gprann.data.structure import Dataset
-from gprann.evaluation.summary import number, table
+from gprann.evaluation.metrics import number, table
 from gprann.io import read
 from gprann.potential import Potential, load
 from gprann.units import MEV
@@ -36,7 +37,8 @@ def describe(path: str | os.PathLike[str]) -> str:
     if file.suffix == ".toml":
         return to_toml(load_config(file), comments=False)
     if file.suffix == ".gprann" or (file.is_file() and zipfile.is_zipfile(file)):
-        return describe_potential(load(file))
+        tested = _test_errors(file)
+        return describe_potential(load(file)) + (f"\n{_entry('test errors', tested)}" if tested else "")
     return describe_data(read(path, require=()))
 
 
@@ -107,18 +109,42 @@ def describe_potential(potential: Potential) -> str:
     parameters:          96 per network
     """
     count = "a single network" if len(potential) == 1 else f"a committee of {len(potential)} networks"
-    shape = "-".join(map(str, potential.model.sizes))
-    e0 = zip(potential.species, potential.reference_energies, strict=True)
     facts = {
-        "potential": f"{count} for each element, {shape}, {potential.model.activation}",
+        "potential": f"{count} for each element, {potential.model!r}",
         "parameters": f"{potential.model.n_parameters} per network",
         "elements": " ".join(potential.species),
         "descriptor": repr(potential.descriptor),
-        "reference energies": ", ".join(f"{symbol} {energy:.6f} eV" for symbol, energy in e0),
+        "reference energies": _energies_of_elements(potential.reference_energies),
         "units": "eV, Å, eV/Å, eV/Å³; total energies",
         **_provenance(potential.provenance),
     }
     return "\n".join(_entry(name, text) for name, text in facts.items())
+
+
+def _energies_of_elements(energies: Mapping[str, float]) -> str:
+    """Return the reference energies, and which of them the data have not told apart."""
+    text = ", ".join(f"{symbol} {energy:.6f} eV" for symbol, energy in energies.items())
+    alike = [symbol for symbol in energies if list(energies.values()).count(energies[symbol]) > 1]
+    if not alike:
+        return text
+    return f"{text}; {' and '.join(alike)} stand in the same numbers in all structures, which tell their sum alone"
+
+
+def _test_errors(file: Path) -> str:
+    """Return the errors on the test set that the run which made the potential has left beside it."""
+    try:
+        text = (file.parent / "report" / "metrics.json").read_text(encoding="utf-8")
+        errors = json.loads(text)["test"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    facts = [f"{errors['n_structures']} structures"]
+    for name, key, factor, unit in (
+        ("energies", "energy_per_atom_mae", 1 / MEV, "meV/atom"),
+        ("forces", "force_mae", 1.0, "eV/Å"),
+    ):
+        if errors.get(key) is not None:
+            facts.append(f"{name} {number(factor * errors[key])} {unit}")
+    return ", ".join(facts) + " (mean absolute errors)"
 
 
 def _entry(name: str, text: str) -> str:
@@ -137,6 +163,10 @@ def _provenance(provenance: Mapping[str, Any]) -> dict[str, str]:
         facts["trained on"] = (
             f"{reference} reference structures, {training['n_structures'] - reference} copies"
         )
+    data = provenance.get("config", {}).get("data", {})
+    for name, key in (("training data", "train"), ("test data", "test")):
+        if data.get(key):
+            facts[name] = ", ".join(data[key])
     if "options" in training:
         given = {name: value for name, value in training["options"].items() if value is not None}
         facts["options"] = ", ".join(f"{name} {value}" for name, value in given.items())
@@ -159,7 +189,7 @@ def _errors_with_forces(held_out: Sequence[Mapping[str, float | None]]) -> dict[
 
 def _errors(history: Sequence[Sequence[Sequence[float | None]]]) -> dict[str, str]:
     """Return the errors of each member's best iteration, root mean square in meV."""
-    best = [min(steps, key=_judged) for steps in history if steps]
+    best = [min(steps, key=_score) for steps in history if steps]
     if not best:
         return {}
     facts = {
@@ -170,7 +200,7 @@ def _errors(history: Sequence[Sequence[Sequence[float | None]]]) -> dict[str, st
     return facts | ({"validation error": _spread(held_out)} if held_out else {})
 
 
-def _judged(step: Sequence[float | None]) -> float:
+def _score(step: Sequence[float | None]) -> float:
     """Return the validation error, or the training error where there is none."""
     return next(float(value) for value in (step[2], step[1], np.inf) if value is not None)
 

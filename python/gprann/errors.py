@@ -29,6 +29,24 @@ class DataError(GprannError, ValueError):
     """Input data that cannot be used: names the file, the structure (counted from 0) and the remedy."""
 
 
+class AtomsTooCloseError(DataError):
+    """Two atoms lie on top of each other.
+
+    Parameters
+    ----------
+    fact : str
+        Which atoms, and how near they are.
+    remedy : str
+    """
+
+    def __init__(self, fact: str, remedy: str) -> None:
+        super().__init__(f"{fact}; {remedy}")
+        self.fact = fact
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.fact, str(self)[len(self.fact) + 2 :])
+
+
 class FormatError(DataError):
     """A file that is truncated, damaged or not of the format it claims to be."""
 
@@ -114,4 +132,5 @@ def refuse_unused(
         Naming the first of them.
     """
     for name, reason in unused.items():
-        raise ConfigError(f"{spell(name)} = {getattr(values, name)}: has no effect, {reason}; leave it out")
+        value = getattr(values, name)
+        raise ConfigError(f"{spell(name)} = {getattr(value, 'name', value)}: has no effect, {reason}; leave it out")

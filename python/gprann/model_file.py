@@ -7,13 +7,14 @@ code.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from gprann.errors import FormatError
 from gprann.runtime.atomic_write import atomic_write
 
-__all__ = ["FORMAT_VERSION", "read_model_file", "write_model_file"]
+__all__ = ["FORMAT_VERSION", "read_kind", "read_model_file", "write_model_file"]
 
 Array = NDArray[np.float64]
 # RuntimeError: encrypted, an unknown compression, or JSON nested too deeply.
@@ -39,7 +40,7 @@ _DAMAGED = (
     ValueError,
 )
 FORMAT_NAME = "gprann model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: reference energies instead of baselines; potentials alone
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # equal models make equal files
 _UNPACKED = 100  # times the size of the file that its content may have: real numbers hardly shrink
 
@@ -69,10 +70,25 @@ def write_model_file(
     }
     text = json.dumps(header, indent=1, allow_nan=False)
     # Stored, not compressed: the same bytes whatever the version of zlib.
-    with atomic_write(path, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
+    with atomic_write(Path(path).expanduser(), "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(zipfile.ZipInfo("model.json", _EPOCH), text)
         for name, blob in blobs.items():
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), blob)
+
+
+def read_kind(path: str | os.PathLike[str]) -> str:
+    """Return what a model file holds, as `potential` or `surrogate`, without reading its arrays.
+
+    Raises
+    ------
+    FormatError
+        If it is no model file.
+    """
+    source = Path(path).expanduser()
+    with _reading(source) as archive:
+        document = json.loads(archive.read("model.json"))
+        _check_header(source, document)
+        return str(document.get("kind", "potential"))
 
 
 def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -83,25 +99,31 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
     FormatError
         If the file is missing, truncated, damaged, no model file, or of a newer format.
     """
-    source = Path(path)
+    source = Path(path).expanduser()
+    with _reading(source) as archive:
+        document = json.loads(archive.read("model.json"))
+        _check_header(source, document)
+        arrays = {
+            name: _read_array(archive, source, name, digest) for name, digest in document["arrays"].items()
+        }
+    return document, arrays
+
+
+@contextlib.contextmanager
+def _reading(source: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a model file; whatever goes wrong with it is a `FormatError`."""
     if not source.is_file():
         raise FormatError(f"{source}: no such model file")
     try:
         with zipfile.ZipFile(source) as archive:
             _check_size(source, archive)
-            document = json.loads(archive.read("model.json"))
-            _check_header(source, document)
-            arrays = {
-                name: _read_array(archive, source, name, digest)
-                for name, digest in document["arrays"].items()
-            }
+            yield archive
     except FormatError:
         raise
     except _DAMAGED as error:
         raise FormatError(
             f"{source}: not a complete gprann model file ({error}); copy or train it again"
         ) from error
-    return document, arrays
 
 
 def _check_size(source: Path, archive: zipfile.ZipFile) -> None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.baselines import BASELINES, Baseline, BaselineSum, ReferenceEnergies, as_baseline, terms_of
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.prediction import Prediction
 from gprann.data.strain import voigt_stress
-from gprann.descriptors import ChebyshevDescriptor
-from gprann.errors import FormatError
+from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_dict
+from gprann.errors import ConfigError, FormatError
 from gprann.io.reading import Source, structures
 from gprann.model_file import read_model_file, write_model_file
-from gprann.models import NetworkModel, Normalisation
-from gprann.runtime.parallel import n_threads
+from gprann.models import MODELS, AtomModel, Mlp, Model, Normalisation
+from gprann.runtime.resources import n_threads
 
 __all__ = ["AtomicPrediction", "Potential", "load"]
 
@@ -26,26 +28,24 @@ Array = NDArray[np.float64]
 _BATCH = 256  # structures whose neighbour lists are held at a time
 
 
+@dataclass(frozen=True, slots=True)
 class AtomicPrediction:
-    """Predictions of all K members for a batch of structures, atoms numbered through.
+    """Predictions of all K networks for a batch of structures, without the baseline; atoms numbered through.
 
     Attributes
     ----------
     atom_energies : ndarray, shape (K, n_atoms), eV
-        Reference energies of the elements included.
+        Of the networks alone: without the baseline.
     forces : ndarray, shape (K, n_atoms, 3), eV/Å
     virials : ndarray, shape (K, n, 3, 3), eV
         dE/d(strain).
     first_atom : ndarray of int64, shape (n + 1,)
     """
 
-    def __init__(
-        self, atom_energies: Array, forces: Array, virials: Array, first_atom: NDArray[np.int64]
-    ) -> None:
-        self.atom_energies = atom_energies
-        self.forces = forces
-        self.virials = virials
-        self.first_atom = first_atom
+    atom_energies: Array
+    forces: Array
+    virials: Array
+    first_atom: NDArray[np.int64]
 
     @property
     def energies(self) -> Array:
@@ -54,18 +54,19 @@ class AtomicPrediction:
         return sums
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Potential:
     """A trained potential with K members on one descriptor; K = 1 is a single network.
 
     Parameters
     ----------
-    descriptor : ChebyshevDescriptor
+    descriptor : Descriptor
     normalisation : Normalisation
         Of the descriptor, from the training set.
-    model : NetworkModel
+    model : AtomModel
     parameters : ndarray, shape (K, P)
-    reference_energies : ndarray, shape (S,), eV
-        E0 of each species, added for every atom.
+    baseline : Baseline
+        What was subtracted from the labels, usually reference energies; it is added to every prediction.
     energy_scale : float, eV
         Unit of the networks' output.
     provenance : mapping
@@ -81,50 +82,39 @@ class Potential:
     (1, ('H',), (7,))
     """
 
-    def __init__(
-        self,
-        descriptor: ChebyshevDescriptor,
-        normalisation: Normalisation,
-        model: NetworkModel,
-        parameters: Array,
-        reference_energies: Array,
-        *,
-        energy_scale: float = 1.0,
-        provenance: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.descriptor = descriptor
-        self.normalisation = normalisation
-        self.model = model
-        self.parameters = np.ascontiguousarray(np.atleast_2d(parameters))
-        self.reference_energies = np.asarray(reference_energies, dtype=np.float64)
-        self.energy_scale = float(energy_scale)
-        self.provenance = dict(provenance or {})
+    descriptor: Descriptor
+    normalisation: Normalisation
+    model: AtomModel
+    parameters: Array
+    _: KW_ONLY
+    baseline: Baseline = field(default_factory=BaselineSum)
+    energy_scale: float = 1.0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.parameters = np.ascontiguousarray(np.atleast_2d(self.parameters))
 
     def __len__(self) -> int:
         return len(self.parameters)
 
     def __getitem__(self, member: int | slice) -> Potential:
         """Return one member, or some, as a potential of its own."""
-        chosen = self.parameters[member]
-        return Potential(
-            self.descriptor,
-            self.normalisation,
-            self.model,
-            chosen,
-            self.reference_energies,
-            energy_scale=self.energy_scale,
-            provenance=self.provenance,
-        )
+        return replace(self, parameters=self.parameters[member])
 
     @property
     def species(self) -> tuple[str, ...]:
         """Elements the potential knows."""
-        return self.descriptor.species
+        return tuple(self.descriptor.species)
 
     @property
-    def reference_energy_of(self) -> dict[str, float]:
-        """E0 of each element, eV."""
-        return dict(zip(self.species, self.reference_energies.tolist(), strict=True))
+    def reference_energies(self) -> dict[str, float]:
+        """Reference energy E0 of each element, eV; empty if the baseline has none."""
+        terms = [term for term in terms_of(self.baseline) if isinstance(term, ReferenceEnergies)]
+        return {
+            symbol: sum((term.energies or {}).get(symbol, 0.0) for term in terms)
+            for symbol in self.species
+            if terms
+        }
 
     @property
     def cutoff(self) -> float:
@@ -132,23 +122,21 @@ class Potential:
         return self.descriptor.cutoff
 
     def __repr__(self) -> str:
-        hidden = "-".join(map(str, self.model.sizes))
-        return f"Potential({len(self)} x {hidden} {self.model.activation}; {self.descriptor!r})"
+        return f"Potential({len(self)} x {self.model!r}; {self.descriptor!r})"
 
     # -------------------------------------------------------------- predict
     def evaluate(self, neighbours: Neighbourhood) -> AtomicPrediction:
-        """Return atomic energies, forces and virials of every member for prepared neighbour lists."""
+        """Return what the networks add to the baseline, for prepared neighbour lists."""
         energies, gradients, virials = _core.evaluate_committee(
-            self.model.kernel,
-            self.descriptor.kernel,
+            self.model.core,
+            self.descriptor.core,
             self.normalisation.mean,
             self.normalisation.inverse_scale,
             self.parameters,
-            neighbours.kernel,
+            neighbours.core,
             n_threads(),
         )
         energies *= self.energy_scale
-        energies += self.reference_energies[neighbours.species]
         gradients *= -self.energy_scale
         virials *= self.energy_scale
         return AtomicPrediction(energies, gradients, virials, neighbours.first_atom)
@@ -172,28 +160,30 @@ class Potential:
         data = structures(data)
         energies: list[Array] = [np.zeros((len(self), 0))]
         stresses: list[Array] = [np.zeros((0, 6))]
-        member_forces: list[Array] = []
+        forces: list[Array] = []
+        atom_energies: list[Array] = []
         for begin in range(0, len(data), _BATCH):
             batch = data[begin : begin + _BATCH]
             result = self.evaluate(self.descriptor.neighbours(batch))
+            virials = result.virials.mean(axis=0)
             energies.append(result.energies)
-            stresses.append(
-                np.array(
-                    [voigt_stress(s, v) for s, v in zip(batch, result.virials.mean(axis=0), strict=True)]
-                )
-            )
-            member_forces += np.split(result.forces, result.first_atom[1:-1], axis=1)
+            stresses.append(np.array([voigt_stress(s, v) for s, v in zip(batch, virials, strict=True)]))
+            forces += np.split(result.forces, result.first_atom[1:-1], axis=1)
+            atom_energies += np.split(result.atom_energies, result.first_atom[1:-1], axis=1)
         member_energy = np.concatenate(energies, axis=1)
         committee = len(self) > 1
-        return Prediction(
+        networks = Prediction(
             member_energy.mean(axis=0),
-            [forces.mean(axis=0) for forces in member_forces],
+            [own.mean(axis=0) for own in forces],
             energy_std=member_energy.std(axis=0) if committee else None,
-            forces_std=[forces.std(axis=0) for forces in member_forces] if committee else None,
+            forces_std=[own.std(axis=0) for own in forces] if committee else None,
             stress=np.concatenate(stresses),
             member_energy=member_energy if committee else None,
-            member_forces=member_forces if committee else None,
+            member_forces=forces if committee else None,
+            atom_energies=[own.mean(axis=0) for own in atom_energies],
+            atom_energies_std=[own.std(axis=0) for own in atom_energies] if committee else None,
         )
+        return self.baseline.add(data, networks)
 
     # ----------------------------------------------------------------- file
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -201,12 +191,16 @@ class Potential:
 
         Raises
         ------
+        ConfigError
+            If a baseline is not registered: a file could not name it.
         WriteError
             If the file cannot be written; what stood there before is unchanged.
         """
         document = {
-            "descriptor": self.descriptor.to_dict(),
-            "model": self.model.to_dict(),
+            "kind": "potential",
+            "baselines": [BASELINES.to_dict(term) for term in terms_of(self.baseline)],
+            "descriptor": descriptor_to_dict(self.descriptor),
+            "model": MODELS.to_dict(self.model.options),
             "energy_scale": self.energy_scale,
             "units": {"energy": "eV", "length": "Å"},
             "provenance": self.provenance,
@@ -215,9 +209,31 @@ class Potential:
             "parameters": self.parameters,
             "feature_mean": self.normalisation.mean,
             "feature_inverse_scale": self.normalisation.inverse_scale,
-            "reference_energies": self.reference_energies,
         }
         write_model_file(path, document, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Potential:
+        """Read a potential that `save` wrote.
+
+        Raises
+        ------
+        FormatError
+            If the file is missing, damaged, of a newer format, holds something else, or names a descriptor, model or
+            baseline that is not registered here.
+        """
+        document, arrays = read_model_file(path)
+        kind = document.get("kind", "potential")
+        if kind != "potential":
+            raise FormatError(f"{os.fspath(path)}: holds {_with_article(kind)}, not a potential")
+        try:
+            return _from_file(document, arrays)
+        except ConfigError as error:
+            raise FormatError(f"{os.fspath(path)}: {error}") from error
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+            raise FormatError(
+                f"{os.fspath(path)}: the description of the potential is incomplete or damaged ({error})"
+            ) from error
 
 
 def load(path: str | os.PathLike[str]) -> Potential:
@@ -226,39 +242,68 @@ def load(path: str | os.PathLike[str]) -> Potential:
     Raises
     ------
     FormatError
-        If the file is missing, damaged, or of a newer format.
+        If the file is missing, damaged, of a newer format, holds something else, or names a descriptor, model or
+        baseline that is not registered here.
+
+    Examples
+    --------
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
+    >>> data = gprann.examples.hydrogen(7)
+    >>> descriptor = gprann.ChebyshevDescriptor(["H"], angular_order=None)
+    >>> potential = gprann.train(data, descriptor, hidden=(3,), iterations=2, starts=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     potential.save(Path(folder) / "potential.gprann")
+    ...     loaded = gprann.load(Path(folder) / "potential.gprann")
+    >>> bool((loaded.predict(data).energy == potential.predict(data).energy).all())
+    True
     """
-    document, arrays = read_model_file(path)
-    try:
-        descriptor = ChebyshevDescriptor.from_dict(document["descriptor"])
-        shape = document["model"]
-        model = NetworkModel(descriptor.size, shape["hidden"], len(descriptor.species), shape["activation"])
-        scale, provenance = float(document["energy_scale"]), dict(document.get("provenance", {}))
-        if not np.isfinite(scale):
-            raise ValueError(f"energy_scale is {scale}")
-        table = (len(descriptor.species), descriptor.size)
-        expected = {
-            "parameters": (max(1, len(arrays["parameters"])), model.n_parameters),
-            "feature_mean": table,
-            "feature_inverse_scale": table,
-            "reference_energies": table[:1],
-        }
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
-        raise FormatError(
-            f"{os.fspath(path)}: the description of the model is incomplete ({error})"
-        ) from error
-    for name, dimensions in expected.items():
-        found = arrays[name].shape if name in arrays else None
-        if found != dimensions:
-            raise FormatError(
-                f"{os.fspath(path)}: '{name}' has shape {found}, expected {dimensions}; the file is damaged"
-            )
+    return Potential.load(path)
+
+
+def _from_file(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> Potential:
+    """Return the potential that a model file describes."""
+    descriptor = descriptor_from_dict(document["descriptor"])
+    model = _load_model(document["model"]).build(descriptor.size, len(descriptor.species))
+    scale = float(document["energy_scale"])
+    if not np.isfinite(scale):
+        raise ValueError(f"energy_scale is {scale}")
+    table = (len(descriptor.species), descriptor.size)
+    expected = {
+        "parameters": (max(1, len(arrays["parameters"])), model.n_parameters),
+        "feature_mean": table,
+        "feature_inverse_scale": table,
+    }
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"'{name}' has shape {arrays[name].shape}, expected {shape}")
     return Potential(
         descriptor,
         Normalisation(arrays["feature_mean"], arrays["feature_inverse_scale"]),
         model,
         arrays["parameters"],
-        arrays["reference_energies"],
+        baseline=_load_baseline(document, arrays, descriptor.species),
         energy_scale=scale,
-        provenance=provenance,
+        provenance=dict(document.get("provenance", {})),
     )
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
+
+
+def _load_model(options: Mapping[str, Any]) -> Model:
+    """Return the kind of model that a file describes; version 1 knew networks alone, by another name."""
+    if options["kind"] == "network":
+        return Mlp.from_dict({name: value for name, value in options.items() if name != "kind"})
+    return MODELS.from_dict(options)
+
+
+def _load_baseline(
+    document: Mapping[str, Any], arrays: Mapping[str, Array], species: Sequence[str]
+) -> Baseline:
+    """Return the baseline that a model file describes; version 1 knew reference energies alone."""
+    if "baselines" in document:
+        return as_baseline(list(document["baselines"]))
+    values = arrays["reference_energies"].tolist()
+    return ReferenceEnergies(energies=dict(zip(species, values, strict=True)))

@@ -17,9 +17,9 @@ import gprann
 from gprann.cli.main import main
 from gprann.config import load_config
 from gprann.errors import ConfigError, DataError
-from gprann.pipeline import Comparison, compare, compare_file, run_file
+from gprann.pipeline import Comparison, compare, compare_file, run
 from gprann.surrogate import Surrogate
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import OptimizerState
 
 CONFIG = """
 data.train = "train.extxyz"
@@ -42,7 +42,9 @@ forces = true
 [output]
 plots = false
 """
-SLOW = {"iterations = 6": 'optimizer = "adamw"\niterations = 400\npatience = 400'}
+SLOW = {
+    "iterations = 6\nstarts = 2\nstart_iterations = 3": 'optimizer = "adamw"\niterations = 400\npatience = 400'
+}
 NAMES = ["energies", "taylor", "gpr", "direct"]
 STAGES = ("augmentation", "training", "report")
 GPR_STAGES = ("augmentation", "surrogate", "training", "report")
@@ -175,9 +177,9 @@ class TestResults:
 
     def test_run_and_compare_in_one_folder(self, folder: Path) -> None:
         compare_file(folder / "config.toml", methods=["energies"])
-        run_file(folder / "config.toml")
+        run(folder / "config.toml")
         assert compare_file(folder / "config.toml", methods=["energies"]).runs["energies"].skipped == STAGES
-        assert run_file(folder / "config.toml").skipped == GPR_STAGES
+        assert run(folder / "config.toml").skipped == GPR_STAGES
 
     def test_test_set_without_forces(self, folder: Path) -> None:
         file = prepare(folder, {"plots = false": "plots = true"})
@@ -198,6 +200,14 @@ class TestResults:
         assert "no figures in" in caplog.text
         assert "pip install 'gprann[plot]'" in caplog.text
         assert len(compare_file(file, methods=["energies"]).files) == 5
+
+    def test_on_a_test_set_that_is_split_off(self, folder: Path) -> None:
+        file = prepare(folder, {'data.test = "test.extxyz"': ""})
+        gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(20))
+        result = compare_file(file, methods=["energies", "direct"])
+        assert [metrics["n_structures"] for metrics in result.metrics.values()] == [2, 2]
+        assert [metrics["structures"] for metrics in result.metrics.values()] == [18, 18]
+        assert compare_file(file, methods=["direct"]).runs["direct"].skipped == STAGES
 
 
 class TestGoingOn:

@@ -10,8 +10,8 @@ import gprann
 from gprann.cli.main import main
 from gprann.config import load_config
 from gprann.errors import ConfigError
-from gprann.pipeline import run_file
-from gprann.pipeline.memory import training_memory
+from gprann.pipeline import run
+from gprann.pipeline.inputs import training_memory
 
 CONFIG = """
 data.train = "train.extxyz"
@@ -47,18 +47,18 @@ def configured(folder: Path, more: str = "") -> Path:
 @pytest.mark.parametrize("more", ["", "hidden = [4, 3, 3]", 'activation = "silu"', "frozen = [3]"])
 def test_run(folder: Path, more: str) -> None:
     """Layers that do not exist in the default networks may be frozen too."""
-    tuned = gprann.load(run_file(configured(folder, more)).potential)
+    tuned = gprann.load(run(configured(folder, more)).potential)
     base = gprann.load(folder / "base.gprann")
-    assert tuned.model.options() == base.model.options()
+    assert tuned.model.options == base.model.options
     *_, (_, layer, last, _) = base.model.layers()
     assert layer == 3
     assert (tuned.parameters[0, last] == base.parameters[0, last]).all() == (more == "frozen = [3]")
 
 
 def test_the_configuration_that_a_run_writes_can_be_run(folder: Path) -> None:
-    result = run_file(configured(folder))
+    result = run(configured(folder))
     result.potential.unlink()
-    assert "training" not in run_file(result.folder / "config.toml").skipped
+    assert "training" not in run(result.folder / "config.toml").skipped
 
 
 def test_command_line(folder: Path) -> None:
@@ -71,12 +71,12 @@ def test_other_networks_are_refused(folder: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"hidden = \(10, 10\): the potential to start from has \(4, 3, 3\)"
     ):
-        run_file(configured(folder, "hidden = [10, 10]"))
+        run(configured(folder, "hidden = [10, 10]"))
 
 
 def test_layers_that_the_potential_has_not_are_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="frozen: layer 4 does not exist; expected 0 to 3"):
-        run_file(configured(folder, "frozen = [4]"))
+        run(configured(folder, "frozen = [4]"))
 
 
 def test_memory_is_that_of_its_networks(folder: Path) -> None:

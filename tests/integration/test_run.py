@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
@@ -20,9 +21,9 @@ import pytest
 import gprann
 from gprann.config import load_config
 from gprann.errors import ConfigError, DataError
-from gprann.pipeline import RunResult, run, run_file
-from gprann.pipeline.memory import check_memory
-from gprann.runtime.memory import available_memory
+from gprann.pipeline import RunResult, run
+from gprann.pipeline.inputs import check_memory
+from gprann.runtime.resources import available_memory
 from gprann.surrogate import Surrogate, memory_needed
 
 CONFIG = """
@@ -45,7 +46,9 @@ start_iterations = 3
 [output]
 plots = false
 """
-SLOW = {"iterations = 8": 'optimizer = "adamw"\niterations = 1000\npatience = 1000'}
+SLOW = {
+    "iterations = 8\nstarts = 2\nstart_iterations = 3": 'optimizer = "adamw"\niterations = 1000\npatience = 1000'
+}
 """Long enough to be interrupted, with a state saved every few milliseconds."""
 STAGES = ("augmentation", "surrogate", "training", "report")
 DEADLINE = 60.0  # s
@@ -84,7 +87,7 @@ def contents(folder: Path) -> dict[str, Any]:
 
 class TestResults:
     def test_files(self, folder: Path) -> None:
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         results = folder / "results"
         assert (result.folder, result.potential, result.skipped) == (
             results,
@@ -102,7 +105,7 @@ class TestResults:
         assert not (results / "label_next.extxyz").exists()
 
     def test_is_what_the_python_interface_gives(self, folder: Path) -> None:
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         data = gprann.read(folder / "train.extxyz")
         augmented = gprann.augment(data, kernel="pairs", copies=3, displacement=0.05)
         descriptor = gprann.ChebyshevDescriptor(["H"], radial_cutoff=8.0, angular_order=None)
@@ -117,15 +120,15 @@ class TestResults:
         assert np.array_equal(gprann.load(result.potential).parameters, expected.parameters)
 
     def test_configuration_is_kept_with_all_defaults(self, folder: Path) -> None:
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         assert load_config(result.folder / "config.toml") == load_config(folder / "config.toml")
         assert "radial_order = 12" in (result.folder / "config.toml").read_text()
-        again = run_file(result.folder / "config.toml")
+        again = run(result.folder / "config.toml")
         assert len(again.skipped) == 4
 
     def test_log_and_provenance(self, folder: Path) -> None:
         handlers = list(logging.getLogger("gprann").handlers)
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         log = (result.folder / "run.log").read_text().splitlines()
         assert all(time.strptime(line[:19], "%Y-%m-%d %H:%M:%S") for line in log)
         assert any("memory: about" in line for line in log)
@@ -137,24 +140,24 @@ class TestResults:
 
     def test_plots(self, folder: Path) -> None:
         change(folder, {"plots = false": "plots = true"})
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         for name in ("energy_parity", "force_parity", "learning_curve", "force_direction_error"):
             assert (result.folder / f"report/test/{name}.png").is_file()
 
     def test_uncertain_copies_are_set_apart(self, folder: Path) -> None:
         change(folder, {"copies = 3": "copies = 3\nthreshold = 0.0001"})
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         label_next = gprann.read(result.folder / "label_next.extxyz", require=())
         left_out = 28 - len(gprann.read(result.folder / "augmented.extxyz"))
         assert 0 < len(label_next) <= left_out
         assert all(np.sqrt(structure.energy_variance) > 2 * 0.0001 for structure in label_next)
         change(folder, {"threshold = 0.0001": ""})
-        run_file(folder / "config.toml")
+        run(folder / "config.toml")
         assert not (result.folder / "label_next.extxyz").exists()
 
     def test_copies_carry_forces_where_asked(self, folder: Path) -> None:
         change(folder, {"copies = 3": "copies = 3\nforces = true"})
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         data = gprann.read(folder / "train.extxyz")
         expected = gprann.augment(data, kernel="pairs", copies=3, displacement=0.05, forces=True)
         found = gprann.read(result.folder / "augmented.extxyz")
@@ -163,7 +166,7 @@ class TestResults:
     @pytest.mark.parametrize("method", ["taylor", "none"])
     def test_other_methods(self, folder: Path, method: str) -> None:
         change(folder, {"copies = 3": f'copies = 3\nmethod = "{method}"', 'kernel = "pairs"': ""})
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         methods = [s.origin.method for s in gprann.read(result.folder / "augmented.extxyz")]
         assert methods == ["reference"] * 7 + [method] * (21 if method == "taylor" else 0)
 
@@ -173,7 +176,7 @@ class TestResults:
             folder,
             {"copies = 3": 'copies = 3\nmethod = "taylor"\norder = 2', '"pairs"': f'"{kernel}"'},
         )
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         data = gprann.read(folder / "train.extxyz")
         surrogate = Surrogate(kernel=kernel).fit(data)  # type: ignore[arg-type]
         expected = gprann.taylor_augment(data, copies=3, displacement=0.05, hessians=surrogate)
@@ -194,17 +197,17 @@ class TestResults:
             return fit(self, data)
 
         monkeypatch.setattr(Surrogate, "fit", counted)
-        assert run_file(folder / "config.toml").metrics["surrogate"]["n_structures"] == 20
+        assert run(folder / "config.toml").metrics["surrogate"]["n_structures"] == 20
         assert fitted == [7]
 
     def test_sizes_of_elements(self, folder: Path) -> None:
         change(folder, {"displacement = 0.05": "displacement = { H = 0.05 }"})
-        table = run_file(folder / "config.toml")
+        table = run(folder / "config.toml")
         change(
             folder,
             {"displacement = { H = 0.05 }": "displacement = 0.05", "[output]": '[output]\nfolder = "b"'},
         )
-        number = run_file(folder / "config.toml")
+        number = run(folder / "config.toml")
         assert (table.folder / "augmented.extxyz").read_bytes() == (
             number.folder / "augmented.extxyz"
         ).read_bytes()
@@ -212,7 +215,7 @@ class TestResults:
 
     def test_automatic_sizes_are_noted(self, folder: Path) -> None:
         change(folder, {"copies = 3\ndisplacement = 0.05\n": ""})
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         (surrogate,) = gprann.load(result.potential).provenance["surrogates"]
         assert surrogate["policy"] == "gaussian"
         assert 0.005 <= surrogate["displacement"] <= 0.1
@@ -221,7 +224,7 @@ class TestResults:
         assert len(gprann.read(result.folder / "augmented.extxyz")) == 7 * 11 - apart
 
     def test_several_compositions(self, folder: Path) -> None:
-        result = run_file(mixed(folder))
+        result = run(mixed(folder))
         assert [s["n_structures"] for s in gprann.load(result.potential).provenance["surrogates"]] == [7, 6]
 
 
@@ -236,7 +239,7 @@ def test_a_heterogeneous_database_needs_no_word_from_the_user(tmp_path: Path, sh
     shuffled = data.select(np.random.default_rng(0).permutation(len(data)))
     gprann.write(tmp_path / "train.extxyz", shuffled)
     (tmp_path / "config.toml").write_text('data.train = "train.extxyz"\n[output]\nplots = false\n')
-    result = run_file(tmp_path / "config.toml")
+    result = run(tmp_path / "config.toml")
     potential = gprann.load(result.potential)
     surrogates = potential.provenance["surrogates"]
     assert sorted(item["n_structures"] for item in surrogates) == [6, 7, 10]
@@ -259,6 +262,7 @@ def mixed(folder: Path) -> Path:
     for k in range(6):
         positions = np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]) + rng.normal(0, 0.05, (3, 3))
         forces = rng.normal(0, 0.5, (3, 3))
+        forces -= forces.mean(axis=0)
         origin = gprann.data.structure.Origin("water", k)
         water.append(
             gprann.Structure(("O", "H", "H"), positions, energy=-14.0 + 0.1 * k, forces=forces, origin=origin)
@@ -269,9 +273,9 @@ def mixed(folder: Path) -> Path:
 
 class TestGoingOn:
     def test_a_finished_run_is_not_repeated(self, folder: Path) -> None:
-        first = run_file(folder / "config.toml")
+        first = run(folder / "config.toml")
         before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*.gprann")}
-        second = run_file(folder / "config.toml")
+        second = run(folder / "config.toml")
         assert second.skipped == STAGES
         assert (second.summary, second.metrics) == (first.summary, first.metrics)
         assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -291,26 +295,26 @@ class TestGoingOn:
     def test_a_change_repeats_what_depends_on_it(
         self, folder: Path, change_of: dict[str, str], skipped: tuple[str, ...]
     ) -> None:
-        run_file(folder / "config.toml")
+        run(folder / "config.toml")
         change(folder, change_of)
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         assert result.skipped == skipped
         moved = folder / "fresh"
         moved.mkdir()
         for name in ("train.extxyz", "test.extxyz", "config.toml"):
             (moved / name).write_bytes((folder / name).read_bytes())
-        run_file(moved / "config.toml")
+        run(moved / "config.toml")
         assert contents(folder / "results") == contents(moved / "results")
         assert (folder / "results/report/test").exists() == (
             "data.test" in (folder / "config.toml").read_text()
         )
 
     def test_changed_data_repeat_everything(self, folder: Path) -> None:
-        run_file(folder / "config.toml")
+        run(folder / "config.toml")
         data = gprann.examples.hydrogen(7)
         shifted = gprann.Dataset(s.replace(energy=(s.energy or 0.0) + 1e-9) for s in data)
         gprann.write(folder / "train.extxyz", shifted)
-        assert run_file(folder / "config.toml").skipped == ()
+        assert run(folder / "config.toml").skipped == ()
 
     def test_hessians_of_the_user(self, folder: Path) -> None:
         """Relative to the configuration; another content of the file repeats everything, a wrong one is refused."""
@@ -325,27 +329,27 @@ class TestGoingOn:
                 'kernel = "pairs"': "",
             },
         )
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         data = gprann.read(folder / "train.extxyz")
         expected = gprann.taylor_augment(data, copies=3, displacement=0.02, hessians=list(hessians))
         assert gprann.read(result.folder / "augmented.extxyz").energies.tolist() == expected.energies.tolist()
-        assert run_file(folder / "config.toml").skipped == ("augmentation", "training", "report")
+        assert run(folder / "config.toml").skipped == ("augmentation", "training", "report")
         np.savez(folder / "h.npz", *(2 * hessians))
-        assert run_file(folder / "config.toml").skipped == ()
+        assert run(folder / "config.toml").skipped == ()
         np.savez(folder / "h.npz", *hessians[:6])
         with pytest.raises(
             DataError, match=r"h\.npz: holds 6 arrays .* expected one for each of 7 structures"
         ):
-            run_file(folder / "config.toml")
+            run(folder / "config.toml")
 
     def test_a_damaged_result_is_made_again(self, folder: Path) -> None:
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         before = contents(result.folder)
         result.potential.write_bytes(result.potential.read_bytes()[:1000])
-        assert run_file(folder / "config.toml").skipped == ("augmentation", "surrogate", "report")
+        assert run(folder / "config.toml").skipped == ("augmentation", "surrogate", "report")
         assert contents(result.folder) == before
         (result.folder / "checkpoints/training.json").write_text("{")
-        assert run_file(folder / "config.toml").skipped == ("augmentation", "surrogate", "report")
+        assert run(folder / "config.toml").skipped == ("augmentation", "surrogate", "report")
 
     def test_finished_subsets_are_kept(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("GPRANN_NUM_THREADS", "1")  # side by side the first might not have finished
@@ -363,9 +367,9 @@ class TestGoingOn:
 
         monkeypatch.setattr(Surrogate, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run_file(config)
+            run(config)
         monkeypatch.setattr(Surrogate, "fit", counted)
-        run_file(config)
+        run(config)
         assert fitted == ["H2O"]
         before = contents(folder / "results")
         monkeypatch.undo()
@@ -378,23 +382,24 @@ class TestGoingOn:
 
         def left() -> tuple[set[str], set[str]]:
             checkpoints = folder / "results/checkpoints"
-            labels, judgements = (
-                {file.name for file in (checkpoints / name).iterdir()} for name in ("labels", "judgements")
+            labels, tests = (
+                {file.name for file in (checkpoints / name).iterdir()}
+                for name in ("labels", "surrogate_tests")
             )
-            return labels, judgements
+            return labels, tests
 
-        run_file(config)
+        run(config)
         first = left()
         assert [len(names) for names in first] == [4, 4]  # two subsets, each with a record and a file
         change(folder, {"copies = 3": "copies = 2"})
-        run_file(config)
+        run(config)
         second = left()
         assert [len(names) for names in second] == [4, 4]
         assert not any(a & b for a, b in zip(first, second, strict=True))
         data = gprann.read(folder / "train.extxyz")
         more = data[-1].replace(positions=1.01 * data[-1].positions)
         gprann.write(folder / "train.extxyz", [*data, more])
-        run_file(config)
+        run(config)
         assert [len(a & b) for a, b in zip(second, left(), strict=True)] == [2, 2]
         assert [len(names) for names in left()] == [4, 4]
 
@@ -413,7 +418,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     gprann.write(folder / "test.extxyz", gprann.examples.hydrogen(20, 0.97, 2.03))
     (folder / "config.toml").write_text(CONFIG)
     change(folder, SLOW)
-    run_file(folder / "config.toml")
+    run(folder / "config.toml")
     return contents(folder / "results")
 
 
@@ -422,7 +427,7 @@ class TestSurrogate:
 
     def test_errors_and_coverage(self, folder: Path) -> None:
         change(folder, {"plots = false": "plots = true"})
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         surrogate = Surrogate("pairs").fit(gprann.read(folder / "train.extxyz"))
         expected = gprann.evaluate(surrogate, gprann.read(folder / "test.extxyz"))
         assert result.metrics["surrogate"] == expected.to_dict()
@@ -437,17 +442,17 @@ class TestSurrogate:
 
     def test_another_test_set(self, folder: Path) -> None:
         """Labels and training are kept; the surrogate is fitted again, to the same bits."""
-        first = run_file(folder / "config.toml")
+        first = run(folder / "config.toml")
         before = first.metrics["surrogate"]
         gprann.write(folder / "test.extxyz", gprann.examples.hydrogen(15, 0.97, 2.03))
-        second = run_file(folder / "config.toml")
+        second = run(folder / "config.toml")
         assert second.skipped == ("augmentation", "training")
         assert second.metrics["surrogate"]["n_structures"] == 15
         gprann.write(folder / "test.extxyz", gprann.examples.hydrogen(20, 0.97, 2.03))
-        third = run_file(folder / "config.toml")
+        third = run(folder / "config.toml")
         assert third.metrics["surrogate"] == before
         change(folder, {"copies = 3": 'copies = 3\nmethod = "none"', "displacement = 0.05": ""})
-        last = run_file(folder / "config.toml")
+        last = run(folder / "config.toml")
         assert "surrogate" not in last.metrics
         assert not (last.folder / "report/surrogate").exists()
 
@@ -457,7 +462,7 @@ class TestSurrogate:
         test = gprann.read(folder / "test.extxyz")
         h3 = gprann.Structure(("H",) * 3, [[0.0, 0, 0], [1.0, 0, 0], [0, 1.0, 0]], energy=-1.0)
         gprann.write(folder / "test.extxyz", [*test[:9], h3, *test[9:]])
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         surrogates = gprann.fit_surrogates(gprann.read(folder / "train.extxyz"), max_subset=4, kernel="pairs")
         assert len(surrogates) == 2
         energies = surrogates.predict(test).energy
@@ -470,7 +475,7 @@ class TestSurrogate:
         n2 = gprann.Dataset(s.replace(symbols=("N", "N")) for s in gprann.examples.hydrogen(7))
         gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(7) + n2)
         change(folder, {'"pairs"': '"atoms"\nspecies_lengths = {H = 0.7}', "copies = 3": method})
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         assert result.metrics["surrogate"]["n_structures"] == 20
         surrogates = gprann.fit_surrogates(gprann.read(folder / "train.extxyz"), species_lengths={"H": 0.7})
         expected = gprann.evaluate(surrogates, gprann.read(folder / "test.extxyz"))
@@ -482,13 +487,13 @@ class TestSurrogate:
         test = gprann.read(folder / "test.extxyz")
         turned = test[0].replace(positions=test[0].positions[:, [2, 0, 1]], forces=None)
         gprann.write(folder / "test.extxyz", [*test, turned])
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         assert "20 of 21 test structures" in result.summary
         assert result.metrics["surrogate"]["n_structures"] == 20
         gprann.write(folder / "test.extxyz", [turned])
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         assert "surrogate" not in result.metrics
-        assert run_file(folder / "config.toml").skipped == STAGES
+        assert run(folder / "config.toml").skipped == STAGES
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of a shell")
@@ -511,7 +516,7 @@ class TestInterruption:
                 "gprann: interrupted; what is finished is kept, go on with: gprann run config.toml" in error
             )
             assert "Traceback" not in error
-        result = run_file(folder / "config.toml")
+        result = run(folder / "config.toml")
         assert result.skipped == STAGES[:2]
         assert contents(folder / "results") == whole
 
@@ -538,15 +543,87 @@ def interrupted_run(folder: Path, how: signal.Signals) -> tuple[int, str]:
     return process.returncode, error
 
 
+def test_test_structures_that_are_trained_on_are_named(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train, test = gprann.read(folder / "train.extxyz"), gprann.read(folder / "test.extxyz")
+    moved = train[2].replace(positions=train[2].positions + 1.0)
+    gprann.write(folder / "test.extxyz", [*test[:4], moved, *test[4:], train[6]])
+    run(folder / "config.toml")
+    assert (
+        "2 of 22 test structures are training structures too: 4 (training structure 2), 21 (training structure 6);"
+        in caplog.text
+    )
+
+
+class TestSplit:
+    """Without a test set one is split off from the training structures."""
+
+    def test_is_not_trained_on_and_said_in_the_report(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(30))
+        change(folder, {'data.test = "test.extxyz"': ""})
+        with caplog.at_level(logging.INFO, "gprann"):
+            result = run(folder / "config.toml")
+        sentence = "3 of the 30 structures of data.train, split off and not trained on"
+        assert sentence in caplog.text
+        assert result.summary.splitlines()[2] == sentence
+        assert [result.metrics[name]["n_structures"] for name in ("test", "training")] == [3, 27]
+        assert result.metrics["surrogate"]["n_structures"] == 3
+        trained = gprann.read(result.folder / "augmented.extxyz")[:27]
+        with (result.folder / "report/test/structures.csv").open() as stream:
+            tested = [float(row["energy_reference_eV"]) for row in csv.DictReader(stream)]
+        assert np.abs(np.subtract.outer(tested, trained.energies)).min() > 1e-6
+        assert run(folder / "config.toml").skipped == STAGES
+
+    @pytest.mark.parametrize("fraction", ["0", "0.1"])
+    def test_none_where_it_is_switched_off_or_the_data_are_few(
+        self, folder: Path, fraction: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        change(folder, {'data.test = "test.extxyz"': f"data.test_fraction = {fraction}"})
+        result = run(folder / "config.toml")
+        assert list(result.metrics) == ["training"]
+        assert result.metrics["training"]["n_structures"] == 7
+        assert ("of 7 structures none can be split off" in caplog.text) == (fraction != "0")
+
+    def test_given_hessians_belong_to_all_structures(self, folder: Path) -> None:
+        gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(30))
+        np.savez(folder / "h.npz", *[np.eye(6)] * 30)
+        change(
+            folder,
+            {
+                'data.test = "test.extxyz"': "",
+                "copies = 3": 'copies = 1\nmethod = "taylor"\norder = 2\nhessians = "h.npz"',
+                'kernel = "pairs"': "",
+            },
+        )
+        assert run(folder / "config.toml").metrics["training"]["n_structures"] == 30
+
+
 class TestRefusals:
     def refused(self, folder: Path, match: str, error: type[Exception] = ConfigError) -> None:
         with pytest.raises(error, match=match):
-            run_file(folder / "config.toml")
+            run(folder / "config.toml")
         assert not (folder / "results/augmented.extxyz").exists()
 
     def test_missing_files(self, folder: Path) -> None:
         (folder / "test.extxyz").unlink()
         self.refused(folder, r"test\.extxyz: no such file or folder", DataError)
+        assert not (folder / "results").exists()
+
+    def test_a_run_that_fails_claims_no_folder(self, folder: Path) -> None:
+        """Neither for its own configuration nor against another one, whether there was a folder before or not."""
+        (folder / "test.extxyz").rename(folder / "elsewhere.extxyz")
+        (folder / "second.toml").write_text(CONFIG.replace("test.extxyz", "elsewhere.extxyz"))
+        (folder / "results").mkdir()
+        self.refused(folder, "no such file", DataError)
+        assert run(folder / "second.toml").skipped == ()
+        self.refused_by_owner(folder)
+
+    def refused_by_owner(self, folder: Path) -> None:
+        with pytest.raises(ConfigError, match=r"config\.toml: .* holds the results of .*second\.toml"):
+            run(folder / "config.toml")
 
     def test_elements_that_only_the_test_set_has(self, folder: Path) -> None:
         odd = gprann.Structure(("O", "H"), [[0, 0, 0], [0, 0, 1.0]], energy=-1.0)
@@ -569,33 +646,33 @@ class TestRefusals:
         assert [path.name for path in (folder / "results").iterdir()] == ["thesis.tex"]
 
     def test_results_of_another_configuration(self, folder: Path) -> None:
-        first = run_file(folder / "config.toml")
+        first = run(folder / "config.toml")
         before = contents(first.folder)
         (folder / "second.toml").write_text(CONFIG.replace("copies = 3", "copies = 2"))
         with pytest.raises(
             ConfigError, match=r"second\.toml: .* holds the results of .*config\.toml; choose another"
         ):
-            run_file(folder / "second.toml")
+            run(folder / "second.toml")
         assert contents(first.folder) == before
         (folder / "config.toml").unlink()  # renamed, so to speak
-        assert run_file(folder / "second.toml").skipped == ()
+        assert run(folder / "second.toml").skipped == ()
 
     @pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
     def test_two_runs_at_once(self, folder: Path) -> None:
         import fcntl
 
-        run_file(folder / "config.toml")
+        run(folder / "config.toml")
         with (folder / "results/checkpoints/lock").open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             with pytest.raises(ConfigError, match="another run is active in"):
-                run_file(folder / "config.toml")
-        assert len(run_file(folder / "config.toml").skipped) == 4
+                run(folder / "config.toml")
+        assert len(run(folder / "config.toml").skipped) == 4
 
     def test_own_results_as_data(self, folder: Path) -> None:
         change(folder, {'"train.extxyz"': '"**/*.extxyz"', 'data.test = "test.extxyz"': ""})
-        run_file(folder / "config.toml")
+        run(folder / "config.toml")
         with pytest.raises(ConfigError, match=r"takes in results of this run \(.*\.extxyz\)"):
-            run_file(folder / "config.toml")
+            run(folder / "config.toml")
 
 
 class TestMemory:
@@ -616,7 +693,7 @@ class TestMemory:
             },
         )
         with caplog.at_level(logging.INFO, "gprann"):
-            result = run_file(folder / "config.toml")
+            result = run(folder / "config.toml")
         (surrogate,) = gprann.load(result.potential).provenance["surrogates"]
         assert surrogate["solver"] == "conjugate_gradient"
         assert "the covariance matrix of 1400 observations takes" in surrogate["solver_reason"]
@@ -660,6 +737,6 @@ class TestMemory:
 
 
 def test_run_result_is_plain(folder: Path) -> None:
-    result = run_file(folder / "config.toml")
+    result = run(folder / "config.toml")
     assert isinstance(result, RunResult)
     assert json.loads(json.dumps(result.metrics)) == result.metrics

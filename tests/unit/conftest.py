@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from gprann import _core
-from gprann.runtime.parallel import one_blas_thread, scipy_blas
+from gprann.runtime.resources import one_blas_thread, scipy_blas
 
 
 @pytest.fixture

@@ -327,7 +327,7 @@ class NoForces(EMT):
     ("options", "message"),
     [
         ({"fmax": 0.0}, "fmax = 0.0: expected a positive number"),
-        ({"threshold": np.nan}, "threshold = nan"),
+        ({"threshold": np.nan}, "threshold: expected a finite number, got nan"),
         ({"max_calls": 0}, "max_calls = 0: expected"),
         ({"length": -1.0}, "length = -1.0"),
         ({"kernel": "atms"}, "did you mean 'atoms'"),

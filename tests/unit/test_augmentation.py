@@ -13,8 +13,7 @@ import pytest
 import samples
 from gprann import augment, examples, read, select, taylor_augment
 from gprann.augmentation import label, surrogate_hessian, taylor_labels
-from gprann.augmentation.displacements import gaussian, single_atoms, within_spheres
-from gprann.augmentation.min_distance import DistanceLimits
+from gprann.augmentation.displacements import DistanceLimits, gaussian, single_atoms, within_spheres
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError
 from gprann.surrogate import Surrogate
@@ -496,7 +495,7 @@ def test_label_tells_which_surrogate_it_used() -> None:
         ({"copies": 0}, "copies = 0: expected 1 or more"),
         ({"displacement": 0.0}, "displacement = 0.0: expected a positive length"),
         ({"displacement": np.nan}, "displacement = nan"),
-        ({"threshold": 0.0}, "threshold = 0.0: expected a positive energy"),
+        ({"threshold": 0.0}, "threshold = 0.0: expected a positive number in eV/atom"),
         ({"label_next": "x.extxyz", "displacement": 0.1}, "label_next needs a threshold"),
         (
             {"label_next": "x.extxyz", "policy": "md", "temperature": 300.0},
@@ -506,10 +505,10 @@ def test_label_tells_which_surrogate_it_used() -> None:
         ({"kernal": "pairs"}, "unknown option 'kernal': did you mean 'kernel'"),
         ({"kernel": "paris"}, "kernel = 'paris': did you mean 'pairs'"),
         ({"max_subset": 0}, "max_subset = 0: expected 1 or more"),
-        ({"copies": 2.5}, r"copies = 2\.5: expected 1 or more, a whole number"),
-        ({"copies": True}, "copies = True: expected 1 or more"),
+        ({"copies": 2.5}, r"copies: expected a whole number, got 2\.5"),
+        ({"copies": True}, "copies: expected a whole number, got True"),
         ({"seed": -1}, "seed = -1: expected 0 or more"),
-        ({"policy": "md", "steps": 10.5}, r"steps = 10\.5: expected 1 or more"),
+        ({"policy": "md", "steps": 10.5}, r"steps: expected a whole number, got 10\.5"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ase.optimize import BFGS
 import samples
 from contracts import Array, assert_close, assert_derivative
 from gprann import Calculator, ChebyshevDescriptor, taylor_augment, train
+from gprann.data.structure import Structure
 from gprann.errors import DataError, FormatError
 from gprann.potential import Potential
 
@@ -100,10 +103,12 @@ def test_results_are_the_prediction_of_the_potential() -> None:
         results = atoms.calc.results
         assert results["energies"].shape == (3,)
         assert results["energies"].sum() == pytest.approx(results["energy"])
-        assert results["energy_std"] == pytest.approx(expected.energy_std[0])
-        assert_close(results["forces_std"], expected.forces_std[0])
+        assert atoms.calc.get_property("energy_std", atoms) == pytest.approx(expected.energy_std[0])
+        assert_close(atoms.calc.deviations["forces_std"], expected.forces_std[0])
         members = [potential[k].evaluate(potential.descriptor.neighbours([structure])) for k in range(4)]
-        assert_close(results["energies_std"], np.std([m.atom_energies[0] for m in members], axis=0))
+        assert_close(
+            atoms.calc.deviations["energies_std"], np.std([m.atom_energies[0] for m in members], axis=0)
+        )
         if structure.pbc.all():
             assert_close(atoms.get_stress(), expected.stress[0])
 
@@ -111,7 +116,9 @@ def test_results_are_the_prediction_of_the_potential() -> None:
 def test_one_network_has_no_deviation() -> None:
     atoms = atoms_of(samples.WATER, samples.potential(members=1))
     atoms.get_forces()
-    assert not [name for name in atoms.calc.results if name.endswith("std")]
+    assert atoms.calc.deviations == {}
+    with pytest.raises(PropertyNotImplementedError, match="energy_std: it needs a committee"):
+        atoms.calc.get_property("energy_std", atoms)
 
 
 def test_a_file_serves_as_well(tmp_path: Path) -> None:
@@ -277,3 +284,46 @@ def test_a_cell_can_be_relaxed() -> None:
     BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=0.02, steps=8)
     assert atoms.get_potential_energy() < before
     assert not np.allclose(atoms.cell[:], samples.TRICLINIC)
+
+
+def test_results_go_through_ase_and_back() -> None:
+    """Copies of the results, ASE's own list of them, and files hold what ASE knows."""
+    atoms = atoms_of(samples.CRYSTAL, samples.potential(members=3))
+    energy = atoms.get_potential_energy()
+    copied = atoms.copy()
+    copied.calc = SinglePointCalculator(copied, **atoms.calc.results)
+    assert copied.get_potential_energy() == energy
+    np.testing.assert_array_equal(copied.get_forces(), atoms.get_forces())
+    assert atoms.calc.export_properties()["energy"] == energy
+    assert Structure.from_ase(atoms).energy == energy
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda item: pickle.loads(pickle.dumps(item))])
+def test_potentials_and_calculators_are_copied_and_pickled(duplicate: Any) -> None:
+    potential = samples.potential(members=2)
+    expected = potential.predict([samples.CRYSTAL])
+    found = duplicate(potential).predict([samples.CRYSTAL])
+    np.testing.assert_array_equal(found.energy, expected.energy)
+    atoms = atoms_of(samples.CRYSTAL, potential)
+    atoms.get_forces()
+    again = duplicate(atoms)
+    again.positions[0] += 0.1
+    atoms.positions[0] += 0.1
+    np.testing.assert_array_equal(again.get_forces(), atoms.get_forces())
+    assert again.calc.deviations["energy_std"] == atoms.calc.deviations["energy_std"]
+
+
+def test_a_collapsing_simulation_is_told_what_helps() -> None:
+    atoms = atoms_of(samples.WATER)
+    atoms.positions[1] = atoms.positions[0] + [0.0, 0.0, 0.01]
+    with pytest.raises(
+        DataError, match=r"atoms 0 and 1 are 0.01 Å apart; in a simulation .* shorter time step"
+    ):
+        atoms.get_forces()
+
+
+def test_the_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    samples.potential().save("~/a.gprann")
+    assert (tmp_path / "a.gprann").is_file()
+    assert len(Calculator("~/a.gprann").potential) == len(samples.potential())

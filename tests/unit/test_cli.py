@@ -20,6 +20,7 @@ from gprann.cli import commands
 from gprann.cli.main import main
 from gprann.cli.parser import parse
 from gprann.errors import ConfigError, FactorisationError, TrainingError
+from gprann.io import DataWarning
 
 SMALL = (
     "--angular-order",
@@ -84,6 +85,7 @@ class TestCommands:
         assert f"{potential.model.n_parameters} per network" in out
         assert "7 reference structures, 14 copies" in out
         assert "training error" in out
+        assert f"training data:       {data / 'augmented.extxyz'}"[:60] in out
 
     def test_taylor_copies(self, data: Path) -> None:
         options = ["--method", "taylor", "--copies", "3", "-q"]
@@ -166,7 +168,7 @@ class TestCommands:
         for old, new in (
             ("copies = 36", "copies = 1"),
             ('kernel = "atoms"', 'kernel = "pairs"'),
-            ("# hidden = [10, 10]", "hidden = [4]"),
+            ("hidden = [10, 10]", "hidden = [4]"),
             ("# iterations = ", "iterations = 5 # "),
             ("plots = true", "plots = false"),
         ):
@@ -181,6 +183,10 @@ class TestCommands:
         code, _, error = answer(["run", "config.toml"], capsys)
         assert code == 0
         assert error.count("finished by an earlier run") == 3
+        out = answer(["info", "results/potential.gprann"], capsys)[1]
+        assert "training data:       " in out
+        errors = json.loads(Path("results/report/metrics.json").read_text())
+        assert ("test errors:         " in out) == ("test" in errors)
 
     def test_energy_only_data(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         bare = gprann.Dataset(s.replace(forces=None) for s in gprann.examples.hydrogen(7))
@@ -251,11 +257,14 @@ class TestCommands:
         assert "merged.extxyz: 7 structures and 4 new ones" in out
         atoms = bare[0].to_ase()
         atoms.calc = LennardJones(sigma=0.9, epsilon=0.5, rc=4, smooth=True)
-        merged = gprann.read("merged.extxyz", require=("energy", "forces"))
+        with pytest.warns(
+            DataWarning, match="do not fit the energies"
+        ):  # Lennard-Jones among first principles
+            merged = gprann.read("merged.extxyz", require=("energy", "forces"))
         assert merged[7].energy == atoms.get_potential_energy()
         code, out, _ = answer([*command, *options, *merging], capsys)
         assert (code, "4 of 4 structures, 0 computed now" in out) == (0, True)
-        assert len(gprann.read("merged.extxyz")) == 11
+        assert len(merged) == 11
 
     def test_label_says_what_failed(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         data_set = gprann.examples.hydrogen(2)
@@ -322,14 +331,14 @@ class TestMistakes:
             ("train train.extxyz -o p.gprann --hiden 5", "train: unknown option '--hiden'; did you mean '--hidden'?"),
             ("train train.extxyz -o p.gprann --member=5", "unknown option '--member'; did you mean '--members'?"),
             ("run config.toml more", "run: unexpected argument 'more'; see gprann run --help"),
-            ("run", "the following arguments are required: CONFIG.toml; see gprann run --help"),
+            ("run", "run: give a configuration file; make one with: gprann init config.toml"),
             ("demo --members many", "argument --members: invalid int value: 'many'; see gprann demo --help"),
             ("demo --members 0", "members = 0: expected 1 or more"),
             ("train train.extxyz -o p.gprann --members many", '--members: expected a whole number, got "many"'),
             ("train train.extxyz -o p.gprann --optimizer adam", "--optimizer = \"adam\": did you mean 'adamw'?"),
             ("train train.extxyz -o p.gprann --species H Xx", "--species: 'Xx' is not a chemical element"),
             ("augment train.extxyz -o a.extxyz --kernel par", "--kernel = \"par\": did you mean 'pairs'?"),
-            ("augment train.extxyz -o a.extxyz --copies 0", "--copies: expected a number not smaller than 1"),
+            ("augment train.extxyz -o a.extxyz --copies 0", "--copies = 0: expected 1 or more"),
             ("augment train.extxyz -o a.pdb", "--output: a.pdb has the suffix '.pdb'; expected .extxyz"),
             ("augment train.extxyz -o no/a.xyz", "--output: the folder no does not exist; make it first"),
             (
@@ -341,8 +350,8 @@ class TestMistakes:
                 '--label-next belongs to the method "gpr", not to "taylor"',
             ),
             ("select no.xyz -o a.xyz --train no.xyz --count 0", "--count = 0: expected 1 or more"),
-            ("select no.xyz -o a.xyz --train no.xyz --count 1 --threshold -1", "--threshold = -1.0: expected an"),
-            ("select no.xyz -o a.xyz --train no.xyz --count 1 --threshold inf", "--threshold = inf: expected an"),
+            ("select no.xyz -o a.xyz --train no.xyz --count 1 --threshold -1", "--threshold = -1: expected a"),
+            ("select no.xyz -o a.xyz --train no.xyz --count 1 --threshold inf", "--threshold: expected a finite"),
             ("augment train.extxyz -o a.xyz --label-next no/b.xyz", "--label-next: the folder no does not exist"),
             ("train train.extxyz -o p.gprann --reference-energies H", "--reference-energies: expected"),
             ("train train.extxyz -o p.gprann --keys energie=E", "unknown label 'energie'; did you mean 'energy'?"),
@@ -469,6 +478,52 @@ class TestEndings:
         command = f"{sys.executable} -m gprann info train.extxyz | true; exit ${{PIPESTATUS[0]}}"
         run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
         assert (run.returncode, run.stderr) == (0, "")
+
+
+class TestPresentation:
+    """What is finished is not spoiled by a terminal."""
+
+    @staticmethod
+    def run(shell: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = shell.replace("gprann", f"{sys.executable} -m gprann")
+        environment = os.environ | variables
+        return subprocess.run(
+            ["bash", "-c", command], capture_output=True, text=True, check=False, env=environment
+        )
+
+    @pytest.mark.parametrize("encoding", ["gbk", "cp932", "koi8-r", "ascii"])
+    def test_characters_that_are_missing(self, encoding: str) -> None:
+        result = self.run("gprann --help", PYTHONIOENCODING=encoding)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert "Units: A, eV, eV/A;" in result.stdout
+
+    @pytest.mark.skipif(os.name != "posix", reason="redirections of a shell")
+    def test_closed_and_full_outputs(self) -> None:
+        closed = self.run("gprann --help >&-")
+        assert (closed.returncode, closed.stdout, closed.stderr) == (0, "", "")
+        if Path("/dev/full").exists():
+            full = self.run("gprann --help >/dev/full")
+            assert full.returncode == 1
+            assert full.stderr.startswith("gprann: standard output cannot be written: ")
+            assert len(full.stderr.splitlines()) == 1
+
+    def test_version_and_help_import_nothing_heavy(self) -> None:
+        code = "import sys; from gprann.cli.main import main; main([sys.argv[1]]); print(*sys.modules)"
+        for option in ("--version", "--help"):
+            result = subprocess.run(
+                [sys.executable, "-c", code, option], capture_output=True, text=True, check=True
+            )
+            loaded = {name.partition(".")[0] for name in result.stdout.splitlines()[-1].split()}
+            assert not loaded & {"numpy", "ase", "scipy", "pydantic", "tqdm", "matplotlib"}
+
+    def test_a_configuration_is_suggested(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "mine.toml").write_text("")
+        code, _, error = answer(["compare"], capsys)
+        assert code == 2
+        assert "for example: gprann compare mine.toml" in error
 
 
 class TestLogging:

@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from gprann.active.select import SelectOptions
 from gprann.cli import commands
 from gprann.cli.parser import _parser, parse
-from gprann.config import AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection
+from gprann.config import (
+    AugmentationSection,
+    DescriptorSection,
+    ResourcesSection,
+    SurrogateSection,
+    TrainingSection,
+)
 from gprann.errors import ConfigError
+from gprann.explain import keys
+from gprann.io import ReadOptions
+from gprann.labelling import LabelOptions
 from gprann.options import Options
 
 SECTIONS: dict[str, type[Options]] = {
     section.__name__: section
-    for section in (AugmentationSection, DescriptorSection, SurrogateSection, TrainingSection)
+    for section in (
+        AugmentationSection,
+        DescriptorSection,
+        LabelOptions,
+        ReadOptions,
+        ResourcesSection,
+        SelectOptions,
+        SurrogateSection,
+        TrainingSection,
+    )
 }
 COMMANDS = {
     "augment": ["a.extxyz", "-o", "b.extxyz"],
     "train": ["a.extxyz", "-o", "b.gprann"],
-    "select": ["a.extxyz", "-o", "b.extxyz", "--train", "c.extxyz", "--count", "1"],
+    "select": ["a.extxyz", "-o", "b.extxyz", "--train", "c.extxyz"],
+    "label": ["a.extxyz", "-o", "b.extxyz", "--calculator", "emt"],
 }
 OTHER: dict[tuple[str, str], list[tuple[list[str], Any]]] = {
     ("AugmentationSection", "displacement"): [
@@ -31,6 +52,7 @@ OTHER: dict[tuple[str, str], list[tuple[list[str], Any]]] = {
     ("AugmentationSection", "order"): [(["1"], 1), (["2"], 2)],
     ("DescriptorSection", "angular_order"): [(["none"], None), (["5"], 5)],
     ("DescriptorSection", "weights"): [(["-1", "2"], ((-1.0, 2.0),))],
+    ("SelectOptions", "count"): [(["3"], 3)],
     ("SurrogateSection", "soap"): [
         (["r_cut=4.5", "n_max=6", "centers=[0, 1]"], {"r_cut": 4.5, "n_max": 6, "centers": [0, 1]})
     ],
@@ -43,6 +65,7 @@ OTHER: dict[tuple[str, str], list[tuple[list[str], Any]]] = {
 """Values of keys whose example or default would not do."""
 WITH = {
     ("DescriptorSection", "weights"): ["--species", "H", "O"],
+    ("SelectOptions", "threshold"): ["--count", "1"],
     ("AugmentationSection", "hessians"): ["--order", "2"],
     ("SurrogateSection", "soap"): ["--kernel", "soap"],
     ("SurrogateSection", "grid"): ["--hyperparameters", "grid"],
@@ -67,10 +90,9 @@ def options() -> Iterator[tuple[str, str, str, list[str], Any]]:
 
 def usual(section: str, key: str, action: argparse.Action) -> tuple[list[str], Any]:
     """The example of a key, or its default."""
-    field = SECTIONS[section].model_fields[key]
-    extra = field.json_schema_extra
-    example = extra["example"] if isinstance(extra, dict) else None
-    value: Any = field.default if example is None else example
+    field = keys(SECTIONS[section])[key]
+    example = field.extra["example"]
+    value: Any = field.field.default if example is None else example
     if action.nargs == 0:
         return [], True
     if isinstance(value, dict):
@@ -83,11 +105,22 @@ def usual(section: str, key: str, action: argparse.Action) -> tuple[list[str], A
 @pytest.mark.parametrize(("command", "section", "key", "texts", "value"), list(options()))
 def test_option(command: str, section: str, key: str, texts: list[str], value: Any) -> None:
     """Texts of the command line become the values that a configuration file has."""
-    given = ["--" + key.replace("_", "-"), *texts, *WITH.get((section, key), [])]
-    parsed = commands._section(parse([command, *COMMANDS[command], *given]), SECTIONS[section])
-    found = getattr(parsed, key)
+    table = SECTIONS[section]
+    given = ["--" + key.replace("_", "-"), *texts, *WITH.get((section, key), of_a_kind(table, key))]
+    found = commands._section(parse([command, *COMMANDS[command], *given]), table).to_dict()[key]
+    value = json.loads(json.dumps(value))
+    if isinstance(found, dict) and "kind" in found:
+        found = found["kind"]
     assert found == value
     assert type(found) is type(value)
+
+
+def of_a_kind(table: type[Options], key: str) -> list[str]:
+    """The option that names the kind to which an option belongs, unless it is the default."""
+    owners = keys(table)[key].owners
+    if not owners or (owners[0][0], table.model_fields[owners[0][0]].default) in owners:
+        return []
+    return ["--" + owners[0][0].replace("_", "-"), owners[0][1]]
 
 
 def test_there_are_options() -> None:

@@ -62,7 +62,7 @@ def problem(
         model, descriptor, neighbours, table, normalisation.inverse_scale, labels=labels(DATA, rng, **changes)
     )
     w = model.initial(rng)
-    return made, w, Potential(descriptor, normalisation, model, w, np.zeros(2))
+    return made, w, Potential(descriptor, normalisation, model, w)
 
 
 def huber(residual: Array, threshold: float) -> Array:
@@ -88,7 +88,7 @@ def test_the_loss_is_that_of_the_predictions(
 ) -> None:
     made, w, potential = problem(hidden, activation, **thresholds)
     assert_close(made.loss(w), loss_of_predictions(potential, made.labels))
-    value, _ = made.batch_gradient(w, np.arange(made.size))
+    value, _ = made.gradient(w)
     assert_close(value, made.loss(w))
 
 
@@ -96,7 +96,7 @@ def test_the_loss_is_that_of_the_predictions(
 def test_the_gradient_is_the_derivative_of_the_loss(hidden: tuple[int, ...], activation: str) -> None:
     """Periodic structures, virials and molecules together; the order of convergence, and 1e-9 at the best step."""
     made, w, _ = problem(hidden, activation)
-    _, gradient = made.batch_gradient(w, np.arange(made.size))
+    _, gradient = made.gradient(w)
     direction = np.random.default_rng(5).normal(size=len(w))
     assert_derivative(lambda t: made.loss(w + t * direction), gradient @ direction, step=0.02)
     # Richardson's extrapolation leaves an error of the fourth order: the best step is large enough for nine digits.
@@ -118,7 +118,7 @@ def test_every_part_has_its_own_gradient(part: str) -> None:
         if name != part
     }
     made, w, _ = problem(**others)
-    _, gradient = made.batch_gradient(w, np.arange(made.size))
+    _, gradient = made.gradient(w)
     direction = np.random.default_rng(5).normal(size=len(w))
     assert_derivative(lambda t: made.loss(w + t * direction), gradient @ direction, step=0.02)
 
@@ -132,7 +132,7 @@ def test_rows_gradient_and_products_agree(
     n = len(w)
     hessian, slope = np.full((n, n), np.nan), np.full(n, np.nan)
     loss = made.normal_equations(w, hessian, slope)
-    _, gradient = made.batch_gradient(w, np.arange(made.size))
+    _, gradient = made.gradient(w)
     assert_close(loss, made.loss(w))
     assert_close(2 * slope, gradient)
     full = np.tril(hessian) + np.tril(hessian, -1).T
@@ -147,7 +147,7 @@ def test_the_hessian_is_that_of_a_linear_model() -> None:
     v = np.random.default_rng(1).normal(size=len(w))
 
     def slope(t: float) -> Array:
-        _, gradient = made.batch_gradient(w + t * v, np.arange(made.size))
+        _, gradient = made.gradient(w + t * v)
         return gradient
 
     assert_close(2 * made.gauss_newton(w, v), slope(1.0) - slope(0.0), relative=1e-10)
@@ -221,7 +221,7 @@ def test_threads_change_no_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     def compute() -> list[Array]:
         hessian, slope = np.zeros((len(w), len(w))), np.zeros(len(w))
         made.normal_equations(w, hessian, slope)
-        value, gradient = made.batch_gradient(w, many)
+        value, gradient = made.gradient(w, many)
         return [hessian, slope, np.array(value), gradient, made.gauss_newton(w, gradient)]
 
     contracts.assert_threads(compute, monkeypatch)
@@ -252,27 +252,26 @@ def test_energies_alone_need_no_neighbours() -> None:
         shared.inverse_scale,
         labels=made.labels,
     )
-    everything = np.arange(made.size)
-    assert_close(bare.batch_gradient(w, everything)[1], made.batch_gradient(w, everything)[1])
+    assert_close(bare.gradient(w)[1], made.gradient(w)[1])
 
 
 @settings(max_examples=15, deadline=None)
 @given(fraction=st.floats(0.05, 0.9), seed=st.integers(0, 1000))
 def test_drawn_components_are_unbiased_and_repeatable(fraction: float, seed: int) -> None:
     made = replace(problem()[0], force_fraction=fraction)
-    first, again = made.drawn((seed, 1)), made.drawn((seed, 1))
+    first, again = made.draw((seed, 1)), made.draw((seed, 1))
     np.testing.assert_array_equal(first.labels.force_weights, again.labels.force_weights)
     drawn = first.labels.force_weights > 0
     assert not (drawn & (made.labels.force_weights == 0)).any()
     np.testing.assert_allclose(first.labels.force_weights[drawn] * fraction, made.labels.force_weights[drawn])
-    mean = np.mean([made.drawn((seed, k)).labels.force_weights.sum() for k in range(200)])
+    mean = np.mean([made.draw((seed, k)).labels.force_weights.sum() for k in range(200)])
     assert abs(mean / made.labels.force_weights.sum() - 1) < 6 / np.sqrt(200 * 20 * fraction)
 
 
 def test_sampled_rows_make_equations_of_their_own() -> None:
     """Matrix and slope are those of some structures, scaled up; the loss stays that of all."""
     whole, w, _ = problem()
-    made = replace(whole, max_rows=12).drawn((0, 1))
+    made = whole.draw((0, 1), 12)
     assert made.rows_of is not None
     assert 0 < len(made.rows_of) < whole.size
     n = len(w)

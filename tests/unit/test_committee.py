@@ -19,9 +19,10 @@ import samples
 from gprann import ChebyshevDescriptor, train
 from gprann.errors import FormatError, TrainingError
 from gprann.training import TrainingOptions, committee
+from gprann.training.checkpoint import identify, load_task, save_task, state_file
 from gprann.training.committee import MemberProgress, train_members
-from gprann.training.member import Job
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.member import CommitteeTask
+from gprann.training.optimizers.base import OptimizerState
 
 LM: dict[str, Any] = {"optimizer": "lm", "iterations": 12, "starts": 3, "start_iterations": 2, "hidden": (4,)}
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "iterations": 50, "hidden": (4,), "learning_rate": 0.01}
@@ -34,10 +35,10 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPRANN_NUM_THREADS", "1")
 
 
-def make_job(*, n: int = 40, **options: Any) -> Job:
+def make_task(*, n: int = 40, **options: Any) -> CommitteeTask:
     settings = TrainingOptions(**{"members": 2, **options})
-    problem, _ = regression.problem(n, hidden=settings.hidden, activation="tanh", noise=0.3)
-    return Job(problem, np.arange(n) // 2, settings, 0.5)
+    problem, _ = regression.problem(n, hidden=settings.model.hidden, activation="tanh", noise=0.3)
+    return CommitteeTask(problem, np.arange(n) // 2, settings, 0.5)
 
 
 def assert_same_states(*runs: Sequence[OptimizerState]) -> None:
@@ -70,21 +71,17 @@ def interrupt_after(member: int, iteration: int) -> Any:
     return progress
 
 
-def state_file(folder: Path, member: int) -> Path:
-    return folder / f"member_{member:03d}.state"
-
-
 # Members -----------------------------------------------------------------------------------------------------------
 
 
 @OPTIMIZERS
 def test_members_differ_and_do_not_depend_on_each_other(options: dict[str, Any]) -> None:
-    three, two = (train_members(make_job(members=members, **options)) for members in (3, 2))
+    three, two = (train_members(make_task(members=members, **options)) for members in (3, 2))
     assert_same_states(three[:2], two)
     for a in range(3):
         for b in range(a):
             assert not np.array_equal(three[a].best, three[b].best)
-    (other,) = train_members(make_job(members=1, seed=1, **options))
+    (other,) = train_members(make_task(members=1, seed=1, **options))
     assert not np.array_equal(other.best, three[0].best)
 
 
@@ -94,8 +91,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[subprocess.Popen[str]
     workers: list[tuple[subprocess.Popen[str], list[int], int]] = []
     start = committee._start_worker
 
-    def record(folder: Path, members: list[int], threads: int) -> Any:
-        workers.append((start(folder, members, threads), members, threads))
+    def record(folder: Path, members: list[int], threads: int, extensions: list[str]) -> Any:
+        workers.append((start(folder, members, threads, extensions), members, threads))
         return workers[-1][0]
 
     monkeypatch.setattr(committee, "_start_worker", record)
@@ -104,15 +101,15 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[subprocess.Popen[str]
 
 def test_processes_give_the_bits_of_one(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPRANN_NUM_THREADS", "4")
-    job = make_job(members=3, **LM)
-    here = train_members(job, workers=1)
+    task = make_task(members=3, **LM)
+    here = train_members(task, workers=1)
     seen: list[tuple[int, int]] = []
 
     def progress(step: MemberProgress) -> None:
         seen.append((step.member, step.iteration))
         assert np.isfinite([step.train, step.error]).all()
 
-    assert_same_states(here, train_members(job, workers=2, progress=progress))
+    assert_same_states(here, train_members(task, workers=2, progress=progress))
     assert sorted(seen) == [(m, k) for m, state in enumerate(here) for k in range(1, state.iteration + 1)]
     assert [(members, threads) for _, members, threads in started] == [([0, 2], 2), ([1], 2)]
 
@@ -122,19 +119,19 @@ def test_workers_do_not_look_for_modules_in_the_working_directory(
 ) -> None:
     (tmp_path / "json.py").write_text("raise RuntimeError('a file of the user')")
     monkeypatch.chdir(tmp_path)
-    job = make_job(**LM)
-    assert_same_states(train_members(job, workers=1), train_members(job, workers=2))
+    task = make_task(**LM)
+    assert_same_states(train_members(task, workers=1), train_members(task, workers=2))
 
 
 def test_processes_share_the_folder_with_a_single_one(started: Any, tmp_path: Path) -> None:
     """More workers than members; the folder, which did not exist, then serves a run in one process."""
-    job = make_job(**ADAMW)
+    task = make_task(**ADAMW)
     folder = tmp_path / "new" / "folder"
-    assert_same_states(train_members(job), train_members(job, workers=5, folder=folder))
+    assert_same_states(train_members(task), train_members(task, workers=5, folder=folder))
     assert [members for _, members, _ in started] == [[0], [1]]
     trained: list[MemberProgress] = []
     assert_same_states(
-        train_members(job), train_members(job, workers=1, folder=folder, progress=trained.append)
+        train_members(task), train_members(task, workers=1, folder=folder, progress=trained.append)
     )
     assert trained == []
 
@@ -156,13 +153,13 @@ def test_a_committee_of_train_is_the_same_with_two_workers() -> None:
 def test_an_interrupted_run_goes_on_bit_by_bit(
     options: dict[str, Any], iteration: int, tmp_path: Path
 ) -> None:
-    job = make_job(**options)
-    whole = train_members(job)
+    task = make_task(**options)
+    whole = train_members(task)
     at = iteration if options is LM else 4 * iteration  # AdamW keeps every twentieth epoch
     with pytest.raises(InterruptionError):
-        train_members(job, folder=tmp_path, workers=1, progress=interrupt_after(1, at))
+        train_members(task, folder=tmp_path, workers=1, progress=interrupt_after(1, at))
     first: list[MemberProgress] = []
-    resumed = train_members(job, folder=tmp_path, workers=1, progress=first.append)
+    resumed = train_members(task, folder=tmp_path, workers=1, progress=first.append)
     assert_same_states(whole, resumed)
     assert {step.member for step in first} == (
         {1} if at < whole[1].iteration else set()
@@ -173,11 +170,11 @@ def test_an_interrupted_run_goes_on_bit_by_bit(
 
 @OPTIMIZERS
 def test_a_killed_worker_goes_on_bit_by_bit(options: dict[str, Any], tmp_path: Path) -> None:
-    """kill -9 in the middle of an iteration; the job folder is all that is left."""
-    job = make_job(
+    """kill -9 in the middle of an iteration; the task folder is all that is left."""
+    task = make_task(
         members=1, n=400, **{**options, "iterations": 40 if options is LM else 2000, "patience": 5000}
     )
-    job.save(tmp_path)
+    save_task(task, tmp_path)
     worker = subprocess.Popen(
         [sys.executable, "-m", "gprann.training.worker", str(tmp_path), "0"],
         stdout=subprocess.PIPE,
@@ -191,32 +188,32 @@ def test_a_killed_worker_goes_on_bit_by_bit(options: dict[str, Any], tmp_path: P
                 worker.kill()
                 break
     assert worker.wait() < 0
-    kept = OptimizerState.load(state_file(tmp_path, 0), job.identity)
+    kept = OptimizerState.load(state_file(tmp_path, 0), identify(task))
     assert kept is not None
     assert not kept.finished
-    assert 0 < kept.iteration < job.options.max_iterations
-    assert_same_states(train_members(job), train_members(job, folder=tmp_path, workers=1))
+    assert 0 < kept.iteration < task.options.optimizer.iterations
+    assert_same_states(train_members(task), train_members(task, folder=tmp_path, workers=1))
 
 
 def test_a_killed_worker_is_reported_and_the_others_are_kept(started: Any, tmp_path: Path) -> None:
-    job = make_job(n=100, **{**ADAMW, "iterations": 400, "patience": 5000})
+    task = make_task(n=100, **{**ADAMW, "iterations": 400, "patience": 5000})
 
     def kill(step: MemberProgress) -> None:
         if step.member == 1:
             started[1][0].kill()
 
     with pytest.raises(TrainingError, match=r"what was finished is kept\na worker ended with code -9"):
-        train_members(job, folder=tmp_path, workers=2, progress=kill)
-    finished = OptimizerState.load(state_file(tmp_path, 0), job.identity)
+        train_members(task, folder=tmp_path, workers=2, progress=kill)
+    finished = OptimizerState.load(state_file(tmp_path, 0), identify(task))
     assert finished is not None
     assert finished.finished
-    assert_same_states(train_members(job), train_members(job, folder=tmp_path, workers=1))
+    assert_same_states(train_members(task), train_members(task, folder=tmp_path, workers=1))
 
 
 def test_an_interruption_of_the_parent_ends_the_workers(started: Any, tmp_path: Path) -> None:
-    job = make_job(n=100, **{**ADAMW, "iterations": 100000, "patience": 200000})
+    task = make_task(n=100, **{**ADAMW, "iterations": 100000, "patience": 200000})
     with pytest.raises(InterruptionError):
-        train_members(job, folder=tmp_path, workers=2, progress=interrupt_after(0, 3))
+        train_members(task, folder=tmp_path, workers=2, progress=interrupt_after(0, 3))
     assert len(started) == 2
     assert all(process.poll() is not None for process, _, _ in started)
 
@@ -232,16 +229,16 @@ def test_an_interruption_of_the_parent_ends_the_workers(started: Any, tmp_path: 
     ids=["cut", "empty", "bit flipped", "other file"],
 )
 def test_a_damaged_state_is_trained_anew(damage: Any, tmp_path: Path) -> None:
-    job = make_job(**LM)
-    whole = train_members(job, folder=tmp_path)
+    task = make_task(**LM)
+    whole = train_members(task, folder=tmp_path)
     file = state_file(tmp_path, 0)
     damaged = damage(file.read_bytes())
     assert damaged != file.read_bytes()
     file.write_bytes(damaged)
     with pytest.raises(FormatError):
-        OptimizerState.load(file, job.identity)
+        OptimizerState.load(file, identify(task))
     trained: list[MemberProgress] = []
-    assert_same_states(whole, train_members(job, folder=tmp_path, progress=trained.append))
+    assert_same_states(whole, train_members(task, folder=tmp_path, progress=trained.append))
     assert {step.member for step in trained} == {0}
 
 
@@ -251,52 +248,52 @@ def test_a_damaged_state_is_trained_anew(damage: Any, tmp_path: Path) -> None:
     ids=lambda changes: next(iter(changes)),
 )
 def test_the_checkpoint_of_another_job_is_not_taken_up(changes: dict[str, Any], tmp_path: Path) -> None:
-    train_members(make_job(**LM), folder=tmp_path)
-    other = make_job(**{**LM, **changes})
+    train_members(make_task(**LM), folder=tmp_path)
+    other = make_task(**{**LM, **changes})
     assert_same_states(train_members(other), train_members(other, folder=tmp_path, workers=1))
 
 
 def test_every_part_of_a_job_counts_for_its_identity() -> None:
-    job = make_job(**LM)
-    problem = job.problem
+    task = make_task(**LM)
+    problem = task.objective
     first = np.eye(1, problem.size)[0]
     others = [
-        make_job(**LM, label_noise=0.1),
-        Job(job.problem, job.groups, job.options, 0.6),
-        Job(problem, np.arange(problem.size), job.options, job.energy_scale),
-        Job(
+        make_task(**LM, label_noise=0.1),
+        CommitteeTask(task.objective, task.families, task.options, 0.6),
+        CommitteeTask(problem, np.arange(problem.size), task.options, task.energy_scale),
+        CommitteeTask(
             type(problem)(problem.model, problem.table, problem.targets + 1e-14 * first, problem.weights),
-            job.groups,
-            job.options,
+            task.families,
+            task.options,
             0.5,
         ),
-        Job(
+        CommitteeTask(
             type(problem)(problem.model, problem.table, problem.targets, problem.weights + first),
-            job.groups,
-            job.options,
+            task.families,
+            task.options,
             0.5,
         ),
     ]
-    assert len({item.identity for item in [job, *others]}) == 6
-    assert make_job(**LM, members=7).identity == job.identity
+    assert len({identify(item) for item in [task, *others]}) == 6
+    assert identify(make_task(**LM, members=7)) == identify(task)
 
 
 def test_a_growing_committee_keeps_its_finished_members(tmp_path: Path) -> None:
-    train_members(make_job(**LM), folder=tmp_path, workers=1)
+    train_members(make_task(**LM), folder=tmp_path, workers=1)
     before = [state_file(tmp_path, member).stat().st_mtime_ns for member in (0, 1)]
     trained: list[MemberProgress] = []
-    four = train_members(make_job(members=4, **LM), folder=tmp_path, workers=1, progress=trained.append)
+    four = train_members(make_task(members=4, **LM), folder=tmp_path, workers=1, progress=trained.append)
     assert {step.member for step in trained} == {2, 3}
     assert [state_file(tmp_path, member).stat().st_mtime_ns for member in (0, 1)] == before
-    assert_same_states(train_members(make_job(members=4, **LM)), four)
+    assert_same_states(train_members(make_task(members=4, **LM)), four)
 
 
 def test_a_job_comes_back_from_its_folder_as_it_was(tmp_path: Path) -> None:
-    job = make_job(**LM)
-    identity = job.save(tmp_path)
-    back, same = Job.load(tmp_path)
-    assert same == identity == back.identity == job.identity
-    assert (back.options, back.energy_scale) == (job.options, job.energy_scale)
+    task = make_task(**LM)
+    identity = save_task(task, tmp_path)
+    back, same = load_task(tmp_path)
+    assert same == identity == identify(back) == identify(task)
+    assert (back.options, back.energy_scale) == (task.options, task.energy_scale)
 
 
 # Failures ----------------------------------------------------------------------------------------------------------
@@ -304,23 +301,23 @@ def test_a_job_comes_back_from_its_folder_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_members_that_diverge_at_once_are_an_error(workers: int) -> None:
-    job = make_job(**{**ADAMW, "learning_rate": 1e200})
+    task = make_task(**{**ADAMW, "learning_rate": 1e200})
     with pytest.raises(TrainingError, match="infinite or NaN in the first epoch"):
-        train_members(job, workers=workers)
+        train_members(task, workers=workers)
 
 
 def test_members_that_diverge_later_keep_their_best(tmp_path: Path) -> None:
     """A weight decay that throws the parameters farther with every step."""
-    job = make_job(**{**ADAMW, "weight_decay": 1e6, "validation": 0.0})
-    states = train_members(job, workers=1, folder=tmp_path)
+    task = make_task(**{**ADAMW, "weight_decay": 1e6, "validation": 0.0})
+    states = train_members(task, workers=1, folder=tmp_path)
     for state in states:
         assert state.reason == "the loss became infinite or NaN; the best state before is kept"
         assert 0 < state.iteration < 50
         assert np.isfinite(state.best).all()
-    assert_same_states(states, train_members(job, folder=tmp_path, workers=1))
+    assert_same_states(states, train_members(task, folder=tmp_path, workers=1))
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        train_members(make_job(**LM), folder=tmp_path / "file" / "folder")
+        train_members(make_task(**LM), folder=tmp_path / "file" / "folder")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,8 @@ import pytest
 
 import gprann
 from gprann.augmentation.policies import CopyOptions
+from gprann.augmentation.taylor import TaylorOptions
+from gprann.baselines import ReferenceEnergies
 from gprann.config import (
     AugmentationSection,
     Config,
@@ -21,11 +22,13 @@ from gprann.config import (
     TrainingSection,
     default_config,
     load_config,
-    parse_section,
     to_toml,
     toml_value,
 )
+from gprann.descriptors import DESCRIPTORS
 from gprann.errors import ConfigError
+from gprann.explain import keys
+from gprann.options import option
 from gprann.surrogate import Surrogate
 from gprann.training import TrainingOptions
 
@@ -53,40 +56,61 @@ class TestDefaults:
 
     def test_training(self) -> None:
         section = TrainingSection()
-        assert TrainingOptions(**section.options()) == TrainingOptions()
-        own = set(TrainingSection.model_fields) - {"reference_energies", "start_from"}
-        assert own == {item.name for item in fields(TrainingOptions)}
+        assert section.options() == {}
+        assert set(TrainingSection.model_fields) - {"start_from"} == set(TrainingOptions.model_fields)
 
     def test_descriptor(self) -> None:
         built = DescriptorSection().build(["C", "H", "O"])
         assert built.to_dict() == gprann.ChebyshevDescriptor(["C", "H", "O"]).to_dict()
-        assert set(DescriptorSection.model_fields) == set(
-            inspect.signature(gprann.ChebyshevDescriptor).parameters
-        )
+        assert set(keys(DescriptorSection)) == set(gprann.ChebyshevDescriptor.model_fields) | {"kind"}
+
+    def test_the_baseline_is_that_of_the_training_too(self) -> None:
+        own = ReferenceEnergies(energies={"H": -1.0})
+        content = {
+            "data": {"train": "a"},
+            "baseline": {"kind": "reference_energies", "energies": {"H": -1.0}},
+        }
+        config = Config.from_dict(content)
+        assert config.baseline == config.training.baseline == own
+        assert Config.from_dict(tomllib.loads(to_toml(config))) == config
+        content["training"] = {"baseline": {"kind": "reference_energies"}}
+        assert Config.from_dict(content).training.baseline == ReferenceEnergies()
+
+    def test_descriptors_of_users_have_a_section(self) -> None:
+        class Gaussians(gprann.ChebyshevDescriptor):
+            name = "gaussians"
+            width: float = option("Width.", 1.0, unit="Å", gt=0)
+
+        DESCRIPTORS.register(Gaussians)
+        try:
+            section = DescriptorSection.from_dict({"kind": "gaussians", "width": 2.0, "radial_order": 3})
+            built = section.build(["H"])
+            assert isinstance(built, Gaussians)
+            assert (built.width, built.radial_order) == (2.0, 3)
+            with pytest.raises(ConfigError, match="width belongs to kind = 'gaussians', not to 'chebyshev'"):
+                DescriptorSection(width=2.0)
+            assert "# Gaussians: width.\n# width = 1.0  # Å, default 1.0" in to_toml(default_config())
+        finally:
+            del DESCRIPTORS._kinds["gaussians"]
 
     def test_surrogate(self) -> None:
         parameters = inspect.signature(Surrogate).parameters
         section = SurrogateSection()
-        for name in SurrogateSection.model_fields:
-            assert getattr(section, name) == parameters[name].default, name
-        assert set(parameters) - set(SurrogateSection.model_fields) == {"seed"}
+        assert section.changed() == {}
+        assert set(keys(SurrogateSection)) < set(parameters)
+        assert set(parameters) - set(keys(SurrogateSection)) == {"seed", "baseline"}
 
     def test_augmentation(self) -> None:
         section = AugmentationSection()
-        gpr = inspect.signature(gprann.augment).parameters
-        own = {field.name for field in fields(CopyOptions)}
-        assert own == set(gpr) - {"data", "surrogate", "label_next", "progress", "surrogate_options"}
-        for name in own:
-            assert getattr(section, name) == gpr[name].default == getattr(CopyOptions(), name), name
         assert section.copy_options() == CopyOptions()
-        taylor = inspect.signature(gprann.taylor_augment).parameters
-        assert AugmentationSection(method="taylor").taylor_size == taylor["displacement"].default
-        assert section.strategy == taylor["strategy"].default
-        assert section.min_distance == taylor["min_distance"].default
+        assert section.taylor_options() == TaylorOptions()
+        gpr = set(inspect.signature(gprann.augment).parameters)
+        assert set(CopyOptions.model_fields) < gpr
+        assert set(TaylorOptions.model_fields) < set(inspect.signature(gprann.taylor_augment).parameters)
 
     def test_descriptor_of_the_surrogate_has_no_zero_weight(self) -> None:
-        assert 0 not in DescriptorSection().build(["C", "H", "O"], standing=True).weights
-        assert 0 in DescriptorSection().build(["C", "H", "O"]).weights
+        assert 0 not in DescriptorSection().build(["C", "H", "O"], for_kernel=True).channels
+        assert 0 in DescriptorSection().build(["C", "H", "O"]).channels
 
 
 class TestReading:
@@ -113,9 +137,9 @@ class TestReading:
         assert config.data.test == (str(Path("~/c.extxyz").expanduser()),)
         assert config.output.folder == str(tmp_path / "out")
         assert config.data.keys == {"energy": "E0"}
-        assert (config.descriptor.angular_order, config.descriptor.radial_cutoff) == (None, 8.0)
-        assert np.array_equal(config.descriptor.build(()).weights, [[1, 1], [1, 2]])
-        assert config.training.hidden == (7, 5)
+        assert (config.descriptor.kind.angular_order, config.descriptor.kind.radial_cutoff) == (None, 8.0)
+        assert np.array_equal(config.descriptor.build(()).channels, [[1, 1], [1, 2]])
+        assert config.training.model.hidden == (7, 5)
         assert config.training.reference_energies == {"H": -13.0, "O": -2043.5}
 
     def test_a_byte_order_mark_is_no_error(self, tmp_path: Path) -> None:
@@ -181,15 +205,15 @@ class TestRefusals:
             ("surrogate.grid.length = 4", "surrogate.grid.length: expected a list, got 4"),
             (
                 "surrogate = { hyperparameters = 'grid', grid = { lenght = [1] } }",
-                "surrogate.grid: lenght: did you mean 'length'?",
+                "surrogate.grid.lenght: unknown key; did you mean 'length'?",
             ),
-            ("surrogate.length = -1", "surrogate.length = -1.0: expected a positive number"),
+            ("surrogate.length = -1", "surrogate.length = -1: expected a positive number"),
             (
                 "descriptor.radial_cutoff = 0",
-                "descriptor.radial_cutoff = 0.0: expected a positive distance in Å",
+                "descriptor.radial_cutoff = 0: expected a positive number in Å",
             ),
             ("descriptor.species = ['H', 'Xx']", "descriptor.species: 'Xx' is not a chemical element"),
-            ("augmentation.copies = 0", "augmentation.copies: expected a number not smaller than 1, got 0"),
+            ("augmentation.copies = 0", "augmentation.copies = 0: expected 1 or more"),
             (
                 "augmentation.displacement = 0",
                 "augmentation.displacement = 0.0: expected a positive length in Å",
@@ -214,7 +238,7 @@ class TestRefusals:
             ),
             (
                 "augmentation.min_distance = 1.0",
-                "augmentation.min_distance = 1.0: expected a fraction, 0 or more and below 1",
+                "augmentation.min_distance = 1.0: expected a fraction from 0 to below 1",
             ),
             (
                 "augmentation.method = 'taylor'\naugmentation.forces = true",
@@ -271,27 +295,40 @@ class TestTemplate:
     def test_lists_every_key_with_its_unit(self) -> None:
         text = to_toml(default_config())
         checked = 0
+        assert "\n# [baseline]\n# kind = " in text
         for name, field in Config.model_fields.items():
+            if name == "baseline":
+                continue
             assert f"\n[{name}]\n" in text
-            for key, inner in field.annotation.model_fields.items():  # type: ignore[union-attr]
-                if key == "descriptor":
-                    assert "\n# [surrogate.descriptor]\n" in text
+            for key in keys(field.annotation).values():  # type: ignore[arg-type]
+                if key.name == "descriptor" or key.extra["table"]:
+                    assert f"\n# [{name}.{key.name}]\n" in text
                     continue
-                unit = inner.json_schema_extra["unit"]  # type: ignore[index]
-                line = re.search(rf"^(# )?{key} = .*$", text, re.MULTILINE)
-                assert line is not None, key
-                assert not unit or any(
-                    f"# {unit}" in found for found in re.findall(rf"^(?:# )?{key} = .*$", text, re.MULTILINE)
-                ), key
+                lines = re.findall(rf"^(?:# )?{key.name} = .*$", text, re.MULTILINE)
+                assert lines, key
+                assert not key.extra["unit"] or any(f"# {key.extra['unit']}" in line for line in lines), key
                 checked += 1
-        assert checked > 40
+        assert checked > 70
 
     def test_keys_that_are_not_set_can_be_switched_on(self) -> None:
-        """Every commented key is a valid example once the sign in front of it is removed."""
+        """Every commented key is a valid example once the sign in front of it is removed, with the kind it is of."""
         text = re.sub(r"^# (\w+ = |\[)", r"\1", to_toml(default_config()), flags=re.MULTILINE)
         tables = tomllib.loads(text)
         grid = tables["surrogate"].pop("grid")  # excludes hyperparameters that are given
         SurrogateSection(hyperparameters="grid", grid=grid)
+        known = {
+            name: keys(Config.model_fields[name].annotation)  # type: ignore[arg-type]
+            for name in ("surrogate", "training", "descriptor")
+        }
+        of_kinds = {
+            name: {key: tables[name].pop(key) for key in list(tables[name]) if own[key].owners}
+            for name, own in known.items()
+        }
+        for name, own in known.items():
+            for key, value in of_kinds[name].items():
+                what, kind = own[key].owners[-1]
+                made = Config.model_validate(tables | {name: {**tables[name], what: kind, key: value}})
+                assert keys(type(getattr(getattr(made, name), what)))[key]
         config = Config.model_validate(tables)
         assert config.surrogate.descriptor is not None
         assert config.data.test is not None
@@ -327,10 +364,10 @@ class TestOptions:
     """Options of the command line are texts."""
 
     def test_are_converted(self) -> None:
-        section = parse_section(TrainingSection, {"hidden": ["5", "5"], "ridge": "1e-6", "per_atom": "true"})
-        assert (section.hidden, section.ridge, section.per_atom) == ((5, 5), 1e-6, True)
-        assert parse_section(DescriptorSection, {"angular_order": "none"}).angular_order is None
-        assert parse_section(DescriptorSection, {"species": ["H", "O"], "weights": ["1", "2"]}).weights == (
+        section = TrainingSection.from_texts({"hidden": ["5", "5"], "ridge": "1e-6", "per_atom": "true"})
+        assert (section.model.hidden, section.optimizer.ridge, section.per_atom) == ((5, 5), 1e-6, True)
+        assert DescriptorSection.from_texts({"angular_order": "none"}).kind.angular_order is None
+        assert DescriptorSection.from_texts({"species": ["H", "O"], "weights": ["1", "2"]}).kind.weights == (
             (1, 2),
         )
 
@@ -339,11 +376,11 @@ class TestOptions:
         [
             ({"members": "ten"}, '--members: expected a whole number, got "ten"'),
             ({"members": "0"}, "--members = 0: expected 1 or more"),
-            ({"batch_size": "0"}, "--batch-size = 0: expected 1 or more"),
+            ({"optimizer": "adamw", "batch_size": "0"}, "--batch-size = 0: expected 1 or more"),
             ({"optimizer": "adam"}, "--optimizer = \"adam\": did you mean 'adamw'?"),
         ],
     )
     def test_errors_name_the_option(self, options: dict[str, str], message: str) -> None:
         with pytest.raises(ConfigError) as caught:
-            parse_section(TrainingSection, options)
+            TrainingSection.from_texts(options)
         assert str(caught.value) == message

@@ -12,7 +12,7 @@ from contracts import Array, clear_of, displaced, molecule
 from gprann import _core
 from gprann.data.structure import Structure
 from gprann.descriptors import ChebyshevDescriptor
-from gprann.runtime.parallel import scipy_blas
+from gprann.runtime.resources import scipy_blas
 from reference.covariance_oracle import Sets, covariance_oracle
 
 pytestmark = pytest.mark.usefixtures("quiet_blas")

@@ -11,7 +11,7 @@ import pytest
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
-from gprann.evaluation.method_table import METHODS, Column, cells, headings, markdown
+from gprann.evaluation.methods import METHODS, Column, cells, headings, markdown
 from gprann.evaluation.metrics import metrics_of
 from gprann.evaluation.residuals import Residuals, compare
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import os
+import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import DataError
 from gprann.evaluation import Predictor, Report, evaluate
-from gprann.evaluation.summary import number, table
+from gprann.evaluation import report as report_module
+from gprann.evaluation.metrics import number, table
 
 
 def make_data(*, forces: bool = True, n: int = 6) -> Dataset:
@@ -227,12 +229,47 @@ def test_missing_energy_is_found_before_predicting() -> None:
 
 
 def test_paths_are_loaded_and_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    potential, io = ModuleType("gprann.potential"), ModuleType("gprann.io")
-    potential.load = {"model.gprann": Committee()}.__getitem__  # type: ignore[attr-defined]
-    io.read = {"dev.extxyz": make_data()}.__getitem__  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "gprann.potential", potential)
-    monkeypatch.setitem(sys.modules, "gprann.io", io)
+    monkeypatch.setattr(report_module, "load", {"model.gprann": Committee()}.__getitem__)
+    monkeypatch.setattr(report_module, "read", {"dev.extxyz": make_data()}.__getitem__)
     assert evaluate("model.gprann", "dev.extxyz").metrics == evaluate(Committee(), make_data()).metrics
+
+
+@pytest.mark.parametrize("backend", ["module://no_such_backend", "nonsense"])
+def test_a_backend_that_is_missing_spoils_no_plot(tmp_path: Path, backend: str) -> None:
+    """A notebook's shell names one for all programs it starts."""
+    pytest.importorskip("matplotlib")
+    program = (
+        "from gprann.evaluation import plots; plots.learning_curve({'a': [(1, 1.0, None)]}).savefig('a.png')"
+    )
+    environment = os.environ | {"MPLBACKEND": backend}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_a_failure_to_draw_is_no_failure_of_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(*_: object, **__: object) -> list[Path]:
+        raise OSError("no fonts")
+
+    found = evaluate(Committee(), make_data())
+    monkeypatch.setattr(Report, "save_plots", failing)
+    assert [file.name for file in found.save(tmp_path)] == ["metrics.json", "summary.txt", "structures.csv"]
+    assert "OSError: no fonts" in caplog.text
+    with pytest.raises(OSError, match="no fonts"):
+        found.save(tmp_path, plots=True)
+
+
+def test_standard_deviations_are_explained_where_there_are_some() -> None:
+    data = make_data()
+    summary = evaluate(Committee(), data).summary()
+    assert (
+        "MSD: mean standard deviation among the members of the committee, its own estimate of its errors"
+        in summary
+    )
+    prediction = Committee().predict(data)
+    bare = Prediction(prediction.energy, prediction.forces)
+    assert "MSD" not in Report.from_prediction(data, bare).summary()
 
 
 def test_plots_are_written_on_request(tmp_path: Path) -> None:

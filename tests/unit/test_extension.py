@@ -14,12 +14,10 @@ from contracts import Array, assert_close
 from gprann import _core
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, FactorisationError
-from gprann.runtime.parallel import one_blas_thread
-from gprann.surrogate import Surrogate
-from gprann.surrogate.gaussian_process import Factor, Problem
-from gprann.surrogate.observations import build_problem
-from gprann.surrogate.posterior_mean import PosteriorMean
-from gprann.surrogate.solvers import plan
+from gprann.runtime.resources import one_blas_thread
+from gprann.surrogate import Surrogate, SurrogateOptions
+from gprann.surrogate.gaussian_process import Factor, PosteriorMean
+from gprann.surrogate.observations import Observations, observe
 from samples import FIXED, KERNELS, MAKERS, system
 
 
@@ -54,7 +52,7 @@ def test_extended_surrogates_predict_as_fits_to_all(kernel: Any, make: Callable[
     noise = surrogate._fitted().solution.noise
     together = first + second
     mean = float(together.energies.mean())
-    problem, rows, jacobians = build_problem(surrogate.fingerprint, together, mean, surrogate.radial)
+    problem, rows, jacobians = observe(surrogate.fingerprint, together, mean)
     length = FIXED["length"] * surrogate.fingerprint.spread
     lower = np.tril(problem.covariance(length))
     A = lower + np.tril(lower, -1).T + np.diag(problem.noise(*noise))
@@ -76,8 +74,8 @@ def variance_of(surrogate: Surrogate, query: Dataset) -> Array:
     return (std / surrogate.hyperparameters.amplitude) ** 2
 
 
-def expected_variance(problem: Problem, A: Array, surrogate: Surrogate, query: Dataset) -> Array:
-    joint, _, _ = build_problem(surrogate.fingerprint, query, 0.0, surrogate.radial)
+def expected_variance(problem: Observations, A: Array, surrogate: Surrogate, query: Dataset) -> Array:
+    joint, _, _ = observe(surrogate.fingerprint, query, 0.0)
     kernel = problem.kernel(FIXED["length"] * surrogate.fingerprint.spread)
     cross = np.zeros((joint.sets.observations, problem.sets.observations))
     _core.covariance(joint.sets, problem.sets, kernel, _core.Blas(), False, 1, cross)
@@ -103,7 +101,7 @@ def test_another_solver_may_be_chosen_for_the_larger_set() -> None:
     """As where memory has become free: the factor of the representatives is not that of the training set."""
     query = samples.waters(5, seed=3)
     surrogate = Surrogate(**FIXED, solver="conjugate_gradient", inducing=2).fit(samples.waters(6))
-    surrogate._solver = plan.SolverOptions("cholesky")
+    surrogate._options = SurrogateOptions(**FIXED, solver="cholesky")
     prediction = surrogate.extend(samples.waters(4, seed=2)).predict(query)
     expected = Surrogate(**FIXED).fit(samples.waters(6)).extend(samples.waters(4, seed=2)).predict(query)
     assert surrogate.to_dict()["solver"] == "cholesky"

@@ -14,15 +14,11 @@ import samples
 from contracts import Array, assert_close, assert_derivative, displaced
 from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors.chebyshev import nonzero_weights
 from gprann.errors import ConfigError, DataError
 from gprann.io import read
-from gprann.surrogate.kernels.fingerprints import (
-    AtomsFingerprint,
-    CartesianFingerprint,
-    Fingerprint,
-    PairsFingerprint,
-    standing_weights,
-)
+from gprann.surrogate import AtomsKernel, CartesianKernel, PairsKernel
+from gprann.surrogate.kernels.base import Fingerprint
 from gprann.surrogate.kernels.internal_coordinates import internal_directions, rigid_motions
 from reference.chebyshev_oracle import cutoff_function
 from reference.neighbours_oracle import image_pairs
@@ -89,12 +85,12 @@ def water_order(data: Dataset) -> Dataset:
 
 
 CASES: dict[str, tuple[Callable[[], Fingerprint], Dataset]] = {
-    "atoms, molecules": (AtomsFingerprint, water_order(samples.waters(5))),
-    "atoms, crystals": (lambda: AtomsFingerprint(DESCRIPTOR), samples.crystals(5)),
-    "pairs, molecules": (lambda: PairsFingerprint(exponent=1.5), samples.waters(5)),
-    "pairs, crystals": (lambda: PairsFingerprint(cutoff=5.0), samples.crystals(5)),
-    "cartesian, molecules": (CartesianFingerprint, samples.waters(5)),
-    "cartesian, crystals": (CartesianFingerprint, samples.crystals(5)),
+    "atoms, molecules": (AtomsKernel().fingerprint, water_order(samples.waters(5))),
+    "atoms, crystals": (lambda: AtomsKernel(descriptor=DESCRIPTOR).fingerprint(), samples.crystals(5)),
+    "pairs, molecules": (lambda: PairsKernel(exponent=1.5).fingerprint(), samples.waters(5)),
+    "pairs, crystals": (lambda: PairsKernel(cutoff=5.0).fingerprint(), samples.crystals(5)),
+    "cartesian, molecules": (CartesianKernel().fingerprint, samples.waters(5)),
+    "cartesian, crystals": (CartesianKernel().fingerprint, samples.crystals(5)),
 }
 
 
@@ -172,7 +168,7 @@ def rng() -> np.random.Generator:
 
 def test_atoms_are_sorted_by_species_and_standardised() -> None:
     data = water_order(samples.waters(6))
-    fingerprint = AtomsFingerprint()
+    fingerprint = AtomsKernel().fingerprint()
     fingerprint.fit(data)
     rows = fingerprint.rows(data)
     assert fingerprint.descriptor.species == ("H", "O")
@@ -188,7 +184,7 @@ def test_atoms_are_sorted_by_species_and_standardised() -> None:
 def test_components_that_are_constant_in_training_are_not_blown_up() -> None:
     """Two atoms have no angles: what a third one adds later counts in thousandths of the largest deviation."""
     data = Dataset([samples.chain("HH", bond=bond) for bond in (0.9, 1.0, 1.3)])
-    fingerprint = AtomsFingerprint()
+    fingerprint = AtomsKernel().fingerprint()
     fingerprint.fit(data)
     describe = fingerprint.descriptor
     training = describe.values(describe.neighbours(data))
@@ -202,7 +198,7 @@ def test_components_that_are_constant_in_training_are_not_blown_up() -> None:
 
 
 def test_an_atom_alone_has_features_all_the_same() -> None:
-    fingerprint = AtomsFingerprint()
+    fingerprint = AtomsKernel().fingerprint()
     atom = Dataset([Structure(("H",), np.ones((1, 3)))])
     fingerprint.fit(atom)
     np.testing.assert_array_equal(fingerprint.rows(atom).features, np.zeros((1, fingerprint.descriptor.size)))
@@ -212,21 +208,21 @@ def test_an_atom_alone_has_features_all_the_same() -> None:
 
 def test_spread_is_the_root_of_the_summed_variance() -> None:
     data = samples.waters(8)
-    fingerprint = AtomsFingerprint()
+    fingerprint = AtomsKernel().fingerprint()
     fingerprint.fit(data)
     rows = fingerprint.rows(data)
     summed = [rows.features[rows.kinds() == kind].var(axis=0).sum() for kind in (0, 1)]
     assert fingerprint.spread == pytest.approx(np.sqrt(np.mean(summed)))
-    for single in (PairsFingerprint(), CartesianFingerprint()):
+    for single in (PairsKernel().fingerprint(), CartesianKernel().fingerprint()):
         single.fit(data)
         assert single.spread == pytest.approx(np.sqrt(single.rows(data).features.var(axis=0).sum()))
 
 
 def test_a_given_descriptor_is_kept_and_its_own_follows_the_data() -> None:
-    fingerprint = AtomsFingerprint(DESCRIPTOR)
+    fingerprint = AtomsKernel(descriptor=DESCRIPTOR).fingerprint()
     fingerprint.fit(samples.crystals(2))
     assert fingerprint.descriptor is DESCRIPTOR
-    own = AtomsFingerprint()
+    own = AtomsKernel().fingerprint()
     with pytest.raises(ConfigError, match="not been fitted"):
         _ = own.descriptor
     own.fit(samples.waters(2))
@@ -236,7 +232,7 @@ def test_a_given_descriptor_is_kept_and_its_own_follows_the_data() -> None:
 
 @pytest.mark.parametrize("n", range(1, 7))
 def test_every_species_has_a_weight_of_its_own(n: int) -> None:
-    weights = standing_weights(n)
+    weights = nonzero_weights(n)
     assert len(set(weights)) == n
     assert 0.0 not in weights
 
@@ -260,7 +256,7 @@ def pair_features(structure: Structure, exponent: float, cutoff: float) -> Array
 @pytest.mark.parametrize("make", [samples.waters, samples.crystals])
 def test_pairs_are_sums_of_inverse_powers(exponent: float, make: Callable[[int], Dataset]) -> None:
     data = make(3)
-    fingerprint = PairsFingerprint(exponent=exponent, cutoff=5.3)
+    fingerprint = PairsKernel(exponent=exponent, cutoff=5.3).fingerprint()
     fingerprint.fit(data)
     expected = [pair_features(structure, exponent, 5.3) for structure in data]
     assert_close(fingerprint.rows(data).features, expected, relative=1e-13)
@@ -268,18 +264,18 @@ def test_pairs_are_sums_of_inverse_powers(exponent: float, make: Callable[[int],
 
 def test_distant_atoms_of_a_molecule_are_pairs_too() -> None:
     data = Dataset([Structure(("H", "H"), [[0.0, 0.0, 0.0], [30.0, 30.0, 30.0 + k]]) for k in range(2)])
-    fingerprint = PairsFingerprint()
+    fingerprint = PairsKernel().fingerprint()
     fingerprint.fit(data)
     assert_close(fingerprint.rows(data).features, [pair_features(s, 1.0, 0.0) for s in data])
 
 
 def test_a_single_atom_has_no_pairs() -> None:
     with pytest.raises(DataError, match="a single atom has no pairs; use the kernel 'atoms'"):
-        PairsFingerprint().fit(Dataset([Structure(("H",), np.zeros((1, 3)))]))
+        PairsKernel().fingerprint().fit(Dataset([Structure(("H",), np.zeros((1, 3)))]))
 
 
 def test_pairs_of_a_molecule_are_no_measure_of_a_crystal() -> None:
-    fingerprint = PairsFingerprint()
+    fingerprint = PairsKernel().fingerprint()
     fingerprint.fit(samples.waters(2))
     with pytest.raises(
         DataError, match="crystals, structure 0: is periodic, the training set of the surrogate is not"
@@ -291,14 +287,14 @@ def test_pairs_of_a_molecule_are_no_measure_of_a_crystal() -> None:
     "options", [{"exponent": 0.0}, {"exponent": np.nan}, {"cutoff": -1.0}, {"cutoff": np.inf}]
 )
 def test_impossible_pairs_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=f"{next(iter(options))} = .*: expected a positive"):
-        PairsFingerprint(**options)
+    with pytest.raises(ConfigError, match=f"{next(iter(options))}.*: expected a"):
+        PairsKernel(**options)
 
 
 # Order of atoms ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [PairsFingerprint, CartesianFingerprint])
+@pytest.mark.parametrize("make", [PairsKernel().fingerprint, CartesianKernel().fingerprint])
 def test_another_order_of_atoms_is_named(make: Callable[[], Fingerprint]) -> None:
     data = samples.waters(3)
     swapped = contracts.reordered(data[1], np.array([1, 0, 2]))
@@ -316,7 +312,7 @@ def test_another_order_of_atoms_is_named(make: Callable[[], Fingerprint]) -> Non
 
 def test_cartesian_features_are_coordinates_about_their_mean() -> None:
     data = samples.waters(3)
-    fingerprint = CartesianFingerprint()
+    fingerprint = CartesianKernel().fingerprint()
     fingerprint.fit(data)
     features = fingerprint.rows(data).features.reshape(3, 3, 3)
     assert_close(features.mean(axis=1), np.zeros((3, 3)), scale=1.0)
@@ -340,8 +336,8 @@ def turned(
     return contracts.deformed(structure, Rotation.from_rotvec(vector).as_matrix())
 
 
-def cartesian(data: Dataset) -> CartesianFingerprint:
-    fingerprint = CartesianFingerprint()
+def cartesian(data: Dataset) -> Fingerprint:
+    fingerprint = CartesianKernel().fingerprint()
     fingerprint.fit(data)
     return fingerprint
 

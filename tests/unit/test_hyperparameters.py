@@ -14,7 +14,10 @@ import samples
 from contracts import Array, assert_close, assert_derivative
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import FactorisationError
-from gprann.surrogate.gaussian_process import Problem, Restorable, factorise
+from gprann.surrogate import AtomsKernel, CartesianKernel, PairsKernel
+from gprann.surrogate.gaussian_process import Restorable, factorise
+from gprann.surrogate.hyperparameters.cross_validation import LeftOut, leave_out_in_turn, scan
+from gprann.surrogate.hyperparameters.length_scales import rows_of_kind
 from gprann.surrogate.hyperparameters.likelihood import (
     likelihood_of_parts,
     log_marginal_likelihood,
@@ -26,26 +29,17 @@ from gprann.surrogate.hyperparameters.settings import (
     BOUNDS,
     FREE,
     Fixed,
-    LeftOut,
-    Settings,
-    gradient_scale,
-    leave_out_in_turn,
-    scan,
+    Setting,
     with_fixed,
 )
-from gprann.surrogate.hyperparameters.species_lengths import rows_of_kind
-from gprann.surrogate.kernels.fingerprints import (
-    AtomsFingerprint,
-    CartesianFingerprint,
-    Fingerprint,
-    PairsFingerprint,
-)
+from gprann.surrogate.kernels.base import Fingerprint
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
+from gprann.surrogate.observations import Observations
 
-SETTINGS = Settings(3.0, 1e-3, 1e-4)
+SETTINGS = Setting(3.0, 1e-3, 1e-4)
 
 
-def problem_of(fingerprint: Fingerprint, data: Dataset) -> Problem:
+def problem_of(fingerprint: Fingerprint, data: Dataset) -> Observations:
     fingerprint.fit(data)
     rows, jacobians = fingerprint.rows(data), fingerprint.jacobians(data)
     values = []
@@ -54,16 +48,19 @@ def problem_of(fingerprint: Fingerprint, data: Dataset) -> Problem:
         values += [structure.energy - data.energies.mean(), *(-structure.forces.ravel() @ internal)]
     sizes = [1 + jacobian.shape[1] for jacobian in jacobians]
     first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Problem(rows.sets(jacobians), first, np.array(values))
+    return Observations(rows.sets(jacobians), first, np.array(values), fingerprint)
 
 
 CASES: dict[str, tuple[Callable[[], Fingerprint], Dataset]] = {
-    "atoms": (AtomsFingerprint, samples.waters(6)),
-    "pairs": (PairsFingerprint, samples.waters(6)),
-    "cartesian": (CartesianFingerprint, samples.waters(6)),
-    "atoms, crystals": (AtomsFingerprint, samples.crystals(4)),
+    "atoms": (AtomsKernel().fingerprint, samples.waters(6)),
+    "pairs": (PairsKernel().fingerprint, samples.waters(6)),
+    "cartesian": (CartesianKernel().fingerprint, samples.waters(6)),
+    "atoms, crystals": (AtomsKernel().fingerprint, samples.crystals(4)),
     # Structures with different numbers of internal directions: 1 and 3 N - 3.
-    "mixed": (AtomsFingerprint, Dataset([samples.labelled(samples.chain("OHH")), *samples.crystals(3)])),
+    "mixed": (
+        AtomsKernel().fingerprint,
+        Dataset([samples.labelled(samples.chain("OHH")), *samples.crystals(3)]),
+    ),
 }
 
 
@@ -73,13 +70,13 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest) -> tuple[Problem, float]:
+def case(request: pytest.FixtureRequest) -> tuple[Observations, float]:
     make, data = CASES[request.param]
     fingerprint = make()
     return problem_of(fingerprint, data), fingerprint.spread
 
 
-def dense(problem: Problem, settings: Settings, spread: float) -> tuple[Array, Array]:
+def dense(problem: Observations, settings: Setting, spread: float) -> tuple[Array, Array]:
     """K with its noise, and without."""
     lower = np.tril(problem.covariance(settings.length * spread))
     K = lower + np.tril(lower, -1).T
@@ -135,14 +132,14 @@ def test_a_matrix_that_is_not_positive_definite_names_its_row() -> None:
 
 
 def test_noise_goes_to_energies_and_gradients() -> None:
-    problem = problem_of(PairsFingerprint(), samples.waters(2))
+    problem = problem_of(PairsKernel().fingerprint(), samples.waters(2))
     np.testing.assert_array_equal(problem.noise(2.0, 3.0), [2.0, 3.0, 3.0, 3.0] * 2)
 
 
 # Likelihood --------------------------------------------------------------------------------------------------------
 
 
-def test_likelihood_is_that_of_a_normal_distribution(case: tuple[Problem, float]) -> None:
+def test_likelihood_is_that_of_a_normal_distribution(case: tuple[Observations, float]) -> None:
     problem, spread = case
     K, _ = dense(problem, SETTINGS, spread)
     value, _ = log_marginal_likelihood(problem, SETTINGS, spread)
@@ -157,12 +154,12 @@ def test_likelihood_is_that_of_a_normal_distribution(case: tuple[Problem, float]
 
 
 @pytest.mark.parametrize("direction", np.eye(3), ids=["length", "energy noise", "force noise"])
-def test_gradient_of_the_likelihood_by_order(case: tuple[Problem, float], direction: Array) -> None:
+def test_gradient_of_the_likelihood_by_order(case: tuple[Observations, float], direction: Array) -> None:
     problem, spread = case
 
     def value(t: float) -> float:
         return log_marginal_likelihood(
-            problem, Settings.from_vector(SETTINGS.vector() + t * direction), spread
+            problem, Setting.from_vector(SETTINGS.vector() + t * direction), spread
         )[0]
 
     _, gradient = log_marginal_likelihood(problem, SETTINGS, spread)
@@ -170,11 +167,11 @@ def test_gradient_of_the_likelihood_by_order(case: tuple[Problem, float], direct
 
 
 def test_gradient_of_the_likelihood_with_another_radial_kernel() -> None:
-    fingerprint = PairsFingerprint()
-    problem = dataclasses.replace(problem_of(fingerprint, samples.waters(6)), radial="matern52")
+    fingerprint = PairsKernel(radial="matern52").fingerprint()
+    problem = problem_of(fingerprint, samples.waters(6))
 
     def value(t: float) -> float:
-        settings = Settings(SETTINGS.length * np.exp(t), SETTINGS.energy_noise, SETTINGS.force_noise)
+        settings = Setting(SETTINGS.length * np.exp(t), SETTINGS.energy_noise, SETTINGS.force_noise)
         return log_marginal_likelihood(problem, settings, fingerprint.spread)[0]
 
     _, gradient = log_marginal_likelihood(problem, SETTINGS, fingerprint.spread)
@@ -182,15 +179,15 @@ def test_gradient_of_the_likelihood_with_another_radial_kernel() -> None:
 
 
 def test_likelihood_bears_labels_that_are_all_zero() -> None:
-    problem = problem_of(PairsFingerprint(), samples.waters(3))
-    nothing = Problem(problem.sets, problem.first, np.zeros_like(problem.values))
+    problem = problem_of(PairsKernel().fingerprint(), samples.waters(3))
+    nothing = dataclasses.replace(problem, values=np.zeros_like(problem.values))
     value, gradient = log_marginal_likelihood(nothing, SETTINGS, 1.0)
     assert np.isfinite([value, *gradient]).all()
 
 
-def test_likelihood_is_maximised_within_bounds(case: tuple[Problem, float]) -> None:
+def test_likelihood_is_maximised_within_bounds(case: tuple[Observations, float]) -> None:
     problem, spread = case
-    start = Settings(8.0, 1e-5, 1e-5)
+    start = Setting(8.0, 1e-5, 1e-5)
     found = maximise_likelihood(problem, start, spread)
     before, _ = log_marginal_likelihood(problem, start, spread)
     after, gradient = log_marginal_likelihood(problem, found, spread)
@@ -205,10 +202,12 @@ def test_likelihood_is_maximised_within_bounds(case: tuple[Problem, float]) -> N
 @pytest.mark.parametrize(
     "fixed", [(4.0, None, None), (None, 1e-4, None), (None, None, 1e-3), (70.0, 1e-3, None)]
 )
-def test_likelihood_is_maximised_over_what_is_not_given(case: tuple[Problem, float], fixed: Fixed) -> None:
+def test_likelihood_is_maximised_over_what_is_not_given(
+    case: tuple[Observations, float], fixed: Fixed
+) -> None:
     """What is given is held, even out of bounds; beside it no better value of the others is nearby."""
     problem, spread = case
-    found = maximise_likelihood(problem, with_fixed(Settings(8.0, 1e-5, 1e-5), fixed), spread, fixed)
+    found = maximise_likelihood(problem, with_fixed(Setting(8.0, 1e-5, 1e-5), fixed), spread, fixed)
     assert with_fixed(found, fixed) == found
     top, gradient = log_marginal_likelihood(problem, found, spread)
     low, high = (bound.vector() for bound in BOUNDS)
@@ -221,37 +220,39 @@ def test_likelihood_is_maximised_over_what_is_not_given(case: tuple[Problem, flo
 
 def test_search_leaves_a_region_where_the_matrix_is_singular() -> None:
     """Ten copies of one structure and a length so long that the noises drown in the rounding."""
-    problem = problem_of(PairsFingerprint(), Dataset([*samples.waters(2), *list(samples.waters(1)) * 9]))
-    start = Settings(50.0, 1e-10, 1e-10)
+    problem = problem_of(
+        PairsKernel().fingerprint(), Dataset([*samples.waters(2), *list(samples.waters(1)) * 9])
+    )
+    start = Setting(50.0, 1e-10, 1e-10)
     with pytest.raises(FactorisationError):
         log_marginal_likelihood(problem, start, 100.0)
     found = maximise_likelihood(problem, start, 100.0)
     assert np.isfinite(log_marginal_likelihood(problem, found, 100.0)[0])
 
 
-def test_unit_of_the_noise_is_the_mean_variance_of_the_gradients(case: tuple[Problem, float]) -> None:
+def test_unit_of_the_noise_is_the_mean_variance_of_the_gradients(case: tuple[Observations, float]) -> None:
     problem, spread = case
     _, K = dense(problem, SETTINGS, spread)
     expected = np.diagonal(K)[~problem.is_energy].mean()
-    assert gradient_scale(problem, K) == pytest.approx(expected)
+    assert problem.gradient_scale(K) == pytest.approx(expected)
 
 
 def test_unit_of_the_noise_without_gradients() -> None:
     atoms = Dataset(
         Structure(("H",), np.zeros((1, 3)), energy=0.0, forces=np.zeros((1, 3))) for _ in range(2)
     )
-    problem = problem_of(AtomsFingerprint(), atoms)
-    assert gradient_scale(problem, problem.covariance(1.0)) == pytest.approx(1.0)
+    problem = problem_of(AtomsKernel().fingerprint(), atoms)
+    assert problem.gradient_scale(problem.covariance(1.0)) == pytest.approx(1.0)
 
 
 # Lengths of species ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["water", "crystal", "kind without rows"])
-def kinds(request: pytest.FixtureRequest) -> tuple[Problem, list[Problem], AtomsFingerprint, Dataset]:
+def kinds(request: pytest.FixtureRequest) -> tuple[Observations, list[Observations], Fingerprint, Dataset]:
     """A problem, its parts of H and of O, and the fingerprint."""
     data = samples.crystals(4) if request.param == "crystal" else samples.waters(6)
-    fingerprint = AtomsFingerprint()
+    fingerprint = AtomsKernel().fingerprint()
     if request.param == "kind without rows":
         # Structures of H alone beside those of both: with lengths of their own all the same.
         data = Dataset([*data[:4], samples.labelled(samples.chain("HHH"))])
@@ -262,13 +263,13 @@ def kinds(request: pytest.FixtureRequest) -> tuple[Problem, list[Problem], Atoms
 
 
 def test_kinds_are_parts_of_the_covariance(
-    kinds: tuple[Problem, list[Problem], AtomsFingerprint, Dataset],
+    kinds: tuple[Observations, list[Observations], Fingerprint, Dataset],
 ) -> None:
     problem, parts, _, data = kinds
     for derivative in (False, True):
         whole = np.tril(problem.covariance(3.0, derivative=derivative))
         assert_close(sum(np.tril(p.covariance(3.0, derivative=derivative)) for p in parts), whole)
-    stretched = AtomsFingerprint(species_lengths={"H": 0.6, "O": 1.7})
+    stretched = AtomsKernel(species_lengths={"H": 0.6, "O": 1.7}).fingerprint()
     expected = np.tril(problem_of(stretched, data).covariance(3.0))
     assert_close(
         np.tril(parts[0].covariance(0.6 * 3.0) + parts[1].covariance(1.7 * 3.0)), expected, relative=1e-10
@@ -277,12 +278,12 @@ def test_kinds_are_parts_of_the_covariance(
 
 @pytest.mark.parametrize("direction", np.eye(4), ids=["H", "O", "energy noise", "force noise"])
 def test_gradient_of_the_likelihood_in_lengths_of_species_by_order(
-    kinds: tuple[Problem, list[Problem], AtomsFingerprint, Dataset], direction: Array
+    kinds: tuple[Observations, list[Observations], Fingerprint, Dataset], direction: Array
 ) -> None:
     _, parts, fingerprint, _ = kinds
 
     def evaluate(x: Array) -> tuple[float, Array]:
-        settings = Settings(1.0, *np.exp(x[2:]))
+        settings = Setting(1.0, *np.exp(x[2:]))
         return likelihood_of_parts(parts, np.exp(x[:2]), settings, fingerprint.spread)
 
     at = np.log([2.0, 5.0, 1e-3, 1e-4])
@@ -292,7 +293,7 @@ def test_gradient_of_the_likelihood_in_lengths_of_species_by_order(
 
 @pytest.mark.parametrize("fixed", [FREE, (4.0, None, None), (4.0, 1e-4, 1e-4)])
 def test_lengths_of_species_are_at_least_as_likely_as_equal_ones(
-    kinds: tuple[Problem, list[Problem], AtomsFingerprint, Dataset], fixed: Fixed
+    kinds: tuple[Observations, list[Observations], Fingerprint, Dataset], fixed: Fixed
 ) -> None:
     problem, parts, fingerprint, _ = kinds
     spread = fingerprint.spread
@@ -311,7 +312,7 @@ def test_lengths_of_species_are_at_least_as_likely_as_equal_ones(
 
 @pytest.mark.parametrize("groups", [None, [0, 1, 3], [2], [0]], ids=["alone", "groups", "the last", "all"])
 def test_errors_in_closed_form_are_those_of_leaving_out(
-    case: tuple[Problem, float], groups: list[int] | None
+    case: tuple[Observations, float], groups: list[int] | None
 ) -> None:
     problem, spread = case
     noisy, K = dense(problem, SETTINGS, spread)
@@ -350,8 +351,8 @@ def errors_of(energy: float, gradient: float | None) -> LeftOut:
 
 
 def test_scan_leaves_singular_candidates_out() -> None:
-    problem = problem_of(PairsFingerprint(), Dataset([*samples.waters(3), *samples.waters(3)]))
-    good, bad = Settings(3.0, 1e-4, 1e-4), Settings(60.0, 1e-19, 1e-19)
+    problem = problem_of(PairsKernel().fingerprint(), Dataset([*samples.waters(3), *samples.waters(3)]))
+    good, bad = Setting(3.0, 1e-4, 1e-4), Setting(60.0, 1e-19, 1e-19)
     results = scan(problem, [bad, good, bad], 1.0)
     assert [result.settings for result in results] == [good]
     (again,) = scan(problem, [good], 1.0)
@@ -363,12 +364,12 @@ def test_scan_leaves_singular_candidates_out() -> None:
     assert again.score == pytest.approx(errors.score)
 
 
-def test_choice_by_leaving_out_is_the_best_of_its_candidates(case: tuple[Problem, float]) -> None:
+def test_choice_by_leaving_out_is_the_best_of_its_candidates(case: tuple[Observations, float]) -> None:
     problem, spread = case
-    start = Settings(4.0, 1e-4, 1e-4)
+    start = Setting(4.0, 1e-4, 1e-4)
     chosen = choose_by_leaving_out(problem, start, spread, (None, None, None))
     around = [
-        Settings(4.0 * stretch, 1e-4 * noise, 1e-4 * noise)
+        Setting(4.0 * stretch, 1e-4 * noise, 1e-4 * noise)
         for stretch in (0.36, 1.0, 2.5)
         for noise in (1, 0.01)
     ]
@@ -379,8 +380,8 @@ def test_choice_by_leaving_out_is_the_best_of_its_candidates(case: tuple[Problem
 
 
 def test_choice_stays_where_nothing_can_be_factorised() -> None:
-    problem = problem_of(PairsFingerprint(), Dataset([*samples.waters(2), *samples.waters(2)]))
-    start = Settings(60.0, 1e-19, 1e-19)
+    problem = problem_of(PairsKernel().fingerprint(), Dataset([*samples.waters(2), *samples.waters(2)]))
+    start = Setting(60.0, 1e-19, 1e-19)
     assert choose_by_leaving_out(problem, start, 10.0, (60.0, 1e-19, 1e-19)) == start
 
 
@@ -388,7 +389,7 @@ def test_choice_stays_where_nothing_can_be_factorised() -> None:
 
 
 def test_given_values_take_their_places() -> None:
-    found = Settings(1.0, 2.0, 3.0)
+    found = Setting(1.0, 2.0, 3.0)
     assert with_fixed(found, FREE) == found
-    assert with_fixed(found, (None, 5.0, None)) == Settings(1.0, 5.0, 3.0)
-    assert with_fixed(found, (7.0, None, 8.0)) == Settings(7.0, 2.0, 8.0)
+    assert with_fixed(found, (None, 5.0, None)) == Setting(1.0, 5.0, 3.0)
+    assert with_fixed(found, (7.0, None, 8.0)) == Setting(7.0, 2.0, 8.0)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import DataError
 from gprann.io import DataWarning, check_dataset, read
-from gprann.io.checks import find_duplicates, find_outliers
-from gprann.io.geometry import check_geometry, close_pair
+from gprann.io.checks import check_geometry, close_pair, find_duplicates, find_outliers
 
 
 def _smallest_distance(structure: Structure, images: int) -> float:

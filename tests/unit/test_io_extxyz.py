@@ -273,13 +273,18 @@ def test_a_stress_under_another_name_is_named(tmp_path):
 def test_levels_of_theory_are_not_mixed(tmp_path):
     text = _text(HEAD + " REF_energy=-20") + _text(HEAD.replace("-10.5", "-11.5")).replace("0.10", "0.15")
     assert _read(tmp_path, text).energies.tolist() == [-10.5, -11.5]
-    _refused(tmp_path, text, "structure 1: has no energy", error=DataError, keys={"energy": "REF_energy"})
+    keys = {"energy": "REF_energy"}
+    _refused(tmp_path, text, "it is not clear to which of them it belongs", error=DataError, keys=keys)
+    keys["forces"] = "forces"
+    _refused(tmp_path, text, "structure 1: has no energy", error=DataError, keys=keys)
 
 
-def test_free_energy_is_the_energy_where_there_is_no_other(tmp_path):
+def test_the_free_energy_is_what_forces_are_derivatives_of(tmp_path):
     text = _text(HEAD.replace("energy", "free_energy"))
     assert _read(tmp_path, text).energies.tolist() == [-10.5]
-    assert _read(tmp_path, _text(HEAD + " free_energy=-3")).energies.tolist() == [-10.5]
+    both = _text(HEAD + " free_energy=-10.6")
+    assert _read(tmp_path, both).energies.tolist() == [-10.6]
+    assert _read(tmp_path, both, energy="extrapolated").energies.tolist() == [-10.5]
 
 
 def test_config_type_is_the_group(tmp_path):
@@ -376,7 +381,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch):
         yield "partial"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gprann.io.writing, "format_extxyz", failing)
+    monkeypatch.setattr(gprann.io.formats, "format_extxyz", failing)
     with pytest.raises(KeyboardInterrupt):
         write(file, h2)
     assert file.read_text() == "old"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import DataError
 from gprann.io import DataWarning, read, write
-from gprann.io.geometry import close_pair
+from gprann.io.checks import close_pair
 
 # tmp_path is one folder for all examples of a test, and each example writes its files anew.
 quiet = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

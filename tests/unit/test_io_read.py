@@ -87,7 +87,7 @@ def test_misspelt_options(xyz):
         read(xyz, require=("energy", "force"))
     with pytest.raises(ConfigError, match=r"keys: unknown label 'enrgy'; did you mean 'energy'\?"):
         read(xyz, keys={"enrgy": "REF_energy"})
-    with pytest.raises(TypeError, match="groups"):
+    with pytest.raises(ConfigError, match=r"groups.*valid names: index"):
         read(xyz, groups="a")
 
 

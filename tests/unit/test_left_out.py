@@ -12,13 +12,13 @@ import samples
 from contracts import Array, assert_close
 from gprann import _core
 from gprann.data.structure import Dataset
-from gprann.runtime.parallel import scipy_blas
-from gprann.surrogate import Surrogate, left_out
-from gprann.surrogate.gaussian_process import Factor, Radial, factorise
-from gprann.surrogate.posterior_mean import PosteriorMean
-from gprann.surrogate.solvers import solve as solvers
-from gprann.surrogate.solvers.inducing import representatives
-from gprann.surrogate.solvers.posterior import DensePosterior, structure_covariance
+from gprann.runtime.resources import scipy_blas
+from gprann.surrogate import Surrogate
+from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
+from gprann.surrogate.kernels.base import Radial
+from gprann.surrogate.solvers.base import Equations, Fit
+from gprann.surrogate.solvers.inducing import InducingApproximation
+from gprann.surrogate.solvers.posterior import DensePosterior, representatives, structure_covariance
 from samples import FIXED
 
 
@@ -38,14 +38,14 @@ def test_structures_left_out_are_predicted_by_a_fit_without_them(
     rows = surrogate.fingerprint.rows(data)
     own = representatives(rows, fit.kernel, 5)
     chosen = np.setdiff1d(np.arange(24), own)[[2, 3, 17]] if kept else np.sort(np.append(own[:2], 20))
-    errors = left_out.leave_out(fit, chosen)
+    errors = fit.plan.solver.leave_out(fit, chosen)
     for group in [chosen] if solver == "conjugate_gradient" else chosen[:, None]:
         indices = np.setdiff1d(np.arange(24), group)
         part = data.select(indices)
         equations = replace(fit.equations, data=part)
         if solver == "inducing":
             posterior: Any = with_basis(equations, data.select(own), fit)
-            folded, amplitude2 = posterior.fold(posterior.weights), fit.amplitude2
+            folded, amplitude2 = posterior.mean, fit.amplitude2
         else:
             equations = replace(equations, mean=float(part.energies.mean()))
             noise = fit.solution.noise if kept else equations.noise(fit.settings)
@@ -56,7 +56,7 @@ def test_structures_left_out_are_predicted_by_a_fit_without_them(
             one = data.select(chosen[place : place + 1])
             rows, jacobians = surrogate.fingerprint.rows(one), surrogate.fingerprint.jacobians(one)
             energy, slopes = folded.predict(rows, fit.kernel)
-            observed = equations.problem(one)[0].values
+            observed = equations.observe(one)[0].values
             found = np.append(errors.energy[place], errors.gradient[place])
             expected = observed - np.append(energy, slopes.ravel() @ jacobians[0])
             assert_close(found, expected, relative=1e-6, scale=1e-2)
@@ -64,32 +64,27 @@ def test_structures_left_out_are_predicted_by_a_fit_without_them(
             assert_close(errors.latent[place], covariance, relative=1e-6)
 
 
-def densely(equations: solvers.Equations, fit: solvers.Fit, noise: Array) -> tuple[PosteriorMean, float, Any]:
+def densely(equations: Equations, fit: Fit, noise: Array) -> tuple[PosteriorMean, float, Any]:
     """Return weights, amplitude and posterior with the whole matrix."""
-    problem, rows, jacobians = equations.problem()
+    problem, rows, jacobians = equations.observe()
     factor = factorise(problem.covariance(equations.length(fit.settings)), problem.noise(*noise))
     alpha = factor.solve(problem.values)
     folded = PosteriorMean.from_weights(rows, jacobians, alpha, problem.first)
     return folded, float(problem.values @ alpha) / len(alpha), DensePosterior(problem, factor)
 
 
-def with_basis(
-    equations: solvers.Equations, basis: Dataset, fit: solvers.Fit
-) -> solvers.InducingApproximation:
+def with_basis(equations: Equations, basis: Dataset, fit: Fit) -> InducingApproximation:
     """Return the approximation by structures that need not be among those observed."""
-    known = solvers.InducingApproximation.build(
-        equations.fingerprint,
-        basis + equations.data,
+    known = InducingApproximation.build(
+        replace(equations, data=basis + equations.data),
+        fit.settings,
         np.arange(len(basis)),
-        mean=equations.mean,
-        length=equations.length(fit.settings),
-        noise=fit.solution.noise,
-        radial=equations.radial,
+        fit.solution.noise,
     )
-    problem, _, _ = equations.problem(basis)
+    problem, _, _ = equations.observe(basis)
     inner, projected = np.eye(len(known.projected)), np.zeros(len(known.projected))
     for structure in equations.data:
-        part, _, _ = equations.problem(Dataset([structure]))
+        part, _, _ = equations.observe(Dataset([structure]))
         V = np.zeros((len(part.values), len(projected)))
         _core.covariance(part.sets, problem.sets, fit.kernel, scipy_blas(), False, 1, V)
         known.half.half_solve(V)

@@ -17,10 +17,10 @@ from gprann.augmentation.policies import CopyOptions
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.runtime.log import TaskFormatter
-from gprann.runtime.memory import available_memory, memory_share
 from gprann.runtime.progress import SharedBar
+from gprann.runtime.resources import available_memory, memory_share
 from gprann.surrogate import Surrogate, memory_needed
-from gprann.surrogate.sets.surrogate_set import for_each_subset
+from gprann.surrogate.sets.surrogate_set import plan_subsets
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-7, "force_noise": 1e-7}
@@ -80,7 +80,10 @@ class TestSideBySide:
     def test_solvers_do_not_depend_on_what_runs_beside(self) -> None:
         """A surrogate may use what is there for all, and takes it only when nothing else runs."""
         data = mixture()
-        found = for_each_subset(data, lambda *_: available_memory(), lambda _: Surrogate(), memory=3.0)
+        found = []
+        for subset in plan_subsets(data, lambda _: Surrogate(), memory=3.0):
+            with subset.task():
+                found.append(available_memory())
         assert found == [3.0] * 3
 
 
@@ -95,7 +98,8 @@ def test_progress_reaches_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
     data, options = mixture(4), CopyOptions(displacement=0.2, threshold=1.0, min_distance=0.9)
     with Bar(total=options.total(data), file=io.StringIO()) as bar:
-        result = augment_subsets(data, options, lambda _: Surrogate(**FIXED), bar=SharedBar(bar))
+        subsets = plan_subsets(data, lambda _: Surrogate(**FIXED))
+        result = augment_subsets(subsets, options, SharedBar(bar))
         assert bar.n == bar.total > len(result.accepted) > 0
         assert bar.total > options.total(data)  # the labels are uncertain
     assert set(", ".join(seen).split(", ")) == {"", *(f"fitting subset {k} of 3" for k in (1, 2, 3))}
@@ -117,7 +121,7 @@ def test_memory_of_a_fit() -> None:
 
 
 def test_subsets_tell_what_they_are() -> None:
-    names = for_each_subset(mixture(), lambda subset, _: str(subset), lambda _: Surrogate())
+    names = [str(subset) for subset in plan_subsets(mixture(), lambda _: Surrogate())]
     assert names == [f"subset {k} of 3: 5 structures of {f}" for k, f in ((1, "H2O"), (2, "H2"), (3, "H2O"))]
 
 
@@ -368,7 +372,7 @@ class TestSurrogateSet:
             fit_surrogates(mixture(2), lenght=2.0)
         with pytest.raises(ConfigError, match="unknown option 'max_subsets': did you mean 'max_subset'"):
             fit_surrogates(mixture(2), max_subsets=2)
-        with pytest.raises(ConfigError, match="max_size = 0"):
+        with pytest.raises(ConfigError, match="max_subset = 0: expected 1 or more"):
             fit_surrogates(mixture(2), max_subset=0)
 
     @pytest.mark.parametrize("kernel", ["atoms", "auto"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import contracts
 from contracts import Array, cell_of, clear_of, displaced, molecule
-from gprann.data.neighbours import Neighbourhood, build_neighbours, species_indices
+from gprann.data.neighbours import Neighbourhood, build_neighbours, reduced_cells, species_indices
 from gprann.data.structure import Structure
 from gprann.errors import DataError
 from reference.neighbours_oracle import image_pairs
@@ -72,6 +72,39 @@ def test_atoms_outside_the_cell_are_the_same_atoms(name: str) -> None:
     moved = displaced(structure, periods @ structure.cell)
     pairs = [listed(build_neighbours([s], CUTOFF, ["C", "H", "O"])) for s in (structure, moved)]
     np.testing.assert_allclose(in_order(pairs[0]), in_order(pairs[1]), atol=2e-9)
+
+
+def heights(cell: Array) -> Array:
+    """Distances of the lattice planes: the fewer images lie within a cutoff, the larger they are."""
+    return 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+
+
+@pytest.mark.parametrize("n", [2, 7])
+def test_skewed_cells_cost_no_more_than_short_ones(n: int) -> None:
+    """Other vectors of the same lattice give the same neighbours from as many images (all pairs, and cell lists)."""
+    rng = np.random.default_rng(n)
+    short = n * np.array([[2.4, 0.1, 0.0], [-0.2, 2.7, 0.1], [0.1, 0.2, 3.0]])
+    shear = np.array([[1, 0, 0], [7, 1, 0], [5, -6, 1]])
+    grid = np.stack(np.meshgrid(*[np.arange(n) / n] * 3), -1).reshape(-1, 3) @ short
+    positions = grid + rng.uniform(-0.3, 0.3, grid.shape)
+    plain = Structure(("H",) * n**3, positions, short, [True] * 3)
+    skewed = plain.replace(cell=shear @ plain.cell)
+    assert heights(skewed.cell).min() < 0.2 * heights(plain.cell).min()
+    assert sorted(heights(reduced_cells([skewed])[0])) == pytest.approx(sorted(heights(plain.cell)))
+    pairs = [listed(build_neighbours([s], CUTOFF, ["C", "H", "O"])) for s in (plain, skewed)]
+    np.testing.assert_allclose(in_order(pairs[1]), in_order(pairs[0]), atol=2e-9)
+
+
+@pytest.mark.parametrize("pbc", [[1, 1, 0], [1, 0, 0], [0, 0, 0]])
+def test_only_directions_with_a_period_are_reduced(pbc: list[int]) -> None:
+    cell = np.array([[3.0, 0, 0], [9.0, 2, 0], [20.0, 3, 5]])
+    structure = Structure(("H",), np.zeros((1, 3)), cell, pbc)
+    reduced = reduced_cells([structure])[0]
+    np.testing.assert_array_equal(reduced[2], cell[2])
+    if pbc == [1, 1, 0]:
+        assert sorted(np.linalg.norm(reduced[:2], axis=1)) == [2.0, 3.0]
+    else:
+        np.testing.assert_array_equal(reduced, cell)
 
 
 def test_direction_without_period_needs_no_cell_vector() -> None:

@@ -12,7 +12,7 @@ import pytest
 import contracts
 from contracts import EPS, Array
 from gprann import _core
-from gprann.runtime.parallel import one_blas_thread, scipy_blas
+from gprann.runtime.resources import one_blas_thread, scipy_blas
 from reference.network_oracle import ACTIVATIONS, atom_terms
 
 HIDDEN: tuple[tuple[int, ...], ...] = ((), (7,), (6, 5, 3))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gprann
-from gprann.augmentation.sampling import with_unique_origins
+from gprann.augmentation.displacements import with_unique_origins
 from gprann.data.structure import Dataset, Origin
 from gprann.errors import DataError
 from gprann.io import DataWarning

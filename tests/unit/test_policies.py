@@ -13,12 +13,9 @@ from ase.units import kB
 import samples
 from gprann import augment, examples
 from gprann.augmentation import surrogate_hessian
-from gprann.augmentation.displacements import atom_sizes, within_spheres
-from gprann.augmentation.hessian import thermal
-from gprann.augmentation.min_distance import DistanceLimits
-from gprann.augmentation.policies import CopyOptions
-from gprann.augmentation.sampling import displaced
-from gprann.augmentation.step_size import automatic_copies, largest_size
+from gprann.augmentation.displacements import DistanceLimits, atom_sizes, automatic_copies, within_spheres
+from gprann.augmentation.policies import CopyOptions, Sampler
+from gprann.augmentation.thermal import normal_modes
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
 from gprann.surrogate import Surrogate
@@ -43,7 +40,10 @@ def shifts(augmented: Dataset, data: Dataset) -> np.ndarray:
 
 
 def sized(options: CopyOptions, data: Dataset, surrogate: Surrogate) -> CopyOptions:
-    return options.sized(options.known(data, surrogate))
+    sampler = Sampler(options, data, surrogate)
+    sampler.find_size()
+    sampler.find_number()
+    return sampler.options
 
 
 # Sizes -------------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_normal_modes_have_thermal_energies() -> None:
     rotated = internal @ np.linalg.qr(internal.T @ basis[:, :3])[0]
     hessian = rotated @ np.diag(stiffness) @ rotated.T
     moving = np.ones(3, dtype=bool)
-    moved = thermal(structure, hessian, moving, temperature=300.0, copies=4000, stream=(0, 0)).reshape(
+    moved = normal_modes(structure, hessian, moving, temperature=300.0, copies=4000, stream=(0, 0)).reshape(
         4000, 9
     )
     energies = 0.5 * stiffness * (moved @ rotated) ** 2
@@ -153,7 +153,7 @@ def test_normal_modes_have_thermal_energies() -> None:
 
 def test_soft_modes_move_no_atom_far() -> None:
     moving = np.ones(3, dtype=bool)
-    moved = thermal(samples.WATER, np.zeros((9, 9)), moving, temperature=1e4, copies=2000, stream=(0, 0))
+    moved = normal_modes(samples.WATER, np.zeros((9, 9)), moving, temperature=1e4, copies=2000, stream=(0, 0))
     # Three modes, each with a standard deviation of at most 0.1 Å of the vector of an atom.
     assert np.sqrt((moved**2).sum(axis=2).mean(axis=0)).max() < 0.1 * np.sqrt(3) * 1.1
 
@@ -192,7 +192,7 @@ def test_dynamics_follow_the_forces_and_the_seed(waters: Dataset, surrogate: Sur
 
 def test_dynamics_end_where_atoms_come_too_close(waters: Dataset, surrogate: Surrogate) -> None:
     options = CopyOptions(policy="md", copies=50, steps=50, temperature=1e5)
-    copies = options.make(options.known(waters, surrogate), range(16))
+    copies = Sampler(options, waters, surrogate).copies(range(16))
     assert len(copies) < 16 * 50
     limits = DistanceLimits.of(waters, 0.7)
     assert all(limits.allow(copy) for copy in copies)
@@ -262,10 +262,9 @@ def test_left_out_std_is_that_of_a_fit_without_the_structure(kernel: Any) -> Non
     settings: dict[str, Any] = {"length": 5.0, "energy_noise": 1e-6, "force_noise": 1e-6, "kernel": kernel}
     whole = Surrogate(**settings).fit(data)
     found = whole.left_out_std(8)
-    state = whole._state
-    assert state is not None
+    state = whole._fitted()
     # The same from the dense matrices.
-    problem, _, _ = state.equations.problem()
+    problem, _, _ = state.equations.observe()
     noise = state.amplitude2 * state.solution.noise
     K = problem.covariance(state.settings.length * whole.fingerprint.spread)
     K = np.tril(K) + np.tril(K, -1).T
@@ -421,9 +420,9 @@ def test_a_worse_surrogate_gets_more_copies(caplog: pytest.LogCaptureFixture) ->
         ({"policy": "gauss"}, "policy = 'gauss': did you mean 'gaussian'?"),
         ({"policy": "md", "displacement": 0.1}, "displacement = 0.1: the policy 'md' takes its size from"),
         ({"policy": "md", "copies": 9, "steps": 8}, "steps = 8: expected as many as copies"),
-        ({"temperature": 0.0}, "temperature = 0.0: expected a positive number of K"),
+        ({"temperature": 0.0}, "temperature = 0.0: expected a positive number in K"),
         ({"min_distance": -0.1}, "min_distance = -0.1: expected a fraction"),
-        ({"min_force": np.inf}, "min_force = inf: expected a force"),
+        ({"min_force": np.inf}, "min_force: expected a finite number, got inf"),
         (
             {"displacement": {"H": -1.0}},
             "displacement = {'H': -1.0}: expected a length in Å, 0 or more, for H",
@@ -440,13 +439,10 @@ def test_copies_that_the_kernel_refuses_are_too_far() -> None:
     """The Cartesian kernel knows one orientation alone; trials beyond it end no run."""
     data = samples.waters(8)
     surrogate = Surrogate("cartesian").fit(data)
-
-    def shifts(structure: Structure, index: int, size: float) -> np.ndarray:
-        return size * np.random.default_rng(index).normal(size=(5, len(structure), 3))
-
+    far = augment(data, copies=8, displacement=3.0, min_distance=0.0, **FIXED)[8:]
     with pytest.raises(DataError, match=r"kernel 'cartesian' knows one orientation|lies .* Å away"):
-        surrogate.predict(displaced(data, "gpr", [shifts(s, k, 3.0) for k, s in enumerate(data)]))
-    assert 0.01 <= largest_size(surrogate, data, shifts, (0.01, 3.0), np.inf) < 1.0
+        surrogate.predict(far)
+    assert 0.01 <= Sampler(CopyOptions(), data, surrogate).largest_size((0.01, 3.0), np.inf) < 1.0
 
 
 @pytest.mark.parametrize("copies", [20, None])

@@ -79,7 +79,7 @@ def test_energies_are_those_of_a_network_for_each_atom(
             g = (G - normalisation.mean[kind]) * normalisation.inverse_scale[kind]
             own = parameters[kind * per_species : (kind + 1) * per_species]
             eps, _, _ = atom_terms(own, potential.model.sizes, activation, g)
-            expected.append(0.7 * eps + potential.reference_energies[kind])
+            expected.append(0.7 * eps)
         assert_close(result.atom_energies[member], expected)
         assert result.energies[member, 0] == pytest.approx(sum(expected))
 
@@ -222,7 +222,7 @@ def test_structures_that_cannot_be_described_are_refused(wrong: Structure, messa
 
 def test_inputs_are_kept(structure: Structure) -> None:
     potential = samples.potential()
-    kept = [potential.parameters, potential.normalisation.mean, potential.reference_energies]
+    kept = [potential.parameters, potential.normalisation.mean]
     contracts.assert_inputs_kept(lambda: potential.predict([structure]), kept)
 
 
@@ -305,7 +305,8 @@ def change(document: Any, arrays: Any, keys: str, value: Any) -> None:
         ("parameters", np.zeros(())),
         ("feature_mean", np.zeros((1, 20))),
         ("feature_inverse_scale", None),
-        ("reference_energies", np.zeros(3)),
+        ("baselines", 3),
+        ("baselines", [{"kind": "reference_energies", "energies": {"H": "low"}}]),
         ("descriptor", None),
         ("descriptor", [1, 2]),
         ("descriptor.species", ["H", "Xx"]),
@@ -332,6 +333,38 @@ def test_files_whose_parts_do_not_fit_are_refused(keys: str, value: Any, tmp_pat
         del document[name]
     write_model_file(tmp_path / "b.gprann", document, arrays)
     with pytest.raises(FormatError, match=r"b\.gprann: "):
+        load(tmp_path / "b.gprann")
+
+
+def test_files_of_the_first_version_are_read(tmp_path: Path) -> None:
+    """They have an array of reference energies instead of baselines, and networks by another name."""
+    potential = samples.potential(members=2)
+    potential.save(tmp_path / "a.gprann")
+    document, arrays = read_model_file(tmp_path / "a.gprann")
+    for name in ("format", "version", "arrays", "kind", "baselines"):
+        del document[name]
+    document["model"]["kind"] = "network"
+    arrays["reference_energies"] = np.array(list(potential.reference_energies.values()))
+    write_model_file(tmp_path / "b.gprann", document, arrays)
+    old = load(tmp_path / "b.gprann")
+    assert old.reference_energies == potential.reference_energies
+    contracts.assert_same_bits([[p.predict([samples.CRYSTAL]).energy] for p in (potential, old)])
+
+
+def test_files_that_hold_something_else_are_refused(tmp_path: Path) -> None:
+    write_model_file(tmp_path / "a.gprann", {"kind": "optimizer state"}, {})
+    with pytest.raises(FormatError, match=r"a\.gprann: holds an optimizer state, not a potential"):
+        load(tmp_path / "a.gprann")
+
+
+def test_unknown_parts_of_a_file_are_named(tmp_path: Path) -> None:
+    samples.potential().save(tmp_path / "a.gprann")
+    document, arrays = read_model_file(tmp_path / "a.gprann")
+    for name in ("format", "version", "arrays"):
+        del document[name]
+    document["baselines"].append({"kind": "mine"})
+    write_model_file(tmp_path / "b.gprann", document, arrays)
+    with pytest.raises(FormatError, match="the baseline 'mine' of the file is unknown here"):
         load(tmp_path / "b.gprann")
 
 

@@ -16,14 +16,13 @@ from gprann.config import Config
 from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError
-from gprann.pipeline.memory import surrogate_memory
-from gprann.runtime.memory import GIB
-from gprann.runtime.parallel import one_blas_thread
-from gprann.surrogate import memory_needed
-from gprann.surrogate.hyperparameters import choice
-from gprann.surrogate.hyperparameters.grid import Grid
-from gprann.surrogate.kernels.fingerprints import AtomsFingerprint, Fingerprint, PairsFingerprint
-from gprann.surrogate.solvers.plan import SolverOptions, features_per_atom, plan_solver, structures_within
+from gprann.pipeline.inputs import surrogate_memory
+from gprann.runtime.resources import GIB, one_blas_thread
+from gprann.surrogate import AtomsKernel, AutoSolver, Cholesky, PairsKernel, memory, memory_needed
+from gprann.surrogate.hyperparameters.search import SEARCHES, Grid, HyperparameterSearch, SearchName
+from gprann.surrogate.kernels.base import Fingerprint
+from gprann.surrogate.memory import features_per_atom, structures_within
+from gprann.surrogate.observations import observe
 
 a, b, _ = samples.TRICLINIC
 CELLS = Structure(
@@ -46,9 +45,9 @@ def fitted(fingerprint: Fingerprint, data: Dataset) -> Fingerprint:
 @pytest.mark.parametrize(
     ("fingerprint", "expected"),
     [
-        (AtomsFingerprint(), 36),
-        (AtomsFingerprint(samples.DESCRIPTOR), samples.DESCRIPTOR.size),
-        (PairsFingerprint(), 11 / 2),
+        (AtomsKernel().fingerprint(), 36),
+        (AtomsKernel(descriptor=samples.DESCRIPTOR).fingerprint(), samples.DESCRIPTOR.size),
+        (PairsKernel().fingerprint(), 11 / 2),
     ],
 )
 def test_memory_is_that_of_the_jacobians(fingerprint: Fingerprint, expected: float) -> None:
@@ -69,45 +68,45 @@ def test_memory_is_that_of_the_jacobians(fingerprint: Fingerprint, expected: flo
 def test_the_solver_is_chosen_by_the_features_there_are() -> None:
     """A single element has half of the features of several, so that the matrix fits into less."""
     data = examples.hydrogen(20)
-    fingerprint = fitted(AtomsFingerprint(), data)
+    fingerprint = fitted(AtomsKernel().fingerprint(), data)
     less, more = memory_needed(data, features=18), memory_needed(data)
     assert less < 0.9 * more
-    assert plan_solver(data, fingerprint, SolverOptions(memory=0.5 * (less + more))).solver == "cholesky"
+    assert AutoSolver().plan(data, fingerprint, 0.5 * (less + more)).solver == Cholesky()
     with pytest.raises(ConfigError, match="solver 'cholesky' needs about"):
-        plan_solver(data, fingerprint, SolverOptions("cholesky", memory=0.99 * less))
+        Cholesky().plan(data, fingerprint, 0.99 * less)
 
 
 def test_a_run_is_judged_by_its_kernel() -> None:
     data = samples.rattled(CELLS, 5, 0.1, 0, "cells")
 
-    def memory(**surrogate: Any) -> float:
+    def needed(**surrogate: Any) -> float:
         return surrogate_memory(
             Config.model_validate({"data": {"train": "x"}, "surrogate": surrogate}), data, 10
         )
 
-    assert memory() == memory_needed(data, features=36)
-    assert memory(kernel="pairs") == memory_needed(data, features=5.5)
-    assert memory(kernel="cartesian") == memory_needed(data, features=3)
+    assert needed() == memory_needed(data, features=36)
+    assert needed(kernel="pairs") == memory_needed(data, features=5.5)
+    assert needed(kernel="cartesian") == memory_needed(data, features=3)
     size = ChebyshevDescriptor(["H", "O"], radial_order=30, weights=[[-1.0, 1.0]]).size
-    assert memory(descriptor={"radial_order": 30}) == memory_needed(data, features=size)
+    assert needed(descriptor={"radial_order": 30}) == memory_needed(data, features=size)
 
 
 # The search --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["held_out", "likelihood", "leave_one_out", "k_fold", "grid"])
-@pytest.mark.parametrize("fingerprint", [AtomsFingerprint(), PairsFingerprint()], ids=["atoms", "pairs"])
-def test_the_search_stays_within_its_budget(fingerprint: Fingerprint, method: choice.Method) -> None:
+@pytest.mark.parametrize("method", SEARCHES)
+@pytest.mark.parametrize(
+    "fingerprint", [AtomsKernel().fingerprint(), PairsKernel().fingerprint()], ids=["atoms", "pairs"]
+)
+def test_the_search_stays_within_its_budget(fingerprint: Fingerprint, method: SearchName) -> None:
     """Without the limit it takes 60 MiB and more."""
     data, budget = samples.rattled(CELLS, 60, 0.1, 0, "cells"), 0.012
-    search = choice.Choice(
-        fitted(fingerprint, data), "squared_exponential", (None, None, None), method, 0, budget, Grid()
-    )
+    search = HyperparameterSearch(fitted(fingerprint, data), (None, None, None), method, 0, budget, Grid())
     mean = float(data.energies.mean())
     tracemalloc.start()
     try:
         with one_blas_thread():
-            search.choose(data, mean)
+            search.find(data, mean)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -121,24 +120,23 @@ def test_other_searches_stay_within_the_budget(
     """Of the kernel, and of the relevance of components."""
     data, budget = samples.rattled(CELLS, 60, 0.1, 0, "cells"), 0.02
     seen: list[int] = []
-    build = choice.build_problem
 
     def watched(fingerprint: Fingerprint, part: Dataset, *more: Any) -> Any:
         seen.append(len(part))
-        return build(fingerprint, part, *more)
+        return observe(fingerprint, part, *more)
 
-    for module in ("choice", "kernel_selection", "relevance"):
-        monkeypatch.setattr(f"gprann.surrogate.hyperparameters.{module}.build_problem", watched)
+    for module in ("search", "kernel_selection", "length_scales"):
+        monkeypatch.setattr(f"gprann.surrogate.hyperparameters.{module}.observe", watched)
     Surrogate(**options, memory=budget, hyperparameters="likelihood", solver="inducing", inducing=2).fit(data)
     assert len(seen) > 1
     assert min(seen) >= 2
     assert max(seen) ** 2 * 8 * 4 * 37**2 < budget * GIB
 
 
-@given(memory=st.floats(1e-6, 1e3), matrices=st.integers(1, 4), features=st.floats(1, 1e3))
-def test_structures_within_a_budget(memory: float, matrices: int, features: float) -> None:
+@given(budget=st.floats(1e-6, 1e3), matrices=st.integers(1, 4), features=st.floats(1, 1e3))
+def test_structures_within_a_budget(budget: float, matrices: int, features: float) -> None:
     data = Dataset([CELLS] * 50)
-    count = structures_within(data, memory, matrices, features=features)
+    count = structures_within(data, budget, matrices, features=features)
     assert 2 <= count <= 50
 
     def needed(n: int) -> float:
@@ -146,9 +144,9 @@ def test_structures_within_a_budget(memory: float, matrices: int, features: floa
         return (squares + jacobians + n * 12 * (4736 + 96 * features)) / GIB + 2**-8
 
     if count > 2:
-        assert needed(count) <= memory * (1 + 1e-9)
+        assert needed(count) <= budget * (1 + 1e-9)
     if count < 50:
-        assert needed(count + 1) > memory * (1 - 1e-9)
+        assert needed(count + 1) > budget * (1 - 1e-9)
 
 
 def test_with_memory_enough_subsets_are_as_large_as_the_search_wants() -> None:
@@ -157,8 +155,8 @@ def test_with_memory_enough_subsets_are_as_large_as_the_search_wants() -> None:
         structure = Structure(("H",) * atoms, np.arange(3.0 * atoms).reshape(-1, 3))
         data = Dataset([structure] * 12000)
         for rows, matrices in (
-            (choice.SMALL_ROWS, 4),
-            (choice._LEAVE_OUT_ROWS, 4),
-            (choice._HOLD_OUT_ROWS, 1),
+            (memory.SMALL_ROWS, 4),
+            (memory.LEAVE_OUT_ROWS, 4),
+            (memory.HOLD_OUT_ROWS, 1),
         ):
-            assert structures_within(data, 2.0, matrices) >= choice.structures_for(data, rows)
+            assert structures_within(data, 2.0, matrices) >= memory.structures_for(data, rows)

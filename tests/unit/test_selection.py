@@ -15,14 +15,10 @@ from gprann.config import SurrogateSection
 from gprann.data.structure import Dataset
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError
-from gprann.surrogate import Surrogate
-from gprann.surrogate.hyperparameters.choice import small_subset
+from gprann.surrogate import CartesianKernel, PairsKernel, SoapKernel, SoapOptions, Surrogate
 from gprann.surrogate.hyperparameters.kernel_selection import select_kernel
-from gprann.surrogate.hyperparameters.settings import Settings
-from gprann.surrogate.kernels.fingerprints import CartesianFingerprint, PairsFingerprint
-from gprann.surrogate.kernels.soap import SoapFingerprint, SoapOptions
+from gprann.surrogate.memory import random_subset
 
-START = Settings(8.0, 1e-8, 1e-8)
 SOAP: Any = {"r_cut": 3.5, "n_max": 3, "l_max": 2}
 
 
@@ -34,17 +30,17 @@ def test_the_best_kernel_is_chosen_and_the_reason_given(caplog: pytest.LogCaptur
     assert selection is not None
     assert set(selection.candidates) == {"atoms", "pairs", "cartesian"}
     scores = {name: candidate.score for name, candidate in selection.candidates.items()}
-    assert chosen.kernel == selection.kernel == min(scores, key=lambda name: scores[name])
-    assert f"kernel '{chosen.kernel}' chosen; of 12 structures left out" in caplog.text
+    assert chosen.kernel.name == selection.kernel == min(scores, key=lambda name: scores[name])
+    assert f"kernel '{chosen.kernel.name}' chosen; of 12 structures left out" in caplog.text
     errors = {
         name: np.abs(Surrogate(name).fit(data).predict(query).energy - query.energies).mean()
         for name in scores
     }
-    assert errors[chosen.kernel] < 2 * min(errors.values())
-    same = Surrogate(chosen.kernel).fit(data).predict(query)
+    assert errors[chosen.kernel.name] < 2 * min(errors.values())
+    same = Surrogate(chosen.kernel.name).fit(data).predict(query)
     contracts.assert_same_bits([[chosen.predict(query).energy], [same.energy]])
     plain = chosen.to_dict()
-    assert plain["kernel"] == chosen.kernel
+    assert plain["kernel"] == chosen.kernel.name
     assert json.loads(json.dumps(plain)) == plain
     assert plain["selection"]["candidates"]["cartesian"]["energy_mae"] > 0
 
@@ -53,17 +49,17 @@ def test_kernels_that_do_not_apply_are_left_out() -> None:
     data = samples.waters(6)
     mixed = Dataset([*data[:5], contracts.reordered(data[5], np.array([1, 0, 2]))])
     surrogate = Surrogate("auto").fit(mixed)
-    assert surrogate.kernel == "atoms"
+    assert surrogate.kernel.name == "atoms"
     assert "this kernel needs one order of atoms" in surrogate.selection.refused["pairs"]
     assert "'pairs' does not apply" in surrogate.selection.reason()
-    fingerprints = {"pairs": PairsFingerprint(), "cartesian": CartesianFingerprint()}
+    fingerprints = {"pairs": PairsKernel().fingerprint(), "cartesian": CartesianKernel().fingerprint()}
     with pytest.raises(DataError, match=r"no kernel applies to the training set: .*one order of atoms"):
-        select_kernel(fingerprints, mixed, "squared_exponential", START)
+        select_kernel(fingerprints, mixed)
 
 
 def test_a_single_structure_gets_the_first_kernel() -> None:
     surrogate = Surrogate("auto").fit(samples.waters(1))
-    assert surrogate.kernel == "atoms"
+    assert surrogate.kernel.name == "atoms"
     assert surrogate.selection.candidates == {}
     assert surrogate.selection.reason()
 
@@ -94,12 +90,12 @@ def test_soap_is_a_candidate_if_its_settings_are_given(by_configuration: bool) -
     selection = surrogate.fit(data).selection
     assert selection is not None
     assert set(selection.candidates) == {"atoms", "pairs", "cartesian", "soap"}
-    assert surrogate.kernel == min(selection.candidates, key=lambda name: selection.candidates[name].score)
+    assert surrogate.kernel.name == min(
+        selection.candidates, key=lambda name: selection.candidates[name].score
+    )
     (alone,) = select_kernel(
-        {"soap": SoapFingerprint(SoapOptions(**SOAP))},
-        small_subset(data, 0, 1.0),
-        "squared_exponential",
-        START,
+        {"soap": SoapKernel(soap=SoapOptions(**SOAP)).fingerprint()},
+        random_subset(data, 0, 1.0),
     ).candidates.values()
     assert alone == selection.candidates["soap"]
 
@@ -113,7 +109,7 @@ def test_soap_is_chosen_where_it_is_best() -> None:
     chosen = Surrogate("auto", soap=SOAP, descriptor=blind).fit(mixed)
     assert chosen.selection is not None
     assert set(chosen.selection.refused) == {"pairs", "cartesian"}
-    assert chosen.kernel == chosen.to_dict()["kernel"] == "soap"
+    assert chosen.kernel.name == chosen.to_dict()["kernel"] == "soap"
     same = Surrogate("soap", soap=SOAP).fit(mixed)
     contracts.assert_same_bits([[s.predict(query).energy] for s in (chosen, same)])
 

@@ -14,9 +14,9 @@ from contracts import Array, assert_close, assert_derivative
 from gprann.config import SurrogateSection
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError
-from gprann.surrogate import Surrogate
+from gprann.surrogate import SoapKernel, SoapOptions, Surrogate
+from gprann.surrogate.kernels.base import Fingerprint
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
-from gprann.surrogate.kernels.soap import SoapFingerprint, SoapOptions
 
 SETTINGS: dict[str, Any] = {"r_cut": 3.2, "n_max": 3, "l_max": 2}
 FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-6, "force_noise": 1e-6}
@@ -25,12 +25,12 @@ FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-6, "force_noise": 1e-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"r_cu": 3.0}, "soap: r_cu: did you mean 'r_cut'"),
-        ({"r_cut": 0.8}, "r_cut = 0.8: dscribe's radial functions need more than 1 Å"),
-        ({"sigma": -1.0}, "sigma = -1.0: expected a positive distance"),
-        ({"n_max": 0}, "n_max = 0: expected a whole number of at least 1"),
-        ({"l_max": 4.0}, "l_max = 4.0: expected a whole number of at least 0"),
-        ({"centers": []}, "centers is empty"),
+        ({"r_cu": 3.0}, "soap.r_cu: unknown key; did you mean 'r_cut'"),
+        ({"r_cut": 0.8}, "soap.r_cut = 0.8: expected a number greater than 1 in Å"),
+        ({"sigma": -1.0}, "sigma = -1.0: expected a positive number in Å"),
+        ({"n_max": 0}, "n_max = 0: expected 1 or more"),
+        ({"l_max": 4.0}, "l_max: expected a whole number, got 4.0"),
+        ({"centers": []}, "centers: expected at least one entry"),
     ],
 )
 def test_impossible_settings_are_refused(options: dict[str, Any], message: str) -> None:
@@ -50,7 +50,7 @@ def test_whole_numbers_of_a_configuration_stay_whole() -> None:
 
 
 def test_settings_belong_to_soap() -> None:
-    with pytest.raises(ConfigError, match="options of soap belong to the kernel 'soap', not to 'pairs'"):
+    with pytest.raises(ConfigError, match="soap belongs to kernel = 'soap' or 'auto', not to 'pairs'"):
         Surrogate("pairs", soap=SETTINGS)
 
 
@@ -82,13 +82,13 @@ def data(request: pytest.FixtureRequest) -> Dataset:
 
 
 @pytest.fixture
-def fitted(centers: Any, data: Dataset) -> SoapFingerprint:
-    fingerprint = SoapFingerprint(SoapOptions(**SETTINGS, centers=centers))
+def fitted(centers: Any, data: Dataset) -> Fingerprint:
+    fingerprint = SoapKernel(soap=SoapOptions(**SETTINGS, centers=centers)).fingerprint()
     fingerprint.fit(data)
     return fingerprint
 
 
-def test_values_are_those_of_dscribe(fitted: SoapFingerprint, data: Dataset, centers: Any) -> None:
+def test_values_are_those_of_dscribe(fitted: Fingerprint, data: Dataset, centers: Any) -> None:
     from dscribe.descriptors import SOAP
 
     periodic = bool(data[0].pbc.any())
@@ -99,7 +99,7 @@ def test_values_are_those_of_dscribe(fitted: SoapFingerprint, data: Dataset, cen
         assert_close(features, expected, relative=1e-9)
 
 
-def test_jacobians_are_derivatives(fitted: SoapFingerprint, data: Dataset) -> None:
+def test_jacobians_are_derivatives(fitted: Fingerprint, data: Dataset) -> None:
     structure = data[1]
     directions = internal_directions(structure, "rotation")
     (jacobian,) = fitted.jacobians(Dataset([structure]))
@@ -127,7 +127,7 @@ def test_forces_are_derivatives_of_the_energy(centers: Any, data: Dataset) -> No
     assert_derivative(energy, -np.sum(forces * direction), step=0.02, halvings=2)
 
 
-def test_tangents_are_adjoint_to_gradients(fitted: SoapFingerprint, data: Dataset) -> None:
+def test_tangents_are_adjoint_to_gradients(fitted: Fingerprint, data: Dataset) -> None:
     rng, rows = np.random.default_rng(4), fitted.rows(data)
     displacements = [rng.normal(size=(len(structure), 3)) for structure in data]
     slopes = rng.normal(size=rows.features.shape)

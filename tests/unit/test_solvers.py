@@ -16,22 +16,22 @@ from contracts import Array, assert_close
 from gprann import _core
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
-from gprann.surrogate import Surrogate
-from gprann.surrogate.gaussian_process import Factor, Radial
-from gprann.surrogate.kernels.fingerprints import (
-    AtomsFingerprint,
-    Fingerprint,
-)
+from gprann.surrogate import AtomsKernel, Surrogate, SurrogateOptions, memory_needed
+from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.kernels.base import Fingerprint, Radial, kernels
 from gprann.surrogate.kernels.internal_coordinates import observed_directions
-from gprann.surrogate.observations import build_problem
+from gprann.surrogate.observations import observe
+from gprann.surrogate.solvers import conjugate_gradients as cg
 from gprann.surrogate.solvers import plan
-from gprann.surrogate.solvers import solve as solvers
+from gprann.surrogate.solvers.base import Equations, Plan, solvers
 from gprann.surrogate.solvers.conjugate_gradients import (
     CovarianceOperator,
+    Eliminated,
     ReducedSystem,
     conjugate_gradients,
 )
-from gprann.surrogate.solvers.inducing import representatives
+from gprann.surrogate.solvers.inducing import InducingApproximation
+from gprann.surrogate.solvers.posterior import representatives
 from samples import FIXED, KERNELS, MAKERS, system
 
 SMOOTH = "squared_exponential"
@@ -39,12 +39,13 @@ NOISE = np.array([3e-4, 1e-5])
 
 
 class Dense:
-    """The matrix that the others do without, symmetric, in the order of `Problem`."""
+    """The matrix that the others do without, symmetric, in the order of `Observations`."""
 
-    def __init__(self, fingerprint: Fingerprint, data: Dataset, radial: Radial) -> None:
+    def __init__(self, fingerprint: Fingerprint, data: Dataset) -> None:
         self.fingerprint, self.data, self.length = fingerprint, data, 3.0 * fingerprint.spread
         self.mean = float(data.energies.mean())
-        self.problem, self.rows, self.jacobians = build_problem(fingerprint, data, self.mean, radial)
+        self.equations = Equations(fingerprint, data, self.mean)
+        self.problem, self.rows, self.jacobians = observe(fingerprint, data, self.mean)
         lower = np.tril(self.problem.covariance(self.length))
         self.K = lower + np.tril(lower, -1).T
         self.noise = self.problem.noise(*NOISE)
@@ -52,7 +53,7 @@ class Dense:
 
     def operator(self) -> CovarianceOperator:
         kernel = self.problem.kernel(self.length)
-        return CovarianceOperator(self.rows, self.data, self.fingerprint.invariant, kernel, NOISE)
+        return CovarianceOperator(self.equations, self.rows, kernel, NOISE)
 
     def in_coordinates(self, x: Array) -> Array:
         """Energies, then gradients along all coordinates."""
@@ -81,9 +82,9 @@ def dense(request: pytest.FixtureRequest) -> Dense:
         structure.replace(forces=structure.forces + rng.normal(size=(len(structure), 3)))
         for structure in make(7)
     )
-    fingerprint = KERNELS[name]()
+    fingerprint = kernels.make(name, radial=radial).fingerprint()
     fingerprint.fit(data)
-    return Dense(fingerprint, data, radial)
+    return Dense(fingerprint, data)
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def rng() -> np.random.Generator:
 
 def test_tangents_are_adjoint_to_gradients(dense: Dense, rng: np.random.Generator) -> None:
     displacements = [rng.normal(size=(len(structure), 3)) for structure in dense.data]
-    strains = rng.normal(size=(len(dense.data), 3, 3)) if dense.fingerprint.strains else None
+    strains = rng.normal(size=(len(dense.data), 3, 3)) if dense.fingerprint.kernel.strains else None
     slopes = rng.normal(size=dense.rows.features.shape)
     gradients, virials = dense.rows.gradients(slopes)
     backward, v = (
@@ -117,11 +118,8 @@ def test_reduced_system_is_the_schur_complement(dense: Dense, rng: np.random.Gen
     chosen = np.array([1, 4, 5])
     m = dense.rows_of(chosen)
     o = np.setdiff1d(np.arange(len(dense.A)), m)
-    factor = Factor(np.linalg.cholesky(dense.A[np.ix_(m, m)]))
-    rows = dense.fingerprint.rows(dense.data.select(chosen))
-    reduced = ReducedSystem(
-        dense.operator(), rows, dense.data, chosen, factor=factor, invariant=dense.fingerprint.invariant
-    )
+    eliminated = Eliminated.build(dense.equations, Setting(3.0, 1.0, 1.0), chosen, NOISE)
+    reduced = ReducedSystem(dense.operator(), eliminated, dense.data)
 
     def spread(values: Array) -> Array:
         full = np.zeros(len(dense.A))
@@ -215,7 +213,7 @@ def test_tolerance_bounds_the_residual() -> None:
 def test_what_has_not_converged_is_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(solvers, "_MAX_ITERATIONS", 2)
+    monkeypatch.setattr(cg, "_MAX_ITERATIONS", 2)
     options: dict[str, Any] = {"solver": "conjugate_gradient", "tolerance": 1e-9, "inducing": 1}
     surrogate = Surrogate("pairs", **FIXED, **options).fit(samples.waters(15))
     residual = surrogate.to_dict()["residual"]
@@ -231,7 +229,7 @@ def test_what_has_not_converged_without_some_structures_is_named(
     """The fit has, its calibration has not."""
     options: dict[str, Any] = {"solver": "conjugate_gradient", "tolerance": 1e-9, "inducing": 1}
     surrogate = Surrogate("pairs", **FIXED, **options).fit(samples.waters(25))
-    monkeypatch.setattr(solvers, "_MAX_ITERATIONS", 2)
+    monkeypatch.setattr(cg, "_MAX_ITERATIONS", 2)
     plain = surrogate.to_dict()
     assert plain["converged"] is True
     assert plain["calibration"]["converged"] is False
@@ -245,24 +243,15 @@ def test_what_has_not_converged_without_some_structures_is_named(
 
 def test_inducing_structures_are_the_subset_of_regressors(dense: Dense) -> None:
     """Against the formula with the whole K_nm, and the variance of the deterministic training conditional."""
-    data, fingerprint = dense.data, dense.fingerprint
     chosen = np.array([0, 3, 6])
     m = dense.rows_of(chosen)
-    approximation = solvers.InducingApproximation.build(
-        fingerprint,
-        data,
-        chosen,
-        mean=dense.mean,
-        length=dense.length,
-        noise=NOISE,
-        radial=dense.problem.radial,
-    )
+    approximation = InducingApproximation.build(dense.equations, Setting(3.0, 1.0, 1.0), chosen, NOISE)
     K_mn, A_mm = dense.K[m], dense.A[np.ix_(m, m)]
     inner = A_mm + (K_mn / dense.noise) @ K_mn.T
     weights = np.linalg.solve(inner, K_mn @ (dense.problem.values / dense.noise))
     # In place of queries the training set, whose covariances with the chosen are at hand.
     mean = dense.in_coordinates(K_mn.T @ weights)
-    assert_close(dense.operator().from_others(approximation.fold(approximation.weights)), mean, relative=1e-6)
+    assert_close(dense.operator().from_others(approximation.mean), mean, relative=1e-6)
     expected = dense.K - K_mn.T @ (np.linalg.inv(A_mm) - np.linalg.inv(inner)) @ K_mn
     covariance = approximation.covariance(dense.K, K_mn.T.copy())
     scale = np.abs(dense.K).max()
@@ -289,8 +278,8 @@ def test_number_of_threads_does_not_matter(solver: Any, monkeypatch: pytest.Monk
     training, query = samples.waters(9), samples.waters(3, seed=2)
 
     def compute() -> list[Any]:
-        inducing = None if solver == "cholesky" else 3
-        surrogate = Surrogate(**FIXED, solver=solver, inducing=inducing).fit(training)
+        options = {} if solver == "cholesky" else {"inducing": 3}
+        surrogate = Surrogate(**FIXED, solver=solver, **options).fit(training)
         prediction = surrogate.extend(samples.waters(2, seed=6)).predict(query)
         return [prediction.energy, prediction.energy_std, *prediction.forces]
 
@@ -312,8 +301,8 @@ def test_difficult_training_sets(solver: Any) -> None:
 
 @pytest.mark.parametrize("solver", ["cholesky", "conjugate_gradient", "inducing"])
 def test_energy_covariance_has_the_variances_on_its_diagonal(solver: Any) -> None:
-    inducing = None if solver == "cholesky" else 4
-    surrogate = Surrogate("pairs", **FIXED, solver=solver, inducing=inducing).fit(samples.waters(25))
+    options = {} if solver == "cholesky" else {"inducing": 4}
+    surrogate = Surrogate("pairs", **FIXED, solver=solver, **options).fit(samples.waters(25))
     query = samples.waters(6, seed=3)
     covariance = surrogate.energy_covariance(query)
     stds = surrogate.predict(query).energy_std
@@ -339,7 +328,7 @@ def test_representatives_are_those_of_the_pivoted_factorisation(dense: Dense) ->
 
 def test_representatives_of_equal_structures_are_different_ones() -> None:
     data = samples.waters(1) + samples.waters(1) + samples.waters(3)
-    fingerprint = AtomsFingerprint()
+    fingerprint = AtomsKernel().fingerprint()
     fingerprint.fit(data)
     chosen = representatives(fingerprint.rows(data), _core.SquaredExponential(5.0), 4)
     assert len(set(chosen.tolist())) == 4
@@ -348,23 +337,24 @@ def test_representatives_of_equal_structures_are_different_ones() -> None:
 # The choice --------------------------------------------------------------------------------------------------------
 
 
-def planned(data: Dataset, **options: Any) -> plan.Plan:
-    fingerprint = AtomsFingerprint()
+def planned(data: Dataset, **options: Any) -> Plan:
+    fingerprint = AtomsKernel().fingerprint()
     fingerprint.fit(data)
-    return plan.plan_solver(data, fingerprint, plan.SolverOptions(**options))
+    memory = options.pop("memory")
+    return solvers.make(options.pop("solver", "auto"), **options).plan(data, fingerprint, memory)
 
 
 def test_memory_and_time_choose_the_solver(monkeypatch: pytest.MonkeyPatch) -> None:
     data = samples.waters(200)
-    dense = plan.memory_needed(data)
-    assert planned(data, memory=1.01 * dense).solver == "cholesky"
+    dense = memory_needed(data)
+    assert planned(data, memory=1.01 * dense).solver.name == "cholesky"
     small = planned(data, memory=0.9 * dense)
-    assert small.solver == "conjugate_gradient"
+    assert small.solver.name == "conjugate_gradient"
     assert "the covariance matrix of 2000 observations takes" in small.reason
-    assert planned(data, memory=0.5 * dense).inducing < small.inducing
+    assert planned(data, memory=0.5 * dense).solver.inducing < small.solver.inducing
     monkeypatch.setattr(plan, "_LARGEST_PRODUCT", 1e3)
-    assert planned(data, memory=0.9 * dense).solver == "inducing"
-    assert planned(data, memory=0.9 * dense, solver="conjugate_gradient").solver == "conjugate_gradient"
+    assert planned(data, memory=0.9 * dense).solver.name == "inducing"
+    assert planned(data, memory=0.9 * dense, solver="conjugate_gradient").solver.name == "conjugate_gradient"
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -392,9 +382,9 @@ def test_the_choice_is_logged_and_kept(caplog: pytest.LogCaptureFixture) -> None
     [
         ({"solver": "cholesk"}, "solver = 'cholesk': did you mean 'cholesky'"),
         ({"memory": 0.0}, "memory = 0.0: expected a positive number"),
-        ({"memory": np.nan}, "memory = nan"),
-        ({"tolerance": 1.0}, "tolerance = 1.0: expected a number between 0 and 1"),
-        ({"inducing": 2.5}, r"inducing = 2\.5: expected 1 or more, a whole number"),
+        ({"memory": np.nan}, "memory: expected a finite number, got nan"),
+        ({"tolerance": 1.0}, "tolerance = 1.0: expected a fraction above 0 and below 1"),
+        ({"inducing": 2.5}, r"inducing: expected a whole number, got 2\.5"),
         ({"inducing": 0}, "inducing = 0: expected 1 or more"),
     ],
 )
@@ -407,9 +397,9 @@ def test_impossible_options_are_refused(options: dict[str, Any], message: str) -
 def test_options_are_usable_or_refused(tolerance: float, memory: float, inducing: int) -> None:
     good = 0 < tolerance < 1 and 0 < memory < np.inf and inducing >= 1
     try:
-        options = plan.SolverOptions(memory=memory, tolerance=tolerance, inducing=inducing)
+        options = SurrogateOptions(memory=memory, tolerance=tolerance, inducing=inducing)
     except ConfigError:
         assert not good
     else:
         assert good
-        assert 0 < options.budget <= memory
+        assert (options.memory, options.solver.inducing) == (memory, inducing)

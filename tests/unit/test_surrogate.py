@@ -17,7 +17,7 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError
 from gprann.surrogate import Surrogate
 from gprann.surrogate import surrogate as module
-from gprann.surrogate.kernels.fingerprints import CartesianFingerprint
+from gprann.surrogate.kernels.cartesian import CartesianKernel
 from reference.chebyshev_oracle import cutoff_function
 from reference.gaussian_process_oracle import DenseProcess, Features
 from reference.neighbours_oracle import image_pairs
@@ -145,8 +145,8 @@ def test_predictions_are_those_of_the_dense_process(case: Case) -> None:
         length=LENGTH * spread,
         noise=(ENERGY_NOISE, FORCE_NOISE),
         freedom=[case.freedom] * len(case.training),
-        radial=surrogate.radial,
-        shift=surrogate.fingerprint.shift,
+        radial=surrogate.kernel.radial,
+        shift=surrogate.kernel.shift,
     )
     values = surrogate.hyperparameters
     assert values.length == LENGTH
@@ -345,8 +345,8 @@ def test_a_shift_of_the_energies_is_learnt(monkeypatch: pytest.MonkeyPatch) -> N
         for shift in shifts
     )
     errors = []
-    for shift in (0.0, CartesianFingerprint.shift):
-        monkeypatch.setattr(CartesianFingerprint, "shift", shift)
+    for shift in (0.0, CartesianKernel.shift):
+        monkeypatch.setattr(CartesianKernel, "shift", shift)
         surrogate = Surrogate("cartesian", length=20.0, energy_noise=1e-8, force_noise=1e-8).fit(data[:10])
         errors.append(np.abs(surrogate.predict(data[10:], std=False).energy - data[10:].energies).mean())
     assert errors[1] < 0.4 * errors[0]
@@ -365,13 +365,13 @@ def test_lists_of_structures_are_taken() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"length": "long"}, "length = 'long': expected a positive number"),
-        ({"length": True}, "length = True: expected a positive number"),
-        ({"force_noise": np.inf}, "force_noise = inf: expected a positive number"),
+        ({"length": "long"}, "length: expected a number, got 'long'"),
+        ({"length": True}, "length: expected a number, got True"),
+        ({"force_noise": np.inf}, "force_noise: expected a finite number, got inf"),
         ({"seed": -1}, "seed = -1: expected 0 or more, a whole number"),
         ({"seed": 0.5}, r"seed = 0\.5: expected 0 or more, a whole number"),
-        ({"tolerance": "small"}, "tolerance = 'small': expected a positive number"),
-        ({"memory": "1 GiB"}, "memory = '1 GiB': expected a positive number"),
+        ({"tolerance": "small"}, "tolerance: expected a number, got 'small'"),
+        ({"memory": "1 GiB"}, "memory: expected a number, got '1 GiB'"),
     ],
 )
 def test_options_of_another_type(options: dict[str, Any], message: str) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 import logging
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,19 +19,20 @@ from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.surrogate import Surrogate, memory_needed
-from gprann.surrogate.hyperparameters import choice
-from gprann.surrogate.hyperparameters.grid import Grid
+from gprann.surrogate.hyperparameters import search
+from gprann.surrogate.hyperparameters.cross_validation import scan
+from gprann.surrogate.hyperparameters.length_scales import length_factors
 from gprann.surrogate.hyperparameters.likelihood import log_marginal_likelihood
-from gprann.surrogate.hyperparameters.relevance import length_factors
-from gprann.surrogate.hyperparameters.settings import Settings, scan
-from gprann.surrogate.kernels.fingerprints import AtomsFingerprint
+from gprann.surrogate.hyperparameters.search import Grid
+from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.kernels.atoms import AtomsKernel
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
-from gprann.surrogate.observations import build_problem
-from gprann.surrogate.solvers import solve as solvers
+from gprann.surrogate.observations import observe
+from gprann.surrogate.solvers import cholesky
 
 FIXED: dict[str, Any] = {"length": 3.0, "energy_noise": 1e-4, "force_noise": 2e-5}
 
-LIMITS = ("SMALL_ROWS", "_LEAVE_OUT_ROWS", "_HALF_ROWS", "_HOLD_OUT_ROWS")
+LIMITS = ("SMALL_ROWS", "LEAVE_OUT_ROWS", "HALF_ROWS", "HOLD_OUT_ROWS")
 
 # Hyperparameters ---------------------------------------------------------------------------------------------------
 
@@ -41,7 +42,7 @@ def test_fits_of_one_seed_are_the_same(rows: int | None, monkeypatch: pytest.Mon
     """Also on the path of large sets, whose halves predict each other."""
     if rows is not None:
         for limit in LIMITS:
-            monkeypatch.setattr(choice, limit, rows)
+            monkeypatch.setattr(search, limit, rows)
     training, query = samples.waters(14), samples.waters(3, seed=4)
     first, second = (Surrogate("pairs", seed=1).fit(training).predict(query) for _ in range(2))
     contracts.assert_same_bits([[p.energy, p.energy_std, *p.forces] for p in (first, second)])
@@ -54,7 +55,7 @@ def test_fits_of_one_seed_are_the_same(rows: int | None, monkeypatch: pytest.Mon
 def test_given_hyperparameters_are_kept(name: str, rows: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     if rows is not None:
         for limit in LIMITS:
-            monkeypatch.setattr(choice, limit, rows)
+            monkeypatch.setattr(search, limit, rows)
     value = {"length": 3.21, "energy_noise": 3e-5, "force_noise": 3e-5}[name]
     training = samples.waters(14)
     found = Surrogate("pairs", **{name: value}).fit(training)
@@ -67,8 +68,8 @@ def test_given_hyperparameters_are_kept(name: str, rows: int | None, monkeypatch
         assert ratio == pytest.approx(getattr(same, name) / same.amplitude)
 
 
-@pytest.mark.parametrize("method", get_args(choice.Method))
-def test_every_way_to_hyperparameters_predicts(method: choice.Method) -> None:
+@pytest.mark.parametrize("method", search.SEARCHES)
+def test_every_way_to_hyperparameters_predicts(method: search.SearchName) -> None:
     training, query = samples.waters(14), samples.waters(10, seed=4)
     surrogate = Surrogate(hyperparameters=method).fit(training)
     errors = np.abs(surrogate.predict(query).energy - query.energies)
@@ -79,11 +80,11 @@ def test_every_way_to_hyperparameters_predicts(method: choice.Method) -> None:
 
 def test_ways_to_hyperparameters_are_what_they_say() -> None:
     data = samples.waters(14)
-    found = {m: Surrogate("pairs", hyperparameters=m).fit(data) for m in get_args(choice.Method)}
+    found = {m: Surrogate("pairs", hyperparameters=m).fit(data) for m in search.SEARCHES}
     assert found["grid"].hyperparameters.length in Grid().length
     likely = found["likelihood"]
     fingerprint = likely.fingerprint
-    problem, _, _ = build_problem(fingerprint, data, data.energies.mean(), "squared_exponential")
+    problem, _, _ = observe(fingerprint, data, data.energies.mean())
     best = likely._fitted().settings
     top = log_marginal_likelihood(problem, best, fingerprint.spread)[0]
     for stretch in (0.7, 1.4):
@@ -103,13 +104,13 @@ def test_folds_are_left_out_together() -> None:
         m: Surrogate("pairs", hyperparameters=m).fit(samples.waters(14)) for m in ("k_fold", "likelihood")
     }
     fingerprint = found["k_fold"].fingerprint
-    problem, _, _ = build_problem(fingerprint, shuffled, shuffled.energies.mean(), "squared_exponential")
+    problem, _, _ = observe(fingerprint, shuffled, shuffled.energies.mean())
     best, start = (
         scan(problem, [found[m]._fitted().settings], fingerprint.spread, [0, 2, 5, 8, 11]) for m in found
     )
     assert best[0].score < start[0].score
-    assert choice._folds(14) == [0, 2, 5, 8, 11]
-    assert choice._folds(3) == [0, 1, 2]
+    assert search.folds(14) == [0, 2, 5, 8, 11]
+    assert search.folds(3) == [0, 1, 2]
 
 
 def test_the_best_point_of_a_grid_is_taken() -> None:
@@ -117,8 +118,8 @@ def test_the_best_point_of_a_grid_is_taken() -> None:
     grid = {"length": [3.0, 1.0, 6.0], "energy_noise": [1e-3, 1e-5], "force_noise": (1e-4, 1e-6, 1e-8)}
     surrogate = Surrogate("pairs", hyperparameters="grid", grid=grid).fit(data)
     fingerprint = surrogate.fingerprint
-    problem, _, _ = build_problem(fingerprint, data, data.energies.mean(), "squared_exponential")
-    points = [Settings(*point) for point in itertools.product(*grid.values())]
+    problem, _, _ = observe(fingerprint, data, data.energies.mean())
+    points = [Setting(*point) for point in itertools.product(*grid.values())]
     best = min(scan(problem, points, fingerprint.spread), key=lambda result: result.score)
     assert surrogate._fitted().settings == best.settings
     given = Surrogate("pairs", length=2.5, hyperparameters="grid", grid={"force_noise": [1e-5]}).fit(data)
@@ -131,9 +132,9 @@ def test_points_of_a_grid() -> None:
     assert {(point.energy_noise, point.force_noise) for point in Grid().points()} == {
         (noise, noise) for noise in (1e-10, 1e-8, 1e-6, 1e-4)
     }
-    grid = Grid.make({"length": [8, 4], "energy_noise": [1e-6, 1e-7]}, (None, None, 1e-5))
+    grid = Grid(length=[8, 4], energy_noise=[1e-6, 1e-7])
     assert grid.points((None, None, 1e-5)) == [
-        Settings(length, noise, 1e-5) for length in (8.0, 4.0) for noise in (1e-6, 1e-7)
+        Setting(length, noise, 1e-5) for length in (8.0, 4.0) for noise in (1e-6, 1e-7)
     ]
 
 
@@ -154,9 +155,9 @@ def test_lengths_of_species_scale_their_distances() -> None:
 
 def drawn_from_the_process(data: Dataset, factors: dict[str, float]) -> Dataset:
     """The structures with energies and forces of a Gaussian process with lengths of species."""
-    fingerprint = AtomsFingerprint(species_lengths=factors)
+    fingerprint = AtomsKernel(species_lengths=factors).fingerprint()
     fingerprint.fit(data)
-    problem, _, _ = build_problem(fingerprint, data, 0.0, "squared_exponential")
+    problem, _, _ = observe(fingerprint, data, 0.0)
     K = np.tril(problem.covariance(4.0 * fingerprint.spread))
     K += np.tril(K, -1).T + np.diag(1e-8 * np.diagonal(K))
     drawn = np.linalg.cholesky(K) @ np.random.default_rng(8).normal(size=len(K))
@@ -248,7 +249,7 @@ def test_noise_that_is_not_given_rises_until_the_matrix_can_be_factorised(
     data = samples.waters(4)
     options = {"length": 5.0, **given}
     expected = Surrogate("pairs", **options).fit(data).hyperparameters
-    real, failures = solvers.factorise, [2]
+    real, failures = cholesky.factorise, [2]
 
     def failing(K: Array, noise: Array) -> Any:
         if len(K) == 4 * 4 and failures[0]:
@@ -257,7 +258,7 @@ def test_noise_that_is_not_given_rises_until_the_matrix_can_be_factorised(
         return real(K, noise)
 
     # The search for hyperparameters factorises through its own module, and is not disturbed.
-    monkeypatch.setattr(solvers, "factorise", failing)
+    monkeypatch.setattr(cholesky, "factorise", failing)
     raised = Surrogate("pairs", **options).fit(data).hyperparameters
     assert caplog.text.count("singular in double precision") == 2
     for name in ("energy_noise", "force_noise"):
@@ -270,7 +271,7 @@ def test_noise_does_not_rise_without_end(monkeypatch: pytest.MonkeyPatch) -> Non
     def failing(K: Array, noise: Array) -> Any:
         raise FactorisationError("singular", 3)
 
-    monkeypatch.setattr(solvers, "factorise", failing)
+    monkeypatch.setattr(cholesky, "factorise", failing)
     for given in ({}, {"energy_noise": 1e-9}, {"force_noise": 1e-9}):
         with pytest.raises(FactorisationError):
             Surrogate("pairs", length=5.0, **given).fit(samples.waters(4))
@@ -404,28 +405,31 @@ def on_grid(**values: Any) -> dict[str, Any]:
         ({"kernel": "atms"}, "kernel = 'atms': did you mean 'atoms'"),
         (
             {"kernel": "pairs", "descriptor": ChebyshevDescriptor(["H", "O"])},
-            "a descriptor belongs to the kernel 'atoms', not to 'pairs'",
+            "descriptor belongs to kernel = 'atoms' or 'auto', not to 'pairs'",
         ),
         ({"radial": "matern"}, "radial = 'matern': did you mean 'matern52'"),
         ({"hyperparameters": "likelyhood"}, "hyperparameters = 'likelyhood': did you mean 'likelihood'"),
         ({"grid": {"length": [2.0]}}, "grid belongs to hyperparameters = 'grid', not to 'held_out'"),
-        ({"species_lengths": "likely"}, "species_lengths = 'likely': expected factors .* 'likelihood'"),
+        ({"species_lengths": "likely"}, 'expected "likelihood" or a table of factors, .*, got .likely'),
         (
             {"kernel": "pairs", "species_lengths": "likelihood"},
-            "species_lengths belongs to the kernel 'atoms', not to 'pairs'",
+            "species_lengths belongs to kernel = 'atoms' or 'auto', not to 'pairs'",
         ),
-        (on_grid(lenght=[2.0]), "grid: lenght: did you mean 'length'"),
-        (on_grid(length=[]), r"grid: length = \[\]: expected a list of positive numbers"),
-        (on_grid(length=2.0), "grid: length = 2.0: expected a list"),
-        (on_grid(force_noise=[1e-8, -1.0]), "grid: force_noise = .*: expected a list of positive"),
-        (on_grid(force_noise=[1e-8, True]), "grid: force_noise = .*: expected a list of positive"),
-        (on_grid(force_noise="1"), "grid: force_noise = '1': expected a list of positive"),
+        (on_grid(lenght=[2.0]), "grid.lenght: unknown key; did you mean 'length'"),
+        (on_grid(length=[]), r"grid.length: expected at least one entry"),
+        (on_grid(length=2.0), "grid.length: expected a list, got 2.0"),
+        (on_grid(force_noise=[1e-8, -1.0]), r"grid.force_noise\[1\] = -1.0: expected a positive number"),
+        (on_grid(force_noise=[1e-8, True]), r"grid.force_noise\[1\]: expected a number, got true"),
+        (on_grid(force_noise="1"), "grid.force_noise: expected a list"),
         (on_grid(length=[4.0]) | {"length": 3.0}, "grid: length is given already, as 3.0"),
         ({"species_lengths": {"H": -1.0}}, "species_lengths: H = -1.0: expected a positive number"),
-        ({"kernel": "pairs", "relevance": True}, "relevance belongs to the kernel 'atoms', not to 'pairs'"),
+        (
+            {"kernel": "pairs", "relevance": True},
+            "relevance belongs to kernel = 'atoms' or 'auto', not to 'pairs'",
+        ),
         ({"length": 0.0}, "length = 0.0: expected a positive number"),
         ({"energy_noise": -1.0}, "energy_noise = -1.0"),
-        ({"force_noise": np.inf}, "force_noise = inf"),
+        ({"force_noise": np.inf}, "force_noise: expected a finite number, got inf"),
         ({"kernel": "pairs", "exponent": 0.0}, "exponent = 0.0"),
     ],
 )

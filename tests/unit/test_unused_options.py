@@ -13,7 +13,7 @@ import samples
 from gprann.cli.main import main
 from gprann.config import AugmentationSection, Config, SurrogateSection
 from gprann.errors import ConfigError
-from gprann.pipeline import augment_data, run_file
+from gprann.pipeline import augment_data, run
 from gprann.pipeline.comparison import _variant
 
 KEYS: list[tuple[dict[str, Any], str]] = [
@@ -51,7 +51,7 @@ def test_keys_of_the_configuration(
     config = tmp_path / "c.toml"
     config.write_text("\n".join(['data.train = "train.extxyz"', *lines]))
     with pytest.raises(ConfigError) as error:
-        run_file(config)
+        run(config)
     assert str(error.value).startswith(f"{config}: augmentation.{message}")
     assert not (tmp_path / "results").exists()
     arguments = [
@@ -109,7 +109,7 @@ def test_options_of_a_surrogate_in_files_and_commands(tmp_path: Path, capsys: An
     taylor = 'data.train = "train.extxyz"\naugmentation.method = "taylor"\nresources.memory = 2\n'
     config.write_text(taylor + 'surrogate.kernel = "pairs"')
     with pytest.raises(ConfigError) as error:
-        run_file(config)
+        run(config)
     assert str(error.value).startswith(f"{config}: surrogate.kernel = pairs: has no effect, there is no surr")
     words = ["augment", str(tmp_path / "train.extxyz"), "-o", str(tmp_path / "a.extxyz")]
     assert main([*words, "--method", "taylor", "--length", "3"]) == 2
@@ -119,7 +119,7 @@ def test_options_of_a_surrogate_in_files_and_commands(tmp_path: Path, capsys: An
     config.write_text(
         taylor + "descriptor.radial_cutoff = 4.0\ntraining.iterations = 2\noutput.plots = false"
     )
-    assert run_file(config).skipped == ()
+    assert run(config).skipped == ()
 
 
 def test_compare_takes_for_each_method_what_it_has() -> None:
@@ -154,16 +154,19 @@ def test_compare_takes_for_each_method_what_it_has() -> None:
         ({"temperature": 300.0}, "temperature = 300.0: has no effect, the policy 'gaussian'"),
         ({"steps": 50}, "steps = 50: has no effect"),
         ({"policy": "normal_modes", "steps": 50}, "not to 'normal_modes'"),
-        ({"exponent": 2.0}, "exponent belongs to the kernel 'pairs', not to 'atoms'"),
-        ({"cutoff": 5.0}, "cutoff belongs to the kernel 'pairs', not to 'atoms'"),
-        ({"kernel": "cartesian", "cutoff": 5.0}, "cutoff belongs to the kernel 'pairs', not to 'cartesian'"),
+        ({"exponent": 2.0}, "exponent belongs to kernel = 'pairs' or 'auto', not to 'atoms'"),
+        ({"cutoff": 5.0}, "cutoff belongs to kernel = 'pairs' or 'auto', not to 'atoms'"),
+        (
+            {"kernel": "cartesian", "cutoff": 5.0},
+            "cutoff belongs to kernel = 'pairs' or 'auto', not to 'cartesian'",
+        ),
         (
             {"hyperparameters": "k_fold", "length": 8.0, "energy_noise": 1e-8, "force_noise": 1e-8},
             "hyperparameters = 'k_fold': has no effect, all are given; leave it out",
         ),
-        ({"solver": "cholesky", "inducing": 5}, "inducing = 5: belongs to the solvers 'conjugate_gradient'"),
-        ({"solver": "cholesky", "tolerance": 1e-6}, "tolerance = 1e-06: belongs to the solver"),
-        ({"solver": "inducing", "tolerance": 1e-6}, "tolerance = 1e-06: belongs to the solver"),
+        ({"solver": "cholesky", "inducing": 5}, "inducing belongs to solver = .*'auto', not to 'cholesky'"),
+        ({"solver": "cholesky", "tolerance": 1e-6}, "tolerance belongs to solver = 'conjugate_gradient'"),
+        ({"solver": "inducing", "tolerance": 1e-6}, "not to 'inducing'"),
     ],
 )
 def test_options_in_python(options: dict[str, Any], message: str) -> None:

@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "gprann/chebyshev.hpp"
+#include "gprann/descriptor.hpp"
 #include "gprann/network.hpp"
 #include "gprann/types.hpp"
 
@@ -38,6 +38,7 @@ struct LossParts {
   }
 };
 
+// clang-format off
 /// L = sum_s w_s (E_s - E_s')^2 + sum_k w_k (F_k - F_k')^2 + sum_v w_v (V_v - V_v')^2 of a network on a
 /// descriptor.
 ///
@@ -52,11 +53,12 @@ struct LossParts {
 /// list grows with the cutoff. Stored Jacobians would take up to a quarter off a gradient, for 14 to 39 kB
 /// per atom (bench/README.md): there is no mode with them. Standardised features do not depend on the
 /// parameters and are given. Sums run in an order that does not depend on the number of threads.
+// clang-format on
 class CombinedLoss {
  public:
   /// order: (n_atoms), atom of every row of `atoms`; inverse_scale: (S, D), d g / d G. All views must outlive
   /// this.
-  CombinedLoss(const Network& network, const ChebyshevDescriptor& descriptor, const Neighbours& neighbours,
+  CombinedLoss(const Network& network, const Descriptor& descriptor, const Neighbours& neighbours,
                const AtomFeatures& atoms, const std::int64_t* order, const double* inverse_scale);
 
   const Network& network() const { return network_; }
@@ -95,16 +97,16 @@ class CombinedLoss {
   bool has_forces(const Labels& labels, Index s) const;
   /// Pieces of a batch that are summed up on their own; a function of the batch alone.
   static Index group_count(Index batch_size);
-  /// Calls adjoint(group, block, k) for the k-th structure of every block, which sets block.slopes and tells
-  /// whether more than the energy counts; the gradient of sum of slopes times predictions goes to `result`,
-  /// unless it is null.
+  /// Calls adjoint(group, block, k) for the k-th structure of every block, which sets block.slopes; the
+  /// gradient of sum of slopes times predictions goes to `result`, unless it is null.
   template <class Adjoint>
-  void for_each_structure(const double* parameters, const std::int64_t* batch, Index batch_size,
-                          int n_threads, double* result, Adjoint&& adjoint) const;
-  void load(const double* parameters, const std::int64_t* chosen, Index count, bool curvature,
-            Block& block) const;
-  void predict(Block& block, Index k, Of what, bool forces, Slopes& slopes) const;
-  void pull_back(Block& block, Index k, const Slopes& slopes, bool forces) const;
+  void for_each_structure(const double* parameters, const Labels& labels, const std::int64_t* batch,
+                          Index batch_size, int n_threads, double* result, Adjoint&& adjoint) const;
+  /// Runs the networks of a block forward, and back as far as its labels and a gradient need.
+  void load(const double* parameters, const Labels& labels, const std::int64_t* chosen, Index count,
+            bool with_gradient, Block& block) const;
+  void predict(Block& block, Index k, Of what, Slopes& slopes) const;
+  void pull_back(Block& block, Index k, const Slopes& slopes) const;
   void residuals(const Labels& labels, Index s, bool forces, Slopes& slopes, LossParts& loss) const;
   void weigh(const Labels& labels, Index s, bool forces, const Slopes* at, Slopes& slopes) const;
 
@@ -117,7 +119,7 @@ class CombinedLoss {
                   LossParts& loss) const;
 
   const Network& network_;
-  const ChebyshevDescriptor& descriptor_;
+  const Descriptor& descriptor_;
   Neighbours neighbours_;
   AtomFeatures atoms_;
   const std::int64_t* order_;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "gprann/chebyshev.hpp"
+#include "gprann/descriptor.hpp"
 #include "gprann/network.hpp"
 
 namespace gprann {
@@ -14,12 +14,12 @@ struct GradientPiece;
 class Committee {
  public:
   /// mean, inverse_scale: (S, D), g = (G - mean) inverse_scale. All must outlive this.
-  Committee(const Network& network, const ChebyshevDescriptor& descriptor, const double* mean,
+  Committee(const Network& network, const Descriptor& descriptor, const double* mean,
             const double* inverse_scale)
       : network_(network), descriptor_(descriptor), mean_(mean), inverse_scale_(inverse_scale) {}
 
   const Network& network() const { return network_; }
-  const ChebyshevDescriptor& descriptor() const { return descriptor_; }
+  const Descriptor& descriptor() const { return descriptor_; }
 
   /// parameters: (members, P); energies: (members, n_atoms); gradients dE/dR: (members, n_atoms, 3);
   /// virials dE/d(strain): (members, n_structures, 9). The same bits for any number of threads.
@@ -34,7 +34,7 @@ class Committee {
   void sort_by_species(const Neighbours& batch, Index begin, Index count, Work& work) const;
 
   const Network& network_;
-  const ChebyshevDescriptor& descriptor_;
+  const Descriptor& descriptor_;
   const double* mean_;
   const double* inverse_scale_;
 };

@@ -27,6 +27,7 @@ struct FeatureSets {
   Index directions(Index a) const { return first_observation[a + 1] - first_observation[a] - 1; }
 };
 
+// clang-format off
 /// Covariances of energies and gradients under k(A, B) = sum over rows i of A, i' of B of the same kind of
 /// phi(|g_i - g_i'|^2) (Yeu et al., npj Comput. Mater. 11, 156 (2025), eqs. 9-12, for a sum of kernels):
 ///
@@ -38,6 +39,7 @@ struct FeatureSets {
 /// K: (observations of A, observations of B), rows [E_A, gradients of A] structure by structure. With `lower`
 /// (A and B the same) only the blocks on and below the diagonal are written. About 2 rows_A D m_A m_B flops a
 /// pair of structures.
+// clang-format on
 void covariance(const FeatureSets& A, const FeatureSets& B, const RadialKernel& kernel, const Blas& blas,
                 bool lower, int n_threads, Block K);
 

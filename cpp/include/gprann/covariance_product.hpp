@@ -4,6 +4,7 @@
 
 namespace gprann {
 
+// clang-format off
 /// y = K x for the covariance matrix K of energies and gradients of a set with itself, without K.
 ///
 /// With x folded into its rows (`FoldedRows`: w_i = x_E of the structure of row i, a_i = J_i x_F) and with
@@ -18,6 +19,7 @@ namespace gprann {
 /// are taken in one order for any number of them.
 ///
 /// energies: (rows), slopes: (rows, D), rows kind by kind as in `x`.
+// clang-format on
 void covariance_product(const FoldedRows& x, const RadialKernel& kernel, const Blas& blas, int n_threads,
                         double* energies, double* slopes);
 

@@ -7,15 +7,16 @@
 
 namespace gprann {
 
+// clang-format off
 /// Real spherical harmonics Y_lm(u), l = 0..order, of unit vectors, scaled so that the addition theorem reads
 ///
-///     sum_m Y_lm(u) Y_lm(v) = P_l(u . v)        (Racah's normalisation: 4 pi / (2l+1) times the orthonormal
-///     product)
+///     sum_m Y_lm(u) Y_lm(v) = P_l(u . v)        (Racah's normalisation: 4 pi / (2l+1) times the orthonormal product)
 ///
 /// Y_lm = q_l|m|(z) Re or Im (x + i y)^|m| with q_lm proportional to d^m P_l / dz^m; element (l, m) stands at
 /// l^2 + l + m. Gradients are those of this polynomial in (x, y, z); the projection on the sphere is the
 /// caller's. Cost per vector: about 2 (order + 1)^2 multiplications for the values, twice that with
 /// gradients.
+// clang-format on
 class RealHarmonics {
  public:
   explicit RealHarmonics(int order);

@@ -7,12 +7,14 @@
 
 namespace gprann {
 
+// clang-format off
 /// One multilayer perceptron with a scalar output, and its derivatives for a block of atoms at a time:
 ///
 ///     a_0 = g,   z_l = W_l a_{l-1} + b_l,   a_l = phi(z_l),   eps = z_L      (linear output)
 ///
 /// Parameters: layer by layer, W_l (out, in) row-major, then b_l. Features of n atoms: (n, D). A forward or
 /// backward pass costs two operations for each weight and atom.
+// clang-format on
 class Mlp {
  public:
   using Array = Eigen::Array<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -62,10 +64,10 @@ class Mlp {
   void add_second_gradient(const double* parameters, ConstMatrixMap features, const double* factor,
                            ConstMatrixMap direction, Pass& pass, double* gradient) const;
 
-  /// Changes of energies and of d eps / d g when the parameters change along `direction` (parameters):
-  /// `energy_tangent`, `input_tangent`. Needs forward with curvature, and backward.
+  /// Changes of energies when the parameters change along `direction` (parameters), `energy_tangent`; with
+  /// `to_input` also of d eps / d g, `input_tangent`, which needs forward with curvature, and backward.
   void parameter_tangent(const double* parameters, const double* direction, ConstMatrixMap features,
-                         Pass& pass) const;
+                         Pass& pass, bool to_input) const;
 
  private:
   ConstMatrixMap weights(const double* parameters, Index layer) const {

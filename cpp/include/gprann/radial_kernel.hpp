@@ -6,6 +6,7 @@
 
 namespace gprann {
 
+// clang-format off
 /// A stationary kernel of unit amplitude as a function of the squared distance s = |g - g'|^2 of two feature
 /// vectors, k(g, g') = phi(s), with the two slopes from which every covariance of energies and gradients is
 /// made:
@@ -15,6 +16,7 @@ namespace gprann {
 /// To phi is added a constant, a shift of all energies of that prior variance (relative to the amplitude).
 /// With `log_length_derivative` the three functions are replaced by their derivatives with respect to log l;
 /// covariances are linear in them, so the same code gives dK/dlog l.
+// clang-format on
 struct RadialKernel {
   enum class Shape { squared_exponential, matern52 };
 

@@ -1,4 +1,4 @@
-"""The surrogate that grows with the reference results of a search."""
+"""A surrogate that learns from the reference results of a search."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
+from gprann.options import Options, PathText, option
 from gprann.surrogate import Surrogate
 from gprann.surrogate.calculator import SurrogateCalculator, bare_structure
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "SearchOptions"]
 
 Array = NDArray[np.float64]
 _RATTLE = 0.1  # Å
@@ -23,6 +24,20 @@ _COPIES = 24
 # adatoms and relaxations with EMT; twice or half the length changes them by one or two.
 _OPTIONS = {"length": 12.0, "energy_noise": 1e-8, "force_noise": 1e-8}
 _LEAST_NOISE, _MOST_NOISE = 1e-4, 1e5  # times those of the options
+
+
+class SearchOptions(Options):
+    """Options that relaxations and searches for paths share."""
+
+    fmax: float = option(
+        "Largest norm of the reference force on a free atom at the end.", 0.05, unit="eV/Å", gt=0
+    )
+    record: PathText | None = option(
+        "Extended XYZ file to which every reference result is appended. The results for the same atoms and cell that "
+        "it holds already are used, so that the same call goes on where it was interrupted: give the same calculator.",
+        None,
+    )
+    seed: int = option("Seed of the rattled copies over which descriptors are standardised.", 0, ge=0)
 
 
 class Learner:
@@ -75,7 +90,7 @@ class Learner:
         raised = False
         while True:
             try:
-                self.surrogate = self._fitted(results, self._with_noise())
+                self.surrogate = self._fit(results, self._options_with_noise())
             except FactorisationError:
                 if self._noise >= _MOST_NOISE:
                     raise
@@ -87,10 +102,10 @@ class Learner:
                 return
             self._noise /= 10.0
 
-    def _fitted(self, results: Dataset, options: dict[str, Any]) -> Surrogate:
-        """Return a surrogate of all results: the one place where a search refits.
+    def _fit(self, results: Dataset, options: dict[str, Any]) -> Surrogate:
+        """Return a surrogate fitted to all results. No other function of a search fits.
 
-        That of before is extended if it has the same hyperparameters and its results are the first ones.
+        The surrogate of the last call is extended if its options are the same and its results are the first ones.
         """
         learnt, self._learnt = self._learnt, None
         if self.surrogate is not None and learnt is not None and all(options[name] for name in _OPTIONS):
@@ -105,8 +120,8 @@ class Learner:
         self._learnt = results, options
         return surrogate
 
-    def _with_noise(self) -> dict[str, Any]:
-        """Return the options with the noises of now; None leaves a noise to the surrogate."""
+    def _options_with_noise(self) -> dict[str, Any]:
+        """Return the options with the current noises; a noise that is None is left to the surrogate."""
         names = ("energy_noise", "force_noise")
         noises = {name: self._noise * self._options[name] for name in names if self._options[name]}
         return {**self._options, **noises}
@@ -118,7 +133,7 @@ class Learner:
         return self.surrogate
 
     def attach(self, atoms: ase.Atoms) -> None:
-        """Give atoms a calculator of the surrogate as it is now."""
+        """Give atoms a calculator of the current surrogate."""
         atoms.calc = SurrogateCalculator(self._current)
 
     def std(self, images: Sequence[ase.Atoms]) -> Array:

@@ -7,8 +7,8 @@ at the image of largest standard deviation, or at the climbing image once all im
 
 from __future__ import annotations
 
+import inspect
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,15 +21,16 @@ from ase.mep import NEB, interpolate
 from ase.optimize import FIRE
 from numpy.typing import NDArray
 
-from gprann.active.learner import Learner
+from gprann.active.learner import Learner, SearchOptions
 from gprann.active.reference import Reference, check_atoms, largest_force, with_labels
 from gprann.data.structure import Dataset
-from gprann.errors import ConfigError, DataError, check_positive, check_whole
+from gprann.errors import ConfigError, DataError, check_whole
+from gprann.options import option
+from gprann.signatures import divide, takes
 from gprann.surrogate import Surrogate
 from gprann.surrogate.calculator import bare_structure
-from gprann.surrogate.sets.surrogate_set import check_surrogate_options
 
-__all__ = ["Band", "neb"]
+__all__ = ["Band", "BandOptions", "neb"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
@@ -79,19 +80,30 @@ class Band:
     surrogate: Surrogate | None
 
 
+class BandOptions(SearchOptions):
+    """Options of the search for a minimum-energy path."""
+
+    threshold: float = option(
+        "Predicted standard deviation of the energy, of the structure and not per atom as a barrier is, above which "
+        "an image is computed by the reference.",
+        0.02,
+        unit="eV",
+        gt=0,
+    )
+    max_calls: int = option(
+        "Reference calls that are allowed: 3 or more, for the end points and an image.", 50, ge=3
+    )
+    spring: float = option("Spring constant between images.", 0.1, unit="eV/Å²", gt=0)
+
+
+@takes(BandOptions)
 def neb(
     initial: ase.Atoms,
     final: ase.Atoms,
     calculator: BaseCalculator,
     *,
     images: int | Sequence[ase.Atoms] = 5,
-    fmax: float = 0.05,
-    threshold: float = 0.02,
-    max_calls: int = 50,
-    record: str | os.PathLike[str] | None = None,
-    spring: float = 0.1,
-    seed: int = 0,
-    **surrogate_options: Any,
+    **options: Any,
 ) -> Band:
     """Find the minimum-energy path between two relaxed structures with few calls of a reference calculator.
 
@@ -105,23 +117,9 @@ def neb(
     images : int or sequence of ase.Atoms
         Number of images between the end points, at first equally spaced on the straight line; or the images
         of a first path, without the end points.
-    fmax : float, eV/Å
-        Largest norm of the reference force on a free atom at the climbing image at the end.
-    threshold : float, eV
-        Predicted standard deviation of the energy, of the structure and not per atom as a barrier is, above which
-        an image is computed by the reference.
-    max_calls : int
-        Reference calls that are allowed: 3 or more, for the end points and an image.
-    record : path, optional
-        Extended XYZ file to which every reference result is appended. The results for the same atoms and cell
-        that it holds already are used, so that the same call goes on where it was interrupted: give the same
-        calculator.
-    spring : float, eV/Å²
-        Spring constant between images.
-    seed : int
-        Of the rattled copies over which descriptors are standardised.
-    **surrogate_options
-        Options of `Surrogate` that replace the defaults, chosen for few structures.
+    **options
+        Of `BandOptions`, and those of `Surrogate` that replace the defaults, which are chosen for few structures.
+        The path has converged when the force on the climbing image is below `fmax`.
 
     Returns
     -------
@@ -154,13 +152,12 @@ def neb(
     >>> path.converged, path.calls < 8, round(path.barrier, 1)
     (True, True, 0.2)
     """
-    check_positive(fmax=fmax, threshold=threshold, spring=spring)
-    check_surrogate_options(surrogate_options, neb)
-    check_whole(3, max_calls=max_calls)  # for the end points and an image
+    settings, surrogate_options = divide(options, BandOptions, inspect.signature(Surrogate).parameters)
+    fmax = settings.fmax
     start = _first_path(initial, final, images)
-    reference = Reference(calculator, record, max_calls)
-    learner = Learner(start, seed, fmax, surrogate_options)
-    search = _Search(start, reference, learner, fmax=fmax, threshold=threshold, spring=spring)
+    reference = Reference(calculator, settings.record, settings.max_calls)
+    learner = Learner(start, settings.seed, fmax, surrogate_options)
+    search = _Search(start, reference, learner, settings)
     for name, end in (("initial", initial), ("final", final)):
         reference.take(end)
         force = largest_force(end, reference.label(end))
@@ -177,24 +174,19 @@ def neb(
 
 
 class _Search:
-    """A band between end points that have been computed."""
+    """Search for a path between end points whose energies and forces are known."""
 
     def __init__(
         self,
         start: list[ase.Atoms],
         reference: Reference,
         learner: Learner,
-        *,
-        fmax: float,
-        threshold: float,
-        spring: float,
+        options: BandOptions,
     ) -> None:
         self._start = start
         self._reference = reference
         self._learner = learner
-        self._fmax = fmax
-        self._threshold = threshold
-        self._spring = spring
+        self._options = options
 
     @property
     def results(self) -> Dataset:
@@ -205,31 +197,31 @@ class _Search:
         """Relax the band and learn in turn, until the climbing image is converged."""
         while True:
             self._learner.learn(self.results)
-            band = self._relaxed()
+            band = self._relax()
             std = self._learner.std(band)
-            certain = bool(std[1:-1].max() < self._threshold)
+            certain = bool(std[1:-1].max() < self._options.threshold)
             rank = np.array([atoms.get_potential_energy() for atoms in band]) if certain else std
             chosen = band[1 + int(np.argmax(rank[1:-1]))]
-            known = self._reference.known(chosen) is not None
+            known = self._reference.find(chosen) is not None
             if self._reference.exhausted and not known:
                 return self._result(band, std, converged=False)
             force = largest_force(chosen, self._reference.label(chosen))
             _log.info("call %d: std %.4f eV, force %.3f eV/Å", self._reference.calls, std.max(), force)
-            if certain and force < self._fmax:
+            if certain and force < self._options.fmax:
                 return self._result(band, std, converged=True)
             if known:
                 _log.warning("the band leads back to an image that is known; lower its noises or raise fmax")
                 return self._result(band, std, converged=False)
 
-    def _relaxed(self) -> list[ase.Atoms]:
-        """Relax the first path on the surrogate; a band that runs away from what is known ends there."""
+    def _relax(self) -> list[ase.Atoms]:
+        """Relax the first path on the surrogate; stop where an image becomes too uncertain."""
         band = [atoms.copy() for atoms in self._start]
         for atoms in band:
             self._learner.attach(atoms)
-        path = NEB(band, k=self._spring, method="improvedtangent")
+        path = NEB(band, k=self._options.spring, method="improvedtangent")
         for path.climb, force, steps in ((False, _COARSE, _STEPS[0]), (True, _INNER, _STEPS[1])):
-            for _ in FIRE(path, logfile=None).irun(fmax=force * self._fmax, steps=steps):
-                if self._learner.std(band).max() > _TRUST * self._threshold:
+            for _ in FIRE(path, logfile=None).irun(fmax=force * self._options.fmax, steps=steps):
+                if self._learner.std(band).max() > _TRUST * self._options.threshold:
                     return band
         return band
 
@@ -240,7 +232,7 @@ class _Search:
                 "energy": atoms.get_potential_energy(),
                 "forces": atoms.get_forces(apply_constraint=False),
             }
-            known = self._reference.known(atoms)
+            known = self._reference.find(atoms)
             images.append(with_labels(atoms, known or bare_structure(atoms).replace(**predicted)))
         energies = np.array([atoms.get_potential_energy() for atoms in images])
         energies -= energies[0]
@@ -254,7 +246,7 @@ def _first_path(initial: ase.Atoms, final: ase.Atoms, images: int | Sequence[ase
     check_atoms(final, "final")
     _check_match(initial, final, "final")
     if isinstance(images, Iterable):
-        return _given_path(initial, final, images)
+        return _path_through(initial, final, images)
     check_whole(1, images=images)
     shift = final.positions - initial.positions
     shortest, lengths = find_mic(shift, initial.cell, initial.pbc)
@@ -270,7 +262,7 @@ def _first_path(initial: ase.Atoms, final: ase.Atoms, images: int | Sequence[ase
     return path
 
 
-def _given_path(initial: ase.Atoms, final: ase.Atoms, images: Iterable[ase.Atoms]) -> list[ase.Atoms]:
+def _path_through(initial: ase.Atoms, final: ase.Atoms, images: Iterable[ase.Atoms]) -> list[ase.Atoms]:
     """Return copies of the end points and of the images between them, all with the constraints of the first."""
     path = [initial.copy()]
     for number, atoms in enumerate(images):

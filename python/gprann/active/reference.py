@@ -1,4 +1,4 @@
-"""The reference calculator: counted, and every result kept."""
+"""The reference calculator of a search, whose calls are counted and whose results are kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError, GprannError, check_whole
 from gprann.labelling import Record
-from gprann.surrogate.calculator import bare_structure
+from gprann.labelling.calculators import force_consistent_energy
 
 __all__ = ["Reference", "check_atoms", "energy_of", "largest_force", "with_labels"]
 
@@ -63,9 +63,9 @@ class Reference:
             )
         )
 
-    def known(self, atoms: ase.Atoms) -> Structure | None:
-        """Return the labelled structure if this geometry has been computed."""
-        return self._record.find(bare_structure(atoms))
+    def find(self, atoms: ase.Atoms) -> Structure | None:
+        """Return the labelled structure if this geometry, with its charges and spins, has been computed."""
+        return self._record.find(Structure.from_ase(atoms.copy()))
 
     def take(self, atoms: ase.Atoms) -> None:
         """Keep the results that atoms carry, if they come from a file or from a calculator of the same kind."""
@@ -73,13 +73,13 @@ class Reference:
         same = type(calculator) is type(self.calculator) and getattr(
             calculator, "parameters", None
         ) == getattr(self.calculator, "parameters", None)
-        if not (same or isinstance(calculator, SinglePointCalculator)) or self.known(atoms) is not None:
+        if not (same or isinstance(calculator, SinglePointCalculator)) or self.find(atoms) is not None:
             return
         if not calculator.calculation_required(atoms, ["energy", "forces"]):
-            self._record.append(self._labelled(atoms, calculator))
+            self._record.append(self._compute(atoms, calculator))
 
     def label(self, atoms: ase.Atoms) -> Structure:
-        """Return energy and forces of atoms; constraints play no part.
+        """Return atoms with energy and forces, computed if they are not known; constraints play no part.
 
         Raises
         ------
@@ -90,20 +90,20 @@ class Reference:
         GprannError
             If it fails.
         """
-        known = self.known(atoms)
+        known = self.find(atoms)
         if known is not None:
             return known
         self.calls += 1
-        structure = self._labelled(atoms, self.calculator)
+        structure = self._compute(atoms, self.calculator)
         self._record.append(structure)
         return structure
 
-    def _labelled(self, atoms: ase.Atoms, calculator: BaseCalculator) -> Structure:
+    def _compute(self, atoms: ase.Atoms, calculator: BaseCalculator) -> Structure:
         computed = atoms.copy()
         computed.set_constraint()
         name = f"reference call {self.calls}"
         try:
-            energy = float(calculator.get_property("energy", computed))
+            energy = force_consistent_energy(calculator, computed)
             forces = calculator.get_property("forces", computed)
         except PropertyNotImplementedError as error:
             raise ConfigError(f"calculator: {error}; give one with energies and forces") from error
@@ -111,12 +111,13 @@ class Reference:
         except Exception as error:
             raise GprannError(
                 f"{name}, {computed.get_chemical_formula()}: the calculator failed with {type(error).__name__}: "
-                f"{error}; {self._kept()}"
+                f"{error}; {self._describe_record()}"
             ) from error
-        return bare_structure(computed).replace(energy=energy, forces=forces, origin=Origin(place=name))
+        bare = Structure.from_ase(atoms.copy())  # a copy of atoms has no results
+        return bare.replace(energy=energy, forces=forces, origin=Origin(place=name))
 
-    def _kept(self) -> str:
-        """Return where the results so far are, and how to go on from them."""
+    def _describe_record(self) -> str:
+        """Say where the results so far are, and how to go on from them."""
         count, path = len(self._record.structures), self._record.path
         if path is None:
             return f'its {count} earlier results are lost: with record = "file.extxyz" they are kept and used again'
@@ -124,7 +125,7 @@ class Reference:
 
 
 def check_atoms(atoms: object, name: str) -> None:
-    """Refuse what is no structure of ASE.
+    """Refuse anything but `ase.Atoms`.
 
     Raises
     ------
@@ -146,7 +147,7 @@ def with_labels(atoms: ase.Atoms, structure: Structure) -> ase.Atoms:
 
 
 def energy_of(structure: Structure) -> float:
-    """Return the energy of a result, which always has one, in eV."""
+    """Return the energy of a labelled structure, eV."""
     if structure.energy is None:
         raise DataError(f"{structure.origin}: has no energy")
     return structure.energy

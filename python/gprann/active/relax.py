@@ -6,8 +6,8 @@ as it can be trusted, compute the reference there, learn, and start again from t
 
 from __future__ import annotations
 
+import inspect
 import logging
-import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,14 +16,14 @@ import numpy as np
 from ase.calculators.calculator import BaseCalculator
 from ase.optimize import BFGS, FIRE
 
-from gprann.active.learner import Learner
+from gprann.active.learner import Learner, SearchOptions
 from gprann.active.reference import Reference, check_atoms, energy_of, largest_force, with_labels
 from gprann.data.structure import Dataset
-from gprann.errors import ConfigError, check_positive, nearest_name
+from gprann.options import option
+from gprann.signatures import divide, takes
 from gprann.surrogate import Surrogate
-from gprann.surrogate.sets.surrogate_set import check_surrogate_options
 
-__all__ = ["OPTIMIZERS", "Relaxation", "relax"]
+__all__ = ["OPTIMIZERS", "RelaxOptions", "Relaxation", "relax"]
 
 _log = logging.getLogger(__name__)
 OPTIMIZERS: dict[str, Any] = {"bfgs": BFGS, "fire": FIRE}
@@ -58,18 +58,22 @@ class Relaxation:
     surrogate: Surrogate | None
 
 
-def relax(
-    atoms: ase.Atoms,
-    calculator: BaseCalculator,
-    *,
-    fmax: float = 0.05,
-    threshold: float = 0.05,
-    max_calls: int = 100,
-    optimizer: Literal["bfgs", "fire"] = "bfgs",
-    record: str | os.PathLike[str] | None = None,
-    seed: int = 0,
-    **surrogate_options: Any,
-) -> Relaxation:
+class RelaxOptions(SearchOptions):
+    """Options of a relaxation."""
+
+    threshold: float = option(
+        "Predicted standard deviation of the energy, of the structure and not per atom, at which the relaxation on "
+        "the surrogate stops, to compute the reference there.",
+        0.05,
+        unit="eV",
+        gt=0,
+    )
+    max_calls: int = option("Reference calls that are allowed.", 100, ge=1)
+    optimizer: Literal["bfgs", "fire"] = option("ASE's optimiser on the surrogate.", "bfgs")
+
+
+@takes(RelaxOptions)
+def relax(atoms: ase.Atoms, calculator: BaseCalculator, **options: Any) -> Relaxation:
     """Relax positions with few calls of a reference calculator.
 
     Parameters
@@ -78,23 +82,8 @@ def relax(
         Start, with any constraints of ASE on positions; it is not changed.
     calculator : ASE calculator
         The reference, with energies and forces.
-    fmax : float, eV/Å
-        Largest norm of the reference force on a free atom at the end.
-    threshold : float, eV
-        Predicted standard deviation of the energy, of the structure and not per atom, at which the relaxation on
-        the surrogate stops, to compute the reference there.
-    max_calls : int
-        Reference calls that are allowed.
-    optimizer : {'bfgs', 'fire'}
-        ASE's optimiser on the surrogate.
-    record : path, optional
-        Extended XYZ file to which every reference result is appended. The results for the same atoms and cell
-        that it holds already are used, so that the same call goes on where it was interrupted: give the same
-        calculator.
-    seed : int
-        Of the rattled copies over which descriptors are standardised.
-    **surrogate_options
-        Options of `Surrogate` that replace the defaults, chosen for few structures.
+    **options
+        Of `RelaxOptions`, and those of `Surrogate` that replace the defaults, which are chosen for few structures.
 
     Returns
     -------
@@ -111,20 +100,18 @@ def relax(
 
     Examples
     --------
-    >>> import gprann
+    >>> import ase, gprann
     >>> from ase.calculators.emt import EMT
     >>> trimer = ase.Atoms("Cu3", [[0, 0, 0], [2.6, 0, 0], [1.0, 2.0, 0]])
     >>> result = gprann.relax(trimer, EMT(), fmax=0.01)
     >>> result.converged, result.calls < 12
     (True, True)
     """
-    check_positive(fmax=fmax, threshold=threshold)
-    check_surrogate_options(surrogate_options, relax)
+    settings, surrogate_options = divide(options, RelaxOptions, inspect.signature(Surrogate).parameters)
+    fmax = settings.fmax
     check_atoms(atoms, "atoms")
-    if optimizer not in OPTIMIZERS:
-        raise ConfigError(f"optimizer = '{optimizer}': {nearest_name(str(optimizer), OPTIMIZERS)}")
-    reference = Reference(calculator, record, max_calls)
-    learner = Learner([atoms], seed, fmax, surrogate_options)
+    reference = Reference(calculator, settings.record, settings.max_calls)
+    learner = Learner([atoms], settings.seed, fmax, surrogate_options)
     moving = atoms.copy()
     reference.take(atoms)
     visited = [reference.label(moving)]
@@ -132,8 +119,8 @@ def relax(
         learner.learn(reference.results(visited[0]))
         moving.positions = min(visited, key=energy_of).positions
         learner.attach(moving)
-        for _ in OPTIMIZERS[optimizer](moving, logfile=None).irun(fmax=_INNER * fmax, steps=_STEPS):
-            if learner.std([moving])[0] > threshold:
+        for _ in OPTIMIZERS[settings.optimizer](moving, logfile=None).irun(fmax=_INNER * fmax, steps=_STEPS):
+            if learner.std([moving])[0] > settings.threshold:
                 break
         if any(np.array_equal(moving.positions, item.positions) for item in visited):
             _log.warning("the surrogate leads back to where it has been; lower its noises or raise fmax")

@@ -5,20 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gprann.data.structure import Dataset
-from gprann.errors import ConfigError, DataError, check_whole
+from gprann.errors import ConfigError, DataError
 from gprann.io.reading import Source, structures
+from gprann.options import Options, option
 from gprann.potential import Potential
-from gprann.runtime.parallel import one_blas_thread
-from gprann.surrogate import Surrogate, SurrogateSet
-from gprann.surrogate.sets.surrogate_set import assigned
+from gprann.runtime.resources import one_blas_thread
+from gprann.signatures import takes
+from gprann.surrogate.sets.surrogate_set import SurrogateSet, assigned
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
-__all__ = ["Selection", "check_selection", "committee_covariance", "select"]
+if TYPE_CHECKING:
+    from gprann.surrogate.surrogate import Surrogate
+
+__all__ = ["SelectOptions", "Selection", "committee_covariance", "select"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
@@ -48,14 +53,28 @@ class Selection:
     std_left: Array
 
 
+class SelectOptions(Options):
+    """Options of a selection."""
+
+    count: int = option("Structures wanted.", ge=1)
+    threshold: float = option(
+        "A candidate whose standard deviation, the labels of those already selected given, is smaller is not "
+        "selected: the selection may have fewer structures than are wanted, or none.",
+        0.0,
+        unit="eV/atom",
+        ge=0,
+    )
+
+
+@takes(SelectOptions)
 @one_blas_thread()
 def select(
     candidates: Source,
     model: Surrogate | SurrogateSet | Potential,
     count: int,
     *,
-    threshold: float = 0.0,
     progress: Callable[[int], object] | None = None,
+    **options: Any,
 ) -> Selection:
     """Select the structures whose labels would tell most about all candidates.
 
@@ -74,11 +93,10 @@ def select(
         of the candidates' descriptors.
     count : int
         Structures wanted.
-    threshold : float, eV/atom
-        A candidate whose standard deviation, the labels of those already taken given, is smaller is not taken:
-        the selection may have fewer than `count` structures, or none.
     progress : callable, optional
-        Called with the number of structures taken since the last call.
+        Called with the number of structures selected since the last call.
+    **options
+        Of `SelectOptions`.
 
     Returns
     -------
@@ -94,44 +112,26 @@ def select(
     Examples
     --------
     >>> import gprann
+    >>> import numpy as np
     >>> data = gprann.examples.hydrogen(41)
     >>> surrogate = gprann.Surrogate(kernel="pairs", length=2.0).fit(data[:3])
     >>> chosen = gprann.select(data, surrogate, 3)
     >>> len(chosen.structures), bool(np.all(np.diff(chosen.std_left) < 0))
     (3, True)
     """
-    check_selection(count, threshold)
+    settings = SelectOptions(count=count, **options)
     candidates = structures(candidates)
     if len(candidates) == 0:
         raise DataError("there are no candidates to select from; give structures")
     pool, covariance, noise = _covariance(candidates, model)
     std = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
     chosen, left = greedy_variance_reduction(
-        covariance, count, noise=noise, threshold=threshold, progress=progress
+        covariance, count, noise=noise, threshold=settings.threshold, progress=progress
     )
     if len(chosen) < count:
         _log.info("%d structures selected: the labels of the others would tell no more", len(chosen))
     indices = pool[chosen]
     return Selection(candidates.select(indices), indices, std[chosen], np.sqrt(left / len(pool)))
-
-
-def check_selection(count: int, threshold: float, spell: Callable[[str], str] = lambda name: name) -> None:
-    """Refuse options of `select` that are impossible.
-
-    Parameters
-    ----------
-    count : int
-    threshold : float
-    spell : callable
-        How messages name an option.
-
-    Raises
-    ------
-    ConfigError
-    """
-    check_whole(1, **{spell("count"): count})
-    if not (np.isfinite(threshold) and threshold >= 0):
-        raise ConfigError(f"{spell('threshold')} = {threshold}: expected an energy in eV/atom, or 0")
 
 
 def _covariance(
@@ -158,7 +158,7 @@ def _covariance(
 def _posterior(
     candidates: Dataset, model: Surrogate | SurrogateSet
 ) -> tuple[NDArray[np.int64], Array, Array]:
-    """Return the same as `_covariance` by surrogates."""
+    """Return candidates, covariance and noise as `_covariance` does, by the posterior of surrogates."""
     shares = assigned(model, candidates)
     std = np.zeros(len(candidates))
     for share in shares:
@@ -176,7 +176,7 @@ def _posterior(
 
 
 def _most_uncertain(std: Array) -> NDArray[np.int64]:
-    """Return the candidates to consider, in ascending order."""
+    """Return the indices of the candidates to consider, ascending: the most uncertain ones if there are many."""
     if len(std) <= _POOL:
         return np.arange(len(std))
     _log.info("of %d candidates the %d most uncertain are considered", len(std), _POOL)

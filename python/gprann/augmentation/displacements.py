@@ -1,58 +1,147 @@
-"""Displaced copies of structures.
+"""Displacements of atoms, and copies of structures with displaced atoms, without labels.
 
 Every structure has a random stream of its own, (seed, its number), so that its copies depend on nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
+import vesin
+from ase.data import atomic_numbers, covalent_radii
 from numpy.typing import NDArray
+from pydantic import PlainValidator
 
-from gprann.data.structure import Structure
-from gprann.errors import ConfigError, DataError, check_whole, nearest_name
+from gprann.data.structure import Dataset, Origin, Structure
+from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.io.reading import Source, structures
+from gprann.options import Options, option
 
 __all__ = [
     "Displacement",
+    "DisplacementOptions",
+    "DistanceLimits",
     "atom_sizes",
-    "check_displacement",
+    "automatic_copies",
+    "displace",
     "gaussian",
     "moving_atoms",
+    "references",
+    "require_forces",
     "single_atoms",
+    "with_unique_origins",
     "within_spheres",
 ]
 
 Array = NDArray[np.float64]
-Displacement = float | Mapping[str, float]
+_log = logging.getLogger(__name__)
+_FEWEST, _MOST = 10, 36  # copies; potentials improve no more beyond 36 (Yeu et al. 2025)
+_NOISIEST = 1.0  # labels for which the number of copies still grows
+_REACH = 4.0  # Å; elements that never come as near as this have no smallest distance worth the name
+
+
+def _sizes(value: object) -> object:
+    """Take a length, or a length for each element."""
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    try:
+        if isinstance(value, Mapping):
+            return {str(symbol): _length(size) for symbol, size in value.items()}
+        return None if value is None else _length(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"expected a length or a table of lengths, {{ O = 0.02, H = 0.03 }}, got {value!r}"
+        ) from None
+
+
+def _length(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError
+    return float(value)
+
+
+def _check_sizes(sizes: float | dict[str, float] | None) -> float | dict[str, float] | None:
+    """Refuse sizes that are negative or infinite, or that move no atom."""
+    if isinstance(sizes, dict):
+        for symbol, size in sizes.items():
+            if not (np.isfinite(size) and size >= 0):
+                raise ConfigError(f"displacement = {sizes}: expected a length in Å, 0 or more, for {symbol}")
+        if not any(size > 0 for size in sizes.values()):
+            raise ConfigError(f"displacement = {sizes}: expected a positive length of some element")
+    elif sizes is not None and not (np.isfinite(sizes) and sizes > 0):
+        raise ConfigError(f"displacement = {sizes}: expected a positive length in Å")
+    return sizes
+
+
+Displacement = Annotated[float | dict[str, float], PlainValidator(lambda value: _check_sizes(_sizes(value)))]
 """Size of the displacements in Å, one for all atoms or one for each element."""
 
 
-def check_displacement(
-    displacement: Displacement | None, copies: int | None, min_force: float | None = None
-) -> None:
-    """Refuse impossible sizes and numbers of displacements.
+class DisplacementOptions(Options):
+    """Options of the displacements that all methods of labelling share."""
 
-    Raises
-    ------
-    ConfigError
+    copies: int | None = option(
+        "Copies of each training structure; 10 to 40 are enough. Default: one for each degree of freedom, at least "
+        "10 and at most 36; gpr up to twice as many, the more uncertain their labels are relative to the changes of "
+        "energy that they tell.",
+        None,
+        example=36,
+        ge=1,
+    )
+    displacement: Displacement | None = option(
+        "Size of the displacements, a length or a table of lengths, { C = 0.02, H = 0.03 }: gaussian the standard "
+        "deviation of each component, sphere and taylor the radius. Default: taylor 0.01; gpr the largest, between "
+        "0.005 and 0.1, at which copies are no more uncertain than structures left out of the training set and "
+        "change the energy by no more than three times its spread.",
+        None,
+        unit="Å",
+        example=0.02,
+    )
+    min_force: float | None = option(
+        "Displace only atoms on which at least this force acts.", None, unit="eV/Å", example=0.05, ge=0
+    )
+    min_distance: float = option(
+        "Leave out copies in which atoms come closer than this fraction of the smallest distance between their "
+        "elements in the training structures; for elements never closer than 4 Å, of the sum of covalent radii.",
+        0.7,
+        ge=0,
+        lt=1,
+    )
+    seed: int = option(
+        "Seed of the displacements and of the surrogates: structure k has the random stream (seed, k).",
+        0,
+        ge=0,
+    )
+
+
+def automatic_copies(structure: Structure, noise: float = 0.0) -> int:
+    """Return the number of copies: one for each degree of freedom, 10 to 36, and more if labels are uncertain.
+
+    A structure has 3N unknown slopes, and every copy tells one sum of them; with 36 copies of 20 atoms the
+    errors of the potentials have settled (Yeu et al., npj Comput. Mater. 11, 156 (2025)). A label E of standard
+    deviation s tells less of a change D of the energy by the displacement: the variance of the slopes found from M
+    labels goes as (D² + s²) / M, so that M (1 + (s / D)²) of them tell as much as M exact ones. Beyond s = D, twice
+    as many copies, labels are mostly noise, and more of them are not worth their cost.
+
+    Parameters
+    ----------
+    structure : Structure
+    noise : float
+        s / D, see `relative_noise`.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> h2 = gprann.examples.hydrogen(7)[0]
+    >>> automatic_copies(h2), automatic_copies(h2, 0.5), automatic_copies(h2, 3.0)
+    (10, 12, 20)
     """
-    if isinstance(displacement, Mapping):
-        for symbol, size in displacement.items():
-            if not (np.isfinite(size) and size >= 0):
-                raise ConfigError(
-                    f"displacement = {dict(displacement)}: expected a length in Å, 0 or more, for {symbol}"
-                )
-        if not any(size > 0 for size in displacement.values()):
-            raise ConfigError(
-                f"displacement = {dict(displacement)}: expected a positive length of some element"
-            )
-    elif displacement is not None and not (np.isfinite(displacement) and displacement > 0):
-        raise ConfigError(f"displacement = {displacement}: expected a positive length in Å")
-    if copies is not None:
-        check_whole(1, copies=copies)
-    if min_force is not None and not (np.isfinite(min_force) and min_force >= 0):
-        raise ConfigError(f"min_force = {min_force}: expected a force in eV/Å, 0 or more")
+    exact = int(np.clip(3 * len(structure), _FEWEST, _MOST))
+    return round(exact * (1.0 + min(noise, _NOISIEST) ** 2))
 
 
 def moving_atoms(structure: Structure, min_force: float | None) -> NDArray[np.bool_]:
@@ -160,3 +249,132 @@ def single_atoms(n_atoms: int, displacement: float | Array) -> Array:
     sizes = np.repeat(_per_atom(displacement, n_atoms), 3)
     steps = np.diag(sizes)[sizes > 0].reshape(-1, n_atoms, 3)
     return np.stack([steps, -steps], axis=1).reshape(-1, n_atoms, 3)
+
+
+def references(source: Source) -> Dataset:
+    """Return the reference structures to be copied, each with an origin of its own.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    data = structures(source)
+    if len(data) == 0:
+        raise DataError("there are no structures to copy; give some")
+    return with_unique_origins(data)
+
+
+def require_forces(data: Dataset, method: str) -> None:
+    """Refuse structures without the forces that all methods of augmentation need.
+
+    Raises
+    ------
+    DataError
+        Naming the first structure and the remedy.
+    """
+    for structure in data:
+        if structure.forces is None:
+            count = sum(other.forces is None for other in data)
+            raise DataError(
+                f"{structure.origin}: has no forces (and so {count} of {len(data)} structures), which the method "
+                f"'{method}' needs; compute them, leave the structures out, or train on energies alone with "
+                'augmentation method "none"'
+            )
+
+
+def with_unique_origins(data: Dataset) -> Dataset:
+    """Return the data set with a different origin for each structure, by which copies name their parent."""
+    origins = {(structure.origin.file, structure.origin.index) for structure in data}
+    if len(origins) == len(data):
+        return data
+    return Dataset(
+        structure.replace(origin=_renumber(structure.origin, index)) for index, structure in enumerate(data)
+    )
+
+
+def _renumber(origin: Origin, index: int) -> Origin:
+    """Return an origin with another number; messages still name the file and the number in the file."""
+    place = origin.place or (str(replace(origin, method="reference")) if origin.file else "")
+    return Origin(origin.file or "data set", index, origin.method, place)
+
+
+def displace(data: Dataset, method: str, shifts: Iterable[Array]) -> Dataset:
+    """Return unlabelled copies of structures, with charges, spins, constraints and what else is not derived.
+
+    Parameters
+    ----------
+    data : Dataset
+    method : str
+        Method of labelling, which the origins of the copies keep.
+    shifts : iterable of ndarray
+        For each structure the displacements (copies, N, 3) in Å.
+    """
+    return Dataset(
+        structure.moved(
+            structure.positions + shift, origin=Origin(structure.origin.file, structure.origin.index, method)
+        )
+        for structure, own in zip(data, shifts, strict=True)
+        for shift in own
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceLimits:
+    """Smallest allowed distances between elements.
+
+    Attributes
+    ----------
+    species : tuple of str
+    smallest : ndarray, shape (S, S), Å
+    """
+
+    species: tuple[str, ...]
+    smallest: Array
+
+    @classmethod
+    def of(cls, data: Dataset, fraction: float) -> DistanceLimits:
+        """Return limits that are a fraction of the smallest distances in a data set.
+
+        For elements that never come closer than 4 Å in it they are that fraction of the sum of the covalent radii.
+
+        Examples
+        --------
+        >>> import gprann
+        >>> DistanceLimits.of(gprann.examples.hydrogen(7), 0.7).smallest.round(6)
+        array([[0.7]])
+        """
+        species = data.species
+        smallest = np.full((len(species), len(species)), np.inf)
+        for structure in data:
+            first, second, distances = _pairs(structure, species, _REACH)
+            np.minimum.at(smallest, (first, second), distances)
+        smallest = np.minimum(smallest, smallest.T)
+        radii = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in species])
+        return cls(species, fraction * np.where(np.isfinite(smallest), smallest, radii[:, None] + radii))
+
+    def allow_each(self, copies: Dataset) -> NDArray[np.bool_]:
+        """Return whether each copy is allowed, shape (n,), and log how many are not."""
+        kept = np.array([self.allow(copy) for copy in copies], dtype=bool)
+        if not kept.all():
+            _log.warning("%d of %d copies left out: atoms come too close", np.sum(~kept), len(kept))
+        return kept
+
+    def allow(self, structure: Structure) -> bool:
+        """Return whether no two atoms of a structure are too close."""
+        if not self.smallest.size or not self.smallest.max() > 0:
+            return True
+        first, second, distances = _pairs(structure, self.species, float(self.smallest.max()))
+        return not np.any(distances < self.smallest[first, second])
+
+
+def _pairs(
+    structure: Structure, species: tuple[str, ...], cutoff: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Return the species numbers of both atoms, and the distance, of all pairs within a cutoff."""
+    kinds = np.array([species.index(symbol) for symbol in structure.symbols], dtype=np.int64)
+    finder = vesin.NeighborList(cutoff=cutoff, full_list=False)
+    first, second, distances = finder.compute(
+        structure.positions, structure.cell, [bool(periodic) for periodic in structure.pbc], "ijd"
+    )
+    return kinds[first], kinds[second], np.asarray(distances)

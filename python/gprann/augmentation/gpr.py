@@ -5,38 +5,38 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025).
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gprann.augmentation.displacements import Displacement
-from gprann.augmentation.policies import CopyOptions, Policy
-from gprann.augmentation.sampling import references
+from gprann.augmentation.displacements import references
+from gprann.augmentation.policies import CopyOptions, Sampler
 from gprann.data.strain import volume
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, refuse_unused
 from gprann.io import write
 from gprann.io.reading import Source
 from gprann.runtime.progress import SharedBar, progress_bar
-from gprann.surrogate import Surrogate, SurrogateSet
-from gprann.surrogate.sets.partition import MAX_SIZE
+from gprann.runtime.resources import side_by_side
+from gprann.signatures import divide, takes
 from gprann.surrogate.sets.surrogate_set import (
     Subset,
+    SurrogateSet,
     assigned,
-    check_surrogate_options,
-    fit_in_one_order,
-    for_each_subset,
+    ordered_for,
+    plan_subsets,
 )
+from gprann.surrogate.surrogate import Surrogate
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
-__all__ = ["Around", "Augmentation", "Fitted", "augment", "augment_subsets", "label"]
+__all__ = ["Augmentation", "Store", "augment", "augment_subsets", "label", "label_copies", "label_subset"]
 
 _log = logging.getLogger(__name__)
 _POOL = 1000  # copies of a subset, the most uncertain, from which those to be labelled next are chosen
@@ -92,30 +92,14 @@ class Augmentation:
         )
 
 
-Around = Callable[[NDArray[np.int64], Callable[[], Augmentation]], Augmentation]
-"""Called with the structures of a subset and a function that labels its copies; for several subsets at a time."""
-Fitted = Callable[[Surrogate, Subset], object]
-"""Called with a surrogate once it is fitted, and its subset."""
-
-
+@takes(CopyOptions)
 def augment(
     data: Source,
     surrogate: Surrogate | SurrogateSet | None = None,
     *,
-    policy: Policy = "gaussian",
-    copies: int | None = None,
-    displacement: Displacement | None = None,
-    min_force: float | None = None,
-    temperature: float | None = None,
-    steps: int = 100,
-    min_distance: float = 0.7,
-    seed: int = 0,
-    threshold: float | None = None,
     label_next: str | os.PathLike[str] | None = None,
-    max_subset: int = MAX_SIZE,
-    forces: bool = False,
     progress: bool | None = None,
-    **surrogate_options: Any,
+    **options: Any,
 ) -> Dataset:
     """Return the data set followed by displaced copies labelled by Gaussian-process regression.
 
@@ -127,45 +111,14 @@ def augment(
         Fitted to this data: one surrogate for data of one composition, or those of `fit_surrogates`. Default: one
         surrogate is fitted to each subset, see `partition`; for kernels that need one order of atoms, atoms are put
         in order first.
-    policy : {'gaussian', 'sphere', 'normal_modes', 'md'}
-        `gaussian`: every component of every atom is normal. `sphere`: atoms uniform in spheres, without a net
-        shift. `normal_modes`: the modes of the surrogate's Hessian at each structure, with the classical amplitudes
-        of `temperature`. `md`: along Langevin dynamics of `steps` steps of 0.5 fs at `temperature`.
-    copies : int, optional
-        Copies M of each structure. Default: one for each degree of freedom, at least 10 and at most 36, and up to
-        twice as many the more uncertain their labels are relative to the changes of energy that they tell.
-    displacement : float or mapping of elements to float, optional, Å
-        Standard deviation of each component (`gaussian`) or radius (`sphere`), for all atoms or for each element.
-        Default: the largest, between 0.005 and 0.1 Å, at which copies are no more uncertain than structures left
-        out of the training set, and change the energy by no more than three times its spread.
-    min_force : float, optional, eV/Å
-        Only atoms on which at least this force acts are displaced.
-    temperature : float, optional, K
-        Of `normal_modes` and `md`. Default: found like the displacement, between 1 and 1000 K; for `md` 300 K.
-    steps : int
-        Length of a run of `md`.
-    min_distance : float
-        Copies are left out in which atoms come closer than this fraction of the smallest distance between their
-        elements in the reference structures; for elements never closer than 4 Å, of the sum of covalent radii.
-    seed : int
-        Structure k is displaced with the random stream (seed, k).
-    threshold : float, optional, eV/atom
-        Copies whose predicted standard deviation per atom exceeds it are left out. Default: with an automatic
-        displacement or temperature five times that of structures left out of the training set, else none; and none,
-        with a warning in the log, for subsets below four structures, which do not tell it.
     label_next : path, optional
         File (extended XYZ) for those of the copies left out that are most worth labelling next: so many that
         all of them (of more than 1000 of a subset, the 1000 most uncertain) would be certain. Not written if there
         are none.
-    max_subset : int
-        Largest subset a single surrogate is fitted to, if none is given.
-    forces : bool
-        Label the copies with the surrogate's forces beside its energies, for training on forces; the variances
-        are those of the energies.
     progress : bool, optional
         Show a progress bar; default: on a terminal only.
-    **surrogate_options
-        Options of `Surrogate`, if none is given.
+    **options
+        Of `CopyOptions`, and of `Surrogate` if none is given.
 
     Returns
     -------
@@ -184,38 +137,25 @@ def augment(
     --------
     >>> import gprann
     >>> data = gprann.examples.hydrogen(7)
-    >>> augmented = augment(data, copies=2, displacement=0.03, kernel="pairs")
+    >>> augmented = gprann.augment(data, copies=2, displacement=0.03, kernel="pairs")
     >>> len(augmented), augmented[0].origin.method, augmented[7].origin.method
     (21, 'reference', 'gpr')
     """
-    check_surrogate_options(surrogate_options, augment)
-    options = CopyOptions(
-        policy=policy,
-        copies=copies,
-        displacement=displacement,
-        min_force=min_force,
-        temperature=temperature,
-        steps=steps,
-        min_distance=min_distance,
-        seed=seed,
-        threshold=threshold,
-        max_subset=max_subset,
-        forces=forces,
-    )
-    _check_use(options, label_next, surrogate, surrogate_options)
+    settings, surrogate_options = divide(options, CopyOptions, inspect.signature(Surrogate).parameters)
+    _check_use(settings, label_next, surrogate, surrogate_options)
     data = references(data)
-    with progress_bar(options.total(data), "labelling", show=progress) as terminal:
+    with progress_bar(settings.total(data), "labelling", show=progress) as terminal:
         bar = SharedBar(terminal)
         if surrogate is not None:
-            result = _augment_with(surrogate, data, options, bar)
+            result = _augment_with(surrogate, data, settings, bar)
         else:
-            result = augment_subsets(
+            subsets = plan_subsets(
                 data,
-                options,
-                lambda _: Surrogate(**{"seed": seed, **surrogate_options}),
+                lambda _: Surrogate(**{"seed": settings.seed, **surrogate_options}),
+                max_subset=settings.max_subset,
                 memory=surrogate_options.get("memory"),
-                bar=bar,
             )
+            result = augment_subsets(subsets, settings, bar)
     result.log_counts()
     if label_next is not None:
         _write_uncertain(label_next, result.uncertain)
@@ -235,12 +175,12 @@ def _check_use(
 ) -> None:
     """Refuse options of `augment` that have no effect."""
     refuse_unused(options.unused(), options)
-    if label_next is not None and not options.sets_apart:
+    if label_next is not None and not options.has_threshold:
         raise ConfigError(
             f"label_next needs a threshold, which is not set automatically where {options.sized_by} is given: give "
             "the standard deviation in eV/atom above which copies are left out"
         )
-    if surrogate is not None and options.max_subset != MAX_SIZE:
+    if surrogate is not None and options.max_subset != CopyOptions.model_fields["max_subset"].default:
         raise ConfigError(
             f"max_subset = {options.max_subset}: has no effect, a fitted surrogate was given; leave it out"
         )
@@ -253,9 +193,9 @@ def _check_use(
 def _augment_with(
     surrogate: Surrogate | SurrogateSet, data: Dataset, options: CopyOptions, bar: SharedBar
 ) -> Augmentation:
-    """Label copies with surrogates that are fitted."""
+    """Label copies with given surrogates, which are fitted already."""
     labelled = [
-        _label_copies(share.surrogate, share.data, share.indices.tolist(), options, bar)
+        label_copies(share.surrogate, share.data, share.indices.tolist(), options, bar)
         for share in assigned(surrogate, data)
     ]
     return sum(labelled, Augmentation(Dataset(), Dataset(), []))
@@ -269,80 +209,94 @@ def _write_uncertain(path: str | os.PathLike[str], uncertain: Dataset) -> None:
     _log.info("%d copies to be labelled next written to %s", len(uncertain), os.fspath(path))
 
 
-def augment_subsets(
-    data: Dataset,
+class Store(Protocol):
+    """Keeps the results of subsets, so that work that was interrupted goes on with those that are missing."""
+
+    def find(self, subset: Subset) -> Augmentation | None:
+        """Return the labelled copies of a subset if they are kept."""
+        ...
+
+    def keep(self, subset: Subset, made: Augmentation, seconds: float) -> None:
+        """Keep the labelled copies of a subset, and the time that they took."""
+        ...
+
+
+def augment_subsets(subsets: Sequence[Subset], options: CopyOptions, bar: SharedBar) -> Augmentation:
+    """Label copies of several subsets side by side; the same bits for any number of threads."""
+    jobs = [subset.job(partial(label_subset, options=options, bar=bar)) for subset in subsets]
+    budget = max((subset.budget for subset in subsets), default=0.0)
+    return sum(side_by_side(jobs, memory=budget), Augmentation(Dataset(), Dataset(), []))
+
+
+def label_subset(
+    subset: Subset,
     options: CopyOptions,
-    build: Callable[[Dataset], Surrogate],
-    *,
-    memory: float | None = None,
-    workers: int | None = None,
-    around: Around | None = None,
-    fitted: Fitted | None = None,
     bar: SharedBar,
+    store: Store | None = None,
+    test: Callable[[Surrogate, Dataset], object] | None = None,
 ) -> Augmentation:
-    """Fit a surrogate to each subset, label its copies, and let the surrogate go; side by side.
+    """Fit the surrogate of a subset, test it, label copies with it and store them, unless they are there already.
 
     Parameters
     ----------
-    data : Dataset
-        Structures with origins that tell them apart, see `with_unique_origins`.
+    subset : Subset
+        Of structures with origins that tell them apart, see `with_unique_origins`.
     options : CopyOptions
-    build : callable
-        Gives a surrogate for a subset, not fitted yet.
-    memory : float, optional, GiB
-        Budget of all surrogates that exist at a time. Default: what is available.
-    workers : int, optional
-        Most subsets at a time. Default: as many as there are threads.
-    around : callable, optional
-        Put around the labelling of each subset, to keep its result.
-    fitted : callable, optional
-        Called with each surrogate once it is fitted, and its subset.
+    bar : SharedBar
+        Progress bar, one step for each copy.
+    store : Store, optional
+        Keeps the copies.
+    test : callable, optional
+        Tests the surrogate; called with it and the structures of the subset.
+    """
+    with subset.task():
+        found = None if store is None else store.find(subset)
+        if found is not None:
+            bar.update(options.total(subset.data))
+            return found
+        started = time.perf_counter()
+        _log.info("%s", subset)
+        surrogate = subset.build()
+        with bar.about(f"fitting {subset.name}"):
+            data = ordered_for(surrogate, subset.data)
+            surrogate.fit(data)
+            if test is not None:
+                test(surrogate, subset.data)
+        made = label_copies(surrogate, data, subset.indices.tolist(), options, bar)
+        seconds = time.perf_counter() - started
+        _log.info("%s: fitted and labelled in %.1f s", subset.name, seconds)
+        if store is not None:
+            store.keep(subset, made, seconds)
+        return made
+
+
+def label_copies(
+    surrogate: Surrogate, data: Dataset, numbers: Iterable[int], options: CopyOptions, bar: SharedBar
+) -> Augmentation:
+    """Make copies of the structures that a surrogate is fitted to, and label them with the surrogate.
+
+    Parameters
+    ----------
+    surrogate : Surrogate
+    data : Dataset
+        Structures that it is fitted to.
+    numbers : iterable of int
+        Number of the random stream of each structure.
+    options : CopyOptions
     bar : SharedBar
         Progress bar, one step for each copy.
 
     Returns
     -------
     Augmentation
-        Subset by subset; the same bits for any number of threads.
     """
-
-    def augment_subset(subset: Subset, surrogate: Surrogate) -> Augmentation:
-        work = partial(_augment_subset, subset, options, surrogate, bar, fitted)
-        return work() if around is None else around(subset.indices, work)
-
-    parts = for_each_subset(
-        data, augment_subset, build, max_subset=options.max_subset, memory=memory, workers=workers
-    )
-    return sum(parts, Augmentation(Dataset(), Dataset(), []))
-
-
-def _augment_subset(
-    subset: Subset,
-    options: CopyOptions,
-    surrogate: Surrogate,
-    bar: SharedBar,
-    fitted: Fitted | None,
-) -> Augmentation:
-    """Fit the surrogate to a subset, and label its copies."""
-    started = time.perf_counter()
-    _log.info("%s", subset)
-    with bar.about(f"fitting {subset.name}"):
-        data = fit_in_one_order(surrogate, subset.data)
-        if fitted is not None:
-            fitted(surrogate, subset)
-    labelled = _label_copies(surrogate, data, subset.indices, options, bar)
-    _log.info("%s: fitted and labelled in %.1f s", subset.name, time.perf_counter() - started)
-    return labelled
-
-
-def _label_copies(
-    surrogate: Surrogate, data: Dataset, numbers: Iterable[int], options: CopyOptions, bar: SharedBar
-) -> Augmentation:
     expected = options.total(data)
-    known = options.known(data, surrogate)
-    options = options.sized(known)
+    sampler = Sampler(options, data, surrogate)
+    sampler.find_size()
+    sampler.find_number()
+    options = sampler.options
     bar.extend(options.total(data) - expected)
-    copies = options.make(known, numbers)
+    copies = sampler.copies(numbers)
     not_made = options.total(data) - len(copies)
     bar.update(not_made)
     labelled = label(surrogate, copies, options.threshold, bar, forces=options.forces)
@@ -364,9 +318,9 @@ def label(
     *,
     forces: bool = False,
 ) -> Augmentation:
-    """Label structures with the surrogate's energies; leave out those more uncertain than `threshold` (eV/atom).
+    """Label structures with the surrogate's energies; leave out structures more uncertain than `threshold` (eV/atom).
 
-    Of those left out the ones to be labelled next are kept, see `Augmentation`.
+    The result also holds the structures left out that are most worth labelling next, see `Augmentation`.
     With `forces` the accepted ones carry the surrogate's forces too, and its stresses if it has observed some.
 
     Raises
@@ -400,7 +354,7 @@ def label(
 
 
 def _most_informative(surrogate: Surrogate, left_out: Dataset, threshold: float) -> Dataset:
-    """Return the copies whose labels would make those of the pool certain, each chosen after those before it."""
+    """Choose the copies to be labelled next: with their labels all copies of the pool would be certain."""
     if len(left_out) == 0:
         return left_out
     variances = np.array([copy.energy_variance or 0.0 for copy in left_out])

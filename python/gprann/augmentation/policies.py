@@ -1,39 +1,35 @@
-"""How copies are made, and which of them are kept."""
+"""Copies for a surrogate to label: their options, and the search for those options that are not given."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from gprann.augmentation.displacements import (
-    Displacement,
+    DisplacementOptions,
+    DistanceLimits,
     atom_sizes,
-    check_displacement,
+    automatic_copies,
+    displace,
     gaussian,
     moving_atoms,
     within_spheres,
 )
-from gprann.augmentation.dynamics import langevin
-from gprann.augmentation.hessian import surrogate_hessian, thermal
-from gprann.augmentation.min_distance import DistanceLimits
-from gprann.augmentation.sampling import displaced
-from gprann.augmentation.step_size import (
-    automatic_copies,
-    largest_size,
-    relative_noise,
-    uncertainty_of_unseen,
-)
-from gprann.data.structure import Dataset, Structure
-from gprann.errors import ConfigError, DataError, check_whole, nearest_name
-from gprann.surrogate import Surrogate
-from gprann.surrogate.sets.partition import MAX_SIZE
+from gprann.augmentation.thermal import langevin, normal_modes, surrogate_hessian
+from gprann.data.structure import Dataset, Structure, evenly_spread
+from gprann.errors import ConfigError, DataError
+from gprann.options import option
+from gprann.surrogate.sets.partition import SubsetOptions
 
-__all__ = ["CopyOptions", "Known", "Policy"]
+if TYPE_CHECKING:
+    from gprann.surrogate.surrogate import Surrogate
+
+__all__ = ["CopyOptions", "Policy", "Sampler"]
 
 Array = NDArray[np.float64]
 Policy = Literal["gaussian", "sphere", "normal_modes", "md"]
@@ -41,97 +37,70 @@ _log = logging.getLogger(__name__)
 _BOUNDS = {"displacement": (0.005, 0.1), "temperature": (1.0, 1000.0)}  # Å, K; of the automatic choice
 _USUAL = {"displacement": 0.02, "temperature": 300.0}
 _OUTLIER = 5.0  # times as uncertain as unseen structures: left out if the sizes are automatic
-_STEPS = 100  # of molecular dynamics
 _TRIED = 64  # copies, from which a size is judged
 _FEW = 4  # structures; with fewer of them, leaving one out tells nothing
+_LEFT_OUT = 16  # structures of which uncertainties are computed
+_PARENTS = 32  # structures of which copies are tried to find the size
+_SPREADS = 3.0  # standard deviations of the energies, by which copies may rise
+_HALVINGS = 7  # of the interval of the logarithm: 2 % of a displacement
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the displacements of a subset depend on besides the options.
+class CopyOptions(DisplacementOptions, SubsetOptions):
+    """Options of the copies that a surrogate labels; see `augment`."""
 
-    Attributes
-    ----------
-    data : Dataset
-        The structures of the subset.
-    surrogate : Surrogate
-        Fitted to them.
-    limits : DistanceLimits
-        Of the copies.
-    """
+    policy: Policy = option(
+        'Gpr: how atoms are displaced: "gaussian" every component of every atom, "sphere" uniformly in spheres, '
+        'without a net shift, "normal_modes" along the modes of the surrogate\'s Hessian at the temperature, "md" '
+        "along short molecular dynamics.",
+        "gaussian",
+    )
+    temperature: float | None = option(
+        "Normal_modes and md: temperature. Default: normal_modes the highest, between 1 and 1000, at which copies "
+        "are no more uncertain than structures left out, md 300.",
+        None,
+        unit="K",
+        example=300.0,
+        gt=0,
+    )
+    steps: int = option("Md: steps of 0.5 fs from each structure.", 100, ge=1)
+    threshold: float | None = option(
+        "Gpr: copies whose predicted standard deviation per atom exceeds it are not trained on. Default: with an "
+        "automatic displacement or temperature five times that of structures left out, else and for subsets below "
+        "four structures none.",
+        None,
+        unit="eV/atom",
+        example=0.003,
+        gt=0,
+    )
+    forces: bool = option(
+        "Gpr: label the copies with the surrogate's forces too, for training on forces; variances are those of the "
+        "energies.",
+        False,
+    )
 
-    data: Dataset
-    surrogate: Surrogate
-    limits: DistanceLimits
-    _hessians: dict[Structure, Array] = field(default_factory=dict)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.check_policy()
+        return self
 
-    def hessian(self, structure: Structure) -> Array:
-        """Return the Hessian of the surrogate at a structure, (3N, 3N), eV/Å²; made once."""
-        if structure not in self._hessians:
-            self._hessians[structure] = surrogate_hessian(self.surrogate, structure)
-        return self._hessians[structure]
+    def check_policy(self) -> None:
+        """Refuse options that exclude each other.
 
-    def comparable(self, copies: Dataset) -> NDArray[np.bool_]:
-        """Return which copies the kernel can compare with the structures, shape (n,).
-
-        Invariant kernels compare all, the Cartesian one none that have turned or left the places of the structures.
+        Raises
+        ------
+        ConfigError
         """
-        if self.surrogate.fingerprint.invariant == "rotation":
-            return np.ones(len(copies), dtype=bool)
-        return np.array([self._compares(copy) for copy in copies], dtype=bool)
-
-    def _compares(self, copy: Structure) -> bool:
-        try:
-            self.surrogate.fingerprint.rows(Dataset([copy]))
-        except DataError:
-            return False
-        return True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyOptions:
-    """How copies are made, and which of them are kept; see `augment`.
-
-    Raises
-    ------
-    ConfigError
-        If a value is impossible.
-    """
-
-    policy: Policy = "gaussian"
-    copies: int | None = None
-    displacement: Displacement | None = None
-    min_force: float | None = None
-    temperature: float | None = None
-    steps: int = _STEPS
-    min_distance: float = 0.7
-    seed: int = 0
-    threshold: float | None = None
-    max_subset: int = MAX_SIZE
-    forces: bool = False
-
-    def __post_init__(self) -> None:
-        if self.policy not in get_args(Policy):
-            raise ConfigError(f"policy = '{self.policy}': {nearest_name(self.policy, get_args(Policy))}")
-        check_displacement(self.displacement, self.copies, self.min_force)
         if self.displacement is not None and self.sized_by != "displacement":
             raise ConfigError(
                 f"displacement = {self.displacement}: the policy '{self.policy}' takes its size from the "
                 "temperature; leave displacement out"
             )
-        if self.temperature is not None and not (np.isfinite(self.temperature) and self.temperature > 0):
-            raise ConfigError(f"temperature = {self.temperature}: expected a positive number of K")
-        DistanceLimits.check(self.min_distance)
-        check_whole(1, steps=self.steps, max_subset=self.max_subset)
-        check_whole(0, seed=self.seed)
         if self.policy == "md" and self.steps < (self.copies or 1):
             raise ConfigError(f"steps = {self.steps}: expected as many as copies ({self.copies}) or more")
-        if self.threshold is not None and not self.threshold > 0:
-            raise ConfigError(f"threshold = {self.threshold}: expected a positive energy in eV/atom")
 
     @property
     def sized_by(self) -> Literal["displacement", "temperature"]:
-        """Which option sets the size of the displacements."""
+        """Name of the option that sets the size of the displacements."""
         return "displacement" if self.policy in ("gaussian", "sphere") else "temperature"
 
     def unused(self) -> dict[str, str]:
@@ -139,17 +108,17 @@ class CopyOptions:
         result = {}
         if self.temperature is not None and self.sized_by == "displacement":
             result["temperature"] = f"the policy '{self.policy}' takes its size from the displacement"
-        if self.steps != _STEPS and self.policy != "md":
+        if self.steps != type(self).model_fields["steps"].default and self.policy != "md":
             result["steps"] = f"it belongs to the policy 'md', not to '{self.policy}'"
         return result
 
     @property
-    def sets_apart(self) -> bool:
+    def has_threshold(self) -> bool:
         """Whether there is a threshold, given or found with an automatic size."""
         return self.threshold is not None or getattr(self, self.sized_by) is None
 
     def count(self, structure: Structure, noise: float = 0.0) -> int:
-        """Return the number of copies of a structure, for labels of some relative noise (see `automatic_copies`)."""
+        """Return the number of copies of a structure; `noise` as in `automatic_copies`."""
         wanted = automatic_copies(structure, noise) if self.copies is None else self.copies
         return min(wanted, self.steps) if self.policy == "md" else wanted
 
@@ -157,124 +126,184 @@ class CopyOptions:
         """Return the number of copies of all structures."""
         return sum(self.count(structure) for structure in data)
 
-    def known(self, data: Dataset, surrogate: Surrogate) -> Known:
-        """Return what the displacements of structures depend on, to which the surrogate is fitted."""
-        return Known(data, surrogate, DistanceLimits.of(data, self.min_distance))
 
-    def sized(self, known: Known) -> CopyOptions:
-        """Return the options with a displacement or a temperature, whichever they need, threshold and number.
+class Sampler:
+    """Makes displaced copies of the structures that a surrogate is fitted to.
 
-        Parameters
-        ----------
-        known : Known
-            The uncertainty of its surrogate sets the size if none is given, see `largest_size`, and where there is
-            no threshold leaves out copies five times as uncertain as structures that the surrogate has not seen;
-            and then the number of copies if that is not given, see `automatic_copies`. Below four structures, which
-            do not tell that uncertainty, the size is a usual one, and there is no threshold but a given one.
+    Parameters
+    ----------
+    options : CopyOptions
+    data : Dataset
+        Structures of one subset.
+    surrogate : Surrogate
+        Fitted to them.
+    """
+
+    def __init__(self, options: CopyOptions, data: Dataset, surrogate: Surrogate) -> None:
+        self.options, self.data, self.surrogate = options, data, surrogate
+        self.limits = DistanceLimits.of(data, options.min_distance)
+        self._hessians: dict[Structure, Array] = {}
+
+    def find_size(self) -> None:
+        """Find the size of the displacements and the threshold, if the size is not given.
+
+        The uncertainty of the surrogate sets the size, see `largest_size`, and the threshold: copies five times as
+        uncertain as structures that the surrogate has not seen are left out. Fewer than four structures do not tell
+        the uncertainty: the size is a usual one, and there is no threshold but a given one.
         """
-        return self._with_size(known)._with_number(known)
-
-    def _with_size(self, known: Known) -> CopyOptions:
-        name, data, surrogate = self.sized_by, known.data, known.surrogate
-        if getattr(self, name) is not None:
-            return self
+        options, data, name = self.options, self.data, self.options.sized_by
+        if getattr(options, name) is not None:
+            return
         if len(data) < _FEW:
-            if self.threshold is None:
+            if options.threshold is None:
                 _log.warning(
                     "%d structures of %s are too few to tell how uncertain copies may be: none is left out; give a "
                     "threshold to have some left out",
                     len(data),
                     data[0].formula,
                 )
-            return self._of_size(_USUAL[name])
-
-        def shifts(structure: Structure, number: int, size: float) -> Array:
-            return self._of_size(size)._tried(len(data))._shifts(structure, number, known)
-
-        limit = uncertainty_of_unseen(surrogate)
-        size = _USUAL[name]
-        if self.policy != "md":
-            size = largest_size(surrogate, data, shifts, _BOUNDS[name], limit)
-        threshold = _OUTLIER * limit / len(data[0]) if self.threshold is None else self.threshold
+            self.options = options.replace(**{name: _USUAL[name]})
+            return
+        # The median standard deviation of the energies of training structures given all others.
+        limit = max(float(np.median(self.surrogate.left_out_std(_LEFT_OUT))), 1e-9)
+        size = _USUAL[name] if options.policy == "md" else self.largest_size(_BOUNDS[name], limit)
+        threshold = _OUTLIER * limit / len(data[0]) if options.threshold is None else options.threshold
         unit = "Å" if name == "displacement" else "K"
         _log.info("%s of the copies: %.3g %s; unseen structures: ± %.2g eV", name, size, unit, limit)
-        return replace(self._of_size(size), threshold=threshold)
+        self.options = options.replace(**{name: size}, threshold=threshold)
 
-    def _with_number(self, known: Known) -> CopyOptions:
-        if self.copies is not None:
-            return self
-        data = known.data
-        tried = self._tried(len(data))
-        limit = np.inf if self.threshold is None else self.threshold * len(data[0])
-        noise = relative_noise(
-            known.surrogate,
-            data,
-            lambda structure, number: tried._comparable(structure, number, known),
-            limit,
-        )
-        number = self.count(data[0], noise)
+    def largest_size(self, bounds: tuple[float, float], limit: float) -> float:
+        """Return the largest size of displacements that leaves copies close to the reference structures.
+
+        The median standard deviation of their energies is at most `limit`: that of structures the surrogate has not
+        seen, so that copies lie no farther from their parents than the structures from each other. And the root mean
+        square of the change of energy is at most three times the standard deviation of the energies of the set: at a
+        repulsive wall surrogates are surer than they should be.
+
+        Parameters
+        ----------
+        bounds : tuple of float, Å or K
+            Between which the size is sought.
+        limit : float, eV
+        """
+        (low, high), size = bounds, bounds[1]
+        spread = float(self.data.energies.std()) or np.inf
+        for _ in range(_HALVINGS + 1):
+            try:
+                change, std = self._try_copies(_PARENTS, size)
+                rise = float(np.sqrt(np.mean(change**2))) if len(change) else 0.0
+                near = len(change) == 0 or (float(np.median(std)) <= limit and rise <= _SPREADS * spread)
+            except DataError:  # the Cartesian kernel refuses copies that have left the places of the others
+                near = False
+            low, high = (size, high) if near else (low, size)
+            if low == high:
+                break
+            size = float(np.sqrt(low * high))
+        return float(f"{low:.3g}")
+
+    def find_number(self) -> None:
+        """Find the number of copies, if it is not given, by the uncertainty of their labels; see `automatic_copies`.
+
+        The noise is a ratio of two root mean squares over trial copies: of the standard deviations of their energies,
+        and of the differences of their energies from those of their parents. Copies above the threshold, which will be
+        left out, do not count.
+        """
+        options, data = self.options, self.data
+        if options.copies is not None:
+            return
+        change, std = self._try_copies(_LEFT_OUT)
+        kept = std <= (np.inf if options.threshold is None else options.threshold * len(data[0]))
+        told = float(np.sqrt(np.mean(change[kept] ** 2))) if kept.any() else 0.0
+        noise = float(np.sqrt(np.mean(std[kept] ** 2))) / told if told > 0 else 0.0
+        number = options.count(data[0], noise)
         _log.info(
             "%d copies of each structure: their labels are uncertain by %.2g of what they tell", number, noise
         )
-        return replace(self, copies=number)
+        self.options = options.replace(copies=number)
 
-    def _tried(self, n_structures: int) -> CopyOptions:
-        """Return the options with the number of copies from which something is judged."""
-        tried = max(2, _TRIED // n_structures)
-        return replace(self, copies=min(tried, self.steps) if self.policy == "md" else tried)
+    def _try_copies(self, parents: int, size: float | None = None) -> tuple[Array, Array]:
+        """Make trial copies of some structures; return the changes of their energies and the standard deviations.
 
-    def _of_size(self, size: float) -> CopyOptions:
-        if self.sized_by == "displacement":
-            return replace(self, displacement=size)
-        return replace(self, temperature=size)
+        Copies that the kernel cannot compare are left out, unless a size is given.
+        """
+        chosen = evenly_spread(len(self.data), parents)
+        tried = self.data.select(chosen)
+        copies = max(2, _TRIED // len(self.data))
+        if self.options.policy == "md":
+            copies = min(copies, self.options.steps)
+        own = [
+            self._shifts(structure, int(k), copies, size) for k, structure in zip(chosen, tried, strict=True)
+        ]
+        if size is None:
+            own = [
+                shifts[self._are_comparable(displace(Dataset([structure]), "gpr", [shifts]))]
+                for structure, shifts in zip(tried, own, strict=True)
+            ]
+        prediction = self.surrogate.predict(displace(tried, "gpr", own), forces=False)
+        change = prediction.energy - np.repeat(tried.energies, [len(shifts) for shifts in own])
+        return change, prediction.required_energy_std
 
-    def make(self, known: Known, numbers: Iterable[int]) -> Dataset:
+    def copies(self, numbers: Iterable[int]) -> Dataset:
         """Return unlabelled copies, without those in which atoms come too close or that the kernel refuses.
 
         Parameters
         ----------
-        known : Known
-            For which the options are `sized`.
         numbers : iterable of int
             Structure k is displaced with the random stream (seed, numbers[k]).
         """
-        data = known.data
+        data, count = self.data, self.options.count
         shifts = (
-            self._shifts(structure, int(number), known)
+            self._shifts(structure, int(number), count(structure))
             for structure, number in zip(data, numbers, strict=True)
         )
-        made = displaced(data, "gpr", shifts)
-        apart = made.select(np.flatnonzero(known.limits.kept(made)))
-        kept = apart.select(np.flatnonzero(known.comparable(apart)))
+        made = displace(data, "gpr", shifts)
+        apart = made.select(np.flatnonzero(self.limits.allow_each(made)))
+        kept = apart.select(np.flatnonzero(self._are_comparable(apart)))
         if len(kept) < len(apart):
             _log.warning(
                 "%d of %d copies left out: they have left the places of the structures, which the kernel '%s' cannot "
                 "compare; give a smaller size, or use the kernel 'atoms'",
                 len(apart) - len(kept),
                 len(apart),
-                known.surrogate.kernel,
+                self.surrogate.kernel.name,
             )
         if len(kept) == 0:
             _log.warning("no copies of %d structures of %s", len(data), data[0].formula)
         return kept
 
-    def _comparable(self, structure: Structure, number: int, known: Known) -> Array:
-        """Return the displacements of those copies of a structure that the kernel can compare."""
-        shifts = self._shifts(structure, number, known)
-        kept: Array = shifts[known.comparable(displaced(Dataset([structure]), "gpr", [shifts]))]
-        return kept
+    def _are_comparable(self, copies: Dataset) -> NDArray[np.bool_]:
+        """Return which copies the kernel can compare with the structures, shape (n,).
 
-    def _shifts(self, structure: Structure, number: int, known: Known) -> Array:
+        Invariant kernels compare all, the Cartesian one none that have turned or left the places of the structures.
+        """
+        if self.surrogate.fingerprint.invariant == "rotation":
+            return np.ones(len(copies), dtype=bool)
+        return np.array([self._is_comparable(copy) for copy in copies], dtype=bool)
+
+    def _is_comparable(self, copy: Structure) -> bool:
+        try:
+            self.surrogate.fingerprint.rows(Dataset([copy]))
+        except DataError:
+            return False
+        return True
+
+    def _shifts(self, structure: Structure, number: int, copies: int, size: float | None = None) -> Array:
         """Return the displacements (m, N, 3) of the copies of a structure; none if no atom is to move."""
-        copies, stream = self.count(structure), (self.seed, number)
-        moving = moving_atoms(structure, self.min_force)
+        options, stream = self.options, (self.options.seed, number)
+        moving = moving_atoms(structure, options.min_force)
         if not moving.any():
             return np.zeros((0, len(structure), 3))
-        if self.sized_by == "displacement":
-            sizes = atom_sizes(structure, self.displacement or 0.0, self.min_force)
-            draw = gaussian if self.policy == "gaussian" else within_spheres
+        if options.sized_by == "displacement":
+            sizes = atom_sizes(structure, size or options.displacement or 0.0, options.min_force)
+            draw = gaussian if options.policy == "gaussian" else within_spheres
             return draw(len(structure), copies, sizes, stream)
-        thermally: Any = {"temperature": self.temperature, "copies": copies, "stream": stream}
-        if self.policy == "normal_modes":
-            return thermal(structure, known.hessian(structure), moving, **thermally)
-        return langevin(known.surrogate, structure, moving, known.limits, steps=self.steps, **thermally)
+        thermally: Any = {"temperature": size or options.temperature, "copies": copies, "stream": stream}
+        if options.policy == "normal_modes":
+            return normal_modes(structure, self._hessian(structure), moving, **thermally)
+        return langevin(self.surrogate, structure, moving, self.limits, steps=options.steps, **thermally)
+
+    def _hessian(self, structure: Structure) -> Array:
+        """Return the Hessian of the surrogate at a structure, (3N, 3N), eV/Å²; made once."""
+        if structure not in self._hessians:
+            self._hessians[structure] = surrogate_hessian(self.surrogate, structure)
+        return self._hessians[structure]

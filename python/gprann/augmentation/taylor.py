@@ -8,43 +8,54 @@ Cooper, Kästner, Urban, Artrith, npj Comput. Mater. 6, 54 (2020).
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gprann.augmentation.displacements import (
-    Displacement,
+    DisplacementOptions,
+    DistanceLimits,
     atom_sizes,
-    check_displacement,
+    automatic_copies,
+    displace,
+    references,
     single_atoms,
     within_spheres,
 )
-from gprann.augmentation.hessian import read_hessians, surrogate_hessian, symmetric_hessians
-from gprann.augmentation.min_distance import DistanceLimits
-from gprann.augmentation.sampling import displaced, references
-from gprann.augmentation.step_size import automatic_copies
+from gprann.augmentation.thermal import surrogate_hessian
 from gprann.data.structure import Dataset, Structure
-from gprann.errors import ConfigError, check_whole, nearest_name
+from gprann.errors import ConfigError, DataError
 from gprann.io.reading import Source
-from gprann.surrogate import Surrogate
+from gprann.options import option
+from gprann.signatures import takes
+from gprann.surrogate.surrogate import Surrogate
 
-__all__ = ["taylor_augment", "taylor_labels"]
+__all__ = ["TaylorOptions", "read_hessians", "taylor_augment", "taylor_labels"]
 
 Array = NDArray[np.float64]
+_SIZE = 0.01  # Å, of the displacements
 
 
+class TaylorOptions(DisplacementOptions):
+    """Options of the copies that a Taylor expansion labels; see `taylor_augment`."""
+
+    strategy: Literal["A", "B"] = option(
+        "Taylor: A moves one atom at a time by ± the displacement along x, y and z, 6 N copies of each structure; "
+        "B all atoms at random within spheres, without a net shift.",
+        "B",
+    )
+
+
+@takes(TaylorOptions)
 def taylor_augment(
     data: Source,
     *,
-    strategy: Literal["A", "B"] = "B",
-    copies: int | None = None,
-    displacement: Displacement = 0.01,
-    min_force: float | None = None,
-    min_distance: float = 0.7,
     hessians: Surrogate | Sequence[Array] | str | os.PathLike[str] | None = None,
-    seed: int = 0,
+    **options: Any,
 ) -> Dataset:
     """Return the data set followed by displaced copies labelled by a Taylor expansion.
 
@@ -52,23 +63,12 @@ def taylor_augment(
     ----------
     data : Dataset, or anything that `gprann.read` takes
         Structures with energies and forces.
-    strategy : {'A', 'B'}
-        A: one atom at a time by ±displacement along x, y, z, 6N copies of each structure; it takes no `copies`.
-        B: all atoms at random within spheres of radius `displacement`, without a net shift.
-    copies : int, optional
-        Copies of each structure, for strategy B. Default: one for each degree of freedom, at least 10 and at most
-        36.
-    displacement : float or mapping of elements to float, Å
-    min_force : float, optional, eV/Å
-        Only atoms on which at least this force acts are displaced.
-    min_distance : float
-        Copies are left out in which atoms come closer than this fraction of the smallest distance between their
-        elements in the data; for elements never closer than 4 Å, of the sum of covalent radii.
     hessians : Surrogate, sequence of ndarray or path, optional
         For an expansion to second order: a surrogate fitted to structures of this composition, whose Hessian is
         taken at every structure, or one Hessian (3N, 3N) in eV/Å² for each structure; or a file of them, see
         `read_hessians`.
-    seed : int
+    **options
+        Of `TaylorOptions`.
 
     Raises
     ------
@@ -81,44 +81,41 @@ def taylor_augment(
     --------
     >>> import gprann
     >>> data = gprann.examples.hydrogen(7)
-    >>> len(taylor_augment(data, copies=2)), len(taylor_augment(data, strategy="A"))
+    >>> len(gprann.taylor_augment(data, copies=2)), len(gprann.taylor_augment(data, strategy="A"))
     (21, 91)
     >>> surrogate = gprann.Surrogate(kernel="pairs").fit(data)
-    >>> len(taylor_augment(data, copies=2, hessians=surrogate))
+    >>> len(gprann.taylor_augment(data, copies=2, hessians=surrogate))
     21
     """
-    check_displacement(displacement, copies, min_force)
-    if strategy not in ("A", "B"):
-        raise ConfigError(f"strategy = '{strategy}': {nearest_name(strategy, ['A', 'B'])}")
-    if strategy == "A" and copies is not None:
+    settings = TaylorOptions(**options)
+    if settings.strategy == "A" and settings.copies is not None:
         raise ConfigError(
-            f"copies = {copies}: has no effect, strategy A makes six of each atom; leave it out"
+            f"copies = {settings.copies}: has no effect, strategy A makes six of each atom; leave it out"
         )
-    DistanceLimits.check(min_distance)
-    check_whole(0, seed=seed)
+    size = _SIZE if settings.displacement is None else settings.displacement
     data = references(data)
     _ = data.energies, data.forces  # complain about missing labels before any work
-    given = _checked(data, hessians)
+    given = _check_hessians(data, hessians)
     shifts = []
     for index, structure in enumerate(data):
-        sizes = atom_sizes(structure, displacement, min_force)
+        sizes = atom_sizes(structure, size, settings.min_force)
         if not sizes.any():
             shifts.append(np.zeros((0, len(structure), 3)))
-        elif strategy == "A":
+        elif settings.strategy == "A":
             shifts.append(single_atoms(len(structure), sizes))
         else:
-            number = automatic_copies(structure) if copies is None else copies
-            shifts.append(within_spheres(len(structure), number, sizes, (seed, index)))
+            number = settings.copies or automatic_copies(structure)
+            shifts.append(within_spheres(len(structure), number, sizes, (settings.seed, index)))
     parents = [structure for structure, own in zip(data, shifts, strict=True) for _ in own]
     second = [hessian for hessian, own in zip(given, shifts, strict=True) for _ in own]
-    copies_of_all = displaced(data, "taylor", shifts)
-    kept = np.flatnonzero(DistanceLimits.of(data, min_distance).kept(copies_of_all)).tolist()
+    copies_of_all = displace(data, "taylor", shifts)
+    kept = np.flatnonzero(DistanceLimits.of(data, settings.min_distance).allow_each(copies_of_all)).tolist()
     return data + taylor_labels(
         [parents[k] for k in kept], copies_of_all.select(kept), [second[k] for k in kept]
     )
 
 
-def _checked(
+def _check_hessians(
     data: Dataset, hessians: Surrogate | Sequence[Array] | str | os.PathLike[str] | None
 ) -> Sequence[Array | None]:
     """Return a symmetric Hessian for each structure, or None for each."""
@@ -128,7 +125,7 @@ def _checked(
         return [surrogate_hessian(hessians, structure) for structure in data]
     if isinstance(hessians, str | os.PathLike):
         return read_hessians(hessians, data)
-    return symmetric_hessians(hessians, data)
+    return _symmetrise(hessians, data)
 
 
 def taylor_labels(
@@ -146,3 +143,78 @@ def taylor_labels(
             energy += 0.5 * float(shift @ hessian @ shift)
         labelled.append(copy.replace(energy=energy))
     return Dataset(labelled)
+
+
+def read_hessians(path: str | os.PathLike[str], data: Dataset) -> list[Array]:
+    """Read the Hessians of structures from a file of `numpy.savez(file, *hessians)`.
+
+    Parameters
+    ----------
+    path : path
+        `.npz` file with an array (3N, 3N) in eV/Å² for each structure, in their order: arr_0, arr_1, ...
+    data : Dataset
+
+    Returns
+    -------
+    list of ndarray, shape (3N, 3N), eV/Å²
+        Symmetrised.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, it is no archive of arrays, or a Hessian does not belong to its structure.
+
+    Examples
+    --------
+    >>> import gprann, tempfile
+    >>> data = gprann.examples.hydrogen(2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "hessians.npz"
+    ...     np.savez(file, *[np.eye(6)] * 2)
+    ...     len(read_hessians(file, data))
+    2
+    """
+    file = Path(path).expanduser()
+    made_by = "make it with numpy.savez(file, *hessians)"
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file of Hessians; {made_by}") from None
+    except (OSError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{file}: cannot be read as Hessians ({error}); {made_by}") from error
+    names = [f"arr_{k}" for k in range(len(data))]
+    if set(arrays) != set(names):
+        raise DataError(
+            f"{file}: holds {len(arrays)} arrays ({', '.join(list(arrays)[:4]) or 'none'}), expected one for each of "
+            f"{len(data)} structures, arr_0 to {names[-1] if names else 'none'}; {made_by}"
+        )
+    return _symmetrise([arrays[name] for name in names], data, f"{file}: ")
+
+
+def _symmetrise(hessians: Sequence[Array], data: Dataset, source: str = "") -> list[Array]:
+    """Return the symmetric parts of Hessians, one for each structure.
+
+    Raises
+    ------
+    DataError
+        If their number or the shape of one is wrong, or it is not finite; the message begins with `source`.
+    """
+    if len(hessians) != len(data):
+        raise DataError(
+            f"{source}hessians: expected one for each of {len(data)} structures, got {len(hessians)}"
+        )
+    result = []
+    for number, (structure, hessian) in enumerate(zip(data, hessians, strict=True)):
+        begin = f"{source}Hessian {number}, of {structure.origin}"
+        try:
+            matrix = np.asarray(hessian, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{begin}: holds no numbers ({error})") from None
+        expected = (3 * len(structure), 3 * len(structure))
+        if matrix.shape != expected:
+            raise DataError(f"{begin}: has shape {matrix.shape}, expected {expected} in eV/Å²")
+        if not np.isfinite(matrix).all():
+            raise DataError(f"{begin}: has values that are not finite; compute it again")
+        result.append(0.5 * (matrix + matrix.T))
+    return result

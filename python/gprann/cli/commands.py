@@ -1,4 +1,4 @@
-"""The commands: each takes the parsed arguments and calls the Python interface."""
+"""The commands: each takes the parsed arguments, and imports and calls the Python interface that it needs."""
 
 from __future__ import annotations
 
@@ -6,43 +6,40 @@ import argparse
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gprann.active.select import check_selection
-from gprann.active.select import select as select_structures
 from gprann.cli.console import show
-from gprann.config import (
-    AugmentationSection,
-    DescriptorSection,
-    SurrogateSection,
-    TrainingSection,
-    default_config,
-    parse_section,
-    to_toml,
-)
-from gprann.data.structure import Dataset
-from gprann.demo import run_demo
-from gprann.describe import describe
 from gprann.errors import ConfigError, GprannError
-from gprann.evaluation import evaluate as evaluate_potential
 from gprann.explain import option_name
-from gprann.io import atomic_write, read, write
-from gprann.labelling import label as label_structures
-from gprann.labelling import merge
-from gprann.options import Options
-from gprann.pipeline import augment_data, compare_file, history, run_file, train_potential
-from gprann.potential import Potential, load
-from gprann.runtime.progress import progress_bar
-from gprann.surrogate.sets.partition import MAX_SIZE
-from gprann.surrogate.sets.surrogate_set import SurrogateSet, fit_each
 
-__all__ = ["augment", "compare", "demo", "evaluate", "info", "init", "label", "run", "select", "train"]
+if TYPE_CHECKING:
+    from gprann.config import AugmentationSection
+    from gprann.data.structure import Dataset
+    from gprann.options import Options
+    from gprann.potential import Potential
+    from gprann.surrogate import SurrogateSet
 
-S = TypeVar("S", bound=Options)
+__all__ = [
+    "augment",
+    "check",
+    "compare",
+    "demo",
+    "evaluate",
+    "info",
+    "init",
+    "label",
+    "run",
+    "select",
+    "train",
+]
+
+S = TypeVar("S", bound="Options")
 
 
 def demo(arguments: argparse.Namespace) -> None:
     """Run the H2 experiment."""
+    from gprann.demo import run_demo
+
     result = run_demo(seed=arguments.seed, members=arguments.members, output=arguments.output)
     show("H2 from 7 structures; errors on 200 bond lengths from 0.95 to 2.05 Å (force: magnitude)\n")
     show(result.table())
@@ -54,6 +51,9 @@ def demo(arguments: argparse.Namespace) -> None:
 
 def init(arguments: argparse.Namespace) -> None:
     """Write a commented configuration."""
+    from gprann.config import default_config, to_toml
+    from gprann.io import atomic_write
+
     file = Path(arguments.file).expanduser()
     if file.exists() and not arguments.force:
         raise ConfigError(f"{file}: exists; give another name, or --force to replace it")
@@ -64,14 +64,20 @@ def init(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the whole pipeline."""
-    result = run_file(arguments.config)
+    from gprann.config import load_config
+    from gprann.pipeline.run import run as run_configuration
+
+    file = _config(arguments)
+    result = run_configuration(load_config(file), source=Path(file))
     show(result.summary)
     show(f"\npotential: {result.potential}\nreport:    {result.folder / 'report'}")
 
 
 def compare(arguments: argparse.Namespace) -> None:
     """Train with several methods and compare them."""
-    result = compare_file(arguments.config, methods=arguments.methods)
+    from gprann.pipeline.comparison import compare_file
+
+    result = compare_file(_config(arguments), methods=arguments.methods)
     show("errors on the test structures\n")
     show(result.table())
     show("\nwritten: " + ", ".join(str(file) for file in result.files))
@@ -79,11 +85,15 @@ def compare(arguments: argparse.Namespace) -> None:
 
 def augment(arguments: argparse.Namespace) -> None:
     """Add labelled copies to structures."""
+    from gprann.config import AugmentationSection, SurrogateSection
+    from gprann.io import write
+    from gprann.pipeline.subsets import augment_data
+
     augmentation, surrogate = _section(arguments, AugmentationSection), _section(arguments, SurrogateSection)
     augmentation.check_use(surrogate, lambda _, key: option_name(key))
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
     _check_label_next(arguments.label_next, augmentation)
-    data = _read(arguments.input, arguments.keys)
+    data = _read(arguments, arguments.input)
     copies = augment_data(data, augmentation, surrogate)
     write(arguments.output, data + copies.accepted)
     show(f"{arguments.output}: {len(data)} structures and {len(copies.accepted)} copies")
@@ -105,7 +115,7 @@ def _check_label_next(target: str | None, augmentation: AugmentationSection) -> 
     if augmentation.method != "gpr":
         raise ConfigError(f'--label-next belongs to the method "gpr", not to "{augmentation.method}"')
     options = augmentation.copy_options()
-    if not options.sets_apart:
+    if not options.has_threshold:
         raise ConfigError(
             "--label-next needs --threshold, which is not set automatically where "
             f"{option_name(options.sized_by)} is given: the standard deviation in eV/atom above which copies are left "
@@ -115,11 +125,20 @@ def _check_label_next(target: str | None, augmentation: AugmentationSection) -> 
 
 def train(arguments: argparse.Namespace) -> None:
     """Train a potential."""
+    from gprann.config import DescriptorSection, ResourcesSection, TrainingSection
+    from gprann.pipeline.run import train_potential
+
     descriptor, training = _section(arguments, DescriptorSection), _section(arguments, TrainingSection)
+    resources = _section(arguments, ResourcesSection)
     _check_output(arguments.output, (".gprann",))
-    data = _read(arguments.input, arguments.keys)
+    data = _read(arguments, arguments.input)
     potential = train_potential(
-        data, descriptor, training, checkpoint=arguments.checkpoint, workers=arguments.workers
+        data,
+        descriptor,
+        training,
+        checkpoint=arguments.checkpoint,
+        workers=resources.workers,
+        provenance={"config": {"data": {"train": [str(Path(name).absolute()) for name in arguments.input]}}},
     )
     potential.save(arguments.output)
     show(f"{arguments.output}: {potential!r}")
@@ -127,26 +146,46 @@ def train(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Show the errors of a potential."""
+    from gprann.evaluation import evaluate as evaluate_potential
+    from gprann.pipeline.run import history
+    from gprann.potential import load
+
     potential = load(arguments.potential)
-    report = evaluate_potential(potential, _read(arguments.data, arguments.keys))
+    report = evaluate_potential(potential, _read(arguments, arguments.data))
     show(report.summary())
     if arguments.output is not None:
         report.save(arguments.output, history=history(potential))
         show(f"written: {arguments.output}")
 
 
+def check(arguments: argparse.Namespace) -> int:
+    """Show the verdict on a data set."""
+    from gprann.evaluation.data_check import check as check_data
+    from gprann.io import ReadOptions
+
+    options = _section(arguments, ReadOptions).changed()
+    result = check_data(arguments.data, test=arguments.test, output=arguments.output, **options)
+    show(result.summary())
+    if arguments.output is not None:
+        show(f"written: {arguments.output}")
+    return 1 if result.problems else 0
+
+
 def select(arguments: argparse.Namespace) -> None:
     """Choose the structures that are most worth labelling."""
+    from gprann.active.select import SelectOptions
+    from gprann.active.select import select as select_structures
+    from gprann.io import write
+    from gprann.runtime.progress import progress_bar
+
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
-    check_selection(arguments.count, arguments.threshold, option_name)  # before a surrogate is fitted
-    candidates = _read(arguments.input, arguments.keys, require=())
+    options = _section(arguments, SelectOptions)  # before a surrogate is fitted
+    candidates = _read(arguments, arguments.input, require=())
     model = _predictor(arguments)
-    with progress_bar(arguments.count, "selecting") as bar:
-        chosen = select_structures(
-            candidates, model, arguments.count, threshold=arguments.threshold, progress=bar.update
-        )
+    with progress_bar(options.count, "selecting") as bar:
+        chosen = select_structures(candidates, model, progress=bar.update, **options.to_dict())
     if len(chosen.structures) == 0:
-        show(f"no candidate is less certain than {arguments.threshold:g} eV/atom: nothing was written")
+        show(f"no candidate is less certain than {options.threshold:g} eV/atom: nothing was written")
         return
     write(arguments.output, chosen.structures)
     show(
@@ -160,9 +199,14 @@ def select(arguments: argparse.Namespace) -> None:
 
 def _predictor(arguments: argparse.Namespace) -> Potential | SurrogateSet:
     """Return the model whose uncertainty counts."""
+    from gprann.config import SurrogateSection
+    from gprann.potential import load
+    from gprann.surrogate.sets.partition import MAX_SIZE
+    from gprann.surrogate.sets.surrogate_set import fit_each
+
     section = _section(arguments, SurrogateSection)
     if arguments.potential is None:
-        train = _read(arguments.train, arguments.keys)
+        train = _read(arguments, arguments.train)
         return fit_each(
             train,
             lambda subset: section.build(subset.species, 0),
@@ -178,21 +222,24 @@ def _predictor(arguments: argparse.Namespace) -> Potential | SurrogateSet:
 
 def label(arguments: argparse.Namespace) -> None:
     """Label structures with an ASE calculator."""
+    from gprann.data.structure import Dataset
+    from gprann.io import write
+    from gprann.labelling import LabelOptions, merge
+    from gprann.labelling import label as label_structures
+
+    running = _section(arguments, LabelOptions)
     _check_output(arguments.output, (".extxyz", ".xyz"))
     train = Dataset()
     if arguments.merge is not None:
         _check_output(arguments.merge[1], (".extxyz", ".xyz"), "--merge")
-        train = _read(arguments.merge[:1], arguments.keys)
-    data = _read(arguments.input, arguments.keys, require=())
+        train = _read(arguments, arguments.merge[:1])
+    data = _read(arguments, arguments.input, require=())
     result = label_structures(
         data,
         arguments.calculator,
         arguments.output,
         options=_calculator_options(arguments),
-        workers=arguments.workers,
-        retries=arguments.retries,
-        timeout=arguments.timeout,
-        scratch=arguments.scratch,
+        **running.to_dict(),
     )
     show(
         f"{arguments.output}: {len(result.labelled)} of {len(data)} structures, {result.computed} computed now"
@@ -231,10 +278,28 @@ def _toml(text: str) -> Any:
 
 def info(arguments: argparse.Namespace) -> None:
     """Describe a file."""
+    from gprann.describe import describe
+
     show(describe(arguments.file))
 
 
 # --------------------------------------------------------------- arguments
+def _config(arguments: argparse.Namespace) -> str:
+    """Return the configuration file of a command.
+
+    Raises
+    ------
+    ConfigError
+        If none was given: naming those in this folder, or how to make one.
+    """
+    if arguments.config is not None:
+        return str(arguments.config)
+    found = sorted(file.name for file in Path().glob("*.toml") if file.name != "pyproject.toml")
+    command = f"gprann {arguments.command} {found[0] if found else 'config.toml'}"
+    how = f"for example: {command}" if found else f"make one with: gprann init config.toml, then: {command}"
+    raise ConfigError(f"{arguments.command}: give a configuration file; {how}")
+
+
 def _section(arguments: argparse.Namespace, section: type[S]) -> S:
     """Return a section of the options given for it."""
     prefix = f"{section.__name__}."
@@ -244,7 +309,7 @@ def _section(arguments: argparse.Namespace, section: type[S]) -> S:
     for name, value in given.items():
         if isinstance(value, list) and any("=" in item for item in value):
             given[name] = {key: _toml(text) for key, text in _pairs(option_name(name), value).items()}
-    return parse_section(section, given)
+    return section.from_texts(given)
 
 
 def _pairs(option: str, items: Sequence[str]) -> dict[str, str]:
@@ -256,8 +321,12 @@ def _pairs(option: str, items: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _read(sources: Sequence[str], keys: Sequence[str], require: Sequence[str] = ("energy",)) -> Dataset:
-    return read(list(sources), keys=_pairs("--keys", keys), require=require)
+def _read(
+    arguments: argparse.Namespace, sources: Sequence[str], require: Sequence[str] = ("energy",)
+) -> Dataset:
+    from gprann.io import ReadOptions, read
+
+    return read(list(sources), require=require, **_section(arguments, ReadOptions).to_dict())
 
 
 def _check_output(path: str, suffixes: Sequence[str], option: str = "--output") -> None:

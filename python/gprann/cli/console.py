@@ -1,4 +1,8 @@
-"""The only place that writes to the terminal: results to standard output, messages and errors to standard error."""
+"""The only place that writes to the terminal: results to standard output, messages and errors to standard error.
+
+Nothing that happens here spoils finished work: characters that a terminal lacks are replaced, a closed output is
+silence, and one that cannot be written ends in a message.
+"""
 
 from __future__ import annotations
 
@@ -6,52 +10,79 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterator
+from typing import TextIO
 
-from tqdm import tqdm
-
-from gprann.io import DataWarning
-from gprann.runtime.log import TaskFormatter, warnings_to_log
+from gprann.errors import GprannError
 
 __all__ = ["messages", "show", "show_error"]
 
 _log = logging.getLogger("gprann")
+_PLAIN = str.maketrans({"Å": "A", "±": "+-", "²": "^2", "³": "^3", "æ": "ae", "é": "e"})
 
 
 def show(text: str) -> None:
-    """Write a result to standard output."""
-    sys.stdout.write(text.rstrip("\n") + "\n")
-    sys.stdout.flush()
+    """Write a result to standard output.
+
+    Raises
+    ------
+    BrokenPipeError
+        If its reader, such as `head`, has seen enough.
+    GprannError
+        If it cannot be written.
+    """
+    try:
+        _write(sys.stdout, text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # such as a full disk
+        sys.stdout = None  # or Python would complain again when it ends
+        reason = f"standard output cannot be written: {error.strerror}; results in files are complete"
+        raise GprannError(reason) from error
 
 
 def show_error(text: str) -> None:
-    """Write an error to standard error."""
-    sys.stderr.write(text.rstrip("\n") + "\n")
-    sys.stderr.flush()
+    """Write an error to standard error, if there is one."""
+    with contextlib.suppress(OSError):
+        _write(sys.stderr, text)
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None or stream.closed:
+        return
+    encoding = stream.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+    stream.write(text.rstrip("\n") + "\n")
+    stream.flush()
 
 
 class _Handler(logging.Handler):
     """Messages above a progress bar that may be on the screen."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        from tqdm import tqdm
 
-
-class _Formatter(TaskFormatter):
-    """The time, the level where it matters, and the message."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s  %(level)s%(message)s", "%H:%M:%S", defaults={"level": ""})
-
-    def format(self, record: logging.LogRecord) -> str:
-        record.level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        return super().format(record)
+        with contextlib.suppress(OSError), tqdm.external_write_mode(file=sys.stderr):
+            _write(sys.stderr, self.format(record))
 
 
 @contextlib.contextmanager
 def messages(level: int) -> Iterator[None]:
     """Show messages of the package from a level on, its warnings among them, until the block ends."""
+    from gprann.io import DataWarning
+    from gprann.runtime.log import TaskFormatter, warnings_to_log
+
+    class Formatter(TaskFormatter):
+        """The time, the level where it matters, and the message."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            record.level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+            return super().format(record)
+
     handler = _Handler(level)
-    handler.setFormatter(_Formatter())
+    handler.setFormatter(Formatter("%(asctime)s  %(level)s%(message)s", "%H:%M:%S", defaults={"level": ""}))
     before = _log.level, _log.propagate
     _log.addHandler(handler)
     _log.setLevel(min(level, logging.INFO))

@@ -1,6 +1,6 @@
 """Entry point of the command `gprann`: runs a command, and turns errors into one clear message and an exit code.
 
-0 success; 1 a fit or a file failed; 2 usage, configuration or data; 130 interrupted.
+0 success; 1 a fit or a file failed, or check has found something; 2 usage, configuration or data; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -36,29 +36,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     2
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given:
-        show(help_text())
-        return 2
     try:
+        if not given:
+            show(help_text())
+            return 2
         namespace = parse(given)
     except SystemExit as end:  # --help and --version
         return int(end.code or 0)
+    except BrokenPipeError:
+        return _end_of_pipe()
     except ConfigError as error:
         show_error(f"gprann: {error}")
         return 2
+    except GprannError as error:
+        show_error(f"gprann: {error}")
+        return 1
     return _execute(namespace)
+
+
+def _end_of_pipe() -> int:
+    """End quietly: the reader of a pipe, such as `head`, has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _execute(namespace: argparse.Namespace) -> int:
     try:
+        from gprann.cli import commands
+
         with messages(namespace.level):
-            namespace.run(namespace)
+            code = int(getattr(commands, namespace.command)(namespace) or 0)
     except KeyboardInterrupt:
         show_error(f"\ngprann: interrupted; {_how_to_go_on(namespace)}")
         return 130
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        return _end_of_pipe()
     except (ConfigError, DataError) as error:
         show_error(f"gprann: {error}")
         return 2
@@ -70,11 +82,11 @@ def _execute(namespace: argparse.Namespace) -> int:
             "gprann: the memory does not suffice; close other programs, or lower max_subset, copies or workers"
         )
         return 1
-    return 0
+    return code
 
 
 def _how_to_go_on(namespace: argparse.Namespace) -> str:
-    command = namespace.run.__name__
+    command = namespace.command
     if command in ("run", "compare"):
         return f"what is finished is kept, go on with: gprann {command} {namespace.config}"
     if command == "label":

@@ -1,28 +1,23 @@
-"""The command line: commands, options and hints. Options of sections are made from the sections themselves."""
+"""The command line: commands, options and hints. Options of sections are made from their declarations.
+
+Nothing but the parser of the command that was given is made: `gprann --version` imports no numerical library.
+"""
 
 from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
-from typing import Any, NoReturn, get_args, get_origin
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_origin
 
-from pydantic.fields import FieldInfo
-
-from gprann.cli import commands
-from gprann.config import (
-    AugmentationSection,
-    DescriptorSection,
-    SurrogateSection,
-    TrainingSection,
-)
-from gprann.config.template import key_facts
+from gprann.cli.console import show
 from gprann.errors import ConfigError, nearest_name
-from gprann.evaluation.method_table import METHODS
-from gprann.explain import option_name
-from gprann.options import Options
-from gprann.surrogate.sets.partition import MAX_SIZE
 from gprann.version import __version__
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from gprann.options import Options
 
 __all__ = ["help_text", "parse"]
 
@@ -44,6 +39,10 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
+    def _print_message(self, message: str, file: Any = None) -> None:  # noqa: ARG002
+        if message:
+            show(message)
+
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see {self.prog} --help")
 
@@ -54,7 +53,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     Returns
     -------
     argparse.Namespace
-        With `run`, the function of the command, and `level`, from which messages are shown.
+        With `command`, its name, and `level`, from which messages are shown.
 
     Raises
     ------
@@ -66,23 +65,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     >>> parse(["demo", "--seed", "3"]).seed
     3
     """
-    parser, subparsers = _parser()
-    names = list(subparsers)
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
-    if command is not None and command not in names and arguments[0] == command:
-        raise ConfigError(f"unknown command '{command}'; {nearest_name(command, names)}")
+    if command is not None and command not in _COMMANDS and arguments[0] == command:
+        raise ConfigError(f"unknown command '{command}'; {nearest_name(command, _COMMANDS)}")
+    parser, subparsers = _parser(command or "")
     namespace, rest = parser.parse_known_args(list(arguments))
     if rest:
         known = parser if command is None else subparsers.get(command, parser)
         raise ConfigError(_unknown(rest, known, command))
-    if not hasattr(namespace, "run"):
-        raise ConfigError(f"a command is missing; {nearest_name('', names)}; see gprann --help")
+    if namespace.command is None:
+        raise ConfigError(f"a command is missing; {nearest_name('', _COMMANDS)}; see gprann --help")
     return namespace
 
 
 def help_text() -> str:
     """Return the help of the command itself."""
-    return _parser()[0].format_help()
+    return _parser("")[0].format_help()
 
 
 def _unknown(rest: list[str], parser: argparse.ArgumentParser, command: str | None) -> str:
@@ -96,34 +94,35 @@ def _unknown(rest: list[str], parser: argparse.ArgumentParser, command: str | No
     return f"{command or 'gprann'}: unknown option '{wrong}'; {hint}"
 
 
-def _parser() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
+def _parser(command: str | None = None) -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser and those of the commands by their names; of one `command`, the others know no options."""
     parser = _Parser(prog="gprann", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"gprann {__version__}")
-    group = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
-    for add in (_demo, _init, _run, _compare, _augment, _train, _evaluate, _select, _label, _info):
-        add(group)
-    return parser, dict(group.choices)
+    group = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=False, parser_class=_Parser
+    )
+    subparsers: dict[str, argparse.ArgumentParser] = {}
+    for name, (add, text, level) in _COMMANDS.items():
+        subparsers[name] = own = group.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + "."
+        )
+        if command in (None, name):
+            _messages(own, level)
+            add(own)
+    return parser, subparsers
 
 
-def _command(group: Any, name: str, text: str, function: Any, level: int = logging.WARNING) -> _Parser:
-    parser: _Parser = group.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.set_defaults(run=function, level=level)
+def _messages(parser: argparse.ArgumentParser, level: int) -> None:
+    parser.set_defaults(level=level)
     amount = parser.add_mutually_exclusive_group()
     for short, long, value, meaning in (
         ("-v", "--verbose", logging.DEBUG, "show all that is being done"),
         ("-q", "--quiet", logging.WARNING, "show warnings only"),
     ):
         amount.add_argument(short, long, dest="level", action="store_const", const=value, help=meaning)
-    return parser
 
 
-def _demo(group: Any) -> None:
-    parser = _command(
-        group,
-        "demo",
-        "the first experiment of the paper: potentials for H2 from seven structures",
-        commands.demo,
-    )
+def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="INT", help="seed of the committees (default 0)"
     )
@@ -135,30 +134,27 @@ def _demo(group: Any) -> None:
     )
 
 
-def _init(group: Any) -> None:
-    parser = _command(group, "init", "write a commented configuration", commands.init)
+def _init(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default="config.toml", metavar="FILE", help="default: config.toml")
     parser.add_argument("--force", action="store_true", help="replace a file that exists")
 
 
-def _run(group: Any) -> None:
-    text = "the whole pipeline: read, check, augment, train, evaluate; goes on where it was interrupted"
-    parser = _command(group, "run", text, commands.run, logging.INFO)
-    parser.add_argument("config", metavar="CONFIG.toml", help="configuration, as gprann init writes it")
+def _run(parser: argparse.ArgumentParser) -> None:
+    _config(parser, "configuration, as gprann init writes it")
 
 
-def _compare(group: Any) -> None:
-    text = "train on energies, with Taylor and GPR copies, and on forces directly; compare on the test set"
-    parser = _command(group, "compare", text, commands.compare, logging.INFO)
-    parser.add_argument("config", metavar="CONFIG.toml", help="configuration with a test set")
+def _compare(parser: argparse.ArgumentParser) -> None:
+    from gprann.evaluation.methods import METHODS
+
+    _config(parser, "configuration with a test set")
     parser.add_argument(
         "--methods", nargs="+", metavar="NAME", help=f"some of {', '.join(METHODS)} (default all)"
     )
 
 
-def _augment(group: Any) -> None:
-    text = "add displaced copies, labelled with energies, to structures"
-    parser = _command(group, "augment", text, commands.augment, logging.INFO)
+def _augment(parser: argparse.ArgumentParser) -> None:
+    from gprann.config import AugmentationSection, SurrogateSection
+
     _input(parser)
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help=".extxyz file, or folder for ænet XSF"
@@ -168,14 +164,14 @@ def _augment(group: Any) -> None:
         metavar="FILE",
         help="file for those copies beyond the threshold that are worth labelling (default: they are left out)",
     )
+    _reading(parser)
     _section_options(parser, "copies", AugmentationSection, leave_out=("label_next",))
     _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor", "soap"))
 
 
-def _train(group: Any) -> None:
-    parser = _command(
-        group, "train", "train a potential on the energies of structures", commands.train, logging.INFO
-    )
+def _train(parser: argparse.ArgumentParser) -> None:
+    from gprann.config import DescriptorSection, ResourcesSection, TrainingSection
+
     _input(parser)
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="model file, for example potential.gprann"
@@ -183,24 +179,33 @@ def _train(group: Any) -> None:
     parser.add_argument(
         "--checkpoint", metavar="FOLDER", help="keep the states here, to go on after an interruption"
     )
-    parser.add_argument(
-        "--workers", type=int, metavar="INT", help="processes that train members side by side"
-    )
+    _reading(parser, leave_out=("species",))  # named like the option of the descriptor
     _section_options(parser, "training", TrainingSection)
     _section_options(parser, "descriptor", DescriptorSection)
+    _section_options(parser, "resources", ResourcesSection, leave_out=("memory",))
 
 
-def _evaluate(group: Any) -> None:
-    parser = _command(group, "evaluate", "errors of a potential on structures with labels", commands.evaluate)
+def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("potential", metavar="POTENTIAL", help="model file")
     parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
-    _keys(parser)
     parser.add_argument("--output", metavar="FOLDER", help="write tables, metrics and plots")
+    _reading(parser)
 
 
-def _select(group: Any) -> None:
-    text = "choose the structures that are most worth labelling next"
-    parser = _command(group, "select", text, commands.select, logging.INFO)
+def _check(parser: argparse.ArgumentParser) -> None:
+    from gprann.io import ReadOptions
+
+    parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
+    parser.add_argument("--test", nargs="+", metavar="FILE", help="structures that are to be predicted")
+    parser.add_argument("--output", metavar="FOLDER", help="write the text, and plots of the distributions")
+    _section_options(parser, "reading", ReadOptions)
+
+
+def _select(parser: argparse.ArgumentParser) -> None:
+    from gprann.active.select import SelectOptions
+    from gprann.config import SurrogateSection
+    from gprann.surrogate.sets.partition import MAX_SIZE
+
     _input(parser)
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--potential", metavar="FILE", help="committee whose uncertainty counts")
@@ -213,23 +218,17 @@ def _select(group: Any) -> None:
         metavar="INT",
         help=f"with --train: most structures of a surrogate (default {MAX_SIZE})",
     )
-    parser.add_argument("--count", type=int, required=True, metavar="INT", help="structures wanted")
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="leave out structures of a smaller standard deviation, in eV/atom (default 0)",
-    )
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help=".extxyz file, or folder for ænet XSF"
     )
+    _section_options(parser, "selection", SelectOptions)
+    _reading(parser)
     _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))
 
 
-def _label(group: Any) -> None:
-    text = "compute energies and forces with any ASE calculator; goes on where it was interrupted"
-    parser = _command(group, "label", text, commands.label, logging.INFO)
+def _label(parser: argparse.ArgumentParser) -> None:
+    from gprann.labelling import LabelOptions
+
     _input(parser)
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help=".extxyz file, which grows by each result"
@@ -248,61 +247,53 @@ def _label(group: Any) -> None:
         help="keyword arguments of the calculator, X as in TOML; paths must be absolute",
     )
     parser.add_argument("--options-file", metavar="FILE", help="TOML file with such arguments")
-    for option, kind, default, meaning in (
-        ("--workers", int, 1, "processes side by side (default 1)"),
-        ("--retries", int, 1, "further attempts at a structure that failed (default 1)"),
-        ("--timeout", float, None, "seconds that an attempt may take (default: any)"),
-    ):
-        parser.add_argument(option, type=kind, default=default, metavar=kind.__name__.upper(), help=meaning)
-    parser.add_argument(
-        "--scratch", metavar="FOLDER", help="where the calculators run (default: a temporary folder)"
-    )
     parser.add_argument(
         "--merge", nargs=2, metavar=("TRAIN", "MERGED"), help="write TRAIN with the new structures to MERGED"
     )
+    _section_options(parser, "labelling", LabelOptions)
+    _reading(parser)
 
 
-def _info(group: Any) -> None:
-    parser = _command(group, "info", "describe a model file, structures or a configuration", commands.info)
+def _info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE")
+
+
+def _config(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("config", nargs="?", metavar="CONFIG.toml", help=text)
 
 
 def _input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or glob patterns")
-    _keys(parser)
 
 
-def _keys(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--keys",
-        nargs="+",
-        default=[],
-        metavar="LABEL=NAME",
-        help="names of labels in extended XYZ, energy=REF_energy",
-    )
+def _reading(parser: argparse.ArgumentParser, leave_out: Sequence[str] = ()) -> None:
+    from gprann.io import ReadOptions
+
+    _section_options(parser, "data", ReadOptions, leave_out)
 
 
 def _section_options(
     parser: argparse.ArgumentParser, title: str, section: type[Options], leave_out: Sequence[str] = ()
 ) -> None:
     """Add an option for each key of a section; values stay texts, which the section converts and checks."""
+    from gprann.config.template import key_facts, sentence
+    from gprann.explain import keys, option_name
+
     group = parser.add_argument_group(f"options of the {title}")
-    for name, field in section.model_fields.items():
+    for name, key in keys(section).items():
         if name in leave_out:
             continue
-        text = str(field.description).replace("%", "%%")
-        facts = key_facts(field)
-        text += f" ({facts})" if facts else ""
+        text, facts = sentence(key).replace("%", "%%"), key_facts(key).replace("%", "%%")
         options: dict[str, Any] = {
             "dest": f"{section.__name__}.{name}",
             "default": argparse.SUPPRESS,
-            "help": text,
+            "help": f"{text} ({facts})" if facts else text,
         }
-        if _holds(field, bool):
+        if _holds(key.field, bool):
             group.add_argument(option_name(name), action="store_const", const="true", **options)
-        elif _holds(field, tuple):
+        elif _holds(key.field, tuple) or isinstance(key.extra["example"], list):
             group.add_argument(option_name(name), nargs="*", metavar="X", **options)
-        elif _holds(field, dict):
+        elif _holds(key.field, dict):
             group.add_argument(option_name(name), nargs="+", metavar="NAME=X", **options)
         else:
             group.add_argument(option_name(name), metavar="X", **options)
@@ -318,3 +309,39 @@ def _annotated(item: Any, kind: type) -> bool:
     inner = get_args(item)[:1] if hasattr(item, "__metadata__") else ()
     choices = [choice for entry in inner for choice in (entry, *get_args(entry))]
     return any(choice is kind or get_origin(choice) is kind for choice in choices)
+
+
+_COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] = {
+    "demo": (
+        _demo,
+        "the first experiment of the paper: potentials for H2 from seven structures",
+        logging.WARNING,
+    ),
+    "init": (_init, "write a commented configuration", logging.WARNING),
+    "check": (
+        _check,
+        "look at structures without fitting anything: what they are, what is suspicious",
+        logging.WARNING,
+    ),
+    "run": (
+        _run,
+        "the whole pipeline: read, check, augment, train, evaluate; goes on where it was interrupted",
+        logging.INFO,
+    ),
+    "compare": (
+        _compare,
+        "train on energies, with Taylor and GPR copies, and on forces directly; compare on the test set",
+        logging.INFO,
+    ),
+    "augment": (_augment, "add displaced copies, labelled with energies, to structures", logging.INFO),
+    "train": (_train, "train a potential on the energies of structures", logging.INFO),
+    "evaluate": (_evaluate, "errors of a potential on structures with labels", logging.WARNING),
+    "select": (_select, "choose the structures that are most worth labelling next", logging.INFO),
+    "label": (
+        _label,
+        "compute energies and forces with any ASE calculator; goes on where it was interrupted",
+        logging.INFO,
+    ),
+    "info": (_info, "describe a model file, structures or a configuration", logging.WARNING),
+}
+"""The options of each command, what it does, and the level from which messages are shown."""

@@ -12,7 +12,6 @@ from gprann.config.sections import (
     TrainingSection,
 )
 from gprann.config.template import default_config, to_toml, toml_value
-from gprann.explain import parse_section
 
 __all__ = [
     "AugmentationSection",
@@ -26,7 +25,6 @@ __all__ = [
     "default_config",
     "find_config",
     "load_config",
-    "parse_section",
     "to_toml",
     "toml_value",
 ]

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from gprann.config.sections import Config
 from gprann.errors import ConfigError
 from gprann.explain import explain
+from gprann.options import FILE
 
 __all__ = ["find_config", "load_config"]
 
@@ -50,9 +51,9 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: is not valid TOML: {error}{_toml_hint(str(error))}") from error
     try:
-        config = Config.model_validate(content)
+        config = Config.model_validate(content, context=FILE)
     except ValidationError as error:
-        sentences = [f"{file}: {sentence}" for sentence in explain(error, Config)]
+        sentences = [f"{file}: {sentence}" for sentence in explain(error, Config, file=True)]
         raise ConfigError("\n".join(sentences)) from None
     return config.resolved(file.parent)
 

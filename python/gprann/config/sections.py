@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, create_model, model_validator
 
+from gprann.baselines import Baseline
 from gprann.config.augmentation import AugmentationSection
-from gprann.descriptors import ChebyshevDescriptor
-from gprann.io import read
-from gprann.io.labels import check_keys
-from gprann.options import Channels, Names, Options, OrderOrNone, SpeciesLengths, Widths
-from gprann.options import default as _default
+from gprann.descriptors import DESCRIPTORS, Descriptor
+from gprann.io import ReadOptions
+from gprann.options import Named, Names, Options, Registry
 from gprann.options import option as _option
-from gprann.surrogate import Surrogate
-from gprann.surrogate.gaussian_process import Radial
-from gprann.surrogate.hyperparameters.choice import Method
-from gprann.surrogate.kernels.fingerprints import standing_weights
-from gprann.surrogate.kernels.options import KernelName
-from gprann.surrogate.solvers.plan import SolverName
-from gprann.training import TrainingOptions
+from gprann.surrogate.options import SurrogateOptions
+from gprann.surrogate.surrogate import Surrogate
+from gprann.training.options import TrainingOptions
 
 __all__ = [
     "AugmentationSection",
@@ -36,7 +31,12 @@ __all__ = [
 ]
 
 
-class DataSection(Options):
+def _default(function: Callable[..., Any], name: str) -> Any:
+    """Return the default of a parameter of the Python interface."""
+    return inspect.signature(function).parameters[name].default
+
+
+class DataSection(ReadOptions):
     """Structures with their energies and forces. Units: Å, eV, eV/Å; energies are total energies."""
 
     train: Names = _option(
@@ -45,29 +45,57 @@ class DataSection(Options):
         example="train.extxyz",
     )
     test: Names | None = _option(
-        "Structures to evaluate the potential on, given as for `train`. Without them it is evaluated on the "
-        "training structures alone.",
+        "Structures to evaluate the potential on, given as for `train`. Default: a part of the training structures, "
+        "see `test_fraction`.",
         None,
         example="test.extxyz",
     )
-    index: str = _option(
-        "Structures to take from each file, as in ASE: ':' all, '::10' every tenth.", _default(read, "index")
-    )
-    keys: dict[str, str] = _option(
-        "Names under which extended XYZ files keep energy, forces, stress or virial, where these are not the "
-        "standard ones.",
-        {},
-        example={"energy": "REF_energy", "forces": "REF_forces"},
+    test_fraction: float = _option(
+        "Without test structures: part of the training structures that is split off as a test set, of every group and "
+        "composition. Single structures of a composition and isolated atoms stay; 0: none is split off.",
+        0.1,
+        ge=0,
+        lt=1,
     )
 
-    @field_validator("keys")
-    @classmethod
-    def _check_keys(cls, keys: dict[str, str]) -> dict[str, str]:
-        return check_keys(keys)
+
+class DescriptorSettings(Named):
+    """The options of a descriptor, but for the elements, which the data tell."""
+
+    descriptor: ClassVar[type[Descriptor]]
+
+
+class _DescriptorKinds(Registry[DescriptorSettings]):
+    """The settings of all registered descriptors, those that users have registered among them."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(DESCRIPTORS)
+
+    def __getitem__(self, name: str) -> type[DescriptorSettings]:
+        return self._kind(name, None)
+
+    def _kind(self, name: Any, context: dict[str, bool] | None) -> type[DescriptorSettings]:
+        if name not in DESCRIPTORS:
+            return super()._kind(name, context)  # refuses it
+        descriptor = DESCRIPTORS[name]
+        known = self._kinds.get(name)
+        if known is None or known.descriptor is not descriptor:
+            fields: Any = {
+                key: (item.annotation, item)
+                for key, item in descriptor.model_fields.items()
+                if key != "species"
+            }
+            known = create_model(f"{descriptor.__name__}Settings", __base__=DescriptorSettings, **fields)
+            known.name, known.descriptor = name, descriptor
+            self._kinds[name] = known
+        return known
+
+
+_DescriptorKinds("kind", DescriptorSettings)
 
 
 class DescriptorSection(Options):
-    """Chebyshev descriptor of the networks."""
+    """Descriptor of the environments of atoms."""
 
     species: Names | None = _option(
         "Elements, in the order that sets their weights. Default: those of the training structures, in "
@@ -75,312 +103,75 @@ class DescriptorSection(Options):
         None,
         example=["C", "H", "O"],
     )
-    radial_order: int = _option(
-        "Highest Chebyshev polynomial of the distances.", _default(ChebyshevDescriptor, "radial_order")
-    )
-    radial_cutoff: float = _option(
-        "Cutoff of the distances.", _default(ChebyshevDescriptor, "radial_cutoff"), unit="Å"
-    )
-    angular_order: OrderOrNone = _option(
-        'Highest Chebyshev polynomial of the angles; "none" for no angular part.',
-        _default(ChebyshevDescriptor, "angular_order"),
-        none="none",
-    )
-    angular_cutoff: float = _option(
-        "Cutoff of the angular part.", _default(ChebyshevDescriptor, "angular_cutoff"), unit="Å"
-    )
-    weights: Channels | None = _option(
-        "Weights of the species, one list for each channel after the first. Default: those of the ænet "
-        "program; for the surrogate the same without a zero.",
-        None,
-        example=[[-1.0, 1.0, 2.0]],
+    kind: DescriptorSettings = _option(
+        'Kind of descriptor: "chebyshev", or one that a program has registered.', "chebyshev"
     )
 
     @model_validator(mode="after")
-    def _check(self) -> DescriptorSection:
-        if self.species is not None or self.weights is None:
+    def _check(self) -> Self:
+        given = {
+            key
+            for key, item in type(self.kind).model_fields.items()
+            if getattr(self.kind, key) != item.default
+        }
+        open_ones = {key for key, item in type(self.kind).model_fields.items() if item.default is None}
+        if self.species is not None or not given & open_ones:  # else the options may depend on the elements
             self.build(self.species or ("H",))
         return self
 
-    def build(self, species: Sequence[str], *, standing: bool = False) -> ChebyshevDescriptor:
+    def build(self, species: Sequence[str], *, for_kernel: bool = False) -> Descriptor:
         """Return the descriptor; `species` count where the section names none.
 
-        With `standing`, weights that are not given have no zero.
+        With `for_kernel`, options that are not given have the defaults that suit the kernel of a surrogate.
         """
-        names = self.species or tuple(species)
-        weights: Any = self.weights
-        if weights is None and standing and len(names) > 1:
-            weights = [standing_weights(len(names))]
-        return ChebyshevDescriptor(
-            names,
-            radial_order=self.radial_order,
-            radial_cutoff=self.radial_cutoff,
-            angular_order=self.angular_order,
-            angular_cutoff=self.angular_cutoff,
-            weights=weights,
-        )
+        descriptor = type(self.kind).descriptor
+        make = descriptor.for_kernel if for_kernel else descriptor
+        options = {key: getattr(self.kind, key) for key in type(self.kind).model_fields}
+        return make(self.species or tuple(species), **options)
 
 
-class SurrogateSection(Options):
+class SurrogateSection(SurrogateOptions):
     """Gaussian-process surrogate: learns energies and forces, and labels the copies."""
 
-    kernel: KernelName = _option(
-        'Kernel: "atoms" sums over the environments of the atoms (the most accurate, for any system), "pairs" '
-        'uses inverse distances in a fixed order of atoms, "cartesian" the coordinates, "soap" SOAP vectors '
-        '(needs dscribe); "auto" chooses by structures that are left out, among soap too if its settings are given.',
-        _default(Surrogate, "kernel"),
-    )
-    radial: Radial = _option(
-        'How the covariance falls with the distance of two fingerprints: "squared_exponential", or "matern52" '
-        "for energy surfaces that are rougher.",
-        _default(Surrogate, "radial"),
-    )
-    length: float | None = _option(
-        "Kernel length in units of the spread of the fingerprints. Default: from the training structures.",
-        _default(Surrogate, "length"),
-        example=8.0,
-    )
-    energy_noise: float | None = _option(
-        "Noise variance of the energies relative to the mean variance of the gradients under the kernel; the log "
-        "gives the standard deviation in eV. Default: from the training structures.",
-        _default(Surrogate, "energy_noise"),
-        example=1e-8,
-    )
-    force_noise: float | None = _option(
-        "The same of the forces, in eV/Å.", _default(Surrogate, "force_noise"), example=1e-8
-    )
-    hyperparameters: Method = _option(
-        "How length and noises are found where they are not given: by the errors of structures held out (the "
-        "most accurate), or on random subsets alone by the likelihood, by structures left out one by one or by "
-        "fifths, or on a grid.",
-        _default(Surrogate, "hyperparameters"),
-    )
-    grid: dict[str, list[float]] | None = _option(
-        'Hyperparameters "grid": lists of which all combinations are tried; those that are left out have their '
-        "defaults, five lengths from 2 to 32 and four noises from 1e-10 to 1e-4.",
-        _default(Surrogate, "grid"),
-        example={"length": [4.0, 8.0], "energy_noise": [1e-8], "force_noise": [1e-8, 1e-6]},
-    )
-    exponent: float = _option(
-        "Pairs kernel: inverse power of the distances.", _default(Surrogate, "exponent")
-    )
-    cutoff: float = _option(
-        "Pairs kernel: cutoff in periodic structures.", _default(Surrogate, "cutoff"), unit="Å"
-    )
-    species_lengths: SpeciesLengths | None = _option(
-        'Atoms kernel: factors on the length for some species, or "likelihood": those that make a subset of the '
-        "training structures most likely.",
-        _default(Surrogate, "species_lengths"),
-        example={"H": 0.7},
-    )
-    relevance: bool = _option(
-        "Atoms kernel: whether components of the descriptor on which the energy hardly depends get longer "
-        "lengths.",
-        _default(Surrogate, "relevance"),
-    )
-    stress: bool = _option(
-        "Atoms kernel: whether it learns from the stresses of the structures that have one too.",
-        _default(Surrogate, "stress"),
-    )
-    soap: dict[str, int | float | list[int]] | None = _option(
-        "Soap kernel, also under auto: settings of the vectors by the names of dscribe (r_cut in Å, n_max, l_max, "
-        "sigma in Å), and the centers to be compared one by one. Default: the mean over all atoms within 5 Å.",
-        None,
-        example={"r_cut": 5.0, "n_max": 6, "l_max": 4, "centers": [0, 1]},
-    )
-    solver: SolverName = _option(
-        'How the weights are found: "cholesky" by the covariance matrix of all energies and forces, '
-        '"conjugate_gradient" without it, "inducing" from its part for representative structures; "auto" the first '
-        "that fits into the memory.",
-        _default(Surrogate, "solver"),
-    )
-    memory: float | None = _option(
-        "Largest memory of the surrogates that are fitted at a time. Default: what is available, within "
-        "resources.memory.",
-        _default(Surrogate, "memory"),
-        unit="GiB",
-        example=4.0,
-    )
-    tolerance: float = _option(
-        "Conjugate gradients: largest residual relative to the energies and forces.",
-        _default(Surrogate, "tolerance"),
-    )
-    inducing: int | None = _option(
-        "Number of representative structures of the last two solvers. Default: what memory and time allow.",
-        _default(Surrogate, "inducing"),
-        example=50,
-    )
     descriptor: DescriptorSection | None = _option(
         "Descriptor of the atoms kernel; the networks have theirs in [descriptor].", None
     )
 
     @model_validator(mode="after")
-    def _check(self) -> SurrogateSection:
+    def _check_descriptor(self) -> SurrogateSection:
         self.build((self.descriptor and self.descriptor.species) or ("H",), 0)
         return self
 
     def build(self, species: Sequence[str], seed: int) -> Surrogate:
         """Return a surrogate that has not been fitted, for structures with these elements."""
-        descriptor = None if self.descriptor is None else self.descriptor.build(species, standing=True)
-        soap = self.soap if self.kernel in ("soap", "auto") else None
-        left = ("descriptor", "soap")
-        settings = {name: getattr(self, name) for name in type(self).model_fields if name not in left}
-        return Surrogate(**settings, descriptor=descriptor, soap=soap, seed=seed)
+        options = SurrogateOptions.part_of(self)
+        if self.descriptor is not None:
+            if "descriptor" not in type(self.kernel).model_fields:
+                raise ValueError(f"descriptor belongs to kernel = 'atoms', not to '{self.kernel.name}'")
+            kernel = self.kernel.replace(descriptor=self.descriptor.build(species, for_kernel=True))
+            options = options.replace(kernel=kernel)
+        return Surrogate(**options.changed(), seed=seed)
 
 
-_MIXED = TrainingOptions(optimizer="lm").suited_to(2)
-
-
-class TrainingSection(Options):
+class TrainingSection(TrainingOptions):
     """Networks, trained on energies, or on energies and forces."""
 
-    hidden: Widths | None = _option(
-        f"Widths of the hidden layers. Default: {list(TrainingOptions().hidden)}, or those of start_from.",
-        None,
-        example=TrainingOptions().hidden,
-    )
-    activation: Literal["tanh", "softplus", "silu", "linear"] | None = _option(
-        'Activation of the hidden layers: "tanh", "softplus", "silu" or "linear". Default: '
-        f'"{TrainingOptions().activation}", or that of start_from.',
-        None,
-        example=TrainingOptions().activation,
-    )
-    optimizer: Literal["auto", "lm", "gauss_newton_cg", "lbfgs", "adamw"] = _option(
-        'Optimiser: "lm" (Levenberg-Marquardt), "gauss_newton_cg" (the same without a matrix), "lbfgs", "adamw", or '
-        '"auto": by the numbers of weights and structures.',
-        _default(TrainingOptions, "optimizer"),
-    )
-    members: int = _option(
-        "Networks of the committee, which differ by seed; 10 give a standard deviation with every prediction.",
-        _default(TrainingOptions, "members"),
-    )
-    seed: int = _option(
-        "Seed of the starts and of the held-out structures.", _default(TrainingOptions, "seed")
-    )
-    forces: bool = _option(
-        "Fit forces too, of the structures that have them: (1 - alpha) L_E + alpha L_F. Needs no copies.",
-        _default(TrainingOptions, "forces"),
-    )
-    alpha: float = _option("Share of the forces in the loss.", _default(TrainingOptions, "alpha"))
-    force_fraction: float = _option(
-        "Part of the force components that counts, drawn anew for every iteration.",
-        _default(TrainingOptions, "force_fraction"),
-    )
-    stress: float = _option(
-        "Factor of the mean squared error of the virials (stress times volume) in the loss; 0: none.",
-        _default(TrainingOptions, "stress"),
-    )
-    huber_energy: float | None = _option(
-        "Energy errors beyond count linearly, so that outliers do not decide.",
-        _default(TrainingOptions, "huber_energy"),
-        unit="eV",
-        example=0.1,
-    )
-    huber_force: float | None = _option(
-        "Errors of force components beyond count linearly.",
-        _default(TrainingOptions, "huber_force"),
-        unit="eV/Å",
-        example=0.5,
-    )
-    group_weights: dict[str, float] = _option(
-        "Factors of the weights of the structures of a group.",
-        {},
-    )
-    species_weights: dict[str, float] = _option(
-        "Factors of the weights of the forces on the atoms of an element.",
-        {},
-    )
-    max_rows: int = _option(
-        "Lm with forces: residuals behind the equations of one iteration; of more, a random choice.",
-        _default(TrainingOptions, "max_rows"),
-    )
-    frozen: Widths = _option(
-        "Layers, counted from 0 at the descriptor, that stay as they are.",
-        _default(TrainingOptions, "frozen"),
-    )
     start_from: str | None = _option(
-        "Potential to go on from (fine-tuning): its networks, normalisation and reference energies.",
+        "Potential to go on from (fine-tuning): its networks, normalisation and baseline.",
         None,
         example="results/potential.gprann",
     )
-    iterations: int | None = _option(
-        "Most iterations of the optimiser, or epochs of adamw. Default: "
-        f"{TrainingOptions(optimizer='lm').max_iterations} for lm and gauss_newton_cg "
-        f"({TrainingOptions(optimizer='lm', forces=True).max_iterations} with forces, {_MIXED.max_iterations} "
-        "with structures of several compositions), "
-        f"{TrainingOptions(optimizer='adamw').max_iterations} for lbfgs and adamw.",
-        _default(TrainingOptions, "iterations"),
-        example=TrainingOptions(optimizer="lm").max_iterations,
-    )
-    validation: float = _option(
-        "Fraction of the training structures held out, with their copies, to choose the best iteration.",
-        _default(TrainingOptions, "validation"),
-    )
-    patience: int | None = _option(
-        "Stop after so many iterations or epochs without a better validation error. Default: "
-        f"{TrainingOptions(optimizer='lm').max_patience} for lm and gauss_newton_cg "
-        f"({_MIXED.max_patience} with structures of several compositions), "
-        f"{TrainingOptions(optimizer='adamw').max_patience} for lbfgs and adamw.",
-        _default(TrainingOptions, "patience"),
-        example=TrainingOptions(optimizer="lm").max_patience,
-    )
-    starts: int | None = _option(
-        "Random starts that lm and gauss_newton_cg try, to go on with the best. Default: "
-        f"{TrainingOptions(optimizer='lm').random_starts}, "
-        f"with structures of several compositions {_MIXED.random_starts}, "
-        f"with forces {TrainingOptions(optimizer='lm', forces=True).random_starts}.",
-        _default(TrainingOptions, "starts"),
-        example=TrainingOptions(optimizer="lm").random_starts,
-    )
-    start_iterations: int = _option(
-        "Iterations of each start; with more than four starts the best quarter gets twice as many, and so on.",
-        _default(TrainingOptions, "start_iterations"),
-    )
-    per_atom: bool = _option(
-        "Fit errors per atom instead of per structure.", _default(TrainingOptions, "per_atom")
-    )
-    label_noise: float | None = _option(
-        "Weigh copies of label variance v by label_noise² / (label_noise² + v). Default: all alike.",
-        _default(TrainingOptions, "label_noise"),
-        unit="eV",
-        example=0.005,
-    )
-    learning_rate: float = _option("Adamw: learning rate.", _default(TrainingOptions, "learning_rate"))
-    weight_decay: float = _option("Adamw: weight decay.", _default(TrainingOptions, "weight_decay"))
-    batch_size: int = _option("Adamw: structures of a batch.", _default(TrainingOptions, "batch_size"))
-    schedule: Literal["cosine", "exponential", "constant"] = _option(
-        'Adamw: course of the learning rate, "cosine" or "exponential" (down to a hundredth) or "constant".',
-        _default(TrainingOptions, "schedule"),
-    )
-    warmup: int = _option(
-        "Adamw: epochs over which the learning rate rises.", _default(TrainingOptions, "warmup")
-    )
-    ridge: float | None = _option(
-        "Lm, gauss_newton_cg and lbfgs: penalty on the squared parameters beside the mean squared error, in units of "
-        f"the energy scale. Default: {TrainingOptions().penalty:g}, "
-        f"with forces {TrainingOptions(forces=True).penalty:g}.",
-        _default(TrainingOptions, "ridge"),
-        example=TrainingOptions().penalty,
-    )
-    reference_energies: dict[str, float] | None = _option(
-        "Energy of each element. Default: least squares on the composition.",
-        None,
-        unit="eV/atom",
-        example={"C": -1036.1, "H": -13.7, "O": -2043.2},
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> TrainingSection:
-        options = self.options()
-        if self.start_from is not None and self.hidden is None:
-            del options["frozen"]  # counts layers of the potential, which has not been read yet
-        TrainingOptions(**options)
-        return self
 
     def options(self) -> dict[str, Any]:
-        """Return the keywords of `TrainingOptions` that are set."""
-        values = {item.name: getattr(self, item.name) for item in fields(TrainingOptions)}
-        return {name: value for name, value in values.items() if value is not None}
+        """Return the options of `gprann.train` that are set."""
+        given = {**self.changed(), **({"model": self.model} if "model" in self.model_fields_set else {})}
+        return {name: value for name, value in given.items() if name != "start_from"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as plain data; without a model where it is that of the potential to start from."""
+        follows = self.start_from is not None and "model" not in self.model_fields_set
+        left_out = {"model", *type(self.model).model_fields} if follows else set()
+        return {name: value for name, value in super().to_dict().items() if name not in left_out}
 
 
 class ResourcesSection(Options):
@@ -422,12 +213,22 @@ class Config(Options):
     """
 
     data: DataSection
+    baseline: Baseline | None = TrainingOptions.model_fields["baseline"]  # type: ignore[assignment]
     descriptor: DescriptorSection = Field(default_factory=DescriptorSection)
     surrogate: SurrogateSection = Field(default_factory=SurrogateSection)
     augmentation: AugmentationSection = Field(default_factory=AugmentationSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
     resources: ResourcesSection = Field(default_factory=ResourcesSection)
     output: OutputSection = Field(default_factory=OutputSection)
+
+    @model_validator(mode="after")
+    def _share_baseline(self) -> Self:
+        """Let surrogates and networks have the baseline, unless they have their own."""
+        for name in ("surrogate", "training"):
+            section = getattr(self, name)
+            if self.baseline is not None and getattr(section, "baseline", self.baseline) is None:
+                object.__setattr__(self, name, section.model_copy(update={"baseline": self.baseline}))
+        return self
 
     def resolved(self, base: Path) -> Config:
         """Return the configuration with absolute paths; relative ones start at `base`."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-
 from gprann.config.sections import Config
+from gprann.explain import Key, keys, registry_of
+from gprann.options import Named, Options, Registry
 
-__all__ = ["default_config", "key_facts", "to_toml", "toml_value"]
+__all__ = ["default_config", "key_facts", "sentence", "to_toml", "toml_value"]
 
 _WIDTH = 100
 _TITLE = (
@@ -43,13 +44,9 @@ def to_toml(config: Config, *, comments: bool = True) -> str:
     index = ":"
     keys = {}
     """
-    lines = [*_comment(_TITLE), ""] if comments else []
-    for name in Config.model_fields:
-        section = getattr(config, name)
-        if comments:
-            lines += _comment(_summary(type(section)))
-        lines += [f"[{name}]", *_table(name, section, comments), ""]
-    return "\n".join(lines).rstrip() + "\n"
+    title = [*_comment(_TITLE), ""] if comments else []
+    text = "\n".join([*title, *_tables("", config, comments)])
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def toml_value(value: Any) -> str:
@@ -77,68 +74,109 @@ def _key(name: str) -> str:
     return name if bare else toml_value(name)
 
 
-def _table(path: str, section: BaseModel, comments: bool, off: bool = False) -> Iterator[str]:
-    """Yield the lines of a table; with `off` all of them are commented out."""
-    fields = type(section).model_fields
-    for name, field in fields.items():
-        if _inner_table(field) is not None:
-            continue
-        line = _assignment(name, getattr(section, name), field)
-        if not comments:
-            yield from [line] if line else []
-            continue
-        yield from _comment(str(field.description))
-        shown = line or f"{name} = {toml_value(_extra(field)['example'])}"
-        facts = key_facts(field)
-        yield f"{'# ' if off or not line else ''}{shown}{'  # ' + facts if facts else ''}"
-    for name, field in fields.items():
-        inner, value = _inner_table(field), getattr(section, name)
-        if inner is None or (value is None and not comments):
+def _tables(path: str, section: Options, comments: bool, off: bool = False) -> Iterator[str]:
+    """Yield the lines of a table and of those in it; with `off` all of them are commented out."""
+    plain, tables = section.to_dict(), {}
+    for name, key in keys(type(section)).items():
+        inner = _inner_table(key)
+        if inner is None:
+            yield from _lines(key, plain, comments, off)
+        else:
+            tables[name] = inner, key
+    for name, (inner, key) in tables.items():
+        value, place = getattr(section, name), f"{path}.{name}".removeprefix(".")
+        if value is None and not comments:
             continue
         yield ""
         if comments:
-            yield from _comment(str(field.description))
-        yield f"{'# ' if value is None else ''}[{path}.{name}]"
-        yield from _table(f"{path}.{name}", inner() if value is None else value, comments, off=value is None)
+            yield from _comment(_summary(inner) if key.field.description is None else sentence(key))
+        yield f"{'# ' if value is None else ''}[{place}]"
+        registry: Registry[Any] | None = registry_of(inner)
+        if registry is None:
+            yield from _tables(place, inner() if value is None else value, comments, value is None)
+        else:
+            yield from _kind(registry, value or registry.make(_example(key)), comments, value is None)
 
 
-def _assignment(name: str, value: Any, field: FieldInfo) -> str | None:
+def _kind(registry: Registry[Any], chosen: Named, comments: bool, off: bool) -> Iterator[str]:
+    """Yield the lines of a table that names a kind of something, with the options of all kinds."""
+    plain = registry.to_dict(chosen)
+    yield f"{'# ' if off else ''}kind = {toml_value(plain['kind'])}"
+    for kind in registry:
+        for key in keys(registry[kind]).values():
+            own = kind == plain["kind"]
+            if own or comments:
+                yield from _lines(
+                    replace(key, owners=(("kind", kind),)), plain if own else {}, comments, off or not own
+                )
+
+
+def _lines(key: Key, plain: Mapping[str, Any], comments: bool, off: bool) -> Iterator[str]:
+    """Yield the lines that explain and set a key."""
+    line = _assignment(key, plain)
+    if not comments:
+        yield from [line] if line else []
+        return
+    yield from _comment(sentence(key))
+    facts = key_facts(key)
+    shown = line or f"{key.name} = {toml_value(_example(key))}"
+    yield f"{'# ' if off or not line else ''}{shown}{'  # ' + facts if facts else ''}"
+
+
+def _assignment(key: Key, plain: Mapping[str, Any]) -> str | None:
     """Return the line that sets a key, or None if there is nothing to set."""
+    value = plain.get(key.name)
     if value is None:
-        spelled = _extra(field)["none"]
-        return f"{name} = {toml_value(spelled)}" if spelled else None
-    if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str):
+        spelled = key.extra["none"] if key.name in plain else ""
+        return f"{key.name} = {toml_value(spelled)}" if spelled else None
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         value = value[0]
-    return f"{name} = {toml_value(value)}"
+    return f"{key.name} = {toml_value(value)}"
 
 
-def _inner_table(field: FieldInfo) -> type[BaseModel] | None:
-    for item in (field.annotation, *get_args(field.annotation)):
-        if isinstance(item, type) and issubclass(item, BaseModel):
+def _example(key: Key) -> Any:
+    """Return a value for a key that is not set: that of another kind, or an example."""
+    default = key.field.get_default(call_default_factory=True)
+    return key.extra["example"] if key.field.is_required() or default is None else default
+
+
+def _inner_table(key: Key) -> type[Options] | None:
+    """Return the class of a key whose options stand in a table of their own."""
+    for item in (key.field.annotation, *get_args(key.field.annotation)):
+        if (
+            isinstance(item, type)
+            and issubclass(item, Options)
+            and (registry_of(item) is None or key.extra.get("table"))
+        ):
             return item
     return None
 
 
-def _extra(field: FieldInfo) -> dict[str, Any]:
-    extra = field.json_schema_extra
-    return dict(extra) if isinstance(extra, Mapping) else {}
+def sentence(key: Key) -> str:
+    """Return what a key means, beginning with the kinds that have it."""
+    text, kinds = str(key.field.description), ", ".join(key.kinds)
+    if not kinds:
+        return text
+    lower = text[1:2].islower() or text[1:2] == " "
+    return f"{kinds[:1].upper()}{kinds[1:]}: {text[:1].lower() if lower else text[:1]}{text[1:]}"
 
 
-def key_facts(field: FieldInfo) -> str:
+def key_facts(key: Key) -> str:
     """Return unit and default of a key, where they do not stand in its description."""
-    unit = str(_extra(field)["unit"])
+    unit = str(key.extra["unit"])
     facts = [unit] if unit else []
-    if field.is_required():
+    default = key.field.get_default(call_default_factory=True)
+    if key.field.is_required():
         facts.append("required")
-    elif field.default is not None:
-        facts.append(f"default {toml_value(field.default)}")
-    elif "efault" not in str(field.description):
+    elif default is not None:
+        facts.append(f"default {toml_value(default)}")
+    elif "efault" not in str(key.field.description):
         facts.append("default: not set")
     return ", ".join(facts)
 
 
-def _summary(section: type[BaseModel]) -> str:
-    return (section.__doc__ or "").strip().partition("\n\n")[0]
+def _summary(section: type[Options]) -> str:
+    return " ".join((section.__doc__ or "").partition("\n\n")[0].split())
 
 
 def _comment(text: str) -> list[str]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import vesin
+from ase.geometry.minkowski_reduction import minkowski_reduce
 from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.data.structure import Structure
-from gprann.errors import DataError
-from gprann.runtime.parallel import n_threads
+from gprann.errors import AtomsTooCloseError, DataError
+from gprann.runtime.resources import n_threads
 
 __all__ = ["Neighbourhood", "build_neighbours", "species_indices", "without_pairs"]
 
@@ -30,11 +33,13 @@ class Neighbourhood:
     first_atom : ndarray of int64, shape (n + 1,)
         Atoms of structure s are first_atom[s] .. first_atom[s + 1] - 1.
     first_pair : ndarray of int64, shape (n_atoms + 1,)
+        Neighbours of atom i are the pairs first_pair[i] .. first_pair[i + 1] - 1; each pair stands twice, once from
+        each side.
     neighbour : ndarray of int32, shape (n_pairs,)
     vectors : ndarray, shape (n_pairs, 3), Å
         R_j + S cell - R_i; a neighbour may be a periodic image.
     species : ndarray of int32, shape (n_atoms,)
-    kernel : compiled view of the same arrays
+    core : compiled view of the same arrays
     """
 
     first_atom: NDArray[np.int64]
@@ -42,25 +47,69 @@ class Neighbourhood:
     neighbour: NDArray[np.int32]
     vectors: NDArray[np.float64]
     species: NDArray[np.int32]
-    kernel: _core.Neighbours
+    core: _core.Neighbours = field(init=False, repr=False, compare=False)
 
-    @classmethod
-    def of(
-        cls,
-        first_atom: NDArray[np.int64],
-        first_pair: NDArray[np.int64],
-        neighbour: NDArray[np.int32],
-        vectors: NDArray[np.float64],
-        species: NDArray[np.int32],
-    ) -> Neighbourhood:
-        """Return the lists with their compiled view."""
-        kernel = _core.Neighbours(first_atom, first_pair, neighbour, vectors, species)
-        return cls(first_atom, first_pair, neighbour, vectors, species, kernel)
+    def __post_init__(self) -> None:
+        core = _core.Neighbours(self.first_atom, self.first_pair, self.neighbour, self.vectors, self.species)
+        object.__setattr__(self, "core", core)
+
+    def __reduce__(self) -> tuple[type[Neighbourhood], tuple[NDArray[Any], ...]]:
+        return type(self), (self.first_atom, self.first_pair, self.neighbour, self.vectors, self.species)
 
     @property
     def n_atoms(self) -> int:
         """Number of atoms of all structures."""
         return len(self.species)
+
+    @property
+    def centres(self) -> NDArray[np.int64]:
+        """Atom whose neighbour each pair is, shape (n_pairs,)."""
+        return np.repeat(np.arange(self.n_atoms), np.diff(self.first_pair))
+
+    def vector_changes(
+        self, direction: NDArray[np.float64], strains: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """Return how the vectors change, shape (n_pairs, 3): what a descriptor written in NumPy needs for `jvp`.
+
+        Parameters
+        ----------
+        direction : ndarray, shape (n_atoms, 3), Å
+            Displacements of the atoms.
+        strains : ndarray, shape (n, 3, 3), optional
+            Of positions and cell of each structure.
+        """
+        changes: NDArray[np.float64] = direction[self.neighbour] - direction[self.centres]
+        if strains is not None:
+            changes += np.einsum("pdc,pc->pd", strains[self._structures()], self.vectors)
+        return changes
+
+    def collect(self, slopes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return gradient and virials of something whose derivatives by the vectors are known: what `vjp` needs.
+
+        Parameters
+        ----------
+        slopes : ndarray, shape (n_pairs, 3)
+            Derivatives by the vectors.
+
+        Returns
+        -------
+        gradient : ndarray, shape (n_atoms, 3)
+            Derivatives by the positions.
+        virials : ndarray, shape (n, 3, 3)
+            Derivatives by strains of positions and cells.
+        """
+        gained, lost = np.zeros(
+            (2, self.n_atoms, 3)
+        )  # apart, so that an atom's own images cancel to the last bit
+        np.add.at(gained, self.neighbour, slopes)
+        np.add.at(lost, self.centres, slopes)
+        virials = np.zeros((len(self.first_atom) - 1, 3, 3))
+        np.add.at(virials, self._structures(), self.vectors[:, :, None] * slopes[:, None, :])
+        return gained - lost, virials
+
+    def _structures(self) -> NDArray[np.int64]:
+        """Return the structure of each pair, shape (n_pairs,)."""
+        return np.searchsorted(self.first_atom, self.centres, side="right") - 1
 
 
 def species_indices(structure: Structure, species: Sequence[str]) -> NDArray[np.int32]:
@@ -110,13 +159,36 @@ def build_neighbours(structures: Sequence[Structure], cutoff: float, species: Se
     lists = make(structures, first_atom, cutoff)
     _check_distance(structures, first_atom, lists)
     first_pair, neighbour, vectors, _ = lists
-    return Neighbourhood.of(first_atom, first_pair, neighbour, vectors, kinds)
+    return Neighbourhood(first_atom, first_pair, neighbour, vectors, kinds)
 
 
 def without_pairs(kinds: NDArray[np.int32], first_atom: NDArray[np.int64]) -> Neighbourhood:
     """Return lists without neighbours, for what needs atoms but not their surroundings."""
     first_pair = np.zeros(len(kinds) + 1, np.int64)
-    return Neighbourhood.of(first_atom, first_pair, np.zeros(0, np.int32), np.zeros((0, 3)), kinds)
+    return Neighbourhood(first_atom, first_pair, np.zeros(0, np.int32), np.zeros((0, 3)), kinds)
+
+
+@functools.lru_cache(maxsize=64)
+def _reduced(cell: bytes, periodic: tuple[bool, ...]) -> NDArray[np.float64]:
+    reduced, _ = minkowski_reduce(np.frombuffer(cell).reshape(3, 3), periodic)
+    return np.asarray(reduced, dtype=np.float64)
+
+
+def reduced_cells(structures: Sequence[Structure]) -> NDArray[np.float64]:
+    """Return the cells, shape (n, 3, 3), with strongly skewed ones replaced by short vectors of the same lattice, Å.
+
+    The neighbours are the same, but the images to be tried grow with the volume over the heights of the cell. A
+    cell is skewed if a vector has a projection of more than half a vector onto another one.
+    """
+    cells = np.array([structure.cell for structure in structures], dtype=np.float64).reshape(-1, 3, 3)
+    periodic = np.array([structure.pbc for structure in structures], dtype=bool).reshape(-1, 3)
+    products = np.abs(cells @ cells.swapaxes(1, 2)) * (periodic[:, :, None] & periodic[:, None, :])
+    squares = np.diagonal(products, axis1=1, axis2=2)
+    skewed = products > 0.501 * np.minimum(squares[:, :, None], squares[:, None, :])
+    skewed[:, range(3), range(3)] = False
+    for s in np.flatnonzero(skewed.any(axis=(1, 2))):
+        cells[s] = _reduced(cells[s].tobytes(), tuple(periodic[s].tolist()))
+    return cells
 
 
 def _all_pairs(structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float) -> _Lists:
@@ -124,7 +196,7 @@ def _all_pairs(structures: Sequence[Structure], first_atom: NDArray[np.int64], c
     return _core.neighbour_list(
         first_atom,
         np.concatenate([np.zeros((0, 3)), *(structure.positions for structure in structures)]),
-        np.array([structure.cell for structure in structures], dtype=np.float64).reshape(n, 9),
+        reduced_cells(structures).reshape(n, 9),
         np.array([structure.pbc for structure in structures], dtype=bool).reshape(n, 3),
         cutoff,
         n_threads(),
@@ -134,9 +206,9 @@ def _all_pairs(structures: Sequence[Structure], first_atom: NDArray[np.int64], c
 def _cell_lists(structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float) -> _Lists:
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
     counts, neighbours, vectors = [], [], []
-    for structure, first in zip(structures, first_atom, strict=False):
+    for structure, cell, first in zip(structures, reduced_cells(structures), first_atom, strict=False):
         periodic = [bool(p) for p in structure.pbc]
-        i, j, vector = finder.compute(structure.positions, structure.cell, periodic, "ijD")
+        i, j, vector = finder.compute(structure.positions, cell, periodic, "ijD")
         order = np.argsort(i, kind="stable")
         counts.append(np.bincount(i, minlength=len(structure)))
         neighbours.append(j[order].astype(np.int32) + np.int32(first))
@@ -155,7 +227,8 @@ def _check_distance(structures: Sequence[Structure], first_atom: NDArray[np.int6
         return
     i = int(np.searchsorted(first_pair, nearest, side="right")) - 1
     s = int(np.searchsorted(first_atom, i, side="right")) - 1
-    raise DataError(
+    raise AtomsTooCloseError(
         f"{structures[s].origin}: atoms {i - first_atom[s]} and {neighbour[nearest] - first_atom[s]} are "
-        f"{distance:.3g} Å apart; remove the structure or correct its geometry"
+        f"{distance:.3g} Å apart",
+        "remove the structure or correct its geometry",
     )

@@ -31,6 +31,8 @@ class Prediction:
         Voigt order, NaN for structures that are not periodic in three directions.
     member_energy : ndarray, shape (members, n), eV, or None
     member_forces : list of n ndarrays, shape (members, N, 3), eV/Å, or None
+    atom_energies, atom_energies_std : list of n ndarrays, shape (N,), eV, or None
+        The energies divided among the atoms, where the model does so, and their standard deviations.
     """
 
     energy: Array
@@ -40,6 +42,8 @@ class Prediction:
     stress: Array | None = None
     member_energy: Array | None = None
     member_forces: list[Array] | None = None
+    atom_energies: list[Array] | None = None
+    atom_energies_std: list[Array] | None = None
 
     @property
     def required_energy_std(self) -> Array:

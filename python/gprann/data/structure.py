@@ -5,18 +5,31 @@ Every step of the pipeline takes a `Dataset` and gives a `Dataset`; none of them
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import ase
 import numpy as np
-from ase.calculators.calculator import compare_atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import dict2constraint
 from ase.data import atomic_numbers
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from gprann.data.attachments import (
+    Attached,
+    attach_arrays,
+    attach_constraints,
+    attach_info,
+    attachments_of,
+    is_derived,
+    is_result,
+    plain,
+    stored_results,
+    thaw,
+)
 from gprann.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Composition", "Dataset", "Origin", "Structure", "evenly_spread"]
 
 Composition = tuple[tuple[str, int], ...]
+_WEIGHT = re.compile(r"weight|sigma", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +76,6 @@ class Origin:
         return f"{self.place} ({copy})" if self.place else copy
 
 
-def _frozen(array: NDArray[np.generic]) -> None:
-    array.flags.writeable = False
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Structure:
     """One arrangement of atoms with its labels. Immutable: make a changed copy with `replace`.
@@ -90,15 +100,24 @@ class Structure:
     group : str
         Free label under which errors are reported.
     origin : Origin
+    info : mapping of str
+        What else belongs to the structure, by the names of ASE: `charge`, `spin`, `config_type`, `dipole`, ...
+        Plain data: numbers, texts, arrays, tables.
+    arrays : mapping of str to ndarray, N rows each
+        What else belongs to the atoms: `initial_magmoms`, `initial_charges`, `tags`, ...
+    constraints : tuple of mappings
+        ASE's constraints in the form of their `todict`.
 
     Raises
     ------
     DataError
-        If an array has the wrong shape, a value is not finite, or a symbol is no element.
+        If an array has the wrong shape, a value is not finite, a symbol is no element, or something attached is no
+        plain data.
 
     Examples
     --------
-    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
+    >>> import gprann
+    >>> h2 = gprann.Structure(("H", "H"), [[0, 0, 0], [0, 0, 0.74]], energy=-31.7)
     >>> len(h2), h2.formula
     (2, 'H2')
     """
@@ -114,6 +133,9 @@ class Structure:
     energy_variance: float = 0.0
     group: str = ""
     origin: Origin = field(default_factory=Origin)
+    info: Mapping[str, Any] = field(default_factory=Attached)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=Attached)
+    constraints: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.symbols)
@@ -142,6 +164,9 @@ class Structure:
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise DataError(f"{self.origin}: {name} is {value}; it must be finite and not negative")
+        object.__setattr__(self, "info", attach_info(self.info, self.origin))
+        object.__setattr__(self, "arrays", attach_arrays(self.arrays, n, self.origin))
+        object.__setattr__(self, "constraints", attach_constraints(self.constraints, self.origin))
 
     def _take_number(self, name: str) -> None:
         value = getattr(self, name)
@@ -157,7 +182,7 @@ class Structure:
                 f"{self.origin}: pbc has shape {pbc.shape}, expected (3,) or one value for all directions"
             )
         pbc = np.array(np.broadcast_to(pbc, 3))
-        _frozen(pbc)
+        pbc.flags.writeable = False
         object.__setattr__(self, "pbc", pbc)
 
     def _take(self, name: str, shape: tuple[int, ...], unit: str) -> None:
@@ -179,7 +204,7 @@ class Structure:
                 f"{self.origin}: {name} of {where} is {array[tuple(bad[0])]} {unit}; "
                 "remove or recompute the structure"
             )
-        _frozen(array)
+        array.flags.writeable = False
         object.__setattr__(self, name, array)
 
     def _check_cell(self) -> None:
@@ -208,31 +233,72 @@ class Structure:
         """Number of labels when all have been computed: an energy, 3N forces, and 6 stresses where there are any."""
         return 1 + 3 * len(self) + (6 if self.stress is not None else 0)
 
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What a calculation of the labels starts from besides the geometry, as plain data by name.
+
+        Initial magnetic moments and charges, total charge and spin, and whatever else is attached; results, weights
+        and names of groups are none of it, nor are arrays of zeros.
+        """
+        arrays = {
+            name: array for name, array in self.arrays.items() if array.dtype.kind == "U" or array.any()
+        }
+        return {
+            name: plain(value)
+            for name, value in sorted({**self.info, **arrays}.items())
+            if not is_derived(name) and name != "config_type" and not _WEIGHT.search(name)
+        }
+
     def replace(self, **changes: object) -> Structure:
         """Return a copy with some attributes changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
+    def without_labels(self) -> Structure:
+        """Return a copy without energy, forces, stress and other results of a calculation."""
+        return self._cleared(is_result)
+
+    def moved(self, positions: ArrayLike, **changes: Any) -> Structure:
+        """Return a copy at other positions (N, 3), Å, without anything that follows from the old ones."""
+        return self._cleared(is_derived, positions=positions, **changes)
+
+    def _cleared(self, unwanted: Callable[[str], bool], **changes: Any) -> Structure:
+        for part in ("info", "arrays"):
+            items = getattr(self, part)
+            if any(unwanted(name) for name in items):
+                changes[part] = Attached((name, items[name]) for name in items if not unwanted(name))
+        return replace(self, energy=None, forces=None, stress=None, **changes)
+
+    def reordered(self, order: Sequence[int] | NDArray[np.intp]) -> Structure:
+        """Return a copy with the atoms, and all that belongs to them, in another order."""
+        chosen = np.asarray(order)
+        constraints: Any = self.constraints
+        if constraints:
+            constraints = [constraint.todict() for constraint in self.to_ase()[chosen].constraints]
+        return self.replace(
+            symbols=tuple(self.symbols[i] for i in chosen),
+            positions=self.positions[chosen],
+            forces=None if self.forces is None else self.forces[chosen],
+            arrays={name: array[chosen] for name, array in self.arrays.items()},
+            constraints=constraints,
+        )
+
     @classmethod
     def from_ase(cls, atoms: ase.Atoms, *, group: str = "", origin: Origin | None = None) -> Structure:
         """Make a structure from ASE atoms, with the results of their calculator where there are any.
+
+        The energy is the one that the forces are derivatives of: ASE's `free_energy` where there is one. What is
+        attached to the atoms is kept, but for objects that are no plain data.
 
         Raises
         ------
         DataError
             If the results belong to other positions, or a value cannot be used.
         """
-        results = dict(getattr(atoms.calc, "results", None) or {})
-        computed_for = getattr(atoms.calc, "atoms", None)
-        if results and computed_for is not None:
-            changed = {"positions", "numbers", "cell", "pbc"} & set(
-                compare_atoms(computed_for, atoms, tol=1e-10)
-            )
-            if changed:
-                raise DataError(
-                    f"{origin or Origin()}: the results of its calculator belong to other "
-                    f"{' and '.join(sorted(changed))}; compute them again"
-                )
-        energy = results.get("energy", results.get("free_energy"))
+        origin = origin or Origin()
+        results = stored_results(atoms, origin)
+        energy = results.get("free_energy", results.get("energy"))
+        info, arrays, constraints = attachments_of(atoms)
+        stored = atoms.info
         return cls(
             tuple(atoms.get_chemical_symbols()),
             atoms.positions,
@@ -241,19 +307,35 @@ class Structure:
             energy=None if energy is None else float(energy),
             forces=results.get("forces"),
             stress=results.get("stress"),
-            group=group,
-            origin=origin or Origin(),
+            weight=stored.get("weight", 1.0),
+            energy_variance=stored.get("energy_variance", 0.0),
+            group=group or str(stored.get("group", stored.get("config_type", ""))),
+            origin=origin,
+            info=info,
+            arrays=arrays,
+            constraints=tuple(constraints),
         )
 
     def to_ase(self) -> ase.Atoms:
-        """Return ASE atoms; labels are attached as a `SinglePointCalculator`."""
+        """Return ASE atoms with all that is attached; labels are results of a `SinglePointCalculator`."""
         atoms = ase.Atoms(list(self.symbols), positions=self.positions, cell=self.cell, pbc=self.pbc)
-        labels = {"energy": self.energy, "forces": self.forces, "stress": self.stress}
         given = {
             name: np.copy(value) if isinstance(value, np.ndarray) else value
-            for name, value in labels.items()
-            if value is not None
+            for name in ("energy", "forces", "stress")
+            if (value := getattr(self, name)) is not None
         }
+        for name, default in (("weight", 1.0), ("energy_variance", 0.0), ("group", "")):
+            if getattr(self, name) != default:
+                atoms.info[name] = getattr(self, name)
+        for name, value in self.info.items():
+            (given if is_result(name) else atoms.info)[name] = thaw(value)
+        for name, value in self.arrays.items():
+            if is_result(name):
+                given[name] = np.array(value)
+            else:
+                atoms.set_array(name, np.array(value))
+        if self.constraints:
+            atoms.set_constraint([dict2constraint(thaw(item)) for item in self.constraints])
         if given:
             atoms.calc = SinglePointCalculator(atoms, **given)
         return atoms
@@ -268,8 +350,9 @@ class Dataset(Sequence[Structure]):
 
     Examples
     --------
-    >>> h2 = Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]]), energy=-31.7)
-    >>> data = Dataset([h2, h2.replace(energy=-31.5)])
+    >>> import gprann
+    >>> h2 = gprann.Structure(("H", "H"), [[0, 0, 0], [0, 0, 0.74]], energy=-31.7)
+    >>> data = gprann.Dataset([h2, h2.replace(energy=-31.5)])
     >>> data.energies.tolist(), data.species
     ([-31.7, -31.5], ('H',))
     """

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from gprann import examples
 from gprann.augmentation import label, taylor_labels
-from gprann.augmentation.sampling import displaced
+from gprann.augmentation.displacements import displace
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.evaluation import evaluate
-from gprann.evaluation.method_table import METHODS, Column, cells, headings
-from gprann.evaluation.summary import table
+from gprann.evaluation.methods import METHODS, Column, cells, headings
+from gprann.evaluation.metrics import table
 from gprann.io import atomic_write
 from gprann.potential import Potential
 from gprann.runtime.progress import progress_bar
@@ -70,7 +70,7 @@ class Method:
     Attributes
     ----------
     name : str
-        In `gprann.evaluation.method_table.METHODS`.
+        In `gprann.evaluation.methods.METHODS`.
     structures : int
         In the training set, copies included.
     metrics : dict of str to float or None
@@ -189,7 +189,7 @@ def along_bond(data: Dataset, displacement: float, method: str) -> Dataset:
         step[:, 1] = np.outer([displacement, -displacement], bond / np.linalg.norm(bond))
         return step
 
-    return displaced(data, method, (shifts(structure) for structure in data))
+    return displace(data, method, (shifts(structure) for structure in data))
 
 
 def _no_copies(_: Dataset) -> Dataset:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset
-from gprann.evaluation.method_table import METHODS
+from gprann.evaluation.methods import METHODS
 from gprann.units import MEV
 
 if TYPE_CHECKING:

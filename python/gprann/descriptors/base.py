@@ -1,54 +1,230 @@
-"""What every descriptor offers; the rest of the program uses nothing else."""
+"""The interface of descriptors; the rest of the program uses nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, Self
 
 import numpy as np
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field
 
-from gprann.data.neighbours import Neighbourhood
+from gprann import _core
+from gprann.data.neighbours import Neighbourhood, build_neighbours
 from gprann.data.structure import Structure
+from gprann.options import Named, Registry
+from gprann.runtime.resources import n_threads
 
-__all__ = ["Descriptor"]
+__all__ = [
+    "DESCRIPTORS",
+    "CompiledDescriptor",
+    "Descriptor",
+    "descriptor_from_dict",
+    "descriptor_to_dict",
+    "register_descriptor",
+]
 
 Array = NDArray[np.float64]
 
 
-class Descriptor(Protocol):
-    """G(R) and the products with its Jacobian, which itself is never stored.
+def _check_species(species: Any) -> tuple[str, ...]:
+    names = (species,) if isinstance(species, str) else tuple(species)
+    if not names:
+        raise ValueError("species: at least one element is needed")
+    for name in names:
+        if not isinstance(name, str) or atomic_numbers.get(name, 0) == 0:
+            raise ValueError(f"species: '{name}' is not a chemical element")
+    if len(set(names)) < len(names):
+        raise ValueError(f"species: an element is listed twice in {', '.join(names)}")
+    return names
 
-    `neighbours` prepares a batch of structures once; `values` gives G (n_atoms, D), `jvp` dG/dR · v, `vjp`
-    (dG/dR)ᵀ · β with the virials.
+
+class Descriptor(Named, ABC):
+    """A descriptor of atomic environments: G(R) and the products with its Jacobian, which is never stored.
+
+    A subclass declares its options as fields, and defines `size`, `cutoff`, `values`, `jvp` and `vjp`, for example in
+    plain NumPy. Networks, losses and surrogates then work with it; they call it for one structure at a time.
+    `register_descriptor` makes it known by its `name` to configurations and files.
+
+    Parameters
+    ----------
+    species : sequence of str
+        Elements, in the order in which the descriptor counts them.
+
+    Raises
+    ------
+    ConfigError
+        If a species is no element or listed twice, or an option is impossible.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> import numpy as np
+    >>> class Gaussians(gprann.Descriptor):
+    ...     '''Sum over neighbours of exp(-(r / width)²), without a cutoff function.'''
+    ...     width: float = gprann.option("Width of the Gaussian, Å.", 1.0, gt=0)
+    ...     @property
+    ...     def size(self):
+    ...         return 1
+    ...     @property
+    ...     def cutoff(self):
+    ...         return 6.0 * self.width
+    ...     def _terms(self, neighbours):
+    ...         return np.exp(-np.sum((neighbours.vectors / self.width) ** 2, axis=1))
+    ...     def values(self, neighbours):
+    ...         return np.bincount(neighbours.centres, self._terms(neighbours), neighbours.n_atoms)[:, None]
+    ...     def _slopes(self, neighbours):
+    ...         return -2 / self.width**2 * self._terms(neighbours)[:, None] * neighbours.vectors
+    ...     def jvp(self, neighbours, direction, strains=None):
+    ...         changes = neighbours.vector_changes(direction, strains)
+    ...         terms = np.sum(self._slopes(neighbours) * changes, axis=1)
+    ...         return np.bincount(neighbours.centres, terms, neighbours.n_atoms)[:, None]
+    ...     def vjp(self, neighbours, cotangent):
+    ...         return neighbours.collect(cotangent[neighbours.centres] * self._slopes(neighbours))
+    >>> descriptor = Gaussians(["H"], width=0.5)
+    >>> molecule = gprann.Structure(("H", "H"), [[0, 0, 0], [0.5, 0, 0]])
+    >>> descriptor.values(descriptor.neighbours([molecule])).round(3)
+    array([[0.368],
+           [0.368]])
+    >>> descriptor.to_dict()
+    {'species': ['H'], 'width': 0.5}
     """
 
-    @property
-    def species(self) -> tuple[str, ...]:
-        """Elements in the order in which the user listed them."""
+    species: Annotated[Sequence[str], BeforeValidator(_check_species)] = Field(
+        kw_only=False, description="Elements, in the order in which the descriptor counts them."
+    )
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """Number of components D."""
 
     @property
+    @abstractmethod
     def cutoff(self) -> float:
         """Distance beyond which an atom has no influence, Å."""
 
-    def neighbours(self, structures: Sequence[Structure]) -> Neighbourhood:
-        """Return the neighbour lists of a batch."""
-
+    @abstractmethod
     def values(self, neighbours: Neighbourhood) -> Array:
         """Return G, shape (n_atoms, D)."""
 
-    def jvp(self, neighbours: Neighbourhood, direction: Array) -> Array:
-        """Return dG/dR · direction, shape (n_atoms, D), for `direction` of shape (n_atoms, 3)."""
+    @abstractmethod
+    def jvp(self, neighbours: Neighbourhood, direction: Array, strains: Array | None = None) -> Array:
+        """Return dG/dR · direction + dG/dε · strains, shape (n_atoms, D).
+
+        Parameters
+        ----------
+        neighbours : Neighbourhood
+            Of n structures.
+        direction : ndarray, shape (n_atoms, 3), Å
+        strains : ndarray, shape (n, 3, 3), optional
+            Of positions and cell of each structure. Default: none.
+        """
+
+    @abstractmethod
+    def vjp(self, neighbours: Neighbourhood, cotangent: Array) -> tuple[Array, Array]:
+        """Return (dG/dR)ᵀ · cotangent, shape (n_atoms, 3), and the virials, shape (n, 3, 3).
+
+        The virial of a structure is the derivative of cotangent · G with respect to a strain of positions and
+        cell.
+        """
+
+    @property
+    def core(self) -> _core.Descriptor:
+        """The descriptor as the compiled core takes it."""
+        return _core.PythonDescriptor(self, Neighbourhood)
+
+    def neighbours(self, structures: Sequence[Structure]) -> Neighbourhood:
+        """Return the neighbour lists of a batch of structures.
+
+        Raises
+        ------
+        DataError
+            If a structure has an element that the descriptor does not know, or atoms on top of each other.
+        """
+        return build_neighbours(structures, self.cutoff, self.species)
+
+    def jacobian(self, neighbours: Neighbourhood, structure: int, *, strained: bool = False) -> Array:
+        """Return the dense Jacobian of one structure, shape (N, D, 3N), 1/Å: 24 N² D bytes.
+
+        With `strained` (N, D, 3N + 6), last the derivatives with respect to the strains in Voigt's order, 1.
+        """
+        dense = self.core.jacobian(neighbours.core, structure, strained)
+        return dense.reshape(-1, self.size, dense.shape[1])
+
+    @classmethod
+    def for_kernel(cls, species: Sequence[str], **options: Any) -> Self:
+        """Return a descriptor with the defaults that suit a Gaussian-process kernel, where they differ."""
+        return cls(species, **options)
+
+    def __copy__(self) -> Self:
+        return self  # immutable
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[()]]:
+        options = {name: getattr(self, name) for name in type(self).model_fields}
+        return partial(type(self), **options), ()
+
+
+class CompiledDescriptor(Descriptor):
+    """A descriptor whose products the compiled core computes: a subclass defines `core` alone."""
+
+    @property
+    @abstractmethod
+    def core(self) -> _core.Descriptor:
+        """The compiled descriptor."""
+
+    @property
+    def size(self) -> int:
+        """Number of components D."""
+        return self.core.size
+
+    @property
+    def cutoff(self) -> float:
+        """Distance beyond which an atom has no influence, Å."""
+        return self.core.cutoff
+
+    def values(self, neighbours: Neighbourhood) -> Array:
+        """Return G, shape (n_atoms, D)."""
+        return self.core.values(neighbours.core, n_threads())
+
+    def jvp(self, neighbours: Neighbourhood, direction: Array, strains: Array | None = None) -> Array:
+        """Return dG/dR · direction + dG/dε · strains, shape (n_atoms, D) (see `Descriptor.jvp`)."""
+        flat = np.zeros((0, 9)) if strains is None else np.ascontiguousarray(strains.reshape(-1, 9))
+        return self.core.jvp(neighbours.core, np.ascontiguousarray(direction), flat, n_threads())
 
     def vjp(self, neighbours: Neighbourhood, cotangent: Array) -> tuple[Array, Array]:
-        """Return (dG/dR)ᵀ · cotangent, shape (n_atoms, 3), and the virials, shape (n, 3, 3)."""
+        """Return (dG/dR)ᵀ · cotangent and the virials (see `Descriptor.vjp`)."""
+        gradient, virial = self.core.vjp(neighbours.core, np.ascontiguousarray(cotangent), n_threads())
+        return gradient, virial.reshape(-1, 3, 3)
 
-    def jacobian(self, neighbours: Neighbourhood, structure: int) -> Array:
-        """Return the dense Jacobian of one structure, shape (N, D, 3N), 1/Å."""
 
-    def to_dict(self) -> Mapping[str, Any]:
-        """Return the settings as plain data, for model files."""
+DESCRIPTORS: Registry[Descriptor] = Registry("descriptor", Descriptor)  # type: ignore[type-abstract]
+register_descriptor = DESCRIPTORS.register
+
+
+def descriptor_to_dict(descriptor: Descriptor) -> dict[str, Any]:
+    """Return kind and options of a descriptor as plain data, for a file.
+
+    Raises
+    ------
+    ConfigError
+        If its class is not registered: the file could not be read again.
+    """
+    return DESCRIPTORS.to_dict(descriptor)
+
+
+def descriptor_from_dict(settings: Mapping[str, Any]) -> Descriptor:
+    """Make a descriptor from what `descriptor_to_dict` gave.
+
+    Raises
+    ------
+    ConfigError
+        If no descriptor of this kind is registered here.
+    """
+    return DESCRIPTORS.from_dict(settings)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Annotated, Any, Self
 
 import numpy as np
-from ase.data import atomic_numbers
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, field_validator, model_validator
 
 from gprann import _core
-from gprann.data.neighbours import Neighbourhood, build_neighbours
-from gprann.data.structure import Structure
-from gprann.errors import ConfigError
-from gprann.runtime.parallel import n_threads
+from gprann.descriptors.base import CompiledDescriptor, register_descriptor
+from gprann.options import OrderOrNone, option
 
-__all__ = ["ChebyshevDescriptor", "aenet_weights"]
+__all__ = ["ChebyshevDescriptor", "aenet_weights", "nonzero_weights"]
 
 Array = NDArray[np.float64]
-_MAX_ORDER = 24
+_HIGHEST = {"radial_order": 200, "angular_order": 24}
 
 
 def aenet_weights(n_species: int) -> list[float]:
@@ -33,7 +32,34 @@ def aenet_weights(n_species: int) -> list[float]:
     return [float(k) for k in range(-half, half + 1) if k != 0 or n_species % 2]
 
 
-class ChebyshevDescriptor:
+def nonzero_weights(n_species: int) -> list[float]:
+    """Return species weights without a zero, so that every species is seen: -1, 1, 2 for three.
+
+    Examples
+    --------
+    >>> nonzero_weights(2), nonzero_weights(3), nonzero_weights(4)
+    ([-1.0, 1.0], [-1.0, 1.0, 2.0], [-2.0, -1.0, 1.0, 2.0])
+    """
+    below = n_species // 2
+    return [float(k) for k in range(-below, 0)] + [float(k) for k in range(1, n_species - below + 1)]
+
+
+def _channel_rows(weights: Any) -> tuple[tuple[float, ...], ...] | None:
+    """Return weights as rows, one for each channel; a single channel may be given without the outer list."""
+    if weights is None:
+        return None
+    try:
+        given = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"weights: expected numbers, one for each species, got {weights!r}") from error
+    rows = given.reshape(0, 0) if given.size == 0 else np.atleast_2d(given)
+    if rows.ndim != 2 or not np.isfinite(rows).all():
+        raise ValueError(f"weights: shape {given.shape}, expected (channels, species) finite numbers")
+    return tuple(tuple(row) for row in rows.tolist())
+
+
+@register_descriptor
+class ChebyshevDescriptor(CompiledDescriptor):
     """Chebyshev descriptor: radial and angular sums over neighbours, once per channel of species weights.
 
     Parameters
@@ -61,125 +87,68 @@ class ChebyshevDescriptor:
 
     Examples
     --------
-    >>> descriptor = ChebyshevDescriptor(["C", "H", "O"])
+    >>> import gprann
+    >>> descriptor = gprann.ChebyshevDescriptor(["C", "H", "O"])
     >>> descriptor.size, descriptor.cutoff
     (36, 6.5)
     """
 
-    def __init__(
-        self,
-        species: Sequence[str],
-        *,
-        radial_order: int = 12,
-        radial_cutoff: float = 6.5,
-        angular_order: int | None = 4,
-        angular_cutoff: float = 4.0,
-        weights: ArrayLike | None = None,
-    ) -> None:
-        self._species = _checked_species(species)
-        for name, order in (("radial_order", radial_order), ("angular_order", angular_order)):
-            if order is not None and not 0 <= order <= (_MAX_ORDER if name == "angular_order" else 200):
-                raise ConfigError(
-                    f"{name} = {order}: expected 0 to {_MAX_ORDER if name == 'angular_order' else 200}"
+    name = "chebyshev"
+
+    radial_order: int = option("Highest Chebyshev polynomial of the distances.", 12)
+    radial_cutoff: float = option("Cutoff of the distances.", 6.5, unit="Å", gt=0)
+    angular_order: OrderOrNone = option(
+        'Highest Chebyshev polynomial of the angles; "none" for no angular part.', 4, none="none"
+    )
+    angular_cutoff: float = option("Cutoff of the angular part.", 4.0, unit="Å", gt=0)
+    weights: Annotated[Any, BeforeValidator(_channel_rows)] = option(
+        "Weights of the species, one list for each channel after the first. Default: those of the ænet "
+        "program; for the surrogate the same without a zero.",
+        None,
+        example=[[-1.0, 1.0, 2.0]],
+    )
+
+    @field_validator("radial_order", "angular_order")
+    @classmethod
+    def _check_order(cls, order: int | None, info: Any) -> int | None:
+        highest = _HIGHEST[info.field_name]
+        if order is not None and not 0 <= order <= highest:
+            raise ValueError(f"{info.field_name} = {order}: expected 0 to {highest}")
+        return order
+
+    @model_validator(mode="after")
+    def _complete_weights(self) -> Self:
+        n_species = len(self.species)
+        if self.weights is None:
+            rows = (tuple(aenet_weights(n_species)),) if n_species > 1 else ()
+            object.__setattr__(self, "weights", rows)
+        for row in self.weights:
+            if len(row) != n_species:
+                raise ValueError(
+                    f"weights: shape ({len(self.weights)}, {len(row)}), expected (channels, {n_species}) "
+                    "finite numbers, one for each species"
                 )
-        for name, cutoff in (("radial_cutoff", radial_cutoff), ("angular_cutoff", angular_cutoff)):
-            if not (np.isfinite(cutoff) and cutoff > 0):
-                raise ConfigError(f"{name} = {cutoff}: expected a positive distance in Å")
-        self.radial_order = int(radial_order)
-        self.radial_cutoff = float(radial_cutoff)
-        self.angular_order = None if angular_order is None else int(angular_order)
-        self.angular_cutoff = float(angular_cutoff)
-        self.weights = _channels(len(self._species), weights)
-        self._kernel = _core.ChebyshevDescriptor(
-            self.radial_order,
-            self.radial_cutoff,
-            -1 if self.angular_order is None else self.angular_order,
-            self.angular_cutoff,
-            self.weights,
+        return self
+
+    @property
+    def channels(self) -> Array:
+        """Species weights of all channels, shape (n_channels, n_species); ones in the first."""
+        return np.array([[1.0] * len(self.species), *self.weights])
+
+    @cached_property
+    def core(self) -> _core.ChebyshevDescriptor:
+        """The compiled descriptor."""
+        angular_order = -1 if self.angular_order is None else self.angular_order
+        return _core.ChebyshevDescriptor(
+            self.radial_order, self.radial_cutoff, angular_order, self.angular_cutoff, self.channels
         )
 
-    @property
-    def species(self) -> tuple[str, ...]:
-        """Elements in the order in which they were listed."""
-        return self._species
-
-    @property
-    def size(self) -> int:
-        """Number of components D."""
-        return self._kernel.size
-
-    @property
-    def cutoff(self) -> float:
-        """Larger of the two cutoffs, Å."""
-        return self._kernel.cutoff
-
-    @property
-    def kernel(self) -> _core.ChebyshevDescriptor:
-        """The compiled descriptor."""
-        return self._kernel
-
-    def neighbours(self, structures: Sequence[Structure]) -> Neighbourhood:
-        """Return the neighbour lists of a batch of structures.
-
-        Raises
-        ------
-        DataError
-            If a structure has an element that the descriptor does not know, or atoms on top of each other.
-        """
-        return build_neighbours(structures, self.cutoff, self._species)
-
-    def values(self, neighbours: Neighbourhood) -> Array:
-        """Return G, shape (n_atoms, D)."""
-        return self._kernel.values(neighbours.kernel, n_threads())
-
-    def jvp(self, neighbours: Neighbourhood, direction: Array, strains: Array | None = None) -> Array:
-        """Return dG/dR · direction + dG/dε · strains, shape (n_atoms, D).
-
-        Parameters
-        ----------
-        neighbours : Neighbourhood
-            Of n structures.
-        direction : ndarray, shape (n_atoms, 3), Å
-        strains : ndarray, shape (n, 3, 3), optional
-            Of positions and cell of each structure. Default: none.
-        """
-        flat = np.zeros((0, 9)) if strains is None else np.ascontiguousarray(strains.reshape(-1, 9))
-        return self._kernel.jvp(neighbours.kernel, np.ascontiguousarray(direction), flat, n_threads())
-
-    def vjp(self, neighbours: Neighbourhood, cotangent: Array) -> tuple[Array, Array]:
-        """Return (dG/dR)ᵀ · cotangent, shape (n_atoms, 3), and the virials, shape (n, 3, 3).
-
-        The virial of a structure is the derivative of cotangent · G with respect to a strain of positions and
-        cell.
-        """
-        gradient, virial = self._kernel.vjp(neighbours.kernel, np.ascontiguousarray(cotangent), n_threads())
-        return gradient, virial.reshape(-1, 3, 3)
-
-    def jacobian(self, neighbours: Neighbourhood, structure: int, *, strained: bool = False) -> Array:
-        """Return the dense Jacobian of one structure, shape (N, D, 3N), 1/Å: 24 N² D bytes.
-
-        With `strained` (N, D, 3N + 6), last the derivatives with respect to the strains in Voigt's order, 1.
-        """
-        dense = self._kernel.jacobian(neighbours.kernel, structure, strained)
-        return dense.reshape(-1, self.size, dense.shape[1])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain data."""
-        return {
-            "kind": "chebyshev",
-            "species": list(self._species),
-            "radial_order": self.radial_order,
-            "radial_cutoff": self.radial_cutoff,
-            "angular_order": self.angular_order,
-            "angular_cutoff": self.angular_cutoff,
-            "weights": self.weights[1:].tolist(),
-        }
-
     @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> ChebyshevDescriptor:
-        """Make a descriptor from what `to_dict` gave."""
-        values = {key: value for key, value in settings.items() if key != "kind"}
-        return cls(values.pop("species"), **values)
+    def for_kernel(cls, species: Sequence[str], **options: Any) -> Self:
+        """Return the descriptor for a Gaussian process: weights that are not given have no zero."""
+        if options.get("weights") is None and len(species) > 1:
+            options["weights"] = [nonzero_weights(len(species))]
+        return cls(species, **options)
 
     def __repr__(self) -> str:
         angular = (
@@ -188,36 +157,9 @@ class ChebyshevDescriptor:
             else f"angular {self.angular_order}, {self.angular_cutoff} Å"
         )
         return (
-            f"ChebyshevDescriptor({' '.join(self._species)}; "
+            f"ChebyshevDescriptor({' '.join(self.species)}; "
             f"radial {self.radial_order}, {self.radial_cutoff} Å; "
             f"{angular}; {self.size} components)"
         )
 
-
-def _checked_species(species: Sequence[str]) -> tuple[str, ...]:
-    names = (species,) if isinstance(species, str) else tuple(species)
-    if not names:
-        raise ConfigError("species: at least one element is needed")
-    for name in names:
-        if atomic_numbers.get(name, 0) == 0:
-            raise ConfigError(f"species: '{name}' is not a chemical element")
-    if len(set(names)) < len(names):
-        raise ConfigError(f"species: an element is listed twice in {', '.join(names)}")
-    return names
-
-
-def _channels(n_species: int, weights: ArrayLike | None) -> Array:
-    """Return all channels, shape (n_channels, n_species): ones, then the given or ænet's weights."""
-    ones = np.ones((1, n_species))
-    if weights is None:
-        return ones if n_species == 1 else np.vstack([ones, aenet_weights(n_species)])
-    given = np.asarray(weights, dtype=np.float64)
-    if given.size == 0:
-        return ones
-    given = np.atleast_2d(given)
-    if given.ndim != 2 or given.shape[1] != n_species or not np.isfinite(given).all():
-        raise ConfigError(
-            f"weights: shape {given.shape}, expected (channels, {n_species}) finite numbers, "
-            "one for each species"
-        )
-    return np.ascontiguousarray(np.vstack([ones, given]))
+    __str__ = __repr__

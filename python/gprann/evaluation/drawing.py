@@ -5,14 +5,20 @@ Figures are drawn with the Agg canvas; pyplot with its global state and displays
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+# The shell of a notebook may name a backend that is not installed here, with which matplotlib cannot even be imported.
+_backend = os.environ.pop("MPLBACKEND", "") if "matplotlib" not in sys.modules else ""
 try:
+    from matplotlib import rcParams
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,6 +28,12 @@ try:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 except ImportError as error:
     raise ImportError("plots need matplotlib: pip install 'gprann[plot]'") from error
+finally:
+    if _backend:
+        os.environ["MPLBACKEND"] = _backend
+if _backend:
+    with contextlib.suppress(ValueError):
+        rcParams["backend"] = _backend
 
 __all__ = [
     "BLUE",

@@ -1,6 +1,6 @@
-"""Figures that compare several ways to a potential. Needs matplotlib.
+"""Figures that compare methods of training. Needs matplotlib.
 
-Both take the residuals of each method, of the same structures, by its name in `METHODS`.
+Both take a mapping from names in `METHODS` to residuals of the same structures.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from gprann.evaluation.drawing import INK, Axes, Figure, density_bar, new_axes, new_figure
-from gprann.evaluation.method_table import METHODS
-from gprann.evaluation.metrics import metrics_of
+from gprann.evaluation.methods import METHODS
+from gprann.evaluation.metrics import metrics_of, number
 from gprann.evaluation.plots import (
     angle_limit,
     common_limits,
@@ -24,7 +24,6 @@ from gprann.evaluation.plots import (
     save_figures,
 )
 from gprann.evaluation.residuals import Residuals
-from gprann.evaluation.summary import number
 from gprann.units import MEV
 
 __all__ = ["error_bars", "force_panels", "save_methods"]
@@ -122,6 +121,6 @@ def force_panels(methods: Mapping[str, Residuals]) -> Figure:
 
 
 def save_methods(methods: Mapping[str, Residuals], folder: Path) -> list[Path]:
-    """Write both figures, as far as there are data, as PNG files; return the files written."""
+    """Write both figures as PNG files, as far as there are data for them; return the files written."""
     drawings = {"errors": lambda: error_bars(methods), "forces": lambda: force_panels(methods)}
     return save_figures(drawings, folder)

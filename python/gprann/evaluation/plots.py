@@ -14,7 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.data.structure import Dataset
 from gprann.errors import DataError
+from gprann.evaluation.data_check import distributions
 from gprann.evaluation.drawing import (
     BLUE,
     CATEGORIES,
@@ -35,15 +37,15 @@ from gprann.evaluation.drawing import (
     note,
     plain_ticks,
 )
-from gprann.evaluation.metrics import energy_std, force_std, metrics_of
+from gprann.evaluation.metrics import energy_std, force_std, metrics_of, number
 from gprann.evaluation.report import History
 from gprann.evaluation.residuals import ForceResiduals, Residuals
-from gprann.evaluation.summary import number
 from gprann.units import MEV
 
 __all__ = [
     "angle_limit",
     "common_limits",
+    "data_distributions",
     "directed_forces",
     "draw_direction_error",
     "draw_parity",
@@ -107,6 +109,34 @@ def energy_parity(residuals: Residuals) -> Figure:
     bottom.plot(x, error, ls="", **markers(len(x)))
     bottom.set(xlim=limits, xlabel="reference energy (eV), relative to the mean", ylabel="error (meV)")
     figure.align_ylabels([top, bottom])
+    return figure
+
+
+def data_distributions(data: Dataset, test: Dataset | None = None) -> Figure:
+    """Plot the distributions of energies, forces and shortest distances of a data set, and those of a test set.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> [axes.get_xlabel() for axes in data_distributions(gprann.examples.hydrogen(7)).axes]
+    ['energy (eV/atom)', 'force (eV/Å)', 'distance to the nearest atom (Å)']
+    """
+    parts = distributions(data, test)
+    figure = new_figure(3.4 * len(parts), 2.9)
+    grid = figure.add_gridspec(1, len(parts))
+    for place, (title, values, tested) in enumerate(parts):
+        axes = new_axes(figure, grid[place])
+        both = np.concatenate([values, tested])
+        count = min(60, max(5, int(np.sqrt(len(both)))))
+        bins = np.histogram_bin_edges(both, bins=count).tolist()
+        axes.hist(values, bins=bins, color=BLUE, label="data")
+        if len(tested):
+            axes.hist(tested, bins=bins, color=ORANGE, histtype="step", lw=1.5, label="test")
+            legend(axes)
+        axes.set(xlabel=title, ylabel="structures" if place == 0 else "atoms")
+        axes.locator_params(nbins=5)
+        if len(values):
+            axes.set_yscale("log" if place == 1 else "linear")
     return figure
 
 
@@ -178,7 +208,7 @@ def draw_direction_error(axes: Axes, forces: ForceResiduals, top: float, **optio
     norm, angle = forces.reference_norm, forces.angle
     finite = np.isfinite(angle)
     cells = density(axes, norm, angle, (0.0, _upper(norm), 0.0, top), **options)
-    centre, (median,) = _binned(norm[finite], angle[finite], [50])
+    centre, (median,) = _bin(norm[finite], angle[finite], [50])
     axes.plot(centre, median, color=ORANGE, lw=1.6, marker="o", ms=3, label="median")
     legend(axes, title=f"mean {number(_mean(angle))}°")
     return cells
@@ -213,12 +243,12 @@ def error_by_force(residuals: Residuals) -> Figure:
     norm, error = forces.reference_norm, np.linalg.norm(forces.error, axis=1)
     figure = new_figure(5.0, 3.8)
     axes = new_axes(figure)
-    centre, (low, high) = _binned(norm, error, [10, 90])
+    centre, (low, high) = _bin(norm, error, [10, 90])
     axes.fill_between(centre, low, high, color=GREY, alpha=0.22, lw=0, label="10-90 %, all atoms")
     species = np.unique(forces.symbols)
     for i, symbol in enumerate(species):
         own = forces.symbols == symbol
-        centre, (median,) = _binned(norm[own], error[own], [50])
+        centre, (median,) = _bin(norm[own], error[own], [50])
         style: dict[str, Any] = {
             "color": CATEGORIES[i % len(CATEGORIES)],
             "ls": "-" if i < len(CATEGORIES) else "--",
@@ -388,7 +418,7 @@ def save_all(residuals: Residuals, folder: str | Path, *, history: History | Non
 
 
 def save_figures(drawings: Mapping[str, Callable[[], Figure]], folder: str | Path) -> list[Path]:
-    """Write those figures for which there are data as PNG files; return the files written."""
+    """Write the figures for which there are data as PNG files; return the files written."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     written = []
@@ -420,7 +450,7 @@ def reference_forces(residuals: Residuals) -> ForceResiduals:
 
 
 def _energy_error(residuals: Residuals) -> Array:
-    """Energy errors in meV, at least one of them finite."""
+    """Return the energy errors in meV; at least one of them is finite."""
     error = residuals.energy_error / MEV
     if not np.any(np.isfinite(error)):
         raise DataError("no predicted energy is finite; there is nothing to plot")
@@ -458,8 +488,8 @@ def angle_limit(angle: Array) -> float:
     return next(limit for limit in round_limits if largest <= limit or limit == round_limits[-1])
 
 
-def _binned(x: Array, y: Array, percentiles: list[float]) -> tuple[Array, Array]:
-    """Percentiles of y, shape (percentiles, bins), in equally populated bins of x and the medians of x."""
+def _bin(x: Array, y: Array, percentiles: list[float]) -> tuple[Array, Array]:
+    """Return the median of x and percentiles of y, shape (percentiles, bins), in equally populated bins of x."""
     order = np.argsort(x)
     bins = np.array_split(order, int(np.clip(len(x) // 40, 1, 12)))
     centre = np.array([np.median(x[b]) for b in bins])

@@ -1,4 +1,4 @@
-"""The outcome of an evaluation: metrics, tables, and how to write them to files."""
+"""Evaluation of a potential against reference data: prediction, metrics, tables, and the files of a report."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from gprann.data.prediction import Prediction
-from gprann.data.structure import Dataset
+from gprann.data.structure import Dataset, evenly_spread
 from gprann.errors import nearest_name
 from gprann.evaluation.metrics import (
     ForceMetrics,
@@ -25,14 +25,20 @@ from gprann.evaluation.metrics import (
     median_metrics,
     member_metrics,
     metrics_of,
+    number,
     species_metrics,
+    summarise,
     units,
 )
-from gprann.evaluation.residuals import ForceResiduals, Residuals, compare
-from gprann.evaluation.summary import number, summarise
+from gprann.evaluation.residuals import ForceResiduals, Residuals, compare, require_energies
+from gprann.io.checks import geometry_digest
+from gprann.io.reading import Source, read
+from gprann.potential import Potential, load
+from gprann.surrogate.sets.surrogate_set import SurrogateSet
+from gprann.surrogate.surrogate import Surrogate
 from gprann.units import MEV
 
-__all__ = ["History", "Report"]
+__all__ = ["History", "Predictor", "Report", "evaluate", "with_forces_std"]
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +103,7 @@ class Report:
         )
 
     def __getattr__(self, name: str) -> Any:
-        """Return a metric. Called for names that are not attributes: those of metrics, and misspelt ones."""
+        """Return the metric of this name. Python calls it for names that are no attributes."""
         if name in _METRICS:
             return getattr(self.metrics, name)
         hint = "" if name.startswith("_") else "; " + nearest_name(name, _METRICS)
@@ -161,7 +167,7 @@ class Report:
         folder : path
             Made if it does not exist; files in it with the same names are replaced.
         plots : bool, optional
-            Whether to write the plots; by default if matplotlib is installed.
+            Whether to write the plots. Default: if matplotlib is installed; a failure to draw is then a warning.
         history : mapping of str to sequence of (iteration, training error, validation error), optional
             For the learning curve: one entry per potential.
 
@@ -181,19 +187,136 @@ class Report:
         self.to_json(written[0])
         written[1].write_text(self.summary(), encoding="utf-8")
         self.to_csv(written[2])
-        if plots is None:
-            plots = importlib.util.find_spec("matplotlib") is not None
-            if not plots:
-                logger.warning("no plots in %s: matplotlib is missing, pip install 'gprann[plot]'", target)
-        if plots:
-            written += self.save_plots(target, history=history)
+        if plots or (plots is None and self._can_plot(target)):
+            try:
+                written += self.save_plots(target, history=history)
+            except Exception as error:
+                if plots:
+                    raise
+                logger.warning("no plots in %s: %s: %s", target, type(error).__name__, error)
         return written
+
+    @staticmethod
+    def _can_plot(folder: Path) -> bool:
+        found = importlib.util.find_spec("matplotlib") is not None
+        if not found:
+            logger.warning("no plots in %s: matplotlib is missing, pip install 'gprann[plot]'", folder)
+        return found
 
     def save_plots(self, folder: str | Path, *, history: History | None = None) -> list[Path]:
         """Write every plot for which there are data as a PNG file (see `save`)."""
         from gprann.evaluation.plots import save_all
 
         return save_all(self.residuals, folder, history=history)
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Anything that predicts the energies and forces of a data set: a potential, a committee, a surrogate."""
+
+    def predict(self, data: Dataset, /) -> Prediction:
+        """Predict every structure, in the order of the data set."""
+        ...
+
+
+def evaluate(
+    potential: Predictor | str | Path,
+    data: Source,
+    *,
+    plots: str | Path | None = None,
+    forces_std: int = 50,
+) -> Report:
+    """Predict a data set and compare with its labels.
+
+    Parameters
+    ----------
+    potential : Predictor or path
+        Anything with `predict`, or the file of a saved potential.
+    data : Dataset, or anything that `gprann.read` takes
+        Every structure with an energy. Structures without forces count for the energy only.
+    plots : path, optional
+        Folder for the plots; needs matplotlib. `Report.save` writes plots, metrics and tables together.
+    forces_std : int
+        Of surrogates: of how many structures, spread evenly over the set, the standard deviations of the
+        forces are predicted too. They cost 3N times as much as that of the energy.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    DataError
+        If there are no structures, or a structure has no energy.
+    TypeError
+        If `potential` cannot predict.
+    ImportError
+        If `plots` is given and matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(12)
+    >>> surrogate = gprann.Surrogate(kernel="pairs").fit(data[::2])
+    >>> gprann.evaluate(surrogate, data[1::2]).energy_mae < 0.1
+    True
+    """
+    predictor = _predictor(potential)
+    reference = data if isinstance(data, Dataset) else read(data)
+    require_energies(reference)  # before the time is spent on predicting
+    _warn_of_known(predictor, reference)
+    prediction = predictor.predict(reference)
+    if isinstance(predictor, Surrogate | SurrogateSet) and forces_std > 0:
+        prediction = with_forces_std(predictor, reference, prediction, forces_std)
+    report = Report.from_prediction(reference, prediction)
+    if plots is not None:
+        report.save_plots(plots)
+    return report
+
+
+def _warn_of_known(predictor: Predictor, reference: Dataset) -> None:
+    """Warn of structures that the model has been trained on."""
+    if isinstance(predictor, Potential):
+        training = set(predictor.provenance.get("training", {}).get("structures", []))
+    elif isinstance(predictor, Surrogate):
+        training = {geometry_digest(structure) for structure in predictor.training_set}
+    else:
+        return
+    known = [k for k, item in enumerate(reference) if geometry_digest(item) in training] if training else []
+    if known:
+        logger.warning(
+            "%d of %d structures have been trained on, their errors are no test errors: structures %s%s",
+            len(known),
+            len(reference),
+            ", ".join(map(str, known[:20])),
+            ", ..." if len(known) > 20 else "",
+        )
+
+
+def with_forces_std(
+    surrogate: Surrogate | SurrogateSet, data: Dataset, prediction: Prediction, n: int
+) -> Prediction:
+    """Add the standard deviations of the forces of n structures, spread evenly; the others have NaN."""
+    if len(data) == 0:
+        return prediction
+    chosen = evenly_spread(len(data), n)
+    found = surrogate.predict(data.select(chosen), std=False, forces=False, forces_std=True).forces_std
+    deviations = [np.full((len(structure), 3), np.nan) for structure in data]
+    for index, std in zip(chosen, found or [], strict=True):
+        deviations[index] = std
+    return replace(prediction, forces_std=deviations)
+
+
+def _predictor(potential: Predictor | str | Path) -> Predictor:
+    """Return the potential of a file, or the object itself if it can predict."""
+    if isinstance(potential, (str, Path)):
+        return load(potential)
+    if not isinstance(potential, Predictor):
+        raise TypeError(
+            f"potential is a {type(potential).__name__}; expected the path of a saved potential or an "
+            "object with a method predict(data)"
+        )
+    return potential
 
 
 def _plain(value: Any) -> Any:
@@ -244,7 +367,7 @@ def _csv_number(value: float) -> str:
 def _force_columns(
     forces: ForceResiduals | None, n: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Mean and largest component error, magnitude error and angle of every structure, NaN without forces."""
+    """Return mean and largest component error, magnitude error and angle of every structure; NaN without forces."""
     columns = np.full((n, 4), np.nan)
     if forces is None:
         return columns

@@ -1,4 +1,4 @@
-"""Reference labels and predictions side by side: what every metric, table and plot is computed from."""
+"""Residuals: reference labels beside predictions, from which all metrics, tables and plots are computed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Origin
 from gprann.errors import DataError
 
-__all__ = ["TINY_FORCE", "ForceResiduals", "Residuals", "angle_between", "checked_energies", "compare"]
+__all__ = ["TINY_FORCE", "ForceResiduals", "Residuals", "angle_between", "compare", "require_energies"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ TINY_FORCE = 1e-3
 
 
 def angle_between(a: ArrayLike, b: ArrayLike) -> Array:
-    """Angle between vectors, exact also near 0° and 180° where the arc cosine is not.
+    """Return the angle between vectors, exact also near 0° and 180° where the arc cosine is not.
 
     The angle to a vector of length zero is taken as 90°, the mean over random directions: a model that
     predicts no force must not profit from it.
@@ -244,7 +244,7 @@ def compare(reference: Dataset, prediction: Prediction) -> Residuals:
     >>> residuals.energy_error.round(6).tolist()
     [0.2]
     """
-    energies = checked_energies(reference)
+    energies = require_energies(reference)
     _check_shapes(reference, prediction)
     _warn_not_finite(reference, prediction)
     return Residuals(
@@ -261,7 +261,7 @@ def compare(reference: Dataset, prediction: Prediction) -> Residuals:
     )
 
 
-def checked_energies(reference: Dataset) -> Array:
+def require_energies(reference: Dataset) -> Array:
     """Return the reference energies, shape (n,), eV.
 
     Raises
@@ -316,15 +316,15 @@ def _compare_forces(reference: Dataset, prediction: Prediction) -> ForceResidual
         structure=np.repeat(indices, [len(structure) for _, structure in labelled]),
         symbols=np.array([symbol for _, structure in labelled for symbol in structure.symbols]),
         reference=np.concatenate([np.asarray(structure.forces) for _, structure in labelled]),
-        predicted=_joined(prediction.forces, indices, axis=0),
-        std=None if prediction.forces_std is None else _joined(prediction.forces_std, indices, axis=0),
+        predicted=_join(prediction.forces, indices, axis=0),
+        std=None if prediction.forces_std is None else _join(prediction.forces_std, indices, axis=0),
         members=None
         if prediction.member_forces is None
-        else _joined(prediction.member_forces, indices, axis=1),
+        else _join(prediction.member_forces, indices, axis=1),
     )
 
 
-def _joined(arrays: Sequence[Array], indices: Sequence[int], *, axis: int) -> Array:
+def _join(arrays: Sequence[Array], indices: Sequence[int], *, axis: int) -> Array:
     return np.concatenate([np.asarray(arrays[i], dtype=np.float64) for i in indices], axis=axis)
 
 

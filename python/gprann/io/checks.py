@@ -1,27 +1,37 @@
-"""What is suspicious about a data set: repeated structures and energies that do not belong to the others."""
+"""Geometries that cannot be used; repeated structures; energies that do not belong to the others."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase.geometry import complete_cell
+from ase.geometry import complete_cell, minkowski_reduce
 from numpy.typing import NDArray
 
-from gprann.data.structure import Composition, Dataset
+from gprann.data.structure import Composition, Dataset, Structure
+from gprann.errors import DataError
+from gprann.io.consistency import LabelCheck, check_labels
 
 __all__ = [
+    "COINCIDENT",
     "DUPLICATE_TOLERANCE",
+    "FARTHEST",
     "OUTLIER_MINIMUM",
     "OUTLIER_SCORE",
     "DataReport",
     "DataWarning",
     "check_dataset",
+    "check_geometry",
+    "close_pair",
     "find_duplicates",
     "find_level_shifts",
     "find_outliers",
+    "geometry_digest",
+    "shared_message",
+    "shared_structures",
 ]
 
 DUPLICATE_TOLERANCE = 1e-6
@@ -32,6 +42,15 @@ OUTLIER_SCORE = 12.0
 
 OUTLIER_MINIMUM = 8
 """Smallest number of structures (beyond the number of elements) whose energies are judged."""
+
+COINCIDENT = 0.2
+"""Å; nuclei closer than this are a mistake: the shortest bond, H-H, has 0.74 Å."""
+
+FARTHEST = 1e6
+"""Å; a larger coordinate or cell vector is a mistake of units or format."""
+
+# Sorting along a direction that no crystal plane is perpendicular to keeps the number of candidates small.
+_DIRECTION = np.array([0.6186, 0.5317, 0.5786]) / np.linalg.norm([0.6186, 0.5317, 0.5786])
 
 _LEAST_SPREAD, _LEAST_CHEMISTRY = 1e-3, 0.1  # eV/atom; within a composition, and between them
 _LEVEL_SHIFT, _LEVEL_RANGES = 0.5, 3.0  # eV/atom, and times the range of the energies
@@ -58,15 +77,18 @@ class DataReport:
         Indices of structures whose energy per atom is far from that of the others, worst first.
     messages : tuple of str
         One sentence for each kind of finding, empty where nothing is suspicious.
+    labels : LabelCheck
+        How energies, forces and stresses fit each other.
     """
 
     duplicates: tuple[tuple[int, ...], ...]
     outliers: tuple[int, ...]
     messages: tuple[str, ...]
+    labels: LabelCheck
 
 
 def check_dataset(data: Dataset) -> DataReport:
-    """Look for repeated structures and for energies that do not belong to the others.
+    """Look for repeated structures, energies that do not belong to the others, and labels that do not fit each other.
 
     Parameters
     ----------
@@ -85,12 +107,13 @@ def check_dataset(data: Dataset) -> DataReport:
     """
     duplicates = find_duplicates(data)
     outliers, deviations = find_outliers(data)
-    messages = []
+    labels = check_labels(data)
+    messages = list(labels.messages)
     if duplicates:
         messages.append(_duplicate_message(data, duplicates))
     if outliers:
         messages.append(_outlier_message(data, outliers, deviations))
-    return DataReport(duplicates, outliers, tuple(messages))
+    return DataReport(duplicates, outliers, tuple(messages), labels)
 
 
 def _duplicate_message(data: Dataset, duplicates: Sequence[tuple[int, ...]]) -> str:
@@ -152,6 +175,54 @@ def find_duplicates(data: Dataset, tolerance: float = DUPLICATE_TOLERANCE) -> tu
         group for members in alike.values() if len(members) > 1 for group in _equal(data, members, tolerance)
     ]
     return tuple(sorted(found))
+
+
+def shared_structures(train: Dataset, test: Dataset) -> list[tuple[int, int]]:
+    """Return pairs of indices of structures of a test set and the same ones of the training set.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(7)
+    >>> shared_structures(data[:5], data[4:])
+    [(0, 4)]
+    """
+    found = []
+    for group in find_duplicates(train + test):
+        known = [index for index in group if index < len(train)]
+        found += [(index - len(train), known[0]) for index in group if index >= len(train) and known]
+    return sorted(found)
+
+
+def geometry_digest(structure: Structure) -> str:
+    """Return a short digest of elements, cell and relative positions, by which a structure is known again.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> a, b = gprann.examples.hydrogen(2)
+    >>> geometry_digest(a) == geometry_digest(a.replace(positions=a.positions + 1.0)), geometry_digest(a) == (
+    ...     geometry_digest(b)
+    ... )
+    (True, False)
+    """
+    state = hashlib.sha256(" ".join(structure.symbols).encode())
+    for array in (structure.positions - structure.positions[0], structure.cell * structure.pbc[:, None]):
+        state.update((array.round(5) + 0.0).tobytes())  # + 0.0 makes -0.0 equal to 0.0
+    return state.hexdigest()[:16]
+
+
+def shared_message(train: Dataset, test: Dataset) -> list[str]:
+    """Return what to say of test structures that are in the training set; nothing if there are none."""
+    shared = shared_structures(train, test)
+    if not shared:
+        return []
+    indices = ", ".join(str(index) for index, _ in shared[:20]) + (", ..." if len(shared) > 20 else "")
+    first, second = test[shared[0][0]].origin, train[shared[0][1]].origin
+    return [
+        f"{len(shared)} of {len(test)} test structures are in the training set too (test structures {indices}; "
+        f"{first} is {second}): their errors are no test errors; remove them from one of the sets"
+    ]
 
 
 def _equal(data: Dataset, members: list[int], tolerance: float) -> list[tuple[int, ...]]:
@@ -339,3 +410,103 @@ def _robust_residuals(fractions: Array, energies: Array) -> Array:
         weights = 1.0 / np.maximum(np.abs(residuals), 1e-4)
         weights /= weights.max()
     return np.asarray(residuals)
+
+
+# ---------------------------------------------------------------- geometries
+def check_geometry(structure: Structure) -> None:
+    """Raise an error if two atoms coincide or a length is absurd.
+
+    Raises
+    ------
+    DataError
+        Naming the structure, the atoms and their distance.
+
+    Examples
+    --------
+    >>> check_geometry(Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.01]])))
+    Traceback (most recent call last):
+    ...
+    gprann.errors.DataError: structure 0: atoms 0 and 1 (H, H) are 0.010 Å apart; remove one of them or \
+correct the positions and the cell
+    """
+    far = np.argwhere(np.abs(structure.positions) > FARTHEST)
+    if len(far):
+        value = structure.positions[tuple(far[0])]
+        raise DataError(
+            f"{structure.origin}: atom {far[0][0]} has the coordinate {value:g} Å; check the units"
+        )
+    if np.abs(structure.cell).max() > FARTHEST:
+        raise DataError(f"{structure.origin}: a cell vector is longer than {FARTHEST:g} Å; check the units")
+    pair = close_pair(structure, COINCIDENT)
+    if pair is None:
+        return
+    i, j, distance = pair
+    atoms = (
+        f"atom {i} ({structure.symbols[i]}) and its own periodic image"
+        if i == j
+        else f"atoms {i} and {j} ({structure.symbols[i]}, {structure.symbols[j]})"
+    )
+    raise DataError(
+        f"{structure.origin}: {atoms} are {distance:.3f} Å apart; "
+        "remove one of them or correct the positions and the cell"
+    )
+
+
+def close_pair(structure: Structure, distance: float) -> tuple[int, int, float] | None:
+    """Return two atoms closer than `distance` (Å), and how close they are, or None.
+
+    Periodic images count; an atom may come too close to its own image. Cost O(N) for matter of ordinary
+    density.
+
+    Examples
+    --------
+    >>> close_pair(Structure(("H", "H"), np.array([[0.0, 0, 0], [0, 0, 0.74]])), 0.2) is None
+    True
+    """
+    if not structure.pbc.any():
+        return _sweep(structure.positions, np.arange(len(structure)), distance)
+    cell = complete_cell(structure.cell * structure.pbc[:, None])
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    if heights[structure.pbc].min() < 1.0:
+        # A thin or strongly skewed cell needs many images, its reduced form only the nearest ones.
+        cell, _ = minkowski_reduce(cell, structure.pbc)
+        shortest = float(np.linalg.norm(cell[structure.pbc], axis=1).min())
+        if shortest < distance:
+            return 0, 0, shortest
+    return _sweep(*_with_images(structure.positions, cell, structure.pbc, distance), distance)
+
+
+def _with_images(
+    positions: Array, cell: Array, pbc: NDArray[np.bool_], margin: float
+) -> tuple[Array, NDArray[np.intp]]:
+    """Wrap the atoms into the cell and add the images within `margin` of its upper faces."""
+    inverse = np.linalg.inv(cell)
+    fractions = positions @ inverse
+    fractions -= np.where(pbc, np.floor(fractions), 0.0)
+    atoms = np.arange(len(positions))
+    margins = margin * np.linalg.norm(inverse, axis=0)
+    for axis in np.flatnonzero(pbc):
+        shifted, parents = [fractions], [atoms]
+        for copy in range(1, int(np.ceil(margins[axis])) + 1):
+            near = fractions[:, axis] + copy - 1.0 < margins[axis]
+            shifted.append(fractions[near] + copy * np.eye(3)[axis])
+            parents.append(atoms[near])
+        fractions, atoms = np.concatenate(shifted), np.concatenate(parents)
+    return fractions @ cell, atoms
+
+
+def _sweep(positions: Array, atoms: NDArray[np.intp], distance: float) -> tuple[int, int, float] | None:
+    """Compare each atom with the next ones along one direction until all of these are too far away."""
+    along = positions @ _DIRECTION
+    order = np.argsort(along)
+    along, positions, atoms = along[order], positions[order], atoms[order]
+    for step in range(1, len(atoms)):
+        candidates = np.flatnonzero(along[step:] - along[:-step] < distance)
+        if not len(candidates):
+            return None
+        distances = np.linalg.norm(positions[candidates + step] - positions[candidates], axis=1)
+        best = int(np.argmin(distances))
+        if distances[best] < distance:
+            i, j = sorted((int(atoms[candidates[best]]), int(atoms[candidates[best] + step])))
+            return i, j, float(distances[best])
+    return None

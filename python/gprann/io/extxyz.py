@@ -6,20 +6,31 @@ surplus columns and does not say which atom is at fault.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import NamedTuple
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.data.attachments import OWN_NAMES, plain
 from gprann.data.structure import Origin, Structure
-from gprann.errors import FormatError
-from gprann.io.labels import Frame, label_names, make_frame, stress_label
-from gprann.io.text import check_not_cut, elements, load_text, number, numbers, vectors
+from gprann.errors import DataError, FormatError
+from gprann.io.checks import DataWarning
+from gprann.io.files import InputFile, check_not_cut, elements, number, numbers, vectors
+from gprann.io.labels import (
+    Frame,
+    ReadOptions,
+    choose_labels,
+    declared_units,
+    label_weight,
+    make_frame,
+    stress_label,
+)
 
-__all__ = ["format_extxyz", "read_extxyz"]
+__all__ = ["format_extxyz", "info_value", "read_extxyz"]
 
 _DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
 _QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[(?:[^\[\]]|\[[^\[\]]*\])*\]"
@@ -30,40 +41,53 @@ _ENTRY = re.compile(
 )
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _TRUTH = {"T": True, "TRUE": True, "1": True, "F": False, "FALSE": False, "0": False}
+_INFO_TRUTH = dict.fromkeys(("T", "True", "true", "TRUE"), True) | dict.fromkeys(
+    ("F", "False", "false", "FALSE"), False
+)
 _COLUMN_TYPES = ("S", "R", "I", "L")
+_STRUCTURAL = ("Lattice", "Properties", "pbc")
+_IN_ANY_CASE = {name.lower(): name for name in _STRUCTURAL}
+_COLUMN_NAMES = {name.lower(): name for name in ("species", "pos", "positions", "Z")}
+_OTHER_CELL = re.compile(r"cell|box|unit_?cell|lattice_vectors|cell_vectors|primvec|cellpar", re.IGNORECASE)
 
 
 class _Column(NamedTuple):
     start: int
     width: int
+    kind: str
 
 
-def read_extxyz(path: Path, keys: Mapping[str, str]) -> list[Frame]:
+def read_extxyz(file: InputFile, options: ReadOptions) -> Iterator[Frame | DataError]:
     """Read all structures of an extended XYZ file.
 
-    Labels are `energy` (or `free_energy`), the column `forces`, `stress` (6 or 9 values, eV/Å³, ASE's sign)
-    and `virial` (eV, minus volume times stress), or the names in `keys`. `weight`, `energy_variance`, `group`
-    (or `config_type`), `origin_file`, `origin_index` and `origin_method` are read too.
+    Labels are `energy` or `free_energy`, the column `forces`, `stress` (6 or 9 values, eV/Å³, ASE's sign)
+    and `virial` (eV, minus volume times stress), or the names in `options.keys`. `weight` (or `config_weight`),
+    `energy_variance`, `group` (or `config_type`), `origin_file`, `origin_index` and `origin_method` are read too;
+    everything else goes into `info` and `arrays`, and `move_mask` into the constraints, as ASE has it. A structure
+    that cannot be used comes as an error in its place.
 
     Raises
     ------
     FormatError
-        If the file is cut or damaged.
+        If the file is cut or damaged, after the structures before the damage.
     DataError
-        If it is empty, or holds a value or an element that cannot be used.
+        If it is empty.
     """
-    text = load_text(path)
-    frames = []
-    for index, (start, n_atoms) in enumerate(_frame_spans(text.lines, path)):
-        origin = Origin(str(path), index)
+    text = file.lines()
+    for index, (start, n_atoms) in enumerate(_frame_spans(text.lines, file)):
+        origin = Origin(str(file), index)
         rows = [line.split() for line in text.lines[start + 2 : start + 2 + n_atoms]]
-        frames.append(_parse_frame(text.lines[start + 1], rows, origin, keys))
-        if not text.terminated and start + 2 + n_atoms == len(text.lines):
-            check_not_cut(rows, origin)
-    return frames
+        try:
+            frame = _parse_frame(text.lines[start + 1], rows, origin, options)
+            if not text.terminated and start + 2 + n_atoms == len(text.lines):
+                check_not_cut(rows, origin)
+        except DataError as error:
+            yield error
+        else:
+            yield frame
 
 
-def _frame_spans(lines: list[str], path: Path) -> Iterator[tuple[int, int]]:
+def _frame_spans(lines: list[str], path: object) -> Iterator[tuple[int, int]]:
     """Yield first line and number of atoms of each structure; blank lines between them are skipped.
 
     A generator, so that a line missing in one structure is reported there and not for the next one.
@@ -94,48 +118,180 @@ def _frame_spans(lines: list[str], path: Path) -> Iterator[tuple[int, int]]:
         count += 1
 
 
-def _parse_frame(comment: str, rows: list[list[str]], origin: Origin, keys: Mapping[str, str]) -> Frame:
-    info = _parse_comment(comment, origin, keys)
+def _parse_frame(comment: str, rows: list[list[str]], origin: Origin, options: ReadOptions) -> Frame:
+    info = _parse_comment(comment, origin, options)
     columns = _parse_properties(info.pop("Properties", _DEFAULT_PROPERTIES), origin)
     _check_width(rows, columns, origin)
     species = _column(columns, ("species", "Z"), 1, origin)
     positions = _column(columns, ("pos", "positions"), 3, origin)
-    cell, pbc = _parse_cell(info, origin)
     # Forces are columns, everything else stands in the comment line.
-    found = label_names([name for name in info if name != keys.get("forces", "forces")], keys)
-    forces = columns.get(keys.get("forces", "forces"))
-    if forces is not None and forces.width != 3:
-        raise FormatError(f"{origin}: the forces have {forces.width} columns, expected 3; correct Properties")
+    forces = options.keys.get("forces", "forces")
+    candidates = {name: value for name, value in info.items() if name != forces} | {
+        name: column for name, column in columns.items() if column.width == 3 or name == forces
+    }
+    found, said = choose_labels(candidates, options, origin)
+    units, unit_keys, converted = declared_units(info, origin)
+    weight, ignored = label_weight(info, origin)
+    cell, pbc = _parse_cell(info, origin)
+    cell = units.scaled("length", cell)
+    taken = {
+        *OWN_NAMES,
+        *found.values(),
+        *unit_keys,
+        *_STRUCTURAL,
+        "origin_file",
+        "origin_index",
+        "origin_method",
+    }
+    arrays = {
+        name: _array(rows, column)
+        for name, column in columns.items()
+        if name not in taken and column not in (species, positions)
+    }
+    kept = {name: info_value(text) for name, text in info.items() if name not in taken}
     structure = Structure(
         elements([row[species.start] for row in rows], origin),
-        vectors(rows, positions.start, "position", origin),
+        units.scaled("length", vectors(rows, positions.start, "position", origin)),
         cell,
         pbc,
-        energy=number(info[found["energy"]], "energy", origin) if "energy" in found else None,
-        forces=vectors(rows, forces.start, "force", origin) if forces else None,
+        energy=units.scaled("energy", _energy(info, found, origin)),
+        forces=units.scaled("forces", _forces(rows, columns, found, origin)),
         stress=stress_label(
-            _tensor(info, found, "stress", origin), _tensor(info, found, "virial", origin), cell, origin
+            units.scaled("stress", _tensor(info, found, "stress", origin)),
+            units.scaled("virial", _tensor(info, found, "virial", origin)),
+            cell,
+            origin,
         ),
-        weight=number(info.get("weight", "1"), "weight", origin),
+        weight=weight,
         energy_variance=_variance(info, origin),
         group=info.get("group", info.get("config_type", "")),
         origin=origin,
+        constraints=(*_fixed(arrays.pop("move_mask", None), origin), *kept.pop("constraints", ())),
+        info=kept,
+        arrays=arrays,
     )
-    frame = make_frame(structure, [*info, *columns])
+    frame = make_frame(structure, [*info, *columns], (*said, *converted, *ignored))
     return frame._replace(structure=_with_stored_origin(structure, info))
 
 
-def _parse_comment(comment: str, origin: Origin, keys: Mapping[str, str]) -> dict[str, str]:
+def _energy(info: Mapping[str, str], found: Mapping[str, str], origin: Origin) -> float | None:
+    name = found.get("energy")
+    return None if name is None or name not in info else number(info[name], "energy", origin)
+
+
+def _forces(
+    rows: list[list[str]], columns: Mapping[str, _Column], found: Mapping[str, str], origin: Origin
+) -> NDArray[np.float64] | None:
+    column = columns.get(found.get("forces", ""))
+    if column is None:
+        return None
+    if column.width != 3:
+        raise FormatError(f"{origin}: the forces have {column.width} columns, expected 3; correct Properties")
+    return vectors(rows, column.start, "force", origin)
+
+
+def _array(rows: list[list[str]], column: _Column) -> NDArray[Any]:
+    """Return a column of the type that the file declares; texts where it does not hold that type."""
+    tokens = [row[column.start : column.start + column.width] for row in rows]
+    try:
+        if column.kind == "L":
+            array: NDArray[Any] = np.array([[_TRUTH[token.upper()] for token in row] for row in tokens])
+        else:
+            array = np.array(tokens, dtype={"R": np.float64, "I": np.int64, "S": np.str_}[column.kind])
+    except (KeyError, ValueError, OverflowError):
+        array = np.array(tokens)
+    return array[:, 0] if column.width == 1 else array
+
+
+def _fixed(mask: NDArray[Any] | None, origin: Origin) -> list[dict[str, Any]]:
+    """Return the constraints that ASE's column `move_mask` stands for: true where an atom may move."""
+    if mask is None:
+        return []
+    if mask.dtype.kind not in "bif":
+        raise FormatError(f"{origin}: move_mask is {mask.ravel()[0]!r}, expected T or F; correct the column")
+    held = ~mask.astype(bool)
+    if mask.ndim == 1:
+        atoms = np.flatnonzero(held).tolist()
+        return [{"name": "FixAtoms", "kwargs": {"indices": atoms}}] if atoms else []
+    return [
+        {"name": "FixCartesian", "kwargs": {"a": [atom], "mask": row}}
+        for atom, row in enumerate(held.tolist())
+        if any(row)
+    ]
+
+
+def _parse_comment(comment: str, origin: Origin, options: ReadOptions) -> dict[str, str]:
     """Return the key=value entries of a comment line as they stand there, without quotes."""
     info: dict[str, str] = {}
-    meaningful = {"Properties", "Lattice", "pbc", "energy", "stress", "virial", *keys.values()}
+    flags = []
+    meaningful = {*_STRUCTURAL, "energy", "free_energy", "stress", "virial", *options.keys.values()}
     for entry in _ENTRY.finditer(comment):
         key = _unquote(entry["key"])
+        key = _IN_ANY_CASE.get(key.lower(), key)
+        if (
+            entry["quoted"] is None
+            and entry["bare"] is None
+            and entry["spaced"] is None
+            and "=" not in entry[0]
+        ):
+            flags.append(key)
+            continue
         value = _unquote(entry["quoted"]) if entry["quoted"] else entry["bare"] or entry["spaced"] or ""
         if key in meaningful and info.get(key, value) != value:
             raise FormatError(f"{origin}: {key} is given twice with different values; remove one")
         info[key] = value
+    if "Properties" in info:  # elsewhere the line is free text
+        info |= {flag: "T" for flag in flags if flag not in info}
+    if "Lattice" not in info:
+        _refuse_other_cell(info, origin)
     return info
+
+
+def _refuse_other_cell(info: Mapping[str, str], origin: Origin) -> None:
+    """Refuse a cell under another name: the structure would be read as a molecule."""
+    for name, value in info.items():
+        tokens = re.findall(r"[^\s,\[\]{}]+", value)
+        if _OTHER_CELL.fullmatch(name) and len(tokens) in (3, 6, 9) and all(map(_is_number, tokens)):
+            raise FormatError(
+                f"{origin}: '{name}' looks like a cell, which extended XYZ keeps as Lattice; rename it"
+            )
+
+
+def _is_number(token: str) -> bool:
+    try:
+        float(token)
+    except ValueError:
+        return False
+    return True
+
+
+def info_value(text: str) -> Any:
+    """Return the bool, number, array, table or text that the value of a comment line stands for, as in ASE.
+
+    Examples
+    --------
+    >>> [info_value(text) for text in ("T", "3", "1.5", "bulk", '_JSON {"a": 1}')]
+    [True, 3, 1.5, 'bulk', {'a': 1}]
+    """
+    if text.startswith("_JSON"):
+        try:
+            return json.loads(text.removeprefix("_JSON"))
+        except ValueError:
+            return text
+    tokens = re.findall(r"[^\s,\[\]{}]+", text)
+    if not tokens or any("_" in token for token in tokens):
+        return text
+    if all(token in _INFO_TRUTH for token in tokens):
+        values: Any = [_INFO_TRUTH[token] for token in tokens]
+    else:
+        try:
+            values = np.array([int(token) for token in tokens], dtype=np.int64)
+        except (ValueError, OverflowError):
+            try:
+                values = np.array([float(token) for token in tokens])
+            except ValueError:
+                return text
+    return (values if isinstance(values, list) else values.tolist())[0] if len(tokens) == 1 else values
 
 
 def _unquote(token: str) -> str:
@@ -154,7 +310,7 @@ def _parse_properties(properties: str, origin: Origin) -> dict[str, _Column]:
         known = name not in columns and kind in _COLUMN_TYPES and width.isascii() and width.isdigit()
         if not known or not 0 < int(width[:4]) < 1000:
             break
-        columns[name] = _Column(start, int(width))
+        columns[_COLUMN_NAMES.get(name.lower(), name)] = _Column(start, int(width), kind)
         start += int(width)
     if len(fields) % 3 or 3 * len(columns) != len(fields):
         raise FormatError(
@@ -235,22 +391,55 @@ def format_extxyz(structures: Iterable[Structure]) -> Iterable[str]:
     'Properties=species:S:1:pos:R:3 energy=-31.7 pbc="F F F"'
     """
     for structure in structures:
-        columns = [structure.positions]
-        if structure.forces is not None:
-            columns.append(structure.forces)
+        columns, constraints = _columns(structure)
+        numbers = [structure.positions, *([] if structure.forces is None else [structure.forces])]
         rows = [
             " ".join([f"{symbol:<2}", *(f"{value!r:>23}" for value in row)])
-            for symbol, row in zip(structure.symbols, np.hstack(columns).tolist(), strict=True)
+            for symbol, row in zip(structure.symbols, np.hstack(numbers).tolist(), strict=True)
         ]
-        yield "\n".join([str(len(structure)), _comment(structure), *rows, ""])
+        for array in columns.values():
+            texts = array.reshape(len(structure), -1).tolist()
+            rows = [" ".join([row, *map(_token, values)]) for row, values in zip(rows, texts, strict=True)]
+        yield "\n".join([str(len(structure)), _comment(structure, columns, constraints), *rows, ""])
 
 
-def _comment(structure: Structure) -> str:
+def _columns(structure: Structure) -> tuple[dict[str, NDArray[Any]], list[Any]]:
+    """Return the arrays that become columns, among them ASE's `move_mask`, and the constraints that it cannot say."""
+    columns = {}
+    for name, array in structure.arrays.items():
+        if array.dtype.kind == "U" and not all(re.fullmatch(r"\S+", text) for text in array.ravel().tolist()):
+            warnings.warn(
+                f"{structure.origin}: arrays['{name}'] holds texts with blanks, which extended XYZ does not keep",
+                DataWarning,
+                stacklevel=4,
+            )
+            continue
+        columns[name] = array
+    free = np.ones(len(structure), dtype=bool)
+    others = []
+    for constraint in structure.constraints:
+        if constraint["name"] == "FixAtoms":
+            free[np.asarray(constraint["kwargs"]["indices"], dtype=np.int64)] = False
+        else:
+            others.append(plain(constraint))
+    if not free.all():
+        columns["move_mask"] = free
+    return columns, others
+
+
+def _token(value: Any) -> str:
+    return ("T" if value else "F") if isinstance(value, bool) else str(value)
+
+
+def _comment(structure: Structure, columns: Mapping[str, NDArray[Any]], constraints: Sequence[Any]) -> str:
     entries = []
     if structure.cell.any():
         entries.append(("Lattice", _joined(structure.cell)))
-    forces = "" if structure.forces is None else ":forces:R:3"
-    entries.append(("Properties", _DEFAULT_PROPERTIES + forces))
+    properties = _DEFAULT_PROPERTIES + ("" if structure.forces is None else ":forces:R:3")
+    kinds = {"f": "R", "i": "I", "b": "L", "U": "S"}
+    for name, array in columns.items():
+        properties += f":{name}:{kinds[array.dtype.kind]}:{array[0].size}"
+    entries.append(("Properties", properties))
     if structure.energy is not None:
         entries.append(("energy", repr(structure.energy)))
     if structure.stress is not None:
@@ -266,7 +455,26 @@ def _comment(structure: Structure) -> str:
         entries.append(("origin_file", structure.origin.file))
         entries.append(("origin_index", str(structure.origin.index)))
         entries.append(("origin_method", structure.origin.method))
-    return " ".join(f"{key}={_quote(value)}" for key, value in entries)
+    entries += [(name, _info_text(value)) for name, value in structure.info.items() if value is not None]
+    if constraints:
+        entries.append(("constraints", "_JSON " + json.dumps(constraints)))
+    return " ".join(f"{_quote(key)}={_quote(value)}" for key, value in entries)
+
+
+def _info_text(value: Any) -> str:
+    """Return the text from which `info_value` makes a value again."""
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, np.ndarray) and value.ndim == 1 and len(value) > 1:
+        text = " ".join(map(_token, value.tolist()))
+    elif isinstance(value, bool | int | float):
+        text = _token(value)
+    else:
+        return "_JSON " + json.dumps(plain(value))
+    same = info_value(text)
+    if isinstance(value, str) and not (isinstance(same, str) and same == value):
+        return "_JSON " + json.dumps(value)
+    return text
 
 
 def _joined(array: NDArray[np.float64]) -> str:

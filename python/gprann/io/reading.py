@@ -4,62 +4,55 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import ase
 
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError, nearest_name
-from gprann.io.ase import ase_format, frame_from_atoms, read_ase
-from gprann.io.checks import DataWarning, check_dataset
-from gprann.io.discover import find_files, uncompressed_suffix
-from gprann.io.extxyz import read_extxyz
-from gprann.io.labels import LABELS, Frame, check_keys, make_frame
-from gprann.io.xsf import read_xsf
+from gprann.io.ase import frame_from_atoms
+from gprann.io.checks import DataReport, DataWarning, check_dataset
+from gprann.io.files import InputFile
+from gprann.io.formats import find_files, format_of
+from gprann.io.labels import FREE_ENERGY_NOTE, LABELS, Frame, ReadOptions, make_frame
+from gprann.signatures import takes
 
-__all__ = ["Source", "read", "structures"]
+__all__ = ["ReadOptions", "ReadResult", "Source", "read", "read_all", "structures"]
 
 Source: TypeAlias = "str | os.PathLike[str] | ase.Atoms | Structure | Dataset | Iterable[Source]"
 
-_FORMATS = {".xyz": "extxyz", ".extxyz": "extxyz", ".xsf": "xsf"}
-_INDEX = re.compile(r"-?\d+|(-?\d+)?:(-?\d+)?(:(-?\d+)?)?", re.ASCII)
 _LISTED = 5
 _log = logging.getLogger(__name__)
 
 
+@takes(ReadOptions)
 def read(
-    source: Source,
-    *,
-    group: str | None = None,
-    require: Sequence[str] = ("energy",),
-    index: str | int | slice = ":",
-    keys: Mapping[str, str] | None = None,
+    source: Source, *, group: str | None = None, require: Sequence[str] = ("energy",), **options: Any
 ) -> Dataset:
     """Read structures with their energies and forces.
 
     Parameters
     ----------
     source : path, folder, glob pattern, ase.Atoms, Structure, Dataset, or a list that mixes them
-        Files are extended XYZ (`.xyz`, `.extxyz`), ænet XSF (`.xsf`) or any other format that ASE reads, for
-        example `vasprun.xml`, `OUTCAR` and `.traj`; files with pickled objects are refused. A folder stands
-        for its files of known kind in natural order (file_2 before file_10); `**` in a pattern matches any
-        depth. Energies are in eV, lengths in Å, forces in eV/Å, stresses in eV/Å³ (positive when the
-        structure wants to shrink, ASE's sign); a virial is minus volume times stress, in eV.
+        Files are extended XYZ (`.xyz`, `.extxyz`), ænet XSF (`.xsf`), folders of DeePMD, files of MTP and FitSNAP, or
+        any other format that ASE or dpdata reads, for example `vasprun.xml`, `OUTCAR` and `.traj`, compressed or not;
+        files with pickled objects are refused. A folder stands for its files of known kind in natural order (file_2
+        before file_10); `**` in a pattern matches any depth. Energies are in eV, lengths in Å, forces in eV/Å,
+        stresses in eV/Å³ (positive when the structure wants to shrink, ASE's sign); a virial is minus volume times
+        stress, in eV. Other units that a file declares are converted.
     group : str or None
         Label given to all structures; None keeps the one in the file (`group` or `config_type`).
     require : sequence of {"energy", "forces", "stress"}
         Labels that every structure must have. Without "forces" structures without forces are accepted, for
         training on energies only; the empty tuple accepts structures without labels.
-    index : str, int or slice
-        Structures to take from each file, counted from 0, as in ASE: `":"` all, `-1` the last, `"::10"`
-        every tenth. The rest of the file is checked all the same.
-    keys : mapping or None
-        Names under which the files keep `energy`, `forces`, `stress` or `virial`, where these are not the
-        standard ones, for example `{"energy": "REF_energy", "forces": "REF_forces"}`.
+    **options
+        Those of `ReadOptions`: `index` (structures to take from each file: `":"` all, `-1` the last, `"::10"` every
+        tenth; the rest of the file is checked all the same), `keys` (names under which the files keep `energy`,
+        `forces`, `stress` or `virial`, for example `{"energy": "REF_energy"}`), `energy` ("consistent" with the
+        forces or "extrapolated" to zero smearing), `skip_bad`, `species`.
 
     Returns
     -------
@@ -70,7 +63,8 @@ def read(
     ------
     DataError
         If a path does not exist, nothing matches, a required label is missing, an element is unknown, two
-        atoms coincide or a value is not finite. The message names the file, the structure and the atom.
+        atoms coincide, a value is not finite or a calculation did not converge. The message names the file, the
+        structure and the atom.
     FormatError
         If a file is cut, damaged or of an unknown format.
     ConfigError
@@ -79,39 +73,79 @@ def read(
     Warns
     -----
     DataWarning
-        Once each: stray files left out; labels that only some structures have; labels under other names;
-        repeated structures and energies that do not belong to the others.
+        Once each: stray files and bad calculations left out; labels that only some structures have; labels under
+        other names; units converted; repeated structures; energies and forces that do not belong to the others or do
+        not fit each other.
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import ase, gprann
     >>> h2 = ase.Atoms("H2", [[0, 0, 0], [0, 0, 0.74]], info={"energy": -31.7})
-    >>> read([h2]).energies
+    >>> gprann.read([h2]).energies
     array([-31.7])
     """
+    result = read_all(source, ReadOptions(**options), group=group, require=require)
+    for message in result.messages:
+        warnings.warn(message, DataWarning, stacklevel=2)
+    return result.data
+
+
+class ReadResult(NamedTuple):
+    """What has been read.
+
+    Attributes
+    ----------
+    data : Dataset
+    messages : tuple of str
+        What a user should look at.
+    left_out : tuple of str
+        Reasons why calculations were left out, with `skip_bad`.
+    report : DataReport or None
+        None for a `Dataset`, which has been checked when it was made.
+    """
+
+    data: Dataset
+    messages: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    report: DataReport | None = None
+
+
+def read_all(
+    source: Source, options: ReadOptions, *, group: str | None = None, require: Sequence[str] = ("energy",)
+) -> ReadResult:
+    """Read structures as `read` does, and return its warnings instead of giving them.
+
+    Raises
+    ------
+    DataError, ConfigError
+        As `read` does.
+    """
     required = _check_require(require)
-    chosen = _check_index(index)
-    names = check_keys(keys)
     if isinstance(source, Dataset):
         _label_messages([Frame(structure, {}) for structure in source], required)
-        return source if group is None else Dataset(structure.replace(group=group) for structure in source)
-    stray: list[Path] = []
-    frames = list(_collect(source, chosen, names, stray))
+        regrouped = (structure.replace(group=group) for structure in source)
+        return ReadResult(source if group is None else Dataset(regrouped), ())
+    collected = _Collected(options)
+    frames = list(collected.frames(source))
     if not frames:
+        if collected.left_out:
+            raise DataError(f"no calculation can be used: {collected.left_out[0]}")
         raise DataError("source: holds no structure; give at least one")
-    messages = [*_stray_messages(stray), *_label_messages(frames, required)]
+    messages = [*_stray_messages(collected.stray), *_left_out_messages(collected.left_out)]
+    messages += _note_messages(frames)
+    messages += _label_messages(frames, required)
     data = Dataset(f.structure if group is None else f.structure.replace(group=group) for f in frames)
-    for message in (*messages, *check_dataset(data).messages):
-        warnings.warn(message, DataWarning, stacklevel=2)
+    report = check_dataset(data)
+    messages += report.messages
     _log.info("read %r", data)
-    return data
+    return ReadResult(data, tuple(messages), tuple(collected.left_out), report)
 
 
 def structures(source: Source) -> Dataset:
     """Return the structures that a source stands for, with whatever labels they have."""
     if isinstance(source, Dataset):
         return source
-    return Dataset(frame.structure for frame in _collect(source, slice(None), {}, []))
+    return Dataset(frame.structure for frame in _Collected(ReadOptions()).frames(source))
 
 
 def _check_require(require: Sequence[str]) -> tuple[str, ...]:
@@ -122,51 +156,73 @@ def _check_require(require: Sequence[str]) -> tuple[str, ...]:
     return required
 
 
-def _check_index(index: str | int | slice) -> int | slice:
-    if isinstance(index, str) and _INDEX.fullmatch(index.strip()):
-        limits = [int(part) if part else None for part in index.strip().split(":")]
-        if len(limits) == 1 and limits[0] is not None:
-            return limits[0]
-        if len(limits) > 1 and limits[2:] != [0]:
-            return slice(*limits)
-    elif isinstance(index, int | slice) and not isinstance(index, bool) and getattr(index, "step", None) != 0:
-        return index
-    raise ConfigError(
-        f"index is {index!r}; expected an integer or start:stop:step, for example ':', -1 or '::10'"
-    )
+class _Collected:
+    """Reads sources, and gathers what is left out.
 
+    Attributes
+    ----------
+    stray : list of Path
+        Files of no known kind.
+    left_out : list of str
+        Why calculations cannot be used.
+    """
 
-def _collect(
-    source: Source, index: int | slice, keys: Mapping[str, str], stray: list[Path], position: int = 0
-) -> Iterator[Frame]:
-    """Yield the frames of a source; files that are left out are added to `stray`."""
-    if isinstance(source, str | os.PathLike):
-        files, left_out = find_files(source)
-        stray += left_out
-        for path in files:
-            yield from _select(_read_file(path, keys), index, path)
-    elif isinstance(source, ase.Atoms):
-        yield frame_from_atoms(source, position, keys)
-    elif isinstance(source, Structure):
-        unnamed = position > 0 and source.origin == Origin()
-        yield make_frame(source.replace(origin=Origin("", position)) if unnamed else source)
-    elif isinstance(source, Iterable):
-        for count, item in enumerate(source):
-            yield from _collect(item, index, keys, stray, count)
-    else:
-        raise DataError(
-            f"source: {type(source).__name__} is no path, folder, pattern, ase.Atoms, Structure or Dataset, "
-            "nor a list of these"
-        )
+    def __init__(self, options: ReadOptions) -> None:
+        self.options = options
+        self.stray: list[Path] = []
+        self.left_out: list[str] = []
 
+    def frames(self, source: Source, position: int = 0) -> Iterator[Frame]:
+        """Yield the frames of a source.
 
-def _read_file(path: Path, keys: Mapping[str, str]) -> list[Frame]:
-    file_format = _FORMATS.get(uncompressed_suffix(path)) or ase_format(path)
-    if file_format == "extxyz":
-        return read_extxyz(path, keys)
-    if file_format == "xsf":
-        return [read_xsf(path)]
-    return read_ase(path, file_format, keys)
+        Raises
+        ------
+        DataError
+            If a calculation cannot be used; with `skip_bad` only if a path does not exist.
+        """
+        if isinstance(source, str | os.PathLike):
+            files, stray = find_files(source)
+            self.stray += stray
+            for path in files:
+                yield from self._file(path)
+        elif isinstance(source, ase.Atoms):
+            yield frame_from_atoms(source, position, self.options)
+        elif isinstance(source, Structure):
+            unnamed = position > 0 and source.origin == Origin()
+            yield make_frame(source.replace(origin=Origin("", position)) if unnamed else source)
+        elif isinstance(source, Iterable):
+            for count, item in enumerate(source):
+                yield from self.frames(item, count)
+        else:
+            raise DataError(
+                f"source: {type(source).__name__} is no path, folder, pattern, ase.Atoms, Structure or Dataset, "
+                "nor a list of these"
+            )
+
+    def _file(self, path: Path) -> list[Frame]:
+        frames: list[Frame] = []
+        try:
+            file = InputFile(path)
+            reader = format_of(file).read
+            if reader is None:
+                raise DataError(f"{path}: is of a format that cannot be read")
+            for item in reader(file, self.options):
+                if isinstance(item, DataError):
+                    self._refuse(item)
+                elif isinstance(item, Structure):
+                    unnamed = item.origin == Origin()
+                    place = Origin(str(path), len(frames))
+                    frames.append(make_frame(item.replace(origin=place) if unnamed else item))
+                else:
+                    frames.append(item)
+        except DataError as error:
+            self._refuse(error if str(path) in str(error) else type(error)(f"{path}: {error}"))
+        return _select(frames, self.options.chosen, path) if frames or not self.left_out else frames
+
+    def _refuse(self, error: DataError) -> None:
+        if not self.options.skip_bad:
+            raise error
+        self.left_out.append(str(error))
 
 
 def _select(frames: list[Frame], index: int | slice, path: Path) -> list[Frame]:
@@ -178,6 +234,35 @@ def _select(frames: list[Frame], index: int | slice, path: Path) -> list[Frame]:
         raise DataError(
             f"{path}: index {index} is beyond its {len(frames)} structures; give a smaller one"
         ) from None
+
+
+def _left_out_messages(left_out: Sequence[str]) -> list[str]:
+    if not left_out:
+        return []
+    more = f"; and {len(left_out) - _LISTED} more" if len(left_out) > _LISTED else ""
+    return [f"{len(left_out)} bad calculation(s) left out: {'; '.join(left_out[:_LISTED])}{more}"]
+
+
+def _note_messages(frames: Sequence[Frame]) -> list[str]:
+    """Say once each what was converted, ignored or assumed; which energy is taken is logged."""
+    places: dict[str, list[Origin]] = {}
+    for frame in frames:
+        for note in frame.notes:
+            places.setdefault(note, []).append(frame.structure.origin)
+    consistent = places.pop(FREE_ENERGY_NOTE, [])
+    messages = []
+    if consistent:
+        _log.info("%s%s: %s", consistent[0], _and_more(consistent), FREE_ENERGY_NOTE)
+        if len(consistent) < sum(frame.structure.energy is not None for frame in frames):
+            messages.append(
+                f"{consistent[0]}{_and_more(consistent)} have a free energy beside the energy, the others have one "
+                "energy alone: make sure that it is the one whose derivatives the forces are"
+            )
+    return messages + [f"{origins[0]}{_and_more(origins)}: {note}" for note, origins in places.items()]
+
+
+def _and_more(origins: Sequence[Origin]) -> str:
+    return f" and {len(origins) - 1} more" if len(origins) > 1 else ""
 
 
 def _label_messages(frames: Sequence[Frame], required: Sequence[str]) -> list[str]:
@@ -222,7 +307,8 @@ def _similar(label: str, frame: Frame) -> str:
     key = "virial" if label == "stress" and "virial" in names[0].lower() else label
     unit = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å³", "virial": "eV"}[key]
     listed = ", ".join(repr(name) for name in names[:_LISTED])
-    return f"{listed} may be what is meant; if it is in {unit}, give keys={{{key!r}: {names[0]!r}}}"
+    what = f"the total energy in {unit}" if key == "energy" else f"in {unit}"
+    return f"{listed} may be what is meant; if it is {what}, give keys={{{key!r}: {names[0]!r}}}"
 
 
 def _stray_messages(stray: Sequence[Path]) -> list[str]:

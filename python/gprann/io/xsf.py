@@ -14,18 +14,21 @@ O  9.96 6.48 12.31  0.13 -0.11 -0.14                 10.3 0.0 0.0    (three latt
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.data.structure import Origin, Structure
+from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import DataError, FormatError, nearest_name
-from gprann.io.labels import Frame, make_frame
-from gprann.io.text import check_not_cut, elements, load_text, number, vectors
+from gprann.io.checks import DataWarning
+from gprann.io.files import InputFile, check_not_cut, elements, number, vectors
+from gprann.io.labels import Frame, ReadOptions, make_frame
+from gprann.runtime.atomic_write import WriteError, atomic_write
 
-__all__ = ["format_xsf", "read_xsf"]
+__all__ = ["format_xsf", "read_xsf", "write_xsf"]
 
 _PERIODICITY = {
     "CRYSTAL": (True, True, True),
@@ -37,7 +40,7 @@ _TOTAL_ENERGY = re.compile(r"#.*?\btotal\s+energy\s*=\s*(\S+)\s*(\S*)", re.IGNOR
 _ATOM_COUNT = re.compile(r"#\s*number\s+of\s+atoms\s*=\s*(\S+)\s*$", re.IGNORECASE)
 
 
-def read_xsf(path: Path) -> Frame:
+def read_xsf(file: InputFile, _: ReadOptions) -> Iterator[Frame | DataError]:
     """Read an ænet XSF file.
 
     `CRYSTAL`, `SLAB`, `POLYMER` and `MOLECULE` mean periodic in three, the first two, the first and no
@@ -52,15 +55,15 @@ def read_xsf(path: Path) -> Frame:
     DataError
         If it is empty, or holds a value or an element that cannot be used.
     """
-    return _Parser(path).parse()
+    yield _Parser(file).parse()
 
 
 class _Parser:
     """Reads the sections of one file from top to bottom."""
 
-    def __init__(self, path: Path) -> None:
-        self.origin = Origin(str(path), 0)
-        self.lines, self.terminated = load_text(path)
+    def __init__(self, file: InputFile) -> None:
+        self.origin = Origin(str(file), 0)
+        self.lines, self.terminated = file.lines()
         self.next = 0
         self.pbc: tuple[bool, bool, bool] | None = None
         self.cell: NDArray[np.float64] | None = None
@@ -253,3 +256,84 @@ def format_xsf(structure: Structure) -> str:
 
 def _numbers(row: NDArray[np.float64]) -> str:
     return "".join(f" {value!r:>23}" for value in row.tolist())
+
+
+def write_xsf(target: Path, dataset: Dataset) -> None:
+    """Write a file with one structure, or a folder with a file for each, if the path has no suffix.
+
+    Raises
+    ------
+    DataError
+        If the structures do not fit into the file or the format.
+    WriteError
+        If the folder cannot be made.
+    """
+    _warn_loss(dataset)
+    if target.is_dir() or not target.suffix:
+        _write_xsf_folder(target, dataset)
+    else:
+        _write_xsf_file(target, dataset)
+
+
+def _write_xsf_file(target: Path, dataset: Dataset) -> None:
+    if len(dataset) > 1:
+        raise DataError(
+            f"{target}: an XSF file holds one structure, {len(dataset)} are given; "
+            f"give a folder ('{target.with_suffix('')}') or an .extxyz file"
+        )
+    text = format_xsf(dataset[0])
+    with atomic_write(target) as stream:
+        stream.write(text)
+
+
+def _write_xsf_folder(folder: Path, dataset: Dataset) -> None:
+    texts = [format_xsf(structure) for structure in dataset]
+    files = [folder / f"structure_{index:05d}.xsf" for index in range(len(texts))]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"{folder}: the folder cannot be made: {error.strerror}; choose another one"
+        ) from error
+    others = sorted(set(folder.glob("*.xsf")) - set(files))
+    if others:
+        # Whoever reads the folder later would mix the two data sets without noticing.
+        raise DataError(
+            f"{folder}: holds {len(others)} other XSF files ({others[0].name}, ...); choose a new folder"
+        )
+    for file, text in zip(files, texts, strict=True):
+        with atomic_write(file, sync=len(texts) == 1) as stream:
+            stream.write(text)
+
+
+def _warn_loss(dataset: Dataset) -> None:
+    lost = {name: sum(1 for structure in dataset if _has(structure, name)) for name in _XSF_LOSES}
+    named = [f"{_XSF_LOSES[name]} ({count} structures)" for name, count in lost.items() if count]
+    if named:
+        warnings.warn(
+            f"XSF does not keep {', '.join(named)}; write extended XYZ to keep them",
+            DataWarning,
+            stacklevel=4,
+        )
+
+
+_XSF_LOSES = {
+    "stress": "stress",
+    "weight": "weight",
+    "energy_variance": "energy variance",
+    "group": "group",
+    "cell": "the cell of structures that are not periodic",
+    "info": "charge, spin and other entries of info",
+    "arrays": "magnetic moments and other arrays",
+    "constraints": "constraints",
+}
+
+
+def _has(structure: Structure, name: str) -> bool:
+    if name == "cell":
+        return not structure.pbc.any() and bool(structure.cell.any())
+    if name in ("info", "arrays", "constraints"):
+        return len(getattr(structure, name)) > 0
+    default = {"stress": None, "weight": 1.0, "energy_variance": 0.0, "group": ""}
+    value = getattr(structure, name)
+    return value is not None if default[name] is None else bool(value != default[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import re
@@ -9,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ase.calculators.calculator import BaseCalculator, get_calculator_class
+import ase
+from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError, get_calculator_class
 from ase.calculators.names import names
 
 from gprann.errors import ConfigError, nearest_name
 
-__all__ = ["CalculatorSpec"]
+__all__ = ["CalculatorSpec", "force_consistent_energy"]
 
 _ELSEWHERE = {"tblite": "tblite.ase:TBLite"}
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -116,3 +118,13 @@ class CalculatorSpec:
                 f"calculator '{self.name}' is a {type(found).__name__}, which makes no calculator"
             )
         return found
+
+
+def force_consistent_energy(calculator: BaseCalculator, atoms: ase.Atoms) -> float:
+    """Return the energy that the forces are derivatives of, eV: the free energy where the calculator has one."""
+    energy = calculator.get_property("energy", atoms)
+    if "free_energy" in calculator.implemented_properties:
+        with contextlib.suppress(PropertyNotImplementedError):
+            free = calculator.get_property("free_energy", atoms, allow_calculation=False)
+            energy = energy if free is None else free
+    return float(energy)

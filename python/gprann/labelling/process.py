@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from gprann.data.attachments import plain
 from gprann.data.structure import Origin, Structure
 from gprann.errors import ConfigError
 from gprann.labelling.calculators import CalculatorSpec
@@ -28,12 +29,15 @@ class LabellingError(Exception):
 
 
 def to_message(structure: Structure) -> dict[str, Any]:
-    """Return the geometry of a structure and the place it has in messages as plain data; numbers keep their bits."""
+    """Return what a calculator sees of a structure, and its place in messages, as plain data of the same bits."""
     return {
         "symbols": structure.symbols,
         "positions": structure.positions.tolist(),
         "cell": structure.cell.tolist(),
         "pbc": structure.pbc.tolist(),
+        "info": plain(structure.info),
+        "arrays": plain(structure.arrays),
+        "constraints": plain(structure.constraints),
         "place": str(structure.origin),
     }
 
@@ -85,7 +89,7 @@ class WorkerProcess:
         if timer is not None:
             timer.start()
         try:
-            answer = self._ask(process, to_message(structure))
+            answer = self._ask(process, to_message(structure.without_labels()))
         finally:
             if timer is not None:
                 timer.cancel()
@@ -95,8 +99,7 @@ class WorkerProcess:
         if late.is_set() or answer is None or "failed" in answer:
             self._end()
         if answer is not None and "failed" not in answer:
-            labels = {"energy": None, "forces": None, "stress": None, **answer}
-            return structure.replace(**labels, energy_variance=0.0, origin=Origin())
+            return structure.without_labels().replace(**answer, energy_variance=0.0, origin=Origin())
         if late.is_set():
             raise LabellingError(f"took longer than the {self._timeout:g} s allowed")
         if answer is None:

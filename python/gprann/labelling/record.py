@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError
 from gprann.io import WriteError
-from gprann.io.extxyz import format_extxyz, read_extxyz
+from gprann.io.extxyz import format_extxyz
+from gprann.io.reading import structures
 
 __all__ = ["Record", "geometry_key"]
 
@@ -21,7 +23,7 @@ _SUFFIXES = (".extxyz", ".xyz")
 
 
 def geometry_key(structure: Structure) -> str:
-    """Return a digest of elements, positions, cell and periodicity; labels do not count.
+    """Return a digest of elements, positions, cell, periodicity, charges, spins, ...; labels do not count.
 
     Examples
     --------
@@ -35,11 +37,13 @@ def geometry_key(structure: Structure) -> str:
     for array in (structure.positions, structure.cell):
         state.update((array + 0.0).tobytes())  # + 0.0 makes -0.0 equal to 0.0
     state.update(np.asarray(structure.pbc).tobytes())
+    if inputs := structure.inputs:
+        state.update(json.dumps(inputs, sort_keys=True).encode())
     return state.hexdigest()
 
 
 class Record:
-    """Labelled structures, in the order in which they came, found again by their geometry.
+    """Labelled structures, in the order in which they came, found again by their geometry, charges and spins.
 
     Every structure is on the disk before `append` returns. If the process is killed while it writes, the
     incomplete end of the file is dropped when the record is opened again.
@@ -85,8 +89,8 @@ class Record:
             raise WriteError(f"{path}: is not an ordinary file; give the name of a file")
         if not path.exists() or _drop_incomplete(path) == 0:
             return
-        for frame in read_extxyz(path, {}):
-            self._keep(frame.structure)
+        for structure in structures(path):
+            self._keep(structure)
         _log.info("%s: %d labelled structures are used again", path, len(self._structures))
 
     def _keep(self, structure: Structure) -> None:

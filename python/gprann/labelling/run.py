@@ -23,10 +23,12 @@ from gprann.io.reading import Source, structures
 from gprann.labelling.calculators import CalculatorSpec
 from gprann.labelling.process import LabellingError, WorkerProcess
 from gprann.labelling.record import Record, geometry_key
-from gprann.runtime.parallel import n_threads
+from gprann.options import Options, PathText, option
 from gprann.runtime.progress import progress_bar
+from gprann.runtime.resources import n_threads
+from gprann.signatures import takes
 
-__all__ = ["Failure", "Labelling", "label", "merge"]
+__all__ = ["Failure", "LabelOptions", "Labelling", "label", "merge"]
 
 _log = logging.getLogger(__name__)
 
@@ -72,17 +74,31 @@ class Labelling:
     computed: int
 
 
+class LabelOptions(Options):
+    """How the calculator is run."""
+
+    workers: int = option("Processes side by side.", 1, ge=1)
+    retries: int = option("Further attempts at a structure that failed, each in a new process.", 1, ge=0)
+    timeout: float | None = option(
+        "Time that an attempt may take. Default: any.", None, unit="s", example=3600.0, gt=0
+    )
+    scratch: PathText | None = option(
+        "Folder in which worker k runs in worker_k; relative paths in the options of the calculator start there. "
+        "Default: a temporary folder, which is removed at the end.",
+        None,
+        example="scratch",
+    )
+
+
+@takes(LabelOptions)
 def label(
     data: Source,
     calculator: str,
     output: str | os.PathLike[str],
     *,
     options: Mapping[str, Any] | None = None,
-    workers: int = 1,
-    retries: int = 1,
-    timeout: float | None = None,
-    scratch: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
+    **settings: Any,
 ) -> Labelling:
     """Compute energies and forces of structures with an ASE calculator, in processes of their own.
 
@@ -102,17 +118,10 @@ def label(
         theory do not get into one file.
     options : mapping, optional
         Keyword arguments of the calculator: plain data.
-    workers : int
-        Processes side by side.
-    retries : int
-        Further attempts at a structure that failed, each in a new process.
-    timeout : float, optional, s
-        Time an attempt may take.
-    scratch : path, optional
-        Folder in which worker k runs in `worker_k`; relative paths in the options start there. Default: a
-        temporary folder, which is removed at the end.
     progress : bool, optional
         Show a progress bar; default: on a terminal only.
+    **settings
+        Of `LabelOptions`.
 
     Returns
     -------
@@ -127,18 +136,14 @@ def label(
 
     Examples
     --------
-    >>> import gprann
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     result = gprann.label(gprann.examples.hydrogen(3), "emt", Path(folder) / "labels.extxyz")
     >>> len(result.labelled), result.failures
     (3, [])
     """
-    if workers < 1:
-        raise ConfigError(f"workers = {workers}: expected 1 or more")
-    if retries < 0:
-        raise ConfigError(f"retries = {retries}: expected 0 or more")
-    if timeout is not None and not timeout > 0:
-        raise ConfigError(f"timeout = {timeout}: expected a positive time in s")
+    running = LabelOptions(**settings)
     spec = CalculatorSpec(calculator, options or {})
     data = _numbered(structures(data))
     target = Path(output).expanduser()
@@ -146,16 +151,16 @@ def label(
     missing = _missing(data, record)
     failures: list[Failure] = []
     with (
-        _folder(scratch) as folder,
+        _folder(running.scratch) as folder,
         progress_bar(len(missing), "labelling", show=progress) as bar,
     ):
-        workers = min(workers, len(missing))
+        workers = min(running.workers, len(missing))
         threads = max(1, n_threads() // workers) if workers > 1 else None
         processes = [
-            WorkerProcess(spec, folder / f"worker_{number}", threads=threads, timeout=timeout)
+            WorkerProcess(spec, folder / f"worker_{number}", threads=threads, timeout=running.timeout)
             for number in range(workers)
         ]
-        with contextlib.closing(_outcomes(missing, processes, retries, record)) as outcomes:
+        with contextlib.closing(_outcomes(missing, processes, running.retries, record)) as outcomes:
             for outcome in outcomes:
                 bar.update(1)
                 if isinstance(outcome, Failure):
@@ -242,7 +247,7 @@ def _labelled(data: Dataset, record: Record) -> Dataset:
     """Return the structures that have a result, with their labels and without any origin."""
     found = ((structure, record.find(structure)) for structure in data)
     return Dataset(
-        structure.replace(
+        structure.without_labels().replace(
             energy=known.energy,
             forces=known.forces,
             stress=known.stress,

@@ -16,13 +16,15 @@ from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedErr
 
 from gprann.data.structure import Origin, Structure
 from gprann.errors import GprannError
-from gprann.labelling.calculators import CalculatorSpec
+from gprann.labelling.calculators import CalculatorSpec, force_consistent_energy
 
 __all__ = ["compute", "run"]
 
 
 def compute(calculator: BaseCalculator, structure: Structure) -> dict[str, Any]:
     """Return energy, forces and, where there is one, stress of a structure as plain data.
+
+    The calculator gets all that is attached to the structure: magnetic moments, charges, `info`, constraints.
 
     Raises
     ------
@@ -32,7 +34,7 @@ def compute(calculator: BaseCalculator, structure: Structure) -> dict[str, Any]:
         Whatever the calculator raises.
     """
     atoms = structure.to_ase()
-    labels: dict[str, Any] = {"energy": float(calculator.get_property("energy", atoms))}
+    labels: dict[str, Any] = {"energy": force_consistent_energy(calculator, atoms)}
     wanted = ["forces", "stress"] if structure.pbc.all() else ["forces"]
     for name in wanted:
         if name in calculator.implemented_properties:

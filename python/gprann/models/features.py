@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.structure import Structure
-from gprann.descriptors import Descriptor
+
+if TYPE_CHECKING:
+    from gprann.descriptors import Descriptor
 
 __all__ = ["FeatureTable", "Normalisation"]
 
@@ -20,6 +23,9 @@ Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _BATCH = 100  # structures whose neighbour lists are held at a time
 _CONSTANT = 1e-10  # standard deviation below which a component carries nothing
+# Smallest scale as a fraction of the largest. Crystals at three volumes have components at 0.003, of which a rattle of
+# 0.1 Å would make 70 standard deviations; structures that differ by more than a volume have none below 0.015.
+_FLOOR = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +36,8 @@ class Normalisation:
     ----------
     mean : ndarray, shape (S, D)
     inverse_scale : ndarray, shape (S, D)
-        1 / standard deviation over the training set; 0 for components that are constant there, which are so
-        left out.
+        1 / standard deviation over the training set, of which at least a hundredth of the largest one of the
+        species counts; 0 for components that are constant there, which are so left out.
     """
 
     mean: Array
@@ -49,7 +55,7 @@ class Normalisation:
             mean[kind] = own.mean(axis=0)
             deviation = own.std(axis=0)
             varies = deviation > _CONSTANT * np.maximum(1.0, np.abs(mean[kind]))
-            inverse[kind, varies] = 1.0 / deviation[varies]
+            inverse[kind, varies] = 1.0 / np.maximum(deviation, _FLOOR * deviation.max())[varies]
             if not varies.all():
                 _log.info(
                     "species %d: %d of %d descriptor components are constant and left out",
@@ -95,7 +101,8 @@ class FeatureTable:
         """Number of structures."""
         return int(self.rows.shape[1]) - 1
 
-    def kernel(self) -> _core.AtomFeatures:
+    @property
+    def core(self) -> _core.AtomFeatures:
         """Return the compiled view."""
         return _core.AtomFeatures(self.features, self.rows)
 

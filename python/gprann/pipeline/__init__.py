@@ -1,8 +1,8 @@
 """The whole pipeline: structures in, evaluated potential out, in stages that survive an interruption."""
 
 from gprann.pipeline.comparison import Comparison, compare, compare_file
-from gprann.pipeline.run import RunResult, history, run, run_file
-from gprann.pipeline.steps import augment_data, train_potential
+from gprann.pipeline.run import RunResult, history, run, train_potential
+from gprann.pipeline.subsets import augment_data
 
 __all__ = [
     "Comparison",
@@ -12,6 +12,5 @@ __all__ = [
     "compare_file",
     "history",
     "run",
-    "run_file",
     "train_potential",
 ]

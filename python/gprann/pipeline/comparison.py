@@ -1,4 +1,4 @@
-"""The four kinds of training on the same data: a run for each of them, and a table and figures of their errors."""
+"""Comparison of methods of training on the same data: a run of each, and a table and figures of their errors."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gprann.config import Config, SurrogateSection, TrainingSection, load_config
+from gprann.config.load import load_config
+from gprann.config.sections import Config, SurrogateSection, TrainingSection
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, nearest_name
-from gprann.evaluation import evaluate
-from gprann.evaluation.method_table import METHODS, Column, cells, headings, markdown
-from gprann.evaluation.metrics import units
-from gprann.evaluation.summary import table
+from gprann.evaluation.methods import METHODS, Column, cells, headings, markdown
+from gprann.evaluation.metrics import table, units
+from gprann.evaluation.residuals import compare as residuals_of
 from gprann.io import atomic_write
-from gprann.pipeline.checkpoints import Stages, claimed_folder
-from gprann.pipeline.digest import data_digest, digest, file_digest
-from gprann.pipeline.run import RunResult, check_run, finish, logged, read_sets
-from gprann.potential import load
+from gprann.pipeline.checkpoints import Stages, claim_folder, data_digest, digest, file_digest
+from gprann.pipeline.inputs import check_run, read_data
+from gprann.pipeline.run import RunResult, finish, log_run
+from gprann.potential import Potential
 from gprann.units import MEV
 
 __all__ = ["Comparison", "compare", "compare_file"]
@@ -139,32 +139,32 @@ def compare(
     ...     list(compare(config, methods=["energies", "direct"]).metrics)
     ['energies', 'direct']
     """
-    names = _chosen(methods)
-    if config.data.test is None:
-        begin = "" if source is None else f"{source}: "
-        raise ConfigError(
-            f"{begin}data.test: is missing; the methods are compared on structures they were not trained on, "
-            'for example test = "test.extxyz"'
-        )
+    names = _choose_methods(methods)
     folder = Path(config.output.folder)
     variants = {name: _variant(config, name) for name in names}
     with (
-        claimed_folder(folder, source),
-        claimed_folder(folder / _FOLDER, None) as stages,
-        logged(stages.folder, source),
+        claim_folder(folder, source) as around,
+        claim_folder(folder / _FOLDER, around=around) as stages,
+        log_run(stages.folder, source),
     ):
-        train, test = read_sets(config)
+        data = read_data(config)
+        if data.test is None:
+            begin = "" if source is None else f"{source}: "
+            raise ConfigError(
+                f"{begin}data.test: is missing; the methods are compared on structures they were not trained on, "
+                'for example test = "test.extxyz"'
+            )
         for variant in variants.values():
-            check_run(variant, train, test)
+            check_run(variant, data)
         runs = {}
         for name, variant in variants.items():
             _log.info("method: %s", METHODS[name].title)
-            with claimed_folder(Path(variant.output.folder), None) as own:
-                runs[name] = finish(variant, own, train, test)
-        return _written(stages, runs, test or train, plots=config.output.plots)
+            with claim_folder(Path(variant.output.folder), around=stages) as own:
+                runs[name] = finish(variant, own, data)
+        return _write_comparison(stages, runs, data.test, plots=config.output.plots)
 
 
-def _chosen(methods: Iterable[str] | None) -> list[str]:
+def _choose_methods(methods: Iterable[str] | None) -> list[str]:
     """Return the chosen methods in their usual order."""
     given = list(METHODS) if methods is None else [methods] if isinstance(methods, str) else list(methods)
     for name in given:
@@ -191,7 +191,9 @@ def _variant(config: Config, name: str) -> Config:
     return config.model_copy(update={**sections, "augmentation": augmentation, "surrogate": surrogate})
 
 
-def _written(stages: Stages, runs: Mapping[str, RunResult], test: Dataset, *, plots: bool) -> Comparison:
+def _write_comparison(
+    stages: Stages, runs: Mapping[str, RunResult], test: Dataset, *, plots: bool
+) -> Comparison:
     """Write the table as text, Markdown and JSON, and the figures."""
     metrics = {name: _metrics(run) for name, run in runs.items()}
     texts = [stages.folder / f"comparison.{suffix}" for suffix in ("txt", "md", "json")]
@@ -209,8 +211,8 @@ def _written(stages: Stages, runs: Mapping[str, RunResult], test: Dataset, *, pl
 
 
 def _metrics(run: RunResult) -> dict[str, Any]:
-    """Return the metrics of the test set, less its tables, and what it took to train."""
-    provenance = load(run.potential).provenance
+    """Return the metrics of the test set without its tables, the size of the training set, and the times."""
+    provenance = Potential.load(run.potential).provenance
     return {
         "structures": provenance["training"]["n_structures"],
         "label_seconds": provenance["label_seconds"],
@@ -220,7 +222,7 @@ def _metrics(run: RunResult) -> dict[str, Any]:
 
 
 def _figures(stages: Stages, runs: Mapping[str, RunResult], test: Dataset) -> list[Path]:
-    """Draw the figures, unless they have been drawn of the same potentials and structures."""
+    """Draw the figures, unless an earlier call has drawn them of the same potentials and structures."""
     if importlib.util.find_spec("matplotlib") is None:
         _log.warning("no figures in %s: matplotlib is missing, pip install 'gprann[plot]'", stages.folder)
         return []
@@ -229,7 +231,8 @@ def _figures(stages: Stages, runs: Mapping[str, RunResult], test: Dataset) -> li
     inputs = digest({name: file_digest(run.potential) for name, run in runs.items()}, data_digest(test))
     left = stages.find("figures", inputs)
     if left is None:
-        residuals = {name: evaluate(load(run.potential), test).residuals for name, run in runs.items()}
+        potentials = {name: Potential.load(run.potential) for name, run in runs.items()}
+        residuals = {n: residuals_of(test, model.predict(test)) for n, model in potentials.items()}
         files = save_methods(residuals, stages.folder)
         left = {"names": [path.name for path in files]}
         stages.keep("figures", inputs, files, left)

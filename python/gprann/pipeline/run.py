@@ -1,4 +1,4 @@
-"""A run: read, check, augment, train, evaluate; every stage leaves its result, finished stages are not repeated."""
+"""A run: read, augment, train, evaluate; every stage leaves its result, and finished stages are not repeated."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gprann.augmentation import Augmentation
-from gprann.augmentation.hessian import read_hessians
-from gprann.augmentation.sampling import with_unique_origins
-from gprann.config import Config, load_config, to_toml
 from gprann.config.augmentation import AUGMENTED
+from gprann.config.load import load_config
+from gprann.config.sections import Config, DescriptorSection, TrainingSection
+from gprann.config.template import to_toml
 from gprann.data.structure import Dataset
-from gprann.errors import ConfigError, DataError, nearest_name
-from gprann.evaluation import evaluate
-from gprann.io import DataWarning, atomic_write, read, write
-from gprann.io.discover import find_files
+from gprann.descriptors import descriptor_to_dict
+from gprann.errors import ConfigError
+from gprann.evaluation.report import Report
+from gprann.io import DataWarning, atomic_write, write
 from gprann.io.reading import structures
-from gprann.pipeline.checkpoints import Stages, claimed_folder
-from gprann.pipeline.digest import data_digest, digest, file_digest
-from gprann.pipeline.memory import check_memory, surrogate_within_memory
-from gprann.pipeline.steps import augment_data, require_labels, train_potential
-from gprann.pipeline.surrogate_test import SurrogateTest, notice_of_loss, summary_of
-from gprann.potential import Potential, load
+from gprann.pipeline.checkpoints import Stage, Stages, claim_folder, data_digest, digest, file_digest
+from gprann.pipeline.inputs import RunData, check_run, read_data, surrogate_within_memory
+from gprann.pipeline.subsets import (
+    SubsetStore,
+    SurrogateTest,
+    augment_data,
+    describe_test,
+    evaluate_surrogates,
+    loss_remark,
+)
+from gprann.potential import Potential
 from gprann.runtime.log import log_to_file, warnings_to_log
-from gprann.surrogate import Surrogate
-from gprann.surrogate.sets.surrogate_set import Subset, fit_in_one_order, for_each_subset
+from gprann.training.train import train
 from gprann.version import __version__
 
-__all__ = ["RunResult", "check_run", "finish", "history", "logged", "read_sets", "run", "run_file"]
+__all__ = ["RunResult", "finish", "history", "log_run", "run", "train_potential"]
 
 _log = logging.getLogger(__name__)
 _POTENTIAL = "potential.gprann"
@@ -47,7 +47,7 @@ _POTENTIAL = "potential.gprann"
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run has left.
+    """Result of a run.
 
     Attributes
     ----------
@@ -72,23 +72,18 @@ class RunResult:
         return self.folder / _POTENTIAL
 
 
-def run_file(path: str | os.PathLike[str]) -> RunResult:
-    """Run a configuration file; see `run`."""
-    return run(load_config(path), source=Path(path))
-
-
-def run(config: Config, *, source: Path | None = None) -> RunResult:
-    """Run the whole pipeline.
+def run(config: Config | str | os.PathLike[str], *, source: Path | None = None) -> RunResult:
+    r"""Run the whole pipeline, from structures to an evaluated potential.
 
     A second run of the same configuration goes on where the first was interrupted and ends with the same bits; a
     changed one repeats the stages that depend on the change.
 
     Parameters
     ----------
-    config : Config
-        With absolute paths, as `load_config` gives it.
+    config : path or Config
+        A file as `gprann init` writes it, or its content, with absolute paths, as `load_config` gives it.
     source : Path, optional
-        The file it comes from: results of another file are not overwritten.
+        The file that a `Config` comes from: results of another file are not overwritten.
 
     Returns
     -------
@@ -102,18 +97,36 @@ def run(config: Config, *, source: Path | None = None) -> RunResult:
         If the data cannot be used.
     TrainingError, FactorisationError
         If a fit failed; what was finished is kept.
+
+    Examples
+    --------
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     folder = Path(name)
+    ...     gprann.write(folder / "train.extxyz", gprann.examples.hydrogen(12))
+    ...     _ = (folder / "config.toml").write_text(
+    ...         'data.train = "train.extxyz"\naugmentation.copies = 2\noutput.plots = false\n'
+    ...         "training.hidden = [3]\ntraining.iterations = 2\ntraining.starts = 1"
+    ...     )
+    ...     result = gprann.run(folder / "config.toml")
+    ...     result.potential.name
+    'potential.gprann'
     """
+    if not isinstance(config, Config):
+        source = Path(config)
+        config = load_config(source)
     begin = "" if source is None else f"{source}: "
     config.augmentation.check_use(config.surrogate, lambda section, key: f"{begin}{section}.{key}")
     folder = Path(config.output.folder)
-    with claimed_folder(folder, source) as stages, logged(folder, source):
-        train, test = read_sets(config)
-        check_run(config, train, test)
-        return finish(config, stages, train, test)
+    with claim_folder(folder, source) as stages, log_run(folder, source):
+        data = read_data(config)
+        check_run(config, data)
+        return finish(config, stages, data)
 
 
 @contextlib.contextmanager
-def logged(folder: Path, source: Path | None) -> Iterator[None]:
+def log_run(folder: Path, source: Path | None) -> Iterator[None]:
     """Keep the messages of a run in its folder."""
     with log_to_file(folder / "run.log"), warnings_to_log(DataWarning):
         started = time.perf_counter()
@@ -122,252 +135,143 @@ def logged(folder: Path, source: Path | None) -> Iterator[None]:
         _log.info("finished in %.1f s", time.perf_counter() - started)
 
 
-def read_sets(config: Config) -> tuple[Dataset, Dataset | None]:
-    """Read the training and test structures."""
-    folder = Path(config.output.folder).resolve()
-    sets = []
-    for name, sources in (("train", config.data.train), ("test", config.data.test)):
-        if sources is None:
-            continue
-        for source in sources:
-            own = [file for file in find_files(source)[0] if file.resolve().is_relative_to(folder)]
-            if own:
-                raise ConfigError(
-                    f"data.{name}: {source} takes in results of this run ({own[0].name}); name the files more precisely"
-                )
-        _log.info("reading data.%s: %s", name, ", ".join(sources))
-        sets.append(read(list(sources), index=config.data.index, keys=config.data.keys))
-    return with_unique_origins(sets[0]), sets[1] if len(sets) > 1 else None
-
-
-def check_run(config: Config, train: Dataset, test: Dataset | None) -> None:
-    """Refuse data that a run cannot use, or that do not fit into the memory, before anything is computed."""
-    require_labels(train, config.augmentation)
-    if config.augmentation.method == "taylor" and config.augmentation.hessians is not None:
-        read_hessians(config.augmentation.hessians, train)
-    if config.training.forces and all(structure.forces is None for structure in train):
-        raise DataError(
-            "direct training on forces: no structure of the training set has forces; give forces, or train on "
-            "energies alone"
-        )
-    species = config.descriptor.build(train.species).species
-    for data in (train, test or train):
-        for structure in data:
-            unknown = sorted(set(structure.symbols) - set(species))
-            if unknown:
-                raise DataError(
-                    f"{structure.origin}: the element {unknown[0]} is not among the species {', '.join(species)}; "
-                    f"{nearest_name(unknown[0], species)}"
-                )
-    check_memory(config, train)
-
-
-def finish(config: Config, stages: Stages, train: Dataset, test: Dataset | None) -> RunResult:
+def finish(config: Config, stages: Stages, data: RunData) -> RunResult:
     """Do every stage of a run that is not finished."""
     with atomic_write(stages.folder / "config.toml") as stream:
         stream.write(to_toml(config))
-    return _Run(config, stages, train, test).finish()
+    run = _Run(config, stages, data)
+    test = run.make_test()
+    augmented = run.augment(test)
+    tested = run.evaluate_surrogates(test, augmented)
+    trained = run.train(augmented)
+    reported = run.report(trained, tested)
+    done = [augmented, *([] if tested is None else [tested]), trained, reported]
+    return RunResult(
+        stages.folder,
+        json.loads((stages.folder / "report" / "metrics.json").read_text(encoding="utf-8")),
+        reported.left["summary"],
+        tuple(stage.name for stage in done if stage.skipped),
+    )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Run:
-    """The stages of one run. Data of finished stages are read only where a later stage needs them."""
+    """The stages of one run. Results of finished stages are read only if a later stage needs them."""
 
     config: Config
     stages: Stages
-    train: Dataset
-    test: Dataset | None
-    skipped: list[str] = field(default_factory=list)
-    seconds_kept: list[float] = field(default_factory=list)
-    """That an interrupted run has spent on the labels it left, subset by subset."""
-    labels: set[str] = field(default_factory=set)
-    """Records of the labels that this run has made or taken."""
-    judge: SurrogateTest | None = None
-
-    def __post_init__(self) -> None:
-        if self.test is not None and self.config.augmentation.uses_surrogate:
-            self.judge = SurrogateTest(self.stages, self.test, self._augmentation_options())
-
-    def finish(self) -> RunResult:
-        """Do every stage that is not finished."""
-        augmented = self._stage("augmentation", self._augmentation_inputs(), self._augment)
-        judged = self._judged(augmented)
-        trained = self._stage("training", self._training_inputs(augmented), lambda: self._train(augmented))
-        reported = self._stage("report", self._report_inputs(trained), lambda: self._report(judged))
-        folder = self.stages.folder
-        return RunResult(
-            folder,
-            json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8")),
-            reported["summary"],
-            tuple(self.skipped),
-        )
-
-    def _stage(
-        self, name: str, inputs: str, work: Callable[[], tuple[list[Path], dict[str, Any]]]
-    ) -> dict[str, Any]:
-        left = self.stages.find(name, inputs)
-        if left is not None:
-            _log.info("%s: finished by an earlier run", name)
-            self.skipped.append(name)
-            return left
-        started = time.perf_counter()
-        files, left = work()
-        left["inputs"] = inputs
-        self.stages.keep(name, inputs, files, left)
-        self._drop_earlier(name)
-        _log.info("%s: done in %.1f s", name, time.perf_counter() - started)
-        return left
-
-    def _drop_earlier(self, stage: str) -> None:
-        """Once a stage is finished, remove what runs of other options or structures have left for it."""
-        if stage == "augmentation":
-            self.stages.keep_only("labels", self.labels)
-        elif stage == "surrogate" and self.judge is not None:
-            self.stages.keep_only("judgements", self.judge.judged)
+    data: RunData
 
     # --------------------------------------------------------- augmentation
-    def _augmentation_inputs(self) -> str:
-        return digest(__version__, data_digest(self.train), self._augmentation_options())
+    def augment(self, test: SurrogateTest | None) -> Stage:
+        """Label copies of the training structures, subset by subset."""
+        config, folder, data = self.config, self.stages.folder, self.data.train
+        options = self._augmentation_options()
+        stage = self.stages.begin("augmentation", digest(__version__, data_digest(data), options))
+        if stage.skipped:
+            return stage
+        started = time.perf_counter()
+        store = SubsetStore(self.stages, options)
+        copies = augment_data(
+            data,
+            config.augmentation,
+            surrogate_within_memory(config),
+            workers=config.resources.workers,
+            store=store,
+            test=test,
+        )
+        seconds = round(sum(store.earlier_seconds) + time.perf_counter() - started, 2)
+        files = [folder / AUGMENTED]
+        write(files[0], data + copies.accepted)
+        _log.info("%s: %d structures and %d copies", files[0], len(data), len(copies.accepted))
+        files += self._write_uncertain(copies.uncertain)
+        left = {"surrogates": copies.surrogates, "label_next": len(copies.uncertain), "seconds": seconds}
+        stage.finish(files, left)
+        self.stages.keep_only("labels", store.names)
+        return stage
+
+    def _write_uncertain(self, copies: Dataset) -> list[Path]:
+        """Write the copies to be labelled next, if there are any; return the file."""
+        path = self.stages.folder / self.config.augmentation.label_next
+        path.unlink(missing_ok=True)
+        if len(copies) == 0:
+            return []
+        write(path, copies)
+        _log.info("%s: %d of the copies that are too uncertain; label them next", path, len(copies))
+        return [path]
 
     def _augmentation_options(self) -> dict[str, Any]:
+        """Return the options on which copies and surrogates depend."""
         config = self.config
         if config.augmentation.method == "none":
             return {"method": "none"}
-        options = {"augmentation": config.augmentation.model_dump(mode="json")}
+        options = {"augmentation": config.augmentation.to_dict()}
         if config.augmentation.hessians is not None:
             options["augmentation"]["hessians"] = file_digest(config.augmentation.hessians)
         if config.augmentation.uses_surrogate:
             # With the budget that the user leaves it: solver and hyperparameters depend on it. What the machine has
             # does not count, so that a run can go on elsewhere.
-            options["surrogate"] = surrogate_within_memory(config).model_dump(mode="json")
+            options["surrogate"] = surrogate_within_memory(config).to_dict()
         return options
 
-    def _augment(self) -> tuple[list[Path], dict[str, Any]]:
-        config, folder = self.config, self.stages.folder
-        started = time.perf_counter()
-        surrogate = surrogate_within_memory(config)
-        workers = config.resources.workers
-        copies = augment_data(
-            self.train,
-            config.augmentation,
-            surrogate,
-            workers=workers,
-            around=self._keep_labels,
-            fitted=self._judge_fitted,
-        )
-        seconds = round(sum(self.seconds_kept) + time.perf_counter() - started, 2)
-        path, label_next = folder / AUGMENTED, folder / config.augmentation.label_next
-        write(path, self.train + copies.accepted)
-        _log.info("%s: %d structures and %d copies", path, len(self.train), len(copies.accepted))
-        label_next.unlink(missing_ok=True)
-        files = [path]
-        if len(copies.uncertain):
-            write(label_next, copies.uncertain)
-            files.append(label_next)
-            _log.info(
-                "%s: %d of the copies that are too uncertain; label them next",
-                label_next,
-                len(copies.uncertain),
-            )
-        left = {"surrogates": copies.surrogates, "label_next": len(copies.uncertain), "seconds": seconds}
-        return files, left
-
-    def _keep_labels(self, indices: NDArray[np.int64], make: Callable[[], Augmentation]) -> Augmentation:
-        """Label the copies of a subset, or take the labels that an interrupted run has left."""
-        subset = self.train.select(indices)
-        inputs = digest(__version__, data_digest(subset), indices.tolist(), self._augmentation_options())
-        name = f"labels/{inputs[:16]}"
-        self.labels.add(name)
-        left = self.stages.find(name, inputs)
-        files = [self.stages.checkpoints / f"{name}.{part}.extxyz" for part in ("accepted", "uncertain")]
-        if left is not None:
-            _log.info(
-                "labels of %d structures of %s: taken from an earlier run", len(subset), subset[0].formula
-            )
-            self.seconds_kept.append(left.get("seconds", 0.0))
-            accepted, uncertain = (structures(f) if f.is_file() else Dataset() for f in files)
-            return Augmentation(accepted, uncertain, left["surrogates"], left["left_out"], left["not_made"])
-        started = time.perf_counter()
-        made = make()
-        seconds = time.perf_counter() - started
-        left = {
-            "surrogates": made.surrogates,
-            "left_out": made.left_out,
-            "not_made": made.not_made,
-            "seconds": seconds,
-        }
-        files[0].parent.mkdir(parents=True, exist_ok=True)
-        for file, data in zip(files, (made.accepted, made.uncertain), strict=True):
-            file.unlink(missing_ok=True)
-            if len(data):
-                write(file, data)
-        kept = [file for file in files if file.is_file()]
-        self.stages.keep(name, inputs, kept, left)
-        return made
-
     # ------------------------------------------------------------ surrogate
-    def _judged(self, augmented: dict[str, Any]) -> dict[str, Any] | None:
-        """Return what the surrogates are worth on the test set, None if there is no surrogate or no such set."""
-        folder = self.stages.folder / "report" / "surrogate"
-        if self.test is None or not self.config.augmentation.uses_surrogate:
-            shutil.rmtree(folder, ignore_errors=True)
-            self.stages.keep_only("judgements", ())
+    def make_test(self) -> SurrogateTest | None:
+        """Return the test of the surrogates, or None if there are no surrogates or there is no test set."""
+        if self.data.test is None or not self.config.augmentation.uses_surrogate:
             return None
-        inputs = digest(augmented["inputs"], data_digest(self.test), self._draws_plots())
-        return self._stage("surrogate", inputs, lambda: self._judge(folder))
+        return SurrogateTest(self.stages, self.data.test, self._augmentation_options())
 
-    def _judge_fitted(self, surrogate: Surrogate, subset: Subset) -> None:
-        if self.judge is not None:
-            self.judge.judge(surrogate, self.train.select(subset.indices))
-
-    def _judge(self, folder: Path) -> tuple[list[Path], dict[str, Any]]:
-        """Report the predictions of the surrogates; those that an earlier run has not left are fitted again."""
-        judge, config = self.judge, self.config
-        if judge is None:  # _judged() has a test set
-            return [], {"metrics": None}
-        section, seed = surrogate_within_memory(config), config.augmentation.seed
-
-        def judged(subset: Subset, surrogate: Surrogate) -> Dataset:
-            if not judge.has(subset.data):
-                fit_in_one_order(surrogate, subset.data)
-                judge.judge(surrogate, subset.data)
-            return subset.data
-
-        subsets = for_each_subset(
-            self.train,
-            judged,
-            lambda subset: section.build(subset.species, seed),
-            max_subset=config.augmentation.max_subset,
-            memory=section.memory,
-            workers=config.resources.workers,
+    def evaluate_surrogates(self, test: SurrogateTest | None, augmented: Stage) -> Stage | None:
+        """Report the errors of the surrogates on the test set; return None if they are not tested."""
+        config, folder = self.config, self.stages.folder / "report" / "surrogate"
+        if test is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            self.stages.keep_only("surrogate_tests", ())
+            return None
+        inputs = digest(augmented.inputs, data_digest(test.test), self._draws_plots())
+        stage = self.stages.begin("surrogate", inputs)
+        if stage.skipped:
+            return stage
+        report = evaluate_surrogates(
+            self.data.train,
+            test,
+            config.augmentation,
+            surrogate_within_memory(config),
+            config.resources.workers,
         )
         shutil.rmtree(folder, ignore_errors=True)
-        report = judge.report(subsets)
         if report is None:
-            _log.info("the surrogates are not judged: no test structure is of a composition that they know")
-            return [], {"metrics": None}
-        files = report.save(folder, plots=None if config.output.plots else False)
-        return files, {"metrics": report.to_dict(), "summary": summary_of(report.metrics, len(judge.test))}
+            _log.info("the surrogates are not tested: no test structure is of a composition that they know")
+            stage.finish([], {"metrics": None})
+        else:
+            files = report.save(folder, plots=None if config.output.plots else False)
+            summary = describe_test(report.metrics, len(test.test))
+            stage.finish(files, {"metrics": report.to_dict(), "summary": summary})
+        self.stages.keep_only("surrogate_tests", test.names)
+        return stage
 
     def _draws_plots(self) -> bool:
         return self.config.output.plots and importlib.util.find_spec("matplotlib") is not None
 
     # ------------------------------------------------------------- training
-    def _training_inputs(self, augmented: dict[str, Any]) -> str:
-        descriptor = self.config.descriptor.build(self.train.species).to_dict()
-        return digest(augmented["inputs"], descriptor, self.config.training.model_dump(mode="json"))
-
-    def _train(self, augmented: dict[str, Any]) -> tuple[list[Path], dict[str, Any]]:
+    def train(self, augmented: Stage) -> Stage:
+        """Train the networks on the structures and their copies."""
         config, path = self.config, self.stages.folder / _POTENTIAL
+        data = self.data.train
+        descriptor = descriptor_to_dict(config.descriptor.build(data.species))
+        inputs = digest(augmented.inputs, descriptor, config.training.to_dict())
+        stage = self.stages.begin("training", inputs)
+        if stage.skipped:
+            return stage
         provenance = {
-            "config": config.model_dump(mode="json"),
+            "config": config.to_dict(),
             "training_data": {
-                "digest": data_digest(self.train),
-                "structures": len(self.train),
-                "species": list(self.train.species),
+                "digest": data_digest(data),
+                "structures": len(data),
+                "species": list(data.species),
             },
-            "surrogates": augmented["surrogates"],
-            "label_seconds": augmented.get("seconds"),
+            "surrogates": augmented.left["surrogates"],
+            "label_seconds": augmented.left.get("seconds"),
         }
         potential = train_potential(
             structures(self.stages.folder / AUGMENTED),
@@ -378,44 +282,88 @@ class _Run:
             provenance=provenance,
         )
         potential.save(path)
-        return [path], {}
+        stage.finish([path], {})
+        return stage
 
     # --------------------------------------------------------------- report
-    def _report_inputs(self, trained: dict[str, Any]) -> str:
-        test = None if self.test is None else data_digest(self.test)
-        return digest(trained["inputs"], test, self._draws_plots())
+    def report(self, trained: Stage, tested: Stage | None) -> Stage:
+        """Evaluate the potential on both sets; write tables, plots and the summary."""
+        test = None if self.data.test is None else data_digest(self.data.test)
+        stage = self.stages.begin("report", digest(trained.inputs, test, self._draws_plots()))
+        if stage.skipped:
+            return stage
+        files, metrics, texts = self._evaluate(Potential.load(self.stages.folder / _POTENTIAL))
+        if tested is not None and tested.left["metrics"] is not None:
+            metrics["surrogate"] = tested.left["metrics"]
+            remark = loss_remark(metrics["test"], tested.left["metrics"])
+            if remark:
+                _log.warning(remark.strip())
+            texts.append(f"surrogate\n=========\n{remark}{tested.left['summary']}\n")
+        summary = "\n".join(texts)
+        plain = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
+        contents = {"metrics.json": plain + "\n", "summary.txt": summary, "check.txt": self.data.check + "\n"}
+        for name, text in contents.items():
+            files.append(self.stages.folder / "report" / name)
+            with atomic_write(files[-1]) as stream:
+                stream.write(text)
+        stage.finish(files, {"summary": summary})
+        return stage
 
-    def _report(self, judged: dict[str, Any] | None) -> tuple[list[Path], dict[str, Any]]:
+    def _evaluate(self, potential: Potential) -> tuple[list[Path], dict[str, Any], list[str]]:
+        """Return the files of the reports on both sets, their metrics and their summaries."""
         folder = self.stages.folder / "report"
-        potential = load(self.stages.folder / _POTENTIAL)
-        files, metrics, texts = [], {}, []
-        for name, data in (("test", self.test), ("training", self.train)):
+        plots = None if self.config.output.plots else False
+        files: list[Path] = []
+        metrics, texts = {}, []
+        for name, data in (("test", self.data.test), ("training", self.data.train)):
             shutil.rmtree(folder / name, ignore_errors=True)
             if data is None:
                 continue
-            report = evaluate(potential, data)
-            plots = None if self.config.output.plots else False
+            report = Report.from_prediction(data, potential.predict(data))
             files += report.save(folder / name, plots=plots, history=history(potential))
             metrics[name] = report.to_dict()
-            texts.append(f"{name} set\n{'=' * (len(name) + 4)}\n{report.summary()}")
-        if judged is not None and judged["metrics"] is not None:
-            metrics["surrogate"] = judged["metrics"]
-            notice = notice_of_loss(metrics["test"], judged["metrics"])
-            if notice:
-                _log.warning(notice.strip())
-            texts.append(f"surrogate\n=========\n{notice}{judged['summary']}\n")
-        summary = "\n".join(texts)
-        for path, text in (
-            (
-                folder / "metrics.json",
-                json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-            ),
-            (folder / "summary.txt", summary),
-        ):
-            with atomic_write(path) as stream:
-                stream.write(text)
-            files.append(path)
-        return files, {"summary": summary}
+            origin = self.data.origin_of_test if name == "test" else ""
+            origin = f"{origin}\n" if origin else ""
+            texts.append(f"{name} set\n{'=' * (len(name) + 4)}\n{origin}{report.summary()}")
+        return files, metrics, texts
+
+
+def train_potential(
+    data: Dataset,
+    descriptor: DescriptorSection,
+    training: TrainingSection,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Potential:
+    """Train a potential with the options of two sections of a configuration.
+
+    Raises
+    ------
+    ConfigError, DataError, TrainingError
+        See `gprann.train`.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> settings = DescriptorSection(radial_cutoff=8.0, angular_order=None)
+    >>> train_potential(gprann.examples.hydrogen(7), settings, TrainingSection(hidden=(5,), iterations=5)).species
+    ('H',)
+    """
+    folder = None if checkpoint is None else Path(checkpoint)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ConfigError(f"checkpoint: {folder} is a file; give a folder")
+    potential = train(
+        data,
+        descriptor.build(data.species),
+        start_from=training.start_from,
+        checkpoint=folder,
+        workers=workers,
+        **training.options(),
+    )
+    potential.provenance = {**json.loads(json.dumps(provenance or {})), **potential.provenance}
+    return potential
 
 
 def history(potential: Potential) -> dict[str, list[tuple[float, float, float | None]]]:

@@ -1,30 +1,120 @@
-"""Progress bars: on a terminal only, silent in a log."""
+"""Progress: a bar on a terminal; elsewhere a line now and then, so that a log shows that something is going on."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from tqdm import tqdm
 
-__all__ = ["SharedBar", "progress_bar"]
+__all__ = ["LineProgress", "SharedBar", "progress_bar"]
+
+_log = logging.getLogger("gprann")
+_EVERY = 30.0  # seconds between two lines
 
 
 def progress_bar(total: int, label: str, *, unit: str = "structures", show: bool | None = None) -> Any:
-    """Return a tqdm bar with rate and time left; by default hidden unless standard error is a terminal."""
-    visible = sys.stderr.isatty() if show is None else show
+    """Return a tqdm bar with rate and time left.
+
+    Unless standard error is a terminal it writes lines by default (see `LineProgress`); with `show=False` nothing.
+    """
+    if show is None and not sys.stderr.isatty():
+        return LineProgress(total, label, unit)
     return tqdm(
         total=total,
         desc=label,
         unit=unit,
-        disable=not visible,
+        disable=show is False,
         dynamic_ncols=True,
         leave=False,
         mininterval=0.2,
     )
+
+
+class LineProgress:
+    """What a bar shows, as a line every 30 seconds, even while nothing moves.
+
+    The lines go to the log where one shows messages (of level INFO), else to standard error.
+
+    Parameters
+    ----------
+    total : int
+        Steps.
+    label : str
+        What is being done.
+    unit : str
+        What a step is.
+    """
+
+    def __init__(self, total: int, label: str, unit: str) -> None:
+        self.total, self.n = total, 0
+        self._label, self._unit, self._about = label, unit, ""
+        self._started = time.monotonic()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._report, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write no more lines."""
+        self._end.set()
+        self._thread.join()
+
+    def update(self, count: int = 1) -> None:
+        """Move on by some steps."""
+        self.n += count
+
+    def refresh(self) -> None:
+        """Do nothing: the next line shows what there is."""
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:  # noqa: ARG002 - as tqdm has it
+        """Say what is being done at the moment."""
+        self._about = text
+
+    def line(self) -> str:
+        """Return the line of now."""
+        seconds = time.monotonic() - self._started
+        left = (
+            f", about {_duration(seconds * (self.total / self.n - 1))} left"
+            if 0 < self.n < self.total
+            else ""
+        )
+        about = f" ({self._about})" if self._about else ""
+        done = f"{self.n} of {self.total} {self._unit}"
+        return f"{self._label}: {done} after {_duration(seconds)}{left}{about}"
+
+    def _report(self) -> None:
+        while not self._end.wait(_EVERY):
+            handlers = _log.handlers + _log.root.handlers if _log.isEnabledFor(logging.INFO) else []
+            if any(handler.level <= logging.INFO for handler in handlers):
+                _log.info("%s", self.line())
+            else:
+                with contextlib.suppress(OSError, ValueError):  # a closed output
+                    sys.stderr.write(self.line() + "\n")
+                    sys.stderr.flush()
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words.
+
+    Examples
+    --------
+    >>> _duration(42.3), _duration(200), _duration(8000)
+    ('42 s', '3 min', '2.2 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 class SharedBar:

@@ -17,11 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erfinv
 
-from gprann.data.structure import Dataset
-from gprann.surrogate.hyperparameters.settings import LeftOut
+from gprann.data.structure import Dataset, evenly_spread
+from gprann.runtime.resources import one_blas_thread
+from gprann.surrogate.hyperparameters.cross_validation import LeftOut, leave_out_in_turn, left_out_variance
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
+from gprann.surrogate.memory import IN_TURN_ROWS, structures_for
+from gprann.surrogate.solvers.base import Fit
+from gprann.surrogate.solvers.posterior import DensePosterior
 
-__all__ = ["FEWEST", "Calibration", "calibrate", "factor_of"]
+__all__ = [
+    "FEWEST",
+    "Calibration",
+    "calibrate",
+    "calibration_of",
+    "factor_of",
+    "left_out_std",
+    "with_calibration_last",
+]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
@@ -30,6 +42,7 @@ FEWEST = 10
 # Energies and forces share the kernel and so most of what is wrong with it, and force components are many
 # where energies are few: the factor of the forces counts in that of the energies as so many structures.
 _FORCES_COUNT_AS = 20
+_MOST = 50  # structures left out by solvers without the whole matrix, a tenth of the training set otherwise
 _QUANTILES = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -132,3 +145,59 @@ def factor_of(errors: Array, std: Array) -> float:
 def _normal_quantile(fraction: float) -> float:
     """Return z within which this fraction of normally distributed errors lies."""
     return math.sqrt(2.0) * float(erfinv(fraction))
+
+
+def with_calibration_last(data: Dataset, seed: int) -> Dataset:
+    """Put the structures to calibrate with last: leaving them out then costs a corner of L alone."""
+    if structures_for(data, IN_TURN_ROWS) == len(data):
+        return data
+    return data.select(np.random.default_rng([seed, 1]).permutation(len(data)))
+
+
+@one_blas_thread()
+def calibration_of(fit: Fit, seed: int) -> Calibration:
+    """Return the factors on the standard deviations.
+
+    They come from the last structures of the training set (see `with_calibration_last`), or, by solvers without the
+    covariance matrix, from a random tenth of it, no representatives where there are ten others. Below twenty structures
+    these solvers leave the factors at 1.
+    """
+    data, invariant = fit.equations.data, fit.equations.fingerprint.invariant
+    whole = _whole(fit)
+    if whole is not None:
+        observations, factor = whole.observations, whole.factor
+        last = range(len(data) - structures_for(data, IN_TURN_ROWS), len(data))
+        alpha = factor.solve(observations.values)
+        noise = observations.noise(*fit.solution.noise)
+        errors = leave_out_in_turn(observations, factor, alpha, noise, last)
+        return calibrate(errors, data[last[0] :], invariant)
+    if len(data) < 2 * FEWEST:
+        return Calibration()
+    count = int(np.clip(len(data) // 10, FEWEST, _MOST))
+    shuffled = np.random.default_rng([seed, 1]).permutation(len(data))
+    if fit.plan.solver.eliminates:
+        others = shuffled[~np.isin(shuffled, fit.solution.representatives)]
+        shuffled = shuffled if len(others) < FEWEST else others
+    chosen = np.sort(shuffled[:count])
+    return calibrate(fit.plan.solver.leave_out(fit, chosen), data.select(chosen), invariant)
+
+
+@one_blas_thread()
+def left_out_std(fit: Fit, count: int) -> Array:
+    """Return the standard deviations, not calibrated, of `count` structures left out; see `Surrogate`."""
+    chosen = evenly_spread(len(fit.equations.data), count)
+    whole = _whole(fit)
+    if whole is not None:
+        variances = left_out_variance(whole.observations, whole.factor, chosen)
+        relative = np.array(variances) - fit.solution.noise[0]
+    else:
+        relative = fit.plan.solver.left_out_variance(fit, chosen)
+    std: Array = np.sqrt(fit.amplitude2 * np.maximum(relative, 0.0))
+    return std
+
+
+def _whole(fit: Fit) -> DensePosterior | None:
+    """Return the posterior with the factor of the whole covariance matrix, if the solver has one."""
+    posterior, n = fit.posterior, len(fit.equations.data)
+    is_whole = isinstance(posterior, DensePosterior) and len(posterior.observations.first) == n + 1
+    return posterior if isinstance(posterior, DensePosterior) and is_whole else None

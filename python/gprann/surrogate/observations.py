@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann import _core
 from gprann.data.strain import volume
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.io.checks import find_duplicates
-from gprann.surrogate.gaussian_process import Problem, Radial
-from gprann.surrogate.kernels.fingerprints import Fingerprint, Rows
+from gprann.runtime.resources import blas_and_threads
+from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.kernels.internal_coordinates import observed_directions, strain_length
 
 __all__ = [
-    "build_problem",
+    "Observations",
     "check_composition",
     "check_training",
-    "observations",
+    "observe",
     "observed_gradient",
+    "observed_values",
+    "with_rattled",
     "with_stress",
     "without_known",
 ]
@@ -32,19 +36,72 @@ _FEW = 5  # structures, whose features hardly differ
 _RATTLE = 0.05  # Å
 
 
-def build_problem(
-    fingerprint: Fingerprint, data: Dataset, mean: float, radial: Radial
-) -> tuple[Problem, Rows, list[Array]]:
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """Energies and gradients of n structures, with the features that explain them.
+
+    Attributes
+    ----------
+    sets : compiled features and Jacobians
+    first : ndarray of int64, shape (n + 1,)
+        Row of the energy of each structure.
+    values : ndarray, shape (first[-1],)
+        Energies less their mean, eV, and gradients along the internal directions, eV/Å.
+    fingerprint : Fingerprint
+        Its kernel has the radial kernel.
+    """
+
+    sets: _core.FeatureSets
+    first: NDArray[np.int64]
+    values: Array
+    fingerprint: Fingerprint
+
+    @property
+    def is_energy(self) -> NDArray[np.bool_]:
+        """Mask of the rows that are energies."""
+        mask = np.zeros(len(self.values), dtype=bool)
+        mask[self.first[:-1]] = True
+        return mask
+
+    def kernel(self, length: float, *, derivative: bool = False) -> _core.RadialKernel:
+        """Return the radial kernel, or its derivative with respect to log l."""
+        return self.fingerprint.radial_kernel(length, derivative=derivative)
+
+    def covariance(self, length: float, *, derivative: bool = False) -> Array:
+        """Return K0, lower triangle, or its derivative with respect to log l; shape (rows, rows)."""
+        rows = len(self.values)
+        K = np.zeros((rows, rows))
+        kernel = self.kernel(length, derivative=derivative)
+        with blas_and_threads() as (blas, threads):
+            _core.covariance(self.sets, self.sets, kernel, blas, True, threads, K)
+        return K
+
+    def noise(self, energy_noise: float, force_noise: float) -> Array:
+        """Return the diagonal of the noise for variances relative to the amplitude, shape (rows,)."""
+        return np.where(self.is_energy, energy_noise, force_noise)
+
+    def unit_rows(self, K: Array) -> NDArray[np.bool_]:
+        """Return the rows whose mean is the unit of the noises: gradients, or energies where no gradient varies."""
+        gradients = ~self.is_energy
+        # Single atoms have no gradients; those of atoms that do not feel each other the kernel takes for zero.
+        return gradients if np.any(np.diagonal(K)[gradients]) else self.is_energy
+
+    def gradient_scale(self, K: Array) -> float:
+        """Return the mean diagonal of the gradient blocks of K, the unit of the noises."""
+        return float(np.diagonal(K)[self.unit_rows(K)].mean())
+
+
+def observe(fingerprint: Fingerprint, data: Dataset, mean: float) -> tuple[Observations, Rows, list[Array]]:
     """Return the observations of a data set, with the rows of its features and their Jacobians."""
     rows = fingerprint.rows(data)
     jacobians = fingerprint.jacobians(data)
     sizes = [1 + jacobian.shape[1] for jacobian in jacobians]
     first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    values = np.concatenate([observations(structure, mean, fingerprint.invariant) for structure in data])
-    return Problem(rows.sets(jacobians), first, values, radial, fingerprint.shift), rows, jacobians
+    values = np.concatenate([observed_values(structure, mean, fingerprint.invariant) for structure in data])
+    return Observations(rows.sets(jacobians), first, values, fingerprint), rows, jacobians
 
 
-def observations(structure: Structure, mean: float, invariant: str) -> Array:
+def observed_values(structure: Structure, mean: float, invariant: str) -> Array:
     """Return energy less the mean and gradients along the observed directions, shape (1 + m,)."""
     if structure.energy is None:  # excluded by check_training
         raise DataError(f"{structure.origin}: has no energy")
@@ -70,7 +127,7 @@ def observed_gradient(structure: Structure) -> Array:
 
 
 def with_rattled(data: Dataset, seed: int) -> Dataset:
-    """Return the structures, very few of them with rattled copies: they alone do not tell the scale of features."""
+    """Return the structures; add rattled copies if they are too few to tell the scale of features."""
     if len(data) >= _FEW:
         return data
     rng = np.random.default_rng([seed, 3])

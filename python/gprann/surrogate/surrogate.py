@@ -6,46 +6,30 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025), with an invariant kernel summed o
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.baselines import Baseline, as_baseline, terms_of
 from gprann.data.prediction import Prediction
 from gprann.data.strain import voigt_stress
 from gprann.data.structure import Dataset
-from gprann.descriptors import ChebyshevDescriptor
-from gprann.errors import ConfigError, check_positive, check_whole, nearest_name
+from gprann.errors import ConfigError, check_whole
 from gprann.io.reading import Source, structures
-from gprann.runtime.parallel import one_blas_thread
-from gprann.surrogate.calibration import Calibration
-from gprann.surrogate.gaussian_process import Radial
-from gprann.surrogate.hyperparameters.choice import (
-    START,
-    Choice,
-    Method,
-    check_method,
-    fit_memory,
-    small_subset,
-)
-from gprann.surrogate.hyperparameters.grid import Grid
-from gprann.surrogate.hyperparameters.kernel_selection import Selection, select_kernel
-from gprann.surrogate.hyperparameters.relevance import weigh_components
-from gprann.surrogate.hyperparameters.settings import Fixed, Hyperparameters, Settings
-from gprann.surrogate.hyperparameters.species_lengths import likely_lengths
-from gprann.surrogate.kernels.fingerprints import (
-    PAIRS_CUTOFF,
-    PAIRS_EXPONENT,
-    AtomsFingerprint,
-    Fingerprint,
-    Rows,
-)
-from gprann.surrogate.kernels.options import KernelName, KernelOptions
-from gprann.surrogate.kernels.soap import SoapOptions
-from gprann.surrogate.left_out import calibration_last, calibration_of, left_out_std
+from gprann.runtime.resources import memory_budget, one_blas_thread
+from gprann.signatures import takes
+from gprann.surrogate import saving
+from gprann.surrogate.calibration import Calibration, calibration_of, left_out_std, with_calibration_last
+from gprann.surrogate.hyperparameters.kernel_selection import KernelSelection, select_kernel
+from gprann.surrogate.hyperparameters.length_scales import fit_length_scales
+from gprann.surrogate.hyperparameters.settings import Hyperparameters, Setting
+from gprann.surrogate.kernels.base import Fingerprint, Kernel
+from gprann.surrogate.memory import fit_memory, random_subset
 from gprann.surrogate.observations import (
     check_composition,
     check_training,
@@ -53,140 +37,80 @@ from gprann.surrogate.observations import (
     with_stress,
     without_known,
 )
-from gprann.surrogate.solvers.plan import TOLERANCE, SolverName, SolverOptions, memory_needed, plan_solver
+from gprann.surrogate.options import SurrogateOptions
+from gprann.surrogate.solvers.base import Equations, Fit, solve_raising_noise
 from gprann.surrogate.solvers.posterior import energy_covariance, energy_variance, forces_std_of
-from gprann.surrogate.solvers.solve import Equations, Fit, Solution, extend_solution, solve_raising_noise
 
-__all__ = ["Surrogate", "memory_needed"]
+__all__ = ["Surrogate"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _BATCH = 512  # structures predicted at a time
+_CHOICES = ("options", "seed", "species", "kernel", "selection", "baseline", "given_baseline")
+_STATE = (*_CHOICES, "training_set", "calibration")
+"""Attributes that, with the fit, make a surrogate again."""
 
 
 class Surrogate:
-    """Gaussian-process surrogate for energies and forces of structures of one composition.
+    """Gaussian-process surrogate for energies and forces of structures of one composition."""
 
-    Parameters
-    ----------
-    kernel : {'atoms', 'pairs', 'cartesian', 'soap', 'auto'}
-        `atoms` sums over the Chebyshev environments of the atoms: invariant, periodic, by far the most
-        accurate. `pairs` uses inverse distances in a fixed order of atoms; `cartesian` the coordinates, as in
-        the paper; `soap` SOAP vectors of whole structures (needs dscribe). `auto` takes the one of the first
-        three, and of `soap` if its settings are given, that best predicts structures of a random subset, left out
-        one by one (see `selection`).
-    radial : {'squared_exponential', 'matern52'}
-        How the covariance falls with the distance of two fingerprints: smoothly to any order, or with the
-        Matérn kernel of order 5/2, for energy surfaces that are rougher.
-    length : float, optional
-        Kernel length in units of the fingerprint's spread. Default: from the training set.
-    energy_noise, force_noise : float, optional
-        Noise variances relative to g, the mean variance of gradients under the kernel (with energies in eV and
-        lengths in Å): the standard deviations s_f √(energy_noise g) in eV and s_f √(force_noise g) in eV/Å, s_f
-        the amplitude, are found in `hyperparameters` after the fit. To have others, fit again with the variances
-        times about the squares of the ratios. Default: from the training set.
-    hyperparameters : {'held_out', 'likelihood', 'leave_one_out', 'k_fold', 'grid'}
-        How those that are not given are found, inside the training set. `held_out`: from the likelihood on a
-        small random subset on to the smallest errors of structures that are left out, one by one in small
-        sets, by halves and fifths in larger ones. The others look at random subsets alone: the maximum of the
-        `likelihood`, the smallest errors near it of structures left out one by one (`leave_one_out`) or by
-        fifths (`k_fold`), or those of structures left out one by one at all points of a `grid`.
-    grid : mapping, optional
-        Its points: all combinations of lists, as {"length": [4, 8], "energy_noise": [1e-8], "force_noise":
-        [1e-8, 1e-6]}. Default: five lengths from 2 to 32, four noises from 1e-10 to 1e-4.
-    descriptor : ChebyshevDescriptor, optional
-        Descriptor of the atoms kernel.
-    species_lengths : mapping of str to float or 'likelihood', optional
-        Factors on the length of the atoms kernel for some species, as {"H": 0.7}, or those that maximise the
-        likelihood of a small random subset, together with length and noises; `length` is then the geometric mean.
-    relevance : bool
-        Whether components of the descriptor on which the energy hardly depends get longer lengths.
-    stress : bool
-        Whether the atoms kernel observes the stresses of those training structures that have one too. Only for
-        stresses that are derivatives of the energies: with plane waves, those of large cutoffs.
-    soap : SoapOptions or mapping, optional
-        Settings of the kernel `soap` (see `SoapOptions`), as {"r_cut": 5.0, "centers": [0, 4]}. With `auto` they
-        make it one of the kernels from which is chosen, {} with all defaults.
-    exponent, cutoff : float, optional
-        Of the pairs kernel: inverse power (1) and, in periodic structures, cutoff in Å (7).
-    solver : {'auto', 'cholesky', 'conjugate_gradient', 'inducing'}
-        `cholesky` holds the covariance matrix of all energies and forces. `conjugate_gradient` solves the same
-        equations without it; standard deviations are then those given the representative structures alone,
-        upper bounds of the exact ones. `inducing` lets only the covariances with representative structures
-        count: less accurate, linear in the number of structures. `auto`, the first that fits into the memory
-        and takes a reasonable time; the reason is logged and kept in `to_dict`.
-    memory : float, optional, GiB
-        Budget of the fit: decides on the solver, and with little of it hyperparameters come from smaller subsets.
-        Default: what is available.
-    tolerance : float
-        Of conjugate gradients: largest residual relative to the observations.
-    inducing : int, optional
-        Number of representative structures. Default: as many as memory and time allow, to a limit.
-    seed : int
-        Seed of the random subsets on which hyperparameters are optimised.
-
-    Raises
-    ------
-    ConfigError
-        If an option is misspelt or impossible.
-
-    Examples
-    --------
-    >>> import gprann
-    >>> data = gprann.examples.hydrogen(7)
-    >>> surrogate = gprann.Surrogate(kernel="pairs").fit(data)
-    >>> bool(abs(surrogate.predict(data).energy - data.energies).max() < 0.05)
-    True
-    """
-
+    @takes(SurrogateOptions)
     def __init__(
         self,
-        kernel: KernelName = "atoms",
+        kernel: str | Kernel = "atoms",
         *,
-        radial: Radial = "squared_exponential",
-        length: float | None = None,
-        energy_noise: float | None = None,
-        force_noise: float | None = None,
-        hyperparameters: Method = "held_out",
-        grid: Mapping[str, Sequence[float]] | None = None,
-        descriptor: ChebyshevDescriptor | None = None,
-        exponent: float = PAIRS_EXPONENT,
-        cutoff: float = PAIRS_CUTOFF,
-        species_lengths: Mapping[str, float] | Literal["likelihood"] | None = None,
-        relevance: bool = False,
-        stress: bool = False,
-        soap: SoapOptions | Mapping[str, Any] | None = None,
-        solver: SolverName = "auto",
-        memory: float | None = None,
-        tolerance: float = TOLERANCE,
-        inducing: int | None = None,
+        baseline: Baseline | str | Mapping[str, Any] | Sequence[Any] | None = None,
         seed: int = 0,
+        **options: Any,
     ) -> None:
-        given = {"length": length, "energy_noise": energy_noise, "force_noise": force_noise}
-        check_positive(**{name: value for name, value in given.items() if value is not None})
+        """Settle how to fit.
+
+        Parameters
+        ----------
+        kernel : str or Kernel
+            By name, `atoms`, `pairs`, `cartesian`, `soap` or `auto`, or with its options, as `PairsKernel(exponent=2)`.
+        baseline : Baseline, its name, or a list of these, optional
+            A known part of the energy: subtracted from the labels, and added to predictions.
+        seed : int
+            Seed of the random subsets on which hyperparameters are optimised.
+        **options
+            Options of the surrogate, of the kernel and of the solver.
+
+        Raises
+        ------
+        ConfigError
+            If an option is misspelt or impossible.
+
+        Examples
+        --------
+        >>> import gprann
+        >>> data = gprann.examples.hydrogen(7)
+        >>> surrogate = gprann.Surrogate(kernel="pairs", exponent=2).fit(data)
+        >>> bool(abs(surrogate.predict(data).energy - data.energies).max() < 0.05)
+        True
+        """
         check_whole(0, seed=seed)
-        if radial not in get_args(Radial):
-            raise ConfigError(f"radial = '{radial}': {nearest_name(radial, get_args(Radial))}")
-        self.kernel: str = kernel
-        self.radial = radial
-        self._fixed: Fixed = (length, energy_noise, force_noise)
-        self._options = KernelOptions(descriptor, exponent, cutoff, species_lengths, relevance, soap, stress)
-        self._options.check(kernel)
-        self._asked: KernelName = kernel
-        self._selection: Selection | None = None
-        self._fingerprint = self._options.fingerprint(kernel)
-        check_method(hyperparameters, grid, self._fixed)
-        self._method: Method = hyperparameters
-        self._grid = Grid.make(grid or {}, self._fixed)
-        self._solver = SolverOptions(solver, memory, tolerance, inducing)
+        self._options = SurrogateOptions(**{"kernel": kernel, **options})
+        self._baseline = self._given_baseline = as_baseline(baseline)
         self._seed = seed
-        self._state: Fit | None = None
+        self._kernel = self._options.kernel
+        self._species: tuple[str, ...] = ()
+        self._fingerprint = self._new_fingerprint(self._kernel)
+        self._selection: KernelSelection | None = None
+        self._fit: Fit | None = None
+        self._training_set = Dataset([])
         self._calibration: Calibration | None = None
 
     def prepare(self, species: Sequence[str]) -> None:
-        """Prepare for the fit to one of several training sets: options hold for all their species."""
-        self._options = self._options.among(species)
-        self._fingerprint = self._options.fingerprint(self._asked)
+        """Prepare for the fit to one of several training sets, which together have these species."""
+        self._species = tuple(species)
+        self._fingerprint = self._new_fingerprint(self._options.kernel)
+
+    def _new_fingerprint(self, kernel: Kernel) -> Fingerprint:
+        fingerprint = kernel.fingerprint()
+        if self._species:
+            fingerprint.expect(self._species)
+        return fingerprint
 
     @one_blas_thread()  # numpy's products too: the same bits for any number of BLAS threads
     def fit(self, data: Source, *, standardise_over: Dataset | None = None) -> Surrogate:
@@ -216,26 +140,26 @@ class Surrogate:
         data = structures(data)
         check_training(data)
         data = with_stress(data, stress=self._options.stress)
-        self._state = None  # of an earlier fit, to which the fingerprint would no longer belong
+        self._fit = None  # an earlier one, to which the fingerprint would no longer belong
         self._calibration = None
-        self._select(data)
-        self._fingerprint.fit(
-            with_rattled(data, self._seed) if standardise_over is None else standardise_over
-        )
-        mean = float(data.energies.mean())
-        memory = self._solver.budget
-        choice = Choice(
-            self._fingerprint, self.radial, self._fixed, self._method, self._seed, memory, self._grid
-        )
-        if self._options.species_lengths == "likelihood" and isinstance(self._fingerprint, AtomsFingerprint):
-            factors, start = likely_lengths(self._fingerprint, small_subset(data, self._seed, memory), choice)
-            self._fingerprint.stretch_species(factors)
-            choice = replace(choice, start=start)
-        if self._options.relevance and isinstance(self._fingerprint, AtomsFingerprint):
-            weigh_components(self._fingerprint, small_subset(data, self._seed, memory), choice)
-        settings = choice.choose(data, mean)
-        data = calibration_last(data, self._seed)
-        self._solve(Equations(self._fingerprint, data, mean, self.radial), settings)
+        self._baseline = self._given_baseline.fit(data, data.species)
+        labels = self._baseline.subtract(data)
+        subset = random_subset(labels, self._seed, self._budget)
+        candidates = self._options.kernel.candidates()
+        if len(candidates) > 1:
+            fingerprints = {name: self._new_fingerprint(item) for name, item in candidates.items()}
+            self._selection = select_kernel(fingerprints, subset, self._options.fixed)
+            self._kernel = candidates[self._selection.kernel]
+            self._fingerprint = fingerprints[self._selection.kernel]
+        scale = with_rattled(labels, self._seed) if standardise_over is None else standardise_over
+        self._fingerprint.fit(scale)
+        search = self._options.search(self._fingerprint, self._seed, self._budget)
+        search = fit_length_scales(search, subset)
+        mean = float(labels.energies.mean())
+        settings = search.find(labels, mean)
+        self._training_set = with_calibration_last(data, self._seed)
+        labels = with_calibration_last(labels, self._seed)
+        self._solve(Equations(self._fingerprint, labels, mean), settings)
         _log.info("surrogate of %d structures of %s: %s", len(data), data[0].formula, self.hyperparameters)
         return self
 
@@ -243,10 +167,9 @@ class Surrogate:
     def extend(self, data: Source) -> Surrogate:
         """Add structures to the training set, hyperparameters and the scaling of the features kept.
 
-        The Cholesky factor is extended by the new rows instead of made anew; the energies' mean is that of all
-        structures, as in a fit to them. For a moment this takes the memory of both matrices. Conjugate gradients
-        and inducing structures solve anew. Calibration is found again: in large sets (more than about 5500
-        observations) from the structures added last.
+        The Cholesky factor is extended by the new rows; for a moment this takes the memory of both matrices. The
+        other solvers solve anew. Calibration is found again: in large sets (more than about 5500 observations) from
+        the structures added last.
 
         Parameters
         ----------
@@ -276,50 +199,57 @@ class Surrogate:
         >>> surrogate.to_dict()["n_structures"]
         7
         """
-        state = self._fitted()
+        before = self._fitted()
         data = structures(data)
-        check_training(state.equations.data + data)
-        data = without_known(data, state.equations.data)
+        check_training(before.equations.data + data)
+        data = without_known(data, before.equations.data)
         if len(data) == 0:
             return self
-        together = with_stress(state.equations.data + data, stress=self._options.stress)
-        equations = Equations(self._fingerprint, together, float(together.energies.mean()), self.radial)
-        self._solve(equations, state.settings, state.solution)
-        _log.info("surrogate: %d structures added to %d", len(data), len(state.equations.data))
+        together = with_stress(self._training_set + data, stress=self._options.stress)
+        labels = before.equations.data + self._baseline.subtract(together[len(self._training_set) :])
+        equations = Equations(self._fingerprint, labels, float(labels.energies.mean()))
+        self._solve(equations, before.settings, before)
+        self._training_set = together
+        _log.info("surrogate: %d structures added to %d", len(data), len(before.equations.data))
         return self
 
     def memory_of_fit(self, data: Dataset) -> tuple[float, float]:
         """Return the memory in GiB that a fit to a training set takes at most: on the way, and from then on."""
-        kept = self._solver.memory_of(data)
+        kept = self._options.solver.memory_at_most(data, self._budget)
         return fit_memory(data, kept), kept
 
-    def _solve(self, equations: Equations, settings: Settings, before: Solution | None = None) -> None:
+    @property
+    def _budget(self) -> float:
+        return memory_budget(self._options.memory)
+
+    def _solve(self, equations: Equations, settings: Setting, before: Fit | None = None) -> None:
         """Find the weights of the training set, or extend those of its first structures."""
-        plan = plan_solver(equations.data, self._fingerprint, self._solver)
-        _log.info("solver %s: %s", plan.solver, plan.reason)
-        extend = None if before is None else partial(extend_solution, before, equations, settings, plan)
-        solution, settings = solve_raising_noise(equations, settings, plan, self._fixed, extend)
-        self._state = Fit(equations, settings, self._fixed, solution)
+        fixed = self._options.fixed
+        plan = self._options.solver.plan(equations.data, self._fingerprint, self._budget)
+        _log.info("solver %s: %s", plan.solver.name, plan.reason)
+        extend = None if before is None else partial(plan.solver.extend, before, equations, settings)
+        solve = partial(plan.solver.solve, equations)
+        solution, settings = solve_raising_noise(solve, settings, fixed, extend)
+        self._fit = Fit(equations, settings, fixed, plan, solution)
         self._calibration = None
 
-    def _select(self, data: Dataset) -> None:
-        """Choose the kernel, if that is left to the data."""
-        if self._asked != "auto":
-            return
-        fingerprints = self._options.candidates()
-        subset = small_subset(data, self._seed, self._solver.budget)
-        self._selection = select_kernel(fingerprints, subset, self.radial, START, self._fixed)
-        self.kernel = self._selection.kernel
-        self._fingerprint = fingerprints[self.kernel]
-
-    # -------------------------------------------------------------- predict
     @property
     def hyperparameters(self) -> Hyperparameters:
         """Hyperparameters in physical units; known after `fit`."""
         return self._fitted().hyperparameters
 
     @property
-    def selection(self) -> Selection | None:
+    def kernel(self) -> Kernel:
+        """The kernel, with its options: the one chosen, if that was left to the data."""
+        return self._kernel
+
+    @property
+    def baseline(self) -> Baseline:
+        """The part of the energy that is known beforehand; zero by default."""
+        return self._baseline
+
+    @property
+    def selection(self) -> KernelSelection | None:
         """How the kernel was chosen; None if it was given."""
         return self._selection
 
@@ -342,7 +272,8 @@ class Surrogate:
     @property
     def training_set(self) -> Dataset:
         """The structures it is fitted to; not in the order in which they were given."""
-        return self._fitted().equations.data
+        self._fitted()
+        return self._training_set
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -388,8 +319,7 @@ class Surrogate:
             If the surrogate has not been fitted.
         """
         state = self._fitted()
-        energies: list[Array] = [np.zeros(0)]
-        stds: list[Array] = [np.zeros(0)]
+        energies, stds = [np.zeros(0)], [np.zeros(0)]
         force_list: list[Array] = []
         stresses: list[Array] = []
         force_stds: list[Array] = []
@@ -398,7 +328,7 @@ class Surrogate:
             batch = data[begin : begin + _BATCH]
             check_composition(batch, state.equations.data)
             rows = self._fingerprint.rows(batch)
-            energy, slopes = state.solution.folded.predict(rows, state.kernel)
+            energy, slopes = state.solution.mean.predict(rows, state.kernel)
             energies.append(energy + state.equations.mean)
             if forces:
                 gradients, virials = rows.gradients(slopes)
@@ -406,26 +336,22 @@ class Surrogate:
                 if virials is not None:
                     stresses += [voigt_stress(*pair) for pair in zip(batch, virials, strict=True)]
             if std:
-                stds.append(self._energy_std(rows, state))
+                variance = state.amplitude2 * energy_variance(state.posterior, rows.sets(), state.kernel)
+                stds.append(self.calibration.energy * np.sqrt(np.maximum(variance, 0.0)))
             if forces_std:
                 factor = self.calibration.force * float(np.sqrt(state.amplitude2))
-                relative = forces_std_of(
-                    state.solution.posterior, self._fingerprint, batch, rows, state.kernel
-                )
+                relative = forces_std_of(state.posterior, self._fingerprint, batch, rows, state.kernel)
                 force_stds += [factor * std for std in relative]
             if progress is not None:
                 progress(len(batch))
-        return Prediction(
+        prediction = Prediction(
             np.concatenate(energies),
             force_list,
             energy_std=np.concatenate(stds) if std else None,
             forces_std=force_stds if forces_std else None,
             stress=np.array(stresses) if stresses else None,
         )
-
-    def _energy_std(self, rows: Rows, state: Fit) -> Array:
-        variance = energy_variance(state.solution.posterior, rows.sets(), state.kernel)
-        return np.asarray(self.calibration.energy * np.sqrt(state.amplitude2 * np.maximum(variance, 0.0)))
+        return self._baseline.add(data, prediction) if terms_of(self._baseline) else prediction
 
     @one_blas_thread()
     def energy_covariance(self, data: Dataset) -> Array:
@@ -442,13 +368,6 @@ class Surrogate:
         -------
         ndarray, shape (n, n), eV²
 
-        Raises
-        ------
-        DataError
-            If a structure has another composition.
-        ConfigError
-            If the surrogate has not been fitted.
-
         Examples
         --------
         >>> import gprann
@@ -461,7 +380,7 @@ class Surrogate:
         if len(data) == 0:
             return np.zeros((0, 0))
         sets = self._fingerprint.rows(data).sets()
-        relative = energy_covariance(state.solution.posterior, sets, state.kernel, len(data))
+        relative = energy_covariance(state.posterior, sets, state.kernel, len(data))
         return np.asarray(self.calibration.energy**2 * state.amplitude2 * relative)
 
     @one_blas_thread()
@@ -482,31 +401,101 @@ class Surrogate:
         return self.calibration.energy * left_out_std(self._fitted(), count)
 
     def _fitted(self) -> Fit:
-        if self._state is None:
+        if self._fit is None:
             raise ConfigError("the surrogate has not been fitted: call fit(data) first")
-        return self._state
+        return self._fit
 
     def __repr__(self) -> str:
-        if self._state is None:
-            return f"Surrogate(kernel='{self.kernel}', not fitted)"
-        data = self._state.equations.data
-        return f"Surrogate(kernel='{self.kernel}', {len(data)} structures of {data[0].formula})"
+        kernel = self.kernel.name or type(self.kernel).__name__
+        if self._fit is None:
+            return f"Surrogate(kernel='{kernel}', not fitted)"
+        data = self._fit.equations.data
+        return f"Surrogate(kernel='{kernel}', {len(data)} structures of {data[0].formula})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return kernel and hyperparameters as plain data, for provenance."""
-        values, state = self.hyperparameters, self._fitted()
+        values, fit = self.hyperparameters, self._fitted()
         plain = {
-            "kernel": self.kernel,
-            "radial": self.radial,
+            "kernel": self.kernel.name,
+            "radial": self.kernel.radial,
             "stress": self.stress,
             "length": values.length,
             "amplitude": values.amplitude,
             "energy_noise": values.energy_noise,
             "force_noise": values.force_noise,
             "calibration": asdict(self.calibration),
-            "n_structures": len(state.equations.data),
-            **state.solution.facts,
+            "n_structures": len(fit.equations.data),
+            **fit.facts,
+            **self._fingerprint.facts(),
         }
-        if isinstance(self._fingerprint, AtomsFingerprint) and self._fingerprint.species_lengths:
-            plain["species_lengths"] = self._fingerprint.species_lengths
         return plain | ({} if self._selection is None else {"selection": self._selection.to_dict()})
+
+    def save(self, path: str | os.PathLike[str], *, factor: bool = False) -> None:
+        """Write the fitted surrogate to one portable file: plain numbers and text with checksums, no code.
+
+        Parameters
+        ----------
+        path : path
+            As `surrogate.gprann`.
+        factor : bool
+            Whether to write the factorised matrix too, 8 bytes times the square of the observations: 1.8 GB for
+            250 EC dimers. Without it the matrix is factorised again when a standard deviation is asked for first.
+
+        Raises
+        ------
+        ConfigError
+            If the surrogate has not been fitted, or its kernel, solver or baseline is not registered.
+        """
+        saving.write_plain(path, "surrogate", self.to_plain(factor=factor))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Surrogate:
+        """Read a surrogate that `save` has written; it predicts and is extended as it was before.
+
+        Raises
+        ------
+        FormatError
+            If the file is missing, damaged, or holds something else.
+        ConfigError
+            If it needs a kernel, solver or baseline that is not registered here.
+
+        Examples
+        --------
+        >>> import gprann, pathlib, tempfile
+        >>> data = gprann.examples.hydrogen(7)
+        >>> surrogate = gprann.Surrogate(kernel="pairs").fit(data)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     surrogate.save(pathlib.Path(folder) / "surrogate.gprann")
+        ...     again = gprann.Surrogate.load(pathlib.Path(folder) / "surrogate.gprann")
+        >>> bool((again.predict(data).energy_std == surrogate.predict(data).energy_std).all())
+        True
+        """
+        return cls.from_plain(saving.read_plain(path, "surrogate"))
+
+    def to_plain(self, *, factor: bool = False) -> dict[str, Any]:
+        """Return options, training set and weights as plain data and arrays; see `save`."""
+        self._fitted()
+        return {**saving.plain_state(self._state(factor=factor)), "options": self._options.to_dict()}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Surrogate:
+        """Make the surrogate that `to_plain` described."""
+        surrogate = cls.__new__(cls)
+        options = SurrogateOptions.from_dict(plain["options"])
+        surrogate.__setstate__({**saving.state_of_plain(plain), "options": options})
+        return surrogate
+
+    def _state(self, *, factor: bool = False) -> dict[str, Any]:
+        return {
+            **{name: vars(self)[f"_{name}"] for name in _STATE},
+            "fit": saving.fit_state(self._fit, factor=factor),
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._state()
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update((f"_{name}", state[name]) for name in _STATE)
+        self._fingerprint = self._new_fingerprint(self._kernel)
+        labels, fit = self._baseline.subtract(self._training_set), state["fit"]
+        self._fit = None if fit is None else saving.restore_fit(fit, self._fingerprint, labels)

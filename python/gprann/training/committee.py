@@ -1,4 +1,4 @@
-"""Train the members of a job: in this process, or side by side in worker processes."""
+"""Train the members of a committee: in this process, or side by side in worker processes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gprann.errors import TrainingError
-from gprann.runtime.parallel import n_threads
-from gprann.training.member import Job
-from gprann.training.optimizers.state import OptimizerState
+from gprann.descriptors import DESCRIPTORS
+from gprann.errors import ConfigError, TrainingError
+from gprann.models import MODELS
+from gprann.options import Named, Registry
+from gprann.runtime.resources import n_threads
+from gprann.training.checkpoint import identify, resume_member, save_task, state_file
+from gprann.training.member import CommitteeTask, train_member
+from gprann.training.optimizers.base import OPTIMIZERS, OptimizerState
 
 __all__ = ["MemberProgress", "train_members"]
 
@@ -53,25 +58,29 @@ class MemberProgress:
         """Return the progress that a state stands for."""
         last = state.history[-1]
         energy, force = (None if np.isnan(value) else value for value in (last.energy, last.force))
-        return cls(member, last.iteration, last.train, last.judged, energy, force)
+        return cls(member, last.iteration, last.train, last.error, energy, force)
 
 
 Progress = Callable[[MemberProgress], object]
 
 
 def train_members(
-    job: Job, *, folder: Path | None = None, workers: int | None = None, progress: Progress | None = None
+    task: CommitteeTask,
+    *,
+    folder: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> list[OptimizerState]:
-    """Train all members of a job; return their final states in order.
+    """Train all members of a committee; return their final states in order.
 
     Parameters
     ----------
-    job : Job
+    task : CommitteeTask
     folder : Path, optional
         Where states are kept. Members that are finished there are not trained again, others go on where they
         stopped.
     workers : int, optional
-        Processes; default: as many as there are threads and members, or one if the job is small.
+        Processes; default: as many as there are threads and members, or one if the task is small.
     progress : callable, optional
         Called with a `MemberProgress` after every iteration of every member.
 
@@ -80,28 +89,55 @@ def train_members(
     TrainingError
         If a member failed; the states of the others are kept in `folder`.
     """
-    members = list(range(job.options.members))
-    wanted = workers if workers is not None else _default_workers(job)
+    members = list(range(task.options.members))
+    wanted = workers if workers is not None else _default_workers(task)
     wanted = max(1, min(wanted, len(members)))
+    if wanted > 1 and _extensions(task) is None:
+        _log.info(
+            "members are trained one after the other: worker processes cannot import the descriptor, the optimizer or "
+            "the model; register them in a module of their own"
+        )
+        wanted = 1
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     if wanted == 1:
-        return _train_here(job, members, folder, progress)
+        return _train_here(task, members, folder, progress)
     if folder is not None:
-        return _train_in_processes(job, members, folder, wanted, progress)
+        return _train_in_processes(task, members, folder, wanted, progress)
     with tempfile.TemporaryDirectory(prefix="gprann-") as name:
-        return _train_in_processes(job, members, Path(name), wanted, progress)
+        return _train_in_processes(task, members, Path(name), wanted, progress)
 
 
-def _default_workers(job: Job) -> int:
-    per_iteration = job.flops_per_iteration()
-    return n_threads() if per_iteration * job.options.max_iterations > _SMALL else 1
+def _default_workers(task: CommitteeTask) -> int:
+    optimizer = task.options.optimizer
+    return n_threads() if optimizer.flops(task.workload) * optimizer.value("iterations") > _SMALL else 1
+
+
+def _extensions(task: CommitteeTask) -> list[str] | None:
+    """Return the modules outside the package that workers need, None if they cannot have what the task is made of."""
+    descriptor = getattr(
+        task.objective, "descriptor", None
+    )  # energies alone come with the features of all atoms
+    parts: list[tuple[Registry[Any], Named]] = [
+        (OPTIMIZERS, task.options.optimizer),
+        (MODELS, task.options.model),
+        *([] if descriptor is None else [(DESCRIPTORS, descriptor)]),
+    ]
+    modules = {type(part).__module__ for _, part in parts if not type(part).__module__.startswith("gprann.")}
+    try:
+        for registry, part in parts:
+            registry.to_dict(part)
+    except ConfigError:  # not registered
+        return None
+    # Scripts and notebooks are `__main__`: to import them would run them again.
+    found = all(name != "__main__" and PathFinder.find_spec(name.partition(".")[0]) for name in modules)
+    return sorted(modules) if found else None
 
 
 def _train_here(
-    job: Job, members: list[int], folder: Path | None, progress: Progress | None
+    task: CommitteeTask, members: list[int], folder: Path | None, progress: Progress | None
 ) -> list[OptimizerState]:
-    identity = job.identity if folder is not None else ""
+    identity = identify(task) if folder is not None else ""
     states = []
     for member in members:
 
@@ -110,19 +146,19 @@ def _train_here(
                 progress(MemberProgress.of(member, state))
 
         if folder is None:
-            states.append(job.train_member(member, report=report))
+            states.append(train_member(task, member, report=report))
         else:
-            states.append(job.resume_member(folder, member, identity, report))
+            states.append(resume_member(task, folder, member, identity, report))
     return states
 
 
 def _train_in_processes(
-    job: Job, members: list[int], folder: Path, workers: int, progress: Progress | None
+    task: CommitteeTask, members: list[int], folder: Path, workers: int, progress: Progress | None
 ) -> list[OptimizerState]:
-    identity = job.save(folder)
-    threads = max(1, n_threads() // workers)
+    identity = save_task(task, folder)
+    threads, extensions = max(1, n_threads() // workers), _extensions(task) or []
     messages: queue.Queue[dict[str, Any]] = queue.Queue()
-    processes = [_start_worker(folder, members[k::workers], threads) for k in range(workers)]
+    processes = [_start_worker(folder, members[k::workers], threads, extensions) for k in range(workers)]
     readers = [
         threading.Thread(target=_relay, args=(process, messages), daemon=True) for process in processes
     ]
@@ -160,12 +196,15 @@ def _end(process: subprocess.Popen[str], reader: threading.Thread) -> None:
             pipe.close()
 
 
-def _start_worker(folder: Path, members: list[int], threads: int) -> subprocess.Popen[str]:
+def _start_worker(
+    folder: Path, members: list[int], threads: int, extensions: list[str]
+) -> subprocess.Popen[str]:
     # -P: modules are found where this process finds them, not in the working directory.
     command = [sys.executable, "-P", "-m", "gprann.training.worker", str(folder), *map(str, members)]
     environment = {
         **os.environ,
         "GPRANN_NUM_THREADS": str(threads),
+        "GPRANN_EXTENSIONS": ",".join([os.environ.get("GPRANN_EXTENSIONS", ""), *extensions]),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
     return subprocess.Popen(
@@ -193,7 +232,7 @@ def _relay(process: subprocess.Popen[str], messages: queue.Queue[dict[str, Any]]
 
 
 def _finished(folder: Path, member: int, identity: str) -> OptimizerState:
-    state = OptimizerState.load(folder / f"member_{member:03d}.state", identity)
+    state = OptimizerState.load(state_file(folder, member), identity)
     if state is None:
         raise TrainingError(f"member {member} left no state behind in {folder}")
     return state

@@ -1,4 +1,4 @@
-"""The least-squares problem of energies, forces and stresses."""
+"""The objective of energies, forces and stresses."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.data.neighbours import Neighbourhood
-from gprann.descriptors import ChebyshevDescriptor
-from gprann.models import FeatureTable, NetworkModel
-from gprann.runtime.parallel import n_threads, scipy_blas
+from gprann.descriptors.base import Descriptor, descriptor_from_dict, descriptor_to_dict
+from gprann.models.base import AtomModel
+from gprann.models.features import FeatureTable
+from gprann.runtime.resources import blas_and_threads, n_threads
 from gprann.training.objective import Errors
 
 __all__ = ["EnergyForceObjective", "LabelTable"]
@@ -28,7 +29,7 @@ _TRIAL_ROWS = 5000
 
 @dataclass(frozen=True, slots=True)
 class LabelTable:
-    """What is fitted, in units of the energy scale (and Å), and what each residual counts.
+    """Labels of a training set, in units of the energy scale (and Å), with the weights of their residuals.
 
     The balance of energies, forces and virials is that of the whole set, held-out structures included.
 
@@ -54,7 +55,7 @@ class LabelTable:
     energy_threshold: float = np.inf
     force_threshold: float = np.inf
 
-    def kernel(self) -> _core.Labels:
+    def core(self) -> _core.Labels:
         """Return the compiled view."""
         return _core.Labels(
             self.energies,
@@ -74,10 +75,10 @@ _LABELS = tuple(item.name for item in fields(LabelTable) if item.name not in _TH
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What all selections of one set of structures share."""
+    """Data of a set of structures that the objectives of all its subsets share."""
 
-    model: NetworkModel
-    descriptor: ChebyshevDescriptor
+    model: AtomModel
+    descriptor: Descriptor
     neighbours: Neighbourhood
     table: FeatureTable
     inverse_scale: Array
@@ -93,32 +94,31 @@ class EnergyForceObjective:
 
     Attributes
     ----------
-    shared : everything that does not depend on the labels
+    shared : _Shared
+        Model, descriptor, features and neighbour lists: all that does not depend on the labels.
     labels : LabelTable
     structures : ndarray of int64
     force_fraction : float
         Part of the force components that counts, drawn anew for each iteration.
-    max_rows : int
-        Rows of the Jacobian behind the normal equations of one iteration; with more, structures are drawn at
-        random for them, while the loss that a step must lower remains that of all.
+    rows_of : ndarray of int64, optional
+        Structures whose residuals make the normal equations; default: all of them.
     """
 
     shared: _Shared
     labels: LabelTable
     structures: Indices
     force_fraction: float = 1.0
-    max_rows: int = 60000
     rows_of: Indices | None = None
-    _kernel: _core.Labels = field(init=False, repr=False)
+    _core: _core.Labels = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_kernel", self.labels.kernel())
+        object.__setattr__(self, "_core", self.labels.core())
 
     @classmethod
     def build(
         cls,
-        model: NetworkModel,
-        descriptor: ChebyshevDescriptor,
+        model: AtomModel,
+        descriptor: Descriptor,
         neighbours: Neighbourhood,
         table: FeatureTable,
         inverse_scale: Array,
@@ -126,12 +126,12 @@ class EnergyForceObjective:
         labels: LabelTable,
         **options: Any,
     ) -> EnergyForceObjective:
-        """Return the problem of all structures.
+        """Return the objective of all structures.
 
         Parameters
         ----------
-        model : NetworkModel
-        descriptor : ChebyshevDescriptor
+        model : AtomModel
+        descriptor : Descriptor
         neighbours : Neighbourhood
             Of all structures; without pairs if nothing but energies is fitted.
         table : FeatureTable
@@ -139,26 +139,36 @@ class EnergyForceObjective:
             Of the standardisation of the descriptors.
         labels : LabelTable
         **options
-            force_fraction, max_rows.
+            force_fraction.
         """
         inverse_scale = np.ascontiguousarray(inverse_scale)
-        atoms = table.kernel()
+        atoms = table.core
         loss = _core.CombinedLoss(
-            model.kernel, descriptor.kernel, neighbours.kernel, atoms, table.order, inverse_scale
+            model.core, descriptor.core, neighbours.core, atoms, table.order, inverse_scale
         )
         shared = _Shared(model, descriptor, neighbours, table, inverse_scale, atoms, loss)
         return cls(shared, labels, np.arange(len(labels.energies)), **options)
 
     # ------------------------------------------------------------ structures
     @property
-    def model(self) -> NetworkModel:
+    def model(self) -> AtomModel:
         """Shape of the networks."""
         return self.shared.model
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Descriptor of the atoms."""
+        return self.shared.descriptor
 
     @property
     def size(self) -> int:
         """Number of structures."""
         return len(self.structures)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters P."""
+        return self.shared.model.n_parameters
 
     @property
     def counts(self) -> Indices:
@@ -181,23 +191,27 @@ class EnergyForceObjective:
         return max(20, _TRIAL_ROWS * self.size // max(self.n_rows, 1))
 
     def select(self, structures: Indices) -> EnergyForceObjective:
-        """Return the problem of some of the structures; nothing is copied."""
+        """Return the objective of some of the structures; nothing is copied."""
         return replace(self, structures=self.structures[structures])
 
-    def drawn(self, stream: tuple[int, ...]) -> EnergyForceObjective:
-        """Return the problem of one iteration: force components and rows of the Jacobian are drawn."""
+    def draw(self, stream: tuple[int, ...], max_rows: int | None = None) -> EnergyForceObjective:
+        """Return the objective of one iteration: a random choice of force components and of rows of the Jacobian.
+
+        With more residuals than `max_rows`, the normal equations are those of structures chosen at random; the loss
+        remains that of all.
+        """
         rng = np.random.default_rng(stream)
-        problem = self
+        chosen = self
         if self.force_fraction < 1.0:
-            chosen = rng.random(self.labels.forces.shape) < self.force_fraction
-            weights = np.where(chosen, self.labels.force_weights / self.force_fraction, 0.0)
-            problem = replace(self, labels=replace(self.labels, force_weights=weights))
-        rows = problem._rows()
-        if rows.sum() > self.max_rows:
+            counts = rng.random(self.labels.forces.shape) < self.force_fraction
+            weights = np.where(counts, self.labels.force_weights / self.force_fraction, 0.0)
+            chosen = replace(self, labels=replace(self.labels, force_weights=weights))
+        rows = chosen._rows()
+        if max_rows is not None and rows.sum() > max_rows:
             order = rng.permutation(self.size)
-            count = max(1, int(np.searchsorted(np.cumsum(rows[order]), self.max_rows)))
-            problem = replace(problem, rows_of=self.structures[np.sort(order[:count])])
-        return problem
+            count = max(1, int(np.searchsorted(np.cumsum(rows[order]), max_rows)))
+            chosen = replace(chosen, rows_of=self.structures[np.sort(order[:count])])
+        return chosen
 
     def _rows(self) -> Indices:
         """Return the residuals of every structure, shape (size,)."""
@@ -214,15 +228,11 @@ class EnergyForceObjective:
     # ----------------------------------------------------------------- loss
     def loss(self, parameters: Array) -> float:
         """Return the weighted sum of squared residuals."""
-        return sum(self.shared.loss.value(parameters, self._kernel, self.structures, n_threads()))
-
-    def rmse(self, parameters: Array) -> float:
-        """Return the root of the mean loss; NaN for an empty problem."""
-        return self.errors(parameters).total
+        return sum(self.shared.loss.value(parameters, self._core, self.structures, n_threads()))
 
     def errors(self, parameters: Array) -> Errors:
         """Return the root mean square residuals; with Huber's thresholds those that count linearly count less."""
-        parts = self.shared.loss.value(parameters, self._kernel, self.structures, n_threads())
+        parts = self.shared.loss.value(parameters, self._core, self.structures, n_threads())
         atoms = self._atoms()
         weights = (
             self.total_weight,
@@ -242,17 +252,15 @@ class EnergyForceObjective:
         chosen[self.structures] = True
         return np.repeat(chosen, np.diff(first))
 
-    def aligned(self, parameters: Array, frozen: Indices) -> Array:
-        """Return the parameters with the best biases of the outputs: a linear problem of the energies alone.
+    def align(self, parameters: Array, frozen: Indices) -> Array:
+        """Return the parameters with the best biases of the outputs: linear least squares of the energies alone.
 
         Among thousands of forces a common error of all energies weighs so little that damped steps leave it standing.
         """
-        biases = np.array(
-            [b.stop - 1 for _, layer, _, b in self.model.layers() if layer == len(self.model.hidden)]
-        )
+        biases = self.model.output_biases
         if np.isin(biases, frozen).any():
             return parameters
-        energies = self.model.kernel.energies(parameters, self.shared.atoms, n_threads())
+        energies = self.model.core.energies(parameters, self.shared.atoms, n_threads())
         residuals = (energies - self.labels.energies)[self.structures]
         shift = self._best_shift(residuals, self.counts)
         result = parameters.copy()
@@ -280,19 +288,19 @@ class EnergyForceObjective:
         )
         return shift if after < before else np.zeros_like(shift)
 
-    def batch_gradient(self, parameters: Array, batch: Indices) -> tuple[float, Array]:
-        """Return loss and gradient (P,) of some structures."""
-        parts, gradient = self.shared.loss.gradient(
-            parameters, self._kernel, self.structures[batch], n_threads()
-        )
+    def gradient(self, parameters: Array, batch: Indices | None = None) -> tuple[float, Array]:
+        """Return loss and gradient (P,) of some structures; default: of all."""
+        structures = self.structures if batch is None else self.structures[batch]
+        parts, gradient = self.shared.loss.gradient(parameters, self._core, structures, n_threads())
         return sum(parts), gradient
 
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
         rows = self.structures if self.rows_of is None else self.rows_of
-        parts = self.shared.loss.normal_equations(
-            parameters, self._kernel, rows, scipy_blas(), n_threads(), hessian, slope
-        )
+        with blas_and_threads() as (blas, threads):
+            parts = self.shared.loss.normal_equations(
+                parameters, self._core, rows, blas, threads, hessian, slope
+            )
         if self.rows_of is None:
             return sum(parts)
         # Both of the same rows: the step then solves a least-squares problem with far more rows than parameters. With
@@ -304,7 +312,7 @@ class EnergyForceObjective:
 
     def gauss_newton(self, parameters: Array, v: Array) -> Array:
         """Return JᵀWJ v (P,)."""
-        return self.shared.loss.gauss_newton(parameters, self._kernel, self.structures, v, n_threads())
+        return self.shared.loss.gauss_newton(parameters, self._core, self.structures, v, n_threads())
 
     def diagonal(self, parameters: Array, rng: np.random.Generator) -> Array:
         """Return an estimate of the diagonal of JᵀWJ (P,).
@@ -319,7 +327,7 @@ class EnergyForceObjective:
             )
             squares += (
                 self.shared.loss.adjoint_product(
-                    parameters, self._kernel, self.structures, energies, forces, virials, n_threads()
+                    parameters, self._core, self.structures, energies, forces, virials, n_threads()
                 )
                 ** 2
             )
@@ -327,7 +335,7 @@ class EnergyForceObjective:
 
     # ------------------------------------------------------------------ file
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays that make up the problem."""
+        """Return the arrays that make up the objective."""
         neighbours, table = self.shared.neighbours, self.shared.table
         return {
             **{name: getattr(neighbours, name) for name in _LISTS},
@@ -346,29 +354,27 @@ class EnergyForceObjective:
         }
         return {
             "kind": "combined",
-            "descriptor": self.shared.descriptor.to_dict(),
+            "descriptor": descriptor_to_dict(self.shared.descriptor),
             "force_fraction": self.force_fraction,
-            "max_rows": self.max_rows,
             **thresholds,
         }
 
     @classmethod
     def from_arrays(
-        cls, model: NetworkModel, arrays: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]
+        cls, model: AtomModel, arrays: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]
     ) -> EnergyForceObjective:
-        """Make a problem of what `arrays` and `settings` gave."""
+        """Make an objective of what `arrays` and `settings` gave."""
         values: dict[str, Any] = {name: arrays[name] for name in _LABELS}
         for name in _THRESHOLDS:
             values[name] = np.inf if settings[name] is None else settings[name]
         return cls.build(
             model,
-            ChebyshevDescriptor.from_dict(settings["descriptor"]),
-            Neighbourhood.of(*(arrays[name] for name in _LISTS)),
+            descriptor_from_dict(settings["descriptor"]),
+            Neighbourhood(*(arrays[name] for name in _LISTS)),
             FeatureTable(arrays["features"], arrays["rows"], arrays["order"]),
             arrays["inverse_scale"],
             labels=LabelTable(**values),
             force_fraction=settings["force_fraction"],
-            max_rows=settings["max_rows"],
         )
 
 

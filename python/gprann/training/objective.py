@@ -1,22 +1,23 @@
-"""The least-squares problem of training: energies of structures as a function of the parameters."""
+"""The objective of training: energies of structures as a function of the parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
-from gprann.models import FeatureTable, NetworkModel
-from gprann.runtime.parallel import n_threads, scipy_blas
+from gprann.models.base import AtomModel
+from gprann.models.features import FeatureTable
+from gprann.runtime.resources import blas_and_threads, n_threads
 
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["EnergyObjective", "Errors", "MatrixFreeProblem", "Problem"]
+__all__ = ["EnergyObjective", "Errors", "LeastSquaresObjective", "MatrixFreeObjective", "Objective"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -40,38 +41,23 @@ class Errors:
     force: float = float("nan")
 
 
-class Problem(Protocol):
-    """What the optimisers ask of a problem: a sum over structures of weighted squared residuals."""
-
-    @property
-    def model(self) -> NetworkModel:
-        """Shape of the networks."""
+class Objective(Protocol):
+    """A sum over structures of weighted squared residuals: the interface that every optimiser uses."""
 
     @property
     def size(self) -> int:
         """Number of structures."""
 
     @property
-    def counts(self) -> Indices:
-        """Atoms of each species in each structure, shape (size, S)."""
+    def n_parameters(self) -> int:
+        """Number of parameters P."""
 
     @property
     def total_weight(self) -> float:
         """Sum of the structures' weights: loss over total weight is the mean."""
 
-    @property
-    def n_rows(self) -> int:
-        """Number of residuals."""
-
-    @property
-    def trial_size(self) -> int:
-        """Structures that suffice to tell a good random start from a bad one."""
-
-    def select(self, structures: Indices) -> Self:
-        """Return the problem of some structures."""
-
-    def drawn(self, stream: tuple[int, ...]) -> Self:
-        """Return the problem of one iteration, where its residuals or rows are a random choice."""
+    def draw(self, stream: tuple[int, ...], max_rows: int | None = None) -> Self:
+        """Return the objective of one iteration, where its residuals or rows are a random choice."""
 
     def loss(self, parameters: Array) -> float:
         """Return the weighted sum of squared residuals."""
@@ -79,28 +65,22 @@ class Problem(Protocol):
     def errors(self, parameters: Array) -> Errors:
         """Return the root mean square residuals."""
 
-    def rmse(self, parameters: Array) -> float:
-        """Return the root of the mean loss; NaN for an empty problem."""
+    def gradient(self, parameters: Array, batch: Indices | None = None) -> tuple[float, Array]:
+        """Return loss and gradient (P,) of some structures; default: of all."""
 
-    def aligned(self, parameters: Array, frozen: Indices) -> Array:
+
+class LeastSquaresObjective(Objective, Protocol):
+    """An objective whose Gauss-Newton equations can be set up."""
+
+    def align(self, parameters: Array, frozen: Indices) -> Array:
         """Return the parameters after what can be minimised at once, without steps, has been."""
-
-    def batch_gradient(self, parameters: Array, batch: Indices) -> tuple[float, Array]:
-        """Return loss and gradient (P,) of some structures."""
 
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays that make up the problem, for `from_arrays`."""
 
-    def settings(self) -> dict[str, Any]:
-        """Return the rest of it, as plain data."""
-
-
-@runtime_checkable
-class MatrixFreeProblem(Problem, Protocol):
-    """A problem whose Jacobian can be multiplied with vectors without being formed."""
+class MatrixFreeObjective(LeastSquaresObjective, Protocol):
+    """An objective whose Jacobian can be multiplied with vectors without being formed."""
 
     def gauss_newton(self, parameters: Array, v: Array) -> Array:
         """Return JᵀWJ v (P,)."""
@@ -111,18 +91,18 @@ class MatrixFreeProblem(Problem, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EnergyObjective:
-    """Energies in units of the energy scale, less the reference energies.
+    """Energies of structures, less the baseline, in units of the energy scale.
 
     Attributes
     ----------
-    model : NetworkModel
+    model : AtomModel
     table : FeatureTable of n structures
     targets : ndarray, shape (n,)
     weights : ndarray, shape (n,)
         Factors of the squared residuals.
     """
 
-    model: NetworkModel
+    model: AtomModel
     table: FeatureTable
     targets: Array
     weights: Array
@@ -130,12 +110,17 @@ class EnergyObjective:
 
     def __post_init__(self) -> None:
         # Made once: its checks would cost as much as a minibatch.
-        object.__setattr__(self, "_atoms", self.table.kernel())
+        object.__setattr__(self, "_atoms", self.table.core)
 
     @property
     def size(self) -> int:
         """Number of structures."""
         return len(self.targets)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters P."""
+        return self.model.n_parameters
 
     @property
     def counts(self) -> Indices:
@@ -158,55 +143,55 @@ class EnergyObjective:
         return 2000
 
     def select(self, structures: Indices) -> EnergyObjective:
-        """Return the problem of some structures."""
+        """Return the objective of some structures."""
         return EnergyObjective(
             self.model, self.table.select(structures), self.targets[structures], self.weights[structures]
         )
 
-    def drawn(self, stream: tuple[int, ...]) -> EnergyObjective:  # noqa: ARG002 - nothing is drawn
-        """Return the problem itself: every energy counts in every iteration."""
+    def draw(self, stream: tuple[int, ...], max_rows: int | None = None) -> EnergyObjective:  # noqa: ARG002
+        """Return the objective itself: every energy counts in every iteration."""
         return self
 
     def loss(self, parameters: Array) -> float:
         """Return the weighted sum of squared residuals."""
-        residuals = self.model.kernel.energies(parameters, self._atoms, n_threads()) - self.targets
+        residuals = self.model.core.energies(parameters, self._atoms, n_threads()) - self.targets
         return float(self.weights @ residuals**2)
 
-    def rmse(self, parameters: Array) -> float:
-        """Return the weighted root mean square residual; NaN for an empty problem."""
-        total = self.total_weight
-        return float(np.sqrt(self.loss(parameters) / total)) if total > 0 else float("nan")
-
     def errors(self, parameters: Array) -> Errors:
-        """Return the root mean square residual."""
-        rmse = self.rmse(parameters)
+        """Return the root mean square residual; NaN for an empty objective."""
+        total = self.total_weight
+        rmse = float(np.sqrt(self.loss(parameters) / total)) if total > 0 else float("nan")
         return Errors(rmse, rmse)
 
-    def aligned(self, parameters: Array, frozen: Indices) -> Array:  # noqa: ARG002 - as it should be
+    def align(self, parameters: Array, frozen: Indices) -> Array:  # noqa: ARG002
         """Return the parameters: steps that see nothing but energies leave no common error of theirs."""
         return parameters
 
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
-        return self.model.kernel.normal_equations(
-            parameters,
-            self._atoms,
-            self.targets,
-            self.weights,
-            scipy_blas(),
-            n_threads(),
-            hessian,
-            slope,
-        )
+        with blas_and_threads() as (blas, threads):
+            loss: float = self.model.core.normal_equations(
+                parameters,
+                self._atoms,
+                self.targets,
+                self.weights,
+                blas,
+                threads,
+                hessian,
+                slope,
+            )
+        return loss
 
-    def batch_gradient(self, parameters: Array, batch: Indices) -> tuple[float, Array]:
-        """Return loss and gradient (P,) of a minibatch, in one call of the core."""
-        return self.model.kernel.energy_loss(
+    def gradient(self, parameters: Array, batch: Indices | None = None) -> tuple[float, Array]:
+        """Return loss and gradient (P,) of some structures, in one call of the core; default: of all."""
+        batch = np.arange(self.size) if batch is None else batch
+        loss, slope = self.model.core.energy_loss(
             parameters, self._atoms, batch, self.targets, self.weights, n_threads()
         )
+        return loss, slope
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays that make up the problem."""
+        """Return the arrays that make up the objective."""
         table = self.table
         return {
             "features": table.features,
@@ -217,11 +202,11 @@ class EnergyObjective:
         }
 
     def settings(self) -> dict[str, Any]:
-        """Return what kind of problem it is."""
+        """Return what kind of objective it is."""
         return {"kind": "energies"}
 
     @classmethod
-    def from_arrays(cls, model: NetworkModel, arrays: Mapping[str, NDArray[Any]]) -> EnergyObjective:
-        """Make a problem of what `arrays` gave."""
+    def from_arrays(cls, model: AtomModel, arrays: Mapping[str, NDArray[Any]]) -> EnergyObjective:
+        """Make an objective of what `arrays` gave."""
         table = FeatureTable(arrays["features"], arrays["rows"], arrays["order"])
         return cls(model, table, arrays["targets"], arrays["weights"])

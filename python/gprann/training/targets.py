@@ -1,8 +1,8 @@
-"""Reference energies, energy scale and weights of a training set."""
+"""Energy scale and weights of a training set."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,61 +14,14 @@ from gprann.training.energy_force_objective import LabelTable
 from gprann.training.options import TrainingOptions
 
 __all__ = [
-    "count_species",
     "energy_scale",
     "energy_weights",
-    "fit_reference_energies",
-    "given_reference_energies",
     "label_table",
     "structure_weights",
 ]
 
 Array = NDArray[np.float64]
 _WITH_FORCES = 4.0
-
-
-def count_species(data: Dataset, species: Sequence[str]) -> Array:
-    """Return the number of atoms of each species in each structure, shape (n, S)."""
-    return np.array(
-        [[structure.symbols.count(symbol) for symbol in species] for structure in data], dtype=float
-    )
-
-
-def fit_reference_energies(data: Dataset, species: Sequence[str]) -> Array:
-    """Return E0 of each species, shape (S,), eV: the least squares of smallest norm on the composition.
-
-    Examples
-    --------
-    >>> import gprann
-    >>> data = gprann.examples.hydrogen(7)
-    >>> bool(np.isclose(2 * fit_reference_energies(data, ["H"])[0], data.energies.mean()))
-    True
-    """
-    counts = count_species(data, species)
-    solution, *_ = np.linalg.lstsq(counts, data.energies, rcond=None)
-    return np.asarray(solution)
-
-
-def given_reference_energies(given: Mapping[str, float], species: Sequence[str]) -> Array:
-    """Return the user's E0 in the order of the species, shape (S,), eV.
-
-    Raises
-    ------
-    ConfigError
-        If a species is missing or unknown, or a value is not finite.
-    """
-    missing = [symbol for symbol in species if symbol not in given]
-    unknown = [symbol for symbol in given if symbol not in species]
-    if missing or unknown:
-        names = ", ".join(missing or unknown)
-        raise ConfigError(f"reference_energies: {names} {'missing' if missing else 'not among the species'}")
-    try:
-        values = np.array([float(given[symbol]) for symbol in species])
-    except (TypeError, ValueError):
-        values = np.array([np.nan])
-    if not np.isfinite(values).all():
-        raise ConfigError(f"reference_energies: expected finite numbers in eV, got {dict(given)}")
-    return values
 
 
 def energy_scale(residuals: Array, *, forces: bool = False) -> float:
@@ -113,16 +66,13 @@ def energy_weights(data: Dataset, weights: Array, *, per_atom: bool) -> Array:
     return weights / data.n_atoms.astype(float) ** 2 if per_atom else weights
 
 
-def label_table(
-    data: Dataset, energies: Array, scale: float, species: Sequence[str], options: TrainingOptions
-) -> LabelTable:
+def label_table(data: Dataset, scale: float, species: Sequence[str], options: TrainingOptions) -> LabelTable:
     """Return energies, forces and virials in units of the energy scale, with the weights of the combined loss.
 
     Parameters
     ----------
     data : Dataset
-    energies : ndarray, shape (n,)
-        Energies less the reference energies, in units of `scale`.
+        With labels less the baseline.
     scale : float, eV
     species : sequence of str
     options : TrainingOptions
@@ -140,7 +90,7 @@ def label_table(
     virials, stressed = _virials(data, weights, options)
     total, alpha = float(of_energy.sum()), options.alpha if options.forces else 0.0
     return LabelTable(
-        energies=energies,
+        energies=data.energies / scale,
         energy_weights=(1 - alpha) * of_energy,
         forces=forces / scale,
         force_weights=alpha * total / max(counts.sum(), 1e-300) * counts,

@@ -13,27 +13,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.baselines import Baseline, ReferenceEnergies, as_baseline, fit_baseline, terms_of
 from gprann.data.neighbours import without_pairs
 from gprann.data.structure import Dataset
-from gprann.descriptors import ChebyshevDescriptor
+from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, DataError, TrainingError
+from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, structures
-from gprann.models import FeatureTable, NetworkModel, Normalisation
+from gprann.models import AtomModel, FeatureTable, Normalisation
 from gprann.models.features import descriptor_values
-from gprann.potential import Potential, load
+from gprann.potential import Potential
 from gprann.runtime.progress import progress_bar
+from gprann.signatures import takes
 from gprann.training.committee import MemberProgress, train_members
 from gprann.training.energy_force_objective import EnergyForceObjective
-from gprann.training.member import Job
+from gprann.training.member import CommitteeTask
 from gprann.training.objective import EnergyObjective
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import OptimizerState, Workload
 from gprann.training.options import TrainingOptions
 from gprann.training.targets import (
-    count_species,
     energy_scale,
     energy_weights,
-    fit_reference_energies,
-    given_reference_energies,
     label_table,
     structure_weights,
 )
@@ -45,16 +45,15 @@ _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 
+@takes(TrainingOptions)
 def train(
     data: Source,
-    descriptor: ChebyshevDescriptor,
+    descriptor: Descriptor,
     *,
-    reference_energies: Mapping[str, float] | None = None,
     start_from: Potential | str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     progress: bool | None = None,
-    provenance: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Potential:
     """Train networks on a data set: on energies, or on energies, forces and stresses.
@@ -64,12 +63,10 @@ def train(
     data : Dataset, or anything that `gprann.read` takes
         Structures with energies; usually the result of `augment`. With `forces=True` those that have forces
         count with them.
-    descriptor : ChebyshevDescriptor
-    reference_energies : mapping of symbol to eV, optional
-        E0 of each element. Default: least squares on the composition.
+    descriptor : Descriptor
     start_from : Potential or path, optional
         A potential to go on from (fine-tuning): its networks, normalisation and energy scale, and, unless others
-        are given, its reference energies. Member k starts from its member k.
+        are given, its baseline. Member k starts from its member k; by default there are as many members.
     checkpoint : path, optional
         Folder in which the state of every member is kept: run again with the same data and options, training
         goes on where it was interrupted and ends with the same bits.
@@ -77,13 +74,8 @@ def train(
         Processes that train members side by side. Default: one per thread for committees that are worth it.
     progress : bool, optional
         Show a progress bar; default: on a terminal only.
-    provenance : mapping, optional
-        Plain data kept in the model file beside the options.
     **options
-        Fields of `TrainingOptions`: hidden, activation, optimizer ('auto', 'lm', 'gauss_newton_cg', 'lbfgs' or
-        'adamw'), forces, alpha, force_fraction, stress, huber_energy, huber_force, group_weights,
-        species_weights, members, seed, iterations, validation, patience, starts, start_iterations, per_atom,
-        label_noise, max_rows, frozen, learning_rate, weight_decay, batch_size, schedule, warmup, ridge.
+        Fields of `TrainingOptions`, and of the chosen model and optimizer beside them.
 
     Returns
     -------
@@ -108,82 +100,109 @@ def train(
     >>> potential.provenance["training"]["n_structures"]
     7
     """
-    base = None if start_from is None else _base(start_from, descriptor, options)
-    settings = TrainingOptions.from_keywords({**options, **({} if base is None else base.model.options())})
+    base = None
+    if start_from is not None:
+        base = start_from if isinstance(start_from, Potential) else Potential.load(start_from)
+        options = _like(base, descriptor, options)
+    settings = TrainingOptions(**options)
     data = structures(data)
     if len(data) == 0:
         raise DataError("the training set is empty; give at least one structure with an energy")
-    energies = data.energies
     started = time.perf_counter()
-    if base is not None:
-        reference_energies = reference_energies or base.reference_energy_of
-    model = NetworkModel(descriptor.size, settings.hidden, len(descriptor.species), settings.activation)
-    settings, reason = settings.resolved(model.n_parameters, len(data))
-    settings = settings.suited_to(len({structure.composition for structure in data}))
-    _log.info("optimizer %s: %s", settings.optimizer, reason)
+    model = settings.model.build(descriptor.size, len(descriptor.species))
+    model.frozen_parameters(settings.frozen)  # raises if there are no such layers
+    workload = Workload(
+        n_parameters=model.n_parameters,
+        n_structures=len(data),
+        n_compositions=len({structure.composition for structure in data}),
+        forces=settings.forces,
+    )
+    optimizer, reason = settings.optimizer.resolve(workload)
+    _log.info("optimizer %s: %s", optimizer.name or type(optimizer).__name__, reason)
     if settings.huber_force is not None and not settings.forces:
         _log.warning("huber_force has no effect without forces = true")
-    e0, residuals = _without_references(
-        energies, data, descriptor.species, reference_energies, refine=base is None
-    )
-    scale = energy_scale(residuals, forces=settings.forces) if base is None else base.energy_scale
-    normalisation, problem = _problem(
-        data, descriptor, model, residuals / scale, settings=settings, base=base, scale=scale
-    )
-    initial = None if base is None else base.parameters
-    job = Job(problem, _groups(data), settings, scale, initial)
+    baseline = _fit_baseline(data, descriptor.species, settings, base)
+    settings = settings.replace(optimizer=optimizer, baseline=None, reference_energies=None)
+    data = baseline.subtract(data)
+    normalisation, task = _task(data, descriptor, model, settings, base)
     folder = None if checkpoint is None else Path(checkpoint)
-    with _Bar(settings, scale, progress) as bar:
-        states = train_members(job, folder=folder, workers=workers, progress=bar)
-    record = {**_record(data, job, states, started), "optimizer_reason": reason}
+    with _Bar(settings, task.energy_scale, progress) as bar:
+        states = train_members(task, folder=folder, workers=workers, progress=bar)
     return Potential(
         descriptor,
         normalisation,
         model,
         _best_parameters(states),
-        e0,
-        energy_scale=scale,
-        provenance={**(provenance or {}), "training": record},
+        baseline=baseline,
+        energy_scale=task.energy_scale,
+        provenance={"training": {**_record(data, task, states, started), "optimizer_reason": reason}},
     )
 
 
-def _base(
-    start_from: Potential | str | os.PathLike[str],
-    descriptor: ChebyshevDescriptor,
-    given: Mapping[str, Any],
-) -> Potential:
-    """Return the potential to go on from, if it fits.
+def _like(base: Potential, descriptor: Descriptor, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with the model of the potential to go on from, if it fits.
 
     Raises
     ------
     ConfigError
-        If descriptor or networks are others than those asked for.
+        If the descriptor or the model is another one than asked for.
     """
-    base = start_from if isinstance(start_from, Potential) else load(start_from)
-    if base.descriptor.to_dict() != descriptor.to_dict():
+    if base.descriptor != descriptor:
         raise ConfigError(
             f"start_from: its descriptor is {base.descriptor!r}, not {descriptor!r}; use its own"
         )
-    shape = base.model.options()
-    asked = TrainingOptions(**{name: given.get(name, own) for name, own in shape.items()})
-    for name in shape:
-        own = getattr(base.model, name)
-        if getattr(asked, name) != own:
-            raise ConfigError(f"{name} = {given[name]}: the potential to start from has {own}; leave it out")
-    return base
+    own = base.model.options
+    shape = {name: options[name] for name in ("model", *type(own).model_fields) if name in options}
+    asked = TrainingOptions(**shape).model if shape else own
+    if type(asked) is not type(own):
+        raise ConfigError(f"model = {asked.name}: the potential to start from is {own.name}; leave it out")
+    for name in sorted(asked.model_fields_set if shape else ()):
+        if getattr(asked, name) != getattr(own, name):
+            raise ConfigError(
+                f"{name} = {getattr(asked, name)}: the potential to start from has {getattr(own, name)}; leave it out"
+            )
+    members = options.get("members", len(base))
+    _log.info("%d members, which start from the %d of the potential given", members, len(base))
+    others = {name: value for name, value in options.items() if name not in shape}
+    return {**others, "model": own, "members": members}
 
 
-def _problem(
+def _fit_baseline(
+    data: Dataset, species: Sequence[str], settings: TrainingOptions, base: Potential | None
+) -> Baseline:
+    """Return the baseline: what was given, completed by reference energies and fitted.
+
+    A potential that is trained further keeps its own baseline, except for what was given.
+    """
+    terms = () if settings.baseline is None else terms_of(settings.baseline)
+    if settings.reference_energies is not None:
+        if any(isinstance(term, ReferenceEnergies) for term in terms):
+            raise ConfigError("reference_energies: the baseline has some already; give them once")
+        terms = (*terms, ReferenceEnergies(energies=settings.reference_energies))
+    if base is None:
+        return fit_baseline(as_baseline(terms), data, species)
+    chosen: list[Baseline] = []
+    for reference in (False, True):
+        mine, before = (
+            [term for term in group if isinstance(term, ReferenceEnergies) == reference]
+            for group in (terms, terms_of(base.baseline))
+        )
+        chosen += mine or before
+    for term in chosen:
+        if isinstance(term, ReferenceEnergies):
+            term.ordered(species)  # raises if one is missing
+    return as_baseline(chosen)
+
+
+def _task(
     data: Dataset,
-    descriptor: ChebyshevDescriptor,
-    model: NetworkModel,
-    targets: Array,
-    *,
+    descriptor: Descriptor,
+    model: AtomModel,
     settings: TrainingOptions,
     base: Potential | None,
-    scale: float,
-) -> tuple[Normalisation, EnergyObjective | EnergyForceObjective]:
+) -> tuple[Normalisation, CommitteeTask]:
     """Return the normalisation of the descriptors, and what is to be minimised."""
+    scale = energy_scale(data.energies, forces=settings.forces) if base is None else base.energy_scale
     n_species = len(descriptor.species)
     neighbours = descriptor.neighbours(data) if settings.forces else None
     values, kinds, first = descriptor_values(descriptor, data, neighbours)
@@ -192,36 +211,22 @@ def _problem(
         normalisation = base.normalisation.completed(normalisation)
     _warn_of_unseen(descriptor, kinds)
     table = FeatureTable.sort(normalisation.apply(values, kinds), kinds, first, n_species)
-    plain = not settings.forces and settings.huber_energy is None
-    if plain and settings.optimizer != "gauss_newton_cg":
+    objective: EnergyObjective | EnergyForceObjective
+    if settings.forces or settings.huber_energy is not None or settings.optimizer.needs_products:
+        objective = EnergyForceObjective.build(
+            model,
+            descriptor,
+            neighbours or without_pairs(kinds, first),
+            table,
+            normalisation.inverse_scale,
+            labels=label_table(data, scale, descriptor.species, settings),
+            force_fraction=settings.force_fraction,
+        )
+    else:
         weights = energy_weights(data, structure_weights(data, settings), per_atom=settings.per_atom)
-        return normalisation, EnergyObjective(model, table, targets, weights)
-    problem = EnergyForceObjective.build(
-        model,
-        descriptor,
-        neighbours or without_pairs(kinds, first),
-        table,
-        normalisation.inverse_scale,
-        labels=label_table(data, targets, scale, descriptor.species, settings),
-        force_fraction=settings.force_fraction,
-        max_rows=settings.max_rows,
-    )
-    return normalisation, problem
-
-
-def _without_references(
-    energies: Array, data: Dataset, species: Sequence[str], given: Mapping[str, float] | None, *, refine: bool
-) -> tuple[Array, Array]:
-    """Return E0 of each species, shape (S,), and the energies less those of their atoms, shape (n,), eV.
-
-    With `refine` the mean energy per atom that given reference energies leave goes into them too; a potential
-    that is trained further already has its own way with it.
-    """
-    e0 = fit_reference_energies(data, species) if given is None else given_reference_energies(given, species)
-    counts = count_species(data, species)
-    if refine:
-        e0 = e0 + _remaining_offset(energies - counts @ e0, data)
-    return e0, energies - counts @ e0
+        objective = EnergyObjective(model, table, data.energies / scale, weights)
+    initial = None if base is None else base.parameters
+    return normalisation, CommitteeTask(objective, _families(data), settings, scale, initial)
 
 
 def _best_parameters(states: list[OptimizerState]) -> Array:
@@ -236,22 +241,35 @@ def _best_parameters(states: list[OptimizerState]) -> Array:
     return parameters
 
 
-def _record(data: Dataset, job: Job, states: list[OptimizerState], started: float) -> dict[str, Any]:
+def _record(
+    data: Dataset, task: CommitteeTask, states: list[OptimizerState], started: float
+) -> dict[str, Any]:
     """Return how the potential was trained, as plain data for its file."""
     return {
         "program": f"gprann {__version__}",
         "n_structures": len(data),
         "n_reference": sum(structure.origin.method == "reference" for structure in data),
-        "options": job.options.to_dict(),
+        # An evaluation warns of test structures that have been trained on.
+        "structures": [geometry_digest(item) for item in data if item.origin.method == "reference"],
+        "options": _describe(task.options),
         "seconds": round(time.perf_counter() - started, 1),
         "member_seconds": [round(state.seconds, 2) for state in states],
-        "history": [_history(state, job.energy_scale) for state in states],
-        "held_out": [_last_errors(state, job.energy_scale) for state in states],
+        "history": [_history(state, task.energy_scale) for state in states],
+        "held_out": [_last_errors(state, task.energy_scale) for state in states],
         "ended": [state.reason for state in states],
     }
 
 
-def _warn_of_unseen(descriptor: ChebyshevDescriptor, kinds: NDArray[np.int32]) -> None:
+def _describe(options: TrainingOptions) -> dict[str, Any]:
+    """Return the options as plain data; an optimiser or model that no file can name appears as text."""
+    try:
+        return options.to_dict()
+    except ConfigError:
+        named = TrainingOptions(**{**options.changed(), "optimizer": "auto", "model": "mlp"}).to_dict()
+        return {**named, "optimizer": repr(options.optimizer), "model": repr(options.model)}
+
+
+def _warn_of_unseen(descriptor: Descriptor, kinds: NDArray[np.int32]) -> None:
     unseen = [symbol for kind, symbol in enumerate(descriptor.species) if not np.any(kinds == kind)]
     if unseen:
         _log.warning(
@@ -261,12 +279,7 @@ def _warn_of_unseen(descriptor: ChebyshevDescriptor, kinds: NDArray[np.int32]) -
         )
 
 
-def _remaining_offset(residuals: Array, data: Dataset) -> float:
-    """Return the mean energy per atom that given reference energies leave: nothing for networks to learn."""
-    return float(residuals.sum() / data.n_atoms.sum())
-
-
-def _groups(data: Dataset) -> NDArray[np.int64]:
+def _families(data: Dataset) -> NDArray[np.int64]:
     """Number the reference structures; copies carry the number of the structure they were made from.
 
     Structures made in memory may claim the same origin: each gets a number, which the copies after it share.
@@ -305,7 +318,8 @@ class _Bar:
     """Progress of all members as one bar: iterations of every member, with the current errors."""
 
     def __init__(self, options: TrainingOptions, scale: float, show: bool | None) -> None:
-        self._bar = progress_bar(options.members * options.max_iterations, "training", unit="it", show=show)
+        total = options.members * options.optimizer.value("iterations")
+        self._bar = progress_bar(total, "training", unit="it", show=show)
         self._scale = scale
         self._done: dict[int, int] = {}
 

@@ -1,4 +1,4 @@
-"""Worker process: trains some members of a job folder and reports on standard output, a JSON object a line.
+"""Worker process: trains some members of the task in a folder and reports on standard output, a JSON object a line.
 
 Started as `python -m gprann.training.worker FOLDER MEMBER...`; a process of its own with a clean start (never
 a fork), so that scripts without a main guard can train committees.
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TextIO
 
 from gprann.errors import GprannError
+from gprann.training.checkpoint import load_task, resume_member
 from gprann.training.committee import MemberProgress
-from gprann.training.member import Job
-from gprann.training.optimizers.state import OptimizerState
+from gprann.training.optimizers.base import OptimizerState
 
 __all__ = ["run"]
 
 
 def run(folder: Path, members: list[int], output: TextIO) -> None:
     """Train the members one after the other."""
-    job, identity = Job.load(folder)
+    task, identity = load_task(folder)
 
     def send(message: dict[str, object]) -> None:
         # A broken pipe here ends the worker when its parent has died; its last state is on the disk.
@@ -35,7 +35,7 @@ def run(folder: Path, members: list[int], output: TextIO) -> None:
             send(asdict(MemberProgress.of(member, state)))
 
         try:
-            state = job.resume_member(folder, member, identity, report)
+            state = resume_member(task, folder, member, identity, report)
         except GprannError as error:
             send({"member": member, "failed": f"{type(error).__name__}: {error}"})
             continue

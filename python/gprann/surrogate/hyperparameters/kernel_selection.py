@@ -1,25 +1,55 @@
-"""Choice of the kernel: structures of a random subset are left out one by one and predicted by every kernel."""
+"""Selection of a kernel: structures of a random subset are left out one by one and predicted by every kernel."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from gprann.data.structure import Dataset
 from gprann.errors import DataError
-from gprann.surrogate.gaussian_process import Radial
+from gprann.surrogate.hyperparameters.cross_validation import scan
 from gprann.surrogate.hyperparameters.likelihood import maximise_likelihood
-from gprann.surrogate.hyperparameters.search import choose_by_leaving_out
-from gprann.surrogate.hyperparameters.settings import FREE, Fixed, Settings, scan, with_fixed
-from gprann.surrogate.kernels.fingerprints import Fingerprint
-from gprann.surrogate.observations import build_problem
+from gprann.surrogate.hyperparameters.search import START, choose_by_leaving_out
+from gprann.surrogate.hyperparameters.settings import FREE, Fixed, with_fixed
+from gprann.surrogate.kernels.atoms import AtomsKernel
+from gprann.surrogate.kernels.base import Fingerprint, Kernel, register_kernel
+from gprann.surrogate.kernels.cartesian import CartesianKernel
+from gprann.surrogate.kernels.pairs import PairsKernel
+from gprann.surrogate.kernels.soap import SoapKernel
+from gprann.surrogate.observations import observe
 from gprann.units import MEV
 
-__all__ = ["Candidate", "Selection", "select_kernel"]
+__all__ = ["AutoKernel", "Candidate", "KernelSelection", "select_kernel"]
 
 _log = logging.getLogger(__name__)
+
+
+@register_kernel
+class AutoKernel(AtomsKernel, PairsKernel, SoapKernel):
+    """The kernel that best predicts structures of a random subset which are left out one by one.
+
+    It has the options of all kernels from which it is chosen: `atoms`, `pairs`, `cartesian`, and `soap` if this one's
+    settings are given.
+
+    Examples
+    --------
+    >>> list(AutoKernel(exponent=2.0).candidates())
+    ['atoms', 'pairs', 'cartesian']
+    """
+
+    name = "auto"
+    strains: ClassVar[bool] = False
+
+    def candidates(self) -> dict[str, Kernel]:
+        """Return the kernels from which the data are to choose."""
+        kinds: list[type[Kernel]] = [AtomsKernel, PairsKernel, CartesianKernel]
+        if self.soap is not None:
+            kinds.append(SoapKernel)
+        return {
+            kind.name: kind(**{name: getattr(self, name) for name in kind.model_fields}) for kind in kinds
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +70,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class KernelSelection:
     """The kernel chosen, and why.
 
     Attributes
@@ -48,7 +78,7 @@ class Selection:
     kernel : str
     candidates : dict of str to Candidate
     refused : dict of str to str
-        Kernels that do not apply to the data, and the reason.
+        The reason why a kernel does not apply to the data, by its name.
     n_structures : int
         Structures of the subset.
     """
@@ -76,12 +106,8 @@ class Selection:
 
 
 def select_kernel(
-    fingerprints: Mapping[str, Fingerprint],
-    subset: Dataset,
-    radial: Radial,
-    start: Settings,
-    fixed: Fixed = FREE,
-) -> Selection:
+    fingerprints: Mapping[str, Fingerprint], subset: Dataset, fixed: Fixed = FREE
+) -> KernelSelection:
     """Fit every kernel to the subset and choose the one with the smallest leave-one-structure-out error.
 
     Parameters
@@ -90,9 +116,6 @@ def select_kernel(
         The kernels, the one to be preferred if nothing can be compared first.
     subset : Dataset
         Random structures of the training set.
-    radial : {'squared_exponential', 'matern52'}
-    start : Settings
-        Where the search for the hyperparameters of each kernel begins.
     fixed : tuple of length, energy noise and force noise
         Those that are given, None for the others.
 
@@ -106,7 +129,7 @@ def select_kernel(
     applicable: list[str] = []
     for name, fingerprint in fingerprints.items():
         try:
-            found = _leave_out(fingerprint, subset, radial, start, fixed)
+            found = _leave_out(fingerprint, subset, fixed)
         except DataError as error:
             refused[name] = str(error)
             continue
@@ -116,24 +139,22 @@ def select_kernel(
     if not applicable:
         raise DataError(f"no kernel applies to the training set: {'; '.join(refused.values())}")
     best = min(candidates, key=lambda name: candidates[name].score) if candidates else applicable[0]
-    selection = Selection(best, candidates, refused, len(subset))
+    selection = KernelSelection(best, candidates, refused, len(subset))
     _log.info("kernel '%s' chosen; %s", best, selection.reason())
     for name, why in refused.items():
         _log.info("kernel '%s' does not apply: %s", name, why)
     return selection
 
 
-def _leave_out(
-    fingerprint: Fingerprint, subset: Dataset, radial: Radial, start: Settings, fixed: Fixed
-) -> Candidate | None:
+def _leave_out(fingerprint: Fingerprint, subset: Dataset, fixed: Fixed) -> Candidate | None:
     """Return the errors at the best hyperparameters, None if there is nothing to be predicted from."""
     fingerprint.fit(subset)
-    problem, _, _ = build_problem(fingerprint, subset, float(subset.energies.mean()), radial)
-    if len(subset) < 2 or not problem.values.any():
+    observations, _, _ = observe(fingerprint, subset, float(subset.energies.mean()))
+    if len(subset) < 2 or not observations.values.any():
         return None
-    likely = maximise_likelihood(problem, with_fixed(start, fixed), fingerprint.spread, fixed)
-    settings = choose_by_leaving_out(problem, likely, fingerprint.spread, fixed)
-    results = scan(problem, [settings], fingerprint.spread)
+    likely = maximise_likelihood(observations, with_fixed(START, fixed), fingerprint.spread, fixed)
+    settings = choose_by_leaving_out(observations, likely, fingerprint.spread, fixed)
+    results = scan(observations, [settings], fingerprint.spread)
     if not results:
         return None
     return Candidate(results[0].energy_mae, results[0].force_mae, results[0].score)

@@ -14,8 +14,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from gprann.errors import FactorisationError
-from gprann.surrogate.gaussian_process import Factor, Problem, factorise
-from gprann.surrogate.hyperparameters.settings import BOUNDS, FREE, Fixed, Settings, unit_rows, with_fixed
+from gprann.surrogate.gaussian_process import Factor, factorise
+from gprann.surrogate.hyperparameters.settings import (
+    BOUNDS,
+    FREE,
+    Fixed,
+    Setting,
+    with_fixed,
+)
+from gprann.surrogate.observations import Observations
 
 __all__ = ["likelihood_of_parts", "log_marginal_likelihood", "maximise_likelihood", "maximise_of_parts"]
 
@@ -25,13 +32,15 @@ _STRETCH = 4.0
 """Lengths of parts are stretched and shrunk by this much, about their geometric mean."""
 
 
-def log_marginal_likelihood(problem: Problem, settings: Settings, spread: float) -> tuple[float, Array]:
+def log_marginal_likelihood(
+    observations: Observations, settings: Setting, spread: float
+) -> tuple[float, Array]:
     """Return the log marginal likelihood, amplitude at its optimum, and its gradient.
 
     Parameters
     ----------
-    problem : Problem
-    settings : Settings
+    observations : Observations
+    settings : Setting
     spread : float
         Unit of the length.
 
@@ -45,21 +54,24 @@ def log_marginal_likelihood(problem: Problem, settings: Settings, spread: float)
     ------
     FactorisationError
     """
-    return likelihood_of_parts([problem], [1.0], settings, spread)
+    return likelihood_of_parts([observations], [1.0], settings, spread)
 
 
 def likelihood_of_parts(
-    parts: Sequence[Problem], factors: Sequence[float] | Array, settings: Settings, spread: float
+    parts: Sequence[Observations],
+    factors: Sequence[float] | Array,
+    settings: Setting,
+    spread: float,
 ) -> tuple[float, Array]:
     """Return what `log_marginal_likelihood` does for a K that is a sum of parts with lengths of their own.
 
     Parameters
     ----------
-    parts : sequence of p Problem
-        With the same observations; together their features are those of the whole problem.
+    parts : sequence of p Observations
+        With the same observations; together their features are those of the whole.
     factors : sequence of p floats
         On the length, one for each part.
-    settings : Settings
+    settings : Setting
     spread : float
         Unit of the length.
 
@@ -73,16 +85,16 @@ def likelihood_of_parts(
     ------
     FactorisationError
     """
-    problem, lengths = parts[0], [settings.length * spread * factor for factor in factors]
+    observations, lengths = parts[0], [settings.length * spread * factor for factor in factors]
     K = parts[0].covariance(lengths[0])
     for part, length in zip(parts[1:], lengths[1:], strict=True):
         K += part.covariance(length)
-    unit = unit_rows(problem, K)
+    unit = observations.unit_rows(K)
     scale = float(np.diagonal(K)[unit].mean())
-    energy = np.where(problem.is_energy, settings.energy_noise, 0.0)
-    force = np.where(problem.is_energy, 0.0, settings.force_noise)
+    energy = np.where(observations.is_energy, settings.energy_noise, 0.0)
+    force = np.where(observations.is_energy, 0.0, settings.force_noise)
     factor = factorise(K, scale * (energy + force))
-    value, weights = _value_and_weights(factor, problem.values)
+    value, weights = _value_and_weights(factor, observations.values)
     diagonal = np.diagonal(weights)
     by_noise = [0.5 * scale * float(diagonal @ noise) for noise in (energy, force)]
     by_length = []
@@ -108,26 +120,36 @@ def _value_and_weights(factor: Factor, values: Array) -> tuple[float, Array]:
 
 
 def maximise_likelihood(
-    problem: Problem, start: Settings, spread: float, fixed: Fixed = FREE, *, max_steps: int = 15
-) -> Settings:
+    observations: Observations,
+    start: Setting,
+    spread: float,
+    fixed: Fixed = FREE,
+    *,
+    max_steps: int = 15,
+) -> Setting:
     """Return the settings of largest log marginal likelihood within `BOUNDS`, by L-BFGS-B from `start`.
 
     Those that are `fixed` are held.
     """
-    found, _ = maximise_of_parts([problem], start, spread, fixed, max_steps=max_steps)
+    found, _ = maximise_of_parts([observations], start, spread, fixed, max_steps=max_steps)
     return found
 
 
 def maximise_of_parts(
-    parts: Sequence[Problem], start: Settings, spread: float, fixed: Fixed = FREE, *, max_steps: int = 15
-) -> tuple[Settings, Array]:
+    parts: Sequence[Observations],
+    start: Setting,
+    spread: float,
+    fixed: Fixed = FREE,
+    *,
+    max_steps: int = 15,
+) -> tuple[Setting, Array]:
     """Return the settings of largest likelihood, and the factors on the lengths of the parts.
 
     Parameters
     ----------
-    parts : sequence of p Problem
+    parts : sequence of p Observations
         See `likelihood_of_parts`.
-    start : Settings
+    start : Setting
         Where the search begins, with equal lengths.
     spread : float
         Unit of the length.
@@ -137,14 +159,14 @@ def maximise_of_parts(
 
     Returns
     -------
-    settings : Settings
+    settings : Setting
         The geometric mean of the lengths, and the noises.
     factors : ndarray, shape (p,)
         Their geometric mean is 1.
     """
 
-    def unpacked(x: Array) -> tuple[Settings, Array]:
-        return Settings.from_vector(x[:3]), np.exp(x[3:] - x[3:].mean())
+    def unpacked(x: Array) -> tuple[Setting, Array]:
+        return Setting.from_vector(x[:3]), np.exp(x[3:] - x[3:].mean())
 
     def objective(x: Array) -> tuple[float, Array]:
         settings, factors = unpacked(x)

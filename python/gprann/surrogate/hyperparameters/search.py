@@ -7,6 +7,8 @@
 3. The noise, which stands for what the kernel cannot express more than for errors of the labels, falls with
    the number of structures, and the best length with it: at last both are refined as long as structures held out
    from four fifths of the set are predicted better.
+
+Besides, all points of a grid can be tried (Yeu et al., npj Comput. Mater. 11, 156 (2025)).
 """
 
 from __future__ import annotations
@@ -14,59 +16,331 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import BeforeValidator, Field
 
+from gprann.data.structure import Dataset
 from gprann.errors import FactorisationError
-from gprann.surrogate.gaussian_process import Problem
-from gprann.surrogate.hyperparameters.settings import BOUNDS, Fixed, Settings, scan, with_fixed
+from gprann.options import Options, option
+from gprann.surrogate.gaussian_process import PosteriorMean, Restorable, factorise
+from gprann.surrogate.hyperparameters.cross_validation import leave_out_in_turn, scan
+from gprann.surrogate.hyperparameters.likelihood import maximise_likelihood
+from gprann.surrogate.hyperparameters.settings import (
+    BOUNDS,
+    Fixed,
+    Setting,
+    with_fixed,
+)
+from gprann.surrogate.kernels.base import Fingerprint
+from gprann.surrogate.memory import (
+    HALF_ROWS,
+    HOLD_OUT_ROWS,
+    IN_TURN_ROWS,
+    LEAVE_OUT_ROWS,
+    MATRICES,
+    SMALL_ROWS,
+    features_per_atom,
+    structures_for,
+    structures_within,
+)
+from gprann.surrogate.observations import Observations, observe, observed_values
 
-__all__ = ["ErrorOfNoise", "choose_by_leaving_out", "choose_length", "describe", "lower_noise", "refine"]
+__all__ = [
+    "SEARCHES",
+    "START",
+    "ErrorOfNoise",
+    "Grid",
+    "GridTable",
+    "HyperparameterSearch",
+    "SearchName",
+    "choose_by_leaving_out",
+    "choose_length",
+    "lower_noise",
+    "refine",
+]
 
 _log = logging.getLogger(__name__)
 _STRETCH = (2.5, 1.5, 1.0, 0.6, 0.36)
 _NOISE = (1.0, 0.1, 0.01)
 _FINE, _SHORTER = 1 / 3, 0.8  # steps of the noises and of the length, where they are refined
-_LOWEST = Settings(BOUNDS[0].length, 1e-12, 1e-12)
+_LOWEST = Setting(BOUNDS[0].length, 1e-12, 1e-12)
 _STEPS = 5  # in one direction, at most
-ErrorOfNoise = Callable[[Settings], float]
+_FOLDS = 5  # groups in which structures are left out by k_fold
+_GRID_NOISES = (1e-10, 1e-8, 1e-6, 1e-4)
+START = Setting(8.0, 1e-8, 1e-8)
+"""Where the search for the maximum of the likelihood begins."""
+_SINGLE = Setting(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
+SearchName = Literal["held_out", "likelihood", "leave_one_out", "k_fold", "grid"]
+ErrorOfNoise = Callable[[Setting], float]
 
 
-def _clip(settings: Settings, lowest: Settings = BOUNDS[0]) -> Settings:
+def _numbers(values: object) -> object:
+    """Take lists, and arrays of NumPy, for tuples."""
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    return tuple(values) if isinstance(values, list) else values
+
+
+Positive = Annotated[float, Field(gt=0)]
+Points = Annotated[tuple[Positive, ...], BeforeValidator(_numbers), Field(min_length=1)]
+
+
+class Grid(Options):
+    """Lengths and noises of which all combinations are tried.
+
+    Examples
+    --------
+    >>> len(Grid().points()), len(Grid(length=[4, 8], force_noise=[1e-8]).points())
+    (20, 8)
+    """
+
+    length: Points = option("In units of the fingerprint's spread.", (2.0, 4.0, 8.0, 16.0, 32.0))
+    energy_noise: Points | None = option(
+        "Relative variances. Default: 1e-10, 1e-8, 1e-6 and 1e-4, the same for both if neither is given.",
+        None,
+    )
+    force_noise: Points | None = option("Relative variances, as `energy_noise`.", None)
+
+    def points(self, fixed: Fixed = (None, None, None)) -> list[Setting]:
+        """Return all combinations, each once, with those hyperparameters replaced that the user gives."""
+        pairs = [(noise, noise) for noise in _GRID_NOISES]
+        if self.energy_noise is not None or self.force_noise is not None:
+            pairs = list(
+                itertools.product(self.energy_noise or _GRID_NOISES, self.force_noise or _GRID_NOISES)
+            )
+        points = [with_fixed(Setting(length, *pair), fixed) for length in self.length for pair in pairs]
+        return list(dict.fromkeys(points))
+
+
+def _table(value: object) -> object:
+    """Take a grid for a table of its lists; refuse tables of which no grid can be made."""
+    if isinstance(value, Grid):
+        return value.model_dump(exclude_unset=True, mode="json")
+    if not isinstance(value, dict):
+        return value
+    plain = {
+        name: list(item) if isinstance(item, tuple | np.ndarray) else item for name, item in value.items()
+    }
+    Grid.from_dict(plain)
+    return plain
+
+
+GridTable = Annotated[dict[str, list[float]], BeforeValidator(_table)]
+
+
+@dataclass(frozen=True, slots=True)
+class HyperparameterSearch:
+    """What is to be found, and how.
+
+    Attributes
+    ----------
+    fingerprint : Fingerprint
+        Fitted to the training set.
+    fixed : tuple of length, energy noise and force noise
+        As the user gives them, None for those that are to be found.
+    name : str
+        One of `SEARCHES`.
+    seed : int
+        Seed of the random subsets.
+    memory : float, GiB
+        Budget: with little of it subsets are smaller.
+    grid : Grid
+        Points that the search `grid` tries.
+    start : Setting
+        Where the search for the maximum of the likelihood begins.
+    """
+
+    fingerprint: Fingerprint
+    fixed: Fixed
+    name: SearchName
+    seed: int
+    memory: float
+    grid: Grid
+    start: Setting = START
+
+    def find(self, data: Dataset, mean: float) -> Setting:
+        """Return the hyperparameters: those given, the others from random subsets of the training set."""
+        fixed, n = self.fixed, len(data)
+        if all(fixed):
+            return with_fixed(START, fixed)
+        if n < 2 or not any(np.any(observed_values(item, mean, self.fingerprint.invariant)) for item in data):
+            return with_fixed(_SINGLE, fixed)
+        shuffled = data.select(np.random.default_rng(self.seed).permutation(n))
+        return SEARCHES[self.name](self, shuffled, mean)
+
+    def count(self, data: Dataset, rows: int, matrices: int) -> int:
+        """Return how many structures give about `rows` observations, or fewer that leave the budget room."""
+        features = features_per_atom(data, self.fingerprint)
+        return min(
+            structures_for(data, rows), structures_within(data, self.memory, matrices, features=features)
+        )
+
+    def observe_first(self, shuffled: Dataset, rows: int, mean: float) -> Observations:
+        """Return about `rows` observations of the first structures of a training set."""
+        return observe(self.fingerprint, shuffled[: self.count(shuffled, rows, MATRICES)], mean)[0]
+
+
+def maximum_likelihood(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
+    """Return the maximum of the likelihood of a small random subset."""
+    observations = search.observe_first(shuffled, SMALL_ROWS, mean)
+    start = with_fixed(search.start, search.fixed)
+    found = maximise_likelihood(observations, start, search.fingerprint.spread, search.fixed)
+    _log.info("likelihood: %s", found)
+    return found
+
+
+def leave_one_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
+    """Return settings near the maximum of the likelihood with the smallest errors of structures left out singly."""
+    start = maximum_likelihood(search, shuffled, mean)
+    observations = search.observe_first(shuffled, LEAVE_OUT_ROWS, mean)
+    return choose_by_leaving_out(observations, start, search.fingerprint.spread, search.fixed)
+
+
+def k_fold(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
+    """Return settings near the maximum of the likelihood with the smallest errors of structures left out by fifths."""
+    start = maximum_likelihood(search, shuffled, mean)
+    observations = search.observe_first(shuffled, LEAVE_OUT_ROWS, mean)
+    groups = folds(len(observations.first) - 1)
+    return choose_by_leaving_out(observations, start, search.fingerprint.spread, search.fixed, groups=groups)
+
+
+def folds(n: int) -> list[int]:
+    """Return the first structures of equal groups, five if there are as many structures."""
+    return [n * fold // min(_FOLDS, n) for fold in range(min(_FOLDS, n))]
+
+
+def grid(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
+    """Return the point of the grid with the smallest leave-one-structure-out errors of a small subset."""
+    observations = search.observe_first(shuffled, SMALL_ROWS, mean)
+    points = search.grid.points(search.fixed)
+    results = scan(observations, points, search.fingerprint.spread)
+    if not results:
+        raise FactorisationError(
+            f"grid: at none of the {len(points)} points is the covariance matrix positive definite in double "
+            "precision; give shorter lengths or larger noises"
+        )
+    winner = min(results, key=lambda result: result.score)
+    _log.info("grid of %d points: %s", len(points), winner.settings)
+    return winner.settings
+
+
+def hold_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
+    """Return the settings with the smallest errors of halves, then of a fifth, of the training set.
+
+    Small sets, all structures of which can be left out one by one, are searched by `leave_one_out`.
+    """
+    fixed, n = search.fixed, len(shuffled)
+    if n == search.count(shuffled, LEAVE_OUT_ROWS, MATRICES):
+        return leave_one_out(search, shuffled, mean)
+    start = maximum_likelihood(search, shuffled, mean)
+    half = min(n // 2, search.count(shuffled, HALF_ROWS, 1))
+    settings = choose_length(
+        start,
+        fixed,
+        lambda length: _held_out_error(search, shuffled[:half], shuffled[half : 3 * half], mean, length),
+    )
+    kept = min(n * 4 // 5, search.count(shuffled, HOLD_OUT_ROWS, 3))  # K, and its last corner inverted
+    held_out = shuffled[kept : kept + max(n // 5, 20)]
+    in_turn = structures_for(shuffled[:kept], IN_TURN_ROWS)
+    settings = refine(
+        settings,
+        fixed,
+        lambda length: _held_out_error(search, shuffled[:kept], held_out, mean, length, in_turn=in_turn),
+    )
+    _log.info("a fifth of the structures predicted from the others: %s", settings)
+    return settings
+
+
+SEARCHES: dict[SearchName, Callable[[HyperparameterSearch, Dataset, float], Setting]] = {
+    "held_out": hold_out,
+    "likelihood": maximum_likelihood,
+    "leave_one_out": leave_one_out,
+    "k_fold": k_fold,
+    "grid": grid,
+}
+"""Ways to find the hyperparameters: functions of a search, the training set in random order, and its mean energy."""
+
+
+def _held_out_error(
+    search: HyperparameterSearch,
+    kept: Dataset,
+    held_out: Dataset,
+    mean: float,
+    relative_length: float,
+    *,
+    in_turn: int = 0,
+) -> ErrorOfNoise:
+    """Return the error of `held_out` predicted from `kept` as a function of the noises, K built once.
+
+    With `in_turn`, half the score is that of so many structures of `kept` that are left out one by one.
+    """
+    fingerprint = search.fingerprint
+    observations, rows, jacobians = observe(fingerprint, kept, mean)
+    query = fingerprint.rows(held_out)
+    length = relative_length * fingerprint.spread
+    K = Restorable(observations.covariance(length))
+    scale = observations.gradient_scale(K.matrix)
+
+    def error(candidate: Setting) -> float:
+        noise = observations.noise(scale * candidate.energy_noise, scale * candidate.force_noise)
+        factor = factorise(K.restored(), noise)
+        alpha = factor.solve(observations.values)
+        posterior = PosteriorMean.from_weights(rows, jacobians, alpha, observations.first)
+        energy, slopes = posterior.predict(query, observations.kernel(length))
+        energies = np.abs(energy + mean - held_out.energies).mean()
+        gradients = np.concatenate(query.gradients(slopes)[0])
+        forces = np.abs(gradients + np.concatenate(held_out.forces)).mean()
+        score = float(np.log(max(energies, 1e-12)) + np.log(max(forces, 1e-12)))
+        if not in_turn:
+            return score
+        last = range(len(kept) - in_turn, len(kept))
+        return 0.5 * score + leave_out_in_turn(observations, factor, alpha, noise, last).score
+
+    return error
+
+
+def _clip(settings: Setting, lowest: Setting = BOUNDS[0]) -> Setting:
     low, high = astuple(lowest), astuple(BOUNDS[1])
-    return Settings(*(float(np.clip(v, a, b)) for v, a, b in zip(astuple(settings), low, high, strict=True)))
+    return Setting(*(float(np.clip(v, a, b)) for v, a, b in zip(astuple(settings), low, high, strict=True)))
 
 
 def choose_by_leaving_out(
-    problem: Problem, start: Settings, spread: float, fixed: Fixed, *, groups: Sequence[int] | None = None
-) -> Settings:
+    observations: Observations,
+    start: Setting,
+    spread: float,
+    fixed: Fixed,
+    *,
+    groups: Sequence[int] | None = None,
+) -> Setting:
     """Return the settings near `start` with the smallest errors of structures left out.
 
     `groups` are the first structures of those that are left out together; by default one by one.
     """
     candidates = [
         with_fixed(
-            _clip(Settings(start.length * stretch, start.energy_noise * noise, start.force_noise * noise)),
+            _clip(Setting(start.length * stretch, start.energy_noise * noise, start.force_noise * noise)),
             fixed,
         )
         for stretch, noise in itertools.product(_STRETCH, _NOISE)
     ]
-    results = scan(problem, dict.fromkeys(candidates), spread, groups)
+    results = scan(observations, dict.fromkeys(candidates), spread, groups)
     if not results:
         return start
     winner = min(results, key=lambda result: result.score)
     turns = "one by one" if groups is None else f"in {len(groups)} groups"
-    _log.info("structures left out %s: %s", turns, describe(winner.settings))
+    _log.info("structures left out %s: %s", turns, winner.settings)
     return winner.settings
 
 
-def choose_length(start: Settings, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Settings:
+def choose_length(start: Setting, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Setting:
     """Return the settings of smallest error over lengths about `start`, each at its best noise.
 
     Parameters
     ----------
-    start : Settings
+    start : Setting
     fixed : Fixed
     error_at : callable
         Gives for a length the error of held-out structures as a function of the noises.
@@ -74,7 +348,7 @@ def choose_length(start: Settings, fixed: Fixed, error_at: Callable[[float], Err
     stretches = _STRETCH[1:] if fixed[0] is None else (1.0,)
     best, smallest = start, np.inf
     for stretch in stretches:
-        trial = _clip(Settings(start.length * stretch, start.energy_noise, start.force_noise))
+        trial = _clip(Setting(start.length * stretch, start.energy_noise, start.force_noise))
         settings, found = lower_noise(
             with_fixed(trial, fixed), fixed, error_at(with_fixed(trial, fixed).length)
         )
@@ -82,16 +356,16 @@ def choose_length(start: Settings, fixed: Fixed, error_at: Callable[[float], Err
             best, smallest = settings, found
         elif stretch < 1.0:
             break  # shorter lengths have begun to be worse
-    _log.info("half of the structures predicted from the others: %s", describe(best))
+    _log.info("half of the structures predicted from the others: %s", best)
     return best
 
 
-def lower_noise(settings: Settings, fixed: Fixed, error: ErrorOfNoise) -> tuple[Settings, float]:
+def lower_noise(settings: Setting, fixed: Fixed, error: ErrorOfNoise) -> tuple[Setting, float]:
     """Lower both noises in steps of ten as long as `error` falls; return the settings and their error."""
-    return _descended((settings, _error_or_infinity(error, settings)), (1.0, 0.1), fixed, error)
+    return _descend((settings, _error_or_infinity(error, settings)), (1.0, 0.1), fixed, error)
 
 
-def refine(start: Settings, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Settings:
+def refine(start: Setting, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Setting:
     """Return settings near `start` of smaller error: first the noises, then the length, then the noises again.
 
     Which length is best falls as structures are added, like the noise: that of half of them is too long, and where
@@ -99,30 +373,35 @@ def refine(start: Settings, fixed: Fixed, error_at: Callable[[float], ErrorOfNoi
 
     Parameters
     ----------
-    start : Settings
+    start : Setting
     fixed : Fixed
     error_at : callable
         Gives for a length the error of held-out structures as a function of the noises.
     """
     error = error_at(start.length)
-    best = _moved((start, _error_or_infinity(error, start)), (1.0, _FINE), fixed, error)
+    best = _step_either_way((start, _error_or_infinity(error, start)), (1.0, _FINE), fixed, error)
     if fixed[0] is not None:
         return best[0]
     length = best[0].length
-    best = _moved(best, (_SHORTER, 1.0), fixed, lambda settings: error_at(settings.length)(settings))
+    best = _step_either_way(
+        best, (_SHORTER, 1.0), fixed, lambda settings: error_at(settings.length)(settings)
+    )
     if best[0].length != length:
-        best = _moved(best, (1.0, _FINE), fixed, error_at(best[0].length))
+        best = _step_either_way(best, (1.0, _FINE), fixed, error_at(best[0].length))
     return best[0]
 
 
-def _descended(
-    best: tuple[Settings, float], factors: tuple[float, float], fixed: Fixed, error: ErrorOfNoise
-) -> tuple[Settings, float]:
+def _descend(
+    best: tuple[Setting, float],
+    factors: tuple[float, float],
+    fixed: Fixed,
+    error: ErrorOfNoise,
+) -> tuple[Setting, float]:
     """Multiply length and noises by these factors as long as the error falls."""
     length, noise = factors
     for _ in range(_STEPS):
         now = best[0]
-        trial = Settings(now.length * length, now.energy_noise * noise, now.force_noise * noise)
+        trial = Setting(now.length * length, now.energy_noise * noise, now.force_noise * noise)
         candidate = with_fixed(_clip(trial, _LOWEST), fixed)
         found = np.inf if candidate == now else _error_or_infinity(error, candidate)
         if not found < best[1]:
@@ -131,24 +410,21 @@ def _descended(
     return best
 
 
-def _moved(
-    best: tuple[Settings, float], factors: tuple[float, float], fixed: Fixed, error: ErrorOfNoise
-) -> tuple[Settings, float]:
+def _step_either_way(
+    best: tuple[Setting, float],
+    factors: tuple[float, float],
+    fixed: Fixed,
+    error: ErrorOfNoise,
+) -> tuple[Setting, float]:
     """Descend by these factors, or, if that is no better, by their inverses."""
-    found = _descended(best, factors, fixed, error)
+    found = _descend(best, factors, fixed, error)
     if found != best:
         return found
-    return _descended(best, (1.0 / factors[0], 1.0 / factors[1]), fixed, error)
+    return _descend(best, (1.0 / factors[0], 1.0 / factors[1]), fixed, error)
 
 
-def _error_or_infinity(error: ErrorOfNoise, settings: Settings) -> float:
+def _error_or_infinity(error: ErrorOfNoise, settings: Setting) -> float:
     try:
         return error(settings)
     except FactorisationError:
         return np.inf
-
-
-def describe(settings: Settings) -> str:
-    """Return the settings in words for the log."""
-    noises = f"{settings.energy_noise:.1e} and {settings.force_noise:.1e}"
-    return f"length {settings.length:.3g}, relative noises {noises}"

@@ -1,1 +1,1 @@
-"""Kernels of the surrogate."""
+"""Kernels of the surrogate: how similar two structures are."""

@@ -1,4 +1,4 @@
-"""SOAP fingerprints of whole structures, by the package dscribe (the optional extra `soap`).
+"""The kernel `soap`: SOAP vectors of whole structures, by the package dscribe (the optional extra `soap`).
 
 Himanen et al., Comput. Phys. Commun. 247, 106949 (2020); the fingerprint of Yeu et al., npj Comput. Mater. 11,
 156 (2025), for the molecule on a surface.
@@ -6,165 +6,128 @@ Himanen et al., Comput. Phys. Commun. 247, 106949 (2020); the fingerprint of Yeu
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 import ase
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 
 from gprann.data.structure import Dataset, Structure
-from gprann.errors import ConfigError, DataError, nearest_name
-from gprann.surrogate.kernels.fingerprints import Rows, require_order, single_rows
-from gprann.surrogate.kernels.internal_coordinates import internal_directions
+from gprann.errors import ConfigError
+from gprann.options import Options, Widths, option
+from gprann.surrogate.kernels.base import Fingerprint, Kernel, StructureFingerprint, register_kernel
 
-__all__ = ["SoapFingerprint", "SoapOptions"]
+__all__ = ["SoapFingerprint", "SoapKernel", "SoapOptions"]
 
 Array = NDArray[np.float64]
 _PADDING = 3.8  # sigma; dscribe lets the tails of the Gaussians reach so far beyond the cutoff
 
 
-@dataclass(frozen=True, slots=True)
-class SoapOptions:
-    """Settings of SOAP, by the names that dscribe gives them.
+class SoapOptions(Options):
+    """Setting of SOAP, by the names that dscribe gives them.
 
-    Attributes
-    ----------
-    r_cut : float, Å
-    n_max, l_max : int
-        Number of radial functions and largest degree of the spherical harmonics.
-    sigma : float, Å
-        Width of the Gaussians on the atoms.
-    centers : sequence of int, optional
-        Atoms whose environments are compared one by one, in a fixed order of atoms. Default: the mean over
-        the environments of all atoms.
+    Examples
+    --------
+    >>> SoapOptions(r_cut=4.0, centers=[0, 4])
+    SoapOptions(r_cut=4.0, n_max=6, l_max=4, sigma=0.5, centers=(0, 4))
     """
 
-    r_cut: float = 5.0
-    n_max: int = 6
-    l_max: int = 4
-    sigma: float = 0.5
-    centers: Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("r_cut", "sigma"):
-            if not (np.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ConfigError(f"soap: {name} = {getattr(self, name)}: expected a positive distance in Å")
-        if self.r_cut <= 1.0:
-            raise ConfigError(f"soap: r_cut = {self.r_cut}: dscribe's radial functions need more than 1 Å")
-        for name, lowest in (("n_max", 1), ("l_max", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or value < lowest:
-                raise ConfigError(f"soap: {name} = {value!r}: expected a whole number of at least {lowest}")
-        if self.centers is not None and len(self.centers) == 0:
-            raise ConfigError("soap: centers is empty: give the indices of atoms, or leave it out for all")
-
-    @classmethod
-    def make(cls, options: SoapOptions | Mapping[str, Any] | None) -> SoapOptions:
-        """Make options from a mapping.
-
-        Raises
-        ------
-        ConfigError
-            If a name is unknown or a value impossible.
-        """
-        if isinstance(options, SoapOptions):
-            return options
-        names = [item.name for item in fields(cls)]
-        for name in options or {}:
-            if name not in names:
-                raise ConfigError(f"soap: {name}: {nearest_name(name, names)}")
-        return cls(**(options or {}))
+    r_cut: float = option("Cutoff; dscribe's radial functions need more than 1 Å.", 5.0, unit="Å", gt=1)
+    n_max: int = option("Number of radial functions.", 6, ge=1)
+    l_max: int = option("Largest degree of the spherical harmonics.", 4, ge=0)
+    sigma: float = option("Width of the Gaussians on the atoms.", 0.5, unit="Å", gt=0)
+    centers: Widths | None = option(
+        "Atoms whose environments are compared one by one, in a fixed order of atoms. Default: the mean over the "
+        "environments of all atoms.",
+        None,
+        example=[0, 1],
+        min_length=1,
+    )
 
 
-class SoapFingerprint:
-    """One row per structure: SOAP averaged over all atoms, or at fixed ones side by side.
+def _table(value: object) -> object:
+    """Take the options themselves for a table of them; refuse tables of which none can be made."""
+    if isinstance(value, SoapOptions):
+        return value.model_dump(exclude_defaults=True, mode="json")
+    if not isinstance(value, dict):
+        return value
+    SoapOptions.from_dict(value)
+    return {name: item for name, item in value.items() if item is not None}
 
-    Parameters
-    ----------
-    options : SoapOptions
-    """
 
-    invariant = "rotation"
-    strains = False
-    shift = 1.0
+SoapTable = Annotated[dict[str, int | float | list[int]], BeforeValidator(_table)]
 
-    def __init__(self, options: SoapOptions) -> None:
-        self._options = options
-        self._symbols: tuple[str, ...] = ()
-        self._soap: Any = None
-        self._spread = 1.0
+
+@register_kernel
+class SoapKernel(Kernel):
+    """SOAP vectors of whole structures: averaged over all atoms, or at fixed ones side by side (needs dscribe)."""
+
+    name = "soap"
+    soap: SoapTable | None = option(
+        "Soap kernel, also under auto: settings of the vectors by the names of dscribe, and the centers to be compared "
+        "one by one. Default: the mean over all atoms within 5 Å.",
+        None,
+        example={"r_cut": 5.0, "n_max": 6, "l_max": 4, "centers": [0, 1]},
+    )
+
+    def fingerprint(self) -> Fingerprint:
+        """Return a fingerprint that has not been fitted yet."""
+        return SoapFingerprint(self)
+
+
+class SoapFingerprint(StructureFingerprint):
+    """One row per structure: SOAP averaged over all atoms, or at fixed ones side by side."""
+
+    _soap: Any = None
+
+    def __init__(self, kernel: SoapKernel) -> None:
+        super().__init__(kernel)
+        self._options = SoapOptions.from_dict(kernel.soap or {})
 
     @property
     def fixed_order(self) -> bool:
-        """Whether atoms are compared one by one: those of fixed centers."""
+        """Whether atoms are compared one by one: with fixed centers."""
         return self._options.centers is not None
 
-    @property
-    def spread(self) -> float:
-        """Root of the summed variance of the features."""
-        return self._spread
-
-    def fit(self, data: Dataset) -> None:
-        """Take species, order of atoms and spread of the features from the training set.
+    def prepare(self, data: Dataset) -> None:
+        """Take the species from a training set.
 
         Raises
         ------
         ImportError
             If dscribe is not installed.
         """
-        try:
-            from dscribe.descriptors import SOAP
-        except ImportError as error:
-            raise ImportError("the kernel 'soap' needs dscribe: pip install 'gprann[soap]'") from error
-        options = self._options
-        self._soap = SOAP(
-            r_cut=options.r_cut,
-            n_max=options.n_max,
-            l_max=options.l_max,
-            sigma=options.sigma,
-            species=sorted(data.species),
-        )
-        self._symbols = data[0].symbols
-        for atom in options.centers or ():
+        self._make(data[0].symbols)
+        for atom in self._options.centers or ():
             if not 0 <= atom < len(self._symbols):
                 raise ConfigError(
                     f"soap: centers has atom {atom}: expected 0 to {len(self._symbols) - 1}, the atoms of "
                     f"{data[0].origin}"
                 )
-        features = np.array([self._features(structure)[0] for structure in self._checked(data)])
-        self._spread = float(np.sqrt(max(features.var(axis=0).sum(), 1e-24)))
 
-    def rows(self, data: Dataset) -> Rows:
-        """Return one row per structure."""
-        features = [self._features(structure)[0] for structure in self._checked(data)]
+    def _make(self, symbols: Sequence[str]) -> None:
+        try:
+            from dscribe.descriptors import SOAP
+        except ImportError as error:
+            raise ImportError("the kernel 'soap' needs dscribe: pip install 'gprann[soap]'") from error
+        settings = {name: getattr(self._options, name) for name in ("r_cut", "n_max", "l_max", "sigma")}
+        self._soap = SOAP(**settings, species=sorted(set(symbols)))
 
-        @functools.cache  # costly, and needed again in every iteration of conjugate gradients
-        def derivatives() -> list[Array]:
-            return [self._features(structure, derivatives=True)[1] for structure in data]
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take what `state` gave."""
+        super().restore(state)
+        self._make(self._symbols)
 
-        return single_rows(features, derivatives)
+    def kernel_features(self, structure: Structure) -> Array:
+        """Return the SOAP vector."""
+        return self._features(structure)[0]
 
-    def jacobians(self, data: Dataset) -> list[Array]:
-        """Return the Jacobians along the internal directions."""
-        return [
-            self._features(structure, derivatives=True)[1] @ internal_directions(structure, self.invariant)
-            for structure in self._checked(data)
-        ]
-
-    def _checked(self, data: Dataset) -> Dataset:
-        if self._options.centers is not None:
-            require_order(data, self._symbols)
-        for structure in data:
-            unknown = set(structure.symbols) - set(self._symbols)
-            if unknown:
-                raise DataError(
-                    f"{structure.origin}: {sorted(unknown)[0]} is not in the surrogate's training set"
-                )
-        return data
+    def kernel_jacobian(self, structure: Structure) -> Array:
+        """Return its derivatives with respect to the positions."""
+        return self._features(structure, derivatives=True)[1]
 
     def _features(self, structure: Structure, *, derivatives: bool = False) -> tuple[Array, Array]:
         """Return features (D,) and, if asked for, their derivatives (D, 3N)."""

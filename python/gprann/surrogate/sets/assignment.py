@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
-from gprann.surrogate.sets.atom_matching import Order, orders_like, permuted
-from gprann.surrogate.surrogate import Surrogate
+from gprann.surrogate.sets.atom_matching import Order, orders_like
+
+if TYPE_CHECKING:
+    from gprann.surrogate.surrogate import Surrogate
 
 __all__ = ["Assignment", "Kinds", "ask"]
 
@@ -69,7 +71,7 @@ class Assignment:
             for index, order in enumerate(found)
             if order is None
         }
-        ordered = Dataset(permuted(data[index], order) for index, order in kept)
+        ordered = Dataset(data[index].reordered(order) for index, order in kept)
         indices = np.array([index for index, _ in kept], dtype=np.int64)
         return cls(surrogate, indices, ordered, tuple(order for _, order in kept)), refusals
 

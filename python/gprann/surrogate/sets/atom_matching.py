@@ -21,7 +21,7 @@ from scipy.optimize import linear_sum_assignment
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 
-__all__ = ["Order", "in_one_order", "match", "orders_like", "permuted"]
+__all__ = ["Order", "in_one_order", "match", "orders_like"]
 
 Array = NDArray[np.float64]
 Order = NDArray[np.int64]
@@ -70,7 +70,7 @@ def in_one_order(data: Dataset, *, rotations: bool) -> Dataset:
             continue
         if np.any(np.diff(order) < 0):
             changed.append(index)
-        result.append(permuted(structure, order))
+        result.append(structure.reordered(order))
         right.append(result[-1])
     if refused:
         raise DataError(
@@ -175,16 +175,6 @@ def _better(reference: Structure, structure: Structure, own: Order, rotations: b
         return own
     fits = [np.linalg.norm(_distances(reference, structure, item, rotations)) for item in (order, own)]
     return order if fits[0] < _FAR_BETTER * fits[1] else own
-
-
-def permuted(structure: Structure, order: Order) -> Structure:
-    """Return a structure with its atoms, and forces, in an order."""
-    forces = structure.forces
-    return structure.replace(
-        symbols=tuple(structure.symbols[i] for i in order),
-        positions=structure.positions[order],
-        forces=None if forces is None else forces[order],
-    )
 
 
 def match(reference: Structure, structure: Structure, *, rotations: bool = True) -> Order | None:

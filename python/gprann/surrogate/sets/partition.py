@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
-from gprann.runtime.parallel import one_blas_thread
-from gprann.surrogate.kernels.fingerprints import AtomsFingerprint
+from gprann.options import Options, option
+from gprann.runtime.resources import one_blas_thread
+from gprann.surrogate.kernels.atoms import AtomsKernel
 
-__all__ = ["MAX_SIZE", "averaged_descriptors", "bisect", "partition"]
+__all__ = ["MAX_SIZE", "SubsetOptions", "averaged_descriptors", "bisect", "partition"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -22,10 +23,20 @@ _SMALLEST = 0.2  # of the largest subset: no cluster is cut off with fewer struc
 _ITERATIONS = 50  # of 2-means; it settles in about ten
 
 
+class SubsetOptions(Options):
+    """How a data set is divided into the subsets that surrogates are fitted to."""
+
+    max_subset: int = option(
+        "Most structures of a surrogate; larger sets are divided by similarity. Memory grows with its square.",
+        MAX_SIZE,
+        ge=1,
+    )
+
+
 def partition(data: Dataset, *, max_size: int = MAX_SIZE) -> list[Indices]:
     """Return the indices of the structures of each subset.
 
-    Structures of equal composition, number of atoms and periodic directions belong together. A group larger than
+    Structures of equal composition and periodic directions belong together. A group larger than
     `max_size` is divided by similarity: halved by 2-means on the averaged standardised descriptors until no part
     is too large. No part that is cut off has less than a fifth of `max_size` structures. Nothing is random.
 
@@ -77,7 +88,7 @@ def averaged_descriptors(data: Dataset) -> Array:
     -------
     ndarray, shape (n, S * D)
     """
-    fingerprint = AtomsFingerprint()
+    fingerprint = AtomsKernel().fingerprint()
     fingerprint.fit(data)
     rows = fingerprint.rows(data)
     counts = np.diff(rows.kind_rows, axis=1)

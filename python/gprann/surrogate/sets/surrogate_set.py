@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+import contextlib
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -12,29 +13,34 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.baselines import Baseline
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
-from gprann.errors import ConfigError, DataError, GprannError, nearest_name
+from gprann.errors import DataError, GprannError
+from gprann.explain import keys
 from gprann.io.reading import Source, structures
 from gprann.runtime.log import task
-from gprann.runtime.memory import memory_budget, memory_share
-from gprann.runtime.parallel import Job, side_by_side
 from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.runtime.resources import Job, memory_budget, memory_share, side_by_side
+from gprann.signatures import divide, takes
+from gprann.surrogate.options import SurrogateOptions
+from gprann.surrogate.saving import kind_of, read_plain, write_plain
 from gprann.surrogate.sets.assignment import Assignment, Kinds, ask
 from gprann.surrogate.sets.atom_matching import in_one_order
-from gprann.surrogate.sets.partition import MAX_SIZE, partition
+from gprann.surrogate.sets.partition import MAX_SIZE, SubsetOptions, partition
 from gprann.surrogate.solvers.plan import memory_needed
 from gprann.surrogate.surrogate import Surrogate
 
 __all__ = [
+    "FittedSubset",
     "Subset",
     "SurrogateSet",
     "assigned",
-    "check_surrogate_options",
     "fit_each",
-    "fit_in_one_order",
     "fit_surrogates",
-    "for_each_subset",
+    "load_surrogate",
+    "ordered_for",
+    "plan_subsets",
 ]
 
 Array = NDArray[np.float64]
@@ -46,15 +52,15 @@ _BATCH = 512  # structures that all surrogates of a composition are asked about 
 
 
 @dataclass(frozen=True, slots=True)
-class Subset:
-    """Structures that one surrogate is fitted to.
+class FittedSubset:
+    """Structures that a surrogate is fitted to.
 
     Attributes
     ----------
     name : str
         As "subset 2 of 3".
     indices : ndarray of int64
-        Which structures of the data set they are.
+        Their places in the data set.
     data : Dataset
     """
 
@@ -66,65 +72,100 @@ class Subset:
         return f"{self.name}: {len(self.data)} structures of {self.data[0].formula}"
 
 
-def for_each_subset(
+@dataclass(frozen=True, slots=True)
+class Subset(FittedSubset):
+    """Structures that a surrogate is to be fitted to, see `plan_subsets`.
+
+    Attributes
+    ----------
+    build : callable
+        Gives a surrogate for it, not fitted yet.
+    budget : float, GiB
+        Memory that the surrogate may take.
+    memory, kept : float, GiB
+        Memory that the fit takes, and that the surrogate takes from then on if it is kept.
+    alone : bool
+        Whether there is no other subset.
+    """
+
+    build: Callable[[], Surrogate]
+    budget: float
+    memory: float
+    kept: float
+    alone: bool
+
+    def job(self, work: Callable[[Subset], T]) -> Job[T]:
+        """Return the work with this subset for `side_by_side`."""
+        return Job(partial(work, self), self.memory, self.kept)
+
+    @contextlib.contextmanager
+    def task(self) -> Iterator[None]:
+        """Give the block the memory of the subset; its messages and errors name the subset if there are several."""
+        with task("" if self.alone else self.name), memory_share(self.budget):
+            try:
+                yield
+            except GprannError as error:
+                if not self.alone:
+                    error.args = (f"{self}: {error}", *error.args[1:])
+                raise
+
+
+def plan_subsets(
     data: Dataset,
-    work: Callable[[Subset, Surrogate], T],
     build: Build,
     *,
     max_subset: int = MAX_SIZE,
     memory: float | None = None,
-    workers: int | None = None,
     keep: bool = False,
-) -> list[T]:
-    """Do work with the subsets of a data set, side by side as far as threads and memory allow.
+) -> list[Subset]:
+    """Divide a data set into subsets, to each of which a surrogate is to be fitted.
+
+    To work with them side by side: `side_by_side([subset.job(work) for subset in subsets], ...)`, where `work` does
+    what it does in the block `with subset.task()`.
 
     Parameters
     ----------
     data : Dataset
-    work : callable
-        Called with a subset and its surrogate, which it is to fit.
     build : callable
         Gives a surrogate for a subset, not fitted yet.
     max_subset : int
         Most structures of a subset, see `partition`.
     memory : float, optional, GiB
         Budget of all surrogates that exist at a time. Default: what is available.
-    workers : int, optional
-        Most subsets at a time.
     keep : bool
-        Whether the surrogates outlive the work: all of them together then have to do with the memory, and those of
-        sets too large for that take other solvers than the covariance matrix.
+        Whether all surrogates are kept: all of them together then have to do with the memory, and those of sets too
+        large for that take other solvers than the covariance matrix.
 
     Returns
     -------
-    list
-        Results in the order of the subsets; the same bits for any number of threads.
+    list of Subset
 
     Raises
     ------
-    GprannError
-        Naming the subset, if there are several.
     ConfigError
         If there are options for species that no structure has.
     """
-    parts = partition(data, max_size=max_subset)
-    subsets = [
-        Subset(f"subset {number} of {len(parts)}", indices, data.select(indices))
-        for number, indices in enumerate(parts, 1)
-    ]
+    parts = [(indices, data.select(indices)) for indices in partition(data, max_size=max_subset)]
     budget = memory_budget(memory)
-    shares = [budget] * len(subsets)
+    budgets = [budget] * len(parts)
     if keep:
-        shares = _shares([memory_needed(subset.data) for subset in subsets], budget)
-    jobs = []
-    for subset, share in zip(subsets, shares, strict=True):
-        surrogate = build(subset.data)
-        surrogate.prepare(data.species)
+        budgets = _shares([memory_needed(part) for _, part in parts], budget)
+    subsets = []
+    for number, ((indices, part), share) in enumerate(zip(parts, budgets, strict=True), 1):
+        own = partial(_build_prepared, build, part, data.species)
         with memory_share(share):
-            taken, kept = surrogate.memory_of_fit(subset.data)
-        own = partial(_do, subset, partial(work, subset, surrogate), share, several=len(subsets) > 1)
-        jobs.append(Job(own, taken, kept if keep else 0.0))
-    return side_by_side(jobs, memory=budget, most=workers)
+            taken, kept = own().memory_of_fit(part)
+        name = f"subset {number} of {len(parts)}"
+        kept = kept if keep else 0.0
+        subsets.append(Subset(name, indices, part, own, share, taken, kept, len(parts) == 1))
+    return subsets
+
+
+def _build_prepared(build: Build, part: Dataset, species: tuple[str, ...]) -> Surrogate:
+    """Return the surrogate of a subset of structures, which know some elements of all data."""
+    surrogate = build(part)
+    surrogate.prepare(species)
+    return surrogate
 
 
 def _shares(needed: Sequence[float], budget: float) -> list[float]:
@@ -137,24 +178,12 @@ def _shares(needed: Sequence[float], budget: float) -> list[float]:
     return shares
 
 
-def _do(subset: Subset, work: Callable[[], T], share: float, *, several: bool) -> T:
-    """Do the work of a subset, whose name messages and errors begin with if there are several."""
-    with task(subset.name if several else ""), memory_share(share):
-        try:
-            return work()
-        except GprannError as error:
-            if several:
-                error.args = (f"{subset}: {error}", *error.args[1:])
-            raise
-
-
-def fit_in_one_order(surrogate: Surrogate, subset: Dataset) -> Dataset:
-    """Fit a surrogate to a subset; return the subset, its atoms in one order if the kernel needs that."""
+def ordered_for(surrogate: Surrogate, subset: Dataset) -> Dataset:
+    """Return structures to fit a surrogate to, their atoms in one order if the kernel needs that."""
     fingerprint = surrogate.fingerprint
-    if fingerprint.fixed_order:
-        subset = in_one_order(subset, rotations=fingerprint.invariant == "rotation")
-    surrogate.fit(subset)
-    return subset
+    if not fingerprint.fixed_order:
+        return subset
+    return in_one_order(subset, rotations=fingerprint.invariant == "rotation")
 
 
 class SurrogateSet:
@@ -167,11 +196,11 @@ class SurrogateSet:
 
     Parameters
     ----------
-    members : sequence of (Surrogate, Subset)
+    members : sequence of (Surrogate, FittedSubset)
         Fitted surrogates and what they were fitted to.
     """
 
-    def __init__(self, members: Sequence[tuple[Surrogate, Subset]]) -> None:
+    def __init__(self, members: Sequence[tuple[Surrogate, FittedSubset]]) -> None:
         self._members = tuple(members)
         self._kinds = Kinds([subset.data[0] for _, subset in self._members])
 
@@ -297,6 +326,28 @@ class SurrogateSet:
         order = np.argsort(np.concatenate([np.zeros(0, np.int64), *(share.indices for share in parts)]))
         return _joined(found, order)
 
+    def save(self, path: str | os.PathLike[str], *, factor: bool = False) -> None:
+        """Write all surrogates to one portable file, see `Surrogate.save`."""
+        members = [
+            {
+                "name": subset.name,
+                "indices": subset.indices.tolist(),
+                "surrogate": surrogate.to_plain(factor=factor),
+            }
+            for surrogate, subset in self._members
+        ]
+        write_plain(path, "surrogate set", {"members": members})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SurrogateSet:
+        """Read surrogates that `save` has written, see `Surrogate.load`."""
+        members = []
+        for member in read_plain(path, "surrogate set")["members"]:
+            surrogate = Surrogate.from_plain(member["surrogate"])
+            indices = np.array(member["indices"], dtype=np.int64)
+            members.append((surrogate, FittedSubset(member["name"], indices, surrogate.training_set)))
+        return cls(members)
+
     def to_dict(self) -> list[dict[str, Any]]:
         """Return kernels and hyperparameters as plain data, for provenance, one for each surrogate."""
         return [
@@ -333,30 +384,31 @@ def _joined(parts: Sequence[Prediction], order: Indices) -> Prediction:
     )
 
 
+@takes(SubsetOptions, SurrogateOptions)
 def fit_surrogates(
     data: Source,
     *,
-    max_subset: int = MAX_SIZE,
-    memory: float | None = None,
+    baseline: Baseline | str | Mapping[str, Any] | Sequence[Any] | None = None,
+    seed: int = 0,
     progress: bool | None = None,
-    **surrogate_options: Any,
+    **options: Any,
 ) -> SurrogateSet:
     """Fit a surrogate to each subset of a data set of any compositions, side by side.
+
+    For kernels that need one order of atoms, atoms are put in order first. `memory` is the budget of all surrogates
+    together: those whose covariance matrices do not fit in together take other solvers, each with its share.
 
     Parameters
     ----------
     data : Dataset, or anything that `gprann.read` takes
         Structures with energies and forces.
-    max_subset : int
-        Most structures of a subset: of one composition, and if these are more, similar ones (see `partition`). For
-        kernels that need one order of atoms, atoms are put in order first.
-    memory : float, optional, GiB
-        Budget of all surrogates together. Default: what is available. Surrogates whose covariance matrices do not
-        fit in together take other solvers, each with its share.
+    baseline : Baseline, its name, or a list of these, optional
+    seed : int
+        See `Surrogate` for both.
     progress : bool, optional
         Show a progress bar; default: on a terminal only.
-    **surrogate_options
-        Options of `Surrogate`.
+    **options
+        Of the subsets, and of `Surrogate`.
 
     Returns
     -------
@@ -377,21 +429,31 @@ def fit_surrogates(
     --------
     >>> import gprann
     >>> h2 = gprann.examples.hydrogen(7)
-    >>> surrogates = fit_surrogates(h2, max_subset=4, kernel="pairs")
-    >>> [(surrogate.kernel, indices.tolist()) for surrogate, indices in surrogates]
+    >>> surrogates = gprann.fit_surrogates(h2, max_subset=4, kernel="pairs")
+    >>> [(surrogate.kernel.name, indices.tolist()) for surrogate, indices in surrogates]
     [('pairs', [0, 1, 2]), ('pairs', [3, 4, 5, 6])]
     >>> bool(abs(surrogates.predict(h2).energy - h2.energies).max() < 0.05)
     True
     """
-    check_surrogate_options(surrogate_options, fit_surrogates)
-    options = surrogate_options if memory is None else {**surrogate_options, "memory": memory}
+    division, chosen = divide(options, SubsetOptions, keys(SurrogateOptions))
     return fit_each(
         structures(data),
-        lambda _: Surrogate(**options),
-        max_subset=max_subset,
-        memory=memory,
+        lambda _: Surrogate(**chosen, baseline=baseline, seed=seed),
+        max_subset=division.max_subset,
+        memory=chosen.get("memory"),
         progress=progress,
     )
+
+
+def load_surrogate(path: str | os.PathLike[str]) -> Surrogate | SurrogateSet:
+    """Read what `Surrogate.save` or `SurrogateSet.save` has written.
+
+    Raises
+    ------
+    FormatError
+        If the file is missing, damaged, or holds something else.
+    """
+    return SurrogateSet.load(path) if kind_of(path) == "surrogate set" else Surrogate.load(path)
 
 
 def fit_each(
@@ -405,45 +467,17 @@ def fit_each(
     """Fit the surrogates that `build` gives; see `fit_surrogates`."""
     if len(data) == 0:
         raise DataError("there are no structures to fit surrogates to; give some")
+    subsets = plan_subsets(data, build, max_subset=max_subset, memory=memory, keep=True)
     with progress_bar(len(data), "fitting", show=progress) as bar:
         shared = SharedBar(bar)
 
-        def fit(subset: Subset, surrogate: Surrogate) -> tuple[Surrogate, Subset]:
-            with shared.about(str(subset)):
-                fit_in_one_order(surrogate, subset.data)
-            shared.update(len(subset.data))
-            return surrogate, subset
+        def fit(subset: Subset) -> tuple[Surrogate, FittedSubset]:
+            with subset.task():
+                surrogate = subset.build()
+                with shared.about(str(subset)):
+                    surrogate.fit(ordered_for(surrogate, subset.data))
+                shared.update(len(subset.data))
+                return surrogate, FittedSubset(subset.name, subset.indices, subset.data)
 
-        return SurrogateSet(
-            for_each_subset(data, fit, build, max_subset=max_subset, memory=memory, keep=True)
-        )
-
-
-def check_surrogate_options(options: Iterable[str], function: Callable[..., Any]) -> None:
-    """Refuse options that neither a surrogate has nor the function they were given to.
-
-    Parameters
-    ----------
-    options : iterable of str
-        Names.
-    function : callable
-        Its own keywords are named too where a name is misspelt.
-
-    Raises
-    ------
-    ConfigError
-
-    Examples
-    --------
-    >>> import gprann
-    >>> check_surrogate_options(["fmx"], gprann.relax)
-    Traceback (most recent call last):
-    ...
-    gprann.errors.ConfigError: unknown option 'fmx': did you mean 'fmax'?
-    """
-    known = inspect.signature(Surrogate).parameters
-    parameters = inspect.signature(function).parameters.items()
-    own = [name for name, item in parameters if item.kind is item.KEYWORD_ONLY]
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"unknown option '{name}': {nearest_name(name, [*own, *known])}")
+        members = side_by_side([subset.job(fit) for subset in subsets], memory=memory_budget(memory))
+    return SurrogateSet(members)

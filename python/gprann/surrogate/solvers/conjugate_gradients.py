@@ -1,4 +1,4 @@
-"""Products with a covariance matrix that is never formed, and conjugate gradients with them.
+"""The solver `conjugate_gradient`: products with a covariance matrix that is never formed.
 
 The condition number of K + noise (about 10¹²) is out of reach of conjugate gradients, and of any preconditioner
 that is not applied to almost all digits: what it leaves of the large eigenvalues is amplified by as much. So
@@ -18,8 +18,10 @@ internal directions of the dense matrix, without a basis of them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,54 +29,250 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.data.strain import strain_matrices, virial_components
 from gprann.data.structure import Dataset
-from gprann.errors import FactorisationError
-from gprann.surrogate.gaussian_process import Factor
-from gprann.surrogate.kernels.fingerprints import Rows
+from gprann.options import option
+from gprann.surrogate.gaussian_process import Factor, PosteriorMean, conjugate_gradients, factorise
+from gprann.surrogate.hyperparameters.cross_validation import LeftOut, left_out_variance
+from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.kernels.internal_coordinates import (
     observed_directions,
     strain_length,
     unobserved_motions,
 )
+from gprann.surrogate.memory import jacobian_bytes
 from gprann.surrogate.observations import observed_gradient
-from gprann.surrogate.posterior_mean import PosteriorMean
+from gprann.surrogate.solvers.base import (
+    Equations,
+    Fit,
+    Solution,
+    WithRepresentatives,
+    leave_out_together,
+    register_solver,
+)
+from gprann.surrogate.solvers.posterior import DensePosterior, energy_variance, representatives
 
-__all__ = ["Convergence", "CovarianceOperator", "ReducedSystem", "conjugate_gradients"]
+__all__ = ["ConjugateGradients", "CovarianceOperator", "ReducedSystem"]
 
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
-_REPORT = 10  # iterations between two lines of the log
-_RESTARTS = 5
+_MAX_ITERATIONS = 1000
+_FEWEST_LEFT = 10  # structures that are no representatives; of fewer, calibration leaves representatives out
+_PRODUCT_FLOPS = 14.0  # for each feature of a pair of rows, see covariance_product.hpp
+_LEAST_ELIMINATED, _MOST_ELIMINATED = 3000, 15000  # observations of the representatives
+_ELIMINATION = 30.0
+"""Their elimination may take the time of this many products."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eliminated(DensePosterior):
+    """Representative structures, whose observations are eliminated, and the posterior that they leave.
+
+    Attributes
+    ----------
+    chosen : ndarray of int64
+        Their indices in the training set, ascending.
+    rows : Rows
+    noise : ndarray, shape (2,)
+        In their covariance matrix.
+    """
+
+    chosen: NDArray[np.int64]
+    rows: Rows
+    noise: Array
+
+    @classmethod
+    def build(
+        cls,
+        equations: Equations,
+        settings: Setting,
+        chosen: NDArray[np.int64],
+        noise: Array,
+        factors: Sequence[Array] = (),
+    ) -> Eliminated:
+        """Factorise the covariance matrix of the structures `chosen` of a training set.
+
+        Raises
+        ------
+        FactorisationError
+            If it is singular.
+        """
+        observations, rows, _ = equations.observe(equations.data.select(chosen))
+        if factors:
+            return cls(observations, Factor(factors[0]), chosen, rows, noise)
+        K = observations.covariance(equations.length(settings))
+        return cls(observations, factorise(K, observations.noise(*noise)), chosen, rows, noise)
+
+    def within(self, kept: NDArray[np.int64]) -> Eliminated | None:
+        """Return them in a part of the training set, its indices ascending; None if one of them is not in it."""
+        if not np.isin(self.chosen, kept).all():
+            return None
+        return replace(self, chosen=np.searchsorted(kept, self.chosen))
+
+
+@register_solver
+class ConjugateGradients(WithRepresentatives):
+    """The same equations solved without the covariance matrix.
+
+    Standard deviations are those that the representative structures alone leave: upper bounds of the exact ones.
+    """
+
+    name = "conjugate_gradient"
+    eliminates: ClassVar[bool] = True
+    tolerance: float = option(
+        "Conjugate gradients: largest residual relative to the energies and forces.", 1e-4, gt=0, lt=1
+    )
+
+    def solve(self, equations: Equations, settings: Setting) -> Solution:
+        """Return the weights, see `Solver.solve`."""
+        rows = equations.fingerprint.rows(equations.data)
+        chosen = representatives(rows, equations.kernel(settings), self.inducing or 1)
+        eliminated = Eliminated.build(equations, settings, chosen, equations.noise(settings))
+        return self._solve(equations, settings, eliminated, rows)
+
+    def _solve(
+        self,
+        equations: Equations,
+        settings: Setting,
+        eliminated: Eliminated,
+        rows: Rows | None = None,
+        purpose: str = "",
+    ) -> Solution:
+        """Solve with representatives that are known; `purpose` says what for, where it is not the training set."""
+        data = equations.data
+        rows = equations.fingerprint.rows(data) if rows is None else rows
+        operator = CovarianceOperator(equations, rows, equations.kernel(settings), eliminated.noise)
+        reduced = ReducedSystem(operator, eliminated, data)
+        values = operator.values(equations.mean)
+        size = float(np.linalg.norm(values))
+        found = conjugate_gradients(
+            reduced.product,
+            lambda residual: residual / operator.noise,
+            reduced.right_side(values),
+            tolerance=self.tolerance * size,
+            max_iterations=_MAX_ITERATIONS,
+        )
+        solution = reduced.complete(found.solution, values)
+        residual = float(np.linalg.norm(values - operator.product(solution))) / (size or 1.0)
+        facts = {
+            "inducing": len(eliminated.chosen),
+            "iterations": found.iterations,
+            "residual": residual,
+            "converged": found.converged,
+        }
+        self._report(facts, purpose)
+        return Solution(
+            operator.posterior_mean(solution),
+            float(values @ solution) / operator.n_observations,
+            eliminated.noise,
+            facts,
+            eliminated,
+            eliminated.chosen,
+        )
+
+    def _report(self, facts: Mapping[str, Any], purpose: str) -> None:
+        name = f"conjugate gradients {purpose}".rstrip()
+        outcome = (
+            f"residual {facts['residual']:.1e} of the observations after {facts['iterations']} iterations, "
+            f"{facts['inducing']} structures eliminated"
+        )
+        if facts["converged"]:
+            _log.info("%s: %s", name, outcome)
+            return
+        _log.warning(
+            "%s did not reach the tolerance %g: %s; %s may be less accurate: allow more memory or inducing "
+            "structures, or raise force_noise",
+            name,
+            self.tolerance,
+            outcome,
+            "the factors on standard deviations" if purpose else "predictions",
+        )
+
+    def posterior(
+        self,
+        equations: Equations,
+        settings: Setting,
+        solution: Solution,
+        factors: list[Array],
+    ) -> Eliminated:
+        """Factorise the representatives again, see `Solver.posterior`."""
+        return Eliminated.build(equations, settings, solution.representatives, solution.noise, factors)
+
+    def leave_out(self, fit: Fit, chosen: NDArray[np.int64]) -> LeftOut:
+        """Return the errors of structures left out together; representatives stay where they can, with their factor."""
+        kept = np.setdiff1d(np.arange(len(fit.equations.data)), chosen)
+        equations = fit.equations.without(kept)
+        solver = self.replace(inducing=min(self.inducing or 1, len(kept)))
+        purpose = f"without {len(chosen)} structures that are left out to judge the standard deviations"
+        known = _eliminated(fit).within(kept)
+        quicker = (
+            None if known is None else partial(solver._solve, equations, fit.settings, known, purpose=purpose)
+        )
+        return leave_out_together(fit, chosen, solver, equations, quicker)
+
+    def left_out_variance(self, fit: Fit, chosen: NDArray[np.int64]) -> Array:
+        """Return the variances of the energies that the other representatives leave."""
+        eliminated = _eliminated(fit)
+        relative = np.zeros(len(chosen))
+        own = np.isin(chosen, eliminated.chosen)
+        places = np.searchsorted(eliminated.chosen, chosen[own])
+        variances = left_out_variance(eliminated.observations, eliminated.factor, places)
+        relative[own] = np.array(variances) - fit.solution.noise[0]
+        if not own.all():
+            others = fit.equations.fingerprint.rows(fit.equations.data.select(chosen[~own]))
+            relative[~own] = energy_variance(eliminated, others.sets(), fit.kernel)
+        return relative
+
+    def wanted_observations(self, data: Dataset, fingerprint: Fingerprint) -> float:
+        """Return the observations of the representatives, where memory does not matter."""
+        # A quarter of the observations always pays in iterations.
+        n_observations = sum(structure.n_labels for structure in data)
+        cheap = max(np.cbrt(3 * _ELIMINATION * product_operations(data, fingerprint)), n_observations / 4)
+        return float(np.clip(cheap, _LEAST_ELIMINATED, _MOST_ELIMINATED))
+
+    def representative_bytes(self, m: int, data: Dataset, features: float) -> float:
+        """Return the bytes of the factor, of two where calibration leaves representatives out."""
+        atoms, inducing = int(data.n_atoms.max()), self.inducing or 1
+        twice = 0 < len(data) - inducing < _FEWEST_LEFT
+        extra = 8.0 * m**2 + inducing * jacobian_bytes(atoms, features) if twice else 0.0
+        return 8.0 * m**2 + extra
+
+
+def _eliminated(fit: Fit) -> Eliminated:
+    posterior = fit.posterior
+    if not isinstance(posterior, Eliminated):
+        raise TypeError(f"{fit.plan.solver.name}: not a fit by conjugate gradients")
+    return posterior
+
+
+def product_operations(data: Dataset, fingerprint: Fingerprint) -> float:
+    """Return the floating-point operations of one K x without K for structures of one composition."""
+    rows = fingerprint.rows(data[:1])
+    of_kinds = len(data) * np.diff(rows.kind_rows[0]).astype(float)
+    return float(0.5 * _PRODUCT_FLOPS * rows.features.shape[1] * (of_kinds @ of_kinds))
 
 
 class CovarianceOperator:
     """K + noise of a training set as a function of a vector.
 
-    K x takes one sweep over the neighbours that folds x into a vector of D numbers for each row, kernel sums
+    K x takes one sweep over the neighbours that turns x into a vector of D numbers for each row, kernel sums
     over pairs of rows, 14 D operations each, and one sweep back: O(rows² D) time, O(rows D) memory.
 
     Parameters
     ----------
+    equations : Equations
+        The training set, with energies and forces.
     rows : Rows
         Features of the training set.
-    data : Dataset
-        The training set, with energies and forces.
-    invariant : {'rotation', 'translation'}
-        Rigid motions that leave the features unchanged.
     kernel : RadialKernel
     noise : sequence of two floats
         Variances of energies and gradients relative to the amplitude.
     """
 
-    def __init__(
-        self,
-        rows: Rows,
-        data: Dataset,
-        invariant: str,
-        kernel: _core.RadialKernel,
-        noise: Array,
-    ) -> None:
+    def __init__(self, equations: Equations, rows: Rows, kernel: _core.RadialKernel, noise: Array) -> None:
+        data = equations.data
         self._rows, self._kernel, self._data = rows, kernel, data
-        self._rigid = [unobserved_motions(structure, invariant) for structure in data]
+        self.invariant = equations.fingerprint.invariant
+        self._rigid = [unobserved_motions(structure, self.invariant) for structure in data]
         self._first = first_coordinates(data)
         lengths = [0.0 if structure.stress is None else strain_length(structure) for structure in data]
         self._strain_lengths, self._stressed = np.array(lengths), np.flatnonzero(lengths)
@@ -108,20 +306,20 @@ class CovarianceOperator:
                 gradients[index] = np.concatenate([gradients[index], own])
         return gradients
 
-    def fold(self, x: Array) -> PosteriorMean:
-        """Return the training set folded with a vector of weights."""
+    def posterior_mean(self, x: Array) -> PosteriorMean:
+        """Return the posterior mean that belongs to a vector of weights."""
         n = len(self._data)
         parts = np.split(x[n:], self._first[1:-1])
         return PosteriorMean(self._rows, x[:n], changes(self._rows, self._data, parts))
 
     def product(self, x: Array) -> Array:
         """Return (K + noise) x."""
-        energies, slopes = self.fold(x).predict_itself(self._kernel)
+        energies, slopes = self.posterior_mean(x).predict_itself(self._kernel)
         return self._vector(energies, self._in_coordinates(slopes)) + self.noise * x
 
-    def from_others(self, folded: PosteriorMean) -> Array:
-        """Return the covariances with other structures times the weights these are folded with."""
-        energies, slopes = folded.predict(self._rows, self._kernel)
+    def from_others(self, others: PosteriorMean) -> Array:
+        """Return the covariances with other structures times their weights."""
+        energies, slopes = others.predict(self._rows, self._kernel)
         return self._vector(energies, self._in_coordinates(slopes))
 
 
@@ -150,30 +348,18 @@ class ReducedSystem:
     Parameters
     ----------
     operator : CovarianceOperator
-    rows : Rows
-        Of the representatives.
+    eliminated : Eliminated
+        The representatives, with the factor of A_mm along their internal directions.
     data : Dataset
         The training set.
-    chosen : ndarray of int64
-        Indices of the representatives.
-    factor : Factor
-        Of their A_mm, along their internal directions.
-    invariant : {'rotation', 'translation'}
     """
 
-    def __init__(
-        self,
-        operator: CovarianceOperator,
-        rows: Rows,
-        data: Dataset,
-        chosen: NDArray[np.int64],
-        *,
-        factor: Factor,
-        invariant: str,
-    ) -> None:
-        self._operator, self._rows, self._chosen, self._factor = operator, rows, chosen, factor
+    def __init__(self, operator: CovarianceOperator, eliminated: Eliminated, data: Dataset) -> None:
+        chosen = eliminated.chosen
+        self._operator, self._chosen = operator, chosen
+        self._rows, self._factor = eliminated.rows, eliminated.factor
         self._data = data.select(chosen)
-        self._directions = [observed_directions(structure, invariant) for structure in self._data]
+        self._directions = [observed_directions(structure, operator.invariant) for structure in self._data]
         first = len(data) + first_coordinates(data)
         self._places = [slice(first[index], first[index + 1]) for index in chosen]
         sizes = [1 + directions.shape[1] for directions in self._directions]
@@ -207,8 +393,8 @@ class ReducedSystem:
         """Return x_o - A_om A_mm⁻¹ x_m."""
         weights = self._weights(x)
         slopes = changes(self._rows, self._data, self._gradients(weights))
-        folded = PosteriorMean(self._rows, weights[self._first[:-1]], slopes)
-        return self._clear(x - self._operator.from_others(folded))
+        own = PosteriorMean(self._rows, weights[self._first[:-1]], slopes)
+        return self._clear(x - self._operator.from_others(own))
 
     def right_side(self, values: Array) -> Array:
         """Return y_o - A_om A_mm⁻¹ y_m: what the representatives do not predict of the others."""
@@ -226,112 +412,3 @@ class ReducedSystem:
         for place, part in zip(self._places, self._gradients(weights), strict=True):
             solution[place] = part
         return solution
-
-
-@dataclass(frozen=True, slots=True)
-class Convergence:
-    """What conjugate gradients came to.
-
-    Attributes
-    ----------
-    solution : ndarray
-    iterations : int
-    residual : float
-        |b - A x|, computed anew at the end.
-    converged : bool
-    """
-
-    solution: Array
-    iterations: int
-    residual: float
-    converged: bool
-
-
-def conjugate_gradients(
-    product: Callable[[Array], Array],
-    precondition: Callable[[Array], Array],
-    b: Array,
-    *,
-    tolerance: float,
-    max_iterations: int,
-) -> Convergence:
-    """Solve A x = b by preconditioned conjugate gradients.
-
-    Begun anew from the true residual where the updated one has drifted away from it.
-
-    Parameters
-    ----------
-    product : callable
-        A x, symmetric positive definite.
-    precondition : callable
-        Approximation of A⁻¹ r.
-    b : ndarray
-    tolerance : float
-        Largest |b - A x|.
-    max_iterations : int
-
-    Raises
-    ------
-    FactorisationError
-        If A turns out not to be positive definite, or not finite.
-
-    Examples
-    --------
-    >>> A = np.array([[4.0, 1.0], [1.0, 3.0]])
-    >>> solve = lambda r: r / np.diagonal(A)
-    >>> found = conjugate_gradients(
-    ...     A.__matmul__, solve, np.array([1.0, 2.0]), tolerance=1e-12, max_iterations=10
-    ... )
-    >>> found.iterations, found.converged, np.round(found.solution, 4).tolist()
-    (2, True, [0.0909, 0.6364])
-    """
-    x, r = np.zeros_like(b), b
-    residual, done = float(np.linalg.norm(b)), 0
-    for _ in range(_RESTARTS):
-        if residual <= tolerance or done >= max_iterations:
-            break
-        x, done = _descend(
-            product, precondition, x, r, target=tolerance, done=done, max_iterations=max_iterations
-        )
-        r = b - product(x)
-        before, residual = residual, float(np.linalg.norm(r))
-        if residual > 0.5 * before:
-            break  # as small as rounding lets it become
-    return Convergence(x, done, residual, residual <= tolerance)
-
-
-def _descend(
-    product: Callable[[Array], Array],
-    precondition: Callable[[Array], Array],
-    x: Array,
-    r: Array,
-    *,
-    target: float,
-    done: int,
-    max_iterations: int,
-) -> tuple[Array, int]:
-    """Iterate from x with residual r until the updated residual is below `target`; x and iterations done."""
-    z = precondition(r)
-    p, rz = z, float(r @ z)
-    while done < max_iterations:
-        Ap = product(p)
-        curvature = float(p @ Ap)
-        if not (np.isfinite(curvature) and curvature > 0 and rz > 0):
-            raise FactorisationError(
-                f"conjugate gradients: the covariance matrix is not positive definite (iteration {done}): the "
-                "kernel length is too long or the noise too small for double precision; raise force_noise or "
-                "shorten length"
-            )
-        step = rz / curvature
-        x = x + step * p
-        r = r - step * Ap
-        done += 1
-        norm = float(np.linalg.norm(r))
-        if done % _REPORT == 0:
-            _log.info("conjugate gradients: iteration %d, residual %.1e, %.1e is the aim", done, norm, target)
-        if norm <= target:
-            break
-        z = precondition(r)
-        rz, before = float(r @ z), rz
-        p = z + rz / before * p
-    return x, done

@@ -1,4 +1,4 @@
-"""Approximation of a covariance matrix by the rows of a few representative structures.
+"""The solver `inducing`: a covariance matrix that is approximated by its rows for representative structures.
 
 K ≈ Q = K_nm (K_mm + noise)⁻¹ K_mn, with m the observations of the representatives, so that with L Lᵀ = K_mm + noise
 and V = L⁻¹ K_mn
@@ -11,7 +11,7 @@ Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005)). V is made block by block and no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,47 +19,27 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.data.structure import Dataset
-from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
-from gprann.surrogate.gaussian_process import Factor, Problem, Radial, factorise
-from gprann.surrogate.kernels.fingerprints import Fingerprint, Rows
-from gprann.surrogate.observations import build_problem
-from gprann.surrogate.posterior_mean import PosteriorMean
+from gprann.runtime.resources import blas_and_threads
+from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
+from gprann.surrogate.hyperparameters.cross_validation import LeftOut
+from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.kernels.base import Fingerprint, Rows
+from gprann.surrogate.observations import Observations
+from gprann.surrogate.solvers.base import (
+    Equations,
+    Fit,
+    Solution,
+    WithRepresentatives,
+    register_solver,
+)
+from gprann.surrogate.solvers.posterior import representatives
 
-__all__ = ["InducingApproximation", "representatives"]
+__all__ = ["Inducing", "InducingApproximation"]
 
 Array = NDArray[np.float64]
+_MOST_INDUCING = 10000  # observations of the representatives
 BLOCK_ROWS = 1024
 """Observations of the training set whose covariances with the representatives are formed at a time."""
-
-
-def representatives(rows: Rows, kernel: _core.RadialKernel, count: int) -> NDArray[np.int64]:
-    """Return the indices of `count` structures, each the least certain given the energies of those before.
-
-    This is the pivoted Cholesky factorisation of the covariances of the energies (Harbrecht, Peters and
-    Schneider, Appl. Numer. Math. 62, 428 (2012)).
-    """
-    n = len(rows.kind_rows)
-    sets = rows.sets()
-    variance = _core.energy_variance(sets, kernel)
-    smallest = 1e-10 * variance.max()
-    factor = np.zeros((min(count, n), n))
-    chosen: list[int] = []
-    for step in range(min(count, n)):
-        pivot = int(np.argmax(variance))
-        if variance[pivot] <= smallest:  # the others follow from those chosen, to rounding: any will do
-            rest = np.setdiff1d(np.arange(n), chosen)
-            chosen += rest[np.linspace(0, len(rest) - 1, count - step).astype(int)].tolist()
-            break
-        own = rows.sets(first=pivot, last=pivot + 1)
-        column = np.zeros((n, 1))
-        with one_blas_thread():
-            _core.covariance(sets, own, kernel, scipy_blas(), False, n_threads(), column)
-        column[:, 0] -= factor[:step, pivot] @ factor[:step]
-        factor[step] = column[:, 0] / np.sqrt(variance[pivot])
-        variance = np.maximum(variance - factor[step] ** 2, 0.0)
-        chosen.append(pivot)
-        variance[chosen] = 0.0
-    return np.sort(np.array(chosen, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +48,7 @@ class InducingApproximation:
 
     Attributes
     ----------
-    problem : Problem
+    observations : Observations
         Of the representatives.
     rows, jacobians
         Their features and Jacobians.
@@ -80,7 +60,7 @@ class InducingApproximation:
         V D⁻¹ y.
     """
 
-    problem: Problem
+    observations: Observations
     rows: Rows
     jacobians: list[Array]
     half: Factor
@@ -90,52 +70,49 @@ class InducingApproximation:
     @classmethod
     def build(
         cls,
-        fingerprint: Fingerprint,
-        data: Dataset,
+        equations: Equations,
+        settings: Setting,
         chosen: NDArray[np.int64],
-        *,
-        mean: float,
-        length: float,
         noise: Array,
-        radial: Radial,
+        factors: Sequence[Array] = (),
     ) -> InducingApproximation:
-        """Approximate the covariance matrix of `data` by its structures `chosen`.
+        """Approximate the covariance matrix of a training set by its structures `chosen`.
 
         Parameters
         ----------
-        fingerprint : Fingerprint
-        data : Dataset
-            Training set, n structures.
+        equations : Equations
+        settings : Setting
         chosen : ndarray of int64
             Indices of the representatives.
-        mean : float, eV
-        length : float
-            Kernel length.
         noise : ndarray, shape (2,)
             Variances of energies and gradients relative to the amplitude.
-        radial : {'squared_exponential', 'matern52'}
+        factors : sequence of ndarray
+            L, B and V D⁻¹ y, if they are known.
 
         Raises
         ------
         FactorisationError
             If the covariance matrix of the representatives is singular.
         """
-        problem, rows, jacobians = build_problem(fingerprint, data.select(chosen), mean, radial)
-        half = factorise(problem.covariance(length), problem.noise(*noise))
-        m = len(problem.values)
+        observations, rows, jacobians = equations.observe(equations.data.select(chosen))
+        if factors:
+            L, B, known = factors
+            return cls(observations, rows, jacobians, Factor(L), Factor(B), known)
+        length, kernel = equations.length(settings), equations.kernel(settings)
+        half = factorise(observations.covariance(length), observations.noise(*noise))
+        m = len(observations.values)
         inner, projected = np.zeros((m, m)), np.zeros(m)
-        kernel = problem.kernel(length)
-        for block in _blocks(data):
-            part, _, _ = build_problem(fingerprint, block, mean, radial)
+        for block in _blocks(equations.data):
+            part, _, _ = equations.observe(block)
             V = np.zeros((len(part.values), m))
-            with one_blas_thread():
-                _core.covariance(part.sets, problem.sets, kernel, scipy_blas(), False, n_threads(), V)
+            with blas_and_threads() as (blas, threads):
+                _core.covariance(part.sets, observations.sets, kernel, blas, False, threads, V)
                 half.half_solve(V)
                 scale = 1.0 / np.sqrt(part.noise(*noise))
                 V *= scale[:, None]
-                _core.add_gram(scipy_blas(), V, inner, n_threads())
+                _core.add_gram(blas, V, inner, threads)
                 projected += (scale * part.values) @ V
-        return cls(problem, rows, jacobians, half, factorise(inner, np.ones(m)), projected)
+        return cls(observations, rows, jacobians, half, factorise(inner, np.ones(m)), projected)
 
     @property
     def weights(self) -> Array:
@@ -146,18 +123,24 @@ class InducingApproximation:
     @property
     def amplitude2(self) -> float:
         """Amplitude s_f² of largest likelihood of the representatives' observations, eV²."""
-        values = self.problem.values
+        values = self.observations.values
         return float(values @ self.half.solve(values)) / len(values)
 
-    def fold(self, weights: Array) -> PosteriorMean:
-        """Return the representatives folded with weights of their observations."""
-        return PosteriorMean.from_weights(self.rows, self.jacobians, weights, self.problem.first)
+    @property
+    def mean(self) -> PosteriorMean:
+        """The posterior mean."""
+        return PosteriorMean.from_weights(self.rows, self.jacobians, self.weights, self.observations.first)
 
-    # As a posterior (see `solvers.Posterior`): k_** - |V_*|² + |B⁻¹ V_*|²
+    @property
+    def factors(self) -> list[Array]:
+        """L, B and V D⁻¹ y, for a file."""
+        return [self.half.L, self.inner.L, self.projected]
+
+    # As a posterior (see `Posterior`): k_** - |V_*|² + |B⁻¹ V_*|²
     @property
     def sets(self) -> _core.FeatureSets:
         """Structures with which queries are correlated."""
-        return self.problem.sets
+        return self.observations.sets
 
     def variance(self, prior: Array, cross: Array) -> Array:
         """Return prior - |V_*|² + |B⁻¹ V_*|² for the rows of `cross`, which is overwritten."""
@@ -174,7 +157,7 @@ class InducingApproximation:
         self.inner.half_solve(cross)
         return prior - explained + cross @ cross.T
 
-    def left_out(self, part: Problem, kernel: _core.RadialKernel, noise: Array) -> tuple[Array, Array]:
+    def left_out(self, part: Observations, kernel: _core.RadialKernel, noise: Array) -> tuple[Array, Array]:
         """Return errors of a structure of the training set without its observations, and their covariance.
 
         With C = V_sᵀ (I + V D⁻¹ Vᵀ)⁻¹ V_s the covariance that its observations s are left with, and r their
@@ -182,7 +165,7 @@ class InducingApproximation:
 
         Parameters
         ----------
-        part : Problem
+        part : Observations
             Its observations, o of them, less the mean of the training set.
         kernel : RadialKernel
         noise : ndarray, shape (2,)
@@ -196,9 +179,9 @@ class InducingApproximation:
         """
         size = len(part.values)
         prior, V = np.zeros((size, size)), np.zeros((size, len(self.projected)))
-        with one_blas_thread():
+        with blas_and_threads() as (blas, threads):
             for other, target in ((part.sets, prior), (self.sets, V)):
-                _core.covariance(part.sets, other, kernel, scipy_blas(), False, n_threads(), target)
+                _core.covariance(part.sets, other, kernel, blas, False, threads, target)
             self.half.half_solve(V)
             residual = part.values - V @ self.inner.solve(self.projected)
             explained = V @ V.T
@@ -211,6 +194,66 @@ class InducingApproximation:
             errors = root * (modes @ ((modes.T @ (residual / root)) / left))
             own = root[:, None] * modes
             return errors, prior - explained + (own * ((1.0 - left) / left)) @ own.T
+
+
+@register_solver
+class Inducing(WithRepresentatives):
+    """Only the covariances with representative structures count: less accurate, linear in the number of structures."""
+
+    name = "inducing"
+
+    def solve(self, equations: Equations, settings: Setting) -> Solution:
+        """Return the weights of the representatives, see `Solver.solve`."""
+        noise, rows = equations.noise(settings), equations.fingerprint.rows(equations.data)
+        count = self.inducing or 1
+        chosen = representatives(rows, equations.kernel(settings), count)
+        found = InducingApproximation.build(equations, settings, chosen, noise)
+        return Solution(found.mean, found.amplitude2, noise, {"inducing": count}, found, chosen, sparse=True)
+
+    def posterior(
+        self,
+        equations: Equations,
+        settings: Setting,
+        solution: Solution,
+        factors: list[Array],
+    ) -> InducingApproximation:
+        """Return the approximation again, see `Solver.posterior`."""
+        return InducingApproximation.build(
+            equations, settings, solution.representatives, solution.noise, factors
+        )
+
+    def leave_out(self, fit: Fit, chosen: NDArray[np.int64]) -> LeftOut:
+        """Return the errors of structures left out one by one."""
+        parts = list(_left_out_of(fit, chosen))
+        return LeftOut(
+            np.array([errors[0] for errors, _ in parts]),
+            [errors[1:] for errors, _ in parts],
+            [fit.amplitude2 * block for _, block in parts],
+        )
+
+    def left_out_variance(self, fit: Fit, chosen: NDArray[np.int64]) -> Array:
+        """Return the variances of the energies of structures left out one by one."""
+        return np.array([block[0, 0] for _, block in _left_out_of(fit, chosen)])
+
+    def wanted_observations(self, data: Dataset, fingerprint: Fingerprint) -> float:  # noqa: ARG002
+        """Return the observations of the representatives, where memory does not matter."""
+        return float(_MOST_INDUCING)
+
+    def representative_bytes(self, m: int, data: Dataset, features: float) -> float:
+        """Return the bytes of two factors, and of one block of covariances with its Jacobians."""
+        atoms = int(data.n_atoms.max())
+        block = (8.0 * m + 2 * 8.0 * features * atoms) * (BLOCK_ROWS + 3 * atoms)
+        return 2 * 8.0 * m**2 + block
+
+
+def _left_out_of(fit: Fit, chosen: NDArray[np.int64]) -> Iterator[tuple[Array, Array]]:
+    """Yield errors and relative covariances of structures left out one by one."""
+    approximation = fit.posterior
+    if not isinstance(approximation, InducingApproximation):
+        raise TypeError(f"{fit.plan.solver.name}: not a fit by inducing structures")
+    for index in chosen.tolist():
+        part, _, _ = fit.equations.observe(fit.equations.data[index : index + 1])
+        yield approximation.left_out(part, fit.kernel, fit.solution.noise)
 
 
 def _blocks(data: Dataset) -> Iterator[Dataset]:

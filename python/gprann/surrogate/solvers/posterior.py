@@ -1,4 +1,4 @@
-"""Posterior covariances: what the training set leaves of the prior ones of queries, relative to the amplitude."""
+"""Posterior covariances of queries, relative to the amplitude: the prior ones less what the training set explains."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.data.structure import Dataset
-from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
-from gprann.surrogate.gaussian_process import Factor, Problem
-from gprann.surrogate.kernels.fingerprints import Fingerprint, Rows
+from gprann.runtime.resources import blas_and_threads, one_blas_thread
+from gprann.surrogate.gaussian_process import Factor
+from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
+from gprann.surrogate.observations import Observations
 
 __all__ = [
     "DensePosterior",
@@ -21,6 +22,7 @@ __all__ = [
     "energy_covariance",
     "energy_variance",
     "forces_std_of",
+    "representatives",
     "structure_covariance",
 ]
 
@@ -28,7 +30,7 @@ Array = NDArray[np.float64]
 
 
 class Posterior(Protocol):
-    """What the training set leaves of the prior covariances of queries."""
+    """Gives posterior from prior covariances of queries."""
 
     @property
     def sets(self) -> _core.FeatureSets:
@@ -40,18 +42,22 @@ class Posterior(Protocol):
     def covariance(self, prior: Array, cross: Array) -> Array:
         """Return covariances (q, q) from the prior ones and `cross`, which is overwritten."""
 
+    @property
+    def factors(self) -> list[Array]:
+        """Cholesky factors, for a file."""
+
 
 @dataclass(frozen=True, slots=True)
 class DensePosterior:
-    """Exact, from the factorised covariance matrix."""
+    """Exact posterior covariances, from the factorised covariance matrix of the observations."""
 
-    problem: Problem
+    observations: Observations
     factor: Factor
 
     @property
     def sets(self) -> _core.FeatureSets:
         """Structures with which queries are correlated."""
-        return self.problem.sets
+        return self.observations.sets
 
     def variance(self, prior: Array, cross: Array) -> Array:
         """Return variances (q,)."""
@@ -65,13 +71,19 @@ class DensePosterior:
         self.factor.half_solve(cross)
         return prior - cross @ cross.T
 
+    @property
+    def factors(self) -> list[Array]:
+        """Cholesky factors, for a file."""
+        return [self.factor.L]
+
 
 @one_blas_thread()
 def energy_variance(posterior: Posterior, sets: _core.FeatureSets, kernel: _core.RadialKernel) -> Array:
     """Return the variances of the energies of queries, shape (q,)."""
     prior = _core.energy_variance(sets, kernel)
     cross = np.zeros((len(prior), posterior.sets.observations))
-    _core.energy_covariance(sets, posterior.sets, kernel, scipy_blas(), n_threads(), cross)
+    with blas_and_threads() as (blas, threads):
+        _core.energy_covariance(sets, posterior.sets, kernel, blas, threads, cross)
     return posterior.variance(prior, cross)
 
 
@@ -83,7 +95,8 @@ def energy_covariance(
     prior = np.zeros((count, count))
     cross = np.zeros((count, posterior.sets.observations))
     for other, target in ((sets, prior), (posterior.sets, cross)):
-        _core.energy_covariance(sets, other, kernel, scipy_blas(), n_threads(), target)
+        with blas_and_threads() as (blas, threads):
+            _core.energy_covariance(sets, other, kernel, blas, threads, target)
     return posterior.covariance(prior, cross)
 
 
@@ -93,7 +106,8 @@ def structure_covariance(posterior: Posterior, sets: _core.FeatureSets, kernel: 
     prior = np.zeros((sets.observations, sets.observations))
     cross = np.zeros((sets.observations, posterior.sets.observations))
     for other, target in ((sets, prior), (posterior.sets, cross)):
-        _core.covariance(sets, other, kernel, scipy_blas(), False, n_threads(), target)
+        with blas_and_threads() as (blas, threads):
+            _core.covariance(sets, other, kernel, blas, False, threads, target)
     return posterior.covariance(prior, cross)
 
 
@@ -109,3 +123,33 @@ def forces_std_of(
         diagonal = np.einsum("kd,de,ke->k", directions, variance, directions)
         result.append(np.sqrt(np.maximum(diagonal, 0.0)).reshape(-1, 3))
     return result
+
+
+def representatives(rows: Rows, kernel: _core.RadialKernel, count: int) -> NDArray[np.int64]:
+    """Return the indices of `count` structures, each the least certain given the energies of those before.
+
+    This is the pivoted Cholesky factorisation of the covariances of the energies (Harbrecht, Peters and
+    Schneider, Appl. Numer. Math. 62, 428 (2012)).
+    """
+    n = len(rows.kind_rows)
+    sets = rows.sets()
+    variance = _core.energy_variance(sets, kernel)
+    smallest = 1e-10 * variance.max()
+    factor = np.zeros((min(count, n), n))
+    chosen: list[int] = []
+    for step in range(min(count, n)):
+        pivot = int(np.argmax(variance))
+        if variance[pivot] <= smallest:  # the others follow from those chosen, to rounding: any will do
+            rest = np.setdiff1d(np.arange(n), chosen)
+            chosen += rest[np.linspace(0, len(rest) - 1, count - step).astype(int)].tolist()
+            break
+        own = rows.sets(first=pivot, last=pivot + 1)
+        column = np.zeros((n, 1))
+        with blas_and_threads() as (blas, threads):
+            _core.covariance(sets, own, kernel, blas, False, threads, column)
+        column[:, 0] -= factor[:step, pivot] @ factor[:step]
+        factor[step] = column[:, 0] / np.sqrt(variance[pivot])
+        variance = np.maximum(variance - factor[step] ** 2, 0.0)
+        chosen.append(pivot)
+        variance[chosen] = 0.0
+    return np.sort(np.array(chosen, dtype=np.int64))

@@ -5,119 +5,143 @@ Liu and Nocedal, Math. Program. 45, 503 (1989).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from gprann.errors import TrainingError
-from gprann.training.objective import Problem
-from gprann.training.optimizers.state import OptimizerState, Step
-from gprann.training.options import TrainingOptions
+from gprann.training.optimizers.base import (
+    RIDGE,
+    Optimizer,
+    OptimizerState,
+    Report,
+    Workload,
+    default_ridge,
+    no_report,
+    register_optimizer,
+)
 
-__all__ = ["lbfgs"]
+if TYPE_CHECKING:
+    from gprann.training.objective import Objective
+
+__all__ = ["Lbfgs"]
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 _SEGMENT = 50  # iterations after which the memory is built anew; there an interrupted run is taken up again
 _PAIRS = 20
 
 
-@np.errstate(over="ignore", invalid="ignore")
-def lbfgs(
-    train: Problem,
-    validation: Problem,
-    state: OptimizerState,
-    options: TrainingOptions,
-    stream: tuple[int, int],
-    *,
-    frozen: NDArray[np.int64] | None = None,
-    report: Callable[[OptimizerState], object] = lambda _: None,
-) -> OptimizerState:
-    """Minimise the mean training loss, with the penalty `ridge`, from `state` on.
+@register_optimizer
+class Lbfgs(Optimizer):
+    """L-BFGS with a penalty on the squared parameters."""
 
-    Parameters
+    name = "lbfgs"
+    ridge: float | None = RIDGE
+
+    def defaults(self, workload: Workload) -> dict[str, Any]:
+        """Return the values of those options whose default depends on the data."""
+        return {**super().defaults(workload), "ridge": default_ridge(workload)}
+
+    @property
+    def penalty(self) -> float:
+        """Penalty on the squared parameters."""
+        return float(self.value("ridge"))
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def minimise(
+        self,
+        train: Objective,
+        validation: Objective,
+        state: OptimizerState,
+        *,
+        stream: tuple[int, ...],
+        frozen: Indices,
+        report: Report = no_report,
+    ) -> OptimizerState:
+        """Minimise the mean training loss; every 50 iterations force components are drawn, and progress reported."""
+        free = np.ones(train.n_parameters, dtype=bool)
+        free[frozen] = False
+        most = self.value("iterations")
+        while not state.finished and state.iteration < most:
+            drawn = train.draw((*stream, state.iteration + 1, 1))
+            before = state.parameters
+            segment = _Segment(train, drawn, validation, free, self.penalty)
+            segment.run(state, min(_SEGMENT, most - state.iteration))
+            if state.parameters is before:
+                state.finish("converged: no step lowers the loss any further")
+            self.end(state)
+            if state.history:
+                report(state)
+        self.end(state)
+        return state
+
+
+@dataclass(slots=True)
+class _Segment:
+    """Some iterations with one memory and one choice of force components.
+
+    Attributes
     ----------
-    train, validation : Problem
-        `validation` may be empty.
-    state : OptimizerState
-        Changed in place and returned.
-    options : TrainingOptions
-    stream : (seed, member)
-        Of the force components that are drawn, anew every 50 iterations.
-    frozen : ndarray of int64, optional
-        Parameters that stay as they are.
-    report : callable
-        Called with the state after every 50 iterations, from which a run can be taken up.
-
-    Raises
-    ------
-    TrainingError
-        If the loss is not finite at the start.
+    train, drawn, validation : Objective
+        All structures, those with the residuals of this segment, and the held-out ones.
+    free : ndarray of bool, shape (P,)
+        Parameters that are not frozen.
+    ridge : float
+    last : float
+        The latest value of the penalised mean loss.
     """
-    free = np.ones(train.model.n_parameters, dtype=bool)
-    free[frozen if frozen is not None else []] = False
-    while not state.finished and state.iteration < options.max_iterations:
-        problem = train.drawn((*stream, state.iteration + 1, 1))
-        count = min(_SEGMENT, options.max_iterations - state.iteration)
-        before = state.parameters
-        _segment(train, problem, validation, state, free=free, ridge=options.penalty, iterations=count)
-        if state.parameters is before:
-            state.finish("converged: no step lowers the loss any further")
-        elif state.iteration - state.best_iteration >= options.max_patience:
-            state.finish(f"no better validation error for {options.max_patience} iterations")
-        if state.history:
-            report(state)
-    if not state.finished:
-        state.finish("number of iterations reached")
-    return state
 
+    train: Objective
+    drawn: Objective
+    validation: Objective
+    free: NDArray[np.bool_]
+    ridge: float
+    last: float = float("nan")
 
-def _segment(
-    train: Problem,
-    problem: Problem,
-    validation: Problem,
-    state: OptimizerState,
-    *,
-    free: NDArray[np.bool_],
-    ridge: float,
-    iterations: int,
-) -> None:
-    """Run some iterations, and record each of them."""
-    everything = np.arange(problem.size)
-    w = state.parameters.copy()
-    last = float("nan")
+    def run(self, state: OptimizerState, iterations: int) -> None:
+        """Run some iterations, and record each of them."""
+        w = state.parameters.copy()
 
-    def value(x: Array) -> tuple[float, Array]:
-        nonlocal last
-        w[free] = x
-        loss, gradient = problem.batch_gradient(w, everything)
-        last = loss / problem.total_weight + ridge * float(w @ w)
-        if not np.isfinite(last):
-            return np.finfo(float).max, np.zeros_like(x)  # far too long a step: the line search comes back
-        return last, (gradient / problem.total_weight + 2 * ridge * w)[free]
+        def value(x: Array) -> tuple[float, Array]:
+            w[self.free] = x
+            loss, gradient = self.drawn.gradient(w)
+            self.last = loss / self.drawn.total_weight + self.ridge * float(w @ w)
+            if not np.isfinite(self.last):
+                return np.finfo(float).max, np.zeros_like(
+                    x
+                )  # far too long a step: the line search comes back
+            return self.last, (gradient / self.drawn.total_weight + 2 * self.ridge * w)[self.free]
 
-    def record(x: Array) -> None:
-        here = state.parameters.copy()
-        here[free] = x
-        mean = last - ridge * float(here @ here)
-        error = train.rmse(here) if validation.size == 0 else float(np.sqrt(max(mean, 0.0)))
-        state.record(Step.taken(state.iteration + 1, error, validation.errors(here)), here)
+        def record(x: Array) -> None:
+            here = state.parameters.copy()
+            here[self.free] = x
+            mean = self.last - self.ridge * float(here @ here)
+            held_out = self.validation.errors(here)
+            error = (
+                self.train.errors(here).total if self.validation.size == 0 else float(np.sqrt(max(mean, 0.0)))
+            )
+            state.advance(here, error, held_out)
 
-    start, _ = value(w[free].copy())
-    if start == np.finfo(float).max:
-        raise TrainingError("the loss is infinite or NaN at the start: look for wrong energies in the data")
-    minimize(
-        value,
-        state.parameters[free],
-        jac=True,
-        method="L-BFGS-B",
-        callback=record,
-        options={
-            "maxiter": iterations,
-            "maxcor": _PAIRS,
-            "ftol": 0.0,
-            "gtol": 0.0,
-            "maxfun": 20 * iterations,
-        },
-    )
+        start, _ = value(w[self.free].copy())
+        if start == np.finfo(float).max:
+            raise TrainingError(
+                "the loss is infinite or NaN at the start: look for wrong energies in the data"
+            )
+        minimize(
+            value,
+            state.parameters[self.free],
+            jac=True,
+            method="L-BFGS-B",
+            callback=record,
+            options={
+                "maxiter": iterations,
+                "maxcor": _PAIRS,
+                "ftol": 0.0,
+                "gtol": 0.0,
+                "maxfun": 20 * iterations,
+            },
+        )

@@ -11,87 +11,188 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, cg
 
 from gprann import _core
-from gprann.runtime.parallel import n_threads, one_blas_thread, scipy_blas
-from gprann.training.objective import MatrixFreeProblem, Problem
-from gprann.training.optimizers.state import OptimizerState, Step
+from gprann.options import option
+from gprann.runtime.resources import blas_and_threads, one_blas_thread
+from gprann.training.optimizers.base import (
+    RIDGE,
+    Optimizer,
+    OptimizerState,
+    Report,
+    Workload,
+    default_ridge,
+    no_report,
+    register_optimizer,
+)
 
-__all__ = ["levenberg_marquardt"]
+if TYPE_CHECKING:
+    from gprann.training.objective import LeastSquaresObjective, MatrixFreeObjective, Objective
+
+__all__ = ["GaussNewtonCG", "LevenbergMarquardt", "SecondOrder"]
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+_NOTHING = np.zeros(0, np.int64)
+# First damping for energies of several compositions. Environments unlike most others begin where tanh is nearly
+# saturated; long first steps, which the others decide, would leave them there for tens of iterations.
+_MIXED_DAMPING = 1.0
 _FIRST_DAMPING = 1e-2
 _SMALLEST_DAMPING = 1e-9
 _TRIALS = 25  # a converged fit may need a damping many orders above the last one
-_TOLERANCE = 1e-4  # relative fall of the loss over `_WINDOW` iterations below which the fit has converged
+_FLAT = 1 - 1e-4  # of the training error `_WINDOW` iterations ago; above it the fit has converged
 _WINDOW = 20
 _PRODUCTS = 100  # most conjugate-gradient iterations of one step
 _RESIDUAL = 0.03  # at which they end: a step of a nonlinear problem need not be exact
 
 
-def levenberg_marquardt(
-    train: Problem,
-    validation: Problem,
-    state: OptimizerState,
-    *,
-    iterations: int,
-    patience: int,
-    ridge: float,
-    stream: tuple[int, ...] = (0,),
-    frozen: NDArray[np.int64] | None = None,
-    matrix_free: bool = False,
-    report: Callable[[OptimizerState], object] = lambda _: None,
-) -> OptimizerState:
-    """Minimise the training loss from `state` on; stop by convergence, patience or count.
+class SecondOrder(Optimizer):
+    """Damped Gauss-Newton steps: the options that all ways to solve their equations share."""
 
-    Parameters
-    ----------
-    train, validation : Problem
-        `validation` may be empty.
-    state : OptimizerState
-        Changed in place and returned.
-    iterations, patience : int
-    ridge : float
-        Penalty on the squared parameters, per unit of weight of the training set.
-    stream : tuple of int
-        Of the random numbers, where an iteration draws residuals or rows.
-    frozen : ndarray of int64, optional
-        Parameters that stay as they are.
-    matrix_free : bool
-        Conjugate gradients instead of the normal equations; `train` is then a `MatrixFreeProblem`.
-    report : callable
-        Called with the state after every iteration.
-    """
-    penalty = ridge * train.total_weight
-    held = np.zeros(0, np.int64) if frozen is None else frozen
-    system = _MatrixFree(penalty, held) if matrix_free else _NormalEquations.zeros(train, penalty, held)
-    damping = state.numbers.setdefault("damping", _FIRST_DAMPING)
-    # A step that is far too long may overflow; its loss is then not finite, and the step is refused.
-    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
-        while not state.finished and state.iteration < iterations:
-            here = (*stream, state.iteration + 1)
-            problem = train.drawn((*here, 1))
-            loss = system.fill(problem, state.parameters, np.random.default_rng((*here, 2)))
-            after, loss, damping = _damped_step(problem, system, state.parameters, loss, damping)
-            if after is None:
-                state.finish("no step lowers the loss any further")
-                break
-            state.numbers["damping"] = damping
-            if problem is train or validation.size:
-                error = float(np.sqrt(max(loss - system.penalty(after), 0.0) / problem.total_weight))
-            else:  # losses of different draws must not decide which parameters are kept
-                error = train.rmse(after)
-            state.record(Step.taken(state.iteration + 1, error, validation.errors(after)), after)
-            _judge(state, patience, iterations)
-            report(state)
-    if not state.finished and state.iteration >= iterations:
-        state.finish("number of iterations reached")
-    return state
+    starts: int | None = option(
+        "Random starts that are tried, to go on with the best. Default: 4; for energies of several compositions 8; "
+        "with forces, which leave fewer ways to go astray, 1.",
+        None,
+        ge=1,
+        example=4,
+    )
+    start_iterations: int = option(
+        "Iterations of each start; with more than four starts the best quarter gets twice as many, and so on.",
+        15,
+        ge=1,
+    )
+    ridge: float | None = RIDGE
+
+    def defaults(self, workload: Workload) -> dict[str, Any]:
+        """Return the values of those options whose default depends on the data."""
+        return {
+            "iterations": 100 if workload.forces or workload.mixed else 40,
+            "patience": 20 if workload.mixed else 10,
+            "starts": 1 if workload.forces else (8 if workload.mixed else 4),
+            "ridge": default_ridge(workload),
+        }
+
+    @property
+    def random_starts(self) -> int:
+        """Random starts that are tried, of which the best goes on."""
+        return int(self.value("starts"))
+
+    @property
+    def trial_iterations(self) -> int:
+        """Iterations that each random start gets."""
+        return self.start_iterations
+
+    @property
+    def penalty(self) -> float:
+        """Penalty on the squared parameters."""
+        return float(self.value("ridge"))
+
+    def start(self, parameters: Array, workload: Workload) -> OptimizerState:
+        """Return the state at random parameters."""
+        state = OptimizerState.start(parameters)
+        if workload.mixed:
+            state.numbers["damping"] = _MIXED_DAMPING
+        return state
+
+    def _system(self, train: Any, penalty: float, frozen: Indices) -> _System:
+        """Return the equations of a step."""
+        raise NotImplementedError
+
+    def _draw(self, train: Any, stream: tuple[int, ...]) -> Any:
+        """Return the objective of an iteration."""
+        return train.draw(stream)
+
+    def minimise(
+        self,
+        train: LeastSquaresObjective,
+        validation: Objective,
+        state: OptimizerState,
+        *,
+        stream: tuple[int, ...] = (0,),
+        frozen: Indices = _NOTHING,
+        report: Report = no_report,
+    ) -> OptimizerState:
+        """Minimise the training loss; stop by convergence, patience or count."""
+        system = self._system(train, self.penalty * train.total_weight, frozen)
+        damping = state.numbers.setdefault("damping", _FIRST_DAMPING)
+        # A step that is far too long may overflow; its loss is then not finite, and the step is refused.
+        with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+            while not state.finished and state.iteration < self.value("iterations"):
+                here = (*stream, state.iteration + 1)
+                drawn = self._draw(train, (*here, 1))
+                loss = system.fill(drawn, state.parameters, np.random.default_rng((*here, 2)))
+                after, loss, damping = _damped_step(drawn, system, state.parameters, loss, damping)
+                if after is None:
+                    state.finish("no step lowers the loss any further")
+                    break
+                state.numbers["damping"] = damping
+                if drawn is train or validation.size:
+                    error = float(np.sqrt(max(loss - system.penalty(after), 0.0) / drawn.total_weight))
+                else:  # losses of different draws must not decide which parameters are kept
+                    error = train.errors(after).total
+                state.advance(after, error, validation.errors(after))
+                self.end(state)
+                report(state)
+        self.end(state)
+        return state
+
+    def end(self, state: OptimizerState) -> None:
+        """Mark the state as finished by patience, convergence or the number of iterations."""
+        history = state.history
+        waits = not state.finished and state.iteration - state.best_iteration < self.value("patience")
+        if waits and len(history) > _WINDOW and history[-1].train > _FLAT * history[-1 - _WINDOW].train:
+            state.finish("converged: the training error no longer falls")
+        super().end(state)
+
+
+@register_optimizer
+class LevenbergMarquardt(SecondOrder):
+    """Levenberg-Marquardt with the normal equations: for up to some thousand parameters."""
+
+    name = "lm"
+    max_rows: int = option(
+        "Residuals behind the equations of one iteration. With more, structures are drawn at random for them, while "
+        "the loss that a step must lower remains that of all.",
+        60000,
+        ge=1,
+    )
+
+    def flops(self, workload: Workload) -> float:
+        """Return about how many floating-point operations an iteration takes."""
+        rows, parameters = workload.n_rows, workload.n_parameters
+        return (min(rows, self.max_rows) if workload.forces else rows) * parameters**2 + parameters**3 / 3
+
+    def memory(self, workload: Workload) -> float:
+        """Return the memory of the equations and, with forces, of the rows of the largest structure, bytes."""
+        parameters, largest = workload.n_parameters, workload.largest
+        rows = 3 * largest * (largest * workload.n_features + parameters) if workload.forces else 0
+        return 8.0 * (3 * parameters**2 + rows)
+
+    def _system(self, train: LeastSquaresObjective, penalty: float, frozen: Indices) -> _System:
+        return _NormalEquations.zeros(train, penalty, frozen)
+
+    def _draw(self, train: LeastSquaresObjective, stream: tuple[int, ...]) -> LeastSquaresObjective:
+        return train.draw(stream, self.max_rows)
+
+
+@register_optimizer
+class GaussNewtonCG(SecondOrder):
+    """The same steps by conjugate gradients, without the matrix: for networks of many parameters."""
+
+    name = "gauss_newton_cg"
+    needs_products = True
+
+    def flops(self, workload: Workload) -> float:
+        """Return about how many floating-point operations an iteration takes."""
+        return 50.0 * super().flops(workload)
+
+    def _system(self, train: MatrixFreeObjective, penalty: float, frozen: Indices) -> _System:  # noqa: ARG002
+        return _MatrixFree(penalty, frozen)
 
 
 class _System(Protocol):
@@ -104,7 +205,7 @@ class _System(Protocol):
     def penalty(self, w: Array) -> float:
         """Return the penalty on the parameters."""
 
-    def fill(self, problem: Problem, w: Array, rng: np.random.Generator) -> float:
+    def fill(self, objective: Any, w: Array, rng: np.random.Generator) -> float:
         """Set up the equations at the parameters w; return the penalised loss there."""
 
     def step(self, damping: float) -> Array | None:
@@ -132,15 +233,15 @@ class _NormalEquations:
     frozen: NDArray[np.int64]
 
     @classmethod
-    def zeros(cls, train: Problem, ridge: float, frozen: NDArray[np.int64]) -> _NormalEquations:
-        n = train.model.n_parameters
+    def zeros(cls, train: LeastSquaresObjective, ridge: float, frozen: NDArray[np.int64]) -> _NormalEquations:
+        n = train.n_parameters
         return cls(np.zeros((n, n)), np.zeros(n), ridge, frozen)
 
     def penalty(self, w: Array) -> float:
         return self.ridge * float(w @ w)
 
-    def fill(self, problem: Problem, w: Array, rng: np.random.Generator) -> float:  # noqa: ARG002 - it needs no probes
-        loss = problem.normal_equations(w, self.hessian, self.slope) + self.penalty(w)
+    def fill(self, objective: LeastSquaresObjective, w: Array, rng: np.random.Generator) -> float:  # noqa: ARG002 - it needs no probes
+        loss = objective.normal_equations(w, self.hessian, self.slope) + self.penalty(w)
         self.slope[:] += self.ridge * w
         self.slope[self.frozen] = 0.0
         self.hessian[self.frozen] = 0.0
@@ -151,11 +252,12 @@ class _NormalEquations:
         matrix = self.hessian.copy()
         diagonal = np.diagonal(self.hessian)
         matrix[np.diag_indices_from(matrix)] += _shift(self.ridge, damping, diagonal)
-        if _core.cholesky(scipy_blas(), matrix, n_threads()) >= 0:
-            return None
         step = -self.slope.reshape(1, -1)
-        _core.solve_lower(scipy_blas(), matrix, step, n_threads())
-        _core.solve_lower_transposed(scipy_blas(), matrix, step, n_threads())
+        with blas_and_threads() as (blas, threads):
+            if _core.cholesky(blas, matrix, threads) >= 0:
+                return None
+            _core.solve_lower(blas, matrix, step, threads)
+            _core.solve_lower_transposed(blas, matrix, step, threads)
         return np.asarray(step[0])
 
 
@@ -172,18 +274,16 @@ class _MatrixFree:
     def penalty(self, w: Array) -> float:
         return self.ridge * float(w @ w)
 
-    def fill(self, problem: Problem, w: Array, rng: np.random.Generator) -> float:
-        if not isinstance(problem, MatrixFreeProblem):
-            raise TypeError(f"{type(problem).__name__} has no products with its Jacobian")
-        loss, gradient = problem.batch_gradient(w, np.arange(problem.size))
+    def fill(self, objective: MatrixFreeObjective, w: Array, rng: np.random.Generator) -> float:
+        loss, gradient = objective.gradient(w)
         self.slope = gradient / 2 + self.ridge * w
         self.slope[self.frozen] = 0.0
-        self.diagonal = problem.diagonal(w, rng)
+        self.diagonal = objective.diagonal(w, rng)
         # An entry that the few probes missed must not send its parameter far away.
         self.diagonal = np.maximum(self.diagonal, 1e-6 * float(self.diagonal.mean()))
 
         def product(v: Array) -> Array:
-            result = problem.gauss_newton(w, v)
+            result = objective.gauss_newton(w, v)
             result[self.frozen] = 0.0
             return result
 
@@ -212,26 +312,15 @@ def _shift(ridge: float, damping: float, diagonal: Array) -> Array:
 
 
 def _damped_step(
-    train: Problem, system: _System, w: Array, loss: float, damping: float
+    train: LeastSquaresObjective, system: _System, w: Array, loss: float, damping: float
 ) -> tuple[Array | None, float, float]:
     """Return parameters of lower loss, that loss, the next damping; None if `_TRIALS` dampings give none."""
     for _ in range(_TRIALS):
         step = system.step(damping)
         if step is not None:
-            after = train.aligned(w + step, system.frozen)
+            after = train.align(w + step, system.frozen)
             found = train.loss(after) + system.penalty(after)
             if np.isfinite(found) and found < loss:
                 return after, found, max(damping / 5, _SMALLEST_DAMPING)
         damping *= 4
     return None, loss, damping
-
-
-def _judge(state: OptimizerState, patience: int, iterations: int) -> None:
-    """Mark the state as finished if it has converged or the validation error has not improved for long."""
-    history = state.history
-    if state.iteration - state.best_iteration >= patience:
-        state.finish(f"no better validation error for {patience} iterations")
-    elif len(history) > _WINDOW and history[-1].train > (1 - _TOLERANCE) * history[-1 - _WINDOW].train:
-        state.finish("converged: the training error no longer falls")
-    elif state.iteration >= iterations:
-        state.finish("number of iterations reached")

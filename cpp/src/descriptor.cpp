@@ -1,0 +1,111 @@
+#include "gprann/descriptor.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "gprann/parallel.hpp"
+#include "gradient_pieces.hpp"
+#include "voigt.hpp"
+
+namespace gprann {
+
+namespace {
+
+constexpr Index block_atoms = 1;  // surveyed at once: what is found of one atom stays in the cache
+
+/// Some atoms of one structure.
+struct AtomBlock {
+  Index structure, begin, end;
+};
+
+}  // namespace
+
+template <class Work>
+void Descriptor::for_each_block(const Neighbours& batch, int n_threads, Work&& work) const {
+  std::vector<AtomBlock> blocks;
+  for (Index s = 0; s < batch.n_structures; ++s) {
+    const Index end = batch.first_atom[s + 1];
+    const Index step = divisible() ? block_atoms : std::max<Index>(1, batch.atoms_of(s));
+    for (Index begin = batch.first_atom[s]; begin < end; begin += step)
+      blocks.push_back({s, begin, std::min(end, begin + step)});
+  }
+  std::vector<std::unique_ptr<Surroundings>> found(static_cast<std::size_t>(std::max(n_threads, 1)));
+  parallel_for(static_cast<Index>(blocks.size()), n_threads, [&](Index item, int thread) {
+    std::unique_ptr<Surroundings>& own = found[static_cast<std::size_t>(thread)];
+    if (own == nullptr) own = make_surroundings();
+    const AtomBlock& block = blocks[static_cast<std::size_t>(item)];
+    survey(batch, block.structure, block.begin, block.end, *own);
+    work(block, *own);
+  });
+}
+
+void Descriptor::values(const Neighbours& batch, int n_threads, double* values) const {
+  for_each_block(batch, n_threads, [&](const AtomBlock& block, Surroundings& found) {
+    this->values(found, values + block.begin * size());
+  });
+}
+
+void Descriptor::jvp(const Neighbours& batch, const double* direction, const double* strains, int n_threads,
+                     double* tangent) const {
+  for_each_block(batch, n_threads, [&](const AtomBlock& block, Surroundings& found) {
+    jvp(batch, found, direction + 3 * batch.first_atom[block.structure],
+        strains == nullptr ? nullptr : strains + 9 * block.structure, tangent + block.begin * size());
+  });
+}
+
+void Descriptor::vjp(const Neighbours& batch, const double* cotangent, int n_threads, double* gradient,
+                     double* virials) const {
+  std::vector<std::unique_ptr<Surroundings>> found(static_cast<std::size_t>(std::max(n_threads, 1)));
+  sum_gradient_pieces(
+      batch, 1, divisible(), n_threads, gradient, virials, [&](GradientPiece& piece, int thread) {
+        std::unique_ptr<Surroundings>& own = found[static_cast<std::size_t>(thread)];
+        if (own == nullptr) own = make_surroundings();
+        const Index step = divisible() ? block_atoms : piece.end - piece.begin;
+        for (Index begin = piece.begin; begin < piece.end; begin += step) {
+          survey(batch, piece.structure, begin, std::min(piece.end, begin + step), *own);
+          add_vjp(batch, *own, cotangent + begin * size(), piece.gradient[0], piece.virial.data());
+        }
+      });
+}
+
+/// Calls column(k, derivatives (N, D)) for every coordinate k of structure `s`, and every strain in Voigt's
+/// order.
+template <class Column>
+void Descriptor::for_each_column(const Neighbours& batch, Index s, bool strained, Column&& column) const {
+  const Index n = batch.atoms_of(s);
+  const std::unique_ptr<Surroundings> found = make_surroundings();
+  survey(batch, s, *found);
+  Matrix direction = Matrix::Zero(n, 3);
+  Matrix tangent(n, size());
+  for (Index k = 0; k < 3 * n; ++k) {
+    direction.data()[k] = 1.0;
+    jvp(batch, *found, direction.data(), nullptr, tangent.data());
+    direction.data()[k] = 0.0;
+    column(k, tangent);
+  }
+  for (int v = 0; strained && v < 6; ++v) {
+    Eigen::Matrix<double, 9, 1> strain = Eigen::Matrix<double, 9, 1>::Zero();
+    strain[voigt_first[v]] += 0.5;
+    strain[voigt_second[v]] += 0.5;
+    jvp(batch, *found, direction.data(), strain.data(), tangent.data());
+    column(3 * n + v, tangent);
+  }
+}
+
+void Descriptor::jacobian(const Neighbours& batch, Index s, bool strained, double* jacobian) const {
+  const Index n = batch.atoms_of(s);
+  MatrixMap J(jacobian, n * size(), 3 * n + (strained ? 6 : 0));
+  for_each_column(batch, s, strained, [&](Index k, const Matrix& tangent) {
+    J.col(k) = ConstVectorMap(tangent.data(), tangent.size());
+  });
+}
+
+void Descriptor::jacobian_rows(const Neighbours& batch, Index s, double* const* rows,
+                               const Index* strides) const {
+  for_each_column(batch, s, false, [&](Index k, const Matrix& tangent) {
+    for (Index i = 0; i < tangent.rows(); ++i)
+      VectorMap(rows[i] + k * strides[i], size()) += tangent.row(i).transpose();
+  });
+}
+
+}  // namespace gprann

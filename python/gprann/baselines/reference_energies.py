@@ -1,0 +1,162 @@
+"""Reference energies: a constant E0 for each atom of an element."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.baselines.base import Baseline, Contribution, as_baseline, register_baseline, terms_of
+from gprann.data.neighbours import species_indices
+from gprann.data.structure import Dataset, Structure
+from gprann.errors import ConfigError
+from gprann.options import option
+
+__all__ = ["ReferenceEnergies", "count_species", "fit_baseline", "isolated_atom_energies"]
+
+Array = NDArray[np.float64]
+_APART = 6.0  # Å; an atom whose periodic images are no nearer counts as isolated
+
+
+@register_baseline
+class ReferenceEnergies(Baseline):
+    """The sum of the reference energies E0 of the atoms of a structure.
+
+    Parameters
+    ----------
+    energies : mapping of symbol to eV, optional
+        Default: `fit` determines them. The energy of an isolated atom of the data is the E0 of its element; the
+        others follow by least squares on the compositions (the solution of smallest norm).
+
+    Notes
+    -----
+    `fit` adds the mean energy per atom that is left to all reference energies alike, so that the model need not
+    learn a constant; energies that are given keep their differences.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> import numpy as np
+    >>> data = gprann.examples.hydrogen(7)
+    >>> fitted = gprann.ReferenceEnergies().fit(data, ["H"])
+    >>> bool(np.isclose(2 * fitted.energies["H"], data.energies.mean()))
+    True
+    """
+
+    name = "reference_energies"
+    energies: dict[str, float] | None = option(
+        "Energy of each element. Default: of isolated atoms in the data, or by least squares on the compositions.",
+        None,
+        unit="eV/atom",
+        example={"C": -1036.1, "H": -13.7, "O": -2043.2},
+    )
+
+    def evaluate(self, data: Dataset) -> Contribution:
+        """Return the sums of the reference energies.
+
+        Raises
+        ------
+        DataError
+            If an element has none.
+        """
+        species, values = list(self._known()), np.array(list(self._known().values()))
+        per_atom = [values[species_indices(structure, species)] for structure in data]
+        return Contribution(count_species(data, species) @ values, atom_energies=per_atom)
+
+    def _known(self) -> Mapping[str, float]:
+        if self.energies is None:
+            raise ConfigError("the reference energies are not known yet: fit them, or give them")
+        return self.energies
+
+    def fit(self, data: Dataset, species: Sequence[str]) -> Self:
+        """Return the reference energies of the species, less the mean energy per atom that would be left.
+
+        Raises
+        ------
+        ConfigError
+            If energies were given, and a species is missing or unknown.
+        """
+        values = _fit(data, species) if self.energies is None else self.ordered(species)
+        residuals = data.energies - count_species(data, species) @ values
+        values = values + float(residuals.sum() / data.n_atoms.sum())
+        return type(self)(energies=dict(zip(species, values.tolist(), strict=True)))
+
+    def ordered(self, species: Sequence[str]) -> Array:
+        """Return the given energies in the order of the species, shape (S,), eV.
+
+        Raises
+        ------
+        ConfigError
+            If a species is missing or unknown.
+        """
+        energies = self._known()
+        missing = [symbol for symbol in species if symbol not in energies]
+        unknown = [symbol for symbol in energies if symbol not in species]
+        if missing or unknown:
+            names = ", ".join(missing or unknown)
+            raise ConfigError(
+                f"reference_energies: {names} {'missing' if missing else 'not among the species'}"
+            )
+        return np.array([energies[symbol] for symbol in species])
+
+
+def count_species(data: Dataset, species: Sequence[str]) -> Array:
+    """Return the number of atoms of each species in each structure, shape (n, S)."""
+    return np.array(
+        [[structure.symbols.count(symbol) for symbol in species] for structure in data], dtype=float
+    ).reshape(len(data), len(species))
+
+
+def isolated_atom_energies(data: Dataset) -> dict[str, float]:
+    """Return the mean energy of the isolated atoms of each element that has some, eV.
+
+    Examples
+    --------
+    >>> atom = Structure(("H",), np.zeros((1, 3)), energy=-13.6)
+    >>> isolated_atom_energies(Dataset([atom]))
+    {'H': -13.6}
+    """
+    found: dict[str, list[float]] = {}
+    for structure in data:
+        if structure.energy is not None and _is_isolated(structure):
+            found.setdefault(structure.symbols[0], []).append(structure.energy)
+    return {symbol: float(np.mean(energies)) for symbol, energies in found.items()}
+
+
+def _is_isolated(structure: Structure) -> bool:
+    """Return whether a structure is a single atom whose periodic images are far away."""
+    if len(structure) > 1:
+        return False
+    steps = np.stack(np.meshgrid(*3 * [[-1, 0, 1]], indexing="ij"), axis=-1).reshape(-1, 3)
+    steps = steps[np.any(steps, axis=1)] * structure.pbc
+    distances = np.linalg.norm(steps[np.any(steps, axis=1)] @ structure.cell, axis=1)
+    return bool(distances.min(initial=np.inf) > _APART)
+
+
+def _fit(data: Dataset, species: Sequence[str]) -> Array:
+    """Return E0 of each species, shape (S,), eV: of the isolated atoms, the others by least squares."""
+    counts, energies = count_species(data, species), data.energies
+    isolated = isolated_atom_energies(data)
+    known = np.array([symbol in isolated for symbol in species])
+    values = np.array([isolated.get(symbol, 0.0) for symbol in species])
+    if known.any():
+        energies = energies - counts[:, known] @ values[known]
+    if not known.all():
+        values[~known] = np.linalg.lstsq(counts[:, ~known], energies, rcond=None)[0]
+    return values
+
+
+def fit_baseline(baseline: Baseline, data: Dataset, species: Sequence[str]) -> Baseline:
+    """Return the baseline fitted to the data, with reference energies, which come last, where it has none.
+
+    Raises
+    ------
+    ConfigError
+        If reference energies were given that do not fit the species.
+    """
+    terms = terms_of(baseline)
+    last = [term for term in terms if isinstance(term, ReferenceEnergies)] or [ReferenceEnergies()]
+    others = [term for term in terms if not isinstance(term, ReferenceEnergies)]
+    return as_baseline([*others, *last]).fit(data, species)

@@ -1,0 +1,413 @@
+"""Whether energies, forces and stresses fit each other: their slopes, net forces, frozen atoms, outliers, magnitudes.
+
+Two structures a and b that differ by small displacements u and a small strain e have energies that differ by
+
+    E_b - E_a = -1/2 (F_a + F_b) . u + 1/2 (V_a s_a + V_b s_b) : e      (F forces, V volume, s stress)
+
+up to third order. A regression over near pairs gives slopes of one; other slopes tell wrong units and signs.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from ase.neighborlist import neighbor_list
+from ase.units import Bohr, GPa, Hartree, Rydberg, kcal, kJ, mol
+from numpy.typing import NDArray
+
+from gprann.data.strain import FIRST, SECOND
+from gprann.data.structure import Dataset, Structure, evenly_spread
+
+__all__ = ["LabelCheck", "Slope", "check_labels", "list_places"]
+
+Array = NDArray[np.float64]
+
+_NEAR = 0.5  # Å; largest displacement of an atom between the structures of a pair
+_SMALL_STRAIN = 0.04
+_MOST_STRUCTURES, _MOST_NUMBERS = 120, 2_000_000  # of a group that is compared pair by pair
+_MOST_PAIRS = 100
+_FEWEST_PAIRS = 3
+_FEWEST_JUDGED = 4  # structures whose net forces are judged
+_NOISE = 1e-3  # eV; of an energy difference
+_CORRELATED, _UNCORRELATED = 0.8, 0.5
+_LARGE_STRESS = 20.0  # eV/Å³, 3200 GPa: the core of a star
+_LISTED = 5
+
+_FORCE_CAUSES = {
+    Hartree / Bohr: "the forces are in Hartree/Bohr",
+    Rydberg / Bohr: "the forces are in Rydberg/Bohr",
+    1 / Bohr: "the forces are in eV/Bohr",
+    kcal / mol: "the forces are in kcal/mol/Å",
+    kJ / mol: "the forces are in kJ/mol/Å",
+    1e-3: "the forces are in meV/Å",
+    1 / Hartree: "the energies are in Hartree",
+    1 / Rydberg: "the energies are in Rydberg",
+    mol / kcal: "the energies are in kcal/mol",
+    mol / kJ: "the energies are in kJ/mol",
+}
+_STRESS_CAUSES = {
+    0.1 * GPa: "the stresses are in kbar",
+    GPa: "the stresses are in GPa",
+    1e-4 * GPa: "the stresses are in bar",
+    Hartree / Bohr**3: "the stresses are in Hartree/Bohr³",
+    Rydberg / Bohr**3: "the stresses are in Rydberg/Bohr³",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """How energy differences follow from forces or from stresses.
+
+    Attributes
+    ----------
+    value : float
+        1 where they fit.
+    error : float
+        What anharmonicity may make of it.
+    correlation : float
+    n_pairs : int
+    """
+
+    value: float
+    error: float
+    correlation: float
+    n_pairs: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the slope may be one."""
+        if self.value <= 0:
+            return self.error > 0.5
+        return bool(abs(np.log(self.value)) < np.log1p(0.15 + 3.0 * self.error))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.value:.3g} (correlation {self.correlation:.2f}, {self.n_pairs} pairs of near structures)"
+        )
+
+
+@dataclass(slots=True)
+class LabelCheck:
+    """What is known about labels without a model.
+
+    Attributes
+    ----------
+    forces, stress : Slope or None
+        None where there are too few near pairs, or no such labels.
+    net_force : float, eV/Å
+        Largest norm of the sum of the forces of a structure.
+    messages : list of str
+        What is wrong.
+    """
+
+    forces: Slope | None = None
+    stress: Slope | None = None
+    net_force: float = 0.0
+    messages: list[str] = field(default_factory=list)
+
+
+def list_places(data: Dataset, indices: Sequence[int], most: int = _LISTED) -> str:
+    """Return the origins of some structures, as a list for a message."""
+    more = f", and {len(indices) - most} more" if len(indices) > most else ""
+    return ", ".join(str(data[i].origin) for i in indices[:most]) + more
+
+
+def check_labels(data: Dataset) -> LabelCheck:
+    """Check energies, forces and stresses against each other; costs next to nothing.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(7)
+    >>> check_labels(data).forces.fits
+    True
+    >>> wrong = Dataset(item.replace(forces=-item.forces) for item in data)
+    >>> check_labels(wrong).messages[0][:60]
+    'the forces have the wrong sign: energy differences are -0.96'
+    """
+    result = LabelCheck()
+    with_forces = [k for k, structure in enumerate(data) if structure.forces is not None]
+    odd = _check_forces(data, with_forces, result) if with_forces else set()
+    _check_slopes(data, odd, result)
+    huge = [
+        k
+        for k, item in enumerate(data)
+        if item.stress is not None and np.abs(item.stress).max() > _LARGE_STRESS
+    ]
+    if huge:
+        largest = max(float(np.abs(data[k].stress).max()) for k in huge)  # type: ignore[arg-type]
+        result.messages.append(
+            f"{len(huge)} of {len(data)} structures have stresses up to {largest:.3g} eV/Å³, beyond any material "
+            f"(1 eV/Å³ is 160 GPa): {list_places(data, huge)}; check their units"
+        )
+    energies = [item.energy for item in data if item.energy is not None]
+    if len(energies) > 1 and not np.any(energies):
+        result.messages.append("all energies are 0; give the total energies")
+    charges = {tuple(sorted(_charge_and_spin(item).items())) for item in data}
+    if len(charges) > 1:
+        said = "; ".join(
+            ", ".join(f"{name} = {value}" for name, value in item) or "not said"
+            for item in sorted(charges, key=str)[:4]
+        )
+        result.messages.append(
+            f"the structures differ in charge or spin ({said}), which the potential does not see: train one for each"
+        )
+    return result
+
+
+def _charge_and_spin(structure: Structure) -> dict[str, float]:
+    names = ("charge", "total_charge", "spin", "total_spin", "multiplicity", "spin_multiplicity")
+    neutral = {"charge": 0, "total_charge": 0, "multiplicity": 1, "spin_multiplicity": 1}
+    found = {
+        name: structure.info[name] for name in names if isinstance(structure.info.get(name), int | float)
+    }
+    return {name: value for name, value in found.items() if value != neutral.get(name)}
+
+
+# ---------------------------------------------------------------------- forces
+def _check_forces(data: Dataset, with_forces: Sequence[int], result: LabelCheck) -> set[int]:
+    """Look for net forces, frozen atoms, and forces that are far larger than those of the others or all zero.
+
+    Returns the structures whose forces are known to be wrong.
+    """
+    forces = [np.asarray(data[k].forces) for k in with_forces]
+    sizes = np.array([len(force) for force in forces])
+    rms = np.array([np.sqrt((force**2).sum() / len(force)) for force in forces])
+    net = np.array([np.linalg.norm(force.sum(axis=0)) for force in forces])
+    result.net_force = float(net.max())
+    # Forces with errors that know nothing of each other have a net force of sqrt(N) times the error of one.
+    unbalanced = (net > 0.3 * np.sqrt(sizes) * rms) & (net > 0.05) & (sizes > 1)
+    frozen = _frozen(data, with_forces)
+    if frozen:
+        index, atoms = frozen
+        listed = ", ".join(map(str, atoms[:_LISTED])) + (", ..." if len(atoms) > _LISTED else "")
+        result.messages.append(
+            f"the forces of {len(atoms)} of {len(data[index].symbols)} atoms ({listed}) are 0 in every structure like "
+            f"{data[index].origin}, which their surroundings do not explain: frozen atoms, whose forces the program "
+            "left out; compute the forces without constraints"
+        )
+    if unbalanced.any() and not frozen and len(with_forces) >= _FEWEST_JUDGED:
+        bad = [k for k, is_bad in zip(with_forces, unbalanced, strict=True) if is_bad]
+        result.messages.append(
+            f"the forces of {len(bad)} of {len(data)} structures do not cancel (net force up to "
+            f"{net[unbalanced].max():.3g} eV/Å): {list_places(data, bad)}; forces are missing, come from an external "
+            "field, or are not converged"
+        )
+    odd = _force_outliers(data, with_forces, rms, result)
+    return odd | (set(with_forces) if frozen else set())
+
+
+def _frozen(data: Dataset, with_forces: Sequence[int]) -> tuple[int, list[int]] | None:
+    """Return a structure, and its atoms whose forces are 0 in all structures with the same atoms."""
+    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for k in with_forces:
+        groups[data[k].symbols].append(k)
+    for members in sorted(groups.values(), key=len, reverse=True):
+        zero = np.all([(np.asarray(data[k].forces) == 0).all(axis=1) for k in members], axis=0)
+        if len(members) < 3 or not zero.any() or zero.all():
+            continue
+        held = zero & ~_balanced(data[members[0]])
+        if held.any():
+            return members[0], np.flatnonzero(held).tolist()
+    return None
+
+
+def _force_outliers(data: Dataset, with_forces: Sequence[int], rms: Array, result: LabelCheck) -> set[int]:
+    """Find structures with forces far beyond those of the others, or without any."""
+    moving = rms > 0
+    if moving.sum() < 4:
+        return set()
+    logs = np.log(rms[moving])
+    spread = max(0.5, 1.4826 * float(np.median(np.abs(logs - np.median(logs)))))
+    limit = float(np.exp(np.median(logs) + np.clip(6.0 * spread, np.log(100.0), np.log(1000.0))))
+    huge = [k for k, size in zip(with_forces, rms.tolist(), strict=True) if size > limit]
+    if huge:
+        result.messages.append(
+            f"the forces of {len(huge)} of {len(data)} structures are up to {rms.max() / np.exp(np.median(logs)):.2g} "
+            f"times those of the others: {list_places(data, huge)}; check their units"
+        )
+    still = [k for k, size in zip(with_forces, rms.tolist(), strict=True) if size == 0 and len(data[k]) > 1]
+    still = [k for k in still[:20] if not _balanced(data[k]).all()]
+    if still:
+        result.messages.append(
+            f"all forces of {len(still)} of {len(data)} structures are 0, which their symmetry does not explain: "
+            f"{list_places(data, still)}; they were not computed"
+        )
+    return {*huge, *still}
+
+
+def _balanced(structure: Structure) -> NDArray[np.bool_]:
+    """Return for each atom whether its surroundings have no direction, as in a perfect crystal; it feels no force."""
+    i, distances, vectors = neighbor_list("idD", structure.to_ase(), 5.0)
+    weights = np.exp(-distances)
+    sums = np.zeros((len(structure), 3))
+    np.add.at(sums, i, weights[:, None] * vectors)
+    return np.asarray(np.abs(sums).max(axis=1) < 1e-3)
+
+
+# ---------------------------------------------------------------------- slopes
+@dataclass(slots=True)
+class _Pairs:
+    """Pairs of near structures: energy differences, what forces and stresses make of them, and doubts, eV."""
+
+    energy: list[float] = field(default_factory=list)
+    forces: list[float] = field(default_factory=list)
+    stress: list[float] = field(default_factory=list)
+    doubt: list[float] = field(default_factory=list)
+    distance: list[float] = field(default_factory=list)
+
+
+def _check_slopes(data: Dataset, odd: set[int], result: LabelCheck) -> None:
+    """Regress energy differences on forces and stresses of all structures but the odd ones."""
+    pairs = _near_pairs(data, odd)
+    if len(pairs.energy) < _FEWEST_PAIRS:
+        return
+    order = np.argsort(pairs.distance, kind="stable")[:_MOST_PAIRS]
+    energy, forces, stress, doubt = (
+        np.array(part)[order] for part in (pairs.energy, pairs.forces, pairs.stress, pairs.doubt)
+    )
+    calm = np.abs(stress) <= 0.1 * np.abs(forces)
+    if calm.sum() < _FEWEST_PAIRS:
+        calm = np.ones(len(energy), dtype=bool)
+    result.forces = _slope((energy - stress)[calm], forces[calm], doubt[calm], stress[calm])
+    strained = np.abs(stress) > 0
+    if result.forces is not None and result.forces.fits and strained.sum() >= _FEWEST_PAIRS:
+        rest = energy - forces
+        result.stress = _slope(rest[strained], stress[strained], doubt[strained], forces[strained])
+    for what, slope, causes in (
+        ("forces", result.forces, _FORCE_CAUSES),
+        ("stresses", result.stress, _STRESS_CAUSES),
+    ):
+        if slope is None:
+            continue
+        if abs(slope.correlation) >= _CORRELATED and not slope.fits:
+            result.messages.append(
+                f"{_cause(slope, causes, what)}: energy differences are {slope.value:.3g} times what the {what} make "
+                f"of them, expected 1 (correlation {slope.correlation:.2f}, {slope.n_pairs} pairs of near structures)"
+            )
+        elif abs(slope.correlation) < _UNCORRELATED and slope.n_pairs >= 8 and slope.error < 0.3:
+            result.messages.append(
+                f"energies and {what} hardly fit each other (correlation {slope.correlation:.2f} over {slope.n_pairs} "
+                "pairs of near structures): they belong to different structures or levels of theory, or some are wrong"
+            )
+
+
+def _slope(energy: Array, work: Array, doubt: Array, other: Array, *, trim: bool = True) -> Slope | None:
+    """Regress energy differences on work, each pair weighted by how far the two may differ.
+
+    A fifth of the pairs, those that fit worst, do not count: a few energies may be of another level.
+    """
+    weights = 1.0 / (doubt**2 + (0.02 * work) ** 2 + (0.02 * other) ** 2 + _NOISE**2)
+    xx, xy, yy = (float(weights @ product) for product in (work * work, work * energy, energy * energy))
+    if max(np.sqrt(np.mean(work**2)), np.sqrt(np.mean(energy**2))) < 5 * _NOISE or xx <= 0 or yy <= 0:
+        return None
+    if len(energy) >= 10 and trim:
+        kept = np.argsort(weights * (energy - _weighted_median(energy, work, weights) * work) ** 2)
+        kept = kept[: int(0.8 * len(energy))]
+        return _slope(energy[kept], work[kept], doubt[kept], other[kept], trim=False)
+    return Slope(xy / xx, float(1.0 / np.sqrt(xx)), xy / float(np.sqrt(xx * yy)), len(energy))
+
+
+def _weighted_median(energy: Array, work: Array, weights: Array) -> float:
+    """Return the slope that half of the pairs, by weight, exceed."""
+    used = work != 0
+    slopes, weights = energy[used] / work[used], (weights * work**2)[used]
+    order = np.argsort(slopes)
+    total = np.cumsum(weights[order])
+    return float(slopes[order][np.searchsorted(total, 0.5 * total[-1])])
+
+
+def _cause(slope: Slope, causes: dict[float, str], what: str) -> str:
+    """Return the likely cause of a slope that is not one."""
+    if (what == "forces" and -2.0 < slope.value < -0.5) or (what == "stresses" and -3.0 < slope.value < -0.3):
+        return f"the {what} have the wrong sign"
+    near = sorted(causes, key=lambda factor: abs(np.log(abs(slope.value) / factor)))
+    doubt = min(0.5, 0.25 + 3.0 * slope.error)
+    fitting = [factor for factor in near if abs(np.log(abs(slope.value) / factor)) < doubt][:2]
+    if not fitting:
+        return f"the {what} do not fit the energies"
+    sign = ", and have the wrong sign" if slope.value < 0 else ""
+    return ", or ".join(causes[factor] for factor in fitting) + sign
+
+
+def _near_pairs(data: Dataset, odd: set[int]) -> _Pairs:
+    """Return each structure with its nearest one of the same atoms, where it is near enough."""
+    groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for k, structure in enumerate(data):
+        if structure.energy is not None and structure.forces is not None and k not in odd:
+            charge = tuple(sorted(_charge_and_spin(structure).items()))
+            groups[structure.symbols, tuple(structure.pbc.tolist()), charge].append(k)
+    pairs = _Pairs()
+    for members in sorted(groups.values(), key=len, reverse=True):
+        most = min(_MOST_STRUCTURES, int(np.sqrt(_MOST_NUMBERS / (3 * len(data[members[0]])))))
+        if len(members) > most:  # neighbours in a trajectory stay together
+            half = evenly_spread(len(members) - 1, max(1, most // 2))
+            chosen = np.unique(np.concatenate([half, half + 1])).tolist()
+            _add_pairs([data[members[k]] for k in chosen], pairs)
+        elif len(members) > 1:
+            _add_pairs([data[k] for k in members], pairs)
+        if len(pairs.energy) >= 2 * _MOST_PAIRS:
+            break
+    return pairs
+
+
+def _add_pairs(group: Sequence[Structure], pairs: _Pairs) -> None:
+    positions = np.stack([item.positions for item in group])
+    forces = np.stack([np.asarray(item.forces) for item in group])
+    cells = np.stack([item.cell for item in group])
+    energies = np.array([item.energy for item in group])
+    pbc = group[0].pbc
+    volumes = np.abs(np.linalg.det(cells))
+    for a in range(len(group)):
+        shifts, strains = _differences(a, positions, cells, pbc, volumes)
+        shifts = shifts - shifts.mean(axis=1, keepdims=True)
+        distance = np.linalg.norm(shifts, axis=2).max(axis=1)
+        size = np.abs(strains).max(axis=(1, 2))
+        distance[(size > _SMALL_STRAIN) | (distance > _NEAR)] = np.inf
+        has_stress = np.array([group[a].stress is not None and item.stress is not None for item in group])
+        distance[(size > 1e-6) & ~has_stress] = np.inf
+        distance[a] = np.inf
+        b = int(np.argmin(distance + 5.0 * size))
+        if not np.isfinite(distance[b]):
+            continue
+        work_a, work_b = (-float((forces[k] * shifts[b]).sum()) for k in (a, b))
+        stress = [0.0, 0.0]
+        if size[b] > 1e-6:
+            stress = [volumes[k] * float((_full(group[k]) * strains[b]).sum()) for k in (a, b)]
+        pairs.energy.append(float(energies[b] - energies[a]))
+        pairs.forces.append(0.5 * (work_a + work_b))
+        pairs.stress.append(0.5 * (stress[0] + stress[1]))
+        # The trapezoid is wrong by a third derivative; by how much the two ends differ tells the order of it.
+        pairs.doubt.append((abs(work_a - work_b) + abs(stress[0] - stress[1])) / 12.0)
+        pairs.distance.append(float(distance[b] + 5.0 * size[b]))
+
+
+def _differences(
+    a: int, positions: Array, cells: Array, pbc: NDArray[np.bool_], volumes: Array
+) -> tuple[Array, Array]:
+    """Return displacements (n, N, 3) in the cell of structure a, and strains (n, 3, 3), from it to all."""
+    strains = np.zeros((len(positions), 3, 3))
+    if not pbc.any() or volumes[a] < 1e-6:
+        return positions - positions[a], strains
+    inverse = np.linalg.inv(cells[a])
+    if pbc.all():
+        strains = inverse @ cells - np.eye(3)
+        strains[np.abs(strains).max(axis=(1, 2)) < 1e-9] = 0.0
+    moved = positions
+    changed = np.abs(strains).max(axis=(1, 2)) > 0
+    if changed.any():
+        moved = positions.copy()
+        moved[changed] = positions[changed] @ np.linalg.inv(np.eye(3) + strains[changed])
+    fractions = (moved - positions[a]) @ inverse
+    fractions -= np.where(pbc, np.round(fractions), 0.0)
+    return fractions @ cells[a], 0.5 * (strains + strains.transpose(0, 2, 1))
+
+
+def _full(structure: Structure) -> Array:
+    """Return the stress as a matrix."""
+    matrix = np.zeros((3, 3))
+    matrix[FIRST, SECOND] = matrix[SECOND, FIRST] = structure.stress
+    return matrix

@@ -1,0 +1,99 @@
+"""Functions that take options as keywords: signatures and documentation that show them, and keywords divided."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from gprann.errors import ConfigError, nearest_name
+from gprann.explain import Key, bounds, keys
+from gprann.options import Options
+
+__all__ = ["divide", "takes"]
+
+A = TypeVar("A", bound=Options)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def takes(*tables: type[Options]) -> Callable[[F], F]:
+    """Show the options of these tables, which a function takes as `**options`, in its signature and documentation.
+
+    Parameters
+    ----------
+    *tables : type of Options
+        Where two have an option of the same name, the first counts.
+
+    Examples
+    --------
+    >>> from gprann.options import option
+    >>> class Sizes(Options):
+    ...     copies: int = option("Copies of each structure.", 10, ge=1)
+    >>> @takes(Sizes)
+    ... def double(data, **options):
+    ...     return 2 * Sizes(**options).copies
+    >>> double([], copies=4), str(inspect.signature(double))
+    (8, '(data, *, copies: int = 10)')
+    """
+
+    def shown_by(function: F) -> F:
+        signature = inspect.signature(function)
+        own = [item for item in signature.parameters.values() if item.kind != inspect.Parameter.VAR_KEYWORD]
+        taken = {item.name for item in own}
+        found = {}
+        for table in tables:
+            for name, key in keys(table).items():
+                if name not in taken and name not in found:
+                    found[name] = key
+        extra = [_parameter(key) for key in found.values()]
+        function.__signature__ = signature.replace(parameters=[*own, *extra])  # type: ignore[attr-defined]
+        function.__doc__ = _documented(inspect.cleandoc(function.__doc__ or ""), found)
+        return function
+
+    return shown_by
+
+
+def _parameter(key: Key) -> inspect.Parameter:
+    default = key.field.get_default(call_default_factory=True)
+    return inspect.Parameter(
+        key.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if key.field.is_required() else default,
+        annotation=key.field.annotation,
+    )
+
+
+def _documented(text: str, found: Mapping[str, Any]) -> str:
+    """Return a docstring with the options in the place of the entry `**options`."""
+    entries = []
+    for name, key in found.items():
+        facts = ", ".join(text for text in (key.extra.get("unit"), bounds(key)) if text)
+        head = f"{name} : {facts}" if facts else name
+        entries.append(head + "\n" + textwrap.indent(textwrap.fill(str(key.field.description), 110), "    "))
+    return re.sub(r"\*\*\w+\n(?:[ ]+.*\n?)*", lambda _: "\n".join(entries) + "\n", text, count=1)
+
+
+def divide(options: Mapping[str, Any], table: type[A], others: Iterable[str]) -> tuple[A, dict[str, Any]]:
+    """Divide the keywords of a function: make a table of those that it has, return the rest.
+
+    Raises
+    ------
+    ConfigError
+        If an option is in neither, with the nearest name, or impossible.
+
+    Examples
+    --------
+    >>> from gprann.options import option
+    >>> class Sizes(Options):
+    ...     copies: int = option("Copies of each structure.", 10, ge=1)
+    >>> divide({"copies": 3, "length": 2.0}, Sizes, ["length", "kernel"])
+    (Sizes(copies=3), {'length': 2.0})
+    """
+    own, names = keys(table), list(others)
+    for name in options:
+        if name not in own and name not in names:
+            raise ConfigError(f"unknown option '{name}': {nearest_name(name, [*own, *names])}")
+    made = table(**{name: value for name, value in options.items() if name in own})
+    return made, {name: value for name, value in options.items() if name not in own}

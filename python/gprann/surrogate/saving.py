@@ -1,0 +1,255 @@
+"""Surrogates as plain data: what a model file holds of a training set and of objects with nested arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann.baselines import BASELINES, as_baseline, terms_of
+from gprann.data.structure import Dataset, Origin, Structure
+from gprann.descriptors import Descriptor, descriptor_to_dict
+from gprann.errors import FormatError
+from gprann.model_file import read_model_file, write_model_file
+from gprann.runtime.resources import one_blas_thread
+from gprann.surrogate.calibration import Calibration
+from gprann.surrogate.hyperparameters.kernel_selection import Candidate, KernelSelection
+from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.kernels.base import Fingerprint, kernels
+from gprann.surrogate.solvers.base import Equations, Fit, Plan, Solution, solvers
+
+__all__ = [
+    "fit_state",
+    "kind_of",
+    "pack_dataset",
+    "plain_state",
+    "read_plain",
+    "restore_fit",
+    "state_of_plain",
+    "unpack_dataset",
+    "write_plain",
+]
+
+Array = NDArray[np.float64]
+_ARRAY = "__array__"  # key of a table that stands for an array
+_BASELINES = ("baseline", "given_baseline")
+_STACKED = ("positions", "cell", "energy", "forces", "stress", "weight", "energy_variance")
+_WRITTEN = (*_STACKED, "symbols", "pbc", "group", "origin")
+
+
+def write_plain(path: str | os.PathLike[str], kind: str, content: Mapping[str, Any]) -> None:
+    """Write plain data with nested float arrays as a model file.
+
+    Parameters
+    ----------
+    path : path
+    kind : str
+        What it is, as `surrogate`: other readers refuse the file in plain words.
+    content : mapping
+        Tables, lists, texts, numbers, None, and float64 arrays in any place.
+    """
+    arrays: dict[str, Array] = {}
+    write_model_file(path, {"kind": kind, "content": _without_arrays(content, "", arrays)}, arrays)
+
+
+def read_plain(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """Read what `write_plain` has written.
+
+    Raises
+    ------
+    FormatError
+        If the file is damaged, or of another kind.
+    """
+    document, arrays = read_model_file(path)
+    found = str(document.get("kind", "potential"))
+    if found != kind:
+        raise FormatError(f"{Path(path)}: holds a {found}, not a {kind}; gprann.load(path) reads either")
+    try:
+        content: dict[str, Any] = _with_arrays(document["content"], arrays)
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"{Path(path)}: no complete {kind} ({error!r}); save it again") from error
+    return content
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """Return what a model file holds: `potential`, `surrogate` or `surrogate set`.
+
+    Raises
+    ------
+    FormatError
+        If it is no complete model file.
+    """
+    return str(read_model_file(path)[0].get("kind", "potential"))
+
+
+def fit_state(fit: Fit | None, *, factor: bool) -> dict[str, Any] | None:
+    """Return what is needed to make a fit again, the factorised matrix only with `factor`."""
+    if fit is None:
+        return None
+    return {
+        "fingerprint": fit.equations.fingerprint.state(),
+        "mean": fit.equations.mean,
+        "settings": list(astuple(fit.settings)),
+        "fixed": list(fit.fixed),
+        "solver": fit.plan.solver,
+        "reason": fit.plan.reason,
+        "solution": fit.solution.state(),
+        "factors": fit.posterior.factors if factor else [],
+    }
+
+
+@one_blas_thread()
+def restore_fit(state: Mapping[str, Any], fingerprint: Fingerprint, labels: Dataset) -> Fit:
+    """Make a fit from what `fit_state` gave, for a new fingerprint and the labels it was made for."""
+    fingerprint.restore(state["fingerprint"])
+    equations = Equations(fingerprint, labels, float(state["mean"]))
+    length, energy_noise, force_noise = state["fixed"]
+    return Fit(
+        equations,
+        Setting(*state["settings"]),
+        (length, energy_noise, force_noise),
+        Plan(state["solver"], state["reason"]),
+        Solution.restored(equations, state["solution"]),
+        list(state["factors"]),
+    )
+
+
+def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of a fitted surrogate as plain data, its kernel, solver and baseline by their names.
+
+    Raises
+    ------
+    ConfigError
+        If one of these is not registered.
+    """
+    selection, calibration = state["selection"], state["calibration"]
+    return {
+        **state,
+        **{name: [BASELINES.to_dict(term) for term in terms_of(state[name])] for name in _BASELINES},
+        "kernel": kernels.to_dict(state["kernel"]),
+        "selection": None if selection is None else asdict(selection),
+        "calibration": None if calibration is None else asdict(calibration),
+        "training_set": pack_dataset(state["training_set"]),
+        "fit": {**state["fit"], "solver": solvers.to_dict(state["fit"]["solver"])},
+    }
+
+
+def state_of_plain(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state that `plain_state` took."""
+    selection, calibration = plain["selection"], plain["calibration"]
+    if selection is not None:
+        candidates = {name: Candidate(**item) for name, item in selection["candidates"].items()}
+        selection = KernelSelection(**{**selection, "candidates": candidates})
+    return {
+        **plain,
+        **{name: as_baseline(plain[name]) for name in _BASELINES},
+        "species": tuple(plain["species"]),
+        "kernel": kernels.from_dict(plain["kernel"]),
+        "selection": selection,
+        "calibration": None if calibration is None else Calibration(**calibration),
+        "training_set": unpack_dataset(plain["training_set"]),
+        "fit": {**plain["fit"], "solver": solvers.from_dict(plain["fit"]["solver"])},
+    }
+
+
+def _without_arrays(value: Any, name: str, arrays: dict[str, Array]) -> Any:
+    """Return plain data in which names stand for arrays, which are collected."""
+    if isinstance(value, np.ndarray) and value.dtype == np.float64:
+        arrays[name] = value
+        return {_ARRAY: name}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Descriptor):
+        return descriptor_to_dict(value)
+    if isinstance(value, Mapping):
+        return {
+            key: _without_arrays(item, f"{name}.{key}".lstrip("."), arrays) for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_without_arrays(item, f"{name}.{index}", arrays) for index, item in enumerate(value)]
+    return value
+
+
+def _with_arrays(value: Any, arrays: Mapping[str, Array]) -> Any:
+    """Return plain data with the arrays in the places of their names."""
+    if isinstance(value, dict):
+        if set(value) == {_ARRAY}:
+            return arrays[value[_ARRAY]]
+        return {key: _with_arrays(item, arrays) for key, item in value.items()}
+    return [_with_arrays(item, arrays) for item in value] if isinstance(value, list) else value
+
+
+def pack_dataset(data: Dataset) -> dict[str, Any]:
+    """Return a data set as plain data: quantities of all structures stacked, None for labels that one lacks.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(3)
+    >>> bool((unpack_dataset(pack_dataset(data)).energies == data.energies).all())
+    True
+    """
+    packed: dict[str, Any] = {
+        "symbols": [list(structure.symbols) for structure in data],
+        "pbc": [structure.pbc.tolist() for structure in data],
+        "group": [structure.group for structure in data],
+        "origin": [list(astuple(structure.origin)) for structure in data],
+    }
+    for name in _STACKED:
+        values = [getattr(structure, name) for structure in data]
+        present = [np.atleast_1d(np.asarray(value, dtype=float)) for value in values if value is not None]
+        packed[name] = {
+            "present": [value is not None for value in values],
+            "values": np.concatenate([value.reshape(-1) for value in present]) if present else np.zeros(0),
+        }
+    others = [item.name for item in fields(Structure) if item.name not in _WRITTEN]
+    packed["others"] = [
+        {name: getattr(structure, name) for name in others if getattr(structure, name)} for structure in data
+    ]
+    return packed
+
+
+def unpack_dataset(packed: Mapping[str, Any]) -> Dataset:
+    """Return the data set that `pack_dataset` took."""
+    columns = {name: _column(packed[name], name, packed["symbols"]) for name in _STACKED}
+    structures = []
+    for index, symbols in enumerate(packed["symbols"]):
+        values = {name: column[index] for name, column in columns.items() if column[index] is not None}
+        structures.append(
+            Structure(
+                tuple(symbols),
+                pbc=np.array(packed["pbc"][index]),
+                group=packed["group"][index],
+                origin=Origin(*packed["origin"][index]),
+                **values,
+                **packed["others"][index],
+            )
+        )
+    return Dataset(structures)
+
+
+def _column(packed: Mapping[str, Any], name: str, symbols: Sequence[Sequence[str]]) -> list[Any]:
+    """Return a quantity of each structure."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "positions": (-1, 3),
+        "forces": (-1, 3),
+        "cell": (3, 3),
+        "stress": (6,),
+    }
+    sizes = {"cell": 9, "stress": 6}
+    begin = 0
+    found: list[Any] = []
+    for present, atoms in zip(packed["present"], symbols, strict=True):
+        if not present:
+            found.append(None)
+            continue
+        end = begin + sizes.get(name, 3 * len(atoms) if name in ("positions", "forces") else 1)
+        value = packed["values"][begin:end]
+        found.append(value.reshape(shapes[name]) if name in shapes else float(value[0]))
+        begin = end
+    return found

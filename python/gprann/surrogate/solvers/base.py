@@ -1,0 +1,497 @@
+"""What every solver offers: the weights of a training set, their extension, and what the posterior needs of them."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann import _core
+from gprann.data.structure import Dataset
+from gprann.errors import ConfigError, FactorisationError
+from gprann.options import Named, Registry, option
+from gprann.runtime.resources import GIB
+from gprann.surrogate.gaussian_process import PosteriorMean
+from gprann.surrogate.hyperparameters.cross_validation import LeftOut
+from gprann.surrogate.hyperparameters.settings import (
+    Fixed,
+    Hyperparameters,
+    Setting,
+    with_fixed,
+)
+from gprann.surrogate.kernels.base import Fingerprint, Rows
+from gprann.surrogate.memory import FEATURES, features_per_atom, jacobian_bytes, per_atom_bytes
+from gprann.surrogate.observations import Observations, observe, observed_values
+from gprann.surrogate.solvers.posterior import Posterior, structure_covariance
+
+__all__ = [
+    "Equations",
+    "Fit",
+    "Plan",
+    "Solution",
+    "Solver",
+    "WithRepresentatives",
+    "leave_out_together",
+    "register_solver",
+    "solve_raising_noise",
+    "solvers",
+]
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+_log = logging.getLogger(__name__)
+_RAISE = 3.0  # factor on noises for which the matrix is singular in double precision
+
+
+@dataclass(frozen=True, slots=True)
+class Equations:
+    """Training set whose weights are sought.
+
+    Attributes
+    ----------
+    fingerprint : Fingerprint
+        Fitted.
+    data : Dataset
+    mean : float, eV
+        Energy that the kernel adds to: the mean of the training set.
+    """
+
+    fingerprint: Fingerprint
+    data: Dataset
+    mean: float
+
+    def length(self, settings: Setting) -> float:
+        """Return the kernel length in the units of the features."""
+        return settings.length * self.fingerprint.spread
+
+    def kernel(self, settings: Setting) -> _core.RadialKernel:
+        """Return the radial kernel."""
+        return self.fingerprint.radial_kernel(self.length(settings))
+
+    def observe(self, part: Dataset | None = None) -> tuple[Observations, Rows, list[Array]]:
+        """Return the observations of the training set, or of a part of it, with features and Jacobians."""
+        return observe(self.fingerprint, self.data if part is None else part, self.mean)
+
+    def noise(self, settings: Setting) -> Array:
+        """Return the variances of energies and gradients relative to the amplitude, without K; shape (2,)."""
+        length = self.length(settings)
+        total, count, energies = 0.0, 0, 0.0
+        for index in range(len(self.data)):
+            observations, _, _ = self.observe(self.data[index : index + 1])
+            diagonal = np.diagonal(observations.covariance(length))
+            total, count, energies = (
+                total + diagonal[1:].sum(),
+                count + len(diagonal) - 1,
+                energies + diagonal[0],
+            )
+        scale = total / count if total > 0 else energies / len(self.data)
+        return float(scale) * np.array([settings.energy_noise, settings.force_noise])
+
+    def without(self, indices: Iterable[int]) -> Equations:
+        """Return the equations of the structures with these indices alone, about their own mean."""
+        kept = self.data.select(indices)
+        return replace(self, data=kept, mean=float(kept.energies.mean()))
+
+
+@dataclass(slots=True)
+class Solution:
+    """Weights of the training set, ready for predictions.
+
+    Attributes
+    ----------
+    mean : PosteriorMean
+    amplitude2 : float, eV²
+    noise : ndarray, shape (2,)
+        Variances of energies and gradients relative to the amplitude.
+    facts : dict
+        What the solver has to tell, plain data.
+    posterior : Posterior, optional
+        Covariances; made from the rest by `Solver.posterior` if it is None, as after loading.
+    representatives : ndarray of int64
+        Indices of the structures that were eliminated, or that alone count; empty where the solver has none.
+    stages : tuple of int
+        Number of structures of the first factorisation, and after each extension of the factor.
+    sparse : bool
+        Whether the representatives alone have weights.
+    """
+
+    mean: PosteriorMean
+    amplitude2: float
+    noise: Array
+    facts: dict[str, Any]
+    posterior: Posterior | None = None
+    representatives: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    stages: tuple[int, ...] = ()
+    sparse: bool = False
+
+    @property
+    def converged(self) -> bool:
+        """Whether the tolerance was reached, where there is one."""
+        return bool(self.facts.get("converged", True))
+
+    def state(self) -> dict[str, Any]:
+        """Return the solution as plain data and arrays, without the posterior."""
+        return {
+            "mean": self.mean.state(),
+            "amplitude2": self.amplitude2,
+            "noise": self.noise,
+            "facts": self.facts,
+            "representatives": self.representatives.tolist(),
+            "stages": list(self.stages),
+            "sparse": self.sparse,
+        }
+
+    @classmethod
+    def restored(cls, equations: Equations, state: Mapping[str, Any]) -> Solution:
+        """Make the solution of equations from what `state` gave."""
+        representatives = np.array(state["representatives"], dtype=np.int64)
+        data = equations.data.select(representatives) if state["sparse"] else equations.data
+        return cls(
+            PosteriorMean.restored(equations.fingerprint.rows(data), state["mean"]),
+            float(state["amplitude2"]),
+            state["noise"],
+            dict(state["facts"]),
+            representatives=representatives,
+            stages=tuple(state["stages"]),
+            sparse=state["sparse"],
+        )
+
+
+class Solver(Named):
+    """Options of a solver; subclass it to write another one.
+
+    `solve` finds the weights, `posterior` the covariances that the training set leaves; the others have defaults.
+    Register the class with `gprann.register_solver` to name it in configurations and files.
+
+    Attributes
+    ----------
+    remedy : str
+        What to do if the solver does not fit into the memory.
+    eliminates : bool
+        Whether structures that are left out to calibrate should be no representatives, where there are others.
+    """
+
+    remedy: ClassVar[str] = "fit fewer structures"
+    eliminates: ClassVar[bool] = False
+
+    @abstractmethod
+    def solve(self, equations: Equations, settings: Setting) -> Solution:
+        """Return the weights of a training set.
+
+        Raises
+        ------
+        FactorisationError
+            If the covariance matrix is singular for these settings.
+        """
+
+    @abstractmethod
+    def posterior(
+        self,
+        equations: Equations,
+        settings: Setting,
+        solution: Solution,
+        factors: list[Array],
+    ) -> Posterior:
+        """Return the posterior that belongs to a solution which has been loaded.
+
+        Parameters
+        ----------
+        equations : Equations
+        settings : Setting
+        solution : Solution
+        factors : list of ndarray
+            The factors of the posterior as they were saved; empty if they were not: factorise again.
+        """
+
+    def extend(self, before: Fit, equations: Equations, settings: Setting) -> Solution:  # noqa: ARG002
+        """Return the weights for a training set to which structures were appended, hyperparameters kept.
+
+        Parameters
+        ----------
+        before : Fit
+            To the structures before, by any solver.
+        equations : Equations
+            Of all structures, those before first.
+        settings : Setting
+
+        Raises
+        ------
+        FactorisationError
+            If the covariance matrix has become singular.
+        """
+        return self.solve(equations, settings)
+
+    def leave_out(self, fit: Fit, chosen: Indices) -> LeftOut:
+        """Return the errors of some structures predicted without them.
+
+        By default these are left out together, and the equations of the others solved again: there are fewer
+        structures to learn from, so that errors are a little larger than with each left out alone.
+
+        Parameters
+        ----------
+        fit : Fit
+            By this solver.
+        chosen : ndarray of int64
+            Structures left out, fewer than there are.
+
+        Raises
+        ------
+        FactorisationError
+            If no noise makes the equations solvable.
+        """
+        kept = np.setdiff1d(np.arange(len(fit.equations.data)), chosen)
+        return leave_out_together(fit, chosen, self, fit.equations.without(kept))
+
+    def left_out_variance(self, fit: Fit, chosen: Indices) -> Array:
+        """Return the variances of the energies of structures given the others, relative to the amplitude.
+
+        Only called where the solver does not have the factor of all observations. Default: `leave_out`.
+        """
+        return np.array([block[0, 0] for block in self.leave_out(fit, chosen).latent]) / fit.amplitude2
+
+    def memory(self, data: Dataset, *, features: float = FEATURES) -> float:
+        """Return the memory in GiB that a fit takes; default: that of the covariance matrix.
+
+        Parameters
+        ----------
+        data : Dataset
+        features : float
+            Features of an atom; of a kernel on whole structures, theirs divided by the number of atoms.
+        """
+        rows = sum(structure.n_labels for structure in data)
+        return (8.0 * rows**2 + sum(jacobian_bytes(len(item), features) for item in data)) / GIB
+
+    def memory_at_most(self, data: Dataset, budget: float) -> float:  # noqa: ARG002
+        """Return the memory in GiB that the solution of a training set takes at most, within a budget if it can."""
+        return self.memory(data)
+
+    def memory_at_least(self, data: Dataset, budget: float, *, features: float = FEATURES) -> float:  # noqa: ARG002
+        """Return the memory in GiB with which the solution of a training set can do; within the budget if it can."""
+        return self.memory(data, features=features)
+
+    def plan(self, data: Dataset, fingerprint: Fingerprint, budget: float) -> Plan:
+        """Settle what is left open by the memory that may be used, in GiB.
+
+        Raises
+        ------
+        ConfigError
+            If the solver does not fit into the memory.
+        """
+        self._check_memory(data, features_per_atom(data, fingerprint), budget)
+        return Plan(self, "asked for")
+
+    def _check_memory(self, data: Dataset, features: float, budget: float) -> None:
+        needed = self.memory(data, features=features)
+        if needed > budget:
+            raise ConfigError(
+                f"solver '{self.name}' needs about {needed:.2g} GiB for {len(data)} structures, {budget:.2g} GiB may "
+                f"be used; raise memory, or {self.remedy}"
+            )
+
+
+solvers = Registry("solver", Solver)  # type: ignore[type-abstract]
+"""Solvers by name."""
+
+
+def register_solver(kind: type[Solver]) -> type[Solver]:
+    """Make a solver known by its name to configurations, files and `Surrogate(solver=...)`; usable as a decorator.
+
+    Parameters
+    ----------
+    kind : subclass of Solver
+
+    Raises
+    ------
+    ConfigError
+        If it has no name, or another solver has the same.
+    """
+    return solvers.register(kind)
+
+
+class WithRepresentatives(Solver):
+    """A solver that factorises the covariance matrix of some representative structures alone."""
+
+    inducing: int | None = option(
+        "Number of representative structures. Default: what memory and time allow, to a limit.",
+        None,
+        ge=1,
+        example=50,
+    )
+
+    def wanted_observations(self, data: Dataset, fingerprint: Fingerprint) -> float:
+        """Return the observations of the representatives, where memory does not matter."""
+        raise NotImplementedError
+
+    def plan(self, data: Dataset, fingerprint: Fingerprint, budget: float) -> Plan:
+        """Settle the number of representatives, see `Solver.plan`."""
+        features = features_per_atom(data, fingerprint)
+        per_structure = max(structure.n_labels for structure in data)
+        wanted = int(self.wanted_observations(data, fingerprint))
+        count = min(self.inducing or max(1, wanted // per_structure), len(data))
+        found = self.replace(inducing=count)
+        while count > 1 and self.inducing is None and found.memory(data, features=features) > budget:
+            count -= 1
+            found = self.replace(inducing=count)
+        found._check_memory(data, features, budget)
+        return Plan(found, "asked for")
+
+    def memory(self, data: Dataset, *, features: float = FEATURES) -> float:
+        """Return the memory in GiB that a fit takes, with one representative where their number is left open."""
+        inducing = self.inducing or 1
+        atoms = int(data.n_atoms.max())
+        m = inducing * max(structure.n_labels for structure in data)
+        taken = self.representative_bytes(m, data, features) + inducing * jacobian_bytes(atoms, features)
+        return (taken + per_atom_bytes(features) * float(data.n_atoms.sum())) / GIB
+
+    def representative_bytes(self, m: int, data: Dataset, features: float) -> float:
+        """Return the bytes of the matrices for m observations of the representatives."""
+        raise NotImplementedError
+
+    def memory_at_most(self, data: Dataset, budget: float) -> float:
+        """Return the memory in GiB that a solution takes at most: with all structures, but within the budget."""
+        most = len(data) if self.inducing is None else min(self.inducing, len(data))
+        return min(budget, self.replace(inducing=most).memory(data))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The solver that is to be used, nothing of it left open, and why.
+
+    Attributes
+    ----------
+    solver : Solver
+    reason : str
+    """
+
+    solver: Solver
+    reason: str
+
+
+@dataclass(slots=True)
+class Fit:
+    """Equations with the hyperparameters for which they were solved, and their solution.
+
+    Attributes
+    ----------
+    equations : Equations
+    settings : Setting
+        Noises perhaps raised (see `solve_raising_noise`).
+    fixed : tuple of length, energy noise and force noise
+        As the user gives them, None for the others.
+    plan : Plan
+    solution : Solution
+    factors : list of ndarray
+        Factors of the posterior that were loaded, if they were saved.
+    """
+
+    equations: Equations
+    settings: Setting
+    fixed: Fixed
+    plan: Plan
+    solution: Solution
+    factors: list[Array] = field(default_factory=list)
+
+    @property
+    def kernel(self) -> _core.RadialKernel:
+        """Radial kernel of the features."""
+        return self.equations.kernel(self.settings)
+
+    @property
+    def amplitude2(self) -> float:
+        """Amplitude s_f², eV²; any fits if all energies and forces are equal."""
+        return self.solution.amplitude2 if self.solution.amplitude2 > 0 else 1e-12
+
+    @property
+    def posterior(self) -> Posterior:
+        """Covariances that the training set leaves; after loading they are factorised at the first use."""
+        if self.solution.posterior is None:
+            self.solution.posterior = self.plan.solver.posterior(
+                self.equations, self.settings, self.solution, self.factors
+            )
+            self.factors = []
+        return self.solution.posterior
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """Hyperparameters in physical units."""
+        amplitude, energy, force = np.sqrt(self.amplitude2 * np.array([1.0, *self.solution.noise]))
+        return Hyperparameters(self.settings.length, float(amplitude), float(energy), float(force))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Solver, reason and what it has to tell, plain data."""
+        return {"solver": self.plan.solver.name, "solver_reason": self.plan.reason, **self.solution.facts}
+
+
+def solve_raising_noise(
+    solve: Callable[[Setting], Solution],
+    settings: Setting,
+    fixed: Fixed,
+    quicker: Callable[[], Solution] | None = None,
+) -> tuple[Solution, Setting]:
+    """Solve; noises that are not `fixed` are raised where double precision needs it.
+
+    Where there is a `quicker` way for the settings as they are, from another solution, it is tried first.
+
+    Raises
+    ------
+    FactorisationError
+        If the covariance matrix is singular for the noises given, or for any.
+    """
+    while True:
+        try:
+            return quicker() if quicker is not None else solve(settings), settings
+        except FactorisationError:
+            free = settings.force_noise if fixed[2] is None else settings.energy_noise
+            if (fixed[1] and fixed[2]) or free > 1e-3:
+                raise
+            quicker = None
+            raised = Setting(settings.length, _RAISE * settings.energy_noise, _RAISE * settings.force_noise)
+            settings = with_fixed(raised, fixed)
+            _log.warning("the covariance matrix is singular in double precision; now %s", settings)
+
+
+def leave_out_together(
+    fit: Fit,
+    chosen: Indices,
+    solver: Solver,
+    equations: Equations,
+    quicker: Callable[[], Solution] | None = None,
+) -> LeftOut:
+    """Return the errors of some structures predicted from a solution for the others, see `Solver.leave_out`.
+
+    Parameters
+    ----------
+    fit : Fit
+        To all structures.
+    chosen : ndarray of int64
+        Structures left out.
+    solver : Solver
+        For the others.
+    equations : Equations
+        Of the others.
+    quicker : callable, optional
+        Another way to solve them, see `solve_raising_noise`.
+    """
+    solution, settings = solve_raising_noise(
+        lambda settings: solver.solve(equations, settings), fit.settings, fit.fixed, quicker
+    )
+    part = Fit(equations, settings, fit.fixed, Plan(solver, ""), solution)
+    fingerprint = equations.fingerprint
+    energies, gradients, latent = [], [], []
+    for structure in fit.equations.data.select(chosen):
+        own = Dataset([structure])
+        rows, jacobians = fingerprint.rows(own), fingerprint.jacobians(own)
+        energy, slopes = solution.mean.predict(rows, part.kernel)
+        slope = slopes.ravel() @ jacobians[0]
+        observed = observed_values(structure, equations.mean, fingerprint.invariant)
+        energies.append(observed[0] - energy[0])
+        gradients.append(observed[1:] - slope)
+        block = structure_covariance(part.posterior, rows.sets(jacobians), part.kernel)
+        latent.append(part.amplitude2 * block)
+    return LeftOut(np.array(energies), gradients, latent, solution.converged)
