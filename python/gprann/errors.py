@@ -133,4 +133,6 @@ def refuse_unused(
     """
     for name, reason in unused.items():
         value = getattr(values, name)
-        raise ConfigError(f"{spell(name)} = {getattr(value, 'name', value)}: has no effect, {reason}; leave it out")
+        raise ConfigError(
+            f"{spell(name)} = {getattr(value, 'name', value)}: has no effect, {reason}; leave it out"
+        )
