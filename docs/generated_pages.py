@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
-from gprann.cli.parser import _parser
+from gprann.cli.main import _parser
 from gprann.config import Config, toml_value
 from gprann.config.template import sentence
 from gprann.explain import Key, bounds, keys

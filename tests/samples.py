@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.baselines import ReferenceEnergies
-from gprann.data.prediction import Prediction
-from gprann.data.strain import strain_matrices, volume
+from gprann.data.prediction import Prediction, strain_matrices, volume
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.models import NetworkModel, Normalisation

@@ -124,7 +124,7 @@ def lapack_of(data: Path, kernel: Any) -> dict[str, Any]:
         started = time.perf_counter()
         surrogate = gprann.Surrogate(kernel, length=10.0, energy_noise=1e-10, force_noise=1e-10).fit(train)
         ours.append(time.perf_counter() - started)
-        rows = surrogate._fitted().solution.posterior.sets.observations
+        rows = surrogate._require_fit().solution.posterior.sets.observations
         fit_peak = fit_peak or peak_gib()
         del surrogate
         bare.append(_lapack_seconds(rows))

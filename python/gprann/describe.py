@@ -18,6 +18,7 @@ from gprann.data.structure import Dataset
 from gprann.evaluation.metrics import number, table
 from gprann.io import read
 from gprann.potential import Potential, load
+from gprann.surrogate import Surrogate, SurrogateSet
 from gprann.units import MEV
 
 __all__ = ["describe", "describe_data", "describe_potential"]
@@ -37,9 +38,24 @@ def describe(path: str | os.PathLike[str]) -> str:
     if file.suffix == ".toml":
         return to_toml(load_config(file), comments=False)
     if file.suffix == ".gprann" or (file.is_file() and zipfile.is_zipfile(file)):
-        tested = _test_errors(file)
-        return describe_potential(load(file)) + (f"\n{_entry('test errors', tested)}" if tested else "")
+        tested, model = _test_errors(file), load(file)
+        if not isinstance(model, Potential):
+            return _describe_surrogates(model)
+        return describe_potential(model) + (f"\n{_entry('test errors', tested)}" if tested else "")
     return describe_data(read(path, require=()))
+
+
+def _describe_surrogates(model: Surrogate | SurrogateSet) -> str:
+    """Describe the surrogates of a file, one after the other."""
+    each = [model] if isinstance(model, Surrogate) else [surrogate for surrogate, _ in model]
+    texts = []
+    for surrogate in each:
+        facts = {
+            "surrogate": repr(surrogate),
+            **{name: str(value) for name, value in surrogate.to_dict().items()},
+        }
+        texts.append("\n".join(_entry(name.replace("_", " "), text) for name, text in facts.items()))
+    return "\n\n".join(texts)
 
 
 def describe_data(data: Dataset) -> str:

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar
 from typing import dataclass_transform as _dataclass_transform
 
 import numpy as np
@@ -23,7 +23,6 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
-    PlainValidator,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -46,7 +45,6 @@ __all__ = [
     "OrderOrNone",
     "PathText",
     "Registry",
-    "SpeciesLengths",
     "Widths",
     "option",
 ]
@@ -175,8 +173,16 @@ class Options(BaseModel, metaclass=_Explained):
         registries, known = choices(cls), keys(cls)
         for name in cls.model_fields:
             value = getattr(self, name)
-            if name in registries and isinstance(value, Named):
-                result |= _spread(name, registries[name].to_dict(value), known)
+            if isinstance(value, Named) and value.registry is not None:
+                plain = value.registry.to_dict(value)
+                if name not in registries or known[name].extra.get("table"):
+                    result[name] = plain
+                    continue
+                for key in set(plain) & set(cls.model_fields) - {"kind", *value.changed()}:
+                    del plain[key]  # an option of the table, not of the kind
+                result |= _spread(name, plain, known)
+            elif isinstance(value, Named) and value.registry is not None:
+                result[name] = value.registry.to_dict(value)
             elif isinstance(value, Options):
                 result[name] = value.to_dict()
             else:
@@ -242,9 +248,7 @@ def _owner(cls: type[Options], key: str, owners: Sequence[tuple[str, str]], valu
 def _spread(name: str, plain: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a kind beside its name, or in a table if others have the same names."""
     kind = plain["kind"]
-    # Of an option that the table itself has too, the table's counts: it is left out where the kind's is not set.
-    hidden = [key for key, value in plain.items() if value is None and key in known and not known[key].owners]
-    inner = [key for key in plain if key != "kind" and key not in hidden]
+    inner = [key for key in plain if key != "kind"]
     alone = all(key in known and {owner for owner, _ in known[key].owners} == {name} for key in inner)
     return {name: kind, **{key: plain[key] for key in inner}} if alone else {name: plain}
 
@@ -481,16 +485,6 @@ def _names(value: object) -> object:
     return (value,) if isinstance(value, str) else _as_tuple(value)
 
 
-def _species_lengths(value: object) -> object:
-    """Take a name, or a factor for each element."""
-    table = isinstance(value, Mapping) and all(
-        isinstance(factor, int | float) and not isinstance(factor, bool) for factor in value.values()
-    )
-    if not table and value not in (None, "likelihood"):
-        raise ValueError(f'expected "likelihood" or a table of factors, {{ H = 0.7 }}, got {value!r}')
-    return value
-
-
 def _path(value: object) -> object:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
@@ -501,6 +495,5 @@ def _unless_none(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
 Widths = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
-SpeciesLengths = Annotated[Literal["likelihood"] | dict[str, float], PlainValidator(_species_lengths)]
 OrderOrNone = Annotated[int | None, BeforeValidator(_unless_none)]
 PathText = Annotated[str, BeforeValidator(_path), Field(min_length=1)]

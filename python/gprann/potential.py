@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.baselines import BASELINES, Baseline, BaselineSum, ReferenceEnergies, as_baseline, terms_of
 from gprann.data.neighbours import Neighbourhood
-from gprann.data.prediction import Prediction
-from gprann.data.strain import voigt_stress
+from gprann.data.prediction import Prediction, voigt_stress
 from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.errors import ConfigError, FormatError
 from gprann.io.reading import Source, structures
-from gprann.model_file import read_model_file, write_model_file
+from gprann.model_file import read_kind, read_model_file, write_model_file
 from gprann.models import MODELS, AtomModel, Mlp, Model, Normalisation
 from gprann.runtime.resources import n_threads
+
+if TYPE_CHECKING:
+    from gprann.surrogate import Surrogate, SurrogateSet
 
 __all__ = ["AtomicPrediction", "Potential", "load"]
 
@@ -225,7 +227,9 @@ class Potential:
         document, arrays = read_model_file(path)
         kind = document.get("kind", "potential")
         if kind != "potential":
-            raise FormatError(f"{os.fspath(path)}: holds {_with_article(kind)}, not a potential")
+            raise FormatError(
+                f"{os.fspath(path)}: holds {_with_article(kind)}, not a potential; gprann.load reads either"
+            )
         try:
             return _from_file(document, arrays)
         except ConfigError as error:
@@ -236,8 +240,8 @@ class Potential:
             ) from error
 
 
-def load(path: str | os.PathLike[str]) -> Potential:
-    """Read a potential that `Potential.save` wrote.
+def load(path: str | os.PathLike[str]) -> Potential | Surrogate | SurrogateSet:
+    """Read a potential, a surrogate or a set of surrogates that `save` wrote.
 
     Raises
     ------
@@ -258,6 +262,10 @@ def load(path: str | os.PathLike[str]) -> Potential:
     >>> bool((loaded.predict(data).energy == potential.predict(data).energy).all())
     True
     """
+    if read_kind(path).startswith("surrogate"):
+        from gprann.surrogate.sets.surrogate_set import load_surrogate
+
+        return load_surrogate(path)
     return Potential.load(path)
 
 

@@ -549,11 +549,9 @@ def test_test_structures_that_are_trained_on_are_named(
     train, test = gprann.read(folder / "train.extxyz"), gprann.read(folder / "test.extxyz")
     moved = train[2].replace(positions=train[2].positions + 1.0)
     gprann.write(folder / "test.extxyz", [*test[:4], moved, *test[4:], train[6]])
-    run(folder / "config.toml")
-    assert (
-        "2 of 22 test structures are training structures too: 4 (training structure 2), 21 (training structure 6);"
-        in caplog.text
-    )
+    result = run(folder / "config.toml")
+    assert "2 of 22 test structures are in the training set too (test structures 4, 21; " in caplog.text
+    assert "2 of 22 test structures" in (result.folder / "report/check.txt").read_text(encoding="utf-8")
 
 
 class TestSplit:

@@ -13,8 +13,7 @@ from contracts import assert_close
 from gprann import Baseline, Calculator, Contribution, ReferenceEnergies, load, register_baseline, train
 from gprann.baselines import BASELINES, as_baseline, fit_baseline, terms_of
 from gprann.baselines.reference_energies import count_species, isolated_atom_energies
-from gprann.data.prediction import Prediction
-from gprann.data.strain import strain_matrices
+from gprann.data.prediction import Prediction, strain_matrices
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
 from gprann.options import option

@@ -44,7 +44,7 @@ def left_out(data: Dataset, kernel: str) -> tuple[Array, Array, Array, Array]:
         others.fit(data)  # the fingerprint of the whole set
         others._fingerprint.fit = lambda _: None  # type: ignore[method-assign]
         others.fit(data.select(np.delete(np.arange(len(data)), index)))
-        state = others._fitted()
+        state = others._require_fit()
         others._calibration = Calibration()
         found = others.predict(Dataset([structure]), forces_std=True)
         assert found.energy_std is not None
@@ -99,7 +99,7 @@ def test_of_large_sets_a_random_part_is_left_out(monkeypatch: pytest.MonkeyPatch
     assert whole.calibration.n_structures == 40
     assert part.calibration.n_structures == 15
     assert 0.5 < part.calibration.energy / whole.calibration.energy < 2
-    assert part._fitted().equations.data[-15:].energies.tolist() != data[-15:].energies.tolist()
+    assert part._require_fit().equations.data[-15:].energies.tolist() != data[-15:].energies.tolist()
     assert_close(part.predict(data[:2]).energy, expected.energy, relative=1e-9)
 
 

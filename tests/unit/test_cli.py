@@ -17,8 +17,7 @@ from ase.calculators.lj import LennardJones
 import gprann
 import samples
 from gprann.cli import commands
-from gprann.cli.main import main
-from gprann.cli.parser import parse
+from gprann.cli.main import main, parse
 from gprann.errors import ConfigError, FactorisationError, TrainingError
 from gprann.io import DataWarning
 

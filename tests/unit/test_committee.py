@@ -19,8 +19,14 @@ import samples
 from gprann import ChebyshevDescriptor, train
 from gprann.errors import FormatError, TrainingError
 from gprann.training import TrainingOptions, committee
-from gprann.training.checkpoint import identify, load_task, save_task, state_file
-from gprann.training.committee import MemberProgress, train_members
+from gprann.training.committee import (
+    MemberProgress,
+    identify,
+    load_task,
+    save_task,
+    state_file,
+    train_members,
+)
 from gprann.training.member import CommitteeTask
 from gprann.training.optimizers.base import OptimizerState
 

@@ -12,7 +12,7 @@ import pytest
 import contracts
 from contracts import Array, Evaluate, Observed, cell_of, clear_of, displaced, molecule
 from gprann import _core
-from gprann.data.strain import strain_matrices
+from gprann.data.prediction import strain_matrices
 from gprann.data.structure import Structure
 from gprann.descriptors import ChebyshevDescriptor, Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.descriptors.chebyshev import aenet_weights

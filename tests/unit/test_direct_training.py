@@ -15,13 +15,13 @@ from contracts import assert_close
 from gprann import train
 from gprann.calculator import Calculator
 from gprann.data.neighbours import build_neighbours
-from gprann.data.strain import voigt_stress
+from gprann.data.prediction import voigt_stress
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError
 from gprann.potential import Potential
 from gprann.training import TrainingOptions, committee
 from gprann.training.optimizers import Workload
-from gprann.training.targets import label_table
+from gprann.training.train import label_table
 
 TRAIN = samples.waters(30, size=0.15, seed=1)
 TEST = samples.waters(20, size=0.15, seed=2)

@@ -31,7 +31,7 @@ def test_an_extended_factor_is_that_of_the_whole_matrix(rng: np.random.Generator
     n = 530
     with one_blas_thread():
         before = Factor(np.linalg.cholesky(A[:n, :n]))
-        extended = before.extended(A[n:])
+        extended = before.extend(A[n:])
     expected = np.linalg.cholesky(A)
     assert_close(np.tril(extended.L), expected, relative=1e-11)
 
@@ -39,7 +39,7 @@ def test_an_extended_factor_is_that_of_the_whole_matrix(rng: np.random.Generator
 def test_a_row_that_cannot_be_added_is_named() -> None:
     before = Factor(np.linalg.cholesky(np.diag([2.0, 1.0])))
     with pytest.raises(FactorisationError, match="at row 2 of 3") as caught:
-        before.extended(np.array([[2.0, 0.0, 1.0]]))
+        before.extend(np.array([[2.0, 0.0, 1.0]]))
     assert caught.value.row == 2
 
 
@@ -49,7 +49,7 @@ def test_extended_surrogates_predict_as_fits_to_all(kernel: Any, make: Callable[
     """With the features' scaling and the noise of the first fit."""
     first, second, query = make(6), make(4, seed=2), make(5, seed=3)
     surrogate = Surrogate(kernel, **FIXED).fit(first)
-    noise = surrogate._fitted().solution.noise
+    noise = surrogate._require_fit().solution.noise
     together = first + second
     mean = float(together.energies.mean())
     problem, rows, jacobians = observe(surrogate.fingerprint, together, mean)
@@ -157,7 +157,7 @@ def test_noise_rises_where_the_extended_matrix_is_singular(
     def failing(self: Factor, rows: Array) -> Factor:
         raise FactorisationError("singular", 3)
 
-    monkeypatch.setattr(Factor, "extended", failing)
+    monkeypatch.setattr(Factor, "extend", failing)
     data = samples.waters(5)
     given_noise = Surrogate("pairs", **FIXED).fit(data)
     with pytest.raises(FactorisationError):

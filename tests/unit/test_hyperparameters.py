@@ -29,14 +29,14 @@ from gprann.surrogate.hyperparameters.settings import (
     BOUNDS,
     FREE,
     Fixed,
-    Setting,
+    Trial,
     with_fixed,
 )
 from gprann.surrogate.kernels.base import Fingerprint
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 from gprann.surrogate.observations import Observations
 
-SETTINGS = Setting(3.0, 1e-3, 1e-4)
+SETTINGS = Trial(3.0, 1e-3, 1e-4)
 
 
 def problem_of(fingerprint: Fingerprint, data: Dataset) -> Observations:
@@ -76,7 +76,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Observations, float]:
     return problem_of(fingerprint, data), fingerprint.spread
 
 
-def dense(problem: Observations, settings: Setting, spread: float) -> tuple[Array, Array]:
+def dense(problem: Observations, settings: Trial, spread: float) -> tuple[Array, Array]:
     """K with its noise, and without."""
     lower = np.tril(problem.covariance(settings.length * spread))
     K = lower + np.tril(lower, -1).T
@@ -100,9 +100,9 @@ def test_a_restorable_matrix_can_be_factorised_again_and_again(
     K = Restorable(given)
     expected = np.linalg.cholesky(original + 0.5 * np.eye(n))
     for _ in range(2):
-        L = np.tril(factorise(K.restored(), np.full(n, 0.5)).L)
+        L = np.tril(factorise(K.restore(), np.full(n, 0.5)).L)
         assert_close(L, expected)
-        np.testing.assert_array_equal(np.tril(K.restored()), np.tril(original))
+        np.testing.assert_array_equal(np.tril(K.restore()), np.tril(original))
     assert K.matrix is given
 
 
@@ -158,9 +158,9 @@ def test_gradient_of_the_likelihood_by_order(case: tuple[Observations, float], d
     problem, spread = case
 
     def value(t: float) -> float:
-        return log_marginal_likelihood(
-            problem, Setting.from_vector(SETTINGS.vector() + t * direction), spread
-        )[0]
+        return log_marginal_likelihood(problem, Trial.from_vector(SETTINGS.vector() + t * direction), spread)[
+            0
+        ]
 
     _, gradient = log_marginal_likelihood(problem, SETTINGS, spread)
     assert_derivative(value, gradient @ direction, step=0.05, halvings=2)
@@ -171,7 +171,7 @@ def test_gradient_of_the_likelihood_with_another_radial_kernel() -> None:
     problem = problem_of(fingerprint, samples.waters(6))
 
     def value(t: float) -> float:
-        settings = Setting(SETTINGS.length * np.exp(t), SETTINGS.energy_noise, SETTINGS.force_noise)
+        settings = Trial(SETTINGS.length * np.exp(t), SETTINGS.energy_noise, SETTINGS.force_noise)
         return log_marginal_likelihood(problem, settings, fingerprint.spread)[0]
 
     _, gradient = log_marginal_likelihood(problem, SETTINGS, fingerprint.spread)
@@ -187,7 +187,7 @@ def test_likelihood_bears_labels_that_are_all_zero() -> None:
 
 def test_likelihood_is_maximised_within_bounds(case: tuple[Observations, float]) -> None:
     problem, spread = case
-    start = Setting(8.0, 1e-5, 1e-5)
+    start = Trial(8.0, 1e-5, 1e-5)
     found = maximise_likelihood(problem, start, spread)
     before, _ = log_marginal_likelihood(problem, start, spread)
     after, gradient = log_marginal_likelihood(problem, found, spread)
@@ -207,7 +207,7 @@ def test_likelihood_is_maximised_over_what_is_not_given(
 ) -> None:
     """What is given is held, even out of bounds; beside it no better value of the others is nearby."""
     problem, spread = case
-    found = maximise_likelihood(problem, with_fixed(Setting(8.0, 1e-5, 1e-5), fixed), spread, fixed)
+    found = maximise_likelihood(problem, with_fixed(Trial(8.0, 1e-5, 1e-5), fixed), spread, fixed)
     assert with_fixed(found, fixed) == found
     top, gradient = log_marginal_likelihood(problem, found, spread)
     low, high = (bound.vector() for bound in BOUNDS)
@@ -223,7 +223,7 @@ def test_search_leaves_a_region_where_the_matrix_is_singular() -> None:
     problem = problem_of(
         PairsKernel().fingerprint(), Dataset([*samples.waters(2), *list(samples.waters(1)) * 9])
     )
-    start = Setting(50.0, 1e-10, 1e-10)
+    start = Trial(50.0, 1e-10, 1e-10)
     with pytest.raises(FactorisationError):
         log_marginal_likelihood(problem, start, 100.0)
     found = maximise_likelihood(problem, start, 100.0)
@@ -283,7 +283,7 @@ def test_gradient_of_the_likelihood_in_lengths_of_species_by_order(
     _, parts, fingerprint, _ = kinds
 
     def evaluate(x: Array) -> tuple[float, Array]:
-        settings = Setting(1.0, *np.exp(x[2:]))
+        settings = Trial(1.0, *np.exp(x[2:]))
         return likelihood_of_parts(parts, np.exp(x[:2]), settings, fingerprint.spread)
 
     at = np.log([2.0, 5.0, 1e-3, 1e-4])
@@ -352,7 +352,7 @@ def errors_of(energy: float, gradient: float | None) -> LeftOut:
 
 def test_scan_leaves_singular_candidates_out() -> None:
     problem = problem_of(PairsKernel().fingerprint(), Dataset([*samples.waters(3), *samples.waters(3)]))
-    good, bad = Setting(3.0, 1e-4, 1e-4), Setting(60.0, 1e-19, 1e-19)
+    good, bad = Trial(3.0, 1e-4, 1e-4), Trial(60.0, 1e-19, 1e-19)
     results = scan(problem, [bad, good, bad], 1.0)
     assert [result.settings for result in results] == [good]
     (again,) = scan(problem, [good], 1.0)
@@ -366,10 +366,10 @@ def test_scan_leaves_singular_candidates_out() -> None:
 
 def test_choice_by_leaving_out_is_the_best_of_its_candidates(case: tuple[Observations, float]) -> None:
     problem, spread = case
-    start = Setting(4.0, 1e-4, 1e-4)
+    start = Trial(4.0, 1e-4, 1e-4)
     chosen = choose_by_leaving_out(problem, start, spread, (None, None, None))
     around = [
-        Setting(4.0 * stretch, 1e-4 * noise, 1e-4 * noise)
+        Trial(4.0 * stretch, 1e-4 * noise, 1e-4 * noise)
         for stretch in (0.36, 1.0, 2.5)
         for noise in (1, 0.01)
     ]
@@ -381,7 +381,7 @@ def test_choice_by_leaving_out_is_the_best_of_its_candidates(case: tuple[Observa
 
 def test_choice_stays_where_nothing_can_be_factorised() -> None:
     problem = problem_of(PairsKernel().fingerprint(), Dataset([*samples.waters(2), *samples.waters(2)]))
-    start = Setting(60.0, 1e-19, 1e-19)
+    start = Trial(60.0, 1e-19, 1e-19)
     assert choose_by_leaving_out(problem, start, 10.0, (60.0, 1e-19, 1e-19)) == start
 
 
@@ -389,7 +389,7 @@ def test_choice_stays_where_nothing_can_be_factorised() -> None:
 
 
 def test_given_values_take_their_places() -> None:
-    found = Setting(1.0, 2.0, 3.0)
+    found = Trial(1.0, 2.0, 3.0)
     assert with_fixed(found, FREE) == found
-    assert with_fixed(found, (None, 5.0, None)) == Setting(1.0, 5.0, 3.0)
-    assert with_fixed(found, (7.0, None, 8.0)) == Setting(7.0, 2.0, 8.0)
+    assert with_fixed(found, (None, 5.0, None)) == Trial(1.0, 5.0, 3.0)
+    assert with_fixed(found, (7.0, None, 8.0)) == Trial(7.0, 2.0, 8.0)

@@ -14,79 +14,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from gprann.errors import DataError, FormatError
 from gprann.io import DataWarning, read
+from vasp_files import FORCES, POSITIONS, outcar, vasprun
 
-POSITIONS = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-FORCES = np.array([[0.1, 0.2, -0.5], [-0.1, -0.2, 0.5]])
-
-
-def _outcar(energies: list[float]) -> str:
-    """A minimal OUTCAR: two H atoms in a cubic cell of 5 Å, one step for each energy."""
-    steps = []
-    for step, energy in enumerate(energies):
-        rows = "".join(
-            f" {x:12.5f} {y:12.5f} {z * (1 + 0.01 * step):12.5f} {fx:13.6f} {fy:13.6f} {fz:13.6f}\n"
-            for (x, y, z), (fx, fy, fz) in zip(POSITIONS, FORCES, strict=True)
-        )
-        steps.append(
-            f"--------------------------- Iteration {step + 1:6d}(   1)  ---------------------------\n"
-            "  in kB       1.00000     2.00000     3.00000     4.00000     5.00000     6.00000\n"
-            "      direct lattice vectors                 reciprocal lattice vectors\n"
-            "     5.000000000  0.000000000  0.000000000     0.200000000  0.000000000  0.000000000\n"
-            "     0.000000000  5.000000000  0.000000000     0.000000000  0.200000000  0.000000000\n"
-            "     0.000000000  0.000000000  5.000000000     0.000000000  0.000000000  0.200000000\n"
-            " POSITION                                       TOTAL-FORCE (eV/Angst)\n"
-            " -----------------------------------------------------------------------------------\n"
-            f"{rows}"
-            " -----------------------------------------------------------------------------------\n"
-            "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n"
-            "  ---------------------------------------------------\n"
-            f"  free  energy   TOTEN  = {energy - 0.001:16.8f} eV\n"
-            "\n"
-            f"  energy  without entropy= {energy:16.8f}  energy(sigma->0) = {energy:16.8f}\n"
-        )
-    header = (
-        " vasp.6.3.0\n POTCAR:    PAW_PBE H 15Jun2001\n POTCAR:    PAW_PBE H 15Jun2001\n"
-        "   ISPIN  =      1    spin polarized calculation?\n   ions per type =               2\n"
-    )
-    return header + "".join(steps) + " General timing and accounting informations for this job:\n"
-
-
-def _vasprun(energies: list[float]) -> str:
-    def rows(values) -> str:
-        return "".join("<v> {:.8f} {:.8f} {:.8f} </v>".format(*row) for row in values)
-
-    def structure(name: str, stretch: float) -> str:
-        fractions = POSITIONS * (1 + stretch) / 5.0
-        return (
-            f'<structure{name}><crystal><varray name="basis">{rows(5 * np.eye(3))}</varray></crystal>'
-            f'<varray name="positions">{rows(fractions)}</varray></structure>'
-        )
-
-    def labels(energy: float) -> str:
-        return (
-            f'<energy><i name="e_fr_energy">{energy - 0.001:.8f}</i><i name="e_wo_entrp">{energy:.8f}</i>'
-            f'<i name="e_0_energy">{energy:.8f}</i></energy>'
-        )
-
-    steps = "".join(
-        f"<calculation><scstep>{labels(energy)}</scstep>{structure('', 0.01 * step)}"
-        f'<varray name="forces">{rows(FORCES)}</varray>'
-        f'<varray name="stress">{rows(np.diag([1.0, 2, 3]))}</varray>\n'
-        f"{labels(energy)}</calculation>\n"
-        for step, energy in enumerate(energies)
-    )
-    atoms = "".join("<rc><c>H </c><c>1</c></rc>" for _ in POSITIONS)
-    initial = structure(' name="initialpos"', 0.0)
-    return (
-        '<?xml version="1.0"?>\n<modeling><generator></generator>\n'
-        '<kpoints><varray name="kpointlist"><v>0 0 0</v></varray>'
-        '<varray name="weights"><v>1</v></varray></kpoints>\n'
-        f'<atominfo><array name="atoms"><set>{atoms}</set></array></atominfo>\n'
-        f"{initial}\n{steps}</modeling>\n"
-    )
-
-
-WRITERS = {"OUTCAR": _outcar, "vasprun.xml": _vasprun}
+WRITERS = {"OUTCAR": outcar, "vasprun.xml": vasprun}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -115,7 +45,7 @@ def test_a_cut_vasp_file_is_refused(tmp_path, name):
 
 
 def test_a_vasp_xml_file_damaged_in_the_middle_is_refused(tmp_path):
-    text = _vasprun([-6.0, -6.5, -6.25])
+    text = vasprun([-6.0, -6.5, -6.25])
     second = text.index("</structure>", text.index("-6.5"))
     (tmp_path / "vasprun.xml").write_text(text[:second] + text[second + len("</structure>") :])
     with pytest.raises(FormatError, match=r"vasprun\.xml: is damaged: ASE reads 1 of its steps"):

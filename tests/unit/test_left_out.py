@@ -34,7 +34,7 @@ def test_structures_left_out_are_predicted_by_a_fit_without_them(
     if solver == "conjugate_gradient":
         options["tolerance"] = 1e-10
     surrogate = Surrogate("pairs", **FIXED, **options).fit(data)
-    fit = surrogate._fitted()
+    fit = surrogate._require_fit()
     rows = surrogate.fingerprint.rows(data)
     own = representatives(rows, fit.kernel, 5)
     chosen = np.setdiff1d(np.arange(24), own)[[2, 3, 17]] if kept else np.sort(np.append(own[:2], 20))

@@ -16,8 +16,7 @@ from gprann.augmentation.gpr import augment_subsets
 from gprann.augmentation.policies import CopyOptions
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, FactorisationError
-from gprann.runtime.log import TaskFormatter
-from gprann.runtime.progress import SharedBar
+from gprann.runtime.messages import SharedBar, TaskFormatter
 from gprann.runtime.resources import available_memory, memory_share
 from gprann.surrogate import Surrogate, memory_needed
 from gprann.surrogate.sets.surrogate_set import plan_subsets
@@ -230,7 +229,7 @@ class TestRefusals:
         data = samples.conformers(4, 2)
         found = surrogates.predict(data)
         assert np.abs(found.energy - data.energies).max() < 5e-3
-        shares = surrogates.assigned(data)
+        shares = surrogates.assign(data)
         assert [share.indices.tolist() for share in shares] == [[0, 1, 2, 3], [4, 5, 6, 7]]
         for share, (surrogate, _) in zip(shares, surrogates, strict=True):
             alone = surrogate.predict(data.select(share.indices))
@@ -260,7 +259,7 @@ class TestSurrogateSet:
         found = fitted.predict(data, forces_std=True)
         own = {id(surrogate): k for k, (surrogate, _) in enumerate(fitted)}
         chosen = np.full(len(data), -1)
-        for share in fitted.assigned(data):
+        for share in fitted.assign(data):
             chosen[share.indices] = own[id(share.surrogate)]
         for k, structure in enumerate(data):
             alone = Dataset([structure])
@@ -294,7 +293,7 @@ class TestSurrogateSet:
 
     def test_no_structures(self, fitted: SurrogateSet) -> None:
         found = fitted.predict(Dataset())
-        assert (len(found), found.forces, fitted.assigned(Dataset())) == (0, [], [])
+        assert (len(found), found.forces, fitted.assign(Dataset())) == (0, [], [])
         with pytest.raises(DataError, match="no structures to fit"):
             fit_surrogates(Dataset())
 

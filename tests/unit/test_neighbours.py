@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import contracts
 from contracts import Array, cell_of, clear_of, displaced, molecule
-from gprann.data.neighbours import Neighbourhood, build_neighbours, reduced_cells, species_indices
+from gprann.data.neighbours import Neighbourhood, build_neighbours, reduce_cells, species_indices
 from gprann.data.structure import Structure
 from gprann.errors import DataError
 from reference.neighbours_oracle import image_pairs
@@ -90,7 +90,7 @@ def test_skewed_cells_cost_no_more_than_short_ones(n: int) -> None:
     plain = Structure(("H",) * n**3, positions, short, [True] * 3)
     skewed = plain.replace(cell=shear @ plain.cell)
     assert heights(skewed.cell).min() < 0.2 * heights(plain.cell).min()
-    assert sorted(heights(reduced_cells([skewed])[0])) == pytest.approx(sorted(heights(plain.cell)))
+    assert sorted(heights(reduce_cells([skewed])[0])) == pytest.approx(sorted(heights(plain.cell)))
     pairs = [listed(build_neighbours([s], CUTOFF, ["C", "H", "O"])) for s in (plain, skewed)]
     np.testing.assert_allclose(in_order(pairs[1]), in_order(pairs[0]), atol=2e-9)
 
@@ -99,7 +99,7 @@ def test_skewed_cells_cost_no_more_than_short_ones(n: int) -> None:
 def test_only_directions_with_a_period_are_reduced(pbc: list[int]) -> None:
     cell = np.array([[3.0, 0, 0], [9.0, 2, 0], [20.0, 3, 5]])
     structure = Structure(("H",), np.zeros((1, 3)), cell, pbc)
-    reduced = reduced_cells([structure])[0]
+    reduced = reduce_cells([structure])[0]
     np.testing.assert_array_equal(reduced[2], cell[2])
     if pbc == [1, 1, 0]:
         assert sorted(np.linalg.norm(reduced[:2], axis=1)) == [2.0, 3.0]

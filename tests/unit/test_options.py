@@ -135,6 +135,12 @@ class TestFiles:
         assert (plain["optimizer"], plain["learning_rate"]) == ("adamw", 0.5)
         assert plain["descriptor"] == {"kind": "chebyshev", "order": 10}
 
+    def test_kinds_in_fields_of_other_types_keep_their_names(self) -> None:
+        class Held(Options):
+            thing: Any = option("Anything.", None)
+
+        assert Held(thing=Chebyshev(order=2)).to_dict() == {"thing": {"kind": "chebyshev", "order": 2}}
+
     def test_texts(self) -> None:
         given = {"optimizer": "adamw", "learning_rate": "0.1", "hidden": ["5"], "level": "2"}
         assert Training.from_texts(given) == Training(

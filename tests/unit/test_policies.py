@@ -15,7 +15,7 @@ from gprann import augment, examples
 from gprann.augmentation import surrogate_hessian
 from gprann.augmentation.displacements import DistanceLimits, atom_sizes, automatic_copies, within_spheres
 from gprann.augmentation.policies import CopyOptions, Sampler
-from gprann.augmentation.thermal import normal_modes
+from gprann.augmentation.thermal import ThermalCopies, normal_modes
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
 from gprann.surrogate import Surrogate
@@ -142,9 +142,7 @@ def test_normal_modes_have_thermal_energies() -> None:
     rotated = internal @ np.linalg.qr(internal.T @ basis[:, :3])[0]
     hessian = rotated @ np.diag(stiffness) @ rotated.T
     moving = np.ones(3, dtype=bool)
-    moved = normal_modes(structure, hessian, moving, temperature=300.0, copies=4000, stream=(0, 0)).reshape(
-        4000, 9
-    )
+    moved = normal_modes(structure, hessian, moving, ThermalCopies(300.0, 4000, (0, 0))).reshape(4000, 9)
     energies = 0.5 * stiffness * (moved @ rotated) ** 2
     # The standard error of the mean of 4000 squares of normal numbers is 2.2 %.
     np.testing.assert_allclose(energies.mean(axis=0), 0.5 * kB * 300.0, rtol=0.1)
@@ -153,7 +151,7 @@ def test_normal_modes_have_thermal_energies() -> None:
 
 def test_soft_modes_move_no_atom_far() -> None:
     moving = np.ones(3, dtype=bool)
-    moved = normal_modes(samples.WATER, np.zeros((9, 9)), moving, temperature=1e4, copies=2000, stream=(0, 0))
+    moved = normal_modes(samples.WATER, np.zeros((9, 9)), moving, ThermalCopies(1e4, 2000, (0, 0)))
     # Three modes, each with a standard deviation of at most 0.1 Å of the vector of an atom.
     assert np.sqrt((moved**2).sum(axis=2).mean(axis=0)).max() < 0.1 * np.sqrt(3) * 1.1
 
@@ -262,7 +260,7 @@ def test_left_out_std_is_that_of_a_fit_without_the_structure(kernel: Any) -> Non
     settings: dict[str, Any] = {"length": 5.0, "energy_noise": 1e-6, "force_noise": 1e-6, "kernel": kernel}
     whole = Surrogate(**settings).fit(data)
     found = whole.left_out_std(8)
-    state = whole._fitted()
+    state = whole._require_fit()
     # The same from the dense matrices.
     problem, _, _ = state.equations.observe()
     noise = state.amplitude2 * state.solution.noise

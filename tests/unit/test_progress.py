@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from gprann.runtime import progress
-from gprann.runtime.progress import LineProgress, progress_bar
+from gprann.runtime import messages
+from gprann.runtime.messages import LineProgress, progress_bar
 
 
 class Waiting(io.StringIO):
@@ -28,7 +28,7 @@ class Waiting(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_EVERY", 0.01)
+    monkeypatch.setattr(messages, "_EVERY", 0.01)
 
 
 def test_lines_on_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Number of threads and the BLAS handed to the compiled core."""
+"""Resources of a job: threads, memory, and the BLAS of the compiled core."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from threadpoolctl import threadpool_info
 
 from gprann import _core
 from gprann.errors import ConfigError
-from gprann.runtime.resources import Job, n_threads, one_blas_thread, scipy_blas, side_by_side
+from gprann.runtime.resources import (
+    Job,
+    available_memory,
+    blas_and_threads,
+    memory_share,
+    n_threads,
+    one_blas_thread,
+    scipy_blas,
+    side_by_side,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -244,3 +253,30 @@ def test_a_job_that_runs_alone_while_the_next_waits_for_memory_has_all_threads(
     jobs = [Job(long, 0.5), Job(ended.set, 0.4), Job(lambda: None, 1.0)]
     side_by_side(jobs, memory=1.0)
     assert seen == [4]
+
+
+def test_jobs_keep_the_memory_share_and_divide_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPRANN_NUM_THREADS", "4")
+    both = threading.Barrier(2)
+
+    def job() -> tuple[int, float | None]:
+        both.wait(timeout=30)
+        share = n_threads()
+        both.wait(timeout=30)  # neither ends before the other has asked
+        return share, available_memory()
+
+    with memory_share(3.0):
+        assert side_by_side([Job(job, 1.0), Job(job, 1.0)], memory=2.0) == [(2, 3.0), (2, 3.0)]
+    assert n_threads() == 4
+
+
+def test_kernels_get_one_blas_thread_a_call_and_the_threads_of_the_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GPRANN_NUM_THREADS", "3")
+    with blas_and_threads() as (blas, threads):
+        assert blas is scipy_blas()
+        assert threads == 3
+        assert {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"} == {
+            1
+        }

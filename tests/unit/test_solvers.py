@@ -17,7 +17,7 @@ from gprann import _core
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
 from gprann.surrogate import AtomsKernel, Surrogate, SurrogateOptions, memory_needed
-from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.hyperparameters.settings import Trial
 from gprann.surrogate.kernels.base import Fingerprint, Radial, kernels
 from gprann.surrogate.kernels.internal_coordinates import observed_directions
 from gprann.surrogate.observations import observe
@@ -118,7 +118,7 @@ def test_reduced_system_is_the_schur_complement(dense: Dense, rng: np.random.Gen
     chosen = np.array([1, 4, 5])
     m = dense.rows_of(chosen)
     o = np.setdiff1d(np.arange(len(dense.A)), m)
-    eliminated = Eliminated.build(dense.equations, Setting(3.0, 1.0, 1.0), chosen, NOISE)
+    eliminated = Eliminated.build(dense.equations, Trial(3.0, 1.0, 1.0), chosen, NOISE)
     reduced = ReducedSystem(dense.operator(), eliminated, dense.data)
 
     def spread(values: Array) -> Array:
@@ -245,7 +245,7 @@ def test_inducing_structures_are_the_subset_of_regressors(dense: Dense) -> None:
     """Against the formula with the whole K_nm, and the variance of the deterministic training conditional."""
     chosen = np.array([0, 3, 6])
     m = dense.rows_of(chosen)
-    approximation = InducingApproximation.build(dense.equations, Setting(3.0, 1.0, 1.0), chosen, NOISE)
+    approximation = InducingApproximation.build(dense.equations, Trial(3.0, 1.0, 1.0), chosen, NOISE)
     K_mn, A_mm = dense.K[m], dense.A[np.ix_(m, m)]
     inner = A_mm + (K_mn / dense.noise) @ K_mn.T
     weights = np.linalg.solve(inner, K_mn @ (dense.problem.values / dense.noise))

@@ -16,7 +16,7 @@ import samples
 from gprann import errors, examples
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import DataError, FactorisationError, GprannError, nearest_name
-from gprann.runtime.progress import progress_bar
+from gprann.runtime.messages import progress_bar
 
 POSITIONS = np.array([[0.0, 0.1, 0.2], [0.9, 0.0, 0.3], [0.1, 0.8, -0.2]])
 SYMBOLS = ("O", "H", "H")

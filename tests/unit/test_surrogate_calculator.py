@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ase
 import numpy as np
 import pytest
@@ -10,9 +12,20 @@ from ase.optimize import BFGS
 
 import samples
 from contracts import assert_derivative
-from gprann import Dataset, Surrogate, SurrogateCalculator
+from gprann import (
+    Calculator,
+    Dataset,
+    Surrogate,
+    SurrogateCalculator,
+    SurrogateSet,
+    evaluate,
+    fit_surrogates,
+    load,
+    write,
+)
+from gprann.cli.main import main
 from gprann.data.structure import Structure
-from gprann.errors import ConfigError, DataError
+from gprann.errors import ConfigError, DataError, FormatError
 
 
 @pytest.fixture(scope="module", params=["molecule", "crystal"])
@@ -116,3 +129,29 @@ def test_standardisation_over_other_structures() -> None:
     assert not np.allclose(fitted_to(data, None).fingerprint.rows(data).features, expected)
     single = fitted_to(data[:1], region)
     assert abs(single.predict(data[:1]).energy[0] - data.energies[0]) < 1e-4
+
+
+def test_files_of_surrogates_serve_wherever_potentials_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`load`, the calculator, the evaluation, and the commands."""
+    monkeypatch.chdir(tmp_path)
+    data = samples.waters(12)
+    surrogate = Surrogate("pairs").fit(data)
+    surrogate.save("a.gprann")
+    fit_surrogates(data, kernel="pairs").save("b.gprann")
+    again = load("a.gprann")
+    assert isinstance(again, Surrogate)
+    assert isinstance(load("b.gprann"), SurrogateSet)
+    query = samples.waters(3, seed=2)
+    np.testing.assert_array_equal(again.predict(query).energy, surrogate.predict(query).energy)
+    atoms = query[0].replace(energy=None, forces=None).to_ase()
+    atoms.calc = SurrogateCalculator("a.gprann")
+    assert atoms.get_potential_energy() == surrogate.predict(query[:1]).energy[0]
+    assert evaluate("a.gprann", query).energy_mae == evaluate(surrogate, query).energy_mae
+    write("query.extxyz", query)
+    for words in ("evaluate a.gprann query.extxyz", "info a.gprann", "info b.gprann"):
+        assert main(words.split()) == 0
+    assert "12 structures of H2O" in capsys.readouterr().out
+    with pytest.raises(FormatError, match="holds a surrogate, not a potential"):
+        Calculator("a.gprann")

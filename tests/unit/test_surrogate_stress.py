@@ -17,7 +17,7 @@ import samples
 from contracts import assert_close, assert_derivative
 from gprann import Surrogate, SurrogateCalculator
 from gprann.augmentation import augment
-from gprann.data.strain import strain_matrices, volume
+from gprann.data.prediction import strain_matrices, volume
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
 

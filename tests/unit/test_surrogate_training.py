@@ -24,7 +24,7 @@ from gprann.surrogate.hyperparameters.cross_validation import scan
 from gprann.surrogate.hyperparameters.length_scales import length_factors
 from gprann.surrogate.hyperparameters.likelihood import log_marginal_likelihood
 from gprann.surrogate.hyperparameters.search import Grid
-from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.hyperparameters.settings import Trial
 from gprann.surrogate.kernels.atoms import AtomsKernel
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 from gprann.surrogate.observations import observe
@@ -85,13 +85,14 @@ def test_ways_to_hyperparameters_are_what_they_say() -> None:
     likely = found["likelihood"]
     fingerprint = likely.fingerprint
     problem, _, _ = observe(fingerprint, data, data.energies.mean())
-    best = likely._fitted().settings
+    best = likely._require_fit().settings
     top = log_marginal_likelihood(problem, best, fingerprint.spread)[0]
     for stretch in (0.7, 1.4):
         other = dataclasses.replace(best, length=best.length * stretch)
         assert log_marginal_likelihood(problem, other, fingerprint.spread)[0] < top
     scores = {
-        m: scan(problem, [one._fitted().settings], fingerprint.spread)[0].score for m, one in found.items()
+        m: scan(problem, [one._require_fit().settings], fingerprint.spread)[0].score
+        for m, one in found.items()
     }
     assert scores["leave_one_out"] <= scores["likelihood"] + 1e-9
     assert scores["leave_one_out"] == pytest.approx(scores["held_out"])  # of so few structures the same
@@ -106,7 +107,7 @@ def test_folds_are_left_out_together() -> None:
     fingerprint = found["k_fold"].fingerprint
     problem, _, _ = observe(fingerprint, shuffled, shuffled.energies.mean())
     best, start = (
-        scan(problem, [found[m]._fitted().settings], fingerprint.spread, [0, 2, 5, 8, 11]) for m in found
+        scan(problem, [found[m]._require_fit().settings], fingerprint.spread, [0, 2, 5, 8, 11]) for m in found
     )
     assert best[0].score < start[0].score
     assert search.folds(14) == [0, 2, 5, 8, 11]
@@ -119,11 +120,11 @@ def test_the_best_point_of_a_grid_is_taken() -> None:
     surrogate = Surrogate("pairs", hyperparameters="grid", grid=grid).fit(data)
     fingerprint = surrogate.fingerprint
     problem, _, _ = observe(fingerprint, data, data.energies.mean())
-    points = [Setting(*point) for point in itertools.product(*grid.values())]
+    points = [Trial(*point) for point in itertools.product(*grid.values())]
     best = min(scan(problem, points, fingerprint.spread), key=lambda result: result.score)
-    assert surrogate._fitted().settings == best.settings
+    assert surrogate._require_fit().settings == best.settings
     given = Surrogate("pairs", length=2.5, hyperparameters="grid", grid={"force_noise": [1e-5]}).fit(data)
-    settings = given._fitted().settings
+    settings = given._require_fit().settings
     assert (settings.length, settings.force_noise) == (2.5, 1e-5)
     assert settings.energy_noise in (1e-10, 1e-8, 1e-6, 1e-4)
 
@@ -134,7 +135,7 @@ def test_points_of_a_grid() -> None:
     }
     grid = Grid(length=[8, 4], energy_noise=[1e-6, 1e-7])
     assert grid.points((None, None, 1e-5)) == [
-        Setting(length, noise, 1e-5) for length in (8.0, 4.0) for noise in (1e-6, 1e-7)
+        Trial(length, noise, 1e-5) for length in (8.0, 4.0) for noise in (1e-6, 1e-7)
     ]
 
 
@@ -504,7 +505,7 @@ def test_all_solvers_have_one_unit_of_the_noises_without_gradients() -> None:
     )
     options: dict[str, Any] = {"length": 5.0, "energy_noise": 1e-6, "force_noise": 1e-6}
     noises = [
-        Surrogate(**options, solver=solver).fit(apart)._fitted().solution.noise
+        Surrogate(**options, solver=solver).fit(apart)._require_fit().solution.noise
         for solver in ("cholesky", "conjugate_gradient", "inducing")
     ]
     np.testing.assert_allclose(noises[1:], [noises[0]] * 2)

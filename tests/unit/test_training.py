@@ -25,8 +25,7 @@ from gprann.training.member import CommitteeTask, hold_out
 from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers import AdamW, GaussNewtonCG, Lbfgs, LevenbergMarquardt, Optimizer, Workload
 from gprann.training.options import Auto
-from gprann.training.targets import energy_scale, energy_weights, structure_weights
-from gprann.training.train import _families
+from gprann.training.train import _families, energy_scale, energy_weights, structure_weights
 
 HYDROGEN = ChebyshevDescriptor(["H"], radial_order=6, radial_cutoff=5.0, angular_order=None)
 WATER = ChebyshevDescriptor(

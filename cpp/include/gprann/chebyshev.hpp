@@ -11,8 +11,8 @@ namespace gprann {
 // clang-format off
 /// Chebyshev descriptor of Artrith, Urban and Ceder, PRB 96, 014112 (2017).
 ///
-///     radial    c2_a = sum_j           w_j     T_a(2 r_ij / Rc_rad - 1)  f_c(r_ij; Rc_rad)                       a = 0..radial_order
-///     angular   c3_a = sum_{j<k}       w_j w_k T_a(cos theta_ijk)        f_c(r_ij; Rc_ang) f_c(r_ik; Rc_ang)     a = 0..angular_order
+///     radial    c2_a = sum_j           w_j     T_a(2 r_ij / Rc_rad - 1)  f_c(r_ij; Rc_rad)                     a = 0..radial_order
+///     angular   c3_a = sum_{j<k}       w_j w_k T_a(cos theta_ijk)        f_c(r_ij; Rc_ang) f_c(r_ik; Rc_ang)   a = 0..angular_order
 ///
 /// once per channel of species weights w; vector: [radial | angular] of channel 0, then of channel 1, ...
 /// With T_a = sum_l A_al P_l and the addition theorem the pair sum factorises exactly,

@@ -17,7 +17,7 @@ from gprann.options import Options, option
 from gprann.potential import Potential
 from gprann.runtime.resources import one_blas_thread
 from gprann.signatures import takes
-from gprann.surrogate.sets.surrogate_set import SurrogateSet, assigned
+from gprann.surrogate.sets.surrogate_set import SurrogateSet, assign
 from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _posterior(
     candidates: Dataset, model: Surrogate | SurrogateSet
 ) -> tuple[NDArray[np.int64], Array, Array]:
     """Return candidates, covariance and noise as `_covariance` does, by the posterior of surrogates."""
-    shares = assigned(model, candidates)
+    shares = assign(model, candidates)
     std = np.zeros(len(candidates))
     for share in shares:
         std[share.indices] = share.energy_std()

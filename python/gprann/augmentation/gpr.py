@@ -18,18 +18,18 @@ import numpy as np
 
 from gprann.augmentation.displacements import references
 from gprann.augmentation.policies import CopyOptions, Sampler
-from gprann.data.strain import volume
+from gprann.data.prediction import volume
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, refuse_unused
 from gprann.io import write
 from gprann.io.reading import Source
-from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.runtime.messages import SharedBar, progress_bar
 from gprann.runtime.resources import side_by_side
 from gprann.signatures import divide, takes
 from gprann.surrogate.sets.surrogate_set import (
     Subset,
     SurrogateSet,
-    assigned,
+    assign,
     ordered_for,
     plan_subsets,
 )
@@ -196,7 +196,7 @@ def _augment_with(
     """Label copies with given surrogates, which are fitted already."""
     labelled = [
         label_copies(share.surrogate, share.data, share.indices.tolist(), options, bar)
-        for share in assigned(surrogate, data)
+        for share in assign(surrogate, data)
     ]
     return sum(labelled, Augmentation(Dataset(), Dataset(), []))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from gprann.augmentation.displacements import (
     moving_atoms,
     within_spheres,
 )
-from gprann.augmentation.thermal import langevin, normal_modes, surrogate_hessian
+from gprann.augmentation.thermal import ThermalCopies, langevin, normal_modes, surrogate_hessian
 from gprann.data.structure import Dataset, Structure, evenly_spread
 from gprann.errors import ConfigError, DataError
 from gprann.options import option
@@ -297,10 +297,10 @@ class Sampler:
             sizes = atom_sizes(structure, size or options.displacement or 0.0, options.min_force)
             draw = gaussian if options.policy == "gaussian" else within_spheres
             return draw(len(structure), copies, sizes, stream)
-        thermally: Any = {"temperature": size or options.temperature, "copies": copies, "stream": stream}
+        wanted = ThermalCopies(size or options.temperature or 0.0, copies, stream)
         if options.policy == "normal_modes":
-            return normal_modes(structure, self._hessian(structure), moving, **thermally)
-        return langevin(self.surrogate, structure, moving, self.limits, steps=options.steps, **thermally)
+            return normal_modes(structure, self._hessian(structure), moving, wanted)
+        return langevin(self.surrogate, structure, moving, self.limits, wanted, steps=options.steps)
 
     def _hessian(self, structure: Structure) -> Array:
         """Return the Hessian of the surrogate at a structure, (3N, 3N), eV/Å²; made once."""

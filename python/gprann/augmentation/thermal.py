@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import ase
 import numpy as np
@@ -20,7 +20,7 @@ from gprann.surrogate.kernels.internal_coordinates import internal_directions
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate
 
-__all__ = ["langevin", "normal_modes", "surrogate_hessian"]
+__all__ = ["ThermalCopies", "langevin", "normal_modes", "surrogate_hessian"]
 
 Array = NDArray[np.float64]
 _STEP = 5e-3  # Å; the error of the central difference is of second order in it
@@ -67,15 +67,25 @@ def surrogate_hessian(surrogate: Surrogate, structure: Structure, *, step: float
     return np.asarray(0.5 * (hessian + hessian.T))
 
 
+class ThermalCopies(NamedTuple):
+    """Copies of a structure that are drawn at a temperature.
+
+    Attributes
+    ----------
+    temperature : float, K
+    copies : int
+    stream : tuple of int
+        Seed of the random numbers.
+    """
+
+    temperature: float
+    copies: int
+    stream: tuple[int, int]
+
+
 @one_blas_thread()
 def normal_modes(
-    structure: Structure,
-    hessian: Array,
-    moving: NDArray[np.bool_],
-    *,
-    temperature: float,
-    copies: int,
-    stream: tuple[int, int],
+    structure: Structure, hessian: Array, moving: NDArray[np.bool_], wanted: ThermalCopies
 ) -> Array:
     """Return displacements along the normal modes with the classical amplitudes of a temperature.
 
@@ -88,9 +98,7 @@ def normal_modes(
     hessian : ndarray, shape (3N, 3N), eV/Å²
     moving : ndarray of bool, shape (N,)
         The other atoms are held fixed.
-    temperature : float, K
-    copies : int
-    stream : tuple of int
+    wanted : ThermalCopies
 
     Returns
     -------
@@ -104,10 +112,10 @@ def normal_modes(
     modes = basis @ modes
     farthest = np.linalg.norm(modes.reshape(len(structure), 3, -1), axis=1).max(axis=0, initial=0.0)
     amplitude = np.minimum(
-        np.sqrt(kB * temperature / np.maximum(np.abs(stiffness), 1e-12)), _LARGEST / farthest
+        np.sqrt(kB * wanted.temperature / np.maximum(np.abs(stiffness), 1e-12)), _LARGEST / farthest
     )
-    normal = np.random.default_rng(stream).standard_normal((copies, len(amplitude)))
-    return np.asarray(((amplitude * normal) @ modes.T).reshape(copies, -1, 3))
+    normal = np.random.default_rng(wanted.stream).standard_normal((wanted.copies, len(amplitude)))
+    return np.asarray(((amplitude * normal) @ modes.T).reshape(wanted.copies, -1, 3))
 
 
 def langevin(
@@ -115,11 +123,9 @@ def langevin(
     structure: Structure,
     moving: NDArray[np.bool_],
     limits: DistanceLimits,
+    wanted: ThermalCopies,
     *,
-    temperature: float,
     steps: int,
-    copies: int,
-    stream: tuple[int, int],
 ) -> Array:
     """Return displacements along Langevin dynamics that start from a structure, evenly spaced in time.
 
@@ -133,11 +139,9 @@ def langevin(
     moving : ndarray of bool, shape (N,)
         The other atoms are held fixed.
     limits : DistanceLimits
-    temperature : float, K
+    wanted : ThermalCopies
     steps : int
-        Of the whole run, at least `copies`.
-    copies : int
-    stream : tuple of int
+        Length of the run, not smaller than the number of copies.
 
     Returns
     -------
@@ -149,6 +153,7 @@ def langevin(
     if not moving.all():
         atoms.set_constraint(FixAtoms(mask=~moving))
     atoms.calc = SurrogateCalculator(surrogate)
+    temperature, copies, stream = wanted
     rng = np.random.default_rng(stream)
     thermal = np.sqrt(atoms.get_masses() * kB * temperature)
     atoms.set_momenta(thermal[:, None] * rng.standard_normal((len(atoms), 3)))  # Maxwell and Boltzmann's

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import tomllib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,11 +14,11 @@ from gprann.errors import ConfigError, GprannError
 from gprann.explain import option_name
 
 if TYPE_CHECKING:
-    from gprann.config import AugmentationSection
+    from gprann.config import AugmentationSection, SurrogateSection
     from gprann.data.structure import Dataset
     from gprann.options import Options
     from gprann.potential import Potential
-    from gprann.surrogate import SurrogateSet
+    from gprann.surrogate import Surrogate, SurrogateSet
 
 __all__ = [
     "augment",
@@ -148,13 +149,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Show the errors of a potential."""
     from gprann.evaluation import evaluate as evaluate_potential
     from gprann.pipeline.run import history
-    from gprann.potential import load
+    from gprann.potential import Potential, load
 
     potential = load(arguments.potential)
     report = evaluate_potential(potential, _read(arguments, arguments.data))
     show(report.summary())
     if arguments.output is not None:
-        report.save(arguments.output, history=history(potential))
+        report.save(
+            arguments.output, history=history(potential) if isinstance(potential, Potential) else None
+        )
         show(f"written: {arguments.output}")
 
 
@@ -175,13 +178,14 @@ def select(arguments: argparse.Namespace) -> None:
     """Choose the structures that are most worth labelling."""
     from gprann.active.select import SelectOptions
     from gprann.active.select import select as select_structures
+    from gprann.config import SurrogateSection
     from gprann.io import write
-    from gprann.runtime.progress import progress_bar
+    from gprann.runtime.messages import progress_bar
 
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
-    options = _section(arguments, SelectOptions)  # before a surrogate is fitted
+    options, surrogate = _section(arguments, SelectOptions), _section(arguments, SurrogateSection)
     candidates = _read(arguments, arguments.input, require=())
-    model = _predictor(arguments)
+    model = _predictor(arguments, surrogate)
     with progress_bar(options.count, "selecting") as bar:
         chosen = select_structures(candidates, model, progress=bar.update, **options.to_dict())
     if len(chosen.structures) == 0:
@@ -197,23 +201,23 @@ def select(arguments: argparse.Namespace) -> None:
     )
 
 
-def _predictor(arguments: argparse.Namespace) -> Potential | SurrogateSet:
+def _predictor(
+    arguments: argparse.Namespace, section: SurrogateSection
+) -> Potential | Surrogate | SurrogateSet:
     """Return the model whose uncertainty counts."""
-    from gprann.config import SurrogateSection
     from gprann.potential import load
     from gprann.surrogate.sets.partition import MAX_SIZE
     from gprann.surrogate.sets.surrogate_set import fit_each
 
-    section = _section(arguments, SurrogateSection)
     if arguments.potential is None:
         train = _read(arguments, arguments.train)
         return fit_each(
             train,
-            lambda subset: section.build(subset.species, 0),
+            partial(section.build, seed=0),
             max_subset=MAX_SIZE if arguments.max_subset is None else arguments.max_subset,
             memory=section.memory,
         )
-    given = [name for name in vars(arguments) if name.startswith(f"{SurrogateSection.__name__}.")]
+    given = [name for name in vars(arguments) if name.startswith(f"{type(section).__name__}.")]
     if given or arguments.max_subset is not None:
         option = option_name(given[0].partition(".")[2] if given else "max_subset")
         raise ConfigError(f"{option} is an option of the surrogate: it needs --train, not --potential")

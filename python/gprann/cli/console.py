@@ -72,7 +72,7 @@ class _Handler(logging.Handler):
 def messages(level: int) -> Iterator[None]:
     """Show messages of the package from a level on, its warnings among them, until the block ends."""
     from gprann.io import DataWarning
-    from gprann.runtime.log import TaskFormatter, warnings_to_log
+    from gprann.runtime.messages import TaskFormatter, warnings_to_log
 
     class Formatter(TaskFormatter):
         """The time, the level where it matters, and the message."""

@@ -1,20 +1,349 @@
-"""Entry point of the command `gprann`: runs a command, and turns errors into one clear message and an exit code.
-
-0 success; 1 a fit or a file failed, or check has found something; 2 usage, configuration or data; 130 interrupted.
-"""
+"""The command `gprann`: its arguments, and how commands end."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_origin
 
 from gprann.cli.console import messages, show, show_error
-from gprann.cli.parser import help_text, parse
-from gprann.errors import ConfigError, DataError, GprannError
+from gprann.errors import ConfigError, DataError, GprannError, nearest_name
+from gprann.version import __version__
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from gprann.options import Options
+
+__all__ = ["help_text", "main", "parse"]
+
+_DESCRIPTION = """\
+Neural-network interatomic potentials from a few hundred first-principles energies and forces.
+Units: Å, eV, eV/Å; energies are total energies per structure.
+"""
+_EPILOG = """\
+first steps:
+  gprann demo                     the first experiment of the paper, in a few seconds
+  gprann init config.toml         write a commented configuration; name your files in it
+  gprann run config.toml          from structures to an evaluated potential
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that raises instead of ending the process, and takes no abbreviations."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def _print_message(self, message: str, file: Any = None) -> None:  # noqa: ARG002
+        if message:
+            show(message)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line.
+
+    Returns
+    -------
+    argparse.Namespace
+        With `command`, its name, and `level`, from which messages are shown.
+
+    Raises
+    ------
+    ConfigError
+        With the nearest valid command or option.
+
+    Examples
+    --------
+    >>> parse(["demo", "--seed", "3"]).seed
+    3
+    """
+    command = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if command is not None and command not in _COMMANDS and arguments[0] == command:
+        raise ConfigError(f"unknown command '{command}'; {nearest_name(command, _COMMANDS)}")
+    parser, subparsers = _parser(command or "")
+    namespace, rest = parser.parse_known_args(list(arguments))
+    if rest:
+        known = parser if command is None else subparsers.get(command, parser)
+        raise ConfigError(_unknown(rest, known, command))
+    if namespace.command is None:
+        raise ConfigError(f"a command is missing; {nearest_name('', _COMMANDS)}; see gprann --help")
+    return namespace
+
+
+def help_text() -> str:
+    """Return the help of the command itself."""
+    return _parser("")[0].format_help()
+
+
+def _unknown(rest: list[str], parser: argparse.ArgumentParser, command: str | None) -> str:
+    options = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+    wrong = next((item.partition("=")[0] for item in rest if item.startswith("-")), None)
+    if wrong is None:
+        return f"{command}: unexpected argument '{rest[0]}'; see gprann {command} --help"
+    hint = nearest_name(wrong, options)
+    if not hint.startswith("did"):
+        hint = f"see {parser.prog} --help"
+    return f"{command or 'gprann'}: unknown option '{wrong}'; {hint}"
+
+
+def _parser(command: str | None = None) -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser and those of the commands by their names; of one `command`, the others know no options."""
+    parser = _Parser(prog="gprann", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"gprann {__version__}")
+    group = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=False, parser_class=_Parser
+    )
+    subparsers: dict[str, argparse.ArgumentParser] = {}
+    for name, (add, text, level) in _COMMANDS.items():
+        subparsers[name] = own = group.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + "."
+        )
+        if command in (None, name):
+            _messages(own, level)
+            add(own)
+    return parser, subparsers
+
+
+def _messages(parser: argparse.ArgumentParser, level: int) -> None:
+    parser.set_defaults(level=level)
+    amount = parser.add_mutually_exclusive_group()
+    for short, long, value, meaning in (
+        ("-v", "--verbose", logging.DEBUG, "show all that is being done"),
+        ("-q", "--quiet", logging.WARNING, "show warnings only"),
+    ):
+        amount.add_argument(short, long, dest="level", action="store_const", const=value, help=meaning)
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="INT", help="seed of the committees (default 0)"
+    )
+    parser.add_argument(
+        "--members", type=int, default=10, metavar="INT", help="potentials of a committee (default 10)"
+    )
+    parser.add_argument(
+        "--output", default="gprann-demo", metavar="FOLDER", help="where results go (default gprann-demo)"
+    )
+
+
+def _init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", default="config.toml", metavar="FILE", help="default: config.toml")
+    parser.add_argument("--force", action="store_true", help="replace a file that exists")
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    _config(parser, "configuration, as gprann init writes it")
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    from gprann.evaluation.methods import METHODS
+
+    _config(parser, "configuration with a test set")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="NAME", help=f"some of {', '.join(METHODS)} (default all)"
+    )
+
+
+def _augment(parser: argparse.ArgumentParser) -> None:
+    from gprann.config import AugmentationSection, SurrogateSection
+
+    _input(parser)
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help=".extxyz file, or folder for ænet XSF"
+    )
+    parser.add_argument(
+        "--label-next",
+        metavar="FILE",
+        help="file for those copies beyond the threshold that are worth labelling (default: they are left out)",
+    )
+    _reading(parser)
+    _section_options(parser, "copies", AugmentationSection, leave_out=("label_next",))
+    _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor", "soap"))
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    from gprann.config import DescriptorSection, ResourcesSection, TrainingSection
+
+    _input(parser)
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="model file, for example potential.gprann"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="FOLDER", help="keep the states here, to go on after an interruption"
+    )
+    _reading(parser, leave_out=("species",))  # named like the option of the descriptor
+    _section_options(parser, "training", TrainingSection)
+    _section_options(parser, "descriptor", DescriptorSection)
+    _section_options(parser, "resources", ResourcesSection, leave_out=("memory",))
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("potential", metavar="POTENTIAL", help="model file")
+    parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
+    parser.add_argument("--output", metavar="FOLDER", help="write tables, metrics and plots")
+    _reading(parser)
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    from gprann.io import ReadOptions
+
+    parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
+    parser.add_argument("--test", nargs="+", metavar="FILE", help="structures that are to be predicted")
+    parser.add_argument("--output", metavar="FOLDER", help="write the text, and plots of the distributions")
+    _section_options(parser, "reading", ReadOptions)
+
+
+def _select(parser: argparse.ArgumentParser) -> None:
+    from gprann.active.select import SelectOptions
+    from gprann.config import SurrogateSection
+    from gprann.surrogate.sets.partition import MAX_SIZE
+
+    _input(parser)
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--potential", metavar="FILE", help="committee whose uncertainty counts")
+    model.add_argument(
+        "--train", nargs="+", metavar="FILE", help="structures to fit surrogates to, of any compositions"
+    )
+    parser.add_argument(
+        "--max-subset",
+        type=int,
+        metavar="INT",
+        help=f"with --train: most structures of a surrogate (default {MAX_SIZE})",
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help=".extxyz file, or folder for ænet XSF"
+    )
+    _section_options(parser, "selection", SelectOptions)
+    _reading(parser)
+    _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))
+
+
+def _label(parser: argparse.ArgumentParser) -> None:
+    from gprann.labelling import LabelOptions
+
+    _input(parser)
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help=".extxyz file, which grows by each result"
+    )
+    parser.add_argument(
+        "--calculator",
+        required=True,
+        metavar="NAME",
+        help="emt, vasp, espresso, ...; tblite for GFN-xTB; or module:Class",
+    )
+    parser.add_argument(
+        "--options",
+        nargs="+",
+        default=[],
+        metavar="NAME=X",
+        help="keyword arguments of the calculator, X as in TOML; paths must be absolute",
+    )
+    parser.add_argument("--options-file", metavar="FILE", help="TOML file with such arguments")
+    parser.add_argument(
+        "--merge", nargs=2, metavar=("TRAIN", "MERGED"), help="write TRAIN with the new structures to MERGED"
+    )
+    _section_options(parser, "labelling", LabelOptions)
+    _reading(parser)
+
+
+def _info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE")
+
+
+def _config(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("config", nargs="?", metavar="CONFIG.toml", help=text)
+
+
+def _input(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or glob patterns")
+
+
+def _reading(parser: argparse.ArgumentParser, leave_out: Sequence[str] = ()) -> None:
+    from gprann.io import ReadOptions
+
+    _section_options(parser, "data", ReadOptions, leave_out)
+
+
+def _section_options(
+    parser: argparse.ArgumentParser, title: str, section: type[Options], leave_out: Sequence[str] = ()
+) -> None:
+    """Add an option for each key of a section; values stay texts, which the section converts and checks."""
+    from gprann.config.template import key_facts, sentence
+    from gprann.explain import keys, option_name
+
+    group = parser.add_argument_group(f"options of the {title}")
+    for name, key in keys(section).items():
+        if name in leave_out:
+            continue
+        text, facts = sentence(key).replace("%", "%%"), key_facts(key).replace("%", "%%")
+        options: dict[str, Any] = {
+            "dest": f"{section.__name__}.{name}",
+            "default": argparse.SUPPRESS,
+            "help": f"{text} ({facts})" if facts else text,
+        }
+        if _holds(key.field, bool):
+            group.add_argument(option_name(name), action="store_const", const="true", **options)
+        elif _holds(key.field, tuple) or isinstance(key.extra["example"], list):
+            group.add_argument(option_name(name), nargs="*", metavar="X", **options)
+        elif _holds(key.field, dict) or isinstance(key.extra["example"], dict):
+            group.add_argument(option_name(name), nargs="+", metavar="NAME=X", **options)
+        else:
+            group.add_argument(option_name(name), metavar="X", **options)
+
+
+def _holds(field: FieldInfo, kind: type) -> bool:
+    """Return whether a key holds values of a kind, or none."""
+    candidates = [field.annotation, *get_args(field.annotation)]
+    return any(item is kind or get_origin(item) is kind or _annotated(item, kind) for item in candidates)
+
+
+def _annotated(item: Any, kind: type) -> bool:
+    inner = get_args(item)[:1] if hasattr(item, "__metadata__") else ()
+    choices = [choice for entry in inner for choice in (entry, *get_args(entry))]
+    return any(choice is kind or get_origin(choice) is kind for choice in choices)
+
+
+_COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] = {
+    "demo": (
+        _demo,
+        "the first experiment of the paper: potentials for H2 from seven structures",
+        logging.WARNING,
+    ),
+    "init": (_init, "write a commented configuration", logging.WARNING),
+    "check": (
+        _check,
+        "look at structures without fitting anything: what they are, what is suspicious",
+        logging.WARNING,
+    ),
+    "run": (
+        _run,
+        "the whole pipeline: read, check, augment, train, evaluate; goes on where it was interrupted",
+        logging.INFO,
+    ),
+    "compare": (
+        _compare,
+        "train on energies, with Taylor and GPR copies, and on forces directly; compare on the test set",
+        logging.INFO,
+    ),
+    "augment": (_augment, "add displaced copies, labelled with energies, to structures", logging.INFO),
+    "train": (_train, "train a potential on the energies of structures", logging.INFO),
+    "evaluate": (_evaluate, "errors of a potential on structures with labels", logging.WARNING),
+    "select": (_select, "choose the structures that are most worth labelling next", logging.INFO),
+    "label": (
+        _label,
+        "compute energies and forces with any ASE calculator; goes on where it was interrupted",
+        logging.INFO,
+    ),
+    "info": (_info, "describe a model file, structures or a configuration", logging.WARNING),
+}
+"""The options of each command, what it does, and the level from which messages are shown."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,5 @@
 """Configuration: typed sections, read from TOML, with errors that name file, key and remedy."""
 
-from gprann.config.load import find_config, load_config
 from gprann.config.sections import (
     AugmentationSection,
     Config,
@@ -10,8 +9,11 @@ from gprann.config.sections import (
     ResourcesSection,
     SurrogateSection,
     TrainingSection,
+    default_config,
+    find_config,
+    load_config,
 )
-from gprann.config.template import default_config, to_toml, toml_value
+from gprann.config.template import to_toml, toml_value
 
 __all__ = [
     "AugmentationSection",

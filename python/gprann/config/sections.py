@@ -1,25 +1,32 @@
-"""The sections of a configuration. Defaults are those of the Python functions that they configure."""
+"""The sections of a configuration, composed of the options of what they configure, and the reading of its file."""
 
 from __future__ import annotations
 
-import inspect
+import difflib
+import os
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, create_model, model_validator
+import numpy as np
+from pydantic import Field, ValidationError, create_model, model_validator
 
+from gprann.augmentation.policies import CopyOptions
+from gprann.augmentation.taylor import TaylorOptions
 from gprann.baselines import Baseline
-from gprann.config.augmentation import AugmentationSection
+from gprann.data.structure import Structure
 from gprann.descriptors import DESCRIPTORS, Descriptor
+from gprann.errors import ConfigError, refuse_unused
+from gprann.explain import explain
 from gprann.io import ReadOptions
-from gprann.options import Named, Names, Options, Registry
-from gprann.options import option as _option
+from gprann.options import FILE, Named, Names, Options, Registry, option
 from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.surrogate import Surrogate
 from gprann.training.options import TrainingOptions
 
 __all__ = [
+    "AUGMENTED",
     "AugmentationSection",
     "Config",
     "DataSection",
@@ -28,29 +35,143 @@ __all__ = [
     "ResourcesSection",
     "SurrogateSection",
     "TrainingSection",
+    "default_config",
+    "find_config",
+    "load_config",
 ]
 
+AUGMENTED = "augmented.extxyz"
+"""File of a run with the structures that the networks are trained on."""
 
-def _default(function: Callable[..., Any], name: str) -> Any:
-    """Return the default of a parameter of the Python interface."""
-    return inspect.signature(function).parameters[name].default
+
+_OF = {
+    "gpr": ("policy", "temperature", "steps", "threshold", "label_next"),
+    "taylor": ("strategy", "order", "hessians"),
+}
+"""Keys that a method alone uses."""
+
+
+class AugmentationSection(CopyOptions, TaylorOptions):
+    """Displaced copies of the training structures, labelled with energies."""
+
+    method: Literal["gpr", "taylor", "none"] = option(
+        'Who labels the copies: "gpr" the surrogate, "taylor" a Taylor expansion with the forces; "none" for no '
+        "copies: the networks see the energies of the training structures alone.",
+        "gpr",
+    )
+    order: Literal[1, 2] = option(
+        "Taylor: 1 expands with the forces alone, 2 with Hessians as well, the surrogate's or those of `hessians`.",
+        1,
+    )
+    hessians: str | None = option(
+        "Taylor of order 2: file (.npz, as of numpy.savez(file, *hessians)) with a Hessian (3N, 3N) for each training "
+        "structure. Default: those of the surrogate.",
+        None,
+        unit="eV/Å²",
+        example="hessians.npz",
+        min_length=1,
+    )
+    label_next: str = option(
+        "File in the output folder for the copies to compute and add next: of those that exceed the threshold so "
+        "many that the others would be certain, the most informative first.",
+        "label_next.extxyz",
+        pattern=r"^[^/\\]+\.(extxyz|xyz)$",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.label_next.casefold() == AUGMENTED:  # on some systems the same file
+            raise ConfigError(
+                f"label_next = '{self.label_next}': the training structures are written to this file; give another name"
+            )
+        if self.method == "gpr":
+            self.check_policy()
+        if self.forces and self.method == "taylor":
+            raise ConfigError(
+                'forces = true: a Taylor expansion gives energies alone; use method "gpr", or leave it out'
+            )
+        return self
+
+    def unused(self) -> dict[str, str]:
+        """Return the keys that are set to something else than the default and have no effect, with the reason."""
+        if self.method == "none":  # switched off, whatever else is set
+            return {}
+        other = "taylor" if self.method == "gpr" else "gpr"
+        reasons = dict.fromkeys(_OF[other], f'it belongs to the method "{other}", not to "{self.method}"')
+        if self.method == "gpr":
+            reasons |= self.copy_options().unused()
+        if self.method == "taylor" and self.strategy == "A":
+            reasons["copies"] = "strategy A makes six of each atom"
+        if self.method == "taylor" and self.order != 2:
+            reasons["hessians"] = f"an expansion of order {self.order} has none, order 2 has"
+        if not self.uses_surrogate:
+            reasons["max_subset"] = "there is no surrogate"
+        return {name: reasons[name] for name in self.changed() if name in reasons}
+
+    def check_use(self, surrogate: Options, spell: Callable[[str, str], str] = lambda _, name: name) -> None:
+        """Refuse keys without effect, here and in the section of a surrogate that is not used.
+
+        Reading a configuration does not: `compare` uses the keys of several methods.
+
+        Parameters
+        ----------
+        surrogate : SurrogateSection
+        spell : callable
+            How messages name a key of a section, `augmentation` or `surrogate`.
+
+        Raises
+        ------
+        ConfigError
+        """
+        refuse_unused(self.unused(), self, lambda name: spell("augmentation", name))
+        if self.method != "none" and not self.uses_surrogate:
+            given = dict.fromkeys(surrogate.changed(), "there is no surrogate")
+            given.pop("baseline", None)  # that of the networks too
+            refuse_unused(given, surrogate, lambda name: spell("surrogate", name))
+
+    def of_method(self, method: str) -> AugmentationSection:
+        """Return the section for another method, the keys that it does not use as if they were not set."""
+        section = self.model_copy(update={"method": method, "forces": False})
+        fields = type(self).model_fields
+        return section.model_copy(update={name: fields[name].default for name in section.unused()})
+
+    @property
+    def uses_surrogate(self) -> bool:
+        """Whether the method needs a surrogate."""
+        return self.method == "gpr" or (self.method == "taylor" and self.order == 2 and self.hessians is None)
+
+    def most_copies(self, structure: Structure) -> int:
+        """Return how many copies of a structure will be made, at most."""
+        if self.method == "none":
+            return 0
+        if self.method == "taylor" and self.strategy == "A":
+            return 6 * len(structure)
+        return self.copy_options().count(structure, noise=np.inf if self.method == "gpr" else 0.0)
+
+    def copy_options(self) -> CopyOptions:
+        """Return the options of gpr copies."""
+        return CopyOptions.part_of(self)
+
+    def taylor_options(self) -> TaylorOptions:
+        """Return the options of Taylor copies."""
+        return TaylorOptions.part_of(self)
 
 
 class DataSection(ReadOptions):
     """Structures with their energies and forces. Units: Å, eV, eV/Å; energies are total energies."""
 
-    train: Names = _option(
+    train: Names = option(
         "Training structures: a file, folder or glob pattern, or a list of these. Extended XYZ, ænet XSF, and "
         "whatever ASE reads with energies and forces. Relative paths start at the folder of this file.",
         example="train.extxyz",
     )
-    test: Names | None = _option(
+    test: Names | None = option(
         "Structures to evaluate the potential on, given as for `train`. Default: a part of the training structures, "
         "see `test_fraction`.",
         None,
         example="test.extxyz",
     )
-    test_fraction: float = _option(
+    test_fraction: float = option(
         "Without test structures: part of the training structures that is split off as a test set, of every group and "
         "composition. Single structures of a composition and isolated atoms stay; 0: none is split off.",
         0.1,
@@ -97,13 +218,13 @@ _DescriptorKinds("kind", DescriptorSettings)
 class DescriptorSection(Options):
     """Descriptor of the environments of atoms."""
 
-    species: Names | None = _option(
+    species: Names | None = option(
         "Elements, in the order that sets their weights. Default: those of the training structures, in "
         "alphabetical order.",
         None,
         example=["C", "H", "O"],
     )
-    kind: DescriptorSettings = _option(
+    kind: DescriptorSettings = option(
         'Kind of descriptor: "chebyshev", or one that a program has registered.', "chebyshev"
     )
 
@@ -133,9 +254,10 @@ class DescriptorSection(Options):
 class SurrogateSection(SurrogateOptions):
     """Gaussian-process surrogate: learns energies and forces, and labels the copies."""
 
-    descriptor: DescriptorSection | None = _option(
+    descriptor: DescriptorSection | None = option(
         "Descriptor of the atoms kernel; the networks have theirs in [descriptor].", None
     )
+    baseline: Baseline | None = TrainingOptions.model_fields["baseline"]  # type: ignore[assignment]
 
     @model_validator(mode="after")
     def _check_descriptor(self) -> SurrogateSection:
@@ -150,13 +272,13 @@ class SurrogateSection(SurrogateOptions):
                 raise ValueError(f"descriptor belongs to kernel = 'atoms', not to '{self.kernel.name}'")
             kernel = self.kernel.replace(descriptor=self.descriptor.build(species, for_kernel=True))
             options = options.replace(kernel=kernel)
-        return Surrogate(**options.changed(), seed=seed)
+        return Surrogate(**options.changed(), baseline=self.baseline, seed=seed)
 
 
 class TrainingSection(TrainingOptions):
     """Networks, trained on energies, or on energies and forces."""
 
-    start_from: str | None = _option(
+    start_from: str | None = option(
         "Potential to go on from (fine-tuning): its networks, normalisation and baseline.",
         None,
         example="results/potential.gprann",
@@ -178,7 +300,7 @@ class ResourcesSection(Options):
     """What a run may use. Nothing here changes the results, unless memory is short: it then decides on the surrogate's
     solver, and on the size of the subsets that its hyperparameters come from. Another memory repeats the labels."""
 
-    memory: float | None = _option(
+    memory: float | None = option(
         "Largest memory of a run; refused before the start if more is needed, and the surrogate's solver chosen by it."
         " Default: what is available.",
         None,
@@ -186,7 +308,7 @@ class ResourcesSection(Options):
         example=8.0,
         gt=0,
     )
-    workers: int | None = _option(
+    workers: int | None = option(
         "Processes that train members side by side, and most surrogates side by side. Default: as many as there are "
         "processors, for large jobs.",
         None,
@@ -198,8 +320,8 @@ class ResourcesSection(Options):
 class OutputSection(Options):
     """Results."""
 
-    folder: str = _option("Folder of the results; made by the run.", "results", min_length=1)
-    plots: bool = _option("Draw the plots of the report; needs matplotlib.", True)
+    folder: str = option("Folder of the results; made by the run.", "results", min_length=1)
+    plots: bool = option("Draw the plots of the report; needs matplotlib.", True)
 
 
 class Config(Options):
@@ -208,7 +330,7 @@ class Config(Options):
     Examples
     --------
     >>> config = Config.model_validate({"data": {"train": "train.extxyz"}, "training": {"members": 10}})
-    >>> config.training.members, config.augmentation.policy, config.descriptor.radial_cutoff
+    >>> config.training.members, config.augmentation.policy, config.descriptor.kind.radial_cutoff
     (10, 'gaussian', 6.5)
     """
 
@@ -226,7 +348,7 @@ class Config(Options):
         """Let surrogates and networks have the baseline, unless they have their own."""
         for name in ("surrogate", "training"):
             section = getattr(self, name)
-            if self.baseline is not None and getattr(section, "baseline", self.baseline) is None:
+            if self.baseline is not None and section.baseline is None:
                 object.__setattr__(self, name, section.model_copy(update={"baseline": self.baseline}))
         return self
 
@@ -255,3 +377,76 @@ class Config(Options):
                 "output": self.output.model_copy(update={"folder": absolute(self.output.folder)}),
             }
         )
+
+
+def default_config() -> Config:
+    """Return the configuration in which nothing but an example of the training file is set."""
+    return Config.model_validate({"data": {"train": "train.extxyz"}})
+
+
+def load_config(path: str | os.PathLike[str]) -> Config:
+    """Read a configuration file; its relative paths become absolute, starting at its folder.
+
+    Parameters
+    ----------
+    path : path
+        TOML, as `gprann init` writes it.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or no TOML, or has an unknown key or an impossible value: the message names the
+        file, the key, what was expected, what came, and the nearest valid name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "config.toml"
+    ...     _ = file.write_text('data.train = "train.extxyz"')
+    ...     load_config(file).training.optimizer.name
+    'auto'
+    """
+    file = find_config(path)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        content = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}; check its permissions") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: is not a text file in UTF-8; give a configuration in TOML") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: is not valid TOML: {error}{_toml_hint(str(error))}") from error
+    try:
+        config = Config.model_validate(content, context=FILE)
+    except ValidationError as error:
+        sentences = [f"{file}: {sentence}" for sentence in explain(error, Config, file=True)]
+        raise ConfigError("\n".join(sentences)) from None
+    return config.resolved(file.parent)
+
+
+def find_config(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a configuration file that exists.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, with the nearest name, or how to make one.
+    """
+    file = Path(path).expanduser()
+    if file.is_file():
+        return file
+    if file.is_dir():
+        raise ConfigError(
+            f"{file}: is a folder; give the configuration file, for example {file / 'config.toml'}"
+        )
+    others = [other.name for other in file.parent.glob("*.toml")] if file.parent.is_dir() else []
+    close = difflib.get_close_matches(file.name, others, n=1)
+    hint = f"did you mean '{file.with_name(close[0])}'?" if close else f"make one with: gprann init {file}"
+    raise ConfigError(f"{file}: no such file; {hint}")
+
+
+def _toml_hint(message: str) -> str:
+    if "Invalid value" in message:
+        return '; texts need quotes ("..."), and truth values are true and false'
+    return ""

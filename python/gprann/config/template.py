@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
-from gprann.config.sections import Config
 from gprann.explain import Key, keys, registry_of
 from gprann.options import Named, Options, Registry
 
-__all__ = ["default_config", "key_facts", "sentence", "to_toml", "toml_value"]
+__all__ = ["key_facts", "sentence", "to_toml", "toml_value"]
 
 _WIDTH = 100
 _TITLE = (
@@ -22,27 +21,22 @@ _TITLE = (
 )
 
 
-def default_config() -> Config:
-    """Return the configuration in which nothing but an example of the training file is set."""
-    return Config.model_validate({"data": {"train": "train.extxyz"}})
-
-
-def to_toml(config: Config, *, comments: bool = True) -> str:
+def to_toml(config: Options, *, comments: bool = True) -> str:
     """Write a configuration as TOML, every key with its unit and default.
 
     Parameters
     ----------
     config : Config
+        Or another table of tables.
     comments : bool
         Without them, keys that are not set are left out too.
 
     Examples
     --------
-    >>> print(to_toml(default_config(), comments=False).partition("[descriptor]")[0].strip())
-    [data]
-    train = "train.extxyz"
-    index = ":"
-    keys = {}
+    >>> from gprann.config import default_config
+    >>> print(to_toml(default_config(), comments=False).partition("[output]")[2].strip())
+    folder = "results"
+    plots = true
     """
     title = [*_comment(_TITLE), ""] if comments else []
     text = "\n".join([*title, *_tables("", config, comments)])
@@ -61,8 +55,11 @@ def toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Options):
+        return toml_value(value.changed())
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{_key(str(name))} = {toml_value(item)}" for name, item in value.items())
+        items = ((str(name), item) for name, item in value.items() if item is not None)
+        inner = ", ".join(f"{_key(name)} = {toml_value(item)}" for name, item in items)
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
@@ -119,6 +116,8 @@ def _lines(key: Key, plain: Mapping[str, Any], comments: bool, off: bool) -> Ite
         return
     yield from _comment(sentence(key))
     facts = key_facts(key)
+    # An option of some kinds that has its default need not be taken out when another kind is named.
+    off = off or (bool(key.kinds) and plain.get(key.name) == key.field.default)
     shown = line or f"{key.name} = {toml_value(_example(key))}"
     yield f"{'# ' if off or not line else ''}{shown}{'  # ' + facts if facts else ''}"
 
@@ -141,7 +140,9 @@ def _example(key: Key) -> Any:
 
 
 def _inner_table(key: Key) -> type[Options] | None:
-    """Return the class of a key whose options stand in a table of their own."""
+    """Return the class of a key whose options stand in a table of their own; with an example it is an inline table."""
+    if key.owners or isinstance(key.extra.get("example"), Mapping):
+        return None
     for item in (key.field.annotation, *get_args(key.field.annotation)):
         if (
             isinstance(item, type)

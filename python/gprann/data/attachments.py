@@ -90,8 +90,8 @@ def is_derived(name: str) -> bool:
     return is_result(name) or bool(_DERIVED.search(lowered) and not _INPUT.search(lowered))
 
 
-def _frozen(value: Any) -> Any:
-    """Return a private copy of plain data that cannot be changed.
+def _frozen(value: Any, *, nested: bool = False) -> Any:
+    """Return a private copy of plain data that cannot be changed; lists within tables stay lists.
 
     Raises
     ------
@@ -103,13 +103,15 @@ def _frozen(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str | Attached):
         return value
     if isinstance(value, Mapping):
-        return Attached({str(key): _frozen(item) for key, item in value.items()})
+        return Attached({str(key): _frozen(item, nested=True) for key, item in value.items()})
     if not isinstance(value, list | tuple | np.ndarray):
         raise TypeError(f"a {type(value).__name__} is no plain data")
+    if nested and not isinstance(value, np.ndarray):
+        return tuple(_frozen(item, nested=True) for item in value)
     try:
         array = _frozen_array(value)
     except (TypeError, ValueError):  # not numbers alone, or of unequal lengths
-        return tuple(_frozen(item) for item in value)
+        return tuple(_frozen(item, nested=True) for item in value)
     return tuple(array.tolist()) if array.dtype.kind == "U" and array.ndim == 1 else array
 
 

@@ -146,6 +146,13 @@ def build_neighbours(structures: Sequence[Structure], cutoff: float, species: Se
     DataError
         If an element is not in `species`, or two atoms lie on top of each other.
 
+    Examples
+    --------
+    >>> molecule = Structure(("O", "H"), [[0, 0, 0], [0.97, 0, 0]])
+    >>> neighbours = build_neighbours([molecule], 4.0, ["H", "O"])
+    >>> neighbours.neighbour, neighbours.vectors[0]
+    (array([1, 0], dtype=int32), array([0.97, 0.  , 0.  ]))
+
     Notes
     -----
     Lists of small structures are made by trying all pairs and images, for the whole batch in one call: a list
@@ -169,16 +176,24 @@ def without_pairs(kinds: NDArray[np.int32], first_atom: NDArray[np.int64]) -> Ne
 
 
 @functools.lru_cache(maxsize=64)
-def _reduced(cell: bytes, periodic: tuple[bool, ...]) -> NDArray[np.float64]:
+def _reduce_cell(cell: bytes, periodic: tuple[bool, ...]) -> NDArray[np.float64]:
     reduced, _ = minkowski_reduce(np.frombuffer(cell).reshape(3, 3), periodic)
     return np.asarray(reduced, dtype=np.float64)
 
 
-def reduced_cells(structures: Sequence[Structure]) -> NDArray[np.float64]:
+def reduce_cells(structures: Sequence[Structure]) -> NDArray[np.float64]:
     """Return the cells, shape (n, 3, 3), with strongly skewed ones replaced by short vectors of the same lattice, Å.
 
-    The neighbours are the same, but the images to be tried grow with the volume over the heights of the cell. A
-    cell is skewed if a vector has a projection of more than half a vector onto another one.
+    The neighbours are the same, but a flat cell has many images within the cutoff. A cell is skewed if the
+    projection of one vector onto another one is longer than half of that.
+
+    Examples
+    --------
+    >>> skewed = Structure(("H",), [[0, 0, 0]], [[2, 0, 0], [8, 3, 0], [0, 0, 4]], [True] * 3)
+    >>> reduce_cells([skewed])[0]
+    array([[2., 0., 0.],
+           [0., 3., 0.],
+           [0., 0., 4.]])
     """
     cells = np.array([structure.cell for structure in structures], dtype=np.float64).reshape(-1, 3, 3)
     periodic = np.array([structure.pbc for structure in structures], dtype=bool).reshape(-1, 3)
@@ -187,7 +202,7 @@ def reduced_cells(structures: Sequence[Structure]) -> NDArray[np.float64]:
     skewed = products > 0.501 * np.minimum(squares[:, :, None], squares[:, None, :])
     skewed[:, range(3), range(3)] = False
     for s in np.flatnonzero(skewed.any(axis=(1, 2))):
-        cells[s] = _reduced(cells[s].tobytes(), tuple(periodic[s].tolist()))
+        cells[s] = _reduce_cell(cells[s].tobytes(), tuple(periodic[s].tolist()))
     return cells
 
 
@@ -196,7 +211,7 @@ def _all_pairs(structures: Sequence[Structure], first_atom: NDArray[np.int64], c
     return _core.neighbour_list(
         first_atom,
         np.concatenate([np.zeros((0, 3)), *(structure.positions for structure in structures)]),
-        reduced_cells(structures).reshape(n, 9),
+        reduce_cells(structures).reshape(n, 9),
         np.array([structure.pbc for structure in structures], dtype=bool).reshape(n, 3),
         cutoff,
         n_threads(),
@@ -206,7 +221,7 @@ def _all_pairs(structures: Sequence[Structure], first_atom: NDArray[np.int64], c
 def _cell_lists(structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float) -> _Lists:
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
     counts, neighbours, vectors = [], [], []
-    for structure, cell, first in zip(structures, reduced_cells(structures), first_atom, strict=False):
+    for structure, cell, first in zip(structures, reduce_cells(structures), first_atom, strict=False):
         periodic = [bool(p) for p in structure.pbc]
         i, j, vector = finder.compute(structure.positions, cell, periodic, "ijD")
         order = np.argsort(i, kind="stable")

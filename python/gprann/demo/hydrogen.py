@@ -29,7 +29,7 @@ from gprann.evaluation.methods import METHODS, Column, cells, headings
 from gprann.evaluation.metrics import table
 from gprann.io import atomic_write
 from gprann.potential import Potential
-from gprann.runtime.progress import progress_bar
+from gprann.runtime.messages import progress_bar
 from gprann.surrogate import Surrogate
 from gprann.training import train
 from gprann.units import MEV

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from gprann.data.attachments import is_derived
-from gprann.data.strain import volume
+from gprann.data.prediction import volume
 from gprann.data.structure import Dataset, evenly_spread
-from gprann.io.checks import check_dataset, shared_message
+from gprann.io.checks import check_dataset, find_duplicates
 from gprann.io.consistency import LabelCheck
 from gprann.io.labels import ReadOptions
 from gprann.io.reading import Source, read_all
 from gprann.runtime.atomic_write import atomic_write
 from gprann.signatures import takes
 
-__all__ = ["DataCheck", "check"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["DataCheck", "check", "draw_distributions", "read_and_check", "shared_structures"]
 
 Array = NDArray[np.float64]
 _SHOWN = 6
@@ -80,13 +84,10 @@ class DataCheck:
         files = [target / "check.txt"]
         with atomic_write(files[0]) as stream:
             stream.write(self.summary() + "\n")
-        try:
-            from gprann.evaluation.plots import data_distributions
-        except ImportError:
-            return files
-        files.append(target / "distributions.png")
-        with atomic_write(files[1], "wb") as binary:
-            data_distributions(self.data, self.test).savefig(binary, dpi=150, format="png")
+        if importlib.util.find_spec("matplotlib") is not None:
+            files.append(target / "distributions.png")
+            with atomic_write(files[1], "wb") as binary:
+                draw_distributions(self.data, self.test).savefig(binary, dpi=150, format="png")
         return files
 
 
@@ -146,12 +147,42 @@ def read_and_check(
         return DataCheck(found.data, None, tuple(problems), found.left_out, labels)
     tested = read_all(test, options, require=require)
     problems += [f"test set: {message}" for message in tested.messages]
-    problems += shared_message(found.data, tested.data)
+    problems += _shared_message(found.data, tested.data)
     unseen = sorted(set(tested.data.species) - set(found.data.species))
     if unseen:
         problems.append(f"the test structures have elements that the others lack: {', '.join(unseen)}")
     left_out = (*found.left_out, *tested.left_out)
     return DataCheck(found.data, tested.data, tuple(problems), left_out, labels)
+
+
+def shared_structures(train: Dataset, test: Dataset) -> list[tuple[int, int]]:
+    """Return pairs of indices of structures of a test set and the same ones of the training set.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(7)
+    >>> shared_structures(data[:5], data[4:])
+    [(0, 4)]
+    """
+    found = []
+    for group in find_duplicates(train + test):
+        known = [index for index in group if index < len(train)]
+        found += [(index - len(train), known[0]) for index in group if index >= len(train) and known]
+    return sorted(found)
+
+
+def _shared_message(train: Dataset, test: Dataset) -> list[str]:
+    """Return what to say of test structures that are in the training set; nothing if there are none."""
+    shared = shared_structures(train, test)
+    if not shared:
+        return []
+    indices = ", ".join(str(index) for index, _ in shared[:20]) + (", ..." if len(shared) > 20 else "")
+    first, second = test[shared[0][0]].origin, train[shared[0][1]].origin
+    return [
+        f"{len(shared)} of {len(test)} test structures are in the training set too (test structures {indices}; "
+        f"{first} is {second}): their errors are no test errors; remove them from one of the sets"
+    ]
 
 
 def _missing_labels(data: Dataset) -> list[str]:
@@ -183,7 +214,7 @@ def _describe(data: Dataset, what: str) -> list[str]:
     return [head, *(f"  {name:<13}{text}" for name, text in rows if text)]
 
 
-def _counts(names: Any) -> str:
+def _counts(names: Iterable[str]) -> str:
     counted = Counter(names)
     more = f", and {len(counted) - _SHOWN} more" if len(counted) > _SHOWN else ""
     return ", ".join(f"{count} x {name}" for name, count in counted.most_common(_SHOWN)) + more
@@ -256,15 +287,43 @@ def _judge_units(labels: LabelCheck) -> list[str]:
     return lines
 
 
-def distributions(data: Dataset, test: Dataset | None) -> Sequence[tuple[str, Array, Array]]:
-    """Return what the plots of a data set show: title with unit, values of the data, and values of the test set."""
-    empty = np.zeros(0)
-    parts = []
-    for title, values in (("energy (eV/atom)", _energy_values), ("force (eV/Å)", _force_values)):
-        parts.append((title, values(data), empty if test is None else values(test)))
-    shortest = "distance to the nearest atom (Å)"
-    parts.append((shortest, _nearest(data), empty if test is None else _nearest(test)))
-    return parts
+def draw_distributions(data: Dataset, test: Dataset | None = None) -> Figure:
+    """Plot the distributions of energies, forces and shortest distances of a data set, and those of a test set.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> [axes.get_xlabel() for axes in draw_distributions(gprann.examples.hydrogen(7)).axes]
+    ['energy (eV/atom)', 'force (eV/Å)', 'distance to the nearest atom (Å)']
+    """
+    from gprann.evaluation.drawing import BLUE, ORANGE, legend, new_axes, new_figure
+
+    parts: dict[str, Callable[[Dataset], Array]] = {
+        "energy (eV/atom)": _energy_values,
+        "force (eV/Å)": _force_values,
+        "distance to the nearest atom (Å)": _nearest,
+    }
+    figure = new_figure(3.4 * len(parts), 2.9)
+    grid = figure.add_gridspec(1, len(parts))
+    for place, (title, values_of) in enumerate(parts.items()):
+        values, tested = values_of(data), values_of(test or Dataset())
+        axes = new_axes(figure, grid[place])
+        both = np.concatenate([values, tested])
+        bins = np.histogram_bin_edges(both, bins=min(60, max(5, int(np.sqrt(len(both)))))).tolist()
+        axes.hist(values, bins=bins, color=BLUE, label="data")
+        if len(tested):
+            axes.hist(tested, bins=bins, color=ORANGE, histtype="step", lw=1.5, label="test")
+            legend(axes)
+        axes.set(xlabel=title, ylabel="structures" if place == 0 else "atoms")
+        axes.locator_params(nbins=5)
+        if len(values):
+            axes.set_yscale("log" if place == 1 else "linear")
+    return figure
 
 
 def _energy_values(data: Dataset) -> Array:

@@ -14,9 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann.data.structure import Dataset
 from gprann.errors import DataError
-from gprann.evaluation.data_check import distributions
 from gprann.evaluation.drawing import (
     BLUE,
     CATEGORIES,
@@ -45,7 +43,6 @@ from gprann.units import MEV
 __all__ = [
     "angle_limit",
     "common_limits",
-    "data_distributions",
     "directed_forces",
     "draw_direction_error",
     "draw_parity",
@@ -109,34 +106,6 @@ def energy_parity(residuals: Residuals) -> Figure:
     bottom.plot(x, error, ls="", **markers(len(x)))
     bottom.set(xlim=limits, xlabel="reference energy (eV), relative to the mean", ylabel="error (meV)")
     figure.align_ylabels([top, bottom])
-    return figure
-
-
-def data_distributions(data: Dataset, test: Dataset | None = None) -> Figure:
-    """Plot the distributions of energies, forces and shortest distances of a data set, and those of a test set.
-
-    Examples
-    --------
-    >>> import gprann
-    >>> [axes.get_xlabel() for axes in data_distributions(gprann.examples.hydrogen(7)).axes]
-    ['energy (eV/atom)', 'force (eV/Å)', 'distance to the nearest atom (Å)']
-    """
-    parts = distributions(data, test)
-    figure = new_figure(3.4 * len(parts), 2.9)
-    grid = figure.add_gridspec(1, len(parts))
-    for place, (title, values, tested) in enumerate(parts):
-        axes = new_axes(figure, grid[place])
-        both = np.concatenate([values, tested])
-        count = min(60, max(5, int(np.sqrt(len(both)))))
-        bins = np.histogram_bin_edges(both, bins=count).tolist()
-        axes.hist(values, bins=bins, color=BLUE, label="data")
-        if len(tested):
-            axes.hist(tested, bins=bins, color=ORANGE, histtype="step", lw=1.5, label="test")
-            legend(axes)
-        axes.set(xlabel=title, ylabel="structures" if place == 0 else "atoms")
-        axes.locator_params(nbins=5)
-        if len(values):
-            axes.set_yscale("log" if place == 1 else "linear")
     return figure
 
 

@@ -2,8 +2,7 @@
 
 from gprann.io.checks import DataReport, DataWarning, check_dataset
 from gprann.io.formats import FileFormat, register_format
-from gprann.io.reading import ReadOptions, read
-from gprann.io.writing import write
+from gprann.io.reading import ReadOptions, read, write
 from gprann.runtime.atomic_write import WriteError, atomic_write
 
 __all__ = [

@@ -206,7 +206,7 @@ def check_convergence(file: InputFile, file_format: str, n_steps: int) -> dict[i
         failure, begin = _NOT_CONVERGED[file_format]
         found = [match.start() for match in re.finditer(failure, file.text)]
         begins = [match.start() for match in re.finditer(begin, file.text)] if begin and found else []
-        bad = [int(np.searchsorted(begins, place)) - 1 for place in found]
+        bad = [max(0, int(np.searchsorted(begins, place)) - 1) for place in found]
         reason = "the electrons did not converge, as the program says"
         n_known = len(begins) if begin else 1
     else:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gprann.data.structure import Composition, Dataset, Structure
 from gprann.errors import DataError
-from gprann.io.consistency import LabelCheck, check_labels
+from gprann.io.consistency import LabelCheck, check_labels, electronic_state
 
 __all__ = [
     "COINCIDENT",
@@ -30,8 +30,6 @@ __all__ = [
     "find_level_shifts",
     "find_outliers",
     "geometry_digest",
-    "shared_message",
-    "shared_structures",
 ]
 
 DUPLICATE_TOLERANCE = 1e-6
@@ -105,7 +103,7 @@ def check_dataset(data: Dataset) -> DataReport:
     >>> check_dataset(Dataset([h2, h2.replace(positions=h2.positions + 1.0)])).duplicates
     ((0, 1),)
     """
-    duplicates = find_duplicates(data)
+    duplicates = _of_one_state(data, find_duplicates(data))
     outliers, deviations = find_outliers(data)
     labels = check_labels(data)
     messages = list(labels.messages)
@@ -114,6 +112,17 @@ def check_dataset(data: Dataset) -> DataReport:
     if outliers:
         messages.append(_outlier_message(data, outliers, deviations))
     return DataReport(duplicates, outliers, tuple(messages), labels)
+
+
+def _of_one_state(data: Dataset, groups: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """Divide groups of one geometry by charge and spin; nothing that stands alone is a duplicate."""
+    found = []
+    for group in groups:
+        states: dict[object, list[int]] = defaultdict(list)
+        for index in group:
+            states[electronic_state(data[index])].append(index)
+        found += [tuple(members) for members in states.values() if len(members) > 1]
+    return tuple(found)
 
 
 def _duplicate_message(data: Dataset, duplicates: Sequence[tuple[int, ...]]) -> str:
@@ -177,23 +186,6 @@ def find_duplicates(data: Dataset, tolerance: float = DUPLICATE_TOLERANCE) -> tu
     return tuple(sorted(found))
 
 
-def shared_structures(train: Dataset, test: Dataset) -> list[tuple[int, int]]:
-    """Return pairs of indices of structures of a test set and the same ones of the training set.
-
-    Examples
-    --------
-    >>> import gprann
-    >>> data = gprann.examples.hydrogen(7)
-    >>> shared_structures(data[:5], data[4:])
-    [(0, 4)]
-    """
-    found = []
-    for group in find_duplicates(train + test):
-        known = [index for index in group if index < len(train)]
-        found += [(index - len(train), known[0]) for index in group if index >= len(train) and known]
-    return sorted(found)
-
-
 def geometry_digest(structure: Structure) -> str:
     """Return a short digest of elements, cell and relative positions, by which a structure is known again.
 
@@ -210,19 +202,6 @@ def geometry_digest(structure: Structure) -> str:
     for array in (structure.positions - structure.positions[0], structure.cell * structure.pbc[:, None]):
         state.update((array.round(5) + 0.0).tobytes())  # + 0.0 makes -0.0 equal to 0.0
     return state.hexdigest()[:16]
-
-
-def shared_message(train: Dataset, test: Dataset) -> list[str]:
-    """Return what to say of test structures that are in the training set; nothing if there are none."""
-    shared = shared_structures(train, test)
-    if not shared:
-        return []
-    indices = ", ".join(str(index) for index, _ in shared[:20]) + (", ..." if len(shared) > 20 else "")
-    first, second = test[shared[0][0]].origin, train[shared[0][1]].origin
-    return [
-        f"{len(shared)} of {len(test)} test structures are in the training set too (test structures {indices}; "
-        f"{first} is {second}): their errors are no test errors; remove them from one of the sets"
-    ]
 
 
 def _equal(data: Dataset, members: list[int], tolerance: float) -> list[tuple[int, ...]]:

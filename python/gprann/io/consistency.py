@@ -18,10 +18,10 @@ from ase.neighborlist import neighbor_list
 from ase.units import Bohr, GPa, Hartree, Rydberg, kcal, kJ, mol
 from numpy.typing import NDArray
 
-from gprann.data.strain import FIRST, SECOND
+from gprann.data.prediction import FIRST, SECOND
 from gprann.data.structure import Dataset, Structure, evenly_spread
 
-__all__ = ["LabelCheck", "Slope", "check_labels", "list_places"]
+__all__ = ["LabelCheck", "Slope", "check_labels", "electronic_state", "list_places"]
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ _MOST_PAIRS = 100
 _FEWEST_PAIRS = 3
 _FEWEST_JUDGED = 4  # structures whose net forces are judged
 _NOISE = 1e-3  # eV; of an energy difference
-_CORRELATED, _UNCORRELATED = 0.8, 0.5
+_CORRELATED, _UNCORRELATED = 0.8, 0.6
 _LARGE_STRESS = 20.0  # eV/Å³, 3200 GPa: the core of a star
 _LISTED = 5
 
@@ -125,8 +125,8 @@ def check_labels(data: Dataset) -> LabelCheck:
     >>> check_labels(data).forces.fits
     True
     >>> wrong = Dataset(item.replace(forces=-item.forces) for item in data)
-    >>> check_labels(wrong).messages[0][:60]
-    'the forces have the wrong sign: energy differences are -0.96'
+    >>> check_labels(wrong).messages[0][:32]
+    'the forces have the wrong sign: '
     """
     result = LabelCheck()
     with_forces = [k for k, structure in enumerate(data) if structure.forces is not None]
@@ -156,6 +156,15 @@ def check_labels(data: Dataset) -> LabelCheck:
             f"the structures differ in charge or spin ({said}), which the potential does not see: train one for each"
         )
     return result
+
+
+def electronic_state(structure: Structure) -> tuple[object, ...]:
+    """Return what tells apart two calculations of one geometry: charge, spin, initial moments and charges."""
+    arrays = (structure.arrays.get(name, np.zeros(0)) for name in ("initial_magmoms", "initial_charges"))
+    return (
+        tuple(sorted(_charge_and_spin(structure).items())),
+        *(array.tobytes() if array.any() else b"" for array in arrays),
+    )
 
 
 def _charge_and_spin(structure: Structure) -> dict[str, float]:
@@ -254,9 +263,8 @@ class _Pairs:
     """Pairs of near structures: energy differences, what forces and stresses make of them, and doubts, eV."""
 
     energy: list[float] = field(default_factory=list)
-    forces: list[float] = field(default_factory=list)
-    stress: list[float] = field(default_factory=list)
-    doubt: list[float] = field(default_factory=list)
+    work: list[tuple[float, float]] = field(default_factory=list)
+    doubt: list[tuple[float, float]] = field(default_factory=list)
     distance: list[float] = field(default_factory=list)
 
 
@@ -266,20 +274,15 @@ def _check_slopes(data: Dataset, odd: set[int], result: LabelCheck) -> None:
     if len(pairs.energy) < _FEWEST_PAIRS:
         return
     order = np.argsort(pairs.distance, kind="stable")[:_MOST_PAIRS]
-    energy, forces, stress, doubt = (
-        np.array(part)[order] for part in (pairs.energy, pairs.forces, pairs.stress, pairs.doubt)
-    )
-    calm = np.abs(stress) <= 0.1 * np.abs(forces)
-    if calm.sum() < _FEWEST_PAIRS:
-        calm = np.ones(len(energy), dtype=bool)
-    result.forces = _slope((energy - stress)[calm], forces[calm], doubt[calm], stress[calm])
-    strained = np.abs(stress) > 0
-    if result.forces is not None and result.forces.fits and strained.sum() >= _FEWEST_PAIRS:
-        rest = energy - forces
-        result.stress = _slope(rest[strained], stress[strained], doubt[strained], forces[strained])
+    energy, work, doubt = (np.array(part)[order] for part in (pairs.energy, pairs.work, pairs.doubt))
+    result.forces, result.stress = _slopes(energy, work, doubt)
+    force_causes, stress = _FORCE_CAUSES, result.stress
+    if _off_alike(result):
+        force_causes = {k: text for k, text in _FORCE_CAUSES.items() if text.startswith("the energies")}
+        stress = None
     for what, slope, causes in (
-        ("forces", result.forces, _FORCE_CAUSES),
-        ("stresses", result.stress, _STRESS_CAUSES),
+        ("forces", result.forces, force_causes),
+        ("stresses", stress, _STRESS_CAUSES),
     ):
         if slope is None:
             continue
@@ -295,29 +298,55 @@ def _check_slopes(data: Dataset, odd: set[int], result: LabelCheck) -> None:
             )
 
 
-def _slope(energy: Array, work: Array, doubt: Array, other: Array, *, trim: bool = True) -> Slope | None:
-    """Regress energy differences on work, each pair weighted by how far the two may differ.
+def _off_alike(result: LabelCheck) -> bool:
+    """Return whether forces and stresses are off by one factor: then it is the energies that are wrong."""
+    a, b = result.forces, result.stress
+    return a is not None and b is not None and not a.fits and not b.fits and 0.7 < a.value / b.value < 1.4
+
+
+def _slopes(energy: Array, work: Array, doubt: Array) -> tuple[Slope | None, Slope | None]:
+    """Regress energy differences (n,) on works (n, 2) of forces and stresses at once; doubts (n, 2) weight the pairs.
 
     A fifth of the pairs, those that fit worst, do not count: a few energies may be of another level.
     """
-    weights = 1.0 / (doubt**2 + (0.02 * work) ** 2 + (0.02 * other) ** 2 + _NOISE**2)
-    xx, xy, yy = (float(weights @ product) for product in (work * work, work * energy, energy * energy))
-    if max(np.sqrt(np.mean(work**2)), np.sqrt(np.mean(energy**2))) < 5 * _NOISE or xx <= 0 or yy <= 0:
-        return None
-    if len(energy) >= 10 and trim:
-        kept = np.argsort(weights * (energy - _weighted_median(energy, work, weights) * work) ** 2)
-        kept = kept[: int(0.8 * len(energy))]
-        return _slope(energy[kept], work[kept], doubt[kept], other[kept], trim=False)
-    return Slope(xy / xx, float(1.0 / np.sqrt(xx)), xy / float(np.sqrt(xx * yy)), len(energy))
+    columns = [c for c in (0, 1) if (work[:, c] != 0).sum() >= _FEWEST_PAIRS]
+    if not columns or np.sqrt(max(np.mean(energy**2), np.mean(work**2))) < 5 * _NOISE:
+        return None, None
+    x, d = work[:, columns], doubt[:, columns]
+    slopes, weights = _weighted_fit(energy, x, d)
+    if len(energy) >= 10:
+        kept = np.argsort(weights * (energy - x @ slopes) ** 2)[: int(0.8 * len(energy))]
+        energy, x, d = energy[kept], x[kept], d[kept]
+        slopes, weights = _weighted_fit(energy, x, d)
+    scale = np.linalg.norm(x, axis=0) + 1e-300  # of slopes that may differ by the factors of units
+    covariance = np.linalg.pinv((x / scale).T @ (weights[:, None] * (x / scale))) / np.outer(scale, scale)
+    found: list[Slope | None] = [None, None]
+    for place, column in enumerate(columns):
+        own = x[:, place]
+        rest = energy - np.delete(x, place, axis=1) @ np.delete(slopes, place)
+        xy, xx, yy = (float(weights @ product) for product in (own * rest, own * own, rest * rest))
+        error = float(np.sqrt(covariance[place, place])) / max(abs(float(slopes[place])), 1e-12)
+        if xx > 0 and yy > 0:
+            n_pairs = int((own != 0).sum())
+            found[column] = Slope(float(slopes[place]), error, xy / float(np.sqrt(xx * yy)), n_pairs)
+    return found[0], found[1]
 
 
-def _weighted_median(energy: Array, work: Array, weights: Array) -> float:
-    """Return the slope that half of the pairs, by weight, exceed."""
-    used = work != 0
-    slopes, weights = energy[used] / work[used], (weights * work**2)[used]
-    order = np.argsort(slopes)
-    total = np.cumsum(weights[order])
-    return float(slopes[order][np.searchsorted(total, 0.5 * total[-1])])
+def _weighted_fit(energy: Array, work: Array, doubt: Array) -> tuple[Array, Array]:
+    """Return slopes, and weights of pairs by how far energy and work may differ in the units that the slopes say."""
+    slopes = _solve(energy, work, np.ones(len(energy)))
+    weights = np.ones(len(energy))
+    for _ in range(4):
+        weights = 1.0 / (((doubt * slopes) ** 2).sum(axis=1) + (0.02 * energy) ** 2 + _NOISE**2)
+        slopes = _solve(energy, work, weights)
+    return slopes, weights
+
+
+def _solve(energy: Array, work: Array, weights: Array) -> Array:
+    root = np.sqrt(weights)
+    scale = np.linalg.norm(root[:, None] * work, axis=0) + 1e-300
+    solution = np.linalg.lstsq(root[:, None] * work / scale, root * energy, rcond=1e-6)[0]
+    return np.asarray(solution / scale)
 
 
 def _cause(slope: Slope, causes: dict[float, str], what: str) -> str:
@@ -341,27 +370,29 @@ def _near_pairs(data: Dataset, odd: set[int]) -> _Pairs:
             charge = tuple(sorted(_charge_and_spin(structure).items()))
             groups[structure.symbols, tuple(structure.pbc.tolist()), charge].append(k)
     pairs = _Pairs()
+    partners = max(30, 2 * _MOST_PAIRS // max(1, len(groups)))
     for members in sorted(groups.values(), key=len, reverse=True):
         most = min(_MOST_STRUCTURES, int(np.sqrt(_MOST_NUMBERS / (3 * len(data[members[0]])))))
         if len(members) > most:  # neighbours in a trajectory stay together
             half = evenly_spread(len(members) - 1, max(1, most // 2))
             chosen = np.unique(np.concatenate([half, half + 1])).tolist()
-            _add_pairs([data[members[k]] for k in chosen], pairs)
+            _add_pairs([data[members[k]] for k in chosen], partners, pairs)
         elif len(members) > 1:
-            _add_pairs([data[k] for k in members], pairs)
+            _add_pairs([data[k] for k in members], partners, pairs)
         if len(pairs.energy) >= 2 * _MOST_PAIRS:
             break
     return pairs
 
 
-def _add_pairs(group: Sequence[Structure], pairs: _Pairs) -> None:
+def _add_pairs(group: Sequence[Structure], most: int, pairs: _Pairs) -> None:
+    """Add the nearest partner of each structure of a group, of `most` structures."""
     positions = np.stack([item.positions for item in group])
     forces = np.stack([np.asarray(item.forces) for item in group])
     cells = np.stack([item.cell for item in group])
     energies = np.array([item.energy for item in group])
     pbc = group[0].pbc
     volumes = np.abs(np.linalg.det(cells))
-    for a in range(len(group)):
+    for a in evenly_spread(len(group), most).tolist():
         shifts, strains = _differences(a, positions, cells, pbc, volumes)
         shifts = shifts - shifts.mean(axis=1, keepdims=True)
         distance = np.linalg.norm(shifts, axis=2).max(axis=1)
@@ -378,10 +409,9 @@ def _add_pairs(group: Sequence[Structure], pairs: _Pairs) -> None:
         if size[b] > 1e-6:
             stress = [volumes[k] * float((_full(group[k]) * strains[b]).sum()) for k in (a, b)]
         pairs.energy.append(float(energies[b] - energies[a]))
-        pairs.forces.append(0.5 * (work_a + work_b))
-        pairs.stress.append(0.5 * (stress[0] + stress[1]))
+        pairs.work.append((0.5 * (work_a + work_b), 0.5 * (stress[0] + stress[1])))
         # The trapezoid is wrong by a third derivative; by how much the two ends differ tells the order of it.
-        pairs.doubt.append((abs(work_a - work_b) + abs(stress[0] - stress[1])) / 12.0)
+        pairs.doubt.append((abs(work_a - work_b) / 12.0, abs(stress[0] - stress[1]) / 12.0))
         pairs.distance.append(float(distance[b] + 5.0 * size[b]))
 
 

@@ -472,7 +472,9 @@ def _info_text(value: Any) -> str:
     else:
         return "_JSON " + json.dumps(plain(value))
     same = info_value(text)
-    if isinstance(value, str) and not (isinstance(same, str) and same == value):
+    if isinstance(value, str) and (
+        not isinstance(same, str) or same != value or "\n" in value or "\r" in value
+    ):
         return "_JSON " + json.dumps(value)
     return text
 

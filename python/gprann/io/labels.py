@@ -12,7 +12,7 @@ from ase import units as ase_units
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BeforeValidator, field_validator
 
-from gprann.data.strain import FIRST, SECOND
+from gprann.data.prediction import FIRST, SECOND
 from gprann.data.structure import Origin, Structure
 from gprann.errors import DataError, FormatError, nearest_name
 from gprann.io.checks import check_geometry

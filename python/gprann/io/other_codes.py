@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,17 @@ def _abacus(file: InputFile, _: Path) -> tuple[str, Any]:
     return f"abacus/{kind}", str(file.path.parent.parent)
 
 
+def _cell_of_dftb(file: InputFile) -> Array:
+    """Return the lattice vectors of the geometry in `dftb_in.hsd`, which dpdata leaves out; zeros for a cluster."""
+    lines = file.path.with_name("dftb_in.hsd").read_text(encoding="utf-8", errors="replace").splitlines()
+    begin = next(k for k, line in enumerate(lines) if line.startswith("Geometry"))
+    count, kind = lines[begin + 1].split()[:2]
+    if kind.upper() == "C":
+        return np.zeros((3, 3))
+    rows = lines[begin + 4 + int(count) : begin + 7 + int(count)]  # after the atoms and the origin
+    return np.array([[number(token, "lattice", file) for token in row.split()[:3]] for row in rows])
+
+
 DPDATA = (
     DpdataFormat("cp2k", "CP2K", _cp2k, begins=rb"CP2K\| version string|DBCSR\| "),
     DpdataFormat("siesta", "SIESTA", _siesta, begins=rb"(?i)siesta version|\* {2,}WELCOME TO SIESTA"),
@@ -336,7 +348,8 @@ def read_dpdata(row: DpdataFormat, file: InputFile, _: ReadOptions) -> Iterator[
     with nullcontext(file.path) if companions else file.on_disk() as path:
         name, source = row.choose(file, path)
         try:
-            data = dpdata.LabeledSystem(source, fmt=name).data
+            with redirect_stdout(StringIO()):
+                data = dpdata.LabeledSystem(source, fmt=name).data
         # The parsers of dpdata meet damaged files with any exception.
         except Exception as error:
             check_convergence(file, row.name, -1)
@@ -346,6 +359,8 @@ def read_dpdata(row: DpdataFormat, file: InputFile, _: ReadOptions) -> Iterator[
                 "the run did not finish, has no forces, or a file beside it is missing: convert it to extended XYZ"
             ) from error
     n_frames = len(data["energies"])
+    if n_frames == 0:
+        raise DataError(f"{file}: the run of {row.title} finished no step; leave the file out")
     bad = check_convergence(file, row.name, n_frames)
     symbols = [data["atom_names"][kind] for kind in data["atom_types"]]
     if row.name == "pwmat" and (n_all := len(re.findall(rb"(?m)^.*\bIteration\b", file.content))) > n_frames:
@@ -359,7 +374,9 @@ def read_dpdata(row: DpdataFormat, file: InputFile, _: ReadOptions) -> Iterator[
             for own, theirs in (("energy", "energies"), ("force", "forces"), ("virial", "virials"))
             if data.get(theirs) is not None
         }
-        cell = np.zeros((3, 3)) if data.get("nopbc", False) else np.array(data["cells"][k])
+        cell = _cell_of_dftb(file) if row.name == "dftbplus" else np.array(data["cells"][k])
+        if data.get("nopbc", False) and row.name != "dftbplus":
+            cell = np.zeros((3, 3))
         if k in bad:
             yield DataError(f"{origin}: {bad[k]}")
         else:

@@ -1,4 +1,4 @@
-"""Reading of structures and labels from everything that stands for them."""
+"""Reading and writing of structures."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.io.ase import frame_from_atoms
 from gprann.io.checks import DataReport, DataWarning, check_dataset
 from gprann.io.files import InputFile
-from gprann.io.formats import find_files, format_of
+from gprann.io.formats import find_files, format_of, format_to_write
 from gprann.io.labels import FREE_ENERGY_NOTE, LABELS, Frame, ReadOptions, make_frame
+from gprann.runtime.atomic_write import check_length
 from gprann.signatures import takes
 
-__all__ = ["ReadOptions", "ReadResult", "Source", "read", "read_all", "structures"]
+__all__ = ["ReadOptions", "ReadResult", "Source", "read", "read_all", "structures", "write"]
 
 Source: TypeAlias = "str | os.PathLike[str] | ase.Atoms | Structure | Dataset | Iterable[Source]"
 
@@ -316,3 +317,46 @@ def _stray_messages(stray: Sequence[Path]) -> list[str]:
         return []
     names = ", ".join(str(path) for path in stray[:_LISTED]) + (", ..." if len(stray) > _LISTED else "")
     return [f"{len(stray)} stray file(s) left out (hidden, or of no known kind): {names}"]
+
+
+def write(path: str | os.PathLike[str], data: Source) -> None:
+    """Write structures as extended XYZ, as ænet XSF, or in another format that has been registered.
+
+    The suffix decides: `.extxyz` or `.xyz` is one file with all structures; `.xsf` is one file with one
+    structure; a path without a suffix is a folder with one XSF file per structure (`structure_00000.xsf`,
+    ...). Files appear complete or not at all, and every number can be read back exactly.
+
+    Extended XYZ keeps everything: energy, forces, stress, weight, energy variance, group, origin, `info`, `arrays` and
+    constraints, under the names of ASE. XSF keeps energy, forces and the cell of periodic structures; a warning says if
+    more is lost.
+
+    Parameters
+    ----------
+    path : str or path
+    data : Dataset, Structure, ase.Atoms, or a list of these
+
+    Raises
+    ------
+    ConfigError
+        If the suffix is unknown.
+    DataError
+        If there is nothing to write, or the format cannot express it.
+    WriteError
+        If the file cannot be written; an older file is left as it was.
+
+    Examples
+    --------
+    >>> import gprann, tempfile
+    >>> from pathlib import Path
+    >>> h2 = gprann.Structure(("H", "H"), [[0, 0, 0], [0, 0, 0.74]], energy=-31.7)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     gprann.write(Path(folder) / "h2.extxyz", h2)
+    ...     (Path(folder) / "h2.extxyz").stat().st_size > 0
+    True
+    """
+    target = Path(path).expanduser()
+    check_length(target)
+    dataset = structures(data)
+    if not len(dataset):
+        raise DataError(f"{target}: there is no structure to write")
+    format_to_write(target)(target, dataset)

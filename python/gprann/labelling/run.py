@@ -24,7 +24,7 @@ from gprann.labelling.calculators import CalculatorSpec
 from gprann.labelling.process import LabellingError, WorkerProcess
 from gprann.labelling.record import Record, geometry_key
 from gprann.options import Options, PathText, option
-from gprann.runtime.progress import progress_bar
+from gprann.runtime.messages import progress_bar
 from gprann.runtime.resources import n_threads
 from gprann.signatures import takes
 

@@ -36,8 +36,16 @@ class Normalisation:
     ----------
     mean : ndarray, shape (S, D)
     inverse_scale : ndarray, shape (S, D)
-        1 / standard deviation over the training set, of which at least a hundredth of the largest one of the
-        species counts; 0 for components that are constant there, which are so left out.
+        1 / standard deviation over the training set; at least a hundredth of the largest standard deviation of the
+        species counts. Zero leaves out components that are constant in the training set.
+
+    Examples
+    --------
+    >>> values = np.array([[1.0, 5.0], [3.0, 5.0]])
+    >>> normalisation = Normalisation.from_values(values, np.zeros(2, np.int32), 1)
+    >>> normalisation.apply(values, np.zeros(2, np.int32))
+    array([[-1.,  0.],
+           [ 1.,  0.]])
     """
 
     mean: Array
@@ -65,7 +73,7 @@ class Normalisation:
                 )
         return cls(mean, inverse)
 
-    def completed(self, other: Normalisation) -> Normalisation:
+    def complete(self, other: Normalisation) -> Normalisation:
         """Return this normalisation, with that of `other` for species of which it knows nothing."""
         unknown = np.logical_not(np.any(self.inverse_scale, axis=1, keepdims=True))
         return Normalisation(
@@ -90,6 +98,13 @@ class FeatureTable:
         Atoms of species t of structure s are the rows rows[t, s] .. rows[t, s + 1] - 1.
     order : ndarray of int64, shape (n_atoms,)
         Atom (numbered through all structures) of every row.
+
+    Examples
+    --------
+    >>> features = np.array([[1.0], [2.0], [3.0]])  # of three atoms of two species in one structure
+    >>> table = FeatureTable.sort(features, np.array([1, 0, 1], np.int32), np.array([0, 3]), 2)
+    >>> table.order, table.rows.tolist()
+    (array([1, 0, 2]), [[0, 1], [1, 3]])
     """
 
     features: Array

@@ -12,8 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gprann.config.load import load_config
-from gprann.config.sections import Config, SurrogateSection, TrainingSection
+from gprann.config.sections import Config, SurrogateSection, TrainingSection, load_config
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, nearest_name
 from gprann.evaluation.methods import METHODS, Column, cells, headings, markdown

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gprann.config.augmentation import AUGMENTED
-from gprann.config.load import load_config
-from gprann.config.sections import Config, DescriptorSection, TrainingSection
+from gprann.config.sections import AUGMENTED, Config, DescriptorSection, TrainingSection, load_config
 from gprann.config.template import to_toml
 from gprann.data.structure import Dataset
 from gprann.descriptors import descriptor_to_dict
@@ -35,7 +33,7 @@ from gprann.pipeline.subsets import (
     loss_remark,
 )
 from gprann.potential import Potential
-from gprann.runtime.log import log_to_file, warnings_to_log
+from gprann.runtime.messages import log_to_file, warnings_to_log
 from gprann.training.train import train
 from gprann.version import __version__
 

@@ -28,7 +28,7 @@ from gprann.evaluation.report import Report, with_forces_std
 from gprann.io import write
 from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
-from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.runtime.messages import SharedBar, progress_bar
 from gprann.runtime.resources import memory_budget, side_by_side
 from gprann.surrogate.sets.assignment import Kinds, ask
 from gprann.surrogate.sets.surrogate_set import Subset, ordered_for, plan_subsets
@@ -186,7 +186,7 @@ def _plan(data: Dataset, augmentation: AugmentationSection, surrogate: Surrogate
     """Return the subsets to which the surrogates of a run are fitted."""
     return plan_subsets(
         data,
-        lambda subset: surrogate.build(subset.species, augmentation.seed),
+        partial(surrogate.build, seed=augmentation.seed),
         max_subset=augmentation.max_subset,
         memory=surrogate.memory,
     )
@@ -303,7 +303,7 @@ class SurrogateTest:
         share, means, refusals = ask(
             surrogate, self.test.select(alike), lambda share: surrogate.predict(share.data)
         )
-        prediction = share.listed(with_forces_std(surrogate, share.data, means, _FORCES_STD))
+        prediction = share.reorder_back(with_forces_std(surrogate, share.data, means, _FORCES_STD))
         if refusals:
             _log.info(
                 "the surrogate refuses %d of %d test structures: %s",

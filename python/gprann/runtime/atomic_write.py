@@ -13,7 +13,7 @@ from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
 from gprann.errors import GprannError
 
-__all__ = ["WriteError", "atomic_write"]
+__all__ = ["WriteError", "atomic_write", "check_length"]
 
 _DEVICE_ERRORS = {
     errno.ENOSPC: "the disk is full; free some space and write again",
@@ -21,6 +21,8 @@ _DEVICE_ERRORS = {
     errno.EFBIG: "the file is larger than the system allows; write it elsewhere",
     errno.EIO: "the disk reports an input/output error; write it elsewhere",
 }
+
+_LONGEST_NAME = 255  # bytes, of all common file systems
 
 
 class WriteError(GprannError, OSError):
@@ -75,8 +77,20 @@ def atomic_write(
     return _atomic_write(Path(path), mode, sync)
 
 
+def check_length(path: Path) -> None:
+    """Refuse a name that no file can have.
+
+    Raises
+    ------
+    WriteError
+    """
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise WriteError(f"{path.name[:40]}...: cannot be written: the name is too long; give a shorter one")
+
+
 @contextlib.contextmanager
 def _atomic_write(path: Path, mode: str, sync: bool) -> Iterator[IO[Any]]:
+    check_length(path)
     target = path.resolve()
     stream, temporary = _open_beside(target, mode)
     try:
@@ -102,7 +116,10 @@ def _open_beside(target: Path, mode: str) -> tuple[IO[Any], Path]:
     """Create a hidden file in the folder of `target`, with the permissions that `target` has or would get."""
     if target.exists() and not target.is_file():
         raise WriteError(f"{target}: is not an ordinary file; give the name of a file")
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    start = target.name.encode("utf-8", "surrogateescape")[:200].decode(
+        "utf-8", "ignore"
+    )  # names have 255 bytes
+    temporary = target.with_name(f".{start}.{secrets.token_hex(4)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         # Not tempfile: its files are readable by their owner alone, whatever the umask says.

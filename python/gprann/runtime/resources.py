@@ -1,4 +1,4 @@
-"""What a job may use: threads, memory, and the BLAS behind the core's large products."""
+"""Resources of a job: threads, memory, and the BLAS behind the large products of the core."""
 
 from __future__ import annotations
 
@@ -121,13 +121,14 @@ class _Team:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Threads and memory of a job; without a team and a share those of the machine.
+    """Threads and memory of a job.
 
     Attributes
     ----------
-    team : jobs that share the threads, or None
+    team : _Team or None
+        The jobs that share the threads; None for a job that has all threads of the machine.
     memory : float, GiB, or None
-        Share of the memory.
+        Share of the memory; None for a job that has all the memory of the machine.
     """
 
     team: _Team | None = None
@@ -177,6 +178,11 @@ def n_threads() -> int:
         If a variable is set to something else than a positive integer.
     CancelledError
         In a job beside which another one has failed.
+
+    Examples
+    --------
+    >>> n_threads() >= 1
+    True
     """
     return _resources.get().threads
 
@@ -194,15 +200,27 @@ def available_memory() -> float | None:
 
 
 def memory_budget(limit: float | None) -> float:
-    """Return what may be used under a limit of the user's, if there is one: no more than is available, GiB."""
+    """Return the memory that may be used, GiB: the user's limit, if there is one, but no more than is available.
+
+    Examples
+    --------
+    >>> memory_budget(0.001)
+    0.001
+    """
     return min(value for value in (limit, available_memory(), math.inf) if value is not None)
 
 
 @contextlib.contextmanager
 def memory_share(memory: float) -> Iterator[None]:
-    """Let `available_memory` tell inside the block what a job may use that runs beside others, GiB.
+    """Give a job that runs beside others a fixed share of the memory, GiB, which `available_memory` returns in it.
 
-    What is decided by it then does not depend on what the others are about to take.
+    Decisions that depend on the memory are then independent of the other jobs.
+
+    Examples
+    --------
+    >>> with memory_share(2.0):
+    ...     available_memory()
+    2.0
     """
     token = _resources.set(replace(_resources.get(), memory=memory))
     try:
@@ -232,15 +250,15 @@ def blas_and_threads() -> Iterator[tuple[_core.Blas, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[T]):
-    """Work to be done beside others.
+    """A piece of work that may run beside others.
 
     Attributes
     ----------
     work : callable
     memory : float, GiB
-        What it takes while it runs.
+        Memory that the work takes while it runs.
     kept : float, GiB
-        What its result takes from then on.
+        Memory that its result takes afterwards.
     """
 
     work: Callable[[], T]
@@ -251,8 +269,8 @@ class Job(Generic[T]):
 def side_by_side(jobs: Sequence[Job[T]], *, memory: float, most: int | None = None) -> list[T]:
     """Run jobs in threads, as many at a time as there are threads and as the memory allows.
 
-    They begin in their order, and share the threads (see `n_threads`): what they compute in the compiled core has
-    the same bits as one after the other. A job that alone exceeds the memory runs alone. When one fails the others
+    The jobs begin in their order and share the threads (see `n_threads`). Their results have the same bits as those
+    of jobs that run one after the other. A job that alone exceeds the memory runs alone. When one fails the others
     end at their next call of the core.
 
     Parameters
@@ -271,7 +289,7 @@ def side_by_side(jobs: Sequence[Job[T]], *, memory: float, most: int | None = No
     Raises
     ------
     Exception
-        That of a job; of several those of the first of the jobs that have ended.
+        The exception of the first job that failed.
 
     Examples
     --------
@@ -294,7 +312,7 @@ def side_by_side(jobs: Sequence[Job[T]], *, memory: float, most: int | None = No
                     len(running) == at_once
                     or kept + job.memory + sum(other.memory for other in running.values()) > memory
                 ):
-                    kept += _ended(running)
+                    kept += _await_end(running)
                     team.running = max(1, len(running))
                 team.running = len(running) + 1
                 context = contextvars.copy_context()
@@ -302,7 +320,7 @@ def side_by_side(jobs: Sequence[Job[T]], *, memory: float, most: int | None = No
                 futures.append(pool.submit(context.run, job.work))
                 running[futures[-1]] = job
             while running:
-                _ended(running)
+                _await_end(running)
                 team.running = max(1, len(running))
         except BaseException:
             team.stopped = True
@@ -310,7 +328,7 @@ def side_by_side(jobs: Sequence[Job[T]], *, memory: float, most: int | None = No
     return [future.result() for future in futures]
 
 
-def _ended(running: dict[Future[T], Job[T]]) -> float:
+def _await_end(running: dict[Future[T], Job[T]]) -> float:
     """Wait until jobs end and take them off; return the memory of their results."""
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     ended = [future for future in running if future in done]  # in their order

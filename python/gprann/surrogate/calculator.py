@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +20,8 @@ class SurrogateCalculator(PredictionCalculator):
 
     Parameters
     ----------
-    surrogate : Surrogate
-        Fitted; it predicts structures of its own composition.
+    surrogate : Surrogate or path
+        Fitted, or the file it was saved to; it predicts structures of its own composition.
 
     Notes
     -----
@@ -43,8 +44,10 @@ class SurrogateCalculator(PredictionCalculator):
     deviation_names = ("energy_std", "forces_std")
     no_stress = "needs the kernel 'atoms' and a cell that is periodic in three directions"
 
-    def __init__(self, surrogate: Surrogate, **kwargs: Any) -> None:
+    def __init__(self, surrogate: Surrogate | str | os.PathLike[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if isinstance(surrogate, str | os.PathLike):
+            surrogate = Surrogate.load(surrogate)
         if not isinstance(surrogate, Surrogate):
             raise ConfigError(f"surrogate: expected a fitted Surrogate, got {type(surrogate).__name__}")
         self.surrogate = surrogate

@@ -32,7 +32,7 @@ __all__ = [
     "calibration_of",
     "factor_of",
     "left_out_std",
-    "with_calibration_last",
+    "put_calibration_last",
 ]
 
 Array = NDArray[np.float64]
@@ -147,7 +147,7 @@ def _normal_quantile(fraction: float) -> float:
     return math.sqrt(2.0) * float(erfinv(fraction))
 
 
-def with_calibration_last(data: Dataset, seed: int) -> Dataset:
+def put_calibration_last(data: Dataset, seed: int) -> Dataset:
     """Put the structures to calibrate with last: leaving them out then costs a corner of L alone."""
     if structures_for(data, IN_TURN_ROWS) == len(data):
         return data
@@ -158,7 +158,7 @@ def with_calibration_last(data: Dataset, seed: int) -> Dataset:
 def calibration_of(fit: Fit, seed: int) -> Calibration:
     """Return the factors on the standard deviations.
 
-    They come from the last structures of the training set (see `with_calibration_last`), or, by solvers without the
+    They come from the last structures of the training set (see `put_calibration_last`), or, by solvers without the
     covariance matrix, from a random tenth of it, no representatives where there are ten others. Below twenty structures
     these solvers leave the factors at 1.
     """

@@ -53,7 +53,7 @@ class Factor:
             _core.solve_lower_transposed(blas, self.L, rows, threads)
         return rows
 
-    def extended(self, rows: Array) -> Factor:
+    def extend(self, rows: Array) -> Factor:
         """Return the factor of a larger matrix whose first rows are those factorised here.
 
         Costs n² k + k³ / 3 instead of (n + k)³ / 3 operations for k more rows.
@@ -157,7 +157,7 @@ class Restorable:
                     np.copyto(lower, upper.T)
         self.matrix[np.diag_indices(n)] = self._diagonal
 
-    def restored(self) -> Array:
+    def restore(self) -> Array:
         """Return the matrix with its lower triangle as it was at first."""
         self._mirror(to_upper=False)
         return self.matrix
@@ -201,7 +201,7 @@ class PosteriorMean:
         return {"energy_weight": self.energy_weight, "slope": self.slope}
 
     @classmethod
-    def restored(cls, rows: Rows, state: Mapping[str, Array]) -> PosteriorMean:
+    def from_state(cls, rows: Rows, state: Mapping[str, Array]) -> PosteriorMean:
         """Make the mean from the rows of its training set and what `state` gave."""
         mean = cls(rows, np.zeros(len(rows.kind_rows)), np.zeros_like(rows.features))
         mean.energy_weight, mean.slope = (np.ascontiguousarray(state[n]) for n in ("energy_weight", "slope"))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
-from gprann.data.strain import volume
+from gprann.data.prediction import volume
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.io.checks import find_duplicates
@@ -19,14 +19,14 @@ from gprann.surrogate.kernels.internal_coordinates import observed_directions, s
 
 __all__ = [
     "Observations",
+    "add_rattled_copies",
     "check_composition",
     "check_training",
+    "leave_out_known",
     "observe",
     "observed_gradient",
     "observed_values",
-    "with_rattled",
     "with_stress",
-    "without_known",
 ]
 
 _log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def observed_gradient(structure: Structure) -> Array:
     return np.concatenate([gradient, virial / strain_length(structure)])
 
 
-def with_rattled(data: Dataset, seed: int) -> Dataset:
+def add_rattled_copies(data: Dataset, seed: int) -> Dataset:
     """Return the structures; add rattled copies if they are too few to tell the scale of features."""
     if len(data) >= _FEW:
         return data
@@ -159,7 +159,7 @@ def with_stress(data: Dataset, *, stress: bool) -> Dataset:
     )
 
 
-def without_known(data: Dataset, known: Dataset) -> Dataset:
+def leave_out_known(data: Dataset, known: Dataset) -> Dataset:
     """Return the structures whose geometry is not in the training set, each once; those left out are logged."""
     repeated = sorted(index for _, *others in find_duplicates(known + data) for index in others)
     left_out = [index - len(known) for index in repeated if index >= len(known)]

@@ -19,13 +19,12 @@ from gprann.model_file import read_model_file, write_model_file
 from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.calibration import Calibration
 from gprann.surrogate.hyperparameters.kernel_selection import Candidate, KernelSelection
-from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.hyperparameters.settings import Trial
 from gprann.surrogate.kernels.base import Fingerprint, kernels
 from gprann.surrogate.solvers.base import Equations, Fit, Plan, Solution, solvers
 
 __all__ = [
     "fit_state",
-    "kind_of",
     "pack_dataset",
     "plain_state",
     "read_plain",
@@ -76,17 +75,6 @@ def read_plain(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     return content
 
 
-def kind_of(path: str | os.PathLike[str]) -> str:
-    """Return what a model file holds: `potential`, `surrogate` or `surrogate set`.
-
-    Raises
-    ------
-    FormatError
-        If it is no complete model file.
-    """
-    return str(read_model_file(path)[0].get("kind", "potential"))
-
-
 def fit_state(fit: Fit | None, *, factor: bool) -> dict[str, Any] | None:
     """Return what is needed to make a fit again, the factorised matrix only with `factor`."""
     if fit is None:
@@ -111,10 +99,10 @@ def restore_fit(state: Mapping[str, Any], fingerprint: Fingerprint, labels: Data
     length, energy_noise, force_noise = state["fixed"]
     return Fit(
         equations,
-        Setting(*state["settings"]),
+        Trial(*state["settings"]),
         (length, energy_noise, force_noise),
         Plan(state["solver"], state["reason"]),
-        Solution.restored(equations, state["solution"]),
+        Solution.from_state(equations, state["solution"]),
         list(state["factors"]),
     )
 

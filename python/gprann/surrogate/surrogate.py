@@ -16,26 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.baselines import Baseline, as_baseline, terms_of
-from gprann.data.prediction import Prediction
-from gprann.data.strain import voigt_stress
+from gprann.data.prediction import Prediction, voigt_stress
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, check_whole
 from gprann.io.reading import Source, structures
 from gprann.runtime.resources import memory_budget, one_blas_thread
 from gprann.signatures import takes
 from gprann.surrogate import saving
-from gprann.surrogate.calibration import Calibration, calibration_of, left_out_std, with_calibration_last
+from gprann.surrogate.calibration import Calibration, calibration_of, left_out_std, put_calibration_last
 from gprann.surrogate.hyperparameters.kernel_selection import KernelSelection, select_kernel
 from gprann.surrogate.hyperparameters.length_scales import fit_length_scales
-from gprann.surrogate.hyperparameters.settings import Hyperparameters, Setting
+from gprann.surrogate.hyperparameters.settings import Hyperparameters, Trial
 from gprann.surrogate.kernels.base import Fingerprint, Kernel
 from gprann.surrogate.memory import fit_memory, random_subset
 from gprann.surrogate.observations import (
+    add_rattled_copies,
     check_composition,
     check_training,
-    with_rattled,
+    leave_out_known,
     with_stress,
-    without_known,
 )
 from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.solvers.base import Equations, Fit, solve_raising_noise
@@ -151,14 +150,14 @@ class Surrogate:
             self._selection = select_kernel(fingerprints, subset, self._options.fixed)
             self._kernel = candidates[self._selection.kernel]
             self._fingerprint = fingerprints[self._selection.kernel]
-        scale = with_rattled(labels, self._seed) if standardise_over is None else standardise_over
+        scale = add_rattled_copies(labels, self._seed) if standardise_over is None else standardise_over
         self._fingerprint.fit(scale)
         search = self._options.search(self._fingerprint, self._seed, self._budget)
         search = fit_length_scales(search, subset)
         mean = float(labels.energies.mean())
         settings = search.find(labels, mean)
-        self._training_set = with_calibration_last(data, self._seed)
-        labels = with_calibration_last(labels, self._seed)
+        self._training_set = put_calibration_last(data, self._seed)
+        labels = put_calibration_last(labels, self._seed)
         self._solve(Equations(self._fingerprint, labels, mean), settings)
         _log.info("surrogate of %d structures of %s: %s", len(data), data[0].formula, self.hyperparameters)
         return self
@@ -199,10 +198,10 @@ class Surrogate:
         >>> surrogate.to_dict()["n_structures"]
         7
         """
-        before = self._fitted()
+        before = self._require_fit()
         data = structures(data)
         check_training(before.equations.data + data)
-        data = without_known(data, before.equations.data)
+        data = leave_out_known(data, before.equations.data)
         if len(data) == 0:
             return self
         together = with_stress(self._training_set + data, stress=self._options.stress)
@@ -222,7 +221,7 @@ class Surrogate:
     def _budget(self) -> float:
         return memory_budget(self._options.memory)
 
-    def _solve(self, equations: Equations, settings: Setting, before: Fit | None = None) -> None:
+    def _solve(self, equations: Equations, settings: Trial, before: Fit | None = None) -> None:
         """Find the weights of the training set, or extend those of its first structures."""
         fixed = self._options.fixed
         plan = self._options.solver.plan(equations.data, self._fingerprint, self._budget)
@@ -236,7 +235,7 @@ class Surrogate:
     @property
     def hyperparameters(self) -> Hyperparameters:
         """Hyperparameters in physical units; known after `fit`."""
-        return self._fitted().hyperparameters
+        return self._require_fit().hyperparameters
 
     @property
     def kernel(self) -> Kernel:
@@ -261,7 +260,7 @@ class Surrogate:
         more, without a random tenth of the structures (10 to 50); below 20 structures their factors are 1.
         """
         if self._calibration is None:
-            self._calibration = calibration_of(self._fitted(), self._seed)
+            self._calibration = calibration_of(self._require_fit(), self._seed)
         return self._calibration
 
     @property
@@ -272,7 +271,7 @@ class Surrogate:
     @property
     def training_set(self) -> Dataset:
         """The structures it is fitted to; not in the order in which they were given."""
-        self._fitted()
+        self._require_fit()
         return self._training_set
 
     @property
@@ -318,7 +317,7 @@ class Surrogate:
         ConfigError
             If the surrogate has not been fitted.
         """
-        state = self._fitted()
+        state = self._require_fit()
         energies, stds = [np.zeros(0)], [np.zeros(0)]
         force_list: list[Array] = []
         stresses: list[Array] = []
@@ -375,7 +374,7 @@ class Surrogate:
         >>> gprann.Surrogate(kernel="pairs").fit(data[:3]).energy_covariance(data[3:]).shape
         (4, 4)
         """
-        state = self._fitted()
+        state = self._require_fit()
         check_composition(data, state.equations.data)
         if len(data) == 0:
             return np.zeros((0, 0))
@@ -398,23 +397,21 @@ class Surrogate:
         ndarray, shape (min(count, n),), eV
             Standard deviations of their energies.
         """
-        return self.calibration.energy * left_out_std(self._fitted(), count)
+        return self.calibration.energy * left_out_std(self._require_fit(), count)
 
-    def _fitted(self) -> Fit:
+    def _require_fit(self) -> Fit:
         if self._fit is None:
             raise ConfigError("the surrogate has not been fitted: call fit(data) first")
         return self._fit
 
     def __repr__(self) -> str:
-        kernel = self.kernel.name or type(self.kernel).__name__
-        if self._fit is None:
-            return f"Surrogate(kernel='{kernel}', not fitted)"
-        data = self._fit.equations.data
-        return f"Surrogate(kernel='{kernel}', {len(data)} structures of {data[0].formula})"
+        kernel, data = self.kernel.name or type(self.kernel).__name__, self._training_set
+        fitted = "not fitted" if self._fit is None else f"{len(data)} structures of {data[0].formula}"
+        return f"Surrogate(kernel='{kernel}', {fitted})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return kernel and hyperparameters as plain data, for provenance."""
-        values, fit = self.hyperparameters, self._fitted()
+        values, fit = self.hyperparameters, self._require_fit()
         plain = {
             "kernel": self.kernel.name,
             "radial": self.kernel.radial,
@@ -474,7 +471,7 @@ class Surrogate:
 
     def to_plain(self, *, factor: bool = False) -> dict[str, Any]:
         """Return options, training set and weights as plain data and arrays; see `save`."""
-        self._fitted()
+        self._require_fit()
         return {**saving.plain_state(self._state(factor=factor)), "options": self._options.to_dict()}
 
     @classmethod

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gprann.errors import GprannError
-from gprann.training.checkpoint import load_task, resume_member
-from gprann.training.committee import MemberProgress
+from gprann.training.committee import MemberProgress, load_task, resume_member
 from gprann.training.optimizers.base import OptimizerState
 
 __all__ = ["run"]

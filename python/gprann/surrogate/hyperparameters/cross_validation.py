@@ -14,7 +14,7 @@ from scipy.linalg import lapack
 from gprann.errors import FactorisationError
 from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.gaussian_process import Factor, factorise
-from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.hyperparameters.settings import Trial
 from gprann.surrogate.observations import Observations
 
 __all__ = ["LeftOut", "Scan", "leave_out_in_turn", "left_out_variance", "scan"]
@@ -121,7 +121,7 @@ def left_out_variance(observations: Observations, factor: Factor, structures: It
 class Scan:
     """Score of one candidate by structures that were left out."""
 
-    settings: Setting
+    settings: Trial
     score: float
     energy_mae: float
     force_mae: float
@@ -129,7 +129,7 @@ class Scan:
 
 def scan(
     observations: Observations,
-    candidates: Iterable[Setting],
+    candidates: Iterable[Trial],
     spread: float,
     groups: Sequence[int] | None = None,
 ) -> list[Scan]:

@@ -21,7 +21,7 @@ from gprann.errors import FactorisationError
 from gprann.surrogate.gaussian_process import PosteriorMean, factorise
 from gprann.surrogate.hyperparameters.likelihood import maximise_likelihood, maximise_of_parts
 from gprann.surrogate.hyperparameters.search import HyperparameterSearch
-from gprann.surrogate.hyperparameters.settings import Setting, with_fixed
+from gprann.surrogate.hyperparameters.settings import Trial, with_fixed
 from gprann.surrogate.kernels.base import Rows
 from gprann.surrogate.observations import observe
 
@@ -51,7 +51,7 @@ def fit_length_scales(search: HyperparameterSearch, subset: Dataset) -> Hyperpar
     return search
 
 
-def likely_lengths(search: HyperparameterSearch, subset: Dataset) -> tuple[dict[str, float], Setting]:
+def likely_lengths(search: HyperparameterSearch, subset: Dataset) -> tuple[dict[str, float], Trial]:
     """Return the factors on the lengths of all species that make the labels of a subset most likely.
 
     Equal lengths are where the search begins, so that the likelihood found is at least theirs.
@@ -67,7 +67,7 @@ def likely_lengths(search: HyperparameterSearch, subset: Dataset) -> tuple[dict[
     -------
     factors : dict of str to float
         Their geometric mean is 1; empty where there is nothing to find.
-    settings : Setting
+    settings : Trial
         Hyperparameters at that maximum.
     """
     mean = float(subset.energies.mean())

@@ -19,7 +19,7 @@ from gprann.surrogate.hyperparameters.settings import (
     BOUNDS,
     FREE,
     Fixed,
-    Setting,
+    Trial,
     with_fixed,
 )
 from gprann.surrogate.observations import Observations
@@ -33,14 +33,14 @@ _STRETCH = 4.0
 
 
 def log_marginal_likelihood(
-    observations: Observations, settings: Setting, spread: float
+    observations: Observations, settings: Trial, spread: float
 ) -> tuple[float, Array]:
     """Return the log marginal likelihood, amplitude at its optimum, and its gradient.
 
     Parameters
     ----------
     observations : Observations
-    settings : Setting
+    settings : Trial
     spread : float
         Unit of the length.
 
@@ -60,7 +60,7 @@ def log_marginal_likelihood(
 def likelihood_of_parts(
     parts: Sequence[Observations],
     factors: Sequence[float] | Array,
-    settings: Setting,
+    settings: Trial,
     spread: float,
 ) -> tuple[float, Array]:
     """Return what `log_marginal_likelihood` does for a K that is a sum of parts with lengths of their own.
@@ -71,7 +71,7 @@ def likelihood_of_parts(
         With the same observations; together their features are those of the whole.
     factors : sequence of p floats
         On the length, one for each part.
-    settings : Setting
+    settings : Trial
     spread : float
         Unit of the length.
 
@@ -121,12 +121,12 @@ def _value_and_weights(factor: Factor, values: Array) -> tuple[float, Array]:
 
 def maximise_likelihood(
     observations: Observations,
-    start: Setting,
+    start: Trial,
     spread: float,
     fixed: Fixed = FREE,
     *,
     max_steps: int = 15,
-) -> Setting:
+) -> Trial:
     """Return the settings of largest log marginal likelihood within `BOUNDS`, by L-BFGS-B from `start`.
 
     Those that are `fixed` are held.
@@ -137,19 +137,19 @@ def maximise_likelihood(
 
 def maximise_of_parts(
     parts: Sequence[Observations],
-    start: Setting,
+    start: Trial,
     spread: float,
     fixed: Fixed = FREE,
     *,
     max_steps: int = 15,
-) -> tuple[Setting, Array]:
+) -> tuple[Trial, Array]:
     """Return the settings of largest likelihood, and the factors on the lengths of the parts.
 
     Parameters
     ----------
     parts : sequence of p Observations
         See `likelihood_of_parts`.
-    start : Setting
+    start : Trial
         Where the search begins, with equal lengths.
     spread : float
         Unit of the length.
@@ -159,17 +159,17 @@ def maximise_of_parts(
 
     Returns
     -------
-    settings : Setting
+    settings : Trial
         The geometric mean of the lengths, and the noises.
     factors : ndarray, shape (p,)
         Their geometric mean is 1.
     """
 
-    def unpacked(x: Array) -> tuple[Setting, Array]:
-        return Setting.from_vector(x[:3]), np.exp(x[3:] - x[3:].mean())
+    def unpack(x: Array) -> tuple[Trial, Array]:
+        return Trial.from_vector(x[:3]), np.exp(x[3:] - x[3:].mean())
 
     def objective(x: Array) -> tuple[float, Array]:
-        settings, factors = unpacked(x)
+        settings, factors = unpack(x)
         try:
             value, gradient = likelihood_of_parts(parts, factors, settings, spread)
         except FactorisationError:
@@ -186,7 +186,7 @@ def maximise_of_parts(
     options = {"maxiter": max_steps, "maxfun": 2 * max_steps}
     x = np.concatenate([start.vector(), np.zeros(len(parts))])
     result = minimize(objective, x, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    settings, factors = unpacked(result.x)
+    settings, factors = unpack(result.x)
     settings = with_fixed(settings, fixed)
     _log.debug("likelihood %.4f per observation at %s, lengths times %s", -result.fun, settings, factors)
     return settings, factors

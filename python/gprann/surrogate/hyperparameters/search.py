@@ -31,7 +31,7 @@ from gprann.surrogate.hyperparameters.likelihood import maximise_likelihood
 from gprann.surrogate.hyperparameters.settings import (
     BOUNDS,
     Fixed,
-    Setting,
+    Trial,
     with_fixed,
 )
 from gprann.surrogate.kernels.base import Fingerprint
@@ -66,15 +66,15 @@ _log = logging.getLogger(__name__)
 _STRETCH = (2.5, 1.5, 1.0, 0.6, 0.36)
 _NOISE = (1.0, 0.1, 0.01)
 _FINE, _SHORTER = 1 / 3, 0.8  # steps of the noises and of the length, where they are refined
-_LOWEST = Setting(BOUNDS[0].length, 1e-12, 1e-12)
+_LOWEST = Trial(BOUNDS[0].length, 1e-12, 1e-12)
 _STEPS = 5  # in one direction, at most
 _FOLDS = 5  # groups in which structures are left out by k_fold
 _GRID_NOISES = (1e-10, 1e-8, 1e-6, 1e-4)
-START = Setting(8.0, 1e-8, 1e-8)
+START = Trial(8.0, 1e-8, 1e-8)
 """Where the search for the maximum of the likelihood begins."""
-_SINGLE = Setting(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
+_SINGLE = Trial(4.0, 1e-6, 1e-6)  # for a single structure, from which nothing can be held out
 SearchName = Literal["held_out", "likelihood", "leave_one_out", "k_fold", "grid"]
-ErrorOfNoise = Callable[[Setting], float]
+ErrorOfNoise = Callable[[Trial], float]
 
 
 def _numbers(values: object) -> object:
@@ -104,14 +104,14 @@ class Grid(Options):
     )
     force_noise: Points | None = option("Relative variances, as `energy_noise`.", None)
 
-    def points(self, fixed: Fixed = (None, None, None)) -> list[Setting]:
+    def points(self, fixed: Fixed = (None, None, None)) -> list[Trial]:
         """Return all combinations, each once, with those hyperparameters replaced that the user gives."""
         pairs = [(noise, noise) for noise in _GRID_NOISES]
         if self.energy_noise is not None or self.force_noise is not None:
             pairs = list(
                 itertools.product(self.energy_noise or _GRID_NOISES, self.force_noise or _GRID_NOISES)
             )
-        points = [with_fixed(Setting(length, *pair), fixed) for length in self.length for pair in pairs]
+        points = [with_fixed(Trial(length, *pair), fixed) for length in self.length for pair in pairs]
         return list(dict.fromkeys(points))
 
 
@@ -133,7 +133,7 @@ GridTable = Annotated[dict[str, list[float]], BeforeValidator(_table)]
 
 @dataclass(frozen=True, slots=True)
 class HyperparameterSearch:
-    """What is to be found, and how.
+    """A search for the hyperparameters of a training set.
 
     Attributes
     ----------
@@ -149,7 +149,7 @@ class HyperparameterSearch:
         Budget: with little of it subsets are smaller.
     grid : Grid
         Points that the search `grid` tries.
-    start : Setting
+    start : Trial
         Where the search for the maximum of the likelihood begins.
     """
 
@@ -159,9 +159,9 @@ class HyperparameterSearch:
     seed: int
     memory: float
     grid: Grid
-    start: Setting = START
+    start: Trial = START
 
-    def find(self, data: Dataset, mean: float) -> Setting:
+    def find(self, data: Dataset, mean: float) -> Trial:
         """Return the hyperparameters: those given, the others from random subsets of the training set."""
         fixed, n = self.fixed, len(data)
         if all(fixed):
@@ -183,7 +183,7 @@ class HyperparameterSearch:
         return observe(self.fingerprint, shuffled[: self.count(shuffled, rows, MATRICES)], mean)[0]
 
 
-def maximum_likelihood(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
+def maximum_likelihood(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
     """Return the maximum of the likelihood of a small random subset."""
     observations = search.observe_first(shuffled, SMALL_ROWS, mean)
     start = with_fixed(search.start, search.fixed)
@@ -192,14 +192,14 @@ def maximum_likelihood(search: HyperparameterSearch, shuffled: Dataset, mean: fl
     return found
 
 
-def leave_one_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
+def leave_one_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
     """Return settings near the maximum of the likelihood with the smallest errors of structures left out singly."""
     start = maximum_likelihood(search, shuffled, mean)
     observations = search.observe_first(shuffled, LEAVE_OUT_ROWS, mean)
     return choose_by_leaving_out(observations, start, search.fingerprint.spread, search.fixed)
 
 
-def k_fold(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
+def k_fold(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
     """Return settings near the maximum of the likelihood with the smallest errors of structures left out by fifths."""
     start = maximum_likelihood(search, shuffled, mean)
     observations = search.observe_first(shuffled, LEAVE_OUT_ROWS, mean)
@@ -212,7 +212,7 @@ def folds(n: int) -> list[int]:
     return [n * fold // min(_FOLDS, n) for fold in range(min(_FOLDS, n))]
 
 
-def grid(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
+def grid(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
     """Return the point of the grid with the smallest leave-one-structure-out errors of a small subset."""
     observations = search.observe_first(shuffled, SMALL_ROWS, mean)
     points = search.grid.points(search.fixed)
@@ -227,7 +227,7 @@ def grid(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Settin
     return winner.settings
 
 
-def hold_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Setting:
+def hold_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
     """Return the settings with the smallest errors of halves, then of a fifth, of the training set.
 
     Small sets, all structures of which can be left out one by one, are searched by `leave_one_out`.
@@ -254,7 +254,7 @@ def hold_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Se
     return settings
 
 
-SEARCHES: dict[SearchName, Callable[[HyperparameterSearch, Dataset, float], Setting]] = {
+SEARCHES: dict[SearchName, Callable[[HyperparameterSearch, Dataset, float], Trial]] = {
     "held_out": hold_out,
     "likelihood": maximum_likelihood,
     "leave_one_out": leave_one_out,
@@ -284,9 +284,9 @@ def _held_out_error(
     K = Restorable(observations.covariance(length))
     scale = observations.gradient_scale(K.matrix)
 
-    def error(candidate: Setting) -> float:
+    def error(candidate: Trial) -> float:
         noise = observations.noise(scale * candidate.energy_noise, scale * candidate.force_noise)
-        factor = factorise(K.restored(), noise)
+        factor = factorise(K.restore(), noise)
         alpha = factor.solve(observations.values)
         posterior = PosteriorMean.from_weights(rows, jacobians, alpha, observations.first)
         energy, slopes = posterior.predict(query, observations.kernel(length))
@@ -302,26 +302,26 @@ def _held_out_error(
     return error
 
 
-def _clip(settings: Setting, lowest: Setting = BOUNDS[0]) -> Setting:
+def _clip(settings: Trial, lowest: Trial = BOUNDS[0]) -> Trial:
     low, high = astuple(lowest), astuple(BOUNDS[1])
-    return Setting(*(float(np.clip(v, a, b)) for v, a, b in zip(astuple(settings), low, high, strict=True)))
+    return Trial(*(float(np.clip(v, a, b)) for v, a, b in zip(astuple(settings), low, high, strict=True)))
 
 
 def choose_by_leaving_out(
     observations: Observations,
-    start: Setting,
+    start: Trial,
     spread: float,
     fixed: Fixed,
     *,
     groups: Sequence[int] | None = None,
-) -> Setting:
+) -> Trial:
     """Return the settings near `start` with the smallest errors of structures left out.
 
     `groups` are the first structures of those that are left out together; by default one by one.
     """
     candidates = [
         with_fixed(
-            _clip(Setting(start.length * stretch, start.energy_noise * noise, start.force_noise * noise)),
+            _clip(Trial(start.length * stretch, start.energy_noise * noise, start.force_noise * noise)),
             fixed,
         )
         for stretch, noise in itertools.product(_STRETCH, _NOISE)
@@ -335,12 +335,12 @@ def choose_by_leaving_out(
     return winner.settings
 
 
-def choose_length(start: Setting, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Setting:
+def choose_length(start: Trial, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Trial:
     """Return the settings of smallest error over lengths about `start`, each at its best noise.
 
     Parameters
     ----------
-    start : Setting
+    start : Trial
     fixed : Fixed
     error_at : callable
         Gives for a length the error of held-out structures as a function of the noises.
@@ -348,7 +348,7 @@ def choose_length(start: Setting, fixed: Fixed, error_at: Callable[[float], Erro
     stretches = _STRETCH[1:] if fixed[0] is None else (1.0,)
     best, smallest = start, np.inf
     for stretch in stretches:
-        trial = _clip(Setting(start.length * stretch, start.energy_noise, start.force_noise))
+        trial = _clip(Trial(start.length * stretch, start.energy_noise, start.force_noise))
         settings, found = lower_noise(
             with_fixed(trial, fixed), fixed, error_at(with_fixed(trial, fixed).length)
         )
@@ -360,12 +360,12 @@ def choose_length(start: Setting, fixed: Fixed, error_at: Callable[[float], Erro
     return best
 
 
-def lower_noise(settings: Setting, fixed: Fixed, error: ErrorOfNoise) -> tuple[Setting, float]:
+def lower_noise(settings: Trial, fixed: Fixed, error: ErrorOfNoise) -> tuple[Trial, float]:
     """Lower both noises in steps of ten as long as `error` falls; return the settings and their error."""
     return _descend((settings, _error_or_infinity(error, settings)), (1.0, 0.1), fixed, error)
 
 
-def refine(start: Setting, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Setting:
+def refine(start: Trial, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Trial:
     """Return settings near `start` of smaller error: first the noises, then the length, then the noises again.
 
     Which length is best falls as structures are added, like the noise: that of half of them is too long, and where
@@ -373,7 +373,7 @@ def refine(start: Setting, fixed: Fixed, error_at: Callable[[float], ErrorOfNois
 
     Parameters
     ----------
-    start : Setting
+    start : Trial
     fixed : Fixed
     error_at : callable
         Gives for a length the error of held-out structures as a function of the noises.
@@ -392,16 +392,16 @@ def refine(start: Setting, fixed: Fixed, error_at: Callable[[float], ErrorOfNois
 
 
 def _descend(
-    best: tuple[Setting, float],
+    best: tuple[Trial, float],
     factors: tuple[float, float],
     fixed: Fixed,
     error: ErrorOfNoise,
-) -> tuple[Setting, float]:
+) -> tuple[Trial, float]:
     """Multiply length and noises by these factors as long as the error falls."""
     length, noise = factors
     for _ in range(_STEPS):
         now = best[0]
-        trial = Setting(now.length * length, now.energy_noise * noise, now.force_noise * noise)
+        trial = Trial(now.length * length, now.energy_noise * noise, now.force_noise * noise)
         candidate = with_fixed(_clip(trial, _LOWEST), fixed)
         found = np.inf if candidate == now else _error_or_infinity(error, candidate)
         if not found < best[1]:
@@ -411,11 +411,11 @@ def _descend(
 
 
 def _step_either_way(
-    best: tuple[Setting, float],
+    best: tuple[Trial, float],
     factors: tuple[float, float],
     fixed: Fixed,
     error: ErrorOfNoise,
-) -> tuple[Setting, float]:
+) -> tuple[Trial, float]:
     """Descend by these factors, or, if that is no better, by their inverses."""
     found = _descend(best, factors, fixed, error)
     if found != best:
@@ -423,7 +423,7 @@ def _step_either_way(
     return _descend(best, (1.0 / factors[0], 1.0 / factors[1]), fixed, error)
 
 
-def _error_or_infinity(error: ErrorOfNoise, settings: Setting) -> float:
+def _error_or_infinity(error: ErrorOfNoise, settings: Trial) -> float:
     try:
         return error(settings)
     except FactorisationError:

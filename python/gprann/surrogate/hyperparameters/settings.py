@@ -12,7 +12,7 @@ __all__ = [
     "FREE",
     "Fixed",
     "Hyperparameters",
-    "Setting",
+    "Trial",
     "with_fixed",
 ]
 
@@ -40,8 +40,8 @@ class Hyperparameters:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """Hyperparameters in relative units, in which they hardly depend on the system.
+class Trial:
+    """Hyperparameters as the search tries them: in relative units, in which they hardly depend on the system.
 
     Attributes
     ----------
@@ -65,21 +65,21 @@ class Setting:
         return f"length {self.length:.3g}, relative noises {noises}"
 
     @classmethod
-    def from_vector(cls, logarithms: Array) -> Setting:
+    def from_vector(cls, logarithms: Array) -> Trial:
         """Make settings from the logarithms."""
         length, energy_noise, force_noise = np.exp(logarithms)
         return cls(float(length), float(energy_noise), float(force_noise))
 
 
-BOUNDS = Setting(0.5, 1e-10, 1e-10), Setting(60.0, 1e-2, 1e-2)
+BOUNDS = Trial(0.5, 1e-10, 1e-10), Trial(60.0, 1e-2, 1e-2)
 """Smallest and largest settings that are considered."""
 Fixed = tuple[float | None, float | None, float | None]
 """Length, energy noise and force noise as the user gives them, None for those that are to be found."""
 FREE: Fixed = (None, None, None)
 
 
-def with_fixed(settings: Setting, fixed: Fixed) -> Setting:
+def with_fixed(settings: Trial, fixed: Fixed) -> Trial:
     """Return the settings, with those hyperparameters replaced that the user gives."""
-    return Setting(
+    return Trial(
         *(own if given is None else given for given, own in zip(fixed, astuple(settings), strict=True))
     )

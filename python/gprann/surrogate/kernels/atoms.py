@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from pydantic import PlainSerializer, PlainValidator, SkipValidation, field_vali
 from gprann.data.structure import Dataset
 from gprann.descriptors import DESCRIPTORS, Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.errors import ConfigError, nearest_name
-from gprann.options import SpeciesLengths, option
+from gprann.options import option
 from gprann.surrogate.kernels.base import Fingerprint, Kernel, Rows, register_kernel
 from gprann.surrogate.kernels.internal_coordinates import observed_directions, strain_length
 
@@ -32,6 +32,17 @@ def _descriptor(value: object) -> object:
     return value
 
 
+def _species_lengths(value: object) -> object:
+    """Take a name, or a factor for each element."""
+    table = isinstance(value, Mapping) and all(
+        isinstance(factor, int | float) and not isinstance(factor, bool) for factor in value.values()
+    )
+    if not table and value not in (None, "likelihood"):
+        raise ValueError(f'expected "likelihood" or a table of factors, {{ H = 0.7 }}, got {value!r}')
+    return value
+
+
+SpeciesLengths = Annotated[Literal["likelihood"] | dict[str, float], PlainValidator(_species_lengths)]
 DescriptorOption = Annotated[
     SkipValidation[Any],
     PlainValidator(_descriptor),
@@ -45,7 +56,8 @@ class AtomsKernel(Kernel):
 
     Examples
     --------
-    >>> AtomsKernel(radial="matern52", species_lengths={"H": 0.7}).species_lengths
+    >>> import gprann
+    >>> gprann.AtomsKernel(radial="matern52", species_lengths={"H": 0.7}).species_lengths
     {'H': 0.7}
     """
 

@@ -83,7 +83,8 @@ class Kernel(Named):
     Inverse squares of the distances from the first atom:
 
     >>> import gprann
-    >>> class InverseSquares(Kernel):
+    >>> import numpy as np
+    >>> class InverseSquares(gprann.Kernel):
     ...     name = "inverse_squares"
     ...
     ...     def features(self, structure):
@@ -289,7 +290,7 @@ class StructureFingerprint(Fingerprint):
         """Take the order of atoms and the spread of the features from a training set."""
         self._symbols = data[0].symbols
         self.prepare(data)
-        features = np.array([self.kernel_features(structure) for structure in self._checked(data)])
+        features = np.array([self.kernel_features(structure) for structure in self._check(data)])
         self._set_spread(features)
 
     def _set_spread(self, features: Array) -> None:
@@ -317,7 +318,7 @@ class StructureFingerprint(Fingerprint):
 
     def rows(self, data: Dataset) -> Rows:
         """Return one row per structure."""
-        features = [self.kernel_features(structure) for structure in self._checked(data)]
+        features = [self.kernel_features(structure) for structure in self._check(data)]
 
         @functools.cache  # may be costly, and is needed again in every iteration of conjugate gradients
         def derivatives() -> list[Array]:
@@ -329,10 +330,10 @@ class StructureFingerprint(Fingerprint):
         """Return the Jacobians along the internal directions."""
         return [
             self.kernel_jacobian(structure) @ internal_directions(structure, self.invariant)
-            for structure in self._checked(data)
+            for structure in self._check(data)
         ]
 
-    def _checked(self, data: Dataset) -> Dataset:
+    def _check(self, data: Dataset) -> Dataset:
         """Return the structures; refuse those whose features cannot be compared with the training set's.
 
         Raises

@@ -62,7 +62,7 @@ class CartesianFingerprint(StructureFingerprint):
         require_order(data, self._symbols)
         self._frame = Frame.of(data)
 
-    def _checked(self, data: Dataset) -> Dataset:
+    def _check(self, data: Dataset) -> Dataset:
         require_order(data, self._symbols)
         for structure in data:
             self._frame.require(structure)
@@ -70,11 +70,11 @@ class CartesianFingerprint(StructureFingerprint):
 
     def kernel_features(self, structure: Structure) -> Array:
         """Return the coordinates less their mean."""
-        return centred(structure.positions).ravel()
+        return centre(structure.positions).ravel()
 
     def rows(self, data: Dataset) -> Rows:
         """Return one row per structure."""
-        features = [self.kernel_features(structure) for structure in self._checked(data)]
+        features = [self.kernel_features(structure) for structure in self._check(data)]
         n = len(self._symbols)
 
         def derivatives() -> list[csr_array]:
@@ -120,7 +120,7 @@ class Frame:
     @classmethod
     def of(cls, data: Dataset) -> Frame:
         """Take the structure in the middle of a data set, and the scale from how far most others are from it."""
-        positions = [centred(structure.positions) for structure in data]
+        positions = [centre(structure.positions) for structure in data]
         # Medians, which a few structures that have turned away do not move. That of all orientations is no molecule,
         # but the structure next to it is one.
         median = np.median(positions, axis=0)
@@ -141,7 +141,7 @@ class Frame:
         ------
         DataError
         """
-        own = centred(structure.positions)
+        own = centre(structure.positions)
         if structure.pbc.any():
             _require_same_images(structure, _shift(own, self.reference))
             self._require_places(structure, own)
@@ -171,7 +171,7 @@ class Frame:
             )
 
 
-def centred(positions: Array) -> Array:
+def centre(positions: Array) -> Array:
     """Return positions less their mean."""
     result: Array = positions - positions.mean(axis=0)
     return result

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
-from gprann.data.strain import volume
+from gprann.data.prediction import volume
 from gprann.data.structure import Structure
 
 __all__ = [

@@ -27,7 +27,7 @@ _PADDING = 3.8  # sigma; dscribe lets the tails of the Gaussians reach so far be
 
 
 class SoapOptions(Options):
-    """Setting of SOAP, by the names that dscribe gives them.
+    """Trial of SOAP, by the names that dscribe gives them.
 
     Examples
     --------
@@ -67,8 +67,8 @@ class SoapKernel(Kernel):
 
     name = "soap"
     soap: SoapTable | None = option(
-        "Soap kernel, also under auto: settings of the vectors by the names of dscribe, and the centers to be compared "
-        "one by one. Default: the mean over all atoms within 5 Å.",
+        "Settings of the vectors by the names of dscribe, and the centers to be compared one by one. Default: the mean "
+        "over all atoms within 5 Å.",
         None,
         example={"r_cut": 5.0, "n_max": 6, "l_max": 4, "centers": [0, 1]},
     )
@@ -136,16 +136,16 @@ class SoapFingerprint(StructureFingerprint):
         at = list(range(len(structure)) if centers is None else centers)
         if not derivatives:
             values = self._soap.create(atoms, centers=at)
-            return self._joined(values), np.zeros((0, 0))
+            return self._join(values), np.zeros((0, 0))
         # (centres, atoms and images, 3, D)
         slopes, values = self._soap.derivatives(atoms, centers=at, attach=True, method="analytical")
         own = np.zeros((slopes.shape[0], len(structure), *slopes.shape[2:]))
         np.add.at(np.moveaxis(own, 1, 0), owner, np.moveaxis(slopes, 1, 0))
         by_feature = np.moveaxis(own.reshape(len(at), 3 * len(structure), -1), 1, 2)
         jacobian = by_feature.mean(axis=0) if centers is None else np.concatenate(by_feature)
-        return self._joined(values), np.ascontiguousarray(jacobian)
+        return self._join(values), np.ascontiguousarray(jacobian)
 
-    def _joined(self, values: Array) -> Array:
+    def _join(self, values: Array) -> Array:
         joined: Array = values.mean(axis=0) if self._options.centers is None else values.ravel()
         return joined
 

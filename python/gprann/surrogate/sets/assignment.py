@@ -1,4 +1,4 @@
-"""Who predicts a structure: the surrogates that know it, those that refuse it, and the order of its atoms."""
+"""Assignment of structures to the surrogates of a set that predict them, with the order of their atoms."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Those of some structures that one surrogate predicts.
+    """The structures that one surrogate predicts, out of a data set.
 
     Attributes
     ----------
@@ -101,18 +101,18 @@ class Assignment:
         )
         if std and known is not None:
             found = replace(found, energy_std=known)
-        return self.listed(found)
+        return self.reorder_back(found)
 
-    def listed(self, prediction: Prediction) -> Prediction:
+    def reorder_back(self, prediction: Prediction) -> Prediction:
         """Return a prediction of `data` with the atoms as they were listed."""
         forces, deviations = prediction.forces, prediction.forces_std
         return replace(
             prediction,
-            forces=self._listed(forces),
-            forces_std=None if deviations is None else self._listed(deviations),
+            forces=self._reorder_back(forces),
+            forces_std=None if deviations is None else self._reorder_back(deviations),
         )
 
-    def _listed(self, values: list[Array]) -> list[Array]:
+    def _reorder_back(self, values: list[Array]) -> list[Array]:
         if self.orders is None or not values:
             return values
         return [value[np.argsort(order)] for value, order in zip(values, self.orders, strict=True)]

@@ -75,7 +75,7 @@ def in_one_order(data: Dataset, *, rotations: bool) -> Dataset:
     if refused:
         raise DataError(
             f"{data[refused[0]].origin}: the elements stand in another order than in {right[0].origin}, and its atoms "
-            f"cannot be matched with certainty; so in structures {_listed(refused)} of {len(data)} of "
+            f"cannot be matched with certainty; so in structures {_shorten(refused)} of {len(data)} of "
             f"{data[0].formula}: list their atoms in one order, or use the kernel 'atoms'"
         )
     if changed:
@@ -84,7 +84,7 @@ def in_one_order(data: Dataset, *, rotations: bool) -> Dataset:
             len(changed),
             len(data),
             data[0].formula,
-            _listed(changed),
+            _shorten(changed),
         )
     return Dataset(result)
 
@@ -147,7 +147,7 @@ def _profile(structure: Structure) -> Array:
     return np.asarray(lengths[np.lexsort((lengths, kinds[1], kinds[0]))])
 
 
-def _listed(indices: list[int]) -> str:
+def _shorten(indices: list[int]) -> str:
     text = ", ".join(map(str, indices[:20]))
     return text if len(indices) <= 20 else f"{text}, ... ({len(indices)} in all)"
 
@@ -200,9 +200,9 @@ def match(reference: Structure, structure: Structure, *, rotations: bool = True)
     """
     best, smallest = None, np.inf
     for start in _starts(reference, structure, rotations):
-        order = _assigned(reference, structure, start)
+        order = _assign(reference, structure, start)
         for _ in range(_ITERATIONS):
-            moved = _assigned(reference, structure, _superimposed(reference, structure, order, rotations))
+            moved = _assign(reference, structure, _superimpose(reference, structure, order, rotations))
             if np.array_equal(moved, order):
                 break
             order = moved
@@ -255,7 +255,7 @@ def _starts(reference: Structure, structure: Structure, rotations: bool) -> Iter
             yield centred @ rotation + middle
 
 
-def _superimposed(reference: Structure, structure: Structure, order: Order, rotations: bool) -> Array:
+def _superimpose(reference: Structure, structure: Structure, order: Order, rotations: bool) -> Array:
     """Return the positions of a structure, in its own order, shifted and turned so that partners lie close."""
     target, ordered = reference.positions, structure.positions[order]
     if structure.pbc.any():
@@ -272,11 +272,11 @@ def _superimposed(reference: Structure, structure: Structure, order: Order, rota
 
 def _distances(reference: Structure, structure: Structure, order: Order, rotations: bool) -> Array:
     """Return the distances of partners after superposition, shape (N,), Å."""
-    laid = _superimposed(reference, structure, order, rotations)[order]
+    laid = _superimpose(reference, structure, order, rotations)[order]
     return _lengths(laid - reference.positions, structure)
 
 
-def _assigned(reference: Structure, structure: Structure, positions: Array) -> Order:
+def _assign(reference: Structure, structure: Structure, positions: Array) -> Order:
     """Return the order of least summed squared distance between partners of one species."""
     order = np.empty(len(structure), dtype=np.int64)
     symbols, target_symbols = np.array(structure.symbols), np.array(reference.symbols)

@@ -19,12 +19,12 @@ from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError, GprannError
 from gprann.explain import keys
 from gprann.io.reading import Source, structures
-from gprann.runtime.log import task
-from gprann.runtime.progress import SharedBar, progress_bar
+from gprann.model_file import read_kind
+from gprann.runtime.messages import SharedBar, progress_bar, task
 from gprann.runtime.resources import Job, memory_budget, memory_share, side_by_side
 from gprann.signatures import divide, takes
 from gprann.surrogate.options import SurrogateOptions
-from gprann.surrogate.saving import kind_of, read_plain, write_plain
+from gprann.surrogate.saving import read_plain, write_plain
 from gprann.surrogate.sets.assignment import Assignment, Kinds, ask
 from gprann.surrogate.sets.atom_matching import in_one_order
 from gprann.surrogate.sets.partition import MAX_SIZE, SubsetOptions, partition
@@ -35,7 +35,7 @@ __all__ = [
     "FittedSubset",
     "Subset",
     "SurrogateSet",
-    "assigned",
+    "assign",
     "fit_each",
     "fit_surrogates",
     "load_surrogate",
@@ -45,8 +45,8 @@ __all__ = [
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
-Build = Callable[[Dataset], Surrogate]
-"""Gives a surrogate for a subset, not fitted yet."""
+Build = Callable[[tuple[str, ...]], Surrogate]
+"""Gives a surrogate for structures of some elements, not fitted yet."""
 T = TypeVar("T")
 _BATCH = 512  # structures that all surrogates of a composition are asked about at a time
 
@@ -127,7 +127,7 @@ def plan_subsets(
     ----------
     data : Dataset
     build : callable
-        Gives a surrogate for a subset, not fitted yet.
+        Gives a surrogate for the elements of a subset, not fitted yet.
     max_subset : int
         Most structures of a subset, see `partition`.
     memory : float, optional, GiB
@@ -152,7 +152,7 @@ def plan_subsets(
         budgets = _shares([memory_needed(part) for _, part in parts], budget)
     subsets = []
     for number, ((indices, part), share) in enumerate(zip(parts, budgets, strict=True), 1):
-        own = partial(_build_prepared, build, part, data.species)
+        own = partial(_build_surrogate, build, part.species, data.species)
         with memory_share(share):
             taken, kept = own().memory_of_fit(part)
         name = f"subset {number} of {len(parts)}"
@@ -161,9 +161,9 @@ def plan_subsets(
     return subsets
 
 
-def _build_prepared(build: Build, part: Dataset, species: tuple[str, ...]) -> Surrogate:
+def _build_surrogate(build: Build, own: tuple[str, ...], species: tuple[str, ...]) -> Surrogate:
     """Return the surrogate of a subset of structures, which know some elements of all data."""
-    surrogate = build(part)
+    surrogate = build(own)
     surrogate.prepare(species)
     return surrogate
 
@@ -218,7 +218,7 @@ class SurrogateSet:
         """Formulas of the structures that can be predicted."""
         return tuple(dict.fromkeys(subset.data[0].formula for _, subset in self._members))
 
-    def assigned(self, data: Dataset, *, progress: Callable[[int], object] | None = None) -> list[Assignment]:
+    def assign(self, data: Dataset, *, progress: Callable[[int], object] | None = None) -> list[Assignment]:
         """Return what each surrogate that is to predict some structures predicts.
 
         Parameters
@@ -313,7 +313,7 @@ class SurrogateSet:
         DataError
             If no surrogate knows the composition of a structure, or all that do refuse it.
         """
-        parts = self.assigned(structures(data), progress=progress)
+        parts = self.assign(structures(data), progress=progress)
         found = [
             share.predict(
                 std=std,
@@ -324,7 +324,7 @@ class SurrogateSet:
             for share in parts
         ]
         order = np.argsort(np.concatenate([np.zeros(0, np.int64), *(share.indices for share in parts)]))
-        return _joined(found, order)
+        return _join(found, order)
 
     def save(self, path: str | os.PathLike[str], *, factor: bool = False) -> None:
         """Write all surrogates to one portable file, see `Surrogate.save`."""
@@ -355,12 +355,12 @@ class SurrogateSet:
         ]
 
 
-def assigned(model: Surrogate | SurrogateSet, data: Dataset) -> list[Assignment]:
+def assign(model: Surrogate | SurrogateSet, data: Dataset) -> list[Assignment]:
     """Return which surrogate predicts which structures; a single one all of them, their atoms as they are listed."""
-    return model.assigned(data) if isinstance(model, SurrogateSet) else [Assignment.as_listed(model, data)]
+    return model.assign(data) if isinstance(model, SurrogateSet) else [Assignment.as_listed(model, data)]
 
 
-def _joined(parts: Sequence[Prediction], order: Indices) -> Prediction:
+def _join(parts: Sequence[Prediction], order: Indices) -> Prediction:
     """Return the predictions one after the other, brought into an order; NaN for stresses that some have not."""
 
     def arrays(values: Sequence[Array | None]) -> Array | None:
@@ -453,7 +453,7 @@ def load_surrogate(path: str | os.PathLike[str]) -> Surrogate | SurrogateSet:
     FormatError
         If the file is missing, damaged, or holds something else.
     """
-    return SurrogateSet.load(path) if kind_of(path) == "surrogate set" else Surrogate.load(path)
+    return SurrogateSet.load(path) if read_kind(path) == "surrogate set" else Surrogate.load(path)
 
 
 def fit_each(

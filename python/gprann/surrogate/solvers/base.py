@@ -21,7 +21,7 @@ from gprann.surrogate.hyperparameters.cross_validation import LeftOut
 from gprann.surrogate.hyperparameters.settings import (
     Fixed,
     Hyperparameters,
-    Setting,
+    Trial,
     with_fixed,
 )
 from gprann.surrogate.kernels.base import Fingerprint, Rows
@@ -65,11 +65,11 @@ class Equations:
     data: Dataset
     mean: float
 
-    def length(self, settings: Setting) -> float:
+    def length(self, settings: Trial) -> float:
         """Return the kernel length in the units of the features."""
         return settings.length * self.fingerprint.spread
 
-    def kernel(self, settings: Setting) -> _core.RadialKernel:
+    def kernel(self, settings: Trial) -> _core.RadialKernel:
         """Return the radial kernel."""
         return self.fingerprint.radial_kernel(self.length(settings))
 
@@ -77,7 +77,7 @@ class Equations:
         """Return the observations of the training set, or of a part of it, with features and Jacobians."""
         return observe(self.fingerprint, self.data if part is None else part, self.mean)
 
-    def noise(self, settings: Setting) -> Array:
+    def noise(self, settings: Trial) -> Array:
         """Return the variances of energies and gradients relative to the amplitude, without K; shape (2,)."""
         length = self.length(settings)
         total, count, energies = 0.0, 0, 0.0
@@ -147,12 +147,12 @@ class Solution:
         }
 
     @classmethod
-    def restored(cls, equations: Equations, state: Mapping[str, Any]) -> Solution:
+    def from_state(cls, equations: Equations, state: Mapping[str, Any]) -> Solution:
         """Make the solution of equations from what `state` gave."""
         representatives = np.array(state["representatives"], dtype=np.int64)
         data = equations.data.select(representatives) if state["sparse"] else equations.data
         return cls(
-            PosteriorMean.restored(equations.fingerprint.rows(data), state["mean"]),
+            PosteriorMean.from_state(equations.fingerprint.rows(data), state["mean"]),
             float(state["amplitude2"]),
             state["noise"],
             dict(state["facts"]),
@@ -180,7 +180,7 @@ class Solver(Named):
     eliminates: ClassVar[bool] = False
 
     @abstractmethod
-    def solve(self, equations: Equations, settings: Setting) -> Solution:
+    def solve(self, equations: Equations, settings: Trial) -> Solution:
         """Return the weights of a training set.
 
         Raises
@@ -193,7 +193,7 @@ class Solver(Named):
     def posterior(
         self,
         equations: Equations,
-        settings: Setting,
+        settings: Trial,
         solution: Solution,
         factors: list[Array],
     ) -> Posterior:
@@ -202,13 +202,13 @@ class Solver(Named):
         Parameters
         ----------
         equations : Equations
-        settings : Setting
+        settings : Trial
         solution : Solution
         factors : list of ndarray
             The factors of the posterior as they were saved; empty if they were not: factorise again.
         """
 
-    def extend(self, before: Fit, equations: Equations, settings: Setting) -> Solution:  # noqa: ARG002
+    def extend(self, before: Fit, equations: Equations, settings: Trial) -> Solution:  # noqa: ARG002
         """Return the weights for a training set to which structures were appended, hyperparameters kept.
 
         Parameters
@@ -217,7 +217,7 @@ class Solver(Named):
             To the structures before, by any solver.
         equations : Equations
             Of all structures, those before first.
-        settings : Setting
+        settings : Trial
 
         Raises
         ------
@@ -379,7 +379,7 @@ class Fit:
     Attributes
     ----------
     equations : Equations
-    settings : Setting
+    settings : Trial
         Noises perhaps raised (see `solve_raising_noise`).
     fixed : tuple of length, energy noise and force noise
         As the user gives them, None for the others.
@@ -390,7 +390,7 @@ class Fit:
     """
 
     equations: Equations
-    settings: Setting
+    settings: Trial
     fixed: Fixed
     plan: Plan
     solution: Solution
@@ -429,11 +429,11 @@ class Fit:
 
 
 def solve_raising_noise(
-    solve: Callable[[Setting], Solution],
-    settings: Setting,
+    solve: Callable[[Trial], Solution],
+    settings: Trial,
     fixed: Fixed,
     quicker: Callable[[], Solution] | None = None,
-) -> tuple[Solution, Setting]:
+) -> tuple[Solution, Trial]:
     """Solve; noises that are not `fixed` are raised where double precision needs it.
 
     Where there is a `quicker` way for the settings as they are, from another solution, it is tried first.
@@ -451,7 +451,7 @@ def solve_raising_noise(
             if (fixed[1] and fixed[2]) or free > 1e-3:
                 raise
             quicker = None
-            raised = Setting(settings.length, _RAISE * settings.energy_noise, _RAISE * settings.force_noise)
+            raised = Trial(settings.length, _RAISE * settings.energy_noise, _RAISE * settings.force_noise)
             settings = with_fixed(raised, fixed)
             _log.warning("the covariance matrix is singular in double precision; now %s", settings)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
-from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.hyperparameters.settings import Trial
 from gprann.surrogate.kernels.base import Rows
 from gprann.surrogate.observations import Observations
 from gprann.surrogate.solvers.base import Equations, Fit, Solution, Solver, register_solver
@@ -31,7 +31,7 @@ class Cholesky(Solver):
     name = "cholesky"
     remedy: ClassVar[str] = "use solver = 'auto'"
 
-    def solve(self, equations: Equations, settings: Setting) -> Solution:
+    def solve(self, equations: Equations, settings: Trial) -> Solution:
         """Return the weights, see `Solver.solve`."""
         observations, rows, jacobians = equations.observe()
         K = observations.covariance(equations.length(settings))
@@ -39,7 +39,7 @@ class Cholesky(Solver):
         posterior = DensePosterior(observations, factorise(K, observations.noise(*noise)))
         return _solution(posterior, rows, jacobians, noise, (len(equations.data),))
 
-    def extend(self, before: Fit, equations: Equations, settings: Setting) -> Solution:
+    def extend(self, before: Fit, equations: Equations, settings: Trial) -> Solution:
         """Return the weights with structures appended: the factor is extended by their rows.
 
         For this the matrices before and after must be held for a moment. After another solver K is factorised anew.
@@ -49,7 +49,7 @@ class Cholesky(Solver):
             return self.solve(equations, settings)
         noise = before.solution.noise
         observations, rows, jacobians = equations.observe()
-        factor = _extended(
+        factor = _extend_factor(
             posterior, observations, rows, jacobians, kernel=equations.kernel(settings), noise=noise
         )
         stages = (*before.solution.stages, len(equations.data))
@@ -58,7 +58,7 @@ class Cholesky(Solver):
     def posterior(
         self,
         equations: Equations,
-        settings: Setting,
+        settings: Trial,
         solution: Solution,
         factors: list[Array],
     ) -> DensePosterior:
@@ -72,14 +72,14 @@ class Cholesky(Solver):
         posterior = DensePosterior(observations, factorise(K, observations.noise(*noise)))
         for count in others:
             observations, rows, jacobians = equations.observe(equations.data[:count])
-            factor = _extended(
+            factor = _extend_factor(
                 posterior, observations, rows, jacobians, kernel=equations.kernel(settings), noise=noise
             )
             posterior = DensePosterior(observations, factor)
         return posterior
 
 
-def _extended(
+def _extend_factor(
     before: DensePosterior,
     observations: Observations,
     rows: Rows,
@@ -95,7 +95,7 @@ def _extended(
         sets = rows.sets(jacobians[known:], first=known)
         _core.covariance(sets, observations.sets, kernel, blas, False, threads, added)
     added[:, n:][np.diag_indices(len(added))] += observations.noise(*noise)[n:]
-    return before.factor.extended(added)
+    return before.factor.extend(added)
 
 
 def _solution(

@@ -27,12 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
-from gprann.data.strain import strain_matrices, virial_components
+from gprann.data.prediction import strain_matrices, virial_components
 from gprann.data.structure import Dataset
 from gprann.options import option
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, conjugate_gradients, factorise
 from gprann.surrogate.hyperparameters.cross_validation import LeftOut, left_out_variance
-from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.hyperparameters.settings import Trial
 from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.kernels.internal_coordinates import (
     observed_directions,
@@ -84,7 +84,7 @@ class Eliminated(DensePosterior):
     def build(
         cls,
         equations: Equations,
-        settings: Setting,
+        settings: Trial,
         chosen: NDArray[np.int64],
         noise: Array,
         factors: Sequence[Array] = (),
@@ -118,11 +118,9 @@ class ConjugateGradients(WithRepresentatives):
 
     name = "conjugate_gradient"
     eliminates: ClassVar[bool] = True
-    tolerance: float = option(
-        "Conjugate gradients: largest residual relative to the energies and forces.", 1e-4, gt=0, lt=1
-    )
+    tolerance: float = option("Largest residual relative to the energies and forces.", 1e-4, gt=0, lt=1)
 
-    def solve(self, equations: Equations, settings: Setting) -> Solution:
+    def solve(self, equations: Equations, settings: Trial) -> Solution:
         """Return the weights, see `Solver.solve`."""
         rows = equations.fingerprint.rows(equations.data)
         chosen = representatives(rows, equations.kernel(settings), self.inducing or 1)
@@ -132,7 +130,7 @@ class ConjugateGradients(WithRepresentatives):
     def _solve(
         self,
         equations: Equations,
-        settings: Setting,
+        settings: Trial,
         eliminated: Eliminated,
         rows: Rows | None = None,
         purpose: str = "",
@@ -190,7 +188,7 @@ class ConjugateGradients(WithRepresentatives):
     def posterior(
         self,
         equations: Equations,
-        settings: Setting,
+        settings: Trial,
         solution: Solution,
         factors: list[Array],
     ) -> Eliminated:
@@ -203,7 +201,7 @@ class ConjugateGradients(WithRepresentatives):
         equations = fit.equations.without(kept)
         solver = self.replace(inducing=min(self.inducing or 1, len(kept)))
         purpose = f"without {len(chosen)} structures that are left out to judge the standard deviations"
-        known = _eliminated(fit).within(kept)
+        known = _eliminated_posterior(fit).within(kept)
         quicker = (
             None if known is None else partial(solver._solve, equations, fit.settings, known, purpose=purpose)
         )
@@ -211,7 +209,7 @@ class ConjugateGradients(WithRepresentatives):
 
     def left_out_variance(self, fit: Fit, chosen: NDArray[np.int64]) -> Array:
         """Return the variances of the energies that the other representatives leave."""
-        eliminated = _eliminated(fit)
+        eliminated = _eliminated_posterior(fit)
         relative = np.zeros(len(chosen))
         own = np.isin(chosen, eliminated.chosen)
         places = np.searchsorted(eliminated.chosen, chosen[own])
@@ -237,7 +235,7 @@ class ConjugateGradients(WithRepresentatives):
         return 8.0 * m**2 + extra
 
 
-def _eliminated(fit: Fit) -> Eliminated:
+def _eliminated_posterior(fit: Fit) -> Eliminated:
     posterior = fit.posterior
     if not isinstance(posterior, Eliminated):
         raise TypeError(f"{fit.plan.solver.name}: not a fit by conjugate gradients")

@@ -22,7 +22,7 @@ from gprann.data.structure import Dataset
 from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
 from gprann.surrogate.hyperparameters.cross_validation import LeftOut
-from gprann.surrogate.hyperparameters.settings import Setting
+from gprann.surrogate.hyperparameters.settings import Trial
 from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.observations import Observations
 from gprann.surrogate.solvers.base import (
@@ -71,7 +71,7 @@ class InducingApproximation:
     def build(
         cls,
         equations: Equations,
-        settings: Setting,
+        settings: Trial,
         chosen: NDArray[np.int64],
         noise: Array,
         factors: Sequence[Array] = (),
@@ -81,7 +81,7 @@ class InducingApproximation:
         Parameters
         ----------
         equations : Equations
-        settings : Setting
+        settings : Trial
         chosen : ndarray of int64
             Indices of the representatives.
         noise : ndarray, shape (2,)
@@ -202,7 +202,7 @@ class Inducing(WithRepresentatives):
 
     name = "inducing"
 
-    def solve(self, equations: Equations, settings: Setting) -> Solution:
+    def solve(self, equations: Equations, settings: Trial) -> Solution:
         """Return the weights of the representatives, see `Solver.solve`."""
         noise, rows = equations.noise(settings), equations.fingerprint.rows(equations.data)
         count = self.inducing or 1
@@ -213,7 +213,7 @@ class Inducing(WithRepresentatives):
     def posterior(
         self,
         equations: Equations,
-        settings: Setting,
+        settings: Trial,
         solution: Solution,
         factors: list[Array],
     ) -> InducingApproximation:

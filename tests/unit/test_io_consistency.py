@@ -1,0 +1,226 @@
+"""Labels that contradict each other, and the verdict on a data set."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from ase.units import Bohr, GPa, Hartree, Rydberg, kcal, mol
+
+import gprann
+import samples
+from gprann.data.structure import Dataset, Structure
+from gprann.evaluation.data_check import shared_structures
+from gprann.io import DataWarning, read, write
+from gprann.io.consistency import check_labels
+
+WATERS = samples.waters(20)
+CRYSTALS = samples.strained_crystals(20, size=0.05)
+
+
+def changed(data: Dataset, change: Callable[[Structure], Structure]) -> list[str]:
+    return check_labels(Dataset(change(item) for item in data)).messages
+
+
+def forces(factor: float) -> Callable[[Structure], Structure]:
+    return lambda item: item.replace(forces=factor * np.asarray(item.forces))
+
+
+@pytest.mark.parametrize("data", [WATERS, CRYSTALS, samples.crystals(20), gprann.examples.hydrogen(7)])
+def test_true_labels_fit(data):
+    result = check_labels(data)
+    assert result.messages == []
+    assert result.forces is not None
+    assert result.forces.fits
+    assert result.forces.value == pytest.approx(1.0, abs=0.15)
+    assert result.forces.correlation > 0.95
+    assert result.net_force < 1e-9
+
+
+@pytest.mark.parametrize("data", [WATERS, CRYSTALS])
+@pytest.mark.parametrize(
+    ("factor", "cause"),
+    [
+        (-1.0, "the forces have the wrong sign"),
+        (Bohr / Hartree, "the forces are in Hartree/Bohr"),
+        (Bohr / Rydberg, "the forces are in Rydberg/Bohr"),
+        (mol / kcal, "the forces are in kcal/mol/Å"),
+        (-Bohr / Hartree, "the forces are in Hartree/Bohr, and have the wrong sign"),
+        (1000.0, "the forces are in meV/Å"),
+    ],
+)
+def test_units_and_signs_of_forces(data, factor, cause):
+    (message,) = changed(data, forces(factor))
+    assert message.startswith(cause)
+    assert "energy differences are" in message
+
+
+@pytest.mark.parametrize("data", [WATERS, CRYSTALS])
+def test_units_of_energies(data):
+    (message,) = changed(data, lambda item: item.replace(energy=item.energy / Hartree))
+    assert message.startswith("the energies are in Hartree")
+
+
+@pytest.mark.parametrize(
+    ("factor", "cause"),
+    [(-1.0, "the stresses have the wrong sign"), (1 / (0.1 * GPa), "the stresses are in kbar")],
+)
+def test_units_and_sign_of_stress(factor, cause):
+    result = check_labels(CRYSTALS)
+    assert result.stress is not None
+    assert result.stress.value == pytest.approx(1.0, abs=0.3)
+    messages = changed(CRYSTALS, lambda item: item.replace(stress=factor * np.asarray(item.stress)))
+    assert any(message.startswith(cause) for message in messages)
+
+
+def test_frozen_atoms():
+    held = np.array([[1.0], [0.0], [1.0]])
+    (message,) = changed(WATERS, lambda item: item.replace(forces=held * item.forces))
+    assert message.startswith(
+        "the forces of 1 of 3 atoms (1) are 0 in every structure like waters, structure 0"
+    )
+    assert "frozen atoms" in message
+
+
+def test_an_atom_at_rest_by_symmetry_is_not_frozen():
+    """In the symmetric stretch of CO2 the carbon feels no force."""
+    lengths = np.linspace(1.1, 1.25, 8)
+    data = Dataset(
+        Structure(
+            ("O", "C", "O"),
+            [[0, 0, -x], [0, 0, 0], [0, 0, x]],
+            energy=30 * (x - 1.16) ** 2,
+            forces=[[0, 0, 30 * (x - 1.16)], [0, 0, 0], [0, 0, -30 * (x - 1.16)]],
+        )
+        for x in lengths
+    )
+    assert check_labels(data).messages == []
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"), [(1e4, "times those of the others"), (0.0, "are 0, which their symmetry")]
+)
+def test_one_structure_with_other_forces(factor, words):
+    odd = [forces(factor)(item) if k == 4 else item for k, item in enumerate(WATERS)]
+    (message,) = check_labels(Dataset(odd)).messages
+    assert "1 of 20 structures" in message
+    assert words in message
+    assert "waters, structure 4" in message
+
+
+def test_a_perfect_crystal_feels_no_force():
+    cell = np.diag([4.0, 4.0, 4.0])
+    perfect = Structure(
+        ("Cu",) * 2, [[0, 0, 0], [2, 2, 2]], cell, [True] * 3, energy=-7.0, forces=np.zeros((2, 3))
+    )
+    rng = np.random.default_rng(0)
+    shifts = rng.normal(0, 0.1, (8, 3))
+    rattled = [
+        perfect.replace(
+            positions=np.add(perfect.positions, [shift, -shift]),
+            energy=-7 + 10 * shift @ shift,
+            forces=[-10 * shift, 10 * shift],
+        )
+        for shift in shifts
+    ]
+    assert check_labels(Dataset([perfect, *rattled])).messages == []
+
+
+def test_forces_that_do_not_cancel():
+    (message,) = changed(WATERS, lambda item: item.replace(forces=np.add(item.forces, [3.0, 0.0, 0.0])))
+    assert message.startswith("the forces of 20 of 20 structures do not cancel (net force up to 9")
+
+
+def test_forces_of_other_structures():
+    shuffled = Dataset(item.replace(forces=WATERS[(k + 13) % 20].forces) for k, item in enumerate(WATERS))
+    (message,) = check_labels(shuffled).messages
+    assert "fit" in message
+
+
+def test_energies_that_are_all_zero():
+    assert "all energies are 0; give the total energies" in changed(
+        WATERS, lambda item: item.replace(energy=0.0)
+    )
+
+
+def test_charges_that_differ():
+    data = Dataset(item.replace(info={"charge": k % 2}) for k, item in enumerate(WATERS))
+    (message,) = check_labels(data).messages
+    assert message.startswith("the structures differ in charge or spin (")
+
+
+def test_read_warns(tmp_path):
+    write(tmp_path / "a.extxyz", Dataset(forces(-1.0)(item) for item in WATERS))
+    with pytest.warns(DataWarning, match="the forces have the wrong sign"):
+        read(tmp_path / "a.extxyz")
+
+
+# ---------------------------------------------------------------- the verdict
+def test_shared_structures():
+    moved = Dataset(item.replace(positions=item.positions + 1.0) for item in WATERS[3:5])
+    assert shared_structures(WATERS, moved + samples.waters(2, seed=9)) == [(0, 3), (1, 4)]
+
+
+def test_check(tmp_path):
+    write(tmp_path / "train.extxyz", WATERS)
+    write(tmp_path / "test.extxyz", WATERS[5:7] + samples.waters(3, seed=9))
+    result = gprann.check(tmp_path / "train.extxyz", test=tmp_path / "test.extxyz", output=tmp_path / "out")
+    (problem,) = result.problems
+    assert problem.startswith("2 of 5 test structures are in the training set too (test structures 0, 1; ")
+    text = str(result)
+    for part in (
+        "20 structures: 20 x H2O",
+        "elements     H, O",
+        "5 test structures",
+        "forces are in eV/Å and fit",
+    ):
+        assert part in text
+    assert (tmp_path / "out" / "check.txt").read_text().strip() == text
+    assert (tmp_path / "out" / "distributions.png").stat().st_size > 1000
+
+
+def test_check_of_a_clean_set():
+    result = gprann.check(WATERS)
+    assert result.problems == ()
+    assert "nothing suspicious was found" in result.summary()
+    assert gprann.check([*WATERS]).problems == ()
+
+
+def test_check_names_what_is_missing_and_left_out(tmp_path):
+    bare = [item.replace(energy=None, forces=None) if k < 2 else item for k, item in enumerate(WATERS)]
+    write(tmp_path / "a.extxyz", bare)
+    (tmp_path / "OUTCAR").write_text("cut")
+    result = gprann.check(tmp_path, skip_bad=True)
+    assert any("2 of 20 structures have no energy" in problem for problem in result.problems)
+    assert len(result.left_out) == 1
+    assert any("1 bad calculation(s) left out" in problem for problem in result.problems)
+
+
+def test_check_on_the_command_line(tmp_path, capsys):
+    from gprann.cli.main import main
+
+    write(tmp_path / "a.extxyz", WATERS)
+    assert main(["check", str(tmp_path / "a.extxyz")]) == 0
+    assert "nothing suspicious was found" in capsys.readouterr().out
+    assert main(["check", str(tmp_path / "a.extxyz"), "--test", str(tmp_path / "a.extxyz")]) == 1
+    assert "20 of 20 test structures are in the training set too" in capsys.readouterr().out
+    assert main(["check", str(tmp_path / "b.extxyz")]) == 2
+
+
+def test_an_evaluation_names_structures_that_have_been_trained_on(caplog):
+    data = gprann.examples.hydrogen(9)
+    descriptor = gprann.ChebyshevDescriptor(["H"], radial_order=4, radial_cutoff=4.0, angular_order=None)
+    potential = gprann.train(data[:5], descriptor, hidden=(3,), optimizer="lm", iterations=2, seed=1)
+    surrogate = gprann.Surrogate(kernel="pairs").fit(data[:5])
+    for model in (potential, surrogate):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "gprann"):
+            gprann.evaluate(model, data[3:])
+        (message,) = [record.message for record in caplog.records if "trained on" in record.message]
+        assert message.startswith("2 of 6 structures have been trained on")
+        assert message.endswith("structures 0, 1")
+        caplog.clear()
+        gprann.evaluate(model, data[5:])
+        assert not [record for record in caplog.records if "trained on" in record.message]
