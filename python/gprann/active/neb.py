@@ -29,6 +29,7 @@ from gprann.options import option
 from gprann.signatures import divide, takes
 from gprann.surrogate import Surrogate
 from gprann.surrogate.calculator import bare_structure
+from gprann.surrogate.options import SurrogateOptions
 
 __all__ = ["Band", "BandOptions", "neb"]
 
@@ -96,7 +97,7 @@ class BandOptions(SearchOptions):
     spring: float = option("Spring constant between images.", 0.1, unit="eV/Å²", gt=0)
 
 
-@takes(BandOptions)
+@takes(BandOptions, SurrogateOptions)
 def neb(
     initial: ase.Atoms,
     final: ase.Atoms,
