@@ -33,6 +33,7 @@ html_static_path: list[str] = []
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
 
+autoclass_content = "both"  # some classes document their parameters in __init__
 autodoc_typehints = "none"  # the docstrings give types, shapes and units
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": False}

@@ -9,7 +9,6 @@ from typing import get_args
 
 from gprann.cli.main import _parser
 from gprann.config import Config, toml_value
-from gprann.config.template import sentence
 from gprann.explain import Key, bounds, keys
 from gprann.options import Options
 
@@ -103,9 +102,9 @@ def _table(path: str, table: type[Options], level: int) -> Iterator[str]:
         if kinds:
             inner[name] = kinds[0], key
         else:
-            yield f"`{name}`{_facts(key)}\n: {_escaped(sentence(key))}\n"
+            yield f"`{name}`{_facts(key)}\n: {_escaped(key.sentence)}\n"
     for name, (kind, key) in inner.items():
-        yield f"{'#' * level} [{path}.{name}]\n\n{_escaped(sentence(key))}\n"
+        yield f"{'#' * level} [{path}.{name}]\n\n{_escaped(key.sentence)}\n"
         yield from _table(f"{path}.{name}", kind, level + 1)
 
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from gprann.baselines import BASELINES
+from gprann.descriptors import DESCRIPTORS
+from gprann.io import formats
+from gprann.models import MODELS
+from gprann.surrogate.kernels.base import kernels
+from gprann.surrogate.solvers.base import solvers
+from gprann.training.optimizers import OPTIMIZERS
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +26,22 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("reference data not found: set GPRANN_SHARED_DATA")
     return folder
+
+
+@contextlib.contextmanager
+def _restored_registries() -> Iterator[None]:
+    registries = (BASELINES, DESCRIPTORS, MODELS, OPTIMIZERS, kernels, solvers)
+    tables = [*(registry._kinds for registry in registries), formats._FORMATS]
+    before = [dict(table) for table in tables]
+    try:
+        yield
+    finally:
+        for table, content in zip(tables, before, strict=True):
+            table.clear()
+            table.update(content)
+
+
+@pytest.fixture(scope="session")
+def restored_registries() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """A context after which whatever was registered in it is unknown again."""
+    return _restored_registries

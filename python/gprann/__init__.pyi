@@ -48,6 +48,10 @@ from gprann.surrogate import load_surrogate as load_surrogate
 from gprann.surrogate import register_kernel as register_kernel
 from gprann.surrogate import register_solver as register_solver
 from gprann.training import train as train
+from gprann.training.optimizers import AdamW as AdamW
+from gprann.training.optimizers import GaussNewtonCG as GaussNewtonCG
+from gprann.training.optimizers import Lbfgs as Lbfgs
+from gprann.training.optimizers import LevenbergMarquardt as LevenbergMarquardt
 from gprann.training.optimizers import Optimizer as Optimizer
 from gprann.training.optimizers import register_optimizer as register_optimizer
 from gprann.version import __version__ as __version__

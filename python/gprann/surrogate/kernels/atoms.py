@@ -56,7 +56,8 @@ class AtomsKernel(Kernel):
 
     Examples
     --------
-    >>> AtomsKernel(radial="matern52", species_lengths={"H": 0.7}).species_lengths
+    >>> import gprann
+    >>> gprann.AtomsKernel(radial="matern52", species_lengths={"H": 0.7}).species_lengths
     {'H': 0.7}
     """
 

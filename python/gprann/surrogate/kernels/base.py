@@ -83,7 +83,8 @@ class Kernel(Named):
     Inverse squares of the distances from the first atom:
 
     >>> import gprann
-    >>> class InverseSquares(Kernel):
+    >>> import numpy as np
+    >>> class InverseSquares(gprann.Kernel):
     ...     name = "inverse_squares"
     ...
     ...     def features(self, structure):

@@ -38,7 +38,8 @@ class PairsKernel(Kernel):
 
     Examples
     --------
-    >>> PairsKernel(exponent=2)
+    >>> import gprann
+    >>> gprann.PairsKernel(exponent=2)
     PairsKernel(radial='squared_exponential', exponent=2.0, cutoff=7.0)
     """
 
