@@ -9,7 +9,6 @@ from typing import get_args
 
 from gprann.cli.main import _parser
 from gprann.config import Config, toml_value
-from gprann.config.template import sentence
 from gprann.explain import Key, bounds, choices, keys
 from gprann.options import Options
 
@@ -94,7 +93,7 @@ def _options_page(name: str, key: Key) -> str:
     if _is_table(key.field.annotation):
         return "\n".join([*lines, *_table(name, key.field.annotation, level=2)])
     registry = choices(Config)[name]
-    lines += [_escaped(sentence(key)), "", f"`kind`\n: {', '.join(f'`{kind}`' for kind in registry)}\n"]
+    lines += [_escaped(key.sentence), "", f"`kind`\n: {', '.join(f'`{kind}`' for kind in registry)}\n"]
     for kind in registry:
         lines += [f'## kind = "{kind}"', "", *_table(f"{name}.{kind}", registry[kind], level=3)]
     return "\n".join(lines)
@@ -109,9 +108,9 @@ def _table(path: str, table: type[Options], level: int) -> Iterator[str]:
         if kinds:
             inner[name] = kinds[0], key
         else:
-            yield f"`{name}`{_facts(key)}\n: {_escaped(sentence(key))}\n"
+            yield f"`{name}`{_facts(key)}\n: {_escaped(key.sentence)}\n"
     for name, (kind, key) in inner.items():
-        yield f"{'#' * level} [{path}.{name}]\n\n{_escaped(sentence(key))}\n"
+        yield f"{'#' * level} [{path}.{name}]\n\n{_escaped(key.sentence)}\n"
         yield from _table(f"{path}.{name}", kind, level + 1)
 
 

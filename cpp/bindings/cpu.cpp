@@ -1,28 +1,26 @@
-#include <pybind11/pybind11.h>
+// Python's own interface: the headers of pybind11 would take longer to compile than all else here.
+#include <Python.h>
 
-#include <string>
+#include "instruction_set.hpp"
 
 namespace {
 
-/// Best instruction set that both the processor and the operating system support: "v4" (AVX-512), "v3" (AVX2
-/// and FMA) or "base".
-std::string instruction_set() {
-#if (defined(__x86_64__) || defined(_M_X64)) && (defined(__GNUC__) || defined(__clang__))
-  __builtin_cpu_init();
-  const bool v3 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-                  __builtin_cpu_supports("avx512cd");
-  if (v4) return "v4";
-  if (v3) return "v3";
-#endif
-  return "base";
-}
+PyObject* py_instruction_set(PyObject*, PyObject*) { return PyUnicode_FromString(instruction_set()); }
+
+PyMethodDef functions[] = {{"instruction_set", py_instruction_set, METH_NOARGS,
+                            "Return the best build that this processor runs: base, v3 or v4."},
+                           {nullptr, nullptr, 0, nullptr}};
+
+PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                          "_cpu",
+                          "Which build of the compiled core suits this processor. Private.",
+                          -1,
+                          functions,
+                          nullptr,
+                          nullptr,
+                          nullptr,
+                          nullptr};
 
 }  // namespace
 
-PYBIND11_MODULE(_cpu, module) {
-  module.doc() = "Which build of the compiled core suits this processor. Private.";
-  module.def("instruction_set", &instruction_set);
-}
+PyMODINIT_FUNC PyInit__cpu() { return PyModule_Create(&definition); }

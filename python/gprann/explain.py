@@ -66,6 +66,15 @@ class Key:
         """The kinds that it belongs to, none if it belongs to the table itself or to all kinds."""
         return () if self.shared else tuple(dict.fromkeys(kind for _, kind in self.owners))
 
+    @property
+    def sentence(self) -> str:
+        """What it means, beginning with the kinds that have it."""
+        text, kinds = str(self.field.description), ", ".join(self.kinds)
+        if not kinds:
+            return text
+        lower = text[1:2].islower() or text[1:2] == " "
+        return f"{kinds[:1].upper()}{kinds[1:]}: {text[:1].lower() if lower else text[:1]}{text[1:]}"
+
 
 def choices(model: type[BaseModel]) -> dict[str, Any]:
     """Return the registries of those options that name a kind of something."""

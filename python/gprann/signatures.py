@@ -6,10 +6,11 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from gprann.errors import ConfigError, nearest_name
-from gprann.explain import Key, bounds, keys
+from gprann.explain import Key, bounds, keys, registry_of
 from gprann.options import Options
 
 __all__ = ["divide", "takes"]
@@ -35,7 +36,7 @@ def takes(*tables: type[Options]) -> Callable[[F], F]:
     ... def double(data, **options):
     ...     return 2 * Sizes(**options).copies
     >>> double([], copies=4), str(inspect.signature(double))
-    (8, '(data, *, copies: int = 10)')
+    (8, "(data, *, copies: 'int' = 10)")
     """
 
     def shown_by(function: F) -> F:
@@ -61,17 +62,41 @@ def _parameter(key: Key) -> inspect.Parameter:
         key.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if key.field.is_required() else default,
-        annotation=key.field.annotation,
+        annotation=_type_of(key.field.annotation),
     )
+
+
+def _type_of(annotation: Any) -> str:
+    """Return a type as one would write it, without what converts and checks its values.
+
+    Examples
+    --------
+    >>> from gprann.options import Names
+    >>> _type_of(Names | None), _type_of(dict[str, float]), _type_of(Literal["a", 1])
+    ('tuple[str, ...] | None', 'dict[str, float]', "{'a', 1}")
+    """
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_of(parts[0])
+    if origin is Literal:
+        return "{" + ", ".join(map(repr, parts)) + "}"
+    if origin in (Union, UnionType):
+        return " | ".join(map(_type_of, parts))
+    if origin is not None:
+        inner = ", ".join("..." if part is Ellipsis else _type_of(part) for part in parts)
+        return f"{origin.__name__}[{inner}]"
+    if registry_of(annotation) is not None:
+        return f"str | {annotation.__name__}"
+    return "None" if annotation is NoneType else str(getattr(annotation, "__name__", annotation))
 
 
 def _documented(text: str, found: Mapping[str, Any]) -> str:
     """Return a docstring with the options in the place of the entry `**options`."""
     entries = []
     for name, key in found.items():
-        facts = ", ".join(text for text in (key.extra.get("unit"), bounds(key)) if text)
-        head = f"{name} : {facts}" if facts else name
-        entries.append(head + "\n" + textwrap.indent(textwrap.fill(str(key.field.description), 110), "    "))
+        limits = bounds(key) or key.extra.get("unit")
+        head = f"{name} : {_type_of(key.field.annotation)}{f', {limits}' if limits else ''}"
+        entries.append(head + "\n" + textwrap.indent(textwrap.fill(key.sentence, 110), "    "))
     return re.sub(r"\*\*\w+\n(?:[ ]+.*\n?)*", lambda _: "\n".join(entries) + "\n", text, count=1)
 
 

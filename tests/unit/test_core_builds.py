@@ -175,6 +175,14 @@ def test_kernels_of_the_loaded_build_are_exported() -> None:
         assert getattr(_core, name) is getattr(module, name)
 
 
+@pytest.mark.skipif(INSTALLED == ("base",), reason="the only build is the one for every processor")
+def test_without_a_build_for_this_processor_the_remedy_is_named() -> None:
+    installed = next(level for level in reversed(INSTALLED) if level != "base")
+    others = tuple(level for level in LEVELS if level != installed)
+    error = pick(None, processor="base", missing=others)
+    assert re.search(r"compiled for processors with AVX.* not for SSE2 .*GPRANN_LEVELS=all", error)
+
+
 @pytest.mark.parametrize(
     ("value", "remedy"),
     [("v2", "valid names|did you mean"), ("", "valid names"), ("v33", "did you mean 'v3'")],

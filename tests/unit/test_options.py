@@ -232,7 +232,7 @@ class TestFunctions:
         assert parameters["copies"].default == 10
         assert parameters["alpha"].default == 0.5
         assert {"hidden", "optimizer", "learning_rate"} < set(parameters)
-        assert "copies : 1 or more\n    Copies of each structure.\n" in (work.__doc__ or "")
+        assert "copies : int, 1 or more\n    Copies of each structure.\n" in (work.__doc__ or "")
         assert "\nReturns\n" in (work.__doc__ or "")
         assert refusal(lambda: work(1, copes=3)) == "unknown option 'copes': did you mean 'copies'?"
 
@@ -242,7 +242,9 @@ class TestFunctions:
     [
         (gprann.augment, "policy", "gaussian"),
         (gprann.taylor_augment, "strategy", "B"),
+        (gprann.augment, "exponent", 1.0),
         (gprann.relax, "max_calls", 100),
+        (gprann.relax, "solver", "auto"),
         (gprann.neb, "max_calls", 50),
         (gprann.select, "threshold", 0.0),
         (gprann.label, "retries", 1),

@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 
 from gprann.active.learner import Learner, SearchOptions
 from gprann.active.reference import Reference, check_atoms, largest_force, with_labels
-from gprann.data.structure import Dataset
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, check_whole
 from gprann.options import option
 from gprann.signatures import divide, takes
 from gprann.surrogate import Surrogate
 from gprann.surrogate.calculator import bare_structure
+from gprann.surrogate.options import SurrogateOptions
 
 __all__ = ["Band", "BandOptions", "neb"]
 
@@ -96,7 +97,7 @@ class BandOptions(SearchOptions):
     spring: float = option("Spring constant between images.", 0.1, unit="eV/Å²", gt=0)
 
 
-@takes(BandOptions)
+@takes(BandOptions, SurrogateOptions)
 def neb(
     initial: ase.Atoms,
     final: ase.Atoms,
@@ -191,7 +192,7 @@ class _Search:
     @property
     def results(self) -> Dataset:
         """All reference results for these atoms."""
-        return self._reference.results(bare_structure(self._start[0]))
+        return self._reference.results(Structure.from_ase(self._start[0].copy()))
 
     def run(self) -> Band:
         """Relax the band and learn in turn, until the climbing image is converged."""

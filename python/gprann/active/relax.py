@@ -22,6 +22,7 @@ from gprann.data.structure import Dataset
 from gprann.options import option
 from gprann.signatures import divide, takes
 from gprann.surrogate import Surrogate
+from gprann.surrogate.options import SurrogateOptions
 
 __all__ = ["OPTIMIZERS", "RelaxOptions", "Relaxation", "relax"]
 
@@ -72,7 +73,7 @@ class RelaxOptions(SearchOptions):
     optimizer: Literal["bfgs", "fire"] = option("ASE's optimiser on the surrogate.", "bfgs")
 
 
-@takes(RelaxOptions)
+@takes(RelaxOptions, SurrogateOptions)
 def relax(atoms: ase.Atoms, calculator: BaseCalculator, **options: Any) -> Relaxation:
     """Relax positions with few calls of a reference calculator.
 

@@ -26,6 +26,7 @@ from gprann.io.reading import Source
 from gprann.runtime.messages import SharedBar, progress_bar
 from gprann.runtime.resources import side_by_side
 from gprann.signatures import divide, takes
+from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.sets.surrogate_set import (
     Subset,
     SurrogateSet,
@@ -92,7 +93,7 @@ class Augmentation:
         )
 
 
-@takes(CopyOptions)
+@takes(CopyOptions, SurrogateOptions)
 def augment(
     data: Source,
     surrogate: Surrogate | SurrogateSet | None = None,

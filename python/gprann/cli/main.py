@@ -275,14 +275,14 @@ def _section_options(
     parser: argparse.ArgumentParser, title: str, section: type[Options], leave_out: Sequence[str] = ()
 ) -> None:
     """Add an option for each key of a section; values stay texts, which the section converts and checks."""
-    from gprann.config.template import key_facts, sentence
+    from gprann.config.template import key_facts
     from gprann.explain import keys, option_name
 
     group = parser.add_argument_group(f"options of the {title}")
     for name, key in keys(section).items():
         if name in leave_out:
             continue
-        text, facts = sentence(key).replace("%", "%%"), key_facts(key).replace("%", "%%")
+        text, facts = key.sentence.replace("%", "%%"), key_facts(key).replace("%", "%%")
         options: dict[str, Any] = {
             "dest": f"{section.__name__}.{name}",
             "default": argparse.SUPPRESS,

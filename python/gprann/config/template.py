@@ -12,7 +12,7 @@ from typing import Any, get_args
 from gprann.explain import Key, keys, registry_of
 from gprann.options import Named, Options, Registry
 
-__all__ = ["key_facts", "sentence", "to_toml", "toml_value"]
+__all__ = ["key_facts", "to_toml", "toml_value"]
 
 _WIDTH = 100
 _TITLE = (
@@ -86,7 +86,7 @@ def _tables(path: str, section: Options, comments: bool, off: bool = False) -> I
             continue
         yield ""
         if comments:
-            yield from _comment(_summary(inner) if key.field.description is None else sentence(key))
+            yield from _comment(_summary(inner) if key.field.description is None else key.sentence)
         yield f"{'# ' if value is None else ''}[{place}]"
         registry: Registry[Any] | None = registry_of(inner)
         if registry is None:
@@ -114,7 +114,7 @@ def _lines(key: Key, plain: Mapping[str, Any], comments: bool, off: bool) -> Ite
     if not comments:
         yield from [line] if line else []
         return
-    yield from _comment(sentence(key))
+    yield from _comment(key.sentence)
     facts = key_facts(key)
     # An option of some kinds that has its default need not be taken out when another kind is named.
     off = off or (bool(key.kinds) and plain.get(key.name) == key.field.default)
@@ -151,15 +151,6 @@ def _inner_table(key: Key) -> type[Options] | None:
         ):
             return item
     return None
-
-
-def sentence(key: Key) -> str:
-    """Return what a key means, beginning with the kinds that have it."""
-    text, kinds = str(key.field.description), ", ".join(key.kinds)
-    if not kinds:
-        return text
-    lower = text[1:2].islower() or text[1:2] == " "
-    return f"{kinds[:1].upper()}{kinds[1:]}: {text[:1].lower() if lower else text[:1]}{text[1:]}"
 
 
 def key_facts(key: Key) -> str:

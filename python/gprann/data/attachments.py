@@ -26,6 +26,7 @@ __all__ = [
     "attach_constraints",
     "attach_info",
     "attachments_of",
+    "constraints_of",
     "is_derived",
     "is_result",
     "plain",
@@ -266,6 +267,18 @@ def attachments_of(
         with contextlib.suppress(DataError):
             arrays[name] = attach_arrays({name: value}, len(atoms), "")[name]
     return info, arrays, _constraints_of(atoms)
+
+
+def constraints_of(items: Iterable[Mapping[str, Any]], place: object) -> list[Any]:
+    """Return ASE's constraints; what is none, in a file that was changed by hand, is left out with a warning."""
+    found = []
+    for item in items:
+        try:
+            found.append(dict2constraint(thaw(item)))
+        # ASE meets unknown names and arguments with any exception.
+        except Exception as error:
+            _log.warning("%s: the constraint %s is left out: %s", place, item["name"], error)
+    return found
 
 
 def _constraints_of(atoms: ase.Atoms) -> list[dict[str, Any]]:

@@ -251,7 +251,7 @@ class _NormalEquations:
     def step(self, damping: float) -> Array | None:
         matrix = self.hessian.copy()
         diagonal = np.diagonal(self.hessian)
-        matrix[np.diag_indices_from(matrix)] += _shift(self.ridge, damping, diagonal)
+        matrix.flat[:: len(matrix) + 1] += _shift(self.ridge, damping, diagonal)
         step = -self.slope.reshape(1, -1)
         with blas_and_threads() as (blas, threads):
             if _core.cholesky(blas, matrix, threads) >= 0:
