@@ -18,7 +18,7 @@ from gprann.potential import Potential
 from gprann.runtime.resources import one_blas_thread
 from gprann.signatures import takes
 from gprann.surrogate.sets.surrogate_set import SurrogateSet, assign
-from gprann.surrogate.variance_reduction import greedy_variance_reduction
+from gprann.surrogate.solvers.posterior import greedy_variance_reduction
 
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate

@@ -34,8 +34,8 @@ from gprann.surrogate.sets.surrogate_set import (
     ordered_for,
     plan_subsets,
 )
+from gprann.surrogate.solvers.posterior import greedy_variance_reduction
 from gprann.surrogate.surrogate import Surrogate
-from gprann.surrogate.variance_reduction import greedy_variance_reduction
 
 __all__ = ["Augmentation", "Store", "augment", "augment_subsets", "label", "label_copies", "label_subset"]
 

@@ -235,7 +235,7 @@ class Structure:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What a calculation of the labels starts from besides the geometry, as plain data by name.
+        """Inputs of a calculation of the labels besides the geometry, as plain data by name.
 
         Initial magnetic moments and charges, total charge and spin, and whatever else is attached; results, weights
         and names of groups are none of it, nor are arrays of zeros.

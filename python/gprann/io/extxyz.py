@@ -50,6 +50,7 @@ _ORIGIN = ("origin_file", "origin_index", "origin_method")
 _RESERVED = {*OWN_NAMES, *_STRUCTURAL, *_ORIGIN, "species", "pos", "positions", "numbers", "Z", "move_mask"}
 _IN_ANY_CASE = {name.lower(): name for name in _STRUCTURAL}
 _COLUMN_NAMES = {name.lower(): name for name in ("species", "pos", "positions", "Z")}
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?")
 _OTHER_CELL = re.compile(r"cell|box|unit_?cell|lattice_vectors|cell_vectors|primvec|cellpar", re.IGNORECASE)
 
 
@@ -160,7 +161,10 @@ def _parse_frame(comment: str, rows: list[list[str]], origin: Origin, options: R
         energy_variance=_variance(info, origin),
         group=info.get("group", info.get("config_type", "")),
         origin=origin,
-        constraints=(*_fixed(arrays.pop("move_mask", None), origin), *_stored_constraints(kept)),
+        constraints=(
+            *_constraints_of_mask(arrays.pop("move_mask", None), origin),
+            *_stored_constraints(kept),
+        ),
         info=kept,
         arrays=arrays,
     )
@@ -206,7 +210,7 @@ def _stored_constraints(info: dict[str, Any]) -> list[dict[str, Any]]:
     return value
 
 
-def _fixed(mask: NDArray[Any] | None, origin: Origin) -> list[dict[str, Any]]:
+def _constraints_of_mask(mask: NDArray[Any] | None, origin: Origin) -> list[dict[str, Any]]:
     """Return the constraints that ASE's column `move_mask` stands for: true where an atom may move."""
     if mask is None:
         return []
@@ -254,18 +258,10 @@ def _refuse_other_cell(info: Mapping[str, str], origin: Origin) -> None:
     """Refuse a cell under another name: the structure would be read as a molecule."""
     for name, value in info.items():
         tokens = re.findall(r"[^\s,\[\]{}]+", value)
-        if _OTHER_CELL.fullmatch(name) and len(tokens) in (3, 6, 9) and all(map(_is_number, tokens)):
+        if _OTHER_CELL.fullmatch(name) and len(tokens) in (3, 6, 9) and all(map(_NUMBER.fullmatch, tokens)):
             raise FormatError(
                 f"{origin}: '{name}' looks like a cell, which extended XYZ keeps as Lattice; rename it"
             )
-
-
-def _is_number(token: str) -> bool:
-    try:
-        float(token)
-    except ValueError:
-        return False
-    return True
 
 
 def info_value(text: str) -> Any:
