@@ -9,7 +9,7 @@ from typing import get_args
 
 from gprann.cli.main import _parser
 from gprann.config import Config, toml_value
-from gprann.explain import Key, bounds, keys
+from gprann.explain import Key, bounds, choices, keys
 from gprann.options import Options
 
 __all__ = ["write_pages"]
@@ -18,8 +18,7 @@ __all__ = ["write_pages"]
 def write_pages(folder: Path) -> None:
     """Write `commands/NAME.md` and `options/NAME.md`; files whose content is the same stay untouched."""
     _write(folder / "commands", {name: _command_page(name, p) for name, p in _parser()[1].items()})
-    tables = {name: field.annotation for name, field in Config.model_fields.items()}
-    _write(folder / "options", {name: _options_page(name, t) for name, t in tables.items() if _is_table(t)})
+    _write(folder / "options", {name: _options_page(name, key) for name, key in keys(Config).items()})
 
 
 def _write(folder: Path, pages: Mapping[str, str]) -> None:
@@ -89,8 +88,15 @@ def _is_table(annotation: object) -> bool:
     return table and annotation.__dict__.get("registry") is None
 
 
-def _options_page(name: str, table: type[Options]) -> str:
-    return "\n".join([f"# [{name}]", "", *_table(name, table, level=2)])
+def _options_page(name: str, key: Key) -> str:
+    lines = [f"# [{name}]", ""]
+    if _is_table(key.field.annotation):
+        return "\n".join([*lines, *_table(name, key.field.annotation, level=2)])
+    registry = choices(Config)[name]
+    lines += [_escaped(key.sentence), "", f"`kind`\n: {', '.join(f'`{kind}`' for kind in registry)}\n"]
+    for kind in registry:
+        lines += [f'## kind = "{kind}"', "", *_table(f"{name}.{kind}", registry[kind], level=3)]
+    return "\n".join(lines)
 
 
 def _table(path: str, table: type[Options], level: int) -> Iterator[str]:

@@ -93,7 +93,7 @@ def check_positive(**values: object) -> None:
     """
     for name, value in values.items():
         if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < math.inf:
-            raise ConfigError(f"{name} = {_spelled(value)}: expected a positive number")
+            raise ConfigError(f"{name} = {_spell(value)}: expected a positive number")
 
 
 def check_whole(least: int, **values: object) -> None:
@@ -105,10 +105,10 @@ def check_whole(least: int, **values: object) -> None:
     """
     for name, value in values.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
-            raise ConfigError(f"{name} = {_spelled(value)}: expected {least} or more, a whole number")
+            raise ConfigError(f"{name} = {_spell(value)}: expected {least} or more, a whole number")
 
 
-def _spelled(value: object) -> str:
+def _spell(value: object) -> str:
     return repr(value) if isinstance(value, str) else str(value)
 
 

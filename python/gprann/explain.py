@@ -13,7 +13,17 @@ from pydantic.fields import FieldInfo
 
 from gprann.errors import nearest_name
 
-__all__ = ["Key", "bounds", "choices", "explain", "keys", "literals", "option_name", "registry_of", "shown"]
+__all__ = [
+    "Key",
+    "bounds",
+    "choices",
+    "explain",
+    "keys",
+    "literals",
+    "option_name",
+    "registry_of",
+    "spell_value",
+]
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -136,45 +146,47 @@ def option_name(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
-def shown(value: object, *, file: bool = True) -> str:
+def spell_value(value: object, *, file: bool = True) -> str:
     """Return a value as it stands in a TOML file, or else in Python, shortened."""
     if not file:
-        return _shortened(repr(value))
+        return _shorten(repr(value))
     if isinstance(value, tuple):
         value = list(value)
     try:
         text = json.dumps(value, ensure_ascii=False)
     except TypeError:  # dates
         text = str(value)
-    return _shortened(text)
+    return _shorten(text)
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _sentence(item: Any, model: type[BaseModel], *, file: bool) -> str:
     kind, value, context = item["type"], item["input"], item.get("ctx", {})
     *above, last = location = item["loc"] or ("",)
-    path = _spelled(location)
+    path = _spell_path(location)
     if kind == "extra_forbidden":
         hint = _hint(str(last), tuple(above), model)
         return f"{path}: unknown key; {hint}" if file else f"unknown option '{path}': {hint}"
     if kind == "missing":
         return f"{path}: is missing; {_missing_hint(location)}"
     if kind == "value_error":
-        return _joined(path, str(context["error"]))
+        return _join(path, str(context["error"]))
     if kind == "literal_error":
-        return f"{path} = {shown(value, file=file)}: {nearest_name(str(value), _choices(location, model))}"
+        return (
+            f"{path} = {spell_value(value, file=file)}: {nearest_name(str(value), _choices(location, model))}"
+        )
     if kind == "choice":
-        above_it = _spelled(tuple(above) if context["beside"] else location)
-        return "\n".join(_joined(above_it, text) for text in context["text"].splitlines())
-    return f"{path}{_expected(item, model, file=file)}"
+        above_it = _spell_path(tuple(above) if context["beside"] else location)
+        return "\n".join(_join(above_it, text) for text in context["text"].splitlines())
+    return f"{path}{_expectation(item, model, file=file)}"
 
 
-def _expected(item: Any, model: type[BaseModel], *, file: bool) -> str:
+def _expectation(item: Any, model: type[BaseModel], *, file: bool) -> str:
     """Return what was expected at a place, and what came."""
-    kind, location, value = item["type"], item["loc"] or ("",), shown(item["input"], file=file)
+    kind, location, value = item["type"], item["loc"] or ("",), spell_value(item["input"], file=file)
     if kind in _LIMITS:
         limit = _LIMITS[kind]
         key = keys(_section(location[:-1], model)).get(str(location[-1]))
@@ -192,13 +204,13 @@ def _expected(item: Any, model: type[BaseModel], *, file: bool) -> str:
     return f": expected {expected}, got {value}" if expected else f": {item['msg']}, got {value}"
 
 
-def _spelled(location: tuple[str | int, ...]) -> str:
+def _spell_path(location: tuple[str | int, ...]) -> str:
     """Return `training.hidden[1]` for ("training", "hidden", 1)."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return text.removeprefix(".")
 
 
-def _joined(path: str, message: str) -> str:
+def _join(path: str, message: str) -> str:
     """Put the path of a section before a message of the Python interface, which may begin with the key."""
     if not path:
         return message
@@ -275,12 +287,14 @@ def bounds(key: Key) -> str:
         for name in _LIMITS.values()
         if getattr(item, name, None) is not None
     }
-    held = {item for part in (key.field.annotation, *get_args(key.field.annotation)) for item in _held(part)}
+    held = {
+        item for part in (key.field.annotation, *get_args(key.field.annotation)) for item in _parts_of(part)
+    }
     unit = f" in {key.extra['unit']}" if key.extra.get("unit") else ""
     return _words(limits, "number" if float in held else "whole number", unit) if limits else ""
 
 
-def _held(annotation: Any) -> Iterable[Any]:
+def _parts_of(annotation: Any) -> Iterable[Any]:
     return (annotation, *get_args(annotation))
 
 

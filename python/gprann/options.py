@@ -30,7 +30,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gprann.errors import ConfigError, nearest_name
-from gprann.explain import choices, explain, keys, literals, option_name, registry_of, shown
+from gprann.explain import choices, explain, keys, literals, option_name, registry_of, spell_value
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass as _ModelMetaclass
@@ -112,7 +112,7 @@ class Options(BaseModel, metaclass=_Explained):
             for name in set(plain) & set(known):
                 found = [item for item in literals(known[name].field) if str(item) == plain[name]]
                 plain[name] = found[0] if found else plain[name]
-        return _gathered(cls, plain)
+        return _gather(cls, plain)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -123,7 +123,7 @@ class Options(BaseModel, metaclass=_Explained):
         ConfigError
             In the words of a configuration.
         """
-        return _validated(cls, values, FILE)
+        return _validate(cls, values, FILE)
 
     @classmethod
     def from_texts(cls, values: Mapping[str, Any]) -> Self:
@@ -146,7 +146,7 @@ class Options(BaseModel, metaclass=_Explained):
         gprann.errors.ConfigError: --copies: expected a whole number, got "many"
         """
         try:
-            return _validated(cls, values, _TEXTS)
+            return _validate(cls, values, _TEXTS)
         except ConfigError as error:
             lines = str(error).splitlines()
         raise ConfigError("\n".join(re.sub(r"^\w+", lambda key: option_name(key[0]), line) for line in lines))
@@ -201,7 +201,7 @@ class Options(BaseModel, metaclass=_Explained):
         return found
 
 
-def _validated(cls: type[A], values: Mapping[str, Any], context: dict[str, bool]) -> A:
+def _validate(cls: type[A], values: Mapping[str, Any], context: dict[str, bool]) -> A:
     try:
         strict = False if context is _TEXTS else None
         return cls.model_validate(dict(values), strict=strict, context=context)
@@ -210,7 +210,7 @@ def _validated(cls: type[A], values: Mapping[str, Any], context: dict[str, bool]
     raise ConfigError("\n".join(sentences))
 
 
-def _gathered(cls: type[Options], values: dict[str, Any]) -> dict[str, Any]:
+def _gather(cls: type[Options], values: dict[str, Any]) -> dict[str, Any]:
     """Put the options of kinds to the names of these, beside which they stand."""
     registries = choices(cls)
     if not registries:
@@ -320,7 +320,7 @@ class Named(Options):
         if registry is None:
             return handler(source)
         return core_schema.with_info_plain_validator_function(
-            registry.validated,
+            registry.validate,
             serialization=core_schema.plain_serializer_function_ser_schema(
                 lambda thing: {"kind": thing.name, **thing.to_dict()}
             ),
@@ -364,7 +364,7 @@ class Registry(Generic[N]):
 
     def _kind(self, name: Any, context: dict[str, bool] | None) -> type[N]:
         if not isinstance(name, str) or name not in self._kinds:
-            given = shown(name, file=context is not None)
+            given = spell_value(name, file=context is not None)
             raise ConfigError(f"{self.what} = {given}: {nearest_name(str(name), self)}")
         return self._kinds[name]
 
@@ -392,9 +392,9 @@ class Registry(Generic[N]):
         ConfigError
             If the name or an option is unknown, or there are options beside an object, which has its own.
         """
-        return self._made(given, options, None)
+        return self._make(given, options, None)
 
-    def _made(self, given: Any, options: Mapping[str, Any], context: dict[str, bool] | None) -> N:
+    def _make(self, given: Any, options: Mapping[str, Any], context: dict[str, bool] | None) -> N:
         if isinstance(given, self._base):
             if options:
                 raise ConfigError(
@@ -403,9 +403,9 @@ class Registry(Generic[N]):
             return given
         kind = self._kind(given, context)
         self.check(given, options)
-        return kind(**options) if context is None else _validated(kind, options, context)
+        return kind(**options) if context is None else _validate(kind, options, context)
 
-    def validated(self, value: Any, info: ValidationInfo) -> N:
+    def validate(self, value: Any, info: ValidationInfo) -> N:
         """Make the value of an option that names a kind, with the options that stand beside it or in a table."""
         try:
             if isinstance(value, _Beside) and isinstance(value.kind, Mapping):
@@ -413,14 +413,14 @@ class Registry(Generic[N]):
             if isinstance(value, Mapping):
                 return self._of_table(value, info.context)
             beside = value if isinstance(value, _Beside) else _Beside(value)
-            return self._made(beside.kind, beside.options, info.context)
+            return self._make(beside.kind, beside.options, info.context)
         except ConfigError as error:
             context = {"text": str(error), "beside": not isinstance(value, Mapping)}
             raise PydanticCustomError("choice", "{text}", context) from None
 
     def _of_table(self, table: Mapping[str, Any], context: dict[str, bool] | None) -> N:
         options = dict(table)
-        return self._made(options.pop("kind"), options, context)
+        return self._make(options.pop("kind"), options, context)
 
     def check(self, name: str, options: Mapping[str, Any]) -> None:
         """Refuse options that the kind of this name does not have.

@@ -39,7 +39,7 @@ def takes(*tables: type[Options]) -> Callable[[F], F]:
     (8, "(data, *, copies: 'int' = 10)")
     """
 
-    def shown_by(function: F) -> F:
+    def decorate(function: F) -> F:
         signature = inspect.signature(function)
         own = [item for item in signature.parameters.values() if item.kind != inspect.Parameter.VAR_KEYWORD]
         taken = {item.name for item in own}
@@ -50,10 +50,10 @@ def takes(*tables: type[Options]) -> Callable[[F], F]:
                     found[name] = key
         extra = [_parameter(key) for key in found.values()]
         function.__signature__ = signature.replace(parameters=[*own, *extra])  # type: ignore[attr-defined]
-        function.__doc__ = _documented(inspect.cleandoc(function.__doc__ or ""), found)
+        function.__doc__ = _document(inspect.cleandoc(function.__doc__ or ""), found)
         return function
 
-    return shown_by
+    return decorate
 
 
 def _parameter(key: Key) -> inspect.Parameter:
@@ -90,7 +90,7 @@ def _type_of(annotation: Any) -> str:
     return "None" if annotation is NoneType else str(getattr(annotation, "__name__", annotation))
 
 
-def _documented(text: str, found: Mapping[str, Any]) -> str:
+def _document(text: str, found: Mapping[str, Any]) -> str:
     """Return a docstring with the options in the place of the entry `**options`."""
     entries = []
     for name, key in found.items():

@@ -253,6 +253,20 @@ def test_every_page_is_in_the_table_of_contents() -> None:
     assert not [name for name in missing if not re.search(rf"^{name}$", listed, re.MULTILINE)]
 
 
+def test_messages_that_the_page_of_errors_explains_exist() -> None:
+    """The words as they stand in the program, where values are filled in."""
+    package = Path(gprann.__file__).parent
+    program = " ".join(file.read_text(encoding="utf-8") for file in package.rglob("*.py"))
+    program = re.sub(r'"\s*\n?\s*f?"', "", program)  # strings that are written in pieces
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^(`.*`)\n: ", page, re.MULTILINE)
+    assert len(terms) > 10
+    fill = {"learning_rate belongs to optimizer = 'adamw', not to 'lm'": " belongs to {self.what} = "}
+    phrases = [fill.get(phrase, phrase) for term in terms for phrase in re.findall(r"`([^`]+)`", term)]
+    labels = [re.sub(r"^has no (energy|forces)$", "has no {label}", phrase) for phrase in phrases]
+    assert not [phrase for phrase in labels if phrase not in program]
+
+
 def test_links_of_the_readme_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):

@@ -158,6 +158,25 @@ def test_texts_that_a_column_cannot_hold_are_named(tmp_path):
         write(tmp_path / "a.extxyz", structure)
 
 
+def test_names_that_have_a_meaning_do_not_damage_a_file(tmp_path, caplog):
+    structure = _structure().replace(
+        energy=-1.0,
+        info={"energy": -5.0, "Lattice": "x", "a b": 1, "constraints": "none"},
+        arrays={"forces": np.ones((3, 3)), "a:b": np.ones(3), "pos": np.zeros((3, 3)), "kept": np.ones(3)},
+        constraints=[{"name": "Unknown", "kwargs": {}}],
+    )
+    write(tmp_path / "a.extxyz", structure)
+    (back,) = read(tmp_path / "a.extxyz")
+    assert (back.energy, back.forces) == (-1.0, None)
+    assert back.info["a b"] == 1
+    assert set(back.arrays) == {"kept"}
+    assert back.to_ase().constraints == []
+    assert "the constraint Unknown is left out" in caplog.text
+    text = (tmp_path / "a.extxyz").read_text()
+    (tmp_path / "a.extxyz").write_text(text.replace("_JSON [", "_JSON [3, "))
+    assert read(tmp_path / "a.extxyz")[0].constraints == ()
+
+
 def test_attachments_cannot_be_changed_and_can_be_pickled():
     structure = _structure()
     with pytest.raises(TypeError):

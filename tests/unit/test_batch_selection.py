@@ -15,7 +15,7 @@ from gprann import Dataset, Surrogate, select
 from gprann.active.select import committee_covariance, structure_features
 from gprann.errors import ConfigError, DataError
 from gprann.potential import Potential
-from gprann.surrogate.variance_reduction import greedy_variance_reduction
+from gprann.surrogate.solvers.posterior import greedy_variance_reduction
 
 
 def random_covariance(n: int, seed: int) -> Array:

@@ -256,9 +256,7 @@ class TestCommands:
         assert "merged.extxyz: 7 structures and 4 new ones" in out
         atoms = bare[0].to_ase()
         atoms.calc = LennardJones(sigma=0.9, epsilon=0.5, rc=4, smooth=True)
-        with pytest.warns(
-            DataWarning, match="do not fit the energies"
-        ):  # Lennard-Jones among first principles
+        with pytest.warns(DataWarning, match="levels of theory"):  # Lennard-Jones among first principles
             merged = gprann.read("merged.extxyz", require=("energy", "forces"))
         assert merged[7].energy == atoms.get_potential_energy()
         code, out, _ = answer([*command, *options, *merging], capsys)

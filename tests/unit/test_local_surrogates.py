@@ -20,7 +20,7 @@ from gprann.runtime.messages import SharedBar, TaskFormatter
 from gprann.runtime.resources import available_memory, memory_share
 from gprann.surrogate import Surrogate, memory_needed
 from gprann.surrogate.sets.surrogate_set import plan_subsets
-from gprann.surrogate.variance_reduction import greedy_variance_reduction
+from gprann.surrogate.solvers.posterior import greedy_variance_reduction
 
 FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-7, "force_noise": 1e-7}
 

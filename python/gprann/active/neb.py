@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from gprann.active.learner import Learner, SearchOptions
 from gprann.active.reference import Reference, check_atoms, largest_force, with_labels
-from gprann.data.structure import Dataset
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, check_whole
 from gprann.options import option
 from gprann.signatures import divide, takes
@@ -85,8 +85,8 @@ class BandOptions(SearchOptions):
     """Options of the search for a minimum-energy path."""
 
     threshold: float = option(
-        "Predicted standard deviation of the energy, of the structure and not per atom as a barrier is, above which "
-        "an image is computed by the reference.",
+        "Images are computed by the reference where the predicted standard deviation of their total energy exceeds "
+        "this, which is compared with a barrier: it is not per atom.",
         0.02,
         unit="eV",
         gt=0,
@@ -192,7 +192,7 @@ class _Search:
     @property
     def results(self) -> Dataset:
         """All reference results for these atoms."""
-        return self._reference.results(bare_structure(self._start[0]))
+        return self._reference.results(Structure.from_ase(self._start[0].copy()))
 
     def run(self) -> Band:
         """Relax the band and learn in turn, until the climbing image is converged."""

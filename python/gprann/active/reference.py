@@ -11,6 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError, GprannError, check_whole
+from gprann.io.consistency import electronic_state
 from gprann.labelling import Record
 from gprann.labelling.calculators import force_consistent_energy
 
@@ -54,12 +55,13 @@ class Reference:
         return self.calls >= self._max_calls
 
     def results(self, like: Structure) -> Dataset:
-        """Return all results for the atoms, the cell and the periodicity of a structure."""
+        """Return all results for the atoms, the cell, the periodicity, the charge and the spin of a structure."""
         return self._record.structures.filter(
             lambda item: (
                 item.symbols == like.symbols
                 and np.allclose(item.cell, like.cell)
                 and np.array_equal(item.pbc, like.pbc)
+                and electronic_state(item) == electronic_state(like)
             )
         )
 

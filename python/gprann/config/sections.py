@@ -352,7 +352,7 @@ class Config(Options):
                 object.__setattr__(self, name, section.model_copy(update={"baseline": self.baseline}))
         return self
 
-    def resolved(self, base: Path) -> Config:
+    def resolve(self, base: Path) -> Config:
         """Return the configuration with absolute paths; relative ones start at `base`."""
 
         def absolute(name: str) -> str:
@@ -422,7 +422,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     except ValidationError as error:
         sentences = [f"{file}: {sentence}" for sentence in explain(error, Config, file=True)]
         raise ConfigError("\n".join(sentences)) from None
-    return config.resolved(file.parent)
+    return config.resolve(file.parent)
 
 
 def find_config(path: str | os.PathLike[str]) -> Path:

@@ -1,4 +1,4 @@
-"""What a structure carries beside its labels: plain data that nobody can change by accident.
+"""Attachments of structures: charges, spins, constraints, ... as plain data that nobody can change by accident.
 
 A value is a bool, a number, a text, None, an array of numbers or bools, a tuple or a mapping of these.
 """
@@ -26,6 +26,7 @@ __all__ = [
     "attach_constraints",
     "attach_info",
     "attachments_of",
+    "constraints_of",
     "is_derived",
     "is_result",
     "plain",
@@ -90,7 +91,7 @@ def is_derived(name: str) -> bool:
     return is_result(name) or bool(_DERIVED.search(lowered) and not _INPUT.search(lowered))
 
 
-def _frozen(value: Any, *, nested: bool = False) -> Any:
+def _freeze(value: Any, *, nested: bool = False) -> Any:
     """Return a private copy of plain data that cannot be changed; lists within tables stay lists.
 
     Raises
@@ -103,19 +104,19 @@ def _frozen(value: Any, *, nested: bool = False) -> Any:
     if value is None or isinstance(value, bool | int | float | str | Attached):
         return value
     if isinstance(value, Mapping):
-        return Attached({str(key): _frozen(item, nested=True) for key, item in value.items()})
+        return Attached({str(key): _freeze(item, nested=True) for key, item in value.items()})
     if not isinstance(value, list | tuple | np.ndarray):
         raise TypeError(f"a {type(value).__name__} is no plain data")
     if nested and not isinstance(value, np.ndarray):
-        return tuple(_frozen(item, nested=True) for item in value)
+        return tuple(_freeze(item, nested=True) for item in value)
     try:
-        array = _frozen_array(value)
+        array = _freeze_array(value)
     except (TypeError, ValueError):  # not numbers alone, or of unequal lengths
-        return tuple(_frozen(item, nested=True) for item in value)
+        return tuple(_freeze(item, nested=True) for item in value)
     return tuple(array.tolist()) if array.dtype.kind == "U" and array.ndim == 1 else array
 
 
-def _frozen_array(value: Any) -> NDArray[Any]:
+def _freeze_array(value: Any) -> NDArray[Any]:
     array = np.asarray(value)
     kinds = {"f": np.float64, "i": np.int64, "u": np.int64, "b": np.bool_, "U": np.str_}
     if array.dtype.kind not in kinds:
@@ -144,7 +145,7 @@ def attach_info(items: Mapping[str, Any], place: object) -> Attached:
     checked = {}
     for name, value in items.items():
         try:
-            checked[str(name)] = _frozen(value)
+            checked[str(name)] = _freeze(value)
         except TypeError as error:
             raise DataError(
                 f"{place}: info['{name}']: {error}; give numbers, texts, arrays or tables"
@@ -165,7 +166,7 @@ def attach_arrays(items: Mapping[str, Any], n_atoms: int, place: object) -> Atta
     checked = {}
     for name, value in items.items():
         try:
-            array = _frozen_array(value)
+            array = _freeze_array(value)
         except (TypeError, ValueError) as error:
             raise DataError(f"{place}: arrays['{name}']: {error}") from None
         if array.ndim == 0 or len(array) != n_atoms:
@@ -266,6 +267,18 @@ def attachments_of(
         with contextlib.suppress(DataError):
             arrays[name] = attach_arrays({name: value}, len(atoms), "")[name]
     return info, arrays, _constraints_of(atoms)
+
+
+def constraints_of(items: Iterable[Mapping[str, Any]], place: object) -> list[Any]:
+    """Return ASE's constraints; what is none, in a file that was changed by hand, is left out with a warning."""
+    found = []
+    for item in items:
+        try:
+            found.append(dict2constraint(thaw(item)))
+        # ASE meets unknown names and arguments with any exception.
+        except Exception as error:
+            _log.warning("%s: the constraint %s is left out: %s", place, item["name"], error)
+    return found
 
 
 def _constraints_of(atoms: ase.Atoms) -> list[dict[str, Any]]:

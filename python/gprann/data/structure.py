@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, overload
 import ase
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import dict2constraint
 from ase.data import atomic_numbers
 from numpy.typing import ArrayLike, NDArray
 
@@ -24,6 +23,7 @@ from gprann.data.attachments import (
     attach_constraints,
     attach_info,
     attachments_of,
+    constraints_of,
     is_derived,
     is_result,
     plain,
@@ -235,7 +235,7 @@ class Structure:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What a calculation of the labels starts from besides the geometry, as plain data by name.
+        """Inputs of a calculation of the labels besides the geometry, as plain data by name.
 
         Initial magnetic moments and charges, total charge and spin, and whatever else is attached; results, weights
         and names of groups are none of it, nor are arrays of zeros.
@@ -334,8 +334,7 @@ class Structure:
                 given[name] = np.array(value)
             else:
                 atoms.set_array(name, np.array(value))
-        if self.constraints:
-            atoms.set_constraint([dict2constraint(thaw(item)) for item in self.constraints])
+        atoms.set_constraint(constraints_of(self.constraints, self.origin))
         if given:
             atoms.calc = SinglePointCalculator(atoms, **given)
         return atoms

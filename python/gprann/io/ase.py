@@ -92,7 +92,7 @@ def read_ase(file: InputFile, file_format: str, options: ReadOptions) -> Iterato
     problem = _incomplete(file, file_format)
     if problem is not None and not options.skip_bad:
         raise problem
-    images = _images(_mended(file, file_format) if problem is not None else file, file_format)
+    images = _images(_mend(file, file_format) if problem is not None else file, file_format)
     if problem is not None and file_format not in ("vasp-xml", "vasp-out"):
         images = images[:-1]  # its positions may be those of one step, and its energy that of another
     if file_format == "vasp-xml" and problem is None and len(images) != _vasp_steps(file.content):
@@ -172,7 +172,7 @@ def _incomplete(file: InputFile, file_format: str) -> FormatError | None:
     )
 
 
-def _mended(file: InputFile, file_format: str) -> InputFile:
+def _mend(file: InputFile, file_format: str) -> InputFile:
     """Return the complete steps of a file of VASP that was cut."""
     ends = {"vasp-xml": rb"</calculation>", "vasp-out": rb"energy  without entropy=.*\n"}
     end = ends.get(file_format)

@@ -91,7 +91,7 @@ class Slope:
 
 @dataclass(slots=True)
 class LabelCheck:
-    """What is known about labels without a model.
+    """Findings about labels, made without a model.
 
     Attributes
     ----------
@@ -189,7 +189,7 @@ def _check_forces(data: Dataset, with_forces: Sequence[int], result: LabelCheck)
     result.net_force = float(net.max())
     # Forces with errors that know nothing of each other have a net force of sqrt(N) times the error of one.
     unbalanced = (net > 0.3 * np.sqrt(sizes) * rms) & (net > 0.05) & (sizes > 1)
-    frozen = _frozen(data, with_forces)
+    frozen = _find_frozen(data, with_forces)
     if frozen:
         index, atoms = frozen
         listed = ", ".join(map(str, atoms[:_LISTED])) + (", ..." if len(atoms) > _LISTED else "")
@@ -209,7 +209,7 @@ def _check_forces(data: Dataset, with_forces: Sequence[int], result: LabelCheck)
     return odd | (set(with_forces) if frozen else set())
 
 
-def _frozen(data: Dataset, with_forces: Sequence[int]) -> tuple[int, list[int]] | None:
+def _find_frozen(data: Dataset, with_forces: Sequence[int]) -> tuple[int, list[int]] | None:
     """Return a structure, and its atoms whose forces are 0 in all structures with the same atoms."""
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for k in with_forces:
@@ -218,7 +218,7 @@ def _frozen(data: Dataset, with_forces: Sequence[int]) -> tuple[int, list[int]] 
         zero = np.all([(np.asarray(data[k].forces) == 0).all(axis=1) for k in members], axis=0)
         if len(members) < 3 or not zero.any() or zero.all():
             continue
-        held = zero & ~_balanced(data[members[0]])
+        held = zero & ~_feels_no_force(data[members[0]])
         if held.any():
             return members[0], np.flatnonzero(held).tolist()
     return None
@@ -239,7 +239,7 @@ def _force_outliers(data: Dataset, with_forces: Sequence[int], rms: Array, resul
             f"times those of the others: {list_places(data, huge)}; check their units"
         )
     still = [k for k, size in zip(with_forces, rms.tolist(), strict=True) if size == 0 and len(data[k]) > 1]
-    still = [k for k in still[:20] if not _balanced(data[k]).all()]
+    still = [k for k in still[:20] if not _feels_no_force(data[k]).all()]
     if still:
         result.messages.append(
             f"all forces of {len(still)} of {len(data)} structures are 0, which their symmetry does not explain: "
@@ -248,7 +248,7 @@ def _force_outliers(data: Dataset, with_forces: Sequence[int], rms: Array, resul
     return {*huge, *still}
 
 
-def _balanced(structure: Structure) -> NDArray[np.bool_]:
+def _feels_no_force(structure: Structure) -> NDArray[np.bool_]:
     """Return for each atom whether its surroundings have no direction, as in a perfect crystal; it feels no force."""
     i, distances, vectors = neighbor_list("idD", structure.to_ase(), 5.0)
     weights = np.exp(-distances)

@@ -46,8 +46,11 @@ _INFO_TRUTH = dict.fromkeys(("T", "True", "true", "TRUE"), True) | dict.fromkeys
 )
 _COLUMN_TYPES = ("S", "R", "I", "L")
 _STRUCTURAL = ("Lattice", "Properties", "pbc")
+_ORIGIN = ("origin_file", "origin_index", "origin_method")
+_RESERVED = {*OWN_NAMES, *_STRUCTURAL, *_ORIGIN, "species", "pos", "positions", "numbers", "Z", "move_mask"}
 _IN_ANY_CASE = {name.lower(): name for name in _STRUCTURAL}
 _COLUMN_NAMES = {name.lower(): name for name in ("species", "pos", "positions", "Z")}
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?")
 _OTHER_CELL = re.compile(r"cell|box|unit_?cell|lattice_vectors|cell_vectors|primvec|cellpar", re.IGNORECASE)
 
 
@@ -134,15 +137,7 @@ def _parse_frame(comment: str, rows: list[list[str]], origin: Origin, options: R
     weight, ignored = label_weight(info, origin)
     cell, pbc = _parse_cell(info, origin)
     cell = units.scaled("length", cell)
-    taken = {
-        *OWN_NAMES,
-        *found.values(),
-        *unit_keys,
-        *_STRUCTURAL,
-        "origin_file",
-        "origin_index",
-        "origin_method",
-    }
+    taken = {*OWN_NAMES, *found.values(), *unit_keys, *_STRUCTURAL, *_ORIGIN}
     arrays = {
         name: _array(rows, column)
         for name, column in columns.items()
@@ -166,7 +161,10 @@ def _parse_frame(comment: str, rows: list[list[str]], origin: Origin, options: R
         energy_variance=_variance(info, origin),
         group=info.get("group", info.get("config_type", "")),
         origin=origin,
-        constraints=(*_fixed(arrays.pop("move_mask", None), origin), *kept.pop("constraints", ())),
+        constraints=(
+            *_constraints_of_mask(arrays.pop("move_mask", None), origin),
+            *_stored_constraints(kept),
+        ),
         info=kept,
         arrays=arrays,
     )
@@ -203,7 +201,16 @@ def _array(rows: list[list[str]], column: _Column) -> NDArray[Any]:
     return array[:, 0] if column.width == 1 else array
 
 
-def _fixed(mask: NDArray[Any] | None, origin: Origin) -> list[dict[str, Any]]:
+def _stored_constraints(info: dict[str, Any]) -> list[dict[str, Any]]:
+    """Take the constraints that `format_extxyz` wrote out of the entries; another value of this name is none."""
+    value = info.get("constraints")
+    if not isinstance(value, list) or not all(isinstance(item, dict) and "name" in item for item in value):
+        return []
+    del info["constraints"]
+    return value
+
+
+def _constraints_of_mask(mask: NDArray[Any] | None, origin: Origin) -> list[dict[str, Any]]:
     """Return the constraints that ASE's column `move_mask` stands for: true where an atom may move."""
     if mask is None:
         return []
@@ -251,18 +258,10 @@ def _refuse_other_cell(info: Mapping[str, str], origin: Origin) -> None:
     """Refuse a cell under another name: the structure would be read as a molecule."""
     for name, value in info.items():
         tokens = re.findall(r"[^\s,\[\]{}]+", value)
-        if _OTHER_CELL.fullmatch(name) and len(tokens) in (3, 6, 9) and all(map(_is_number, tokens)):
+        if _OTHER_CELL.fullmatch(name) and len(tokens) in (3, 6, 9) and all(map(_NUMBER.fullmatch, tokens)):
             raise FormatError(
                 f"{origin}: '{name}' looks like a cell, which extended XYZ keeps as Lattice; rename it"
             )
-
-
-def _is_number(token: str) -> bool:
-    try:
-        float(token)
-    except ValueError:
-        return False
-    return True
 
 
 def info_value(text: str) -> Any:
@@ -407,6 +406,8 @@ def _columns(structure: Structure) -> tuple[dict[str, NDArray[Any]], list[Any]]:
     """Return the arrays that become columns, among them ASE's `move_mask`, and the constraints that it cannot say."""
     columns = {}
     for name, array in structure.arrays.items():
+        if name in _RESERVED or not re.fullmatch(r"[^\s:\"'=]+", name):
+            continue  # such a name would change the meaning of the file
         if array.dtype.kind == "U" and not all(re.fullmatch(r"\S+", text) for text in array.ravel().tolist()):
             warnings.warn(
                 f"{structure.origin}: arrays['{name}'] holds texts with blanks, which extended XYZ does not keep",
@@ -455,7 +456,11 @@ def _comment(structure: Structure, columns: Mapping[str, NDArray[Any]], constrai
         entries.append(("origin_file", structure.origin.file))
         entries.append(("origin_index", str(structure.origin.index)))
         entries.append(("origin_method", structure.origin.method))
-    entries += [(name, _info_text(value)) for name, value in structure.info.items() if value is not None]
+    entries += [
+        (name, _info_text(value))
+        for name, value in structure.info.items()
+        if value is not None and name not in _RESERVED
+    ]
     if constraints:
         entries.append(("constraints", "_JSON " + json.dumps(constraints)))
     return " ".join(f"{_quote(key)}={_quote(value)}" for key, value in entries)

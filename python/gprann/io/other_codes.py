@@ -112,12 +112,12 @@ def _frame_or_error(
     symbols: Sequence[str], positions: Array, cell: Array, labels: Mapping[str, Any], origin: Origin
 ) -> Frame | DataError:
     try:
-        return make_frame(_labelled(elements(symbols, origin), positions, cell, labels, origin))
+        return make_frame(_make_structure(elements(symbols, origin), positions, cell, labels, origin))
     except DataError as error:
         return error
 
 
-def _labelled(
+def _make_structure(
     symbols: Sequence[str], positions: Array, cell: Array, labels: Mapping[str, Any], origin: Origin
 ) -> Structure:
     """Return a structure that is periodic where it has a cell; labels are energy, force, stress and virial in eV, Å."""
@@ -195,7 +195,7 @@ def _mtp_structure(body: str, origin: Origin, file: InputFile, options: ReadOpti
     if len(vectors) == 3:
         cell = np.array([[number(token, "Supercell", origin) for token in row] for row in vectors])
     types = np.array([int(number(row[columns["type"]], "type", origin)) for row in rows])
-    return _labelled(_symbols(types, options.species, file), values("cartes_x"), cell, labels, origin)
+    return _make_structure(_symbols(types, options.species, file), values("cartes_x"), cell, labels, origin)
 
 
 # --------------------------------------------------------------------- FitSNAP
@@ -246,7 +246,7 @@ def _fitsnap_frame(document: Mapping[str, Any], entry: Mapping[str, Any], origin
         labels["stress"] = -units.scaled("stress", np.array(entry["Stress"], dtype=np.float64))
     positions = units.scaled("length", np.array(entry["Positions"], dtype=np.float64))
     symbols = elements([str(name) for name in entry["AtomTypes"]], origin)
-    structure = _labelled(symbols, positions, cell, labels, origin)
+    structure = _make_structure(symbols, positions, cell, labels, origin)
     # Stresses in bar are what the format is about: no word of it.
     said = notes if any(styles[key] != usual for key, usual in _STYLES.values()) else ()
     return make_frame(structure.replace(group=str(document.get("Label", ""))), notes=said)

@@ -92,7 +92,7 @@ def read(
 
 
 class ReadResult(NamedTuple):
-    """What has been read.
+    """Structures that have been read, and what is to be said about them.
 
     Attributes
     ----------
@@ -267,12 +267,12 @@ def _and_more(origins: Sequence[Origin]) -> str:
 
 
 def _label_messages(frames: Sequence[Frame], required: Sequence[str]) -> list[str]:
-    """What to warn of because of missing labels; required labels that are missing are an error."""
+    """Return warnings about missing labels; required labels that are missing are an error."""
     messages = []
     for label in LABELS:
         without = [frame for frame in frames if getattr(frame.structure, label) is None]
         if without and label in required:
-            raise DataError(_missing(label, without, len(frames)))
+            raise DataError(_describe_missing(label, without, len(frames)))
         if label == "stress":  # a molecule has none
             without = [frame for frame in without if frame.structure.pbc.all()]
         # Synthetic copies have an energy and nothing else.
@@ -280,7 +280,7 @@ def _label_messages(frames: Sequence[Frame], required: Sequence[str]) -> list[st
         renamed = [frame for frame in without if label in frame.similar]
         if renamed:
             messages.append(
-                f"{renamed[0].structure.origin}: has no {label}, but {_similar(label, renamed[0])}"
+                f"{renamed[0].structure.origin}: has no {label}, but {_describe_similar(label, renamed[0])}"
             )
         elif without and any(getattr(frame.structure, label) is not None for frame in frames):
             places = [str(frame.structure.origin) for frame in without[:_LISTED]]
@@ -292,16 +292,16 @@ def _label_messages(frames: Sequence[Frame], required: Sequence[str]) -> list[st
     return messages
 
 
-def _missing(label: str, without: Sequence[Frame], total: int) -> str:
+def _describe_missing(label: str, without: Sequence[Frame], total: int) -> str:
     origin = without[0].structure.origin
     counted = f" (and so {len(without)} of {total} structures)" if len(without) > 1 else ""
     if label in without[0].similar:
-        return f"{origin}: has no {label}{counted}, but {_similar(label, without[0])}"
+        return f"{origin}: has no {label}{counted}, but {_describe_similar(label, without[0])}"
     rest = "add them to the file" if label == "forces" else "add it to the file"
     return f"{origin}: has no {label}{counted}; {rest}, leave the structure out, or do not require {label}"
 
 
-def _similar(label: str, frame: Frame) -> str:
+def _describe_similar(label: str, frame: Frame) -> str:
     names = frame.similar[label]
     if names[0].startswith("#"):
         return f"the comment {names[0][:80]!r}; write the total energy as '# total energy = X eV'"

@@ -157,7 +157,7 @@ class WorkerProcess:
 
     @property
     def _log(self) -> Path:
-        """What the process has printed."""
+        """File that holds what the process has printed."""
         return self._folder / "output.log"
 
     def _said(self, begin: int) -> str:

@@ -145,10 +145,10 @@ def label(
     """
     running = LabelOptions(**settings)
     spec = CalculatorSpec(calculator, options or {})
-    data = _numbered(structures(data))
+    data = _number_origins(structures(data))
     target = Path(output).expanduser()
     record = _open_record(target, spec)
-    missing = _missing(data, record)
+    missing = _without_results(data, record)
     failures: list[Failure] = []
     with (
         _folder(running.scratch) as folder,
@@ -170,7 +170,7 @@ def label(
                     failures.append(outcome)
     failures.sort(key=lambda failure: failure.index)
     _write_failures(target, failures)
-    labelled = _labelled(data, record)
+    labelled = _with_results(data, record)
     first = _write_in_order(target, record, labelled)
     placed = (item.replace(origin=Origin(str(target), k)) for k, item in enumerate(labelled, first))
     return Labelling(Dataset(placed), failures, len(missing) - len(failures))
@@ -235,7 +235,7 @@ def _open_record(target: Path, spec: CalculatorSpec) -> Record:
     return record
 
 
-def _numbered(data: Dataset) -> Dataset:
+def _number_origins(data: Dataset) -> Dataset:
     """Return the structures; those that come from no file tell their number in messages."""
     return Dataset(
         structure.replace(origin=Origin("", index)) if str(structure.origin) == str(Origin()) else structure
@@ -243,7 +243,7 @@ def _numbered(data: Dataset) -> Dataset:
     )
 
 
-def _labelled(data: Dataset, record: Record) -> Dataset:
+def _with_results(data: Dataset, record: Record) -> Dataset:
     """Return the structures that have a result, with their labels and without any origin."""
     found = ((structure, record.find(structure)) for structure in data)
     return Dataset(
@@ -259,7 +259,7 @@ def _labelled(data: Dataset, record: Record) -> Dataset:
     )
 
 
-def _missing(data: Dataset, record: Record) -> list[tuple[int, Structure]]:
+def _without_results(data: Dataset, record: Record) -> list[tuple[int, Structure]]:
     """Return the structures without a result, each geometry once, with their numbers."""
     missing: dict[str, tuple[int, Structure]] = {}
     for index, structure in enumerate(data):

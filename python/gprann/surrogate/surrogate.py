@@ -1,7 +1,4 @@
-"""The surrogate: Gaussian-process regression of energies and forces of one homogeneous subset.
-
-Yeu et al., npj Comput. Mater. 11, 156 (2025), with an invariant kernel summed over atoms as the default.
-"""
+"""The surrogate: Gaussian-process regression of energies and forces of one homogeneous subset."""
 
 from __future__ import annotations
 
@@ -51,7 +48,11 @@ _STATE = (*_CHOICES, "training_set", "calibration")
 
 
 class Surrogate:
-    """Gaussian-process surrogate for energies and forces of structures of one composition."""
+    """Gaussian-process surrogate for energies and forces of structures of one composition.
+
+    Yeu et al., npj Comput. Mater. 11, 156 (2025). `fit` finds its hyperparameters inside the training set, `predict`
+    gives energies and forces with their standard deviations, `extend` adds structures, `save` and `load` keep it.
+    """
 
     @takes(SurrogateOptions)
     def __init__(
@@ -62,7 +63,7 @@ class Surrogate:
         seed: int = 0,
         **options: Any,
     ) -> None:
-        """Settle how to fit.
+        """Make a surrogate that is to be fitted.
 
         Parameters
         ----------

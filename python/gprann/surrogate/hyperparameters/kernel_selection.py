@@ -54,7 +54,7 @@ class AutoKernel(AtomsKernel, PairsKernel, SoapKernel):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """How well a kernel predicts structures that were left out.
+    """Errors of a kernel for structures that were left out.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class KernelSelection:
-    """The kernel chosen, and why.
+    """The kernel that was chosen, and the errors of all candidates.
 
     Attributes
     ----------

@@ -98,7 +98,7 @@ class CartesianFingerprint(StructureFingerprint):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where atoms are expected, as in a structure in the middle of the training set, and how far away they may lie.
+    """The places where atoms are expected, and how far away from them they may lie.
 
     Turns are measured by the displacement that they are of the atoms (root mean square): an angle says nothing of
     linear molecules, and vibrations turn small molecules by more than large ones.

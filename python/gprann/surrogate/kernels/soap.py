@@ -27,7 +27,7 @@ _PADDING = 3.8  # sigma; dscribe lets the tails of the Gaussians reach so far be
 
 
 class SoapOptions(Options):
-    """Trial of SOAP, by the names that dscribe gives them.
+    """Settings of SOAP, by the names that dscribe gives them.
 
     Examples
     --------
@@ -67,8 +67,8 @@ class SoapKernel(Kernel):
 
     name = "soap"
     soap: SoapTable | None = option(
-        "Settings of the vectors by the names of dscribe, and the centers to be compared one by one. Default: the mean "
-        "over all atoms within 5 Å.",
+        "Settings of the vectors by the names of dscribe, and the centers to be compared one by one; with auto they "
+        "make soap one of the kernels to choose from. Default: the mean over all atoms within 5 Å.",
         None,
         example={"r_cut": 5.0, "n_max": 6, "l_max": 4, "centers": [0, 1]},
     )

@@ -127,7 +127,7 @@ class Assignment:
 def ask(
     surrogate: Surrogate, data: Dataset, question: Callable[[Assignment], T]
 ) -> tuple[Assignment, T, dict[int, DataError]]:
-    """Put a question about those structures that a surrogate does not refuse.
+    """Predict something for the structures that a surrogate does not refuse.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def ask(
 
 
 class Kinds:
-    """Which surrogates know a structure: those of its composition and periodic directions.
+    """Finds the surrogates that know a structure: they have its composition and periodic directions.
 
     Where these directions are new, those of its composition.
 

@@ -1,4 +1,4 @@
-"""Local surrogates: one for each homogeneous subset of a database, fitted side by side."""
+"""Sets of surrogates: one surrogate for each homogeneous subset of a data set, fitted side by side."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def _build_surrogate(build: Build, own: tuple[str, ...], species: tuple[str, ...
 
 
 def _shares(needed: Sequence[float], budget: float) -> list[float]:
-    """Divide memory that does not suffice: the small get what they need, the large equal parts of what is left."""
+    """Divide memory that does not suffice: small subsets get what they need, large ones equal parts of the rest."""
     if sum(needed) <= budget:
         return [budget] * len(needed)
     shares = [0.0] * len(needed)

@@ -50,7 +50,7 @@ _RAISE = 3.0  # factor on noises for which the matrix is singular in double prec
 
 @dataclass(frozen=True, slots=True)
 class Equations:
-    """Training set whose weights are sought.
+    """A training set whose weights are to be found.
 
     Attributes
     ----------
@@ -275,7 +275,7 @@ class Solver(Named):
         return self.memory(data, features=features)
 
     def plan(self, data: Dataset, fingerprint: Fingerprint, budget: float) -> Plan:
-        """Settle what is left open by the memory that may be used, in GiB.
+        """Return the solver with all its options chosen, so that it fits into a memory in GiB.
 
         Raises
         ------
@@ -328,7 +328,7 @@ class WithRepresentatives(Solver):
         raise NotImplementedError
 
     def plan(self, data: Dataset, fingerprint: Fingerprint, budget: float) -> Plan:
-        """Settle the number of representatives, see `Solver.plan`."""
+        """Choose the number of representatives, see `Solver.plan`."""
         features = features_per_atom(data, fingerprint)
         per_structure = max(structure.n_labels for structure in data)
         wanted = int(self.wanted_observations(data, fingerprint))
@@ -360,7 +360,7 @@ class WithRepresentatives(Solver):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The solver that is to be used, nothing of it left open, and why.
+    """A solver with all its options chosen, and the reason for it.
 
     Attributes
     ----------
