@@ -26,12 +26,13 @@ from gprann.data.structure import Dataset
 from gprann.errors import FactorisationError
 from gprann.options import Options, option
 from gprann.surrogate.gaussian_process import PosteriorMean, Restorable, factorise
-from gprann.surrogate.hyperparameters.cross_validation import leave_out_in_turn, scan
-from gprann.surrogate.hyperparameters.likelihood import maximise_of_parts
-from gprann.surrogate.hyperparameters.settings import (
+from gprann.surrogate.hyperparameters.criteria import (
     BOUNDS,
     Fixed,
     Trial,
+    leave_out_in_turn,
+    maximise_of_parts,
+    scan,
     with_fixed,
 )
 from gprann.surrogate.kernels.base import Fingerprint
