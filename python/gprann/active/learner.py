@@ -30,7 +30,7 @@ class SearchOptions(Options):
     """Options that relaxations and searches for paths share."""
 
     fmax: float = option(
-        "Largest norm of the reference force on a free atom at the end.", 0.05, unit="eV/Å", gt=0
+        "Converged when the reference force on every free atom is smaller than this.", 0.05, unit="eV/Å", gt=0
     )
     record: PathText | None = option(
         "Extended XYZ file to which every reference result is appended. The results for the same atoms and cell that "

@@ -85,8 +85,8 @@ class BandOptions(SearchOptions):
     """Options of the search for a minimum-energy path."""
 
     threshold: float = option(
-        "Predicted standard deviation of the energy, of the structure and not per atom as a barrier is, above which "
-        "an image is computed by the reference.",
+        "Images are computed by the reference where the predicted standard deviation of their total energy exceeds "
+        "this, which is compared with a barrier: it is not per atom.",
         0.02,
         unit="eV",
         gt=0,

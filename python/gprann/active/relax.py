@@ -63,8 +63,8 @@ class RelaxOptions(SearchOptions):
     """Options of a relaxation."""
 
     threshold: float = option(
-        "Predicted standard deviation of the energy, of the structure and not per atom, at which the relaxation on "
-        "the surrogate stops, to compute the reference there.",
+        "The relaxation on the surrogate stops where the predicted standard deviation of the total energy exceeds "
+        "this, and the reference is computed there.",
         0.05,
         unit="eV",
         gt=0,

@@ -58,8 +58,8 @@ class SelectOptions(Options):
 
     count: int = option("Structures wanted.", ge=1)
     threshold: float = option(
-        "A candidate whose standard deviation, the labels of those already selected given, is smaller is not "
-        "selected: the selection may have fewer structures than are wanted, or none.",
+        "Candidates are left out if their standard deviation is smaller than this once the selected ones are labelled: "
+        "the selection may have fewer structures than are wanted, or none.",
         0.0,
         unit="eV/atom",
         ge=0,
@@ -88,8 +88,8 @@ def select(
     candidates : Dataset, or anything that `gprann.read` takes
         Structures, with or without labels. Of more than 4000 the most uncertain are considered.
     model : Surrogate, SurrogateSet or Potential
-        Fitted surrogates, whose posterior covariance counts (structures that different ones of them predict are
-        taken for independent), or a committee: the covariance of its members' energies, localised by the distance
+        Fitted surrogates with their posterior covariance, where structures that different surrogates predict count
+        as independent; or a committee with the covariance of its members' energies, which falls with the distance
         of the candidates' descriptors.
     count : int
         Structures wanted.

@@ -86,8 +86,7 @@ class DisplacementOptions(Options):
 
     copies: int | None = option(
         "Copies of each training structure; 10 to 40 are enough. Default: one for each degree of freedom, at least "
-        "10 and at most 36; gpr up to twice as many, the more uncertain their labels are relative to the changes of "
-        "energy that they tell.",
+        "10 and at most 36; gpr up to twice as many where labels are uncertain compared with the changes of energy.",
         None,
         example=36,
         ge=1,

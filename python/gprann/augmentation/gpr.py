@@ -52,11 +52,11 @@ class Augmentation:
     accepted : Dataset
         Labelled copies; each keeps the variance of its label.
     uncertain : Dataset
-        What to label with DFT next: of the copies whose standard deviation exceeds the threshold so many that it
-        would exceed it for none of them any more, most informative first (greedy variance reduction, see
-        `gprann.select`). Of a subset with more than 1000 such copies the 1000 most uncertain are considered, the
-        others counted in the log. Copies stay uncertain where the noise of a label leaves it nothing to tell.
-        Their predicted energies are not kept.
+        What to label with DFT next: of the copies whose standard deviation exceeds the threshold, the most informative
+        first, as many as bring all others below the threshold (greedy variance reduction, see `gprann.select`).
+        Of a subset with more than 1000 such copies the 1000 most uncertain are considered, and the log counts the
+        others. Where labels are as noisy as the copies are uncertain, copies stay above the threshold. Predicted
+        energies are not kept.
     surrogates : list of dict
         Kernel and hyperparameters of the surrogates used, and the size of the displacements.
     left_out : int
@@ -113,9 +113,9 @@ def augment(
         surrogate is fitted to each subset, see `partition`; for kernels that need one order of atoms, atoms are put
         in order first.
     label_next : path, optional
-        File (extended XYZ) for those of the copies left out that are most worth labelling next: so many that
-        all of them (of more than 1000 of a subset, the 1000 most uncertain) would be certain. Not written if there
-        are none.
+        Extended XYZ file for the copies to label next: of those left out, the most informative first, as many as
+        make the others certain (of more than 1000 of a subset, the 1000 most uncertain are considered). Not written
+        if there are none.
     progress : bool, optional
         Show a progress bar; default: on a terminal only.
     **options

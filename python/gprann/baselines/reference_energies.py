@@ -32,8 +32,8 @@ class ReferenceEnergies(Baseline):
 
     Notes
     -----
-    `fit` adds the mean energy per atom that is left to all reference energies alike, so that the model need not
-    learn a constant; energies that are given keep their differences.
+    `fit` shifts all reference energies by the mean energy per atom that remains, so that the model need not learn a
+    constant. The differences between given energies stay the same.
 
     Examples
     --------

@@ -158,12 +158,15 @@ def build_neighbours(structures: Sequence[Structure], cutoff: float, species: Se
     Lists of small structures are made by trying all pairs and images, for the whole batch in one call: a list
     of 20 atoms costs a fortieth of a call of vesin. Batches with a large structure go to vesin.
     """
+    structures = list(structures)
     first_atom = np.concatenate([[0], np.cumsum([len(structure) for structure in structures])]).astype(
         np.int64
     )
     kinds = np.concatenate([np.zeros(0, np.int32), *(species_indices(item, species) for item in structures)])
-    make = _all_pairs if max(map(len, structures), default=0) <= _SMALL else _cell_lists
-    lists = make(structures, first_atom, cutoff)
+    if max(map(len, structures), default=0) <= _SMALL:
+        lists = _all_pairs(structures, first_atom, cutoff, n_threads())
+    else:
+        lists = _cell_lists(structures, first_atom, cutoff)
     _check_distance(structures, first_atom, lists)
     first_pair, neighbour, vectors, _ = lists
     return Neighbourhood(first_atom, first_pair, neighbour, vectors, kinds)
@@ -206,7 +209,9 @@ def reduce_cells(structures: Sequence[Structure]) -> NDArray[np.float64]:
     return cells
 
 
-def _all_pairs(structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float) -> _Lists:
+def _all_pairs(
+    structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float, threads: int
+) -> _Lists:
     n = len(structures)
     return _core.neighbour_list(
         first_atom,
@@ -214,7 +219,7 @@ def _all_pairs(structures: Sequence[Structure], first_atom: NDArray[np.int64], c
         reduce_cells(structures).reshape(n, 9),
         np.array([structure.pbc for structure in structures], dtype=bool).reshape(n, 3),
         cutoff,
-        n_threads(),
+        threads,
     )
 
 

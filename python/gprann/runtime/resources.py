@@ -57,8 +57,13 @@ class _BlasLimit:
         self._lock = threading.Lock()
         self._users = 0
         self._first: Any = None
+        self._here = threading.local()
 
     def begin(self) -> None:
+        depth = getattr(self._here, "depth", 0)
+        self._here.depth = depth + 1
+        if depth > 0:  # this thread has the limit already: setting it takes longer than a small step
+            return
         with self._lock:
             if self._users == 0:
                 self._free()
@@ -69,6 +74,9 @@ class _BlasLimit:
             self._users += 1
 
     def end(self) -> None:
+        self._here.depth -= 1
+        if self._here.depth > 0:
+            return
         with self._lock:
             self._users -= 1
             if self._users == 0:

@@ -34,13 +34,13 @@ class SurrogateOptions(Options):
     )
     energy_noise: float | None = option(
         "Noise variance of the energies relative to the mean variance of the gradients under the kernel, with energies "
-        "in eV and lengths in Å; the log gives the standard deviation in eV. To have another one, fit again with the "
-        "variance times about the square of the ratio. Default: from the training structures.",
+        "in eV and lengths in Å; the log gives the standard deviation in eV. Four times the variance gives about "
+        "twice the standard deviation. Default: from the training structures.",
         None,
         gt=0,
         example=1e-8,
     )
-    force_noise: float | None = option("The same of the forces, in eV/Å.", None, gt=0, example=1e-8)
+    force_noise: float | None = option("The same for the forces, in eV/Å.", None, gt=0, example=1e-8)
     hyperparameters: SearchName = option(
         "How length and noises are found where they are not given: by the errors of structures held out (the most "
         "accurate), or on random subsets alone by the likelihood, by structures left out one by one or by fifths, or "
@@ -48,8 +48,8 @@ class SurrogateOptions(Options):
         "held_out",
     )
     grid: GridTable | None = option(
-        'Hyperparameters "grid": lists of which all combinations are tried; those that are left out have their '
-        "defaults, five lengths from 2 to 32 and four noises from 1e-10 to 1e-4.",
+        'For hyperparameters = "grid": lists of values, all combinations of which are tried. Defaults: five lengths '
+        "from 2 to 32, four noises from 1e-10 to 1e-4.",
         None,
         example={"length": [4.0, 8.0], "energy_noise": [1e-8], "force_noise": [1e-8, 1e-6]},
     )
@@ -60,8 +60,8 @@ class SurrogateOptions(Options):
     )
     solver: Solver = option(
         'How the weights are found: "cholesky" by the covariance matrix of all energies and forces, '
-        '"conjugate_gradient" without it, "inducing" from its part for representative structures; "auto" the first '
-        "that fits into the memory.",
+        '"conjugate_gradient" without it, "inducing" by its columns of representative structures; "auto" by the '
+        "first of them that fits into the memory.",
         "auto",
     )
     memory: float | None = option(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -36,6 +36,7 @@ from gprann.surrogate.hyperparameters.settings import (
 )
 from gprann.surrogate.kernels.base import Fingerprint
 from gprann.surrogate.memory import (
+    FEATURES,
     HALF_ROWS,
     HOLD_OUT_ROWS,
     IN_TURN_ROWS,
@@ -151,6 +152,8 @@ class HyperparameterSearch:
         Points that the search `grid` tries.
     start : Trial
         Where the search for the maximum of the likelihood begins.
+    features : float
+        Features of an atom, which set the memory; known once the search has begun.
     """
 
     fingerprint: Fingerprint
@@ -160,6 +163,7 @@ class HyperparameterSearch:
     memory: float
     grid: Grid
     start: Trial = START
+    features: float = FEATURES
 
     def find(self, data: Dataset, mean: float) -> Trial:
         """Return the hyperparameters: those given, the others from random subsets of the training set."""
@@ -169,23 +173,24 @@ class HyperparameterSearch:
         if n < 2 or not any(np.any(observed_values(item, mean, self.fingerprint.invariant)) for item in data):
             return with_fixed(_SINGLE, fixed)
         shuffled = data.select(np.random.default_rng(self.seed).permutation(n))
-        return SEARCHES[self.name](self, shuffled, mean)
+        search, name = replace(self, features=features_per_atom(shuffled, self.fingerprint)), self.name
+        if name == "held_out" and n == search.count(shuffled, LEAVE_OUT_ROWS, MATRICES):
+            name = "leave_one_out"  # small sets, all structures of which can be left out one by one
+        return SEARCHES[name](search, shuffled, mean)
 
     def count(self, data: Dataset, rows: int, matrices: int) -> int:
         """Return how many structures give about `rows` observations, or fewer that leave the budget room."""
-        features = features_per_atom(data, self.fingerprint)
-        return min(
-            structures_for(data, rows), structures_within(data, self.memory, matrices, features=features)
-        )
+        within = structures_within(data, self.memory, matrices, features=self.features)
+        return min(structures_for(data, rows), within)
 
-    def observe_first(self, shuffled: Dataset, rows: int, mean: float) -> Observations:
-        """Return about `rows` observations of the first structures of a training set."""
-        return observe(self.fingerprint, shuffled[: self.count(shuffled, rows, MATRICES)], mean)[0]
+    def first(self, shuffled: Dataset, rows: int) -> Dataset:
+        """Return the first structures of a training set, which give about `rows` observations."""
+        return shuffled[: self.count(shuffled, rows, MATRICES)]
 
 
 def maximum_likelihood(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
     """Return the maximum of the likelihood of a small random subset."""
-    observations = search.observe_first(shuffled, SMALL_ROWS, mean)
+    observations = observe(search.fingerprint, search.first(shuffled, SMALL_ROWS), mean)[0]
     start = with_fixed(search.start, search.fixed)
     found = maximise_likelihood(observations, start, search.fingerprint.spread, search.fixed)
     _log.info("likelihood: %s", found)
@@ -195,14 +200,14 @@ def maximum_likelihood(search: HyperparameterSearch, shuffled: Dataset, mean: fl
 def leave_one_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
     """Return settings near the maximum of the likelihood with the smallest errors of structures left out singly."""
     start = maximum_likelihood(search, shuffled, mean)
-    observations = search.observe_first(shuffled, LEAVE_OUT_ROWS, mean)
+    observations = observe(search.fingerprint, search.first(shuffled, LEAVE_OUT_ROWS), mean)[0]
     return choose_by_leaving_out(observations, start, search.fingerprint.spread, search.fixed)
 
 
 def k_fold(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
     """Return settings near the maximum of the likelihood with the smallest errors of structures left out by fifths."""
     start = maximum_likelihood(search, shuffled, mean)
-    observations = search.observe_first(shuffled, LEAVE_OUT_ROWS, mean)
+    observations = observe(search.fingerprint, search.first(shuffled, LEAVE_OUT_ROWS), mean)[0]
     groups = folds(len(observations.first) - 1)
     return choose_by_leaving_out(observations, start, search.fingerprint.spread, search.fixed, groups=groups)
 
@@ -214,7 +219,7 @@ def folds(n: int) -> list[int]:
 
 def grid(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
     """Return the point of the grid with the smallest leave-one-structure-out errors of a small subset."""
-    observations = search.observe_first(shuffled, SMALL_ROWS, mean)
+    observations = observe(search.fingerprint, search.first(shuffled, SMALL_ROWS), mean)[0]
     points = search.grid.points(search.fixed)
     results = scan(observations, points, search.fingerprint.spread)
     if not results:
@@ -228,13 +233,8 @@ def grid(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
 
 
 def hold_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
-    """Return the settings with the smallest errors of halves, then of a fifth, of the training set.
-
-    Small sets, all structures of which can be left out one by one, are searched by `leave_one_out`.
-    """
+    """Return the settings with the smallest errors of halves, then of a fifth, of the training set."""
     fixed, n = search.fixed, len(shuffled)
-    if n == search.count(shuffled, LEAVE_OUT_ROWS, MATRICES):
-        return leave_one_out(search, shuffled, mean)
     start = maximum_likelihood(search, shuffled, mean)
     half = min(n // 2, search.count(shuffled, HALF_ROWS, 1))
     settings = choose_length(

@@ -67,7 +67,7 @@ class AtomsKernel(Kernel):
     shift: ClassVar[float] = 0.0
     descriptor: DescriptorOption = option(
         "Descriptor of the environments. Default: Chebyshev, radial order 12 within 6.5 Å, angular order 4 within 4.0 "
-        "Å, with weights of the species none of which is zero.",
+        "Å, with species weights of which none is zero.",
         None,
     )
     species_lengths: SpeciesLengths | None = option(

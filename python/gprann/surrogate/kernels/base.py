@@ -230,7 +230,7 @@ class Fingerprint(ABC):
 
     def radial_kernel(self, length: float, *, derivative: bool = False) -> _core.RadialKernel:
         """Return the radial kernel for a length in the units of the features, or its derivative."""
-        return radial_kernel(self.kernel.radial, length, shift=self.kernel.shift, derivative=derivative)
+        return _RADIAL_KERNELS[self.kernel.radial](length, derivative, self.kernel.shift)
 
     def expect(self, species: Sequence[str]) -> None:  # noqa: B027 - options of most kernels name no element
         """Prepare for one of several training sets, which have these elements: options may name any of them.
