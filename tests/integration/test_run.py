@@ -260,12 +260,18 @@ def mixed(folder: Path) -> Path:
     rng = np.random.default_rng(1)
     water = []
     for k in range(6):
-        positions = np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]) + rng.normal(0, 0.05, (3, 3))
-        forces = rng.normal(0, 0.5, (3, 3))
-        forces -= forces.mean(axis=0)
+        shift = rng.normal(0, 0.05, (3, 3))
+        shift -= shift.mean(axis=0)
+        positions = np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]) + shift
         origin = gprann.data.structure.Origin("water", k)
         water.append(
-            gprann.Structure(("O", "H", "H"), positions, energy=-14.0 + 0.1 * k, forces=forces, origin=origin)
+            gprann.Structure(
+                ("O", "H", "H"),
+                positions,
+                energy=-14.0 + 5.0 * float((shift**2).sum()),
+                forces=-10.0 * shift,
+                origin=origin,
+            )
         )
     gprann.write(folder / "train.extxyz", h2 + gprann.Dataset(water))
     return folder / "config.toml"

@@ -81,7 +81,7 @@ class Slope:
         """Whether the slope may be one."""
         if self.value <= 0:
             return self.error > 0.5
-        return bool(abs(np.log(self.value)) < np.log1p(0.15 + 3.0 * self.error))
+        return bool(abs(np.log(self.value)) < np.log1p(0.2 + 3.0 * self.error))
 
     def __str__(self) -> str:
         return (
