@@ -16,22 +16,22 @@ from gprann.data.structure import Dataset, Structure
 from gprann.errors import FactorisationError
 from gprann.surrogate import AtomsKernel, CartesianKernel, PairsKernel
 from gprann.surrogate.gaussian_process import Restorable, factorise
-from gprann.surrogate.hyperparameters.cross_validation import LeftOut, leave_out_in_turn, scan
-from gprann.surrogate.hyperparameters.length_scales import rows_of_kind
-from gprann.surrogate.hyperparameters.likelihood import (
+from gprann.surrogate.hyperparameters.criteria import (
+    BOUNDS,
+    FREE,
+    Fixed,
+    LeftOut,
+    Trial,
+    leave_out_in_turn,
     likelihood_of_parts,
     log_marginal_likelihood,
     maximise_likelihood,
     maximise_of_parts,
-)
-from gprann.surrogate.hyperparameters.search import choose_by_leaving_out
-from gprann.surrogate.hyperparameters.settings import (
-    BOUNDS,
-    FREE,
-    Fixed,
-    Trial,
+    scan,
     with_fixed,
 )
+from gprann.surrogate.hyperparameters.length_scales import rows_of_kind
+from gprann.surrogate.hyperparameters.search import choose_by_leaving_out
 from gprann.surrogate.kernels.base import Fingerprint
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 from gprann.surrogate.observations import Observations

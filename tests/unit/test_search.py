@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from gprann.errors import FactorisationError
-from gprann.surrogate.hyperparameters.search import choose_length, lower_noise, refine
-from gprann.surrogate.hyperparameters.settings import (
+from gprann.surrogate.hyperparameters.criteria import (
     BOUNDS,
     FREE,
     Trial,
 )
+from gprann.surrogate.hyperparameters.search import choose_length, lower_noise, refine
 
 
 @pytest.mark.parametrize(("best", "expected"), [(1e-6, 1e-6), (1e-4, 1e-4), (1e-20, 1e-9)])

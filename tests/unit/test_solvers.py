@@ -17,7 +17,7 @@ from gprann import _core
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
 from gprann.surrogate import AtomsKernel, Surrogate, SurrogateOptions, memory_needed
-from gprann.surrogate.hyperparameters.settings import Trial
+from gprann.surrogate.hyperparameters.criteria import Trial
 from gprann.surrogate.kernels.base import Fingerprint, Radial, kernels
 from gprann.surrogate.kernels.internal_coordinates import observed_directions
 from gprann.surrogate.observations import observe

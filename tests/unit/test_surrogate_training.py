@@ -20,11 +20,9 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.surrogate import Surrogate, memory_needed
 from gprann.surrogate.hyperparameters import search
-from gprann.surrogate.hyperparameters.cross_validation import scan
+from gprann.surrogate.hyperparameters.criteria import Trial, log_marginal_likelihood, scan
 from gprann.surrogate.hyperparameters.length_scales import length_factors
-from gprann.surrogate.hyperparameters.likelihood import log_marginal_likelihood
 from gprann.surrogate.hyperparameters.search import Grid
-from gprann.surrogate.hyperparameters.settings import Trial
 from gprann.surrogate.kernels.atoms import AtomsKernel
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 from gprann.surrogate.observations import observe

@@ -1,8 +1,8 @@
 """Gaussian-process surrogates for energies and forces."""
 
 from gprann.surrogate.calculator import SurrogateCalculator
+from gprann.surrogate.hyperparameters.criteria import Hyperparameters
 from gprann.surrogate.hyperparameters.kernel_selection import AutoKernel
-from gprann.surrogate.hyperparameters.settings import Hyperparameters
 from gprann.surrogate.kernels.atoms import AtomsKernel
 from gprann.surrogate.kernels.base import Kernel, register_kernel
 from gprann.surrogate.kernels.cartesian import CartesianKernel

@@ -19,7 +19,7 @@ from scipy.special import erfinv
 
 from gprann.data.structure import Dataset, evenly_spread
 from gprann.runtime.resources import one_blas_thread
-from gprann.surrogate.hyperparameters.cross_validation import LeftOut, leave_out_in_turn, left_out_variance
+from gprann.surrogate.hyperparameters.criteria import LeftOut, leave_out_in_turn, left_out_variance
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 from gprann.surrogate.memory import IN_TURN_ROWS, structures_for
 from gprann.surrogate.solvers.base import Fit

@@ -7,9 +7,9 @@ from typing import Self
 from pydantic import model_validator
 
 from gprann.options import Options, option
+from gprann.surrogate.hyperparameters.criteria import Fixed
 from gprann.surrogate.hyperparameters.kernel_selection import AutoKernel  # noqa: F401 - registers all kernels
 from gprann.surrogate.hyperparameters.search import Grid, GridTable, HyperparameterSearch, SearchName
-from gprann.surrogate.hyperparameters.settings import Fixed
 from gprann.surrogate.kernels.base import Fingerprint, Kernel
 from gprann.surrogate.solvers.base import Solver
 from gprann.surrogate.solvers.plan import AutoSolver  # noqa: F401 - registers all solvers

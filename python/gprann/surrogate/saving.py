@@ -18,8 +18,8 @@ from gprann.errors import FormatError
 from gprann.model_file import read_model_file, write_model_file
 from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.calibration import Calibration
+from gprann.surrogate.hyperparameters.criteria import Trial
 from gprann.surrogate.hyperparameters.kernel_selection import Candidate, KernelSelection
-from gprann.surrogate.hyperparameters.settings import Trial
 from gprann.surrogate.kernels.base import Fingerprint, kernels
 from gprann.surrogate.solvers.base import Equations, Fit, Plan, Solution, solvers
 

@@ -21,9 +21,9 @@ from gprann.runtime.resources import memory_budget, one_blas_thread
 from gprann.signatures import takes
 from gprann.surrogate import saving
 from gprann.surrogate.calibration import Calibration, calibration_of, left_out_std, put_calibration_last
+from gprann.surrogate.hyperparameters.criteria import Hyperparameters, Trial
 from gprann.surrogate.hyperparameters.kernel_selection import KernelSelection, select_kernel
 from gprann.surrogate.hyperparameters.length_scales import fit_length_scales
-from gprann.surrogate.hyperparameters.settings import Hyperparameters, Trial
 from gprann.surrogate.kernels.base import Fingerprint, Kernel
 from gprann.surrogate.memory import fit_memory, random_subset
 from gprann.surrogate.observations import (

@@ -9,10 +9,8 @@ from typing import Any, ClassVar
 
 from gprann.data.structure import Dataset
 from gprann.errors import DataError
-from gprann.surrogate.hyperparameters.cross_validation import scan
-from gprann.surrogate.hyperparameters.likelihood import maximise_likelihood
+from gprann.surrogate.hyperparameters.criteria import FREE, Fixed, maximise_likelihood, scan, with_fixed
 from gprann.surrogate.hyperparameters.search import START, choose_by_leaving_out
-from gprann.surrogate.hyperparameters.settings import FREE, Fixed, with_fixed
 from gprann.surrogate.kernels.atoms import AtomsKernel
 from gprann.surrogate.kernels.base import Fingerprint, Kernel, register_kernel
 from gprann.surrogate.kernels.cartesian import CartesianKernel

@@ -19,9 +19,13 @@ from gprann import _core
 from gprann.data.structure import Dataset
 from gprann.errors import FactorisationError
 from gprann.surrogate.gaussian_process import PosteriorMean, factorise
-from gprann.surrogate.hyperparameters.likelihood import maximise_likelihood, maximise_of_parts
+from gprann.surrogate.hyperparameters.criteria import (
+    Trial,
+    maximise_likelihood,
+    maximise_of_parts,
+    with_fixed,
+)
 from gprann.surrogate.hyperparameters.search import HyperparameterSearch
-from gprann.surrogate.hyperparameters.settings import Trial, with_fixed
 from gprann.surrogate.kernels.base import Rows
 from gprann.surrogate.observations import observe
 

@@ -26,12 +26,13 @@ from gprann.data.structure import Dataset
 from gprann.errors import FactorisationError
 from gprann.options import Options, option
 from gprann.surrogate.gaussian_process import PosteriorMean, Restorable, factorise
-from gprann.surrogate.hyperparameters.cross_validation import leave_out_in_turn, scan
-from gprann.surrogate.hyperparameters.likelihood import maximise_likelihood
-from gprann.surrogate.hyperparameters.settings import (
+from gprann.surrogate.hyperparameters.criteria import (
     BOUNDS,
     Fixed,
     Trial,
+    leave_out_in_turn,
+    maximise_of_parts,
+    scan,
     with_fixed,
 )
 from gprann.surrogate.kernels.base import Fingerprint
@@ -192,7 +193,7 @@ def maximum_likelihood(search: HyperparameterSearch, shuffled: Dataset, mean: fl
     """Return the maximum of the likelihood of a small random subset."""
     observations = observe(search.fingerprint, search.first(shuffled, SMALL_ROWS), mean)[0]
     start = with_fixed(search.start, search.fixed)
-    found = maximise_likelihood(observations, start, search.fingerprint.spread, search.fixed)
+    found, _ = maximise_of_parts([observations], start, search.fingerprint.spread, search.fixed)
     _log.info("likelihood: %s", found)
     return found
 

@@ -17,10 +17,10 @@ from gprann.errors import ConfigError, FactorisationError
 from gprann.options import Named, Registry, option
 from gprann.runtime.resources import GIB
 from gprann.surrogate.gaussian_process import PosteriorMean
-from gprann.surrogate.hyperparameters.cross_validation import LeftOut
-from gprann.surrogate.hyperparameters.settings import (
+from gprann.surrogate.hyperparameters.criteria import (
     Fixed,
     Hyperparameters,
+    LeftOut,
     Trial,
     with_fixed,
 )

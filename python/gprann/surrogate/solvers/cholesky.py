@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
-from gprann.surrogate.hyperparameters.settings import Trial
+from gprann.surrogate.hyperparameters.criteria import Trial
 from gprann.surrogate.kernels.base import Rows
 from gprann.surrogate.observations import Observations
 from gprann.surrogate.solvers.base import Equations, Fit, Solution, Solver, register_solver

@@ -31,8 +31,7 @@ from gprann.data.prediction import strain_matrices, virial_components
 from gprann.data.structure import Dataset
 from gprann.options import option
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, conjugate_gradients, factorise
-from gprann.surrogate.hyperparameters.cross_validation import LeftOut, left_out_variance
-from gprann.surrogate.hyperparameters.settings import Trial
+from gprann.surrogate.hyperparameters.criteria import LeftOut, Trial, left_out_variance
 from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.kernels.internal_coordinates import (
     observed_directions,

@@ -21,8 +21,7 @@ from gprann import _core
 from gprann.data.structure import Dataset
 from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
-from gprann.surrogate.hyperparameters.cross_validation import LeftOut
-from gprann.surrogate.hyperparameters.settings import Trial
+from gprann.surrogate.hyperparameters.criteria import LeftOut, Trial
 from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.observations import Observations
 from gprann.surrogate.solvers.base import (
