@@ -37,18 +37,6 @@ if TYPE_CHECKING:
 else:
     _ModelMetaclass = type(BaseModel)  # pydantic does not publish its name
 
-__all__ = [
-    "FILE",
-    "Named",
-    "Names",
-    "Options",
-    "OrderOrNone",
-    "PathText",
-    "Registry",
-    "Widths",
-    "option",
-]
-
 N = TypeVar("N", bound="Named")
 A = TypeVar("A", bound="Options")
 FILE, _TEXTS = {"texts": False}, {"texts": True}

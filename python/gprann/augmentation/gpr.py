@@ -37,8 +37,6 @@ from gprann.surrogate.sets.surrogate_set import (
 from gprann.surrogate.solvers.posterior import greedy_variance_reduction
 from gprann.surrogate.surrogate import Surrogate
 
-__all__ = ["Augmentation", "Store", "augment", "augment_subsets", "label", "label_copies", "label_subset"]
-
 _log = logging.getLogger(__name__)
 _POOL = 1000  # copies of a subset, the most uncertain, from which those to be labelled next are chosen
 

@@ -29,8 +29,6 @@ from gprann.surrogate.sets.partition import SubsetOptions
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate
 
-__all__ = ["CopyOptions", "Policy", "Sampler"]
-
 Array = NDArray[np.float64]
 Policy = Literal["gaussian", "sphere", "normal_modes", "md"]
 _log = logging.getLogger(__name__)

@@ -22,16 +22,6 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError
 from gprann.options import Named, Registry
 
-__all__ = [
-    "BASELINES",
-    "Baseline",
-    "BaselineSum",
-    "Contribution",
-    "as_baseline",
-    "register_baseline",
-    "terms_of",
-]
-
 Array = NDArray[np.float64]
 
 

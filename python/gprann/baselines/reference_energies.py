@@ -14,8 +14,6 @@ from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError
 from gprann.options import option
 
-__all__ = ["ReferenceEnergies", "count_species", "fit_baseline", "isolated_atom_energies"]
-
 Array = NDArray[np.float64]
 _APART = 6.0  # Å; an atom whose periodic images are no nearer counts as isolated
 

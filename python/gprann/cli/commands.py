@@ -20,20 +20,6 @@ if TYPE_CHECKING:
     from gprann.potential import Potential
     from gprann.surrogate import Surrogate, SurrogateSet
 
-__all__ = [
-    "augment",
-    "check",
-    "compare",
-    "demo",
-    "evaluate",
-    "info",
-    "init",
-    "label",
-    "run",
-    "select",
-    "train",
-]
-
 S = TypeVar("S", bound="Options")
 
 

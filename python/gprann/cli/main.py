@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from gprann.options import Options
 
-__all__ = ["help_text", "main", "parse"]
-
 _DESCRIPTION = """\
 Neural-network interatomic potentials from a few hundred first-principles energies and forces.
 Units: Å, eV, eV/Å; energies are total energies per structure.

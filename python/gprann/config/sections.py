@@ -25,21 +25,6 @@ from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.surrogate import Surrogate
 from gprann.training.options import TrainingOptions
 
-__all__ = [
-    "AUGMENTED",
-    "AugmentationSection",
-    "Config",
-    "DataSection",
-    "DescriptorSection",
-    "OutputSection",
-    "ResourcesSection",
-    "SurrogateSection",
-    "TrainingSection",
-    "default_config",
-    "find_config",
-    "load_config",
-]
-
 AUGMENTED = "augmented.extxyz"
 """File of a run with the structures that the networks are trained on."""
 
@@ -297,8 +282,11 @@ class TrainingSection(TrainingOptions):
 
 
 class ResourcesSection(Options):
-    """What a run may use. Nothing here changes the results, unless memory is short: it then decides on the surrogate's
-    solver, and on the size of the subsets that its hyperparameters come from. Another memory repeats the labels."""
+    """Memory and processes that a run may use.
+
+    Nothing here changes the results, unless memory is short: it then decides on the surrogate's solver, and on the
+    size of the subsets that its hyperparameters come from. Another memory repeats the labels.
+    """
 
     memory: float | None = option(
         "Largest memory of a run; refused before the start if more is needed, and the surrogate's solver chosen by it."

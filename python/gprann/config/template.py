@@ -12,8 +12,6 @@ from typing import Any, get_args
 from gprann.explain import Key, keys, registry_of
 from gprann.options import Named, Options, Registry
 
-__all__ = ["key_facts", "to_toml", "toml_value"]
-
 _WIDTH = 100
 _TITLE = (
     "Configuration of gprann. Every key is listed with its unit and default; "

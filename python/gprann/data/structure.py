@@ -35,8 +35,6 @@ from gprann.errors import DataError
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Composition", "Dataset", "Origin", "Structure", "evenly_spread"]
-
 Composition = tuple[tuple[str, int], ...]
 _WEIGHT = re.compile(r"weight|sigma", re.IGNORECASE)
 

@@ -34,8 +34,6 @@ from gprann.surrogate import Surrogate
 from gprann.training import train
 from gprann.units import MEV
 
-__all__ = ["DemoResult", "Method", "run_demo"]
-
 _log = logging.getLogger(__name__)
 _TAYLOR_DISPLACEMENT = 0.01
 _GPR_DISPLACEMENT = 0.055
@@ -94,7 +92,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the demo has made.
+    """Results of the demo.
 
     Attributes
     ----------

@@ -26,8 +26,6 @@ from gprann.signatures import takes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DataCheck", "check", "draw_distributions", "read_and_check", "shared_structures"]
-
 Array = NDArray[np.float64]
 _SHOWN = 6
 

@@ -28,8 +28,6 @@ from gprann.io.labels import (
     stress_label,
 )
 
-__all__ = ["ase_format", "check_convergence", "frame_from_atoms", "read_ase"]
-
 _REFUSED = {
     "bundletrajectory": "may hold pickled objects, which can run any code when they are read",
     "db": "is a database",

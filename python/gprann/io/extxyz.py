@@ -30,8 +30,6 @@ from gprann.io.labels import (
     stress_label,
 )
 
-__all__ = ["format_extxyz", "info_value", "read_extxyz"]
-
 _DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
 _QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[(?:[^\[\]]|\[[^\[\]]*\])*\]"
 _ENTRY = re.compile(

@@ -28,19 +28,6 @@ from gprann.data.structure import Origin
 from gprann.errors import DataError, FormatError
 from gprann.io.checks import DataWarning
 
-__all__ = [
-    "InputFile",
-    "TextFile",
-    "check_not_cut",
-    "elements",
-    "match_files",
-    "natural_key",
-    "number",
-    "numbers",
-    "uncompressed",
-    "vectors",
-]
-
 _FORTRAN_EXPONENT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d+)")
 _MAGIC = re.compile(r"[*?\[]")
 _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {

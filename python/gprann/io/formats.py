@@ -21,8 +21,6 @@ from gprann.io.labels import Frame, ReadOptions
 from gprann.io.xsf import read_xsf, write_xsf
 from gprann.runtime.atomic_write import atomic_write
 
-__all__ = ["FileFormat", "find_files", "format_of", "format_to_write", "register_format"]
-
 Reader = Callable[[InputFile, ReadOptions], Iterator[Frame | Structure | DataError]]
 Writer = Callable[[Path, Dataset], None]
 

@@ -18,19 +18,6 @@ from gprann.errors import DataError, FormatError, nearest_name
 from gprann.io.checks import check_geometry
 from gprann.options import Names, Options, option
 
-__all__ = [
-    "LABELS",
-    "Chosen",
-    "Frame",
-    "ReadOptions",
-    "Units",
-    "choose_labels",
-    "declared_units",
-    "label_weight",
-    "make_frame",
-    "stress_label",
-]
-
 LABELS = ("energy", "forces", "stress")
 """Labels that a structure may have."""
 

@@ -24,8 +24,6 @@ from gprann.io.ase import check_convergence
 from gprann.io.files import InputFile, elements, number
 from gprann.io.labels import Frame, ReadOptions, declared_units, make_frame, stress_label
 
-__all__ = ["DPDATA", "DpdataFormat", "read_deepmd", "read_dpdata", "read_fitsnap", "read_mtp"]
-
 Array = NDArray[np.float64]
 _REMEDY = "compute it again, or leave it out (skip_bad = true)"
 

@@ -39,15 +39,6 @@ if TYPE_CHECKING:
     from gprann.config.sections import AugmentationSection, SurrogateSection
     from gprann.surrogate.surrogate import Surrogate
 
-__all__ = [
-    "SubsetStore",
-    "SurrogateTest",
-    "augment_data",
-    "describe_test",
-    "evaluate_surrogates",
-    "loss_remark",
-]
-
 _log = logging.getLogger(__name__)
 _MUCH_WORSE = 5.0  # errors of the networks relative to those of their surrogates
 _WORTH_A_REMARK = 2e-3  # eV/atom; error of the networks

@@ -33,16 +33,6 @@ from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OPTIMIZERS, OptimizerState, Report, no_report
 from gprann.training.options import TrainingOptions
 
-__all__ = [
-    "MemberProgress",
-    "identify",
-    "load_task",
-    "resume_member",
-    "save_task",
-    "state_file",
-    "train_members",
-]
-
 _log = logging.getLogger(__name__)
 _SMALL = 2e10  # flops of a member below which a process of its own does not pay
 

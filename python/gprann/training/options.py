@@ -24,8 +24,6 @@ from gprann.training.optimizers import (
 if TYPE_CHECKING:
     from gprann.training.objective import Objective
 
-__all__ = ["Auto", "TrainingOptions"]
-
 _log = logging.getLogger(__name__)
 _DENSE = 5000  # parameters up to which the normal equations are set up and solved
 _WHOLE = 20000  # structures up to which an optimiser sweeps over all of them for every step

@@ -34,8 +34,6 @@ from gprann.training.optimizers.base import OptimizerState, Workload
 from gprann.training.options import TrainingOptions
 from gprann.version import __version__
 
-__all__ = ["energy_scale", "energy_weights", "label_table", "structure_weights", "train"]
-
 Array = NDArray[np.float64]
 _WITH_FORCES = 4.0
 

@@ -18,8 +18,6 @@ from gprann.surrogate.sets.atom_matching import Order, orders_like
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate
 
-__all__ = ["Assignment", "Kinds", "ask"]
-
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 T = TypeVar("T")

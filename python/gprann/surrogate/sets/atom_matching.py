@@ -21,8 +21,6 @@ from scipy.optimize import linear_sum_assignment
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 
-__all__ = ["Order", "in_one_order", "match", "orders_like"]
-
 Array = NDArray[np.float64]
 Order = NDArray[np.int64]
 _log = logging.getLogger(__name__)

@@ -13,8 +13,6 @@ from gprann.options import Options, option
 from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.kernels.atoms import AtomsKernel
 
-__all__ = ["MAX_SIZE", "SubsetOptions", "averaged_descriptors", "bisect", "partition"]
-
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 MAX_SIZE = 150

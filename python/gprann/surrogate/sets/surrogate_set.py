@@ -31,18 +31,6 @@ from gprann.surrogate.sets.partition import MAX_SIZE, SubsetOptions, partition
 from gprann.surrogate.solvers.plan import memory_needed
 from gprann.surrogate.surrogate import Surrogate
 
-__all__ = [
-    "FittedSubset",
-    "Subset",
-    "SurrogateSet",
-    "assign",
-    "fit_each",
-    "fit_surrogates",
-    "load_surrogate",
-    "ordered_for",
-    "plan_subsets",
-]
-
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Build = Callable[[tuple[str, ...]], Surrogate]

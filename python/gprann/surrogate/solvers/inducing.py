@@ -33,8 +33,6 @@ from gprann.surrogate.solvers.base import (
 )
 from gprann.surrogate.solvers.posterior import representatives
 
-__all__ = ["Inducing", "InducingApproximation"]
-
 Array = NDArray[np.float64]
 _MOST_INDUCING = 10000  # observations of the representatives
 BLOCK_ROWS = 1024
