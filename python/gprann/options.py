@@ -166,7 +166,7 @@ class Options(BaseModel, metaclass=_Explained):
                 if name not in registries or known[name].extra.get("table"):
                     result[name] = plain
                     continue
-                for key in set(plain) & set(cls.model_fields) - {"kind", *value.changed()}:
+                for key in set(plain) & set(cls.model_fields) - {"kind", *value.changes()}:
                     del plain[key]  # an option of the table, not of the kind
                 result |= _spread(name, plain, known)
             elif isinstance(value, Named) and value.registry is not None:
@@ -177,7 +177,7 @@ class Options(BaseModel, metaclass=_Explained):
                 result |= self.model_dump(mode="json", include={name})
         return result
 
-    def changed(self) -> dict[str, Any]:
+    def changes(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, those of kinds as an object."""
         found, registries = {}, choices(type(self))
         for name, item in type(self).model_fields.items():

@@ -294,7 +294,7 @@ def displace(data: Dataset, method: str, shifts: Iterable[Array]) -> Dataset:
         For each structure the displacements (copies, N, 3) in Å.
     """
     return Dataset(
-        structure.moved(
+        structure.with_positions(
             structure.positions + shift, origin=Origin(structure.origin.file, structure.origin.index, method)
         )
         for structure, own in zip(data, shifts, strict=True)

@@ -173,7 +173,7 @@ def _check_use(
     surrogate_options: Mapping[str, Any],
 ) -> None:
     """Refuse options of `augment` that have no effect."""
-    refuse_unused(options.unused(), options)
+    refuse_unused(options.unused_options(), options)
     if label_next is not None and not options.has_threshold:
         raise ConfigError(
             f"label_next needs a threshold, which is not set automatically where {options.sized_by} is given: give "

@@ -152,7 +152,7 @@ def check(arguments: argparse.Namespace) -> int:
     from gprann.evaluation.data_check import check as check_data
     from gprann.io import ReadOptions
 
-    options = _section(arguments, ReadOptions).changed()
+    options = _section(arguments, ReadOptions).changes()
     result = check_data(arguments.data, test=arguments.test, output=arguments.output, **options)
     show(result.summary())
     if arguments.output is not None:

@@ -54,7 +54,7 @@ def toml_value(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Options):
-        return toml_value(value.changed())
+        return toml_value(value.changes())
     if isinstance(value, Mapping):
         items = ((str(name), item) for name, item in value.items() if item is not None)
         inner = ", ".join(f"{_key(name)} = {toml_value(item)}" for name, item in items)

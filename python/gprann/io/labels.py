@@ -344,7 +344,7 @@ class Units:
     stress: float = 1.0
     virial: float = 1.0
 
-    def scaled(self, quantity: str, value: Any) -> Any:
+    def convert(self, quantity: str, value: Any) -> Any:
         """Return a value in our units; what is in them already keeps its bits."""
         factor = getattr(self, quantity)
         return value if value is None or factor == 1.0 else factor * value

@@ -186,7 +186,7 @@ def _train_in_processes(
             _end(process, reader)
     if failures:
         raise TrainingError("training failed; what was finished is kept\n" + "\n".join(failures))
-    return [_finished(folder, member, identity) for member in members]
+    return [_load_finished(folder, member, identity) for member in members]
 
 
 def _end(process: subprocess.Popen[str], reader: threading.Thread) -> None:
@@ -235,7 +235,7 @@ def _relay(process: subprocess.Popen[str], messages: queue.Queue[dict[str, Any]]
     messages.put({"ended": code, "log": f"a worker ended with code {code}: {log.strip()[-2000:]}"})
 
 
-def _finished(folder: Path, member: int, identity: str) -> OptimizerState:
+def _load_finished(folder: Path, member: int, identity: str) -> OptimizerState:
     state = OptimizerState.load(state_file(folder, member), identity)
     if state is None:
         raise TrainingError(f"member {member} left no state behind in {folder}")

@@ -59,7 +59,7 @@ class Auto(LevenbergMarquardt):
         else:
             kind = AdamW
             reason = f"{parameters} parameters and {structures} structures: too many to sweep for each step"
-        given = self.changed()
+        given = self.changes()
         unused = [name for name in given if name not in kind.model_fields]
         if unused:
             _log.warning(

@@ -304,7 +304,7 @@ def _fit_baseline(
         chosen += mine or before
     for term in chosen:
         if isinstance(term, ReferenceEnergies):
-            term.ordered(species)  # raises if one is missing
+            term.energies_of(species)  # raises if one is missing
     return as_baseline(chosen)
 
 
@@ -379,7 +379,7 @@ def _describe(options: TrainingOptions) -> dict[str, Any]:
     try:
         return options.to_dict()
     except ConfigError:
-        named = TrainingOptions(**{**options.changed(), "optimizer": "auto", "model": "mlp"}).to_dict()
+        named = TrainingOptions(**{**options.changes(), "optimizer": "auto", "model": "mlp"}).to_dict()
         return {**named, "optimizer": repr(options.optimizer), "model": repr(options.model)}
 
 

@@ -69,7 +69,7 @@ class Assignment:
             for index, order in enumerate(found)
             if order is None
         }
-        ordered = Dataset(data[index].reordered(order) for index, order in kept)
+        ordered = Dataset(data[index].reorder(order) for index, order in kept)
         indices = np.array([index for index, _ in kept], dtype=np.int64)
         return cls(surrogate, indices, ordered, tuple(order for _, order in kept)), refusals
 

@@ -68,7 +68,7 @@ def in_one_order(data: Dataset, *, rotations: bool) -> Dataset:
             continue
         if np.any(np.diff(order) < 0):
             changed.append(index)
-        result.append(structure.reordered(order))
+        result.append(structure.reorder(order))
         right.append(result[-1])
     if refused:
         raise DataError(
