@@ -169,8 +169,6 @@ class Options(BaseModel, metaclass=_Explained):
                 for key in set(plain) & set(cls.model_fields) - {"kind", *value.changes()}:
                     del plain[key]  # an option of the table, not of the kind
                 result |= _spread(name, plain, known)
-            elif isinstance(value, Named) and value.registry is not None:
-                result[name] = value.registry.to_dict(value)
             elif isinstance(value, Options):
                 result[name] = value.to_dict()
             else:

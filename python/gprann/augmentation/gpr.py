@@ -31,7 +31,7 @@ from gprann.surrogate.sets.surrogate_set import (
     Subset,
     SurrogateSet,
     assign,
-    ordered_for,
+    order_for,
     plan_subsets,
 )
 from gprann.surrogate.solvers.posterior import greedy_variance_reduction
@@ -257,7 +257,7 @@ def label_subset(
         _log.info("%s", subset)
         surrogate = subset.build()
         with bar.about(f"fitting {subset.name}"):
-            data = ordered_for(surrogate, subset.data)
+            data = order_for(surrogate, subset.data)
             surrogate.fit(data)
             if test is not None:
                 test(surrogate, subset.data)

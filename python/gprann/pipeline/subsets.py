@@ -30,8 +30,8 @@ from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
 from gprann.runtime.messages import SharedBar, progress_bar
 from gprann.runtime.resources import memory_budget, side_by_side
-from gprann.surrogate.sets.assignment import Kinds, ask
-from gprann.surrogate.sets.surrogate_set import Subset, ordered_for, plan_subsets
+from gprann.surrogate.sets.partition import Kinds, ask
+from gprann.surrogate.sets.surrogate_set import Subset, order_for, plan_subsets
 from gprann.units import MEV
 from gprann.version import __version__
 
@@ -208,7 +208,7 @@ def _expand_subset(subset: Subset, test: SurrogateTest | None) -> list[tuple[int
     """Fit the surrogate of a subset and test it; return index, structure with its atoms in order, and Hessian."""
     with subset.task():
         surrogate = subset.build()
-        data = ordered_for(surrogate, subset.data)
+        data = order_for(surrogate, subset.data)
         surrogate.fit(data)
         if test is not None:
             test.predict(surrogate, subset.data)
@@ -244,7 +244,7 @@ def evaluate_surrogates(
 def _test_subset(subset: Subset, test: SurrogateTest) -> None:
     with subset.task():
         surrogate = subset.build()
-        surrogate.fit(ordered_for(surrogate, subset.data))
+        surrogate.fit(order_for(surrogate, subset.data))
         test.predict(surrogate, subset.data)
 
 
