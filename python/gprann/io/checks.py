@@ -11,6 +11,7 @@ import numpy as np
 from ase.geometry import complete_cell, minkowski_reduce
 from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.data.structure import Composition, Dataset, Structure
 from gprann.errors import DataError
 from gprann.io.consistency import LabelCheck, check_labels, electronic_state
@@ -38,7 +39,6 @@ _LEVEL_SHIFT, _LEVEL_RANGES = 0.5, 3.0  # eV/atom, and times the range of the en
 _LISTED = 5
 _MAX_PASSES = 200
 
-Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 

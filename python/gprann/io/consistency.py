@@ -18,10 +18,9 @@ from ase.neighborlist import neighbor_list
 from ase.units import Bohr, GPa, Hartree, Rydberg, kcal, kJ, mol
 from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.data.prediction import FIRST, SECOND
 from gprann.data.structure import Dataset, Structure, evenly_spread
-
-Array = NDArray[np.float64]
 
 _NEAR = 0.5  # Å; largest displacement of an atom between the structures of a pair
 _SMALL_STRAIN = 0.04

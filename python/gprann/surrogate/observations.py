@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.data.prediction import volume
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
@@ -19,7 +20,6 @@ from gprann.surrogate.kernels.internal_coordinates import observed_directions, s
 
 _log = logging.getLogger(__name__)
 _LISTED = 5
-Array = NDArray[np.float64]
 _FEW = 5  # structures, whose features hardly differ
 _RATTLE = 0.05  # Å
 

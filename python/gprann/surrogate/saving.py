@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.baselines import BASELINES, as_baseline, terms_of
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.descriptors import Descriptor, descriptor_to_dict
@@ -23,7 +23,6 @@ from gprann.surrogate.hyperparameters.kernel_selection import Candidate, KernelS
 from gprann.surrogate.kernels.base import Fingerprint, kernels
 from gprann.surrogate.solvers.base import Equations, Fit, Plan, Solution, solvers
 
-Array = NDArray[np.float64]
 _ARRAY = "__array__"  # key of a table that stands for an array
 _BASELINES = ("baseline", "given_baseline")
 _STACKED = ("positions", "cell", "energy", "forces", "stress", "weight", "energy_variance")

@@ -13,16 +13,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import lapack
 from scipy.optimize import minimize
 
+from gprann.arrays import Array
 from gprann.errors import FactorisationError
 from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.gaussian_process import Factor, factorise
 from gprann.surrogate.observations import Observations
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.data.structure import Dataset
 from gprann.errors import FactorisationError
 from gprann.surrogate.gaussian_process import PosteriorMean, factorise
@@ -29,7 +30,6 @@ from gprann.surrogate.hyperparameters.search import HyperparameterSearch
 from gprann.surrogate.kernels.base import Rows
 from gprann.surrogate.observations import observe
 
-Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _POWER = 0.25  # of the ratio of mean squares: half of what would make all slopes alike
 _LONGEST = 10.0

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.options import Named, Registry, option
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 
-Array = NDArray[np.float64]
 Radial = Literal["squared_exponential", "matern52"]
 _RADIAL_KERNELS: dict[Radial, Callable[[float, bool, float], _core.RadialKernel]] = {
     "squared_exponential": _core.SquaredExponential,
