@@ -20,20 +20,6 @@ from threadpoolctl import ThreadpoolController
 from gprann import _core
 from gprann.errors import ConfigError
 
-__all__ = [
-    "GIB",
-    "Job",
-    "Resources",
-    "available_memory",
-    "blas_and_threads",
-    "memory_budget",
-    "memory_share",
-    "n_threads",
-    "one_blas_thread",
-    "scipy_blas",
-    "side_by_side",
-]
-
 T = TypeVar("T")
 GIB = 2.0**30
 

@@ -17,8 +17,6 @@ from gprann.models.features import FeatureTable
 from gprann.runtime.resources import blas_and_threads, n_threads
 from gprann.training.objective import Errors
 
-__all__ = ["EnergyForceObjective", "LabelTable"]
-
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 _LISTS = ("first_atom", "first_pair", "neighbour", "vectors", "species")

@@ -34,8 +34,6 @@ from gprann.training.optimizers.base import (
 if TYPE_CHECKING:
     from gprann.training.objective import LeastSquaresObjective, MatrixFreeObjective, Objective
 
-__all__ = ["GaussNewtonCG", "LevenbergMarquardt", "SecondOrder"]
-
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 _NOTHING = np.zeros(0, np.int64)
