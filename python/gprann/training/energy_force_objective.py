@@ -197,6 +197,9 @@ class EnergyForceObjective:
         With more residuals than `max_rows`, the normal equations are those of structures chosen at random; the loss
         remains that of all.
         """
+        drawn_rows = max_rows is not None and self.n_rows > max_rows
+        if self.force_fraction >= 1.0 and not drawn_rows:
+            return self
         rng = np.random.default_rng(stream)
         chosen = self
         if self.force_fraction < 1.0:
