@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gprann.arrays import Array
 from gprann.data.prediction import FIRST, SECOND
 from gprann.data.structure import Dataset, Structure, evenly_spread
+from gprann.errors import listing
 
 _NEAR = 0.5  # Å; largest displacement of an atom between the structures of a pair
 _SMALL_STRAIN = 0.04
@@ -108,8 +109,7 @@ class LabelCheck:
 
 def list_places(data: Dataset, indices: Sequence[int], most: int = _LISTED) -> str:
     """Return the origins of some structures, as a list for a message."""
-    more = f", and {len(indices) - most} more" if len(indices) > most else ""
-    return ", ".join(str(data[i].origin) for i in indices[:most]) + more
+    return listing([data[i].origin for i in indices], most)
 
 
 def check_labels(data: Dataset) -> LabelCheck:

@@ -23,7 +23,6 @@ from gprann.surrogate.gaussian_process import PosteriorMean, factorise
 from gprann.surrogate.hyperparameters.criteria import (
     Trial,
     maximise_likelihood,
-    maximise_of_parts,
     with_fixed,
 )
 from gprann.surrogate.hyperparameters.search import HyperparameterSearch
@@ -79,9 +78,9 @@ def likely_lengths(search: HyperparameterSearch, subset: Dataset) -> tuple[dict[
     kinds = np.unique(rows.kinds())
     if len(kinds) < 2 or len(subset) < 2 or not observations.values.any():
         return {}, start
-    equal = maximise_likelihood(observations, start, spread, fixed)
+    equal, _ = maximise_likelihood([observations], start, spread, fixed)
     parts = [replace(observations, sets=rows_of_kind(rows, jacobians, kind)) for kind in kinds]
-    settings, factors = maximise_of_parts(parts, equal, spread, fixed)
+    settings, factors = maximise_likelihood(parts, equal, spread, fixed)
     species = fingerprint.kinds
     found = {species[kind]: float(factor) for kind, factor in zip(kinds, factors, strict=True)}
     described = ", ".join(f"{symbol} {settings.length * factor:.3g}" for symbol, factor in found.items())

@@ -279,23 +279,8 @@ class Solver(Named):
             )
 
 
-solvers = Registry("solver", Solver)  # type: ignore[type-abstract]
-"""Solvers by name."""
-
-
-def register_solver(kind: type[Solver]) -> type[Solver]:
-    """Make a solver known by its name to configurations, files and `Surrogate(solver=...)`; usable as a decorator.
-
-    Parameters
-    ----------
-    kind : subclass of Solver
-
-    Raises
-    ------
-    ConfigError
-        If it has no name, or another solver has the same.
-    """
-    return solvers.register(kind)
+SOLVERS = Registry("solver", Solver)  # type: ignore[type-abstract]
+register_solver = SOLVERS.register
 
 
 class WithRepresentatives(Solver):
