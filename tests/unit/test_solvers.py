@@ -18,7 +18,7 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
 from gprann.surrogate import AtomsKernel, Surrogate, SurrogateOptions, memory_needed
 from gprann.surrogate.hyperparameters.criteria import Trial
-from gprann.surrogate.kernels.base import KERNELS as registered_kernels
+from gprann.surrogate.kernels.base import KERNELS as REGISTERED_KERNELS
 from gprann.surrogate.kernels.base import Fingerprint, Radial
 from gprann.surrogate.kernels.internal_coordinates import observed_directions
 from gprann.surrogate.observations import observe
@@ -83,7 +83,7 @@ def dense(request: pytest.FixtureRequest) -> Dense:
         structure.replace(forces=structure.forces + rng.normal(size=(len(structure), 3)))
         for structure in make(7)
     )
-    fingerprint = registered_kernels.make(name, radial=radial).fingerprint()
+    fingerprint = REGISTERED_KERNELS.make(name, radial=radial).fingerprint()
     fingerprint.fit(data)
     return Dense(fingerprint, data)
 
