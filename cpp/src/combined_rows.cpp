@@ -211,7 +211,8 @@ void CombinedLoss::weigh_rows(const Labels& labels, Index s, double energy, cons
 LossParts CombinedLoss::normal_equations(const double* parameters, const Labels& labels,
                                          const std::int64_t* batch, Index batch_size, const Blas& blas,
                                          int n_threads, double* H, double* b) const {
-  constexpr Index panel = 512;  // rows of J at a time, or those of one structure if it has more
+  constexpr Index panel = 512;    // rows of J at a time, or those of one structure if it has more
+  constexpr Index few = 1 << 16;  // numbers of J that are there before another thread has begun
   const Index P = network_.n_parameters();
   MatrixMap(H, P, P).setZero();
   VectorMap gradient(b, P);
@@ -232,7 +233,7 @@ LossParts CombinedLoss::normal_equations(const double* parameters, const Labels&
     const Index count = offsets.back();
     if (J.rows() < count) J.resize(count, P);
     if (r.size() < count) r.resize(count);
-    parallel_for(end - begin, n_threads, [&](Index item, int thread) {
+    parallel_for(end - begin, count * P < few ? 1 : n_threads, [&](Index item, int thread) {
       const Index at = offsets[static_cast<std::size_t>(item)];
       fill_rows(parameters, labels, batch[begin + item], works[static_cast<std::size_t>(thread)],
                 J.data() + at * P, r.data() + at, parts[static_cast<std::size_t>(begin + item)]);

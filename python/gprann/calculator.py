@@ -12,8 +12,6 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
 from gprann.potential import Potential
 
-__all__ = ["Calculator"]
-
 
 class Calculator(PredictionCalculator):
     """ASE calculator of a potential or a committee.

@@ -21,8 +21,6 @@ from gprann.potential import Potential, load
 from gprann.surrogate import Surrogate, SurrogateSet
 from gprann.units import MEV
 
-__all__ = ["describe", "describe_data", "describe_potential"]
-
 _SHOWN = 20
 
 

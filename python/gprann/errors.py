@@ -7,19 +7,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 
-__all__ = [
-    "ConfigError",
-    "DataError",
-    "FactorisationError",
-    "FormatError",
-    "GprannError",
-    "TrainingError",
-    "check_positive",
-    "check_whole",
-    "nearest_name",
-    "refuse_unused",
-]
-
 
 class GprannError(Exception):
     """Base class of every error that gprann raises on purpose."""

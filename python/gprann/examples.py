@@ -8,8 +8,6 @@ from ase.calculators.lj import LennardJones
 
 from gprann.data.structure import Dataset, Origin, Structure
 
-__all__ = ["hydrogen"]
-
 
 def hydrogen(n: int = 7, shortest: float = 1.0, longest: float = 2.0) -> Dataset:
     """Return H2 molecules with the energies and forces of ASE's Lennard-Jones potential.

@@ -13,18 +13,6 @@ from pydantic.fields import FieldInfo
 
 from gprann.errors import nearest_name
 
-__all__ = [
-    "Key",
-    "bounds",
-    "choices",
-    "explain",
-    "keys",
-    "literals",
-    "option_name",
-    "registry_of",
-    "spell_value",
-]
-
 _EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -78,7 +66,7 @@ class Key:
 
     @property
     def sentence(self) -> str:
-        """What it means, beginning with the kinds that have it."""
+        """The description, beginning with the kinds that have the key."""
         text, kinds = str(self.field.description), ", ".join(self.kinds)
         if not kinds:
             return text

@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from gprann.errors import FormatError
 from gprann.runtime.atomic_write import atomic_write
 
-__all__ = ["FORMAT_VERSION", "read_kind", "read_model_file", "write_model_file"]
-
 Array = NDArray[np.float64]
 # RuntimeError: encrypted, an unknown compression, or JSON nested too deeply.
 _DAMAGED = (

@@ -37,18 +37,6 @@ if TYPE_CHECKING:
 else:
     _ModelMetaclass = type(BaseModel)  # pydantic does not publish its name
 
-__all__ = [
-    "FILE",
-    "Named",
-    "Names",
-    "Options",
-    "OrderOrNone",
-    "PathText",
-    "Registry",
-    "Widths",
-    "option",
-]
-
 N = TypeVar("N", bound="Named")
 A = TypeVar("A", bound="Options")
 FILE, _TEXTS = {"texts": False}, {"texts": True}
@@ -178,18 +166,16 @@ class Options(BaseModel, metaclass=_Explained):
                 if name not in registries or known[name].extra.get("table"):
                     result[name] = plain
                     continue
-                for key in set(plain) & set(cls.model_fields) - {"kind", *value.changed()}:
+                for key in set(plain) & set(cls.model_fields) - {"kind", *value.changes()}:
                     del plain[key]  # an option of the table, not of the kind
                 result |= _spread(name, plain, known)
-            elif isinstance(value, Named) and value.registry is not None:
-                result[name] = value.registry.to_dict(value)
             elif isinstance(value, Options):
                 result[name] = value.to_dict()
             else:
                 result |= self.model_dump(mode="json", include={name})
         return result
 
-    def changed(self) -> dict[str, Any]:
+    def changes(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, those of kinds as an object."""
         found, registries = {}, choices(type(self))
         for name, item in type(self).model_fields.items():

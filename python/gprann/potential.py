@@ -24,8 +24,6 @@ from gprann.runtime.resources import n_threads
 if TYPE_CHECKING:
     from gprann.surrogate import Surrogate, SurrogateSet
 
-__all__ = ["AtomicPrediction", "Potential", "load"]
-
 Array = NDArray[np.float64]
 _BATCH = 256  # structures whose neighbour lists are held at a time
 

@@ -13,8 +13,6 @@ from gprann.errors import ConfigError, nearest_name
 from gprann.explain import Key, bounds, keys, registry_of
 from gprann.options import Options
 
-__all__ = ["divide", "takes"]
-
 A = TypeVar("A", bound=Options)
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from ase import units as _ase
 
-__all__ = ["EV_PER_ANGSTROM3_TO_GPA", "MEV"]
-
 MEV = 1e-3
 """One meV in eV."""
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import gprann
-from gprann.config import load_config
+from gprann.config import SurrogateSection, load_config
 from gprann.errors import ConfigError, DataError
 from gprann.pipeline import RunResult, run
 from gprann.pipeline.inputs import check_memory
@@ -723,7 +723,7 @@ class TestMemory:
             return config.model_copy(update={"augmentation": augmentation, "resources": resources})
 
         def with_solver(changed: Any, solver: str, **options: Any) -> Any:
-            surrogate = config.surrogate.model_copy(update={"solver": solver, **options})
+            surrogate = SurrogateSection(kernel="pairs", solver=solver, **options)
             return changed.model_copy(update={"surrogate": surrogate})
 
         with pytest.raises(ConfigError, match=r"lower augmentation\.max_subset") as caught:

@@ -213,7 +213,7 @@ def test_objects_in_atoms_are_left_out():
 
 def test_reordered_atoms_take_everything_along():
     structure = _structure().replace(forces=np.arange(9.0).reshape(3, 3))
-    other = structure.reordered([2, 0, 1])
+    other = structure.reorder([2, 0, 1])
     assert other.symbols == ("H", "O", "H")
     assert other.arrays["tags"].tolist() == [2, 0, 1]
     assert other.forces is not None

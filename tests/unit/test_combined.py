@@ -204,7 +204,7 @@ def matrix_free_system(damping: float) -> tuple[levenberg_marquardt._MatrixFree,
     made, w, _ = problem()
     frozen, ridge = np.arange(4), 1e-3
     system = levenberg_marquardt._MatrixFree(ridge, frozen)
-    system.fill(made, w, np.random.default_rng(5))
+    system.fill(made, w, (5,))
     hessian = np.zeros((len(w), len(w)))
     made.normal_equations(w, hessian, np.zeros(len(w)))
     hessian += np.tril(hessian, -1).T

@@ -107,7 +107,7 @@ class TestDefaults:
     def test_surrogate(self) -> None:
         parameters = inspect.signature(Surrogate).parameters
         section = SurrogateSection()
-        assert section.changed() == {}
+        assert section.changes() == {}
         assert set(keys(SurrogateSection)) < set(parameters)
         assert set(parameters) - set(keys(SurrogateSection)) == {"seed"}
 

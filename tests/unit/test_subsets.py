@@ -19,7 +19,7 @@ from gprann.errors import ConfigError, DataError
 from gprann.surrogate import Surrogate, in_one_order, partition
 from gprann.surrogate.sets.atom_matching import match
 from gprann.surrogate.sets.partition import bisect
-from gprann.surrogate.sets.surrogate_set import ordered_for
+from gprann.surrogate.sets.surrogate_set import order_for
 
 METHANE = Structure(
     ("C", "H", "H", "H", "H"),
@@ -208,7 +208,7 @@ def test_kernels_without_an_order_leave_atoms_as_they_are(kernel: dict[str, Any]
     data = lopsided(4)
     mixed = Dataset([*data[:3], permuted(data[3], [1, 0, 2])])
     surrogate = Surrogate(**kernel, length=5.0, energy_noise=1e-8, force_noise=1e-8)
-    assert ordered_for(surrogate, mixed)[3].symbols == ("H", "O", "H")
+    assert order_for(surrogate, mixed)[3].symbols == ("H", "O", "H")
 
 
 def test_strays_without_a_certain_match_are_refused_with_their_indices() -> None:

@@ -14,7 +14,7 @@ from gprann.data.structure import Dataset, Structure
 from gprann.evaluation import Report
 from gprann.pipeline.checkpoints import Stages
 from gprann.pipeline.subsets import SurrogateTest, loss_remark
-from gprann.surrogate.sets.surrogate_set import ordered_for, plan_subsets
+from gprann.surrogate.sets.surrogate_set import order_for, plan_subsets
 from gprann.surrogate.surrogate import Surrogate
 
 FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-7, "force_noise": 1e-7}
@@ -27,7 +27,7 @@ def reported(folder: Path, train: Dataset, test: Dataset, **options: Any) -> Rep
     subsets = plan_subsets(train, lambda _: Surrogate(**options), max_subset=max_subset)
     for subset in subsets:
         surrogate = subset.build()
-        surrogate.fit(ordered_for(surrogate, subset.data))
+        surrogate.fit(order_for(surrogate, subset.data))
         tested.predict(surrogate, subset.data)
     assert all(tested.has(subset.data) for subset in subsets)
     return tested.report([subset.data for subset in subsets])

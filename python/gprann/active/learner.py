@@ -15,8 +15,6 @@ from gprann.options import Options, PathText, option
 from gprann.surrogate import Surrogate
 from gprann.surrogate.calculator import SurrogateCalculator, bare_structure
 
-__all__ = ["Learner", "SearchOptions"]
-
 Array = NDArray[np.float64]
 _RATTLE = 0.1  # Å
 _COPIES = 24

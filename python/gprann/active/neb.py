@@ -31,8 +31,6 @@ from gprann.surrogate import Surrogate
 from gprann.surrogate.calculator import bare_structure
 from gprann.surrogate.options import SurrogateOptions
 
-__all__ = ["Band", "BandOptions", "neb"]
-
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _STEPS = 60, 300  # on the surrogate: without, then with a climbing image

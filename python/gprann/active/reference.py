@@ -15,8 +15,6 @@ from gprann.io.consistency import electronic_state
 from gprann.labelling import Record
 from gprann.labelling.calculators import force_consistent_energy
 
-__all__ = ["Reference", "check_atoms", "energy_of", "largest_force", "with_labels"]
-
 
 class Reference:
     """A calculator whose results are counted and kept.

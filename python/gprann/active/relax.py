@@ -24,8 +24,6 @@ from gprann.signatures import divide, takes
 from gprann.surrogate import Surrogate
 from gprann.surrogate.options import SurrogateOptions
 
-__all__ = ["OPTIMIZERS", "RelaxOptions", "Relaxation", "relax"]
-
 _log = logging.getLogger(__name__)
 OPTIMIZERS: dict[str, Any] = {"bfgs": BFGS, "fire": FIRE}
 _STEPS = 200  # on the surrogate, between two reference calls

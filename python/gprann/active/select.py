@@ -23,8 +23,6 @@ from gprann.surrogate.solvers.posterior import greedy_variance_reduction
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate
 
-__all__ = ["SelectOptions", "Selection", "committee_covariance", "select"]
-
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _POOL = 4000  # candidates whose covariance matrix (128 MB) is looked at

@@ -21,22 +21,6 @@ from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.io.reading import Source, structures
 from gprann.options import Options, option
 
-__all__ = [
-    "Displacement",
-    "DisplacementOptions",
-    "DistanceLimits",
-    "atom_sizes",
-    "automatic_copies",
-    "displace",
-    "gaussian",
-    "moving_atoms",
-    "references",
-    "require_forces",
-    "single_atoms",
-    "with_unique_origins",
-    "within_spheres",
-]
-
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _FEWEST, _MOST = 10, 36  # copies; potentials improve no more beyond 36 (Yeu et al. 2025)
@@ -310,7 +294,7 @@ def displace(data: Dataset, method: str, shifts: Iterable[Array]) -> Dataset:
         For each structure the displacements (copies, N, 3) in Å.
     """
     return Dataset(
-        structure.moved(
+        structure.with_positions(
             structure.positions + shift, origin=Origin(structure.origin.file, structure.origin.index, method)
         )
         for structure, own in zip(data, shifts, strict=True)

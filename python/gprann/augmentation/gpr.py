@@ -31,13 +31,11 @@ from gprann.surrogate.sets.surrogate_set import (
     Subset,
     SurrogateSet,
     assign,
-    ordered_for,
+    order_for,
     plan_subsets,
 )
 from gprann.surrogate.solvers.posterior import greedy_variance_reduction
 from gprann.surrogate.surrogate import Surrogate
-
-__all__ = ["Augmentation", "Store", "augment", "augment_subsets", "label", "label_copies", "label_subset"]
 
 _log = logging.getLogger(__name__)
 _POOL = 1000  # copies of a subset, the most uncertain, from which those to be labelled next are chosen
@@ -175,7 +173,7 @@ def _check_use(
     surrogate_options: Mapping[str, Any],
 ) -> None:
     """Refuse options of `augment` that have no effect."""
-    refuse_unused(options.unused(), options)
+    refuse_unused(options.unused_options(), options)
     if label_next is not None and not options.has_threshold:
         raise ConfigError(
             f"label_next needs a threshold, which is not set automatically where {options.sized_by} is given: give "
@@ -259,7 +257,7 @@ def label_subset(
         _log.info("%s", subset)
         surrogate = subset.build()
         with bar.about(f"fitting {subset.name}"):
-            data = ordered_for(surrogate, subset.data)
+            data = order_for(surrogate, subset.data)
             surrogate.fit(data)
             if test is not None:
                 test(surrogate, subset.data)

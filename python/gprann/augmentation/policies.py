@@ -29,8 +29,6 @@ from gprann.surrogate.sets.partition import SubsetOptions
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate
 
-__all__ = ["CopyOptions", "Policy", "Sampler"]
-
 Array = NDArray[np.float64]
 Policy = Literal["gaussian", "sphere", "normal_modes", "md"]
 _log = logging.getLogger(__name__)
@@ -103,7 +101,7 @@ class CopyOptions(DisplacementOptions, SubsetOptions):
         """Name of the option that sets the size of the displacements."""
         return "displacement" if self.policy in ("gaussian", "sphere") else "temperature"
 
-    def unused(self) -> dict[str, str]:
+    def unused_options(self) -> dict[str, str]:
         """Return the options that are set and have no effect, with the reason."""
         result = {}
         if self.temperature is not None and self.sized_by == "displacement":

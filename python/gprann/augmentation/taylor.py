@@ -34,8 +34,6 @@ from gprann.options import option
 from gprann.signatures import takes
 from gprann.surrogate.surrogate import Surrogate
 
-__all__ = ["TaylorOptions", "read_hessians", "taylor_augment", "taylor_labels"]
-
 Array = NDArray[np.float64]
 _SIZE = 0.01  # Å, of the displacements
 

@@ -20,8 +20,6 @@ from gprann.surrogate.kernels.internal_coordinates import internal_directions
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate
 
-__all__ = ["ThermalCopies", "langevin", "normal_modes", "surrogate_hessian"]
-
 Array = NDArray[np.float64]
 _STEP = 5e-3  # Å; the error of the central difference is of second order in it
 _LARGEST = 0.1  # Å; standard deviation of the atom that a soft mode moves most

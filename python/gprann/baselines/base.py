@@ -22,16 +22,6 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError
 from gprann.options import Named, Registry
 
-__all__ = [
-    "BASELINES",
-    "Baseline",
-    "BaselineSum",
-    "Contribution",
-    "as_baseline",
-    "register_baseline",
-    "terms_of",
-]
-
 Array = NDArray[np.float64]
 
 
@@ -136,7 +126,7 @@ class Baseline(Named):
     def __add__(self, other: Baseline) -> BaselineSum:
         return BaselineSum(terms=(*terms_of(self), *terms_of(other)))
 
-    def _checked(self, data: Dataset) -> Contribution:
+    def _check_contribution(self, data: Dataset) -> Contribution:
         contribution = self.evaluate(data)
         contribution.check(data, f"'{self.name}'" if self.name else type(self).__name__)
         return contribution
@@ -146,7 +136,7 @@ class Baseline(Named):
 
         Labels that a structure does not have stay absent.
         """
-        contribution = self._checked(data)
+        contribution = self._check_contribution(data)
         structures = []
         for k, structure in enumerate(data):
             changes: dict[str, object] = {}
@@ -164,7 +154,7 @@ class Baseline(Named):
 
         Standard deviations stay as they are: a baseline is exact.
         """
-        contribution = self._checked(data)
+        contribution = self._check_contribution(data)
         energy = contribution.energy
         changes: dict[str, Any] = {"energy": prediction.energy + energy}
         if prediction.member_energy is not None:
@@ -201,7 +191,7 @@ class BaselineSum(Baseline):
         """Return the sum of the contributions of all terms."""
         total = Contribution(np.zeros(len(data)))
         for term in self.terms:
-            part = term._checked(data)
+            part = term._check_contribution(data)
             total = Contribution(
                 total.energy + part.energy,
                 _sums(total.forces, part.forces),

@@ -14,8 +14,6 @@ from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError
 from gprann.options import option
 
-__all__ = ["ReferenceEnergies", "count_species", "fit_baseline", "isolated_atom_energies"]
-
 Array = NDArray[np.float64]
 _APART = 6.0  # Å; an atom whose periodic images are no nearer counts as isolated
 
@@ -61,11 +59,11 @@ class ReferenceEnergies(Baseline):
         DataError
             If an element has none.
         """
-        species, values = list(self._known()), np.array(list(self._known().values()))
+        species, values = list(self._require_energies()), np.array(list(self._require_energies().values()))
         per_atom = [values[species_indices(structure, species)] for structure in data]
         return Contribution(count_species(data, species) @ values, atom_energies=per_atom)
 
-    def _known(self) -> Mapping[str, float]:
+    def _require_energies(self) -> Mapping[str, float]:
         if self.energies is None:
             raise ConfigError("the reference energies are not known yet: fit them, or give them")
         return self.energies
@@ -78,12 +76,12 @@ class ReferenceEnergies(Baseline):
         ConfigError
             If energies were given, and a species is missing or unknown.
         """
-        values = _fit(data, species) if self.energies is None else self.ordered(species)
+        values = _fit(data, species) if self.energies is None else self.energies_of(species)
         residuals = data.energies - count_species(data, species) @ values
         values = values + float(residuals.sum() / data.n_atoms.sum())
         return type(self)(energies=dict(zip(species, values.tolist(), strict=True)))
 
-    def ordered(self, species: Sequence[str]) -> Array:
+    def energies_of(self, species: Sequence[str]) -> Array:
         """Return the given energies in the order of the species, shape (S,), eV.
 
         Raises
@@ -91,7 +89,7 @@ class ReferenceEnergies(Baseline):
         ConfigError
             If a species is missing or unknown.
         """
-        energies = self._known()
+        energies = self._require_energies()
         missing = [symbol for symbol in species if symbol not in energies]
         unknown = [symbol for symbol in energies if symbol not in species]
         if missing or unknown:

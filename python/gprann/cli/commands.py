@@ -20,20 +20,6 @@ if TYPE_CHECKING:
     from gprann.potential import Potential
     from gprann.surrogate import Surrogate, SurrogateSet
 
-__all__ = [
-    "augment",
-    "check",
-    "compare",
-    "demo",
-    "evaluate",
-    "info",
-    "init",
-    "label",
-    "run",
-    "select",
-    "train",
-]
-
 S = TypeVar("S", bound="Options")
 
 
@@ -166,7 +152,7 @@ def check(arguments: argparse.Namespace) -> int:
     from gprann.evaluation.data_check import check as check_data
     from gprann.io import ReadOptions
 
-    options = _section(arguments, ReadOptions).changed()
+    options = _section(arguments, ReadOptions).changes()
     result = check_data(arguments.data, test=arguments.test, output=arguments.output, **options)
     show(result.summary())
     if arguments.output is not None:

@@ -14,8 +14,6 @@ from typing import TextIO
 
 from gprann.errors import GprannError
 
-__all__ = ["messages", "show", "show_error"]
-
 _log = logging.getLogger("gprann")
 _PLAIN = str.maketrans({"Å": "A", "±": "+-", "²": "^2", "³": "^3", "æ": "ae", "é": "e"})
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from gprann.options import Options
 
-__all__ = ["help_text", "main", "parse"]
-
 _DESCRIPTION = """\
 Neural-network interatomic potentials from a few hundred first-principles energies and forces.
 Units: Å, eV, eV/Å; energies are total energies per structure.
@@ -301,10 +299,10 @@ def _section_options(
 def _holds(field: FieldInfo, kind: type) -> bool:
     """Return whether a key holds values of a kind, or none."""
     candidates = [field.annotation, *get_args(field.annotation)]
-    return any(item is kind or get_origin(item) is kind or _annotated(item, kind) for item in candidates)
+    return any(item is kind or get_origin(item) is kind or _mentions(item, kind) for item in candidates)
 
 
-def _annotated(item: Any, kind: type) -> bool:
+def _mentions(item: Any, kind: type) -> bool:
     inner = get_args(item)[:1] if hasattr(item, "__metadata__") else ()
     choices = [choice for entry in inner for choice in (entry, *get_args(entry))]
     return any(choice is kind or get_origin(choice) is kind for choice in choices)

@@ -25,21 +25,6 @@ from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.surrogate import Surrogate
 from gprann.training.options import TrainingOptions
 
-__all__ = [
-    "AUGMENTED",
-    "AugmentationSection",
-    "Config",
-    "DataSection",
-    "DescriptorSection",
-    "OutputSection",
-    "ResourcesSection",
-    "SurrogateSection",
-    "TrainingSection",
-    "default_config",
-    "find_config",
-    "load_config",
-]
-
 AUGMENTED = "augmented.extxyz"
 """File of a run with the structures that the networks are trained on."""
 
@@ -92,21 +77,21 @@ class AugmentationSection(CopyOptions, TaylorOptions):
             )
         return self
 
-    def unused(self) -> dict[str, str]:
+    def unused_options(self) -> dict[str, str]:
         """Return the keys that are set to something else than the default and have no effect, with the reason."""
         if self.method == "none":  # switched off, whatever else is set
             return {}
         other = "taylor" if self.method == "gpr" else "gpr"
         reasons = dict.fromkeys(_OF[other], f'it belongs to the method "{other}", not to "{self.method}"')
         if self.method == "gpr":
-            reasons |= self.copy_options().unused()
+            reasons |= self.copy_options().unused_options()
         if self.method == "taylor" and self.strategy == "A":
             reasons["copies"] = "strategy A makes six of each atom"
         if self.method == "taylor" and self.order != 2:
             reasons["hessians"] = f"an expansion of order {self.order} has none, order 2 has"
         if not self.uses_surrogate:
             reasons["max_subset"] = "there is no surrogate"
-        return {name: reasons[name] for name in self.changed() if name in reasons}
+        return {name: reasons[name] for name in self.changes() if name in reasons}
 
     def check_use(self, surrogate: Options, spell: Callable[[str, str], str] = lambda _, name: name) -> None:
         """Refuse keys without effect, here and in the section of a surrogate that is not used.
@@ -123,9 +108,9 @@ class AugmentationSection(CopyOptions, TaylorOptions):
         ------
         ConfigError
         """
-        refuse_unused(self.unused(), self, lambda name: spell("augmentation", name))
+        refuse_unused(self.unused_options(), self, lambda name: spell("augmentation", name))
         if self.method != "none" and not self.uses_surrogate:
-            given = dict.fromkeys(surrogate.changed(), "there is no surrogate")
+            given = dict.fromkeys(surrogate.changes(), "there is no surrogate")
             given.pop("baseline", None)  # that of the networks too
             refuse_unused(given, surrogate, lambda name: spell("surrogate", name))
 
@@ -133,7 +118,7 @@ class AugmentationSection(CopyOptions, TaylorOptions):
         """Return the section for another method, the keys that it does not use as if they were not set."""
         section = self.model_copy(update={"method": method, "forces": False})
         fields = type(self).model_fields
-        return section.model_copy(update={name: fields[name].default for name in section.unused()})
+        return section.model_copy(update={name: fields[name].default for name in section.unused_options()})
 
     @property
     def uses_surrogate(self) -> bool:
@@ -272,7 +257,7 @@ class SurrogateSection(SurrogateOptions):
                 raise ValueError(f"descriptor belongs to kernel = 'atoms', not to '{self.kernel.name}'")
             kernel = self.kernel.replace(descriptor=self.descriptor.build(species, for_kernel=True))
             options = options.replace(kernel=kernel)
-        return Surrogate(**options.changed(), baseline=self.baseline, seed=seed)
+        return Surrogate(**options.changes(), baseline=self.baseline, seed=seed)
 
 
 class TrainingSection(TrainingOptions):
@@ -286,7 +271,7 @@ class TrainingSection(TrainingOptions):
 
     def options(self) -> dict[str, Any]:
         """Return the options of `gprann.train` that are set."""
-        given = {**self.changed(), **({"model": self.model} if "model" in self.model_fields_set else {})}
+        given = {**self.changes(), **({"model": self.model} if "model" in self.model_fields_set else {})}
         return {name: value for name, value in given.items() if name != "start_from"}
 
     def to_dict(self) -> dict[str, Any]:
@@ -297,8 +282,11 @@ class TrainingSection(TrainingOptions):
 
 
 class ResourcesSection(Options):
-    """What a run may use. Nothing here changes the results, unless memory is short: it then decides on the surrogate's
-    solver, and on the size of the subsets that its hyperparameters come from. Another memory repeats the labels."""
+    """Memory and processes that a run may use.
+
+    Nothing here changes the results, unless memory is short: it then decides on the surrogate's solver, and on the
+    size of the subsets that its hyperparameters come from. Another memory repeats the labels.
+    """
 
     memory: float | None = option(
         "Largest memory of a run; refused before the start if more is needed, and the surrogate's solver chosen by it."

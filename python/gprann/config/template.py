@@ -12,8 +12,6 @@ from typing import Any, get_args
 from gprann.explain import Key, keys, registry_of
 from gprann.options import Named, Options, Registry
 
-__all__ = ["key_facts", "to_toml", "toml_value"]
-
 _WIDTH = 100
 _TITLE = (
     "Configuration of gprann. Every key is listed with its unit and default; "
@@ -56,7 +54,7 @@ def toml_value(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Options):
-        return toml_value(value.changed())
+        return toml_value(value.changes())
     if isinstance(value, Mapping):
         items = ((str(name), item) for name, item in value.items() if item is not None)
         inner = ", ".join(f"{_key(name)} = {toml_value(item)}" for name, item in items)

@@ -15,8 +15,6 @@ from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import AtomsTooCloseError
 
-__all__ = ["PredictionCalculator", "bare_structure"]
-
 
 class PredictionCalculator(AseCalculator):
     """ASE calculator of a model that predicts data sets.

@@ -19,21 +19,6 @@ from numpy.typing import NDArray
 
 from gprann.errors import DataError
 
-__all__ = [
-    "OWN_NAMES",
-    "Attached",
-    "attach_arrays",
-    "attach_constraints",
-    "attach_info",
-    "attachments_of",
-    "constraints_of",
-    "is_derived",
-    "is_result",
-    "plain",
-    "stored_results",
-    "thaw",
-]
-
 _log = logging.getLogger(__name__)
 
 # Whatever follows from positions: a displaced copy has another one. Momenta belong to one moment of a trajectory.

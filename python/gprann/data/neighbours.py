@@ -17,8 +17,6 @@ from gprann.data.structure import Structure
 from gprann.errors import AtomsTooCloseError, DataError
 from gprann.runtime.resources import n_threads
 
-__all__ = ["Neighbourhood", "build_neighbours", "species_indices", "without_pairs"]
-
 _CLOSEST = 0.05  # Å; below it two atoms are one, and every descriptor is meaningless
 _SMALL = 300  # atoms up to which trying all pairs is faster than vesin, whatever the cell
 _Lists = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], int]

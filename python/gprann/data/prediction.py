@@ -1,4 +1,4 @@
-"""What models predict for a data set; stresses and strains in Voigt order: xx yy zz yz xz xy, shears γ = 2 ε.
+"""Predictions of models for a data set; stresses and strains in Voigt order: xx yy zz yz xz xy, shears γ = 2 ε.
 
 stress = (1/V) dE/d(strain), ASE's sign: positive when the structure wants to shrink.
 """
@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from gprann.data.structure import Structure
 from gprann.errors import DataError
-
-__all__ = ["FIRST", "SECOND", "Prediction", "strain_matrices", "virial_components", "voigt_stress", "volume"]
 
 Array = NDArray[np.float64]
 

@@ -35,8 +35,6 @@ from gprann.errors import DataError
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Composition", "Dataset", "Origin", "Structure", "evenly_spread"]
-
 Composition = tuple[tuple[str, int], ...]
 _WEIGHT = re.compile(r"weight|sigma", re.IGNORECASE)
 _LABELS = frozenset({"energy", "forces", "stress", "weight", "energy_variance", "group", "origin"})
@@ -274,20 +272,20 @@ class Structure:
 
     def without_labels(self) -> Structure:
         """Return a copy without energy, forces, stress and other results of a calculation."""
-        return self._cleared(is_result)
+        return self._replace_without(is_result)
 
-    def moved(self, positions: ArrayLike, **changes: Any) -> Structure:
+    def with_positions(self, positions: ArrayLike, **changes: Any) -> Structure:
         """Return a copy at other positions (N, 3), Å, without anything that follows from the old ones."""
-        return self._cleared(is_derived, positions=positions, **changes)
+        return self._replace_without(is_derived, positions=positions, **changes)
 
-    def _cleared(self, unwanted: Callable[[str], bool], **changes: Any) -> Structure:
+    def _replace_without(self, unwanted: Callable[[str], bool], **changes: Any) -> Structure:
         for part in ("info", "arrays"):
             items = getattr(self, part)
             if any(unwanted(name) for name in items):
                 changes[part] = Attached((name, items[name]) for name in items if not unwanted(name))
         return replace(self, energy=None, forces=None, stress=None, **changes)
 
-    def reordered(self, order: Sequence[int] | NDArray[np.intp]) -> Structure:
+    def reorder(self, order: Sequence[int] | NDArray[np.intp]) -> Structure:
         """Return a copy with the atoms, and all that belongs to them, in another order."""
         chosen = np.asarray(order)
         constraints: Any = self.constraints
@@ -431,7 +429,7 @@ class Dataset(Sequence[Structure]):
         DataError
             If a structure has no energy.
         """
-        return np.array([_required(structure, "energy") for structure in self], dtype=np.float64)
+        return np.array([_require(structure, "energy") for structure in self], dtype=np.float64)
 
     @property
     def forces(self) -> list[NDArray[np.float64]]:
@@ -442,7 +440,7 @@ class Dataset(Sequence[Structure]):
         DataError
             If a structure has no forces.
         """
-        return [np.asarray(_required(structure, "forces")) for structure in self]
+        return [np.asarray(_require(structure, "forces")) for structure in self]
 
     @property
     def has_energies(self) -> bool:
@@ -460,7 +458,7 @@ def _determinant(rows: NDArray[np.float64]) -> float:
     return float(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
 
 
-def _required(structure: Structure, name: str) -> float | NDArray[np.float64]:
+def _require(structure: Structure, name: str) -> float | NDArray[np.float64]:
     value: float | NDArray[np.float64] | None = getattr(structure, name)
     if value is None:
         raise DataError(f"{structure.origin}: has no {name}; add them to the file or leave the structure out")

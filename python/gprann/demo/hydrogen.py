@@ -34,8 +34,6 @@ from gprann.surrogate import Surrogate
 from gprann.training import train
 from gprann.units import MEV
 
-__all__ = ["DemoResult", "Method", "run_demo"]
-
 _log = logging.getLogger(__name__)
 _TAYLOR_DISPLACEMENT = 0.01
 _GPR_DISPLACEMENT = 0.055
@@ -94,7 +92,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the demo has made.
+    """Results of the demo.
 
     Attributes
     ----------
@@ -169,7 +167,7 @@ def run_demo(
             _log.info("%s: %d structures, %r", name, len(data), report)
             bar.update()
     result = DemoResult(reference, test, tuple(methods), (), ())
-    return result if output is None else _written(result, Path(output))
+    return result if output is None else _write(result, Path(output))
 
 
 # ------------------------------------------------------------ training sets
@@ -210,7 +208,7 @@ _COPIES: dict[str, Callable[[Dataset], Dataset]] = {"taylor": _taylor_copies, "g
 
 
 # ------------------------------------------------------------------- files
-def _written(result: DemoResult, folder: Path) -> DemoResult:
+def _write(result: DemoResult, folder: Path) -> DemoResult:
     """Write picture, numbers and the GPR-ANN potential into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     numbers, potential, picture = (folder / name for name in ("h2.json", "h2.gprann", "h2.png"))

@@ -15,8 +15,6 @@ from gprann.units import MEV
 if TYPE_CHECKING:
     from gprann.demo.hydrogen import DemoResult, Method
 
-__all__ = ["draw"]
-
 Array = NDArray[np.float64]
 _QUANTILE = 2.576
 """Standard deviations within which 99 % of normally distributed values lie."""

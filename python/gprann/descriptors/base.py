@@ -18,15 +18,6 @@ from gprann.data.structure import Structure
 from gprann.options import Named, Registry
 from gprann.runtime.resources import n_threads
 
-__all__ = [
-    "DESCRIPTORS",
-    "CompiledDescriptor",
-    "Descriptor",
-    "descriptor_from_dict",
-    "descriptor_to_dict",
-    "register_descriptor",
-]
-
 Array = NDArray[np.float64]
 
 

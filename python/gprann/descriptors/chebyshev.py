@@ -14,8 +14,6 @@ from gprann import _core
 from gprann.descriptors.base import CompiledDescriptor, register_descriptor
 from gprann.options import OrderOrNone, option
 
-__all__ = ["ChebyshevDescriptor", "aenet_weights", "nonzero_weights"]
-
 Array = NDArray[np.float64]
 _HIGHEST = {"radial_order": 200, "angular_order": 24}
 

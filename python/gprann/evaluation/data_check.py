@@ -26,8 +26,6 @@ from gprann.signatures import takes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DataCheck", "check", "draw_distributions", "read_and_check", "shared_structures"]
-
 Array = NDArray[np.float64]
 _SHOWN = 6
 
@@ -208,7 +206,7 @@ def _describe(data: Dataset, what: str) -> list[str]:
         ("groups", _counts(item.group for item in data if item.group)),
         ("origin", _counts(item.origin.method for item in data if item.origin.method != "reference")),
         ("weights", _range(np.array([item.weight for item in data]), "", "") if _vary(data) else ""),
-        ("attached", _attached(data)),
+        ("attached", _list_attachments(data)),
     ]
     head = f"{len(data)} {what}: {_counts(item.formula for item in data)}"
     return [head, *(f"  {name:<13}{text}" for name, text in rows if text)]
@@ -267,7 +265,7 @@ def _stresses(data: Dataset) -> str:
     return f"largest {np.abs(np.array(stresses)).max():.3g} eV/Å³, of {len(stresses)} structures"
 
 
-def _attached(data: Dataset) -> str:
+def _list_attachments(data: Dataset) -> str:
     names = Counter(
         name for item in data for name in (*item.info, *item.arrays) if not is_derived(name)
     ) + Counter("constraints" for item in data if item.constraints)

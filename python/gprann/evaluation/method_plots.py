@@ -26,8 +26,6 @@ from gprann.evaluation.plots import (
 from gprann.evaluation.residuals import Residuals
 from gprann.units import MEV
 
-__all__ = ["error_bars", "force_panels", "save_methods"]
-
 _QUANTITIES = (
     ("energy", "energy (meV)", 1 / MEV),
     ("force_norm", "force magnitude (eV/Å)", 1.0),

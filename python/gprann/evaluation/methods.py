@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 from gprann.evaluation.metrics import number
 
-__all__ = ["METHODS", "Column", "Method", "cells", "headings", "markdown"]
-
 
 class Method(NamedTuple):
     """A method of training.

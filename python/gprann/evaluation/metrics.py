@@ -17,23 +17,6 @@ from gprann.units import EV_PER_ANGSTROM3_TO_GPA, MEV
 if TYPE_CHECKING:
     from gprann.evaluation.report import Report
 
-__all__ = [
-    "ForceMetrics",
-    "Metrics",
-    "compute_metrics",
-    "energy_std",
-    "force_std",
-    "group_metrics",
-    "median_metrics",
-    "member_metrics",
-    "metrics_of",
-    "number",
-    "species_metrics",
-    "summarise",
-    "table",
-    "units",
-]
-
 Array = NDArray[np.float64]
 
 

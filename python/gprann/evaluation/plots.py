@@ -40,24 +40,6 @@ from gprann.evaluation.report import History
 from gprann.evaluation.residuals import ForceResiduals, Residuals
 from gprann.units import MEV
 
-__all__ = [
-    "angle_limit",
-    "common_limits",
-    "directed_forces",
-    "draw_direction_error",
-    "draw_parity",
-    "energy_parity",
-    "error_by_force",
-    "error_histogram",
-    "force_direction_error",
-    "force_parity",
-    "learning_curve",
-    "reference_forces",
-    "save_all",
-    "save_figures",
-    "uncertainty_calibration",
-]
-
 logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]

@@ -38,8 +38,6 @@ from gprann.surrogate.sets.surrogate_set import SurrogateSet
 from gprann.surrogate.surrogate import Surrogate
 from gprann.units import MEV
 
-__all__ = ["History", "Predictor", "Report", "evaluate", "with_forces_std"]
-
 logger = logging.getLogger(__name__)
 
 History = Mapping[str, Sequence[tuple[float, float, float | None]]]

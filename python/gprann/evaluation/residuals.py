@@ -13,8 +13,6 @@ from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Origin
 from gprann.errors import DataError
 
-__all__ = ["TINY_FORCE", "ForceResiduals", "Residuals", "angle_between", "compare", "require_energies"]
-
 logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]

@@ -28,8 +28,6 @@ from gprann.io.labels import (
     stress_label,
 )
 
-__all__ = ["ase_format", "check_convergence", "frame_from_atoms", "read_ase"]
-
 _REFUSED = {
     "bundletrajectory": "may hold pickled objects, which can run any code when they are read",
     "db": "is a database",
@@ -271,18 +269,18 @@ def _frame(atoms: ase.Atoms, origin: Origin, options: ReadOptions, notes: tuple[
     labels = {label: _numeric(values[name], label, origin) for label, name in found.items()}
     units, unit_keys, converted = declared_units(atoms.info, origin)
     weight, ignored = label_weight(atoms.info, origin)
-    cell = units.scaled("length", np.array(atoms.cell[:], dtype=np.float64))
+    cell = units.convert("length", np.array(atoms.cell[:], dtype=np.float64))
     info, attached, constraints = attachments_of(atoms, {*OWN_NAMES, *found.values(), *unit_keys})
     structure = Structure(
         elements([str(number) for number in atoms.numbers.tolist()], origin),
-        units.scaled("length", atoms.positions),
+        units.convert("length", atoms.positions),
         cell,
         atoms.pbc,
-        energy=units.scaled("energy", _scalar(labels.get("energy"), origin)),
-        forces=units.scaled("forces", labels.get("forces")),
+        energy=units.convert("energy", _scalar(labels.get("energy"), origin)),
+        forces=units.convert("forces", labels.get("forces")),
         stress=stress_label(
-            units.scaled("stress", labels.get("stress")),
-            units.scaled("virial", labels.get("virial")),
+            units.convert("stress", labels.get("stress")),
+            units.convert("virial", labels.get("virial")),
             cell,
             origin,
         ),

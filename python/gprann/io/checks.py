@@ -15,23 +15,6 @@ from gprann.data.structure import Composition, Dataset, Structure
 from gprann.errors import DataError
 from gprann.io.consistency import LabelCheck, check_labels, electronic_state
 
-__all__ = [
-    "COINCIDENT",
-    "DUPLICATE_TOLERANCE",
-    "FARTHEST",
-    "OUTLIER_MINIMUM",
-    "OUTLIER_SCORE",
-    "DataReport",
-    "DataWarning",
-    "check_dataset",
-    "check_geometry",
-    "close_pair",
-    "find_duplicates",
-    "find_level_shifts",
-    "find_outliers",
-    "geometry_digest",
-]
-
 DUPLICATE_TOLERANCE = 1e-6
 """Å; largest difference of coordinates between two structures that count as the same."""
 

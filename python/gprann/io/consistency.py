@@ -21,8 +21,6 @@ from gprann.data.neighbours import build_neighbours
 from gprann.data.prediction import FIRST, SECOND, volume
 from gprann.data.structure import Dataset, Structure, evenly_spread
 
-__all__ = ["LabelCheck", "Slope", "check_labels", "electronic_state", "list_places"]
-
 Array = NDArray[np.float64]
 
 _NEAR = 0.5  # Å; largest displacement of an atom between the structures of a pair

@@ -30,8 +30,6 @@ from gprann.io.labels import (
     stress_label,
 )
 
-__all__ = ["format_extxyz", "info_value", "read_extxyz"]
-
 _DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
 _QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[(?:[^\[\]]|\[[^\[\]]*\])*\]"
 _ENTRY = re.compile(
@@ -136,7 +134,7 @@ def _parse_frame(comment: str, rows: list[list[str]], origin: Origin, options: R
     units, unit_keys, converted = declared_units(info, origin)
     weight, ignored = label_weight(info, origin)
     cell, pbc = _parse_cell(info, origin)
-    cell = units.scaled("length", cell)
+    cell = units.convert("length", cell)
     taken = {*OWN_NAMES, *found.values(), *unit_keys, *_STRUCTURAL, *_ORIGIN}
     arrays = {
         name: _array(rows, column)
@@ -146,14 +144,14 @@ def _parse_frame(comment: str, rows: list[list[str]], origin: Origin, options: R
     kept = {name: info_value(text) for name, text in info.items() if name not in taken}
     structure = Structure(
         elements([row[species.start] for row in rows], origin),
-        units.scaled("length", vectors(rows, positions.start, "position", origin)),
+        units.convert("length", vectors(rows, positions.start, "position", origin)),
         cell,
         pbc,
-        energy=units.scaled("energy", _energy(info, found, origin)),
-        forces=units.scaled("forces", _forces(rows, columns, found, origin)),
+        energy=units.convert("energy", _energy(info, found, origin)),
+        forces=units.convert("forces", _forces(rows, columns, found, origin)),
         stress=stress_label(
-            units.scaled("stress", _tensor(info, found, "stress", origin)),
-            units.scaled("virial", _tensor(info, found, "virial", origin)),
+            units.convert("stress", _tensor(info, found, "stress", origin)),
+            units.convert("virial", _tensor(info, found, "virial", origin)),
             cell,
             origin,
         ),
@@ -435,7 +433,7 @@ def _token(value: Any) -> str:
 def _comment(structure: Structure, columns: Mapping[str, NDArray[Any]], constraints: Sequence[Any]) -> str:
     entries = []
     if structure.cell.any():
-        entries.append(("Lattice", _joined(structure.cell)))
+        entries.append(("Lattice", _join(structure.cell)))
     properties = _DEFAULT_PROPERTIES + ("" if structure.forces is None else ":forces:R:3")
     kinds = {"f": "R", "i": "I", "b": "L", "U": "S"}
     for name, array in columns.items():
@@ -444,7 +442,7 @@ def _comment(structure: Structure, columns: Mapping[str, NDArray[Any]], constrai
     if structure.energy is not None:
         entries.append(("energy", repr(structure.energy)))
     if structure.stress is not None:
-        entries.append(("stress", _joined(structure.stress[[0, 5, 4, 5, 1, 3, 4, 3, 2]])))
+        entries.append(("stress", _join(structure.stress[[0, 5, 4, 5, 1, 3, 4, 3, 2]])))
     entries.append(("pbc", " ".join("T" if periodic else "F" for periodic in structure.pbc)))
     if structure.weight != 1.0:
         entries.append(("weight", repr(float(structure.weight))))
@@ -484,7 +482,7 @@ def _info_text(value: Any) -> str:
     return text
 
 
-def _joined(array: NDArray[np.float64]) -> str:
+def _join(array: NDArray[np.float64]) -> str:
     return " ".join(repr(value) for value in array.ravel().tolist())
 
 

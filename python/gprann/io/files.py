@@ -28,19 +28,6 @@ from gprann.data.structure import Origin
 from gprann.errors import DataError, FormatError
 from gprann.io.checks import DataWarning
 
-__all__ = [
-    "InputFile",
-    "TextFile",
-    "check_not_cut",
-    "elements",
-    "match_files",
-    "natural_key",
-    "number",
-    "numbers",
-    "uncompressed",
-    "vectors",
-]
-
 _FORTRAN_EXPONENT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d+)")
 _MAGIC = re.compile(r"[*?\[]")
 _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
@@ -75,12 +62,12 @@ class TextFile(NamedTuple):
     terminated: bool
 
 
-def uncompressed(path: Path) -> Path:
+def strip_compression(path: Path) -> Path:
     """Return the path without the suffix of a compressed file.
 
     Examples
     --------
-    >>> uncompressed(Path("OUTCAR.gz")).name
+    >>> strip_compression(Path("OUTCAR.gz")).name
     'OUTCAR'
     """
     return path.with_suffix("") if path.suffix.lower() in _DECOMPRESS else path
@@ -99,7 +86,7 @@ class InputFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.name = uncompressed(path).name
+        self.name = strip_compression(path).name
         self._was_compressed = False
 
     def __str__(self) -> str:
@@ -250,7 +237,7 @@ def _match(pattern: Path, sort_out: SortOut) -> tuple[list[Path], list[Path]]:
     hidden = [match for match in found if _hidden(match.relative_to(base))]
     files, stray = (sorted(visible, key=natural_key), []) if specific else sort_out(visible)
     if not files:
-        left_out = _left_out([*hidden, *stray])
+        left_out = _describe_left_out([*hidden, *stray])
         raise DataError(
             f"{pattern}: the pattern matches no file that can be read{left_out}; correct the pattern"
         )
@@ -263,11 +250,11 @@ def _hidden(path: Path) -> bool:
 
 def _nothing_in(folder: Path, stray: Sequence[Path]) -> str:
     if any(child.is_dir() for child in folder.iterdir()):
-        return f"{folder}: has only folders{_left_out(stray)}; give '{folder / '**' / '*'}' to read them all"
-    return f"{folder}: the folder has no file that can be read{_left_out(stray)}; check the path"
+        return f"{folder}: has only folders{_describe_left_out(stray)}; give '{folder / '**' / '*'}' to read them all"
+    return f"{folder}: the folder has no file that can be read{_describe_left_out(stray)}; check the path"
 
 
-def _left_out(stray: Sequence[Path]) -> str:
+def _describe_left_out(stray: Sequence[Path]) -> str:
     return f" (left out: {', '.join(path.name for path in stray[:3])})" if stray else ""
 
 

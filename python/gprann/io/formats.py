@@ -16,12 +16,10 @@ from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.io import files, other_codes
 from gprann.io.ase import ase_format, read_ase
 from gprann.io.extxyz import format_extxyz, read_extxyz
-from gprann.io.files import InputFile, natural_key, uncompressed
+from gprann.io.files import InputFile, natural_key, strip_compression
 from gprann.io.labels import Frame, ReadOptions
 from gprann.io.xsf import read_xsf, write_xsf
 from gprann.runtime.atomic_write import atomic_write
-
-__all__ = ["FileFormat", "find_files", "format_of", "format_to_write", "register_format"]
 
 Reader = Callable[[InputFile, ReadOptions], Iterator[Frame | Structure | DataError]]
 Writer = Callable[[Path, Dataset], None]
@@ -65,9 +63,9 @@ class FileFormat:
     write: Writer | None = None
     begins: bytes | None = None
 
-    def named(self, path: Path) -> bool:
+    def matches(self, path: Path) -> bool:
         """Return whether files of this format have such a name."""
-        name = Path(uncompressed(path).name.lower())
+        name = Path(strip_compression(path).name.lower())
         return any(name.match(pattern.lower()) for pattern in self.patterns)
 
 
@@ -124,7 +122,7 @@ def format_of(file: InputFile) -> FileFormat:
     FormatError
         If it is unknown, or not read because it may run code.
     """
-    own = [known for known in _FORMATS.values() if known.named(file.path)]
+    own = [known for known in _FORMATS.values() if known.matches(file.path)]
     if own:
         return own[-1]
     if not file.path.is_dir():
@@ -157,7 +155,7 @@ def format_to_write(target: Path) -> Writer:
     suffixes = []
     for known in reversed(_FORMATS.values()):
         if known.write is not None:
-            if known.named(target):
+            if known.matches(target):
                 return known.write
             suffixes += [Path(pattern).suffix for pattern in known.patterns]
     suffix = target.suffix.lower()
@@ -188,13 +186,13 @@ def find_files(source: str | os.PathLike[str]) -> tuple[list[Path], list[Path]]:
 def _sort_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Part files into those of known kind, and the others."""
     ordered = sorted(paths, key=natural_key)
-    with_xml = {path.parent for path in ordered if uncompressed(path).name == "vasprun.xml"}
+    with_xml = {path.parent for path in ordered if strip_compression(path).name == "vasprun.xml"}
     deepmd = {path.parent for path in ordered if path.name == "type.raw"}
     # One VASP run leaves both files; reading both would give every structure twice. A folder of DeePMD is one source.
     companions = {
         path
         for path in ordered
-        if (uncompressed(path).name == "OUTCAR" and path.parent in with_xml)
+        if (strip_compression(path).name == "OUTCAR" and path.parent in with_xml)
         or ((path.parent in deepmd or path.parent.parent in deepmd) and path.name != "type.raw")
     }
     known = [
@@ -207,9 +205,9 @@ def _sort_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _is_known(path: Path) -> bool:
-    plain = uncompressed(path)
+    plain = strip_compression(path)
     if any(plain.match(pattern) for pattern in _ASE_PATTERNS) or any(
-        known.named(path) for known in _FORMATS.values()
+        known.matches(path) for known in _FORMATS.values()
     ):
         return True
     suffix = plain.suffix.lower()

@@ -18,19 +18,6 @@ from gprann.errors import DataError, FormatError, nearest_name
 from gprann.io.checks import check_geometry
 from gprann.options import Names, Options, option
 
-__all__ = [
-    "LABELS",
-    "Chosen",
-    "Frame",
-    "ReadOptions",
-    "Units",
-    "choose_labels",
-    "declared_units",
-    "label_weight",
-    "make_frame",
-    "stress_label",
-]
-
 LABELS = ("energy", "forces", "stress")
 """Labels that a structure may have."""
 
@@ -369,7 +356,7 @@ class Units:
     stress: float = 1.0
     virial: float = 1.0
 
-    def scaled(self, quantity: str, value: Any) -> Any:
+    def convert(self, quantity: str, value: Any) -> Any:
         """Return a value in our units; what is in them already keeps its bits."""
         factor = getattr(self, quantity)
         return value if value is None or factor == 1.0 else factor * value

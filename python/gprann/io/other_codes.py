@@ -24,8 +24,6 @@ from gprann.io.ase import check_convergence
 from gprann.io.files import InputFile, elements, number
 from gprann.io.labels import Frame, ReadOptions, declared_units, make_frame, stress_label
 
-__all__ = ["DPDATA", "DpdataFormat", "read_deepmd", "read_dpdata", "read_fitsnap", "read_mtp"]
-
 Array = NDArray[np.float64]
 _REMEDY = "compute it again, or leave it out (skip_bad = true)"
 
@@ -236,15 +234,15 @@ def _fitsnap_frame(document: Mapping[str, Any], entry: Mapping[str, Any], origin
         key: str(entry.get(style, document.get(style, usual))) for style, (key, usual) in _STYLES.items()
     }
     units, _, notes = declared_units(styles, origin)
-    cell = units.scaled("length", np.array(entry["Lattice"], dtype=np.float64).reshape(3, 3))
+    cell = units.convert("length", np.array(entry["Lattice"], dtype=np.float64).reshape(3, 3))
     labels: dict[str, Any] = {}
     if entry.get("Energy") is not None:
-        labels["energy"] = units.scaled("energy", float(entry["Energy"]))
+        labels["energy"] = units.convert("energy", float(entry["Energy"]))
     if entry.get("Forces") is not None:
-        labels["force"] = units.scaled("forces", np.array(entry["Forces"], dtype=np.float64))
+        labels["force"] = units.convert("forces", np.array(entry["Forces"], dtype=np.float64))
     if entry.get("Stress") is not None:
-        labels["stress"] = -units.scaled("stress", np.array(entry["Stress"], dtype=np.float64))
-    positions = units.scaled("length", np.array(entry["Positions"], dtype=np.float64))
+        labels["stress"] = -units.convert("stress", np.array(entry["Stress"], dtype=np.float64))
+    positions = units.convert("length", np.array(entry["Positions"], dtype=np.float64))
     symbols = elements([str(name) for name in entry["AtomTypes"]], origin)
     structure = _make_structure(symbols, positions, cell, labels, origin)
     # Stresses in bar are what the format is about: no word of it.

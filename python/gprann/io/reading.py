@@ -50,10 +50,7 @@ def read(
         Labels that every structure must have. Without "forces" structures without forces are accepted, for
         training on energies only; the empty tuple accepts structures without labels.
     **options
-        Those of `ReadOptions`: `index` (structures to take from each file: `":"` all, `-1` the last, `"::10"` every
-        tenth; the rest of the file is checked all the same), `keys` (names under which the files keep `energy`,
-        `forces`, `stress` or `virial`, for example `{"energy": "REF_energy"}`), `energy` ("consistent" with the
-        forces or "extrapolated" to zero smearing), `skip_bad`, `species`.
+        Fields of `ReadOptions`.
 
     Returns
     -------

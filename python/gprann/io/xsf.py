@@ -28,8 +28,6 @@ from gprann.io.files import InputFile, check_not_cut, elements, number, vectors
 from gprann.io.labels import Frame, ReadOptions, make_frame
 from gprann.runtime.atomic_write import WriteError, atomic_write
 
-__all__ = ["format_xsf", "read_xsf", "write_xsf"]
-
 _PERIODICITY = {
     "CRYSTAL": (True, True, True),
     "SLAB": (True, True, False),

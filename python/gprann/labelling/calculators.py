@@ -16,8 +16,6 @@ from ase.calculators.names import names
 
 from gprann.errors import ConfigError, nearest_name
 
-__all__ = ["CalculatorSpec", "force_consistent_energy"]
-
 _ELSEWHERE = {"tblite": "tblite.ase:TBLite"}
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _EXTRAS = {"tblite": "pip install 'gprann[xtb]'"}

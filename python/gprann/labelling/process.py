@@ -17,8 +17,6 @@ from gprann.data.structure import Origin, Structure
 from gprann.errors import ConfigError
 from gprann.labelling.calculators import CalculatorSpec
 
-__all__ = ["LabellingError", "WorkerProcess", "to_message"]
-
 _TAIL = 600  # characters of what a program said last
 _LINES = 8
 _DYING = 5.0  # s; a process that closes its output may still have to end

@@ -16,8 +16,6 @@ from gprann.io import WriteError
 from gprann.io.extxyz import format_extxyz
 from gprann.io.reading import structures
 
-__all__ = ["Record", "geometry_key"]
-
 _log = logging.getLogger(__name__)
 _SUFFIXES = (".extxyz", ".xyz")
 

@@ -28,8 +28,6 @@ from gprann.runtime.messages import progress_bar
 from gprann.runtime.resources import n_threads
 from gprann.signatures import takes
 
-__all__ = ["Failure", "LabelOptions", "Labelling", "label", "merge"]
-
 _log = logging.getLogger(__name__)
 
 

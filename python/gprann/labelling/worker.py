@@ -18,8 +18,6 @@ from gprann.data.structure import Origin, Structure
 from gprann.errors import GprannError
 from gprann.labelling.calculators import CalculatorSpec, force_consistent_energy
 
-__all__ = ["compute", "run"]
-
 
 def compute(calculator: BaseCalculator, structure: Structure) -> dict[str, Any]:
     """Return energy, forces and, where there is one, stress of a structure as plain data.

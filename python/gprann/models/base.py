@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from gprann.options import Named, Registry
 
-__all__ = ["MODELS", "AtomModel", "Model", "register_model"]
-
 Array = NDArray[np.float64]
 
 

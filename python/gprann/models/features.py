@@ -17,8 +17,6 @@ from gprann.data.structure import Structure
 if TYPE_CHECKING:
     from gprann.descriptors import Descriptor
 
-__all__ = ["FeatureTable", "Normalisation"]
-
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _BATCH = 100  # structures whose neighbour lists are held at a time

@@ -14,8 +14,6 @@ from gprann.errors import ConfigError
 from gprann.models.base import Model, register_model
 from gprann.options import Widths, option
 
-__all__ = ["Mlp", "NetworkModel"]
-
 Array = NDArray[np.float64]
 Activation = Literal["tanh", "softplus", "silu", "linear"]
 

@@ -21,8 +21,6 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
 from gprann.io import atomic_write
 
-__all__ = ["Stage", "Stages", "claim_folder", "data_digest", "digest", "file_digest"]
-
 _log = logging.getLogger(__name__)
 _RECORDS = "checkpoints"
 _SOURCE = "source.json"

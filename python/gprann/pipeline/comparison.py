@@ -25,8 +25,6 @@ from gprann.pipeline.run import RunResult, finish, log_run
 from gprann.potential import Potential
 from gprann.units import MEV
 
-__all__ = ["Comparison", "compare", "compare_file"]
-
 _log = logging.getLogger(__name__)
 _FOLDER = "compare"
 _AUGMENTATION = {"energies": "none", "taylor": "taylor", "gpr": "gpr", "direct": "none"}

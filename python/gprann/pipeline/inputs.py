@@ -37,17 +37,6 @@ from gprann.training.optimizers import Workload
 if TYPE_CHECKING:
     from gprann.config.sections import Config, SurrogateSection
 
-__all__ = [
-    "RunData",
-    "check_memory",
-    "check_run",
-    "read_data",
-    "split_test_set",
-    "surrogate_memory",
-    "surrogate_within_memory",
-    "training_memory",
-]
-
 _log = logging.getLogger(__name__)
 _PROGRAM = 0.3  # GiB; interpreter and libraries
 _PARTS = 4  # of a composition's share of the test set: that many sets of similar structures, or more

@@ -37,8 +37,6 @@ from gprann.runtime.messages import log_to_file, warnings_to_log
 from gprann.training.train import train
 from gprann.version import __version__
 
-__all__ = ["RunResult", "finish", "history", "log_run", "run", "train_potential"]
-
 _log = logging.getLogger(__name__)
 _POTENTIAL = "potential.gprann"
 

@@ -30,23 +30,14 @@ from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
 from gprann.runtime.messages import SharedBar, progress_bar
 from gprann.runtime.resources import memory_budget, side_by_side
-from gprann.surrogate.sets.assignment import Kinds, ask
-from gprann.surrogate.sets.surrogate_set import Subset, ordered_for, plan_subsets
+from gprann.surrogate.sets.partition import Kinds, ask
+from gprann.surrogate.sets.surrogate_set import Subset, order_for, plan_subsets
 from gprann.units import MEV
 from gprann.version import __version__
 
 if TYPE_CHECKING:
     from gprann.config.sections import AugmentationSection, SurrogateSection
     from gprann.surrogate.surrogate import Surrogate
-
-__all__ = [
-    "SubsetStore",
-    "SurrogateTest",
-    "augment_data",
-    "describe_test",
-    "evaluate_surrogates",
-    "loss_remark",
-]
 
 _log = logging.getLogger(__name__)
 _MUCH_WORSE = 5.0  # errors of the networks relative to those of their surrogates
@@ -217,7 +208,7 @@ def _expand_subset(subset: Subset, test: SurrogateTest | None) -> list[tuple[int
     """Fit the surrogate of a subset and test it; return index, structure with its atoms in order, and Hessian."""
     with subset.task():
         surrogate = subset.build()
-        data = ordered_for(surrogate, subset.data)
+        data = order_for(surrogate, subset.data)
         surrogate.fit(data)
         if test is not None:
             test.predict(surrogate, subset.data)
@@ -253,7 +244,7 @@ def evaluate_surrogates(
 def _test_subset(subset: Subset, test: SurrogateTest) -> None:
     with subset.task():
         surrogate = subset.build()
-        surrogate.fit(ordered_for(surrogate, subset.data))
+        surrogate.fit(order_for(surrogate, subset.data))
         test.predict(surrogate, subset.data)
 
 

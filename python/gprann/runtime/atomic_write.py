@@ -13,8 +13,6 @@ from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
 from gprann.errors import GprannError
 
-__all__ = ["WriteError", "atomic_write", "check_length"]
-
 _DEVICE_ERRORS = {
     errno.ENOSPC: "the disk is full; free some space and write again",
     errno.EDQUOT: "the disk quota is used up; free some space and write again",

@@ -17,16 +17,6 @@ from tqdm import tqdm
 
 from gprann.errors import GprannError
 
-__all__ = [
-    "LineProgress",
-    "SharedBar",
-    "TaskFormatter",
-    "log_to_file",
-    "progress_bar",
-    "task",
-    "warnings_to_log",
-]
-
 _log = logging.getLogger("gprann")
 _LINE = "%(asctime)s  %(levelname)-7s  %(message)s"
 _task: contextvars.ContextVar[str] = contextvars.ContextVar("task", default="")
@@ -135,7 +125,7 @@ def progress_bar(total: int, label: str, *, unit: str = "structures", show: bool
 
 
 class LineProgress:
-    """What a bar shows, as a line every 30 seconds, even while nothing moves.
+    """The state of a progress bar, as a line every 30 seconds, even while nothing moves.
 
     The lines go to the log where one shows messages (of level INFO), else to standard error.
 

@@ -20,20 +20,6 @@ from threadpoolctl import ThreadpoolController
 from gprann import _core
 from gprann.errors import ConfigError
 
-__all__ = [
-    "GIB",
-    "Job",
-    "Resources",
-    "available_memory",
-    "blas_and_threads",
-    "memory_budget",
-    "memory_share",
-    "n_threads",
-    "one_blas_thread",
-    "scipy_blas",
-    "side_by_side",
-]
-
 T = TypeVar("T")
 GIB = 2.0**30
 
@@ -50,6 +36,18 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def _machine_threads() -> int:
+    for variable in ("GPRANN_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(variable, "").split(",")[0].strip()
+        if value:
+            if not value.isdecimal() or int(value) < 1:
+                raise ConfigError(f"{variable}={value}: expected a positive integer")
+            return int(value)
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
 class _BlasLimit:
     """One thread for BLAS as long as anyone wants it: the limit is the process's, not that of a thread."""
 
@@ -62,6 +60,8 @@ class _BlasLimit:
     def begin(self) -> None:
         depth = getattr(self._here, "depth", 0)
         self._here.depth = depth + 1
+        if depth == 0:
+            self._here.machine_threads = None
         if depth > 0:  # this thread has the limit already: setting it takes longer than a small step
             return
         with self._lock:
@@ -72,6 +72,14 @@ class _BlasLimit:
             if self._users == 0:
                 self._first = limit
             self._users += 1
+
+    def machine_threads(self) -> int:
+        """Return the threads of the machine, which are asked for once in a block: small steps need them often."""
+        if getattr(self._here, "depth", 0) == 0:
+            return _machine_threads()
+        if self._here.machine_threads is None:
+            self._here.machine_threads = _machine_threads()
+        return int(self._here.machine_threads)
 
     def end(self) -> None:
         self._here.depth -= 1
@@ -155,15 +163,7 @@ class Resources:
         """
         if self.team is not None:
             return self.team.share()
-        for variable in ("GPRANN_NUM_THREADS", "OMP_NUM_THREADS"):
-            value = os.environ.get(variable, "").split(",")[0].strip()
-            if value:
-                if not value.isdecimal() or int(value) < 1:
-                    raise ConfigError(f"{variable}={value}: expected a positive integer")
-                return int(value)
-        if hasattr(os, "sched_getaffinity"):
-            return max(1, len(os.sched_getaffinity(0)))
-        return os.cpu_count() or 1
+        return _blas_limit.machine_threads()
 
     @property
     def available_memory(self) -> float | None:

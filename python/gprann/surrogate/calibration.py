@@ -25,16 +25,6 @@ from gprann.surrogate.memory import IN_TURN_ROWS, structures_for
 from gprann.surrogate.solvers.base import Fit
 from gprann.surrogate.solvers.posterior import DensePosterior
 
-__all__ = [
-    "FEWEST",
-    "Calibration",
-    "calibrate",
-    "calibration_of",
-    "factor_of",
-    "left_out_std",
-    "put_calibration_last",
-]
-
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 FEWEST = 10

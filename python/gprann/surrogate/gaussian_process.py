@@ -19,8 +19,6 @@ from gprann.errors import FactorisationError
 from gprann.runtime.resources import blas_and_threads, one_blas_thread
 from gprann.surrogate.kernels.base import Rows
 
-__all__ = ["Convergence", "Factor", "PosteriorMean", "Restorable", "conjugate_gradients", "factorise"]
-
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _REPORT = 10  # iterations between two lines of the log

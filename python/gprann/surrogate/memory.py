@@ -8,24 +8,6 @@ from gprann.data.structure import Dataset
 from gprann.runtime.resources import GIB
 from gprann.surrogate.kernels.base import Fingerprint
 
-__all__ = [
-    "FEATURES",
-    "HALF_ROWS",
-    "HOLD_OUT_ROWS",
-    "IN_TURN_ROWS",
-    "LEAVE_OUT_ROWS",
-    "MATRICES",
-    "SMALL_ROWS",
-    "features_per_atom",
-    "fit_memory",
-    "jacobian_bytes",
-    "memory_within",
-    "per_atom_bytes",
-    "random_subset",
-    "structures_for",
-    "structures_within",
-]
-
 FEATURES = 36.0
 """Features of an atom by the descriptor of the kernel `atoms` with several elements."""
 _NEIGHBOURS = 4736.0  # bytes of an atom's neighbour lists, about 60 of 28 bytes, and of what comes of them

@@ -1,4 +1,4 @@
-"""What a Gaussian process observes: energies, gradients along internal directions, and stresses."""
+"""Observations of a Gaussian process: energies, gradients along internal directions, and stresses."""
 
 from __future__ import annotations
 
@@ -16,18 +16,6 @@ from gprann.io.checks import find_duplicates
 from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.kernels.internal_coordinates import observed_directions, strain_length
-
-__all__ = [
-    "Observations",
-    "add_rattled_copies",
-    "check_composition",
-    "check_training",
-    "leave_out_known",
-    "observe",
-    "observed_gradient",
-    "observed_values",
-    "with_stress",
-]
 
 _log = logging.getLogger(__name__)
 _LISTED = 5

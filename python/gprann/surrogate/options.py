@@ -14,8 +14,6 @@ from gprann.surrogate.kernels.base import Fingerprint, Kernel
 from gprann.surrogate.solvers.base import Solver
 from gprann.surrogate.solvers.plan import AutoSolver  # noqa: F401 - registers all solvers
 
-__all__ = ["SurrogateOptions"]
-
 
 class SurrogateOptions(Options):
     """Gaussian-process surrogate: learns energies and forces, and labels the copies."""

@@ -23,17 +23,6 @@ from gprann.surrogate.hyperparameters.kernel_selection import Candidate, KernelS
 from gprann.surrogate.kernels.base import Fingerprint, kernels
 from gprann.surrogate.solvers.base import Equations, Fit, Plan, Solution, solvers
 
-__all__ = [
-    "fit_state",
-    "pack_dataset",
-    "plain_state",
-    "read_plain",
-    "restore_fit",
-    "state_of_plain",
-    "unpack_dataset",
-    "write_plain",
-]
-
 Array = NDArray[np.float64]
 _ARRAY = "__array__"  # key of a table that stands for an array
 _BASELINES = ("baseline", "given_baseline")

@@ -37,8 +37,6 @@ from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.solvers.base import Equations, Fit, solve_raising_noise
 from gprann.surrogate.solvers.posterior import energy_covariance, energy_variance, forces_std_of
 
-__all__ = ["Surrogate"]
-
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _BATCH = 512  # structures predicted at a time

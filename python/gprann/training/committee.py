@@ -33,16 +33,6 @@ from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OPTIMIZERS, OptimizerState, Report, no_report
 from gprann.training.options import TrainingOptions
 
-__all__ = [
-    "MemberProgress",
-    "identify",
-    "load_task",
-    "resume_member",
-    "save_task",
-    "state_file",
-    "train_members",
-]
-
 _log = logging.getLogger(__name__)
 _SMALL = 2e10  # flops of a member below which a process of its own does not pay
 
@@ -196,7 +186,7 @@ def _train_in_processes(
             _end(process, reader)
     if failures:
         raise TrainingError("training failed; what was finished is kept\n" + "\n".join(failures))
-    return [_finished(folder, member, identity) for member in members]
+    return [_load_finished(folder, member, identity) for member in members]
 
 
 def _end(process: subprocess.Popen[str], reader: threading.Thread) -> None:
@@ -245,7 +235,7 @@ def _relay(process: subprocess.Popen[str], messages: queue.Queue[dict[str, Any]]
     messages.put({"ended": code, "log": f"a worker ended with code {code}: {log.strip()[-2000:]}"})
 
 
-def _finished(folder: Path, member: int, identity: str) -> OptimizerState:
+def _load_finished(folder: Path, member: int, identity: str) -> OptimizerState:
     state = OptimizerState.load(state_file(folder, member), identity)
     if state is None:
         raise TrainingError(f"member {member} left no state behind in {folder}")

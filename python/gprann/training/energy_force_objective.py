@@ -17,8 +17,6 @@ from gprann.models.features import FeatureTable
 from gprann.runtime.resources import blas_and_threads, n_threads
 from gprann.training.objective import Errors
 
-__all__ = ["EnergyForceObjective", "LabelTable"]
-
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 _LISTS = ("first_atom", "first_pair", "neighbour", "vectors", "species")
@@ -200,6 +198,9 @@ class EnergyForceObjective:
         With more residuals than `max_rows`, the normal equations are those of structures chosen at random; the loss
         remains that of all.
         """
+        drawn_rows = max_rows is not None and self.n_rows > max_rows
+        if self.force_fraction >= 1.0 and not drawn_rows:
+            return self
         rng = np.random.default_rng(stream)
         chosen = self
         if self.force_fraction < 1.0:

@@ -14,8 +14,6 @@ from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OptimizerState, Report, Workload, no_report
 from gprann.training.options import TrainingOptions
 
-__all__ = ["CommitteeTask", "hold_out", "train_member"]
-
 Array = NDArray[np.float64]
 AnyObjective = EnergyObjective | EnergyForceObjective
 

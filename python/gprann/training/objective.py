@@ -17,8 +17,6 @@ from gprann.runtime.resources import blas_and_threads, n_threads
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["EnergyObjective", "Errors", "LeastSquaresObjective", "MatrixFreeObjective", "Objective"]
-
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 

@@ -24,8 +24,6 @@ from gprann.training.optimizers import (
 if TYPE_CHECKING:
     from gprann.training.objective import Objective
 
-__all__ = ["Auto", "TrainingOptions"]
-
 _log = logging.getLogger(__name__)
 _DENSE = 5000  # parameters up to which the normal equations are set up and solved
 _WHOLE = 20000  # structures up to which an optimiser sweeps over all of them for every step
@@ -61,7 +59,7 @@ class Auto(LevenbergMarquardt):
         else:
             kind = AdamW
             reason = f"{parameters} parameters and {structures} structures: too many to sweep for each step"
-        given = self.changed()
+        given = self.changes()
         unused = [name for name in given if name not in kind.model_fields]
         if unused:
             _log.warning(

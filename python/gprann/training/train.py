@@ -34,8 +34,6 @@ from gprann.training.optimizers.base import OptimizerState, Workload
 from gprann.training.options import TrainingOptions
 from gprann.version import __version__
 
-__all__ = ["energy_scale", "energy_weights", "label_table", "structure_weights", "train"]
-
 Array = NDArray[np.float64]
 _WITH_FORCES = 4.0
 
@@ -306,7 +304,7 @@ def _fit_baseline(
         chosen += mine or before
     for term in chosen:
         if isinstance(term, ReferenceEnergies):
-            term.ordered(species)  # raises if one is missing
+            term.energies_of(species)  # raises if one is missing
     return as_baseline(chosen)
 
 
@@ -381,7 +379,7 @@ def _describe(options: TrainingOptions) -> dict[str, Any]:
     try:
         return options.to_dict()
     except ConfigError:
-        named = TrainingOptions(**{**options.changed(), "optimizer": "auto", "model": "mlp"}).to_dict()
+        named = TrainingOptions(**{**options.changes(), "optimizer": "auto", "model": "mlp"}).to_dict()
         return {**named, "optimizer": repr(options.optimizer), "model": repr(options.model)}
 
 

@@ -16,8 +16,6 @@ from gprann.errors import GprannError
 from gprann.training.committee import MemberProgress, load_task, resume_member
 from gprann.training.optimizers.base import OptimizerState
 
-__all__ = ["run"]
-
 
 def run(folder: Path, members: list[int], output: TextIO) -> None:
     """Train the members one after the other."""

@@ -22,24 +22,6 @@ from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.gaussian_process import Factor, factorise
 from gprann.surrogate.observations import Observations
 
-__all__ = [
-    "BOUNDS",
-    "FREE",
-    "Fixed",
-    "Hyperparameters",
-    "LeftOut",
-    "Scan",
-    "Trial",
-    "leave_out_in_turn",
-    "left_out_variance",
-    "likelihood_of_parts",
-    "log_marginal_likelihood",
-    "maximise_likelihood",
-    "maximise_of_parts",
-    "scan",
-    "with_fixed",
-]
-
 Array = NDArray[np.float64]
 
 

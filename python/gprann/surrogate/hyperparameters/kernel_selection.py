@@ -19,8 +19,6 @@ from gprann.surrogate.kernels.soap import SoapKernel
 from gprann.surrogate.observations import observe
 from gprann.units import MEV
 
-__all__ = ["AutoKernel", "Candidate", "KernelSelection", "select_kernel"]
-
 _log = logging.getLogger(__name__)
 
 

@@ -29,8 +29,6 @@ from gprann.surrogate.hyperparameters.search import HyperparameterSearch
 from gprann.surrogate.kernels.base import Rows
 from gprann.surrogate.observations import observe
 
-__all__ = ["fit_length_scales", "length_factors", "likely_lengths", "rows_of_kind", "weigh_components"]
-
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _POWER = 0.25  # of the ratio of mean squares: half of what would make all slopes alike

@@ -50,20 +50,6 @@ from gprann.surrogate.memory import (
 )
 from gprann.surrogate.observations import Observations, observe, observed_values
 
-__all__ = [
-    "SEARCHES",
-    "START",
-    "ErrorOfNoise",
-    "Grid",
-    "GridTable",
-    "HyperparameterSearch",
-    "SearchName",
-    "choose_by_leaving_out",
-    "choose_length",
-    "lower_noise",
-    "refine",
-]
-
 _log = logging.getLogger(__name__)
 _STRETCH = (2.5, 1.5, 1.0, 0.6, 0.36)
 _NOISE = (1.0, 0.1, 0.01)

@@ -16,8 +16,6 @@ from gprann.options import option
 from gprann.surrogate.kernels.base import Fingerprint, Kernel, Rows, register_kernel
 from gprann.surrogate.kernels.internal_coordinates import observed_directions, strain_length
 
-__all__ = ["AtomsFingerprint", "AtomsKernel"]
-
 Array = NDArray[np.float64]
 _FLOOR = 1e-3
 """Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""

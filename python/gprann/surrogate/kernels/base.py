@@ -1,4 +1,4 @@
-"""What every kernel offers: its options, and fingerprints that turn structures into rows of features.
+"""The base of all kernels: options, and fingerprints that turn structures into rows of features.
 
 A fingerprint gives each structure one or several rows of D features, sorted by kind (species). The covariance of two
 structures is the sum of a radial kernel over all pairs of their rows of the same kind. The kernel `atoms` has a row for
@@ -22,19 +22,6 @@ from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.options import Named, Registry, option
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
-
-__all__ = [
-    "Fingerprint",
-    "Kernel",
-    "Radial",
-    "Rows",
-    "StructureFingerprint",
-    "kernels",
-    "radial_kernel",
-    "register_kernel",
-    "require_order",
-    "single_rows",
-]
 
 Array = NDArray[np.float64]
 Radial = Literal["squared_exponential", "matern52"]

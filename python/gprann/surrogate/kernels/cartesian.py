@@ -26,8 +26,6 @@ from gprann.surrogate.kernels.base import (
 )
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 
-__all__ = ["CartesianFingerprint", "CartesianKernel", "Frame"]
-
 Array = NDArray[np.float64]
 _REMEDY = "or use the kernel 'atoms', to which this makes no difference"
 _TURNED_AWAY = 8.0  # times the median turn of the training set: twelve standard deviations of a component

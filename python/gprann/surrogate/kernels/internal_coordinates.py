@@ -14,14 +14,6 @@ from scipy.linalg import block_diag
 from gprann.data.prediction import volume
 from gprann.data.structure import Structure
 
-__all__ = [
-    "internal_directions",
-    "observed_directions",
-    "rigid_motions",
-    "strain_length",
-    "unobserved_motions",
-]
-
 Array = NDArray[np.float64]
 
 

@@ -25,8 +25,6 @@ from gprann.surrogate.kernels.base import (
 )
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 
-__all__ = ["PairsFingerprint", "PairsKernel"]
-
 Array = NDArray[np.float64]
 
 

@@ -20,8 +20,6 @@ from gprann.errors import ConfigError
 from gprann.options import Options, Widths, option
 from gprann.surrogate.kernels.base import Fingerprint, Kernel, StructureFingerprint, register_kernel
 
-__all__ = ["SoapFingerprint", "SoapKernel", "SoapOptions"]
-
 Array = NDArray[np.float64]
 _PADDING = 3.8  # sigma; dscribe lets the tails of the Gaussians reach so far beyond the cutoff
 

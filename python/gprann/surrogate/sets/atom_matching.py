@@ -21,8 +21,6 @@ from scipy.optimize import linear_sum_assignment
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 
-__all__ = ["Order", "in_one_order", "match", "orders_like"]
-
 Array = NDArray[np.float64]
 Order = NDArray[np.int64]
 _log = logging.getLogger(__name__)
@@ -70,7 +68,7 @@ def in_one_order(data: Dataset, *, rotations: bool) -> Dataset:
             continue
         if np.any(np.diff(order) < 0):
             changed.append(index)
-        result.append(structure.reordered(order))
+        result.append(structure.reorder(order))
         right.append(result[-1])
     if refused:
         raise DataError(

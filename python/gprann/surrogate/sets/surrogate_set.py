@@ -25,23 +25,10 @@ from gprann.runtime.resources import Job, memory_budget, memory_share, side_by_s
 from gprann.signatures import divide, takes
 from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.saving import read_plain, write_plain
-from gprann.surrogate.sets.assignment import Assignment, Kinds, ask
 from gprann.surrogate.sets.atom_matching import in_one_order
-from gprann.surrogate.sets.partition import MAX_SIZE, SubsetOptions, partition
+from gprann.surrogate.sets.partition import MAX_SIZE, Assignment, Kinds, SubsetOptions, ask, partition
 from gprann.surrogate.solvers.plan import memory_needed
 from gprann.surrogate.surrogate import Surrogate
-
-__all__ = [
-    "FittedSubset",
-    "Subset",
-    "SurrogateSet",
-    "assign",
-    "fit_each",
-    "fit_surrogates",
-    "load_surrogate",
-    "ordered_for",
-    "plan_subsets",
-]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -178,7 +165,7 @@ def _shares(needed: Sequence[float], budget: float) -> list[float]:
     return shares
 
 
-def ordered_for(surrogate: Surrogate, subset: Dataset) -> Dataset:
+def order_for(surrogate: Surrogate, subset: Dataset) -> Dataset:
     """Return structures to fit a surrogate to, their atoms in one order if the kernel needs that."""
     fingerprint = surrogate.fingerprint
     if not fingerprint.fixed_order:
@@ -475,7 +462,7 @@ def fit_each(
             with subset.task():
                 surrogate = subset.build()
                 with shared.about(str(subset)):
-                    surrogate.fit(ordered_for(surrogate, subset.data))
+                    surrogate.fit(order_for(surrogate, subset.data))
                 shared.update(len(subset.data))
                 return surrogate, FittedSubset(subset.name, subset.indices, subset.data)
 

@@ -1,4 +1,4 @@
-"""What every solver offers: the weights of a training set, their extension, and what the posterior needs of them."""
+"""The base of all solvers: the weights of a training set, their extension, and what the posterior needs of them."""
 
 from __future__ import annotations
 
@@ -28,19 +28,6 @@ from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.memory import FEATURES, features_per_atom, jacobian_bytes, per_atom_bytes
 from gprann.surrogate.observations import Observations, observe, observed_values
 from gprann.surrogate.solvers.posterior import Posterior, structure_covariance
-
-__all__ = [
-    "Equations",
-    "Fit",
-    "Plan",
-    "Solution",
-    "Solver",
-    "WithRepresentatives",
-    "leave_out_together",
-    "register_solver",
-    "solve_raising_noise",
-    "solvers",
-]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]

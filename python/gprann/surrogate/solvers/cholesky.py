@@ -19,8 +19,6 @@ from gprann.surrogate.observations import Observations
 from gprann.surrogate.solvers.base import Equations, Fit, Solution, Solver, register_solver
 from gprann.surrogate.solvers.posterior import DensePosterior
 
-__all__ = ["Cholesky"]
-
 Array = NDArray[np.float64]
 
 

@@ -50,8 +50,6 @@ from gprann.surrogate.solvers.base import (
 )
 from gprann.surrogate.solvers.posterior import DensePosterior, energy_variance, representatives
 
-__all__ = ["ConjugateGradients", "CovarianceOperator", "ReducedSystem"]
-
 Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _MAX_ITERATIONS = 1000

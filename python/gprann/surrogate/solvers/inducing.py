@@ -33,8 +33,6 @@ from gprann.surrogate.solvers.base import (
 )
 from gprann.surrogate.solvers.posterior import representatives
 
-__all__ = ["Inducing", "InducingApproximation"]
-
 Array = NDArray[np.float64]
 _MOST_INDUCING = 10000  # observations of the representatives
 BLOCK_ROWS = 1024
@@ -156,7 +154,7 @@ class InducingApproximation:
         self.inner.half_solve(cross)
         return prior - explained + cross @ cross.T
 
-    def left_out(self, part: Observations, kernel: _core.RadialKernel, noise: Array) -> tuple[Array, Array]:
+    def leave_out(self, part: Observations, kernel: _core.RadialKernel, noise: Array) -> tuple[Array, Array]:
         """Return errors of a structure of the training set without its observations, and their covariance.
 
         With C = V_sᵀ (I + V D⁻¹ Vᵀ)⁻¹ V_s the covariance that its observations s are left with, and r their
@@ -252,7 +250,7 @@ def _left_out_of(fit: Fit, chosen: NDArray[np.int64]) -> Iterator[tuple[Array, A
         raise TypeError(f"{fit.plan.solver.name}: not a fit by inducing structures")
     for index in chosen.tolist():
         part, _, _ = fit.equations.observe(fit.equations.data[index : index + 1])
-        yield approximation.left_out(part, fit.kernel, fit.solution.noise)
+        yield approximation.leave_out(part, fit.kernel, fit.solution.noise)
 
 
 def _blocks(data: Dataset) -> Iterator[Dataset]:

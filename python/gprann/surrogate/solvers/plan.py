@@ -12,8 +12,6 @@ from gprann.surrogate.solvers.cholesky import Cholesky
 from gprann.surrogate.solvers.conjugate_gradients import ConjugateGradients, product_operations
 from gprann.surrogate.solvers.inducing import Inducing
 
-__all__ = ["AutoSolver", "memory_needed"]
-
 _LARGEST_PRODUCT = 1e12
 """Operations of one K x (half a minute on one thread) beyond which a hundred of them take too long."""
 

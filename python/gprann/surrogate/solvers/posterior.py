@@ -17,17 +17,6 @@ from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 from gprann.surrogate.observations import Observations
 
-__all__ = [
-    "DensePosterior",
-    "Posterior",
-    "energy_covariance",
-    "energy_variance",
-    "forces_std_of",
-    "greedy_variance_reduction",
-    "representatives",
-    "structure_covariance",
-]
-
 Array = NDArray[np.float64]
 _NEGLIGIBLE = 1e-9  # reduction of the summed variance, relative to its start, that is none
 

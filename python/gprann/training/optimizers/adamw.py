@@ -14,8 +14,6 @@ from gprann.training.optimizers.base import Optimizer, OptimizerState, Report, n
 if TYPE_CHECKING:
     from gprann.training.objective import Objective
 
-__all__ = ["AdamW"]
-
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8

@@ -19,19 +19,6 @@ from gprann.options import Named, Registry, option
 if TYPE_CHECKING:
     from gprann.training.objective import Errors, Objective
 
-__all__ = [
-    "OPTIMIZERS",
-    "RIDGE",
-    "Optimizer",
-    "OptimizerState",
-    "Report",
-    "Step",
-    "Workload",
-    "default_ridge",
-    "no_report",
-    "register_optimizer",
-]
-
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 

@@ -27,8 +27,6 @@ from gprann.training.optimizers.base import (
 if TYPE_CHECKING:
     from gprann.training.objective import Objective
 
-__all__ = ["Lbfgs"]
-
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 _SEGMENT = 50  # iterations after which the memory is built anew; there an interrupted run is taken up again

@@ -34,8 +34,6 @@ from gprann.training.optimizers.base import (
 if TYPE_CHECKING:
     from gprann.training.objective import LeastSquaresObjective, MatrixFreeObjective, Objective
 
-__all__ = ["GaussNewtonCG", "LevenbergMarquardt", "SecondOrder"]
-
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 _NOTHING = np.zeros(0, np.int64)
@@ -125,7 +123,7 @@ class SecondOrder(Optimizer):
             while not state.finished and state.iteration < self.value("iterations"):
                 here = (*stream, state.iteration + 1)
                 drawn = self._draw(train, (*here, 1))
-                loss = system.fill(drawn, state.parameters, np.random.default_rng((*here, 2)))
+                loss = system.fill(drawn, state.parameters, (*here, 2))
                 after, loss, damping = _damped_step(drawn, system, state.parameters, loss, damping)
                 if after is None:
                     state.finish("no step lowers the loss any further")
@@ -205,8 +203,11 @@ class _System(Protocol):
     def penalty(self, w: Array) -> float:
         """Return the penalty on the parameters."""
 
-    def fill(self, objective: Any, w: Array, rng: np.random.Generator) -> float:
-        """Set up the equations at the parameters w; return the penalised loss there."""
+    def fill(self, objective: Any, w: Array, stream: tuple[int, ...]) -> float:
+        """Set up the equations at the parameters w; return the penalised loss there.
+
+        `stream` seeds the random numbers, where some are needed.
+        """
 
     def step(self, damping: float) -> Array | None:
         """Return the solution, or None if the equations are not positive definite."""
@@ -240,7 +241,7 @@ class _NormalEquations:
     def penalty(self, w: Array) -> float:
         return self.ridge * float(w @ w)
 
-    def fill(self, objective: LeastSquaresObjective, w: Array, rng: np.random.Generator) -> float:  # noqa: ARG002 - it needs no probes
+    def fill(self, objective: LeastSquaresObjective, w: Array, stream: tuple[int, ...]) -> float:  # noqa: ARG002
         loss = objective.normal_equations(w, self.hessian, self.slope) + self.penalty(w)
         self.slope[:] += self.ridge * w
         self.slope[self.frozen] = 0.0
@@ -274,11 +275,11 @@ class _MatrixFree:
     def penalty(self, w: Array) -> float:
         return self.ridge * float(w @ w)
 
-    def fill(self, objective: MatrixFreeObjective, w: Array, rng: np.random.Generator) -> float:
+    def fill(self, objective: MatrixFreeObjective, w: Array, stream: tuple[int, ...]) -> float:
         loss, gradient = objective.gradient(w)
         self.slope = gradient / 2 + self.ridge * w
         self.slope[self.frozen] = 0.0
-        self.diagonal = objective.diagonal(w, rng)
+        self.diagonal = objective.diagonal(w, np.random.default_rng(stream))
         # An entry that the few probes missed must not send its parameter far away.
         self.diagonal = np.maximum(self.diagonal, 1e-6 * float(self.diagonal.mean()))
 
