@@ -13,8 +13,8 @@ from gprann.baselines import BASELINES
 from gprann.descriptors import DESCRIPTORS
 from gprann.io import formats
 from gprann.models import MODELS
-from gprann.surrogate.kernels.base import kernels
-from gprann.surrogate.solvers.base import solvers
+from gprann.surrogate.kernels.base import KERNELS
+from gprann.surrogate.solvers.base import SOLVERS
 from gprann.training.optimizers import OPTIMIZERS
 
 
@@ -30,7 +30,7 @@ def shared_data() -> Path:
 
 @contextlib.contextmanager
 def _restored_registries() -> Iterator[None]:
-    registries = (BASELINES, DESCRIPTORS, MODELS, OPTIMIZERS, kernels, solvers)
+    registries = (BASELINES, DESCRIPTORS, MODELS, OPTIMIZERS, KERNELS, SOLVERS)
     tables = [*(registry._kinds for registry in registries), formats._FORMATS]
     before = [dict(table) for table in tables]
     try:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Callable, Iterable, Mapping
-from numbers import Integral, Real
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 
 
 class GprannError(Exception):
@@ -71,16 +70,16 @@ def nearest_name(name: str, valid: Iterable[str]) -> str:
     return "valid names: " + ", ".join(names)
 
 
-def check_positive(**values: object) -> None:
-    """Refuse options that are no positive numbers.
+def listing(items: Sequence[object], most: int = 5) -> str:
+    """Return the first of some items for a message, and how many more there are.
 
-    Raises
-    ------
-    ConfigError
+    Examples
+    --------
+    >>> listing(["H2", "H2O", "CO2"], most=2)
+    'H2, H2O, and 1 more'
     """
-    for name, value in values.items():
-        if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < math.inf:
-            raise ConfigError(f"{name} = {_spell(value)}: expected a positive number")
+    more = f", and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(map(str, items[:most])) + more
 
 
 def check_whole(least: int, **values: object) -> None:

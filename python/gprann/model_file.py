@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.errors import FormatError
 from gprann.runtime.atomic_write import atomic_write
 
-Array = NDArray[np.float64]
 # RuntimeError: encrypted, an unknown compression, or JSON nested too deeply.
 _DAMAGED = (
     zipfile.BadZipFile,

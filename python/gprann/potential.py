@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.baselines import BASELINES, Baseline, BaselineSum, ReferenceEnergies, as_baseline, terms_of
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.prediction import Prediction, voigt_stress
@@ -24,7 +25,6 @@ from gprann.runtime.resources import n_threads
 if TYPE_CHECKING:
     from gprann.surrogate import Surrogate, SurrogateSet
 
-Array = NDArray[np.float64]
 _BATCH = 256  # structures whose neighbour lists are held at a time
 
 

@@ -23,10 +23,8 @@ from gprann.surrogate.hyperparameters.criteria import (
     LeftOut,
     Trial,
     leave_out_in_turn,
-    likelihood_of_parts,
     log_marginal_likelihood,
     maximise_likelihood,
-    maximise_of_parts,
     scan,
     with_fixed,
 )
@@ -142,7 +140,7 @@ def test_noise_goes_to_energies_and_gradients() -> None:
 def test_likelihood_is_that_of_a_normal_distribution(case: tuple[Observations, float]) -> None:
     problem, spread = case
     K, _ = dense(problem, SETTINGS, spread)
-    value, _ = log_marginal_likelihood(problem, SETTINGS, spread)
+    value, _ = log_marginal_likelihood([problem], SETTINGS, spread)
     n = len(problem.values)
     best = float(problem.values @ np.linalg.solve(K, problem.values)) / n
     for amplitude2 in (0.7 * best, best, 1.4 * best):
@@ -158,11 +156,11 @@ def test_gradient_of_the_likelihood_by_order(case: tuple[Observations, float], d
     problem, spread = case
 
     def value(t: float) -> float:
-        return log_marginal_likelihood(problem, Trial.from_vector(SETTINGS.vector() + t * direction), spread)[
-            0
-        ]
+        return log_marginal_likelihood(
+            [problem], Trial.from_vector(SETTINGS.vector() + t * direction), spread
+        )[0]
 
-    _, gradient = log_marginal_likelihood(problem, SETTINGS, spread)
+    _, gradient = log_marginal_likelihood([problem], SETTINGS, spread)
     assert_derivative(value, gradient @ direction, step=0.05, halvings=2)
 
 
@@ -172,25 +170,25 @@ def test_gradient_of_the_likelihood_with_another_radial_kernel() -> None:
 
     def value(t: float) -> float:
         settings = Trial(SETTINGS.length * np.exp(t), SETTINGS.energy_noise, SETTINGS.force_noise)
-        return log_marginal_likelihood(problem, settings, fingerprint.spread)[0]
+        return log_marginal_likelihood([problem], settings, fingerprint.spread)[0]
 
-    _, gradient = log_marginal_likelihood(problem, SETTINGS, fingerprint.spread)
+    _, gradient = log_marginal_likelihood([problem], SETTINGS, fingerprint.spread)
     assert_derivative(value, gradient[0], step=0.05, halvings=2)
 
 
 def test_likelihood_bears_labels_that_are_all_zero() -> None:
     problem = problem_of(PairsKernel().fingerprint(), samples.waters(3))
     nothing = dataclasses.replace(problem, values=np.zeros_like(problem.values))
-    value, gradient = log_marginal_likelihood(nothing, SETTINGS, 1.0)
+    value, gradient = log_marginal_likelihood([nothing], SETTINGS, 1.0)
     assert np.isfinite([value, *gradient]).all()
 
 
 def test_likelihood_is_maximised_within_bounds(case: tuple[Observations, float]) -> None:
     problem, spread = case
     start = Trial(8.0, 1e-5, 1e-5)
-    found = maximise_likelihood(problem, start, spread)
-    before, _ = log_marginal_likelihood(problem, start, spread)
-    after, gradient = log_marginal_likelihood(problem, found, spread)
+    found, _ = maximise_likelihood([problem], start, spread)
+    before, _ = log_marginal_likelihood([problem], start, spread)
+    after, gradient = log_marginal_likelihood([problem], found, spread)
     assert after > before + 1
     low, high = (bound.vector() for bound in BOUNDS)
     assert (found.vector() >= low - 1e-9).all()
@@ -207,15 +205,15 @@ def test_likelihood_is_maximised_over_what_is_not_given(
 ) -> None:
     """What is given is held, even out of bounds; beside it no better value of the others is nearby."""
     problem, spread = case
-    found = maximise_likelihood(problem, with_fixed(Trial(8.0, 1e-5, 1e-5), fixed), spread, fixed)
+    found, _ = maximise_likelihood([problem], with_fixed(Trial(8.0, 1e-5, 1e-5), fixed), spread, fixed)
     assert with_fixed(found, fixed) == found
-    top, gradient = log_marginal_likelihood(problem, found, spread)
+    top, gradient = log_marginal_likelihood([problem], found, spread)
     low, high = (bound.vector() for bound in BOUNDS)
     free = np.array([given is None for given in fixed])
     inside = free & (np.minimum(found.vector() - low, high - found.vector()) > 1e-6)
     assert np.abs(gradient[inside]).max(initial=0.0) < 0.05 * len(problem.values)
-    put_in_afterwards = with_fixed(maximise_likelihood(problem, SETTINGS, spread), fixed)
-    assert top >= log_marginal_likelihood(problem, put_in_afterwards, spread)[0] - 1e-3 * abs(top)
+    put_in_afterwards = with_fixed(maximise_likelihood([problem], SETTINGS, spread)[0], fixed)
+    assert top >= log_marginal_likelihood([problem], put_in_afterwards, spread)[0] - 1e-3 * abs(top)
 
 
 def test_search_leaves_a_region_where_the_matrix_is_singular() -> None:
@@ -225,9 +223,9 @@ def test_search_leaves_a_region_where_the_matrix_is_singular() -> None:
     )
     start = Trial(50.0, 1e-10, 1e-10)
     with pytest.raises(FactorisationError):
-        log_marginal_likelihood(problem, start, 100.0)
-    found = maximise_likelihood(problem, start, 100.0)
-    assert np.isfinite(log_marginal_likelihood(problem, found, 100.0)[0])
+        log_marginal_likelihood([problem], start, 100.0)
+    found, _ = maximise_likelihood([problem], start, 100.0)
+    assert np.isfinite(log_marginal_likelihood([problem], found, 100.0)[0])
 
 
 def test_unit_of_the_noise_is_the_mean_variance_of_the_gradients(case: tuple[Observations, float]) -> None:
@@ -284,7 +282,7 @@ def test_gradient_of_the_likelihood_in_lengths_of_species_by_order(
 
     def evaluate(x: Array) -> tuple[float, Array]:
         settings = Trial(1.0, *np.exp(x[2:]))
-        return likelihood_of_parts(parts, np.exp(x[:2]), settings, fingerprint.spread)
+        return log_marginal_likelihood(parts, settings, fingerprint.spread, np.exp(x[:2]))
 
     at = np.log([2.0, 5.0, 1e-3, 1e-4])
     _, gradient = evaluate(at)
@@ -297,13 +295,13 @@ def test_lengths_of_species_are_at_least_as_likely_as_equal_ones(
 ) -> None:
     problem, parts, fingerprint, _ = kinds
     spread = fingerprint.spread
-    equal = maximise_likelihood(problem, with_fixed(SETTINGS, fixed), spread, fixed)
-    found, factors = maximise_of_parts(parts, equal, spread, fixed)
+    equal, _ = maximise_likelihood([problem], with_fixed(SETTINGS, fixed), spread, fixed)
+    found, factors = maximise_likelihood(parts, equal, spread, fixed)
     assert with_fixed(found, fixed) == found
     assert np.prod(factors) == pytest.approx(1.0)
     assert (np.abs(np.log(factors)) <= np.log(16) + 1e-9).all()
-    before, _ = log_marginal_likelihood(problem, equal, spread)
-    after, _ = likelihood_of_parts(parts, factors, found, spread)
+    before, _ = log_marginal_likelihood([problem], equal, spread)
+    after, _ = log_marginal_likelihood(parts, found, spread, factors)
     assert after > before
 
 

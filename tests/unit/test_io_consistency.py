@@ -11,7 +11,7 @@ from ase.units import Bohr, GPa, Hartree, Rydberg, kcal, mol
 
 import gprann
 import samples
-from gprann.data.structure import Dataset, Structure
+from gprann.data.structure import Dataset, Origin, Structure
 from gprann.evaluation.data_check import shared_structures
 from gprann.io import DataWarning, read, write
 from gprann.io.consistency import check_labels
@@ -78,10 +78,35 @@ def test_units_and_sign_of_stress(factor, cause):
 def test_frozen_atoms():
     held = np.array([[1.0], [0.0], [1.0]])
     (message,) = changed(WATERS, lambda item: item.replace(forces=held * item.forces))
-    assert message.startswith(
-        "the forces of 1 of 3 atoms (1) are 0 in every structure like waters, structure 0"
-    )
+    assert message.startswith("the forces of 1 of 3 atoms (1) are 0 in 20 of 20 structures of these atoms")
     assert "frozen atoms" in message
+
+
+@pytest.mark.parametrize(
+    ("held", "of", "words"),
+    [
+        (
+            np.array([0.0, 1.0, 1.0]),
+            1,
+            "components of the forces of 1 of 3 atoms (1) are 0 in 20 of 20 structures",
+        ),
+        (np.zeros(3), 2, "the forces of 1 of 3 atoms (1) are 0 in 10 of 20 structures"),
+        (np.full(3, 1e-12), 1, "the forces of 1 of 3 atoms (1) are 0 in 20 of 20 structures"),
+    ],
+)
+def test_atoms_frozen_in_part(held, of, words):
+    """Along one direction, in every second structure, and to the noise of the program."""
+    factors = np.stack([np.ones(3), held, np.ones(3)])
+    data = [
+        item.replace(forces=factors * item.forces) if k % of == 0 else item for k, item in enumerate(WATERS)
+    ]
+    assert check_labels(Dataset(data)).messages[0].startswith(words)
+
+
+def test_zeros_of_rounded_forces_are_not_frozen_atoms():
+    data = [item.replace(forces=np.round(np.multiply(item.forces, 0.01), 2)) for item in WATERS]
+    assert sum((np.asarray(item.forces) == 0).sum() for item in data) > 50
+    assert not any("frozen" in message for message in check_labels(Dataset(data)).messages)
 
 
 def test_an_atom_at_rest_by_symmetry_is_not_frozen():
@@ -108,6 +133,51 @@ def test_one_structure_with_other_forces(factor, words):
     assert "1 of 20 structures" in message
     assert words in message
     assert "waters, structure 4" in message
+
+
+@pytest.mark.parametrize("factor", [-1.0, 50.0])
+def test_the_pair_of_a_structure_whose_forces_contradict_is_named(factor):
+    still = samples.waters(1)[0].positions
+    rng = np.random.default_rng(1)
+    data = []
+    for index in range(40):  # in a valley, whose energies follow from the forces exactly
+        shifts = rng.normal(0, 0.03, (3, 3))
+        shifts -= shifts.mean(axis=0)
+        energy = 20 * (shifts**2).sum()
+        labels = {"energy": energy, "forces": -40 * shifts, "origin": Origin("valley", index)}
+        data.append(Structure(("H", "O", "H"), still + shifts, **labels))
+    assert check_labels(Dataset(data)).messages == []
+    odd = int(np.argmax([item.energy for item in data]))  # its forces say the most
+    data[odd] = forces(factor)(data[odd])
+    (message,) = check_labels(Dataset(data)).messages
+    assert message.startswith("energies and forces of near structures contradict each other in ")
+    assert f"valley, structure {odd}" in message
+
+
+def test_forces_that_are_zero_throughout():
+    (message,) = changed(WATERS, forces(0.0))
+    assert message.startswith(
+        "all forces of 20 of 20 structures are 0, which their symmetry does not explain"
+    )
+
+
+def test_energies_per_atom():
+    (message,) = changed(WATERS, lambda item: item.replace(energy=(item.energy or 0.0) / len(item)))
+    assert message.startswith("the energies are per atom")
+
+
+def test_energies_in_hartree_beside_forces_in_hartree_per_bohr():
+    (message,) = changed(
+        gprann.examples.hydrogen(9),
+        lambda item: forces(Bohr / Hartree)(item.replace(energy=(item.energy or 0.0) / Hartree)),
+    )
+    assert message.startswith("the forces are in eV/Bohr, or in Hartree/Bohr beside energies in Hartree")
+
+
+def test_virials_in_the_place_of_stresses():
+    data = [item.replace(stress=np.asarray(item.stress) * abs(np.linalg.det(item.cell))) for item in CRYSTALS]
+    messages = check_labels(Dataset(data)).messages
+    assert any("the stresses are virials" in message for message in messages)
 
 
 def test_a_perfect_crystal_feels_no_force():

@@ -148,6 +148,14 @@ def test_compressed_outputs(tmp_path, name, suffix, compress):
     (tmp_path / (name + suffix)).write_bytes(compress(content)[:-20])
     with pytest.raises(FormatError, match="is cut or damaged"):
         read(tmp_path / (name + suffix))
+    (tmp_path / name).write_bytes(compress(content))  # under the name of a file that is not compressed
+    assert len(read(tmp_path / name)) == 2
+
+
+def test_a_compression_that_is_not_known_is_named(tmp_path):
+    (tmp_path / "OUTCAR.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(100))
+    with pytest.raises(FormatError, match="is compressed by zstd; decompress it"):
+        read(tmp_path / "OUTCAR.zst")
 
 
 def test_compressed_extended_xyz(tmp_path):
@@ -162,7 +170,7 @@ def test_compressed_extended_xyz(tmp_path):
         "energy_per_atom", "formation_energy", "dispersion_energy", "fermi_energy", "binding_energy",
         "zero_point_energy", "cohesive_energy", "atomization_energy", "exchange_energy", "energy_above_hull",
         "energy_std", "energy_weight", "solvation_energy", "interaction_energy", "band_energy",
-        "correction_energy", "energy_error",
+        "correction_energy", "energy_error", "smearing_energy", "energy_TS", "strain_energy", "energy_pa",
     ],
 )  # fmt: skip
 def test_other_energies_are_not_recommended(tmp_path, name):
@@ -180,13 +188,16 @@ def test_the_hint_names_the_total_energy(tmp_path):
 
 
 # --------------------------------------------------------- 12, 13: bytes and pipes
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_byte_order_marks(tmp_path, encoding):
     (tmp_path / "a.xyz").write_bytes(frames(2).encode(encoding))
     assert len(read(tmp_path / "a.xyz")) == 2
     text = "# total energy = -1.5 eV\n\nATOMS\nH 0 0 0\nH 0 0 0.7\n"
     (tmp_path / "a.xsf").write_bytes(text.encode(encoding))
     assert read(tmp_path / "a.xsf").energies.tolist() == [-1.5]
+    (tmp_path / "joined.xyz").write_bytes(2 * frames(1).encode("utf-8-sig"))
+    with pytest.warns(DataWarning, match="repeat the geometry"):
+        assert len(read(tmp_path / "joined.xyz")) == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="named pipes")
@@ -221,6 +232,21 @@ def test_weights_of_other_programs(tmp_path):
         read(tmp_path / "a.xyz")
     (warning,) = caught
     assert "structure 0 and 1 more: energy_sigma, energy_weight have no effect" in str(warning.message)
+
+
+@pytest.mark.parametrize(
+    "name", ["Config_weight", "Weight", "default_sigma", "dipole_weight", "sample_weight"]
+)
+def test_weights_without_effect_are_named(tmp_path, name):
+    (tmp_path / "a.xyz").write_text(frames(2, f"{HEAD} {name}=0.5"))
+    with pytest.warns(DataWarning, match=f"{name} has no effect"):
+        read(tmp_path / "a.xyz")
+
+
+@pytest.mark.parametrize("name", ["sigma", "molecular_weight", "energy_weighted_score"])
+def test_other_quantities_are_no_weights(tmp_path, name):
+    (tmp_path / "a.xyz").write_text(frames(2, f"{HEAD} {name}=0.5"))
+    assert len(read(tmp_path / "a.xyz")) == 2
 
 
 # --------------------------------------------------------------- 22: free energies
@@ -262,12 +288,20 @@ def test_free_energies_of_some_structures_only_are_a_warning(tmp_path):
         ("stress-unit", "eV/Å³", "stress", 1.0),
         ("length-unit", "bohr", "length", Bohr),
         ("virial-unit", "Ry", "virial", 0.5 * Hartree),
+        ("unit_energy", "hartree", "energy", Hartree),
+        ("energy.unit", "[eV]", "energy", 1.0),
     ],
 )
 def test_declared_units(key, unit, quantity, factor):
     units, keys, _ = declared_units({key: unit}, "a")
     assert getattr(units, quantity) == pytest.approx(factor, rel=1e-5)
     assert keys == {key}
+
+
+def test_units_of_nothing_are_refused():
+    with pytest.raises(DataError, match="units is 'hartree', which does not say of what; write energy-unit"):
+        declared_units({"units": "hartree"}, "a")
+    assert declared_units({"units": "metal", "unit": "eV"}, "a")[0].energy == 1.0
 
 
 def test_units_of_a_file_are_converted_once(tmp_path):

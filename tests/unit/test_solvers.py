@@ -18,12 +18,13 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
 from gprann.surrogate import AtomsKernel, Surrogate, SurrogateOptions, memory_needed
 from gprann.surrogate.hyperparameters.criteria import Trial
-from gprann.surrogate.kernels.base import Fingerprint, Radial, kernels
+from gprann.surrogate.kernels.base import KERNELS as REGISTERED_KERNELS
+from gprann.surrogate.kernels.base import Fingerprint, Radial
 from gprann.surrogate.kernels.internal_coordinates import observed_directions
 from gprann.surrogate.observations import observe
 from gprann.surrogate.solvers import conjugate_gradients as cg
 from gprann.surrogate.solvers import plan
-from gprann.surrogate.solvers.base import Equations, Plan, solvers
+from gprann.surrogate.solvers.base import SOLVERS, Equations, Plan
 from gprann.surrogate.solvers.conjugate_gradients import (
     CovarianceOperator,
     Eliminated,
@@ -82,7 +83,7 @@ def dense(request: pytest.FixtureRequest) -> Dense:
         structure.replace(forces=structure.forces + rng.normal(size=(len(structure), 3)))
         for structure in make(7)
     )
-    fingerprint = kernels.make(name, radial=radial).fingerprint()
+    fingerprint = REGISTERED_KERNELS.make(name, radial=radial).fingerprint()
     fingerprint.fit(data)
     return Dense(fingerprint, data)
 
@@ -341,7 +342,7 @@ def planned(data: Dataset, **options: Any) -> Plan:
     fingerprint = AtomsKernel().fingerprint()
     fingerprint.fit(data)
     memory = options.pop("memory")
-    return solvers.make(options.pop("solver", "auto"), **options).plan(data, fingerprint, memory)
+    return SOLVERS.make(options.pop("solver", "auto"), **options).plan(data, fingerprint, memory)
 
 
 def test_memory_and_time_choose_the_solver(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, FormatError
 from gprann.options import option
 from gprann.surrogate import Kernel, Solver, Surrogate, SurrogateCalculator, SurrogateSet, fit_surrogates
-from gprann.surrogate.kernels.base import kernels
-from gprann.surrogate.solvers.base import solvers
+from gprann.surrogate.kernels.base import KERNELS
+from gprann.surrogate.solvers.base import SOLVERS
 from samples import FIXED
 
 CASES: dict[str, dict[str, Any]] = {
@@ -188,7 +188,7 @@ class Distances(Kernel):
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_kinds", {**kernels._kinds})
+    monkeypatch.setattr(KERNELS, "_kinds", {**KERNELS._kinds})
     gprann.register_kernel(Distances)
 
 
@@ -246,5 +246,5 @@ def test_a_solver_of_ones_own() -> None:
     assert surrogate.to_dict()["solver"] == "checked"
     expected = Surrogate(solver="cholesky", **FIXED).fit(data).predict(data)
     contracts.assert_same_bits([[p.energy, p.energy_std] for p in (surrogate.predict(data), expected)])
-    assert "checked" not in list(solvers)
+    assert "checked" not in list(SOLVERS)
     assert issubclass(Checked, Solver)

@@ -84,10 +84,10 @@ def test_ways_to_hyperparameters_are_what_they_say() -> None:
     fingerprint = likely.fingerprint
     problem, _, _ = observe(fingerprint, data, data.energies.mean())
     best = likely._require_fit().settings
-    top = log_marginal_likelihood(problem, best, fingerprint.spread)[0]
+    top = log_marginal_likelihood([problem], best, fingerprint.spread)[0]
     for stretch in (0.7, 1.4):
         other = dataclasses.replace(best, length=best.length * stretch)
-        assert log_marginal_likelihood(problem, other, fingerprint.spread)[0] < top
+        assert log_marginal_likelihood([problem], other, fingerprint.spread)[0] < top
     scores = {
         m: scan(problem, [one._require_fit().settings], fingerprint.spread)[0].score
         for m, one in found.items()

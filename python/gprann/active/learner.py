@@ -7,15 +7,14 @@ from typing import Any
 
 import ase
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
 from gprann.options import Options, PathText, option
 from gprann.surrogate import Surrogate
 from gprann.surrogate.calculator import SurrogateCalculator, bare_structure
 
-Array = NDArray[np.float64]
 _RATTLE = 0.1  # Å
 _COPIES = 24
 # A handful of structures cannot decide about hyperparameters. These gave the fewest reference calls for hops of

@@ -19,10 +19,10 @@ from ase.calculators.calculator import BaseCalculator
 from ase.geometry import find_mic
 from ase.mep import NEB, interpolate
 from ase.optimize import FIRE
-from numpy.typing import NDArray
 
 from gprann.active.learner import Learner, SearchOptions
 from gprann.active.reference import Reference, check_atoms, largest_force, with_labels
+from gprann.arrays import Array
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, check_whole
 from gprann.options import option
@@ -31,7 +31,6 @@ from gprann.surrogate import Surrogate
 from gprann.surrogate.calculator import bare_structure
 from gprann.surrogate.options import SurrogateOptions
 
-Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _STEPS = 60, 300  # on the surrogate: without, then with a climbing image
 _COARSE = 2.0  # force, relative to fmax, at which the climbing starts

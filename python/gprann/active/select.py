@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError
 from gprann.io.reading import Source, structures
@@ -23,7 +24,6 @@ from gprann.surrogate.solvers.posterior import greedy_variance_reduction
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate
 
-Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _POOL = 4000  # candidates whose covariance matrix (128 MB) is looked at
 _BATCH = 256

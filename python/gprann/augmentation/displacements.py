@@ -16,12 +16,12 @@ from ase.data import atomic_numbers, covalent_radii
 from numpy.typing import NDArray
 from pydantic import PlainValidator
 
+from gprann.arrays import Array
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.io.reading import Source, structures
 from gprann.options import Options, option
 
-Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _FEWEST, _MOST = 10, 36  # copies; potentials improve no more beyond 36 (Yeu et al. 2025)
 _NOISIEST = 1.0  # labels for which the number of copies still grows

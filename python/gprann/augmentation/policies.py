@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
+from gprann.arrays import Array
 from gprann.augmentation.displacements import (
     DisplacementOptions,
     DistanceLimits,
@@ -29,7 +30,6 @@ from gprann.surrogate.sets.partition import SubsetOptions
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate
 
-Array = NDArray[np.float64]
 Policy = Literal["gaussian", "sphere", "normal_modes", "md"]
 _log = logging.getLogger(__name__)
 _BOUNDS = {"displacement": (0.005, 0.1), "temperature": (1.0, 1000.0)}  # Å, K; of the automatic choice

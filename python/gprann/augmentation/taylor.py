@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.augmentation.displacements import (
     DisplacementOptions,
     DistanceLimits,
@@ -34,7 +34,6 @@ from gprann.options import option
 from gprann.signatures import takes
 from gprann.surrogate.surrogate import Surrogate
 
-Array = NDArray[np.float64]
 _SIZE = 0.01  # Å, of the displacements
 
 

@@ -11,6 +11,7 @@ from ase.md.langevin import Langevin
 from ase.units import fs, kB
 from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.augmentation.displacements import DistanceLimits
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
@@ -20,7 +21,6 @@ from gprann.surrogate.kernels.internal_coordinates import internal_directions
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate
 
-Array = NDArray[np.float64]
 _STEP = 5e-3  # Å; the error of the central difference is of second order in it
 _LARGEST = 0.1  # Å; standard deviation of the atom that a soft mode moves most
 _TIMESTEP = 0.5  # fs; hydrogen vibrates in 10

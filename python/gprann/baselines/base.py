@@ -14,15 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ConfigDict
 
+from gprann.arrays import Array
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError
 from gprann.options import Named, Registry
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.baselines.base import Baseline, Contribution, as_baseline, register_baseline, terms_of
 from gprann.data.neighbours import species_indices
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError
 from gprann.options import option
 
-Array = NDArray[np.float64]
 _APART = 6.0  # Å; an atom whose periodic images are no nearer counts as isolated
 
 

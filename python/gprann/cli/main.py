@@ -153,9 +153,7 @@ def _augment(parser: argparse.ArgumentParser) -> None:
     from gprann.config import AugmentationSection, SurrogateSection
 
     _input(parser)
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help=".extxyz file, or folder for ænet XSF"
-    )
+    _output(parser, ".extxyz file, or folder for ænet XSF")
     parser.add_argument(
         "--label-next",
         metavar="FILE",
@@ -170,9 +168,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     from gprann.config import DescriptorSection, ResourcesSection, TrainingSection
 
     _input(parser)
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help="model file, for example potential.gprann"
-    )
+    _output(parser, "model file, for example potential.gprann")
     parser.add_argument(
         "--checkpoint", metavar="FOLDER", help="keep the states here, to go on after an interruption"
     )
@@ -219,9 +215,7 @@ def _select(parser: argparse.ArgumentParser) -> None:
         metavar="INT",
         help=f"with --train: most structures of a surrogate (default {MAX_SIZE})",
     )
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help=".extxyz file, or folder for ænet XSF"
-    )
+    _output(parser, ".extxyz file, or folder for ænet XSF")
     _section_options(parser, "selection", SelectOptions)
     _reading(parser)
     _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))
@@ -231,9 +225,7 @@ def _label(parser: argparse.ArgumentParser) -> None:
     from gprann.labelling import LabelOptions
 
     _input(parser)
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help=".extxyz file, which grows by each result"
-    )
+    _output(parser, ".extxyz file, which grows by each result")
     parser.add_argument(
         "--calculator",
         required=True,
@@ -265,6 +257,10 @@ def _config(parser: argparse.ArgumentParser, text: str) -> None:
 
 def _input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or glob patterns")
+
+
+def _output(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help=text)
 
 
 def _reading(parser: argparse.ArgumentParser, leave_out: Sequence[str] = ()) -> None:

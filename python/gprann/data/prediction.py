@@ -8,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.data.structure import Structure
 from gprann.errors import DataError
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

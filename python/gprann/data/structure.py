@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, overload
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Composition = tuple[tuple[str, int], ...]
 _WEIGHT = re.compile(r"weight|sigma", re.IGNORECASE)
+_LABELS = frozenset({"energy", "forces", "stress", "weight", "energy_variance", "group", "origin"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,22 +150,27 @@ class Structure:
         self._take("cell", (3, 3), "Å")
         self._take_pbc()
         self._check_cell()
-        if self.forces is not None:
-            self._take("forces", (n, 3), "eV/Å")
-        if self.stress is not None:
+        self._take_labels(_LABELS)
+        object.__setattr__(self, "info", attach_info(self.info, self.origin))
+        object.__setattr__(self, "arrays", attach_arrays(self.arrays, n, self.origin))
+        object.__setattr__(self, "constraints", attach_constraints(self.constraints, self.origin))
+
+    def _take_labels(self, names: Collection[str]) -> None:
+        """Check and store the labels of these names."""
+        if "forces" in names and self.forces is not None:
+            self._take("forces", (len(self.symbols), 3), "eV/Å")
+        if "stress" in names and self.stress is not None:
             self._take("stress", (6,), "eV/Å³")
-        if self.energy is not None:
+        if "energy" in names and self.energy is not None:
             self._take_number("energy")
             if not np.isfinite(self.energy):
                 raise DataError(f"{self.origin}: energy is {self.energy}; remove or recompute the structure")
         for name in ("weight", "energy_variance"):
-            self._take_number(name)
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0):
-                raise DataError(f"{self.origin}: {name} is {value}; it must be finite and not negative")
-        object.__setattr__(self, "info", attach_info(self.info, self.origin))
-        object.__setattr__(self, "arrays", attach_arrays(self.arrays, n, self.origin))
-        object.__setattr__(self, "constraints", attach_constraints(self.constraints, self.origin))
+            if name in names:
+                self._take_number(name)
+                value = getattr(self, name)
+                if not (np.isfinite(value) and value >= 0):
+                    raise DataError(f"{self.origin}: {name} is {value}; it must be finite and not negative")
 
     def _take_number(self, name: str) -> None:
         value = getattr(self, name)
@@ -207,6 +213,13 @@ class Structure:
 
     def _check_cell(self) -> None:
         periodic = self.cell[self.pbc]
+        lengths = np.sqrt((periodic**2).sum(axis=1))
+        if (
+            len(periodic) == 3
+            and abs(_determinant(periodic)) > 1e-3 * lengths.prod()
+            and lengths.min() > 1e-2
+        ):
+            return  # clearly independent, without a decomposition
         if len(periodic) and np.linalg.matrix_rank(periodic, tol=1e-6) < len(periodic):
             raise DataError(
                 f"{self.origin}: the cell vectors of the periodic directions are zero or linearly dependent; "
@@ -249,7 +262,13 @@ class Structure:
 
     def replace(self, **changes: object) -> Structure:
         """Return a copy with some attributes changed."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+        if not changes.keys() <= _LABELS:
+            return replace(self, **changes)  # type: ignore[arg-type]
+        copy: Structure = object.__new__(type(self))  # the geometry has been checked
+        for name in self.__dataclass_fields__:
+            object.__setattr__(copy, name, changes[name] if name in changes else getattr(self, name))
+        copy._take_labels(changes.keys())
+        return copy
 
     def without_labels(self) -> Structure:
         """Return a copy without energy, forces, stress and other results of a calculation."""
@@ -432,6 +451,11 @@ class Dataset(Sequence[Structure]):
     def has_forces(self) -> bool:
         """Whether every structure has forces."""
         return all(structure.forces is not None for structure in self)
+
+
+def _determinant(rows: NDArray[np.float64]) -> float:
+    (a, b, c), (d, e, f), (g, h, i) = rows.tolist()
+    return float(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
 
 
 def _require(structure: Structure, name: str) -> float | NDArray[np.float64]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset
 from gprann.evaluation.methods import METHODS
@@ -15,7 +15,6 @@ from gprann.units import MEV
 if TYPE_CHECKING:
     from gprann.demo.hydrogen import DemoResult, Method
 
-Array = NDArray[np.float64]
 _QUANTILE = 2.576
 """Standard deviations within which 99 % of normally distributed values lie."""
 

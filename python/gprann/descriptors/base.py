@@ -9,16 +9,14 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from ase.data import atomic_numbers
-from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.data.neighbours import Neighbourhood, build_neighbours
 from gprann.data.structure import Structure
 from gprann.options import Named, Registry
 from gprann.runtime.resources import n_threads
-
-Array = NDArray[np.float64]
 
 
 def _check_species(species: Any) -> tuple[str, ...]:

@@ -7,14 +7,13 @@ from functools import cached_property
 from typing import Annotated, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BeforeValidator, field_validator, model_validator
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.descriptors.base import CompiledDescriptor, register_descriptor
 from gprann.options import OrderOrNone, option
 
-Array = NDArray[np.float64]
 _HIGHEST = {"radial_order": 200, "angular_order": 24}
 
 

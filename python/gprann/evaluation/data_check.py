@@ -13,6 +13,7 @@ import numpy as np
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.data.attachments import is_derived
 from gprann.data.prediction import volume
 from gprann.data.structure import Dataset, evenly_spread
@@ -26,7 +27,6 @@ from gprann.signatures import takes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Array = NDArray[np.float64]
 _SHOWN = 6
 
 

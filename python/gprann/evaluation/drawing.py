@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from gprann.arrays import Array
 
 # The shell of a notebook may name a backend that is not installed here, with which matplotlib cannot even be imported.
 _backend = os.environ.pop("MPLBACKEND", "") if "matplotlib" not in sys.modules else ""
@@ -56,7 +57,6 @@ __all__ = [
     "plain_ticks",
 ]
 
-Array = NDArray[np.float64]
 
 BLUE, ORANGE, GREY, INK = "#2b6ca3", "#d1622b", "#8a8f98", "#23272e"
 CATEGORIES = (BLUE, ORANGE, "#3b8f5a", "#8e5aa8", "#b8912b", "#4a4f57")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset
 from gprann.evaluation.residuals import TINY_FORCE, ForceResiduals, Residuals, angle_between, compare
@@ -16,8 +17,6 @@ from gprann.units import EV_PER_ANGSTROM3_TO_GPA, MEV
 
 if TYPE_CHECKING:
     from gprann.evaluation.report import Report
-
-Array = NDArray[np.float64]
 
 
 _ROWS_SHOWN = 20

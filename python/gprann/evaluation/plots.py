@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.errors import DataError
 from gprann.evaluation.drawing import (
     BLUE,
@@ -42,7 +42,6 @@ from gprann.units import MEV
 
 logger = logging.getLogger(__name__)
 
-Array = NDArray[np.float64]
 
 _DPI = 150
 _WIDE_FORCE_RANGE = 5.0  # eV/Å; below it lines at ±1 eV/Å would say nothing

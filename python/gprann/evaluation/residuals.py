@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gprann.arrays import Array
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Origin
 from gprann.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-Array = NDArray[np.float64]
 
 TINY_FORCE = 1e-3
 """Reference forces shorter than this (eV/Å) have no direction: it is the noise of a converged calculation."""

@@ -11,8 +11,9 @@ import numpy as np
 from ase.geometry import complete_cell, minkowski_reduce
 from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.data.structure import Composition, Dataset, Structure
-from gprann.errors import DataError
+from gprann.errors import DataError, listing
 from gprann.io.consistency import LabelCheck, check_labels, electronic_state
 
 DUPLICATE_TOLERANCE = 1e-6
@@ -38,7 +39,6 @@ _LEVEL_SHIFT, _LEVEL_RANGES = 0.5, 3.0  # eV/atom, and times the range of the en
 _LISTED = 5
 _MAX_PASSES = 200
 
-Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 
@@ -114,7 +114,7 @@ def _duplicate_message(data: Dataset, duplicates: Sequence[tuple[int, ...]]) -> 
     spread = max(_energy_spread(data, group) for group in duplicates)
     return (
         f"{repeated} of {len(data)} structures repeat the geometry of another one "
-        f"(energies differ by up to {spread:.3g} eV): {_listing(groups)}; remove the repeated ones"
+        f"(energies differ by up to {spread:.3g} eV): {listing(groups)}; remove the repeated ones"
     )
 
 
@@ -131,7 +131,7 @@ def _outlier_message(data: Dataset, outliers: Sequence[int], deviations: Sequenc
     ]
     return (
         f"{len(outliers)} of {len(data)} structures have an energy per atom more than {OUTLIER_SCORE:g} "
-        f"robust standard deviations away from what the others suggest: {_listing(named)}; "
+        f"robust standard deviations away from what the others suggest: {listing(named)}; "
         "check their labels and units"
     )
 
@@ -139,11 +139,6 @@ def _outlier_message(data: Dataset, outliers: Sequence[int], deviations: Sequenc
 def _names(data: Dataset, indices: Sequence[int], most: int) -> list[str]:
     names = [str(data[i].origin) for i in indices[:most]]
     return names if len(indices) <= most else [*names, f"{len(indices) - most} more"]
-
-
-def _listing(items: Sequence[str]) -> str:
-    more = f", and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
-    return ", ".join(items[:_LISTED]) + more
 
 
 def find_duplicates(data: Dataset, tolerance: float = DUPLICATE_TOLERANCE) -> tuple[tuple[int, ...], ...]:

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from ase.neighborlist import neighbor_list
 from ase.units import Bohr, GPa, Hartree, Rydberg, kcal, kJ, mol
 from numpy.typing import NDArray
 
-from gprann.data.prediction import FIRST, SECOND
+from gprann.arrays import Array
+from gprann.data.neighbours import build_neighbours
+from gprann.data.prediction import FIRST, SECOND, volume
 from gprann.data.structure import Dataset, Structure, evenly_spread
-
-Array = NDArray[np.float64]
+from gprann.errors import listing
 
 _NEAR = 0.5  # Å; largest displacement of an atom between the structures of a pair
 _SMALL_STRAIN = 0.04
@@ -32,12 +32,14 @@ _FEWEST_JUDGED = 4  # structures whose net forces are judged
 _NOISE = 1e-3  # eV; of an energy difference
 _CORRELATED, _UNCORRELATED = 0.8, 0.6
 _LARGE_STRESS = 20.0  # eV/Å³, 3200 GPa: the core of a star
+_CONTRADICTION, _FEWEST_NAMED = 4.7, 8  # times the doubt about a pair; pairs without which none is named
+_ZERO = 1e-9  # eV/Å
 _LISTED = 5
 
 _FORCE_CAUSES = {
     Hartree / Bohr: "the forces are in Hartree/Bohr",
     Rydberg / Bohr: "the forces are in Rydberg/Bohr",
-    1 / Bohr: "the forces are in eV/Bohr",
+    1 / Bohr: "the forces are in eV/Bohr, or in Hartree/Bohr beside energies in Hartree",
     kcal / mol: "the forces are in kcal/mol/Å",
     kJ / mol: "the forces are in kJ/mol/Å",
     1e-3: "the forces are in meV/Å",
@@ -109,8 +111,7 @@ class LabelCheck:
 
 def list_places(data: Dataset, indices: Sequence[int], most: int = _LISTED) -> str:
     """Return the origins of some structures, as a list for a message."""
-    more = f", and {len(indices) - most} more" if len(indices) > most else ""
-    return ", ".join(str(data[i].origin) for i in indices[:most]) + more
+    return listing([data[i].origin for i in indices], most)
 
 
 def check_labels(data: Dataset) -> LabelCheck:
@@ -189,12 +190,15 @@ def _check_forces(data: Dataset, with_forces: Sequence[int], result: LabelCheck)
     unbalanced = (net > 0.3 * np.sqrt(sizes) * rms) & (net > 0.05) & (sizes > 1)
     frozen = _find_frozen(data, with_forces)
     if frozen:
-        index, atoms = frozen
+        found, held, n_alike = frozen
+        atoms = np.flatnonzero(held.any(axis=1)).tolist()
         listed = ", ".join(map(str, atoms[:_LISTED])) + (", ..." if len(atoms) > _LISTED else "")
+        whole = (np.abs(np.asarray(data[found[0]].forces)[atoms]) < _ZERO).all()
+        what = "the forces" if whole else "components of the forces"
         result.messages.append(
-            f"the forces of {len(atoms)} of {len(data[index].symbols)} atoms ({listed}) are 0 in every structure like "
-            f"{data[index].origin}, which their surroundings do not explain: frozen atoms, whose forces the program "
-            "left out; compute the forces without constraints"
+            f"{what} of {len(atoms)} of {len(held)} atoms ({listed}) are 0 in {len(found)} of {n_alike} structures of "
+            f"these atoms ({list_places(data, found, 1)}), which their surroundings do not explain: frozen atoms, "
+            "whose forces the program left out; compute the forces without constraints"
         )
     if unbalanced.any() and not frozen and len(with_forces) >= _FEWEST_JUDGED:
         bad = [k for k, is_bad in zip(with_forces, unbalanced, strict=True) if is_bad]
@@ -204,40 +208,57 @@ def _check_forces(data: Dataset, with_forces: Sequence[int], result: LabelCheck)
             "field, or are not converged"
         )
     odd = _force_outliers(data, with_forces, rms, result)
-    return odd | (set(with_forces) if frozen else set())
+    return odd | (set(frozen[0]) if frozen else set())
 
 
-def _find_frozen(data: Dataset, with_forces: Sequence[int]) -> tuple[int, list[int]] | None:
-    """Return a structure, and its atoms whose forces are 0 in all structures with the same atoms."""
+def _find_frozen(
+    data: Dataset, with_forces: Sequence[int]
+) -> tuple[list[int], NDArray[np.bool_], int] | None:
+    """Return structures, the components (N, 3) that are 0 in all of them, and how many structures have these atoms.
+
+    Components that are 0 in three structures or more count, unless numbers were rounded so that many are 0.
+    """
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for k in with_forces:
         groups[data[k].symbols].append(k)
     for members in sorted(groups.values(), key=len, reverse=True):
-        zero = np.all([(np.asarray(data[k].forces) == 0).all(axis=1) for k in members], axis=0)
-        if len(members) < 3 or not zero.any() or zero.all():
+        sizes = np.abs(np.stack([np.asarray(data[k].forces) for k in members]))
+        sizes[sizes < _ZERO] = np.inf
+        smallest = sizes.min(axis=(1, 2), keepdims=True)
+        zero = np.isinf(sizes) & np.isfinite(smallest)  # where all forces are 0, nothing has been computed
+        often = zero.sum(axis=0) >= _FEWEST_PAIRS
+        rounded = (np.isfinite(sizes) & (sizes < 1.01 * smallest)).sum() - len(
+            members
+        )  # more than one smallest each
+        if not often.any() or zero.sum() < 4 * rounded:
             continue
-        held = zero & ~_feels_no_force(data[members[0]])
-        if held.any():
-            return members[0], np.flatnonzero(held).tolist()
+        held = zero[int((zero & often).sum(axis=(1, 2)).argmax())] & often
+        found = [k for k, own in zip(members, zero, strict=True) if own[held].all()]
+        for k in evenly_spread(len(found), _FEWEST_PAIRS).tolist():
+            held &= ~_feels_no_force(data[found[k]])
+        if held.any() and len(found) >= _FEWEST_PAIRS:
+            return found, held, len(members)
     return None
 
 
 def _force_outliers(data: Dataset, with_forces: Sequence[int], rms: Array, result: LabelCheck) -> set[int]:
     """Find structures with forces far beyond those of the others, or without any."""
-    moving = rms > 0
-    if moving.sum() < 4:
-        return set()
-    logs = np.log(rms[moving])
-    spread = max(0.5, 1.4826 * float(np.median(np.abs(logs - np.median(logs)))))
-    limit = float(np.exp(np.median(logs) + np.clip(6.0 * spread, np.log(100.0), np.log(1000.0))))
-    huge = [k for k, size in zip(with_forces, rms.tolist(), strict=True) if size > limit]
+    moving = rms > _ZERO
+    huge: list[int] = []
+    if moving.sum() >= _FEWEST_JUDGED:
+        logs = np.log(rms[moving])
+        spread = max(0.5, 1.4826 * float(np.median(np.abs(logs - np.median(logs)))))
+        limit = float(np.exp(np.median(logs) + np.clip(6.0 * spread, np.log(100.0), np.log(1000.0))))
+        huge = [k for k, size in zip(with_forces, rms.tolist(), strict=True) if size > limit]
     if huge:
         result.messages.append(
             f"the forces of {len(huge)} of {len(data)} structures are up to {rms.max() / np.exp(np.median(logs)):.2g} "
             f"times those of the others: {list_places(data, huge)}; check their units"
         )
-    still = [k for k, size in zip(with_forces, rms.tolist(), strict=True) if size == 0 and len(data[k]) > 1]
-    still = [k for k in still[:20] if not _feels_no_force(data[k]).all()]
+    still = [
+        k for k, size in zip(with_forces, rms.tolist(), strict=True) if size <= _ZERO and len(data[k]) > 1
+    ]
+    still = [k for k in still if len(with_forces) >= _FEWEST_JUDGED and not _feels_no_force(data[k]).all()]
     if still:
         result.messages.append(
             f"all forces of {len(still)} of {len(data)} structures are 0, which their symmetry does not explain: "
@@ -247,12 +268,12 @@ def _force_outliers(data: Dataset, with_forces: Sequence[int], rms: Array, resul
 
 
 def _feels_no_force(structure: Structure) -> NDArray[np.bool_]:
-    """Return for each atom whether its surroundings have no direction, as in a perfect crystal; it feels no force."""
-    i, distances, vectors = neighbor_list("idD", structure.to_ase(), 5.0)
-    weights = np.exp(-distances)
+    """Return for each atom and direction (N, 3) whether the surroundings are balanced: then there is no force."""
+    neighbours = build_neighbours([structure], 5.0, sorted(set(structure.symbols)))
+    weights = np.exp(-np.linalg.norm(neighbours.vectors, axis=1))
     sums = np.zeros((len(structure), 3))
-    np.add.at(sums, i, weights[:, None] * vectors)
-    return np.asarray(np.abs(sums).max(axis=1) < 1e-3)
+    np.add.at(sums, neighbours.centres, weights[:, None] * neighbours.vectors)
+    return np.asarray(np.abs(sums) < 1e-3)
 
 
 # ---------------------------------------------------------------------- slopes
@@ -263,6 +284,7 @@ class _Pairs:
     energy: list[float] = field(default_factory=list)
     work: list[tuple[float, float]] = field(default_factory=list)
     doubt: list[tuple[float, float]] = field(default_factory=list)
+    members: list[tuple[int, int]] = field(default_factory=list)
     distance: list[float] = field(default_factory=list)
 
 
@@ -272,15 +294,20 @@ def _check_slopes(data: Dataset, odd: set[int], result: LabelCheck) -> None:
     if len(pairs.energy) < _FEWEST_PAIRS:
         return
     order = np.argsort(pairs.distance, kind="stable")[:_MOST_PAIRS]
-    energy, work, doubt = (np.array(part)[order] for part in (pairs.energy, pairs.work, pairs.doubt))
+    energy, work, doubt, members = (
+        np.array(part)[order] for part in (pairs.energy, pairs.work, pairs.doubt, pairs.members)
+    )
     result.forces, result.stress = _slopes(energy, work, doubt)
-    force_causes, stress = _FORCE_CAUSES, result.stress
+    typical = data[int(members[0][0])]
+    force_causes, stress = {**_FORCE_CAUSES, 1 / len(typical): "the energies are per atom"}, result.stress
+    stress_causes = {**_STRESS_CAUSES, 1 / max(volume(typical), 1.0): "the stresses are virials"}
     if _off_alike(result):
-        force_causes = {k: text for k, text in _FORCE_CAUSES.items() if text.startswith("the energies")}
+        force_causes = {k: text for k, text in force_causes.items() if text.startswith("the energies")}
         stress = None
+    n_messages = len(result.messages)
     for what, slope, causes in (
         ("forces", result.forces, force_causes),
-        ("stresses", stress, _STRESS_CAUSES),
+        ("stresses", stress, stress_causes),
     ):
         if slope is None:
             continue
@@ -289,11 +316,36 @@ def _check_slopes(data: Dataset, odd: set[int], result: LabelCheck) -> None:
                 f"{_cause(slope, causes, what)}: energy differences are {slope.value:.3g} times what the {what} make "
                 f"of them, expected 1 (correlation {slope.correlation:.2f}, {slope.n_pairs} pairs of near structures)"
             )
-        elif abs(slope.correlation) < _UNCORRELATED and slope.n_pairs >= 8 and slope.error < 0.3:
+        elif abs(slope.correlation) < _UNCORRELATED and slope.n_pairs >= _FEWEST_NAMED and slope.error < 0.3:
             result.messages.append(
                 f"energies and {what} hardly fit each other (correlation {slope.correlation:.2f} over {slope.n_pairs} "
                 "pairs of near structures): they belong to different structures or levels of theory, or some are wrong"
             )
+    if len(result.messages) == n_messages and result.forces is not None and len(energy) >= _FEWEST_NAMED:
+        # The trapezoid may be wrong by more than the doubt where the ends agree by accident.
+        ends = np.maximum(2.0 * np.abs(work[:, 0]), 12.0 * doubt[:, 0])
+        expected = np.sqrt(
+            (doubt**2).sum(axis=1) + (0.05 * ends) ** 2 + (0.02 * energy) ** 2 + (5 * _NOISE) ** 2
+        )
+        excess = np.abs(energy - work.sum(axis=1))
+        near = (np.array(pairs.distance)[order] < 0.6 * _NEAR) & (doubt[:, 1] == 0.0)
+        bad = (excess > _CONTRADICTION * expected) & near
+        _name_contradictions(data, members[bad], float(excess[bad].max(initial=0.0)), result)
+
+
+def _name_contradictions(
+    data: Dataset, members: NDArray[np.int64], largest: float, result: LabelCheck
+) -> None:
+    """Name pairs (n, 2) of structures whose energy difference is far from what the forces of both make of it."""
+    found = sorted({(min(pair), max(pair)) for pair in members.tolist()})
+    if not found:
+        return
+    listed = "; ".join(f"{data[a].origin} and {data[b].origin}" for a, b in found[:_LISTED])
+    more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    result.messages.append(
+        f"energies and forces of near structures contradict each other in {len(found)} pairs (energy differences are "
+        f"off by up to {largest:.2g} eV): {listed}{more}; check the labels of both"
+    )
 
 
 def _off_alike(result: LabelCheck) -> bool:
@@ -353,7 +405,7 @@ def _cause(slope: Slope, causes: dict[float, str], what: str) -> str:
         return f"the {what} have the wrong sign"
     near = sorted(causes, key=lambda factor: abs(np.log(abs(slope.value) / factor)))
     doubt = min(0.5, 0.25 + 3.0 * slope.error)
-    fitting = [factor for factor in near if abs(np.log(abs(slope.value) / factor)) < doubt][:2]
+    fitting = [factor for factor in near if abs(np.log(abs(slope.value) / factor)) < doubt][:3]
     if not fitting:
         return f"the {what} do not fit the energies"
     sign = ", and have the wrong sign" if slope.value < 0 else ""
@@ -374,16 +426,17 @@ def _near_pairs(data: Dataset, odd: set[int]) -> _Pairs:
         if len(members) > most:  # neighbours in a trajectory stay together
             half = evenly_spread(len(members) - 1, max(1, most // 2))
             chosen = np.unique(np.concatenate([half, half + 1])).tolist()
-            _add_pairs([data[members[k]] for k in chosen], partners, pairs)
+            _add_pairs(data, [members[k] for k in chosen], partners, pairs)
         elif len(members) > 1:
-            _add_pairs([data[k] for k in members], partners, pairs)
+            _add_pairs(data, members, partners, pairs)
         if len(pairs.energy) >= 2 * _MOST_PAIRS:
             break
     return pairs
 
 
-def _add_pairs(group: Sequence[Structure], most: int, pairs: _Pairs) -> None:
+def _add_pairs(data: Dataset, members: Sequence[int], most: int, pairs: _Pairs) -> None:
     """Add the nearest partner of each structure of a group, of `most` structures."""
+    group = [data[k] for k in members]
     positions = np.stack([item.positions for item in group])
     forces = np.stack([np.asarray(item.forces) for item in group])
     cells = np.stack([item.cell for item in group])
@@ -410,6 +463,7 @@ def _add_pairs(group: Sequence[Structure], most: int, pairs: _Pairs) -> None:
         pairs.work.append((0.5 * (work_a + work_b), 0.5 * (stress[0] + stress[1])))
         # The trapezoid is wrong by a third derivative; by how much the two ends differ tells the order of it.
         pairs.doubt.append((abs(work_a - work_b) / 12.0, abs(stress[0] - stress[1]) / 12.0))
+        pairs.members.append((members[a], members[b]))
         pairs.distance.append(float(distance[b] + 5.0 * size[b]))
 
 

@@ -35,7 +35,20 @@ _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
     ".bz2": bz2.decompress,
     ".xz": lzma.decompress,
 }
-_BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_COMPRESSED = ((b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\xfd7zXZ\x00", ".xz"))
+_OTHERS_COMPRESSED = (
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x1f\x9d", "compress"),
+    (b"PK\x03\x04", "zip"),
+    (b"7z\xbc\xaf", "7z"),
+)
+_BYTE_ORDER_MARKS = (
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 _HEAD = 50_000
 
 Rows = Sequence[Sequence[str]]
@@ -74,6 +87,7 @@ class InputFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = strip_compression(path).name
+        self._was_compressed = False
 
     def __str__(self) -> str:
         return str(self.path)
@@ -94,11 +108,18 @@ class InputFile:
                 f"{self.path}: cannot be read: {error.strerror}; check the path and its permissions"
             ) from error
         try:
-            content = _DECOMPRESS.get(self.path.suffix.lower(), bytes)(content)
+            suffix = next((known for magic, known in _COMPRESSED if content.startswith(magic)), "")
+            self._was_compressed = suffix != ""
+            content = _DECOMPRESS.get(suffix or self.path.suffix.lower(), bytes)(content)
         except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
             raise FormatError(f"{self.path}: is cut or damaged: {error}; write the file again") from error
         if not content.strip():
             raise self._empty()
+        packed = next((name for magic, name in _OTHERS_COMPRESSED if content.startswith(magic)), "")
+        if packed and self.path.suffix.lower() != ".npz":
+            raise FormatError(
+                f"{self.path}: is compressed by {packed}; decompress it, or use gzip, bzip2 or xz"
+            )
         return content
 
     def _empty(self) -> DataError:
@@ -114,8 +135,9 @@ class InputFile:
         """The content as text, without a byte order mark."""
         encoding = next((name for mark, name in _BYTE_ORDER_MARKS if self.content.startswith(mark)), "utf-8")
         # surrogateescape: bytes that are no UTF-8 matter only where they stand in place of a number.
-        errors = "replace" if encoding == "utf-16" else "surrogateescape"
-        return self.content.decode(encoding, errors=errors)
+        errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
+        # Files that were joined keep their marks at the beginning of each part.
+        return self.content.decode(encoding, errors=errors).replace("\ufeff", "")
 
     def lines(self) -> TextFile:
         """Return the lines.
@@ -135,7 +157,11 @@ class InputFile:
     @contextlib.contextmanager
     def on_disk(self) -> Iterator[Path]:
         """Give an ordinary, uncompressed file with this content, for libraries that open files themselves."""
-        if self.path.is_file() and self.path.name == self.name:
+        if (
+            self.path.is_file()
+            and self.path.name == self.name
+            and not (self.content and self._was_compressed)
+        ):
             yield self.path
             return
         with tempfile.TemporaryDirectory(prefix="gprann-") as folder:

@@ -135,7 +135,8 @@ _OTHER_MEANING = re.compile(
     r"atomi[sz]ation|dispersion|vdw|d3|fermi|interaction|adsorption|surface|zero_?point|zpe|excitation|ionization|"
     r"affinity|band|gap|homo|lumo|exchange|correlation|_xc|xc_|hartree|ewald|madelung|repulsi|nuclear|solvation|"
     r"relative|hull|activation|barrier|reaction|correction|shift|delta|entropy|enthalpy|thermal|electrostatic|"
-    r"coulomb|local|atomic_energ|isolated|max|min|mean|rms|norm"
+    r"coulomb|local|atomic_energ|isolated|max|min|mean|rms|norm|smear|strain|elastic|embedding|ads(_|orption)|core|"
+    r"self_|(^|_)(pa|pv|ts|sd|ads|bind|vib|rot)(_|$)|vibration|rotation|lattice_?energ|torsion|external|per_?(formula|cell)"
 )
 
 
@@ -216,12 +217,13 @@ def _of_the_same_level(
     label: str, standard: tuple[str, ...], names: Mapping[str, str], values: Mapping[str, Any]
 ) -> str | None:
     """Return the name of a label that is built as the user's names are: REF_forces beside REF_energy."""
-    lowered = {str(name).lower(): str(name) for name in values}
+    lowered: dict[str, str] = {}
     for known, name in names.items():
         for word in (*_STANDARD_NAMES[known], *_WORDS.get(known, (known,))):
             before, found, after = name.lower().partition(word)
             if not found or not before + after:
                 continue
+            lowered = lowered or {str(name).lower(): str(name) for name in values}
             for other in (*standard, *_WORDS.get(label, ())):
                 if before + other + after in lowered and (label != "stress" or "virial" not in other):
                     return lowered[before + other + after]
@@ -252,10 +254,12 @@ def _differ(values: Mapping[str, Any], taken: str | None) -> bool:
         return False
 
 
-_IGNORED_WEIGHTS = re.compile(
-    r"(config_)?(energy|energies|force|forces|stress|stresses|virial|virials)_(weight|sigma)|force_atom_sigma|"
-    r"(force|energy|virial)_component_sigma"
+# Of whole structures or of single labels: config_energy_weight, force_atom_sigma, default_sigma, Weight, ...
+_WEIGHTS = re.compile(
+    r"((config|sample|structure|loss|default)_?)?((energ|force|stress|virial|dipole|hessian)\w*_)?(weights?|sigmas?)",
+    re.IGNORECASE,
 )
+_USED_NAMES = ("weight", "config_weight", "sigma", "Sigma", "SIGMA")  # sigma is the width of a smearing
 
 
 def label_weight(values: Mapping[str, Any], place: object) -> tuple[float, tuple[str, ...]]:
@@ -282,12 +286,16 @@ def label_weight(values: Mapping[str, Any], place: object) -> tuple[float, tuple
     ignored = sorted(
         name
         for name, given in values.items()
-        if isinstance(name, str) and _IGNORED_WEIGHTS.fullmatch(name) and not _is_one(given)
+        if isinstance(name, str)
+        and _WEIGHTS.fullmatch(name)
+        and name not in _USED_NAMES
+        and not _is_one(given)
     )
     if not ignored:
         return weight, ()
+    have = "have" if len(ignored) > 1 else "has"
     note = (
-        f"{', '.join(ignored)} have no effect: a structure has one weight, `weight` or `config_weight`, and the "
+        f"{', '.join(ignored)} {have} no effect: a structure has one weight, `weight` or `config_weight`, and the "
         "variance of its energy is `energy_variance` in eV²"
     )
     return weight, (note,)
@@ -330,7 +338,11 @@ _QUANTITIES = {
     **dict.fromkeys(("stress", "pressure"), "stress"),
     **dict.fromkeys(("virial", "virials"), "virial"),
 }
-_UNIT_KEY = re.compile(rf"({'|'.join(_QUANTITIES)})[-_ ]?units?", re.IGNORECASE)
+_UNIT_KEY = re.compile(
+    rf"({'|'.join(_QUANTITIES)})[-_. ]?units?|units?[-_. ](?:of[-_. ])?({'|'.join(_QUANTITIES)})",
+    re.IGNORECASE,
+)
+_OURSELVES = ("ev", "metal", "ase", "å", "ang", "angstrom", "ev/å", "ev/a", "ev/angstrom")
 _OURS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³", "virial": "eV"}
 
 
@@ -367,12 +379,18 @@ def declared_units(values: Mapping[str, Any], place: object) -> tuple[Units, fro
     (27.211, 51.422)
     """
     found = {str(name): match for name in values if (match := _UNIT_KEY.fullmatch(str(name)))}
+    for name in values:
+        if str(name).lower() in ("unit", "units") and str(values[name]).lower() not in _OURSELVES:
+            raise DataError(
+                f"{place}: {name} is {str(values[name])[:40]!r}, which does not say of what; write energy-unit, "
+                "length-unit, force-unit or stress-unit, or convert the file to eV, Å, eV/Å and eV/Å³"
+            )
     if not found:
         return Units(), frozenset(), ()
     factors: dict[str, float] = {}
     said = []
     for name, match in found.items():
-        quantity = _QUANTITIES[match[1].lower()]
+        quantity = _QUANTITIES[(match[1] or match[2]).lower()]
         factor = _factor(quantity, str(values[name]))
         if factor is None:
             raise DataError(
@@ -393,14 +411,8 @@ def _factor(quantity: str, text: str) -> float | None:
     """Return the factor from a unit to ours, None if it is unknown."""
     if text.strip() == "meV" and quantity in ("energy", "virial"):
         return 1e-3
-    unit = (
-        re.sub(r"\s|\*\*|\^", "", text)
-        .lower()
-        .replace("³", "3")
-        .replace("per", "/")
-        .replace("_/", "/")
-        .strip("_")
-    )
+    unit = re.sub(r"[\s^()\[\]]|\*\*", "", text.lower().replace("³", "3"))
+    unit = re.sub(r"_?per|_/", "/", unit).strip("_")
     known = {
         "energy": _ENERGY_UNITS,
         "virial": _ENERGY_UNITS,
@@ -412,7 +424,7 @@ def _factor(quantity: str, text: str) -> float | None:
     energy, _, length = unit.rpartition("/")
     power = 3 if quantity == "stress" else 1
     if power == 3 and length.endswith("3"):
-        length = length[:-1].strip("()")
+        length = length[:-1]
     elif power == 3:
         return None
     if energy not in _ENERGY_UNITS or length not in _LENGTH_UNITS:

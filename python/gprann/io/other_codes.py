@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.data.structure import Origin, Structure
 from gprann.errors import DataError, FormatError
 from gprann.io.ase import check_convergence
 from gprann.io.files import InputFile, elements, number
 from gprann.io.labels import Frame, ReadOptions, declared_units, make_frame, stress_label
 
-Array = NDArray[np.float64]
 _REMEDY = "compute it again, or leave it out (skip_bad = true)"
 
 

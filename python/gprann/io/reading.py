@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import ase
 
 from gprann.data.structure import Dataset, Origin, Structure
-from gprann.errors import ConfigError, DataError, nearest_name
+from gprann.errors import ConfigError, DataError, listing, nearest_name
 from gprann.io.ase import frame_from_atoms
 from gprann.io.checks import DataReport, DataWarning, check_dataset
 from gprann.io.files import InputFile
@@ -280,11 +280,9 @@ def _label_messages(frames: Sequence[Frame], required: Sequence[str]) -> list[st
                 f"{renamed[0].structure.origin}: has no {label}, but {_describe_similar(label, renamed[0])}"
             )
         elif without and any(getattr(frame.structure, label) is not None for frame in frames):
-            places = [str(frame.structure.origin) for frame in without[:_LISTED]]
-            more = f", and {len(without) - _LISTED} more" if len(without) > _LISTED else ""
             messages.append(
                 f"{len(without)} of {len(frames)} structures have no {label}, the others have: "
-                f"{', '.join(places)}{more}"
+                f"{listing([frame.structure.origin for frame in without])}"
             )
     return messages
 

@@ -9,9 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.options import Named, Registry
-
-Array = NDArray[np.float64]
 
 
 class AtomModel(Protocol):

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.structure import Structure
 
 if TYPE_CHECKING:
     from gprann.descriptors import Descriptor
 
-Array = NDArray[np.float64]
 _BATCH = 100  # structures whose neighbour lists are held at a time
 _CONSTANT = 1e-10  # standard deviation below which a component carries nothing
 # Smallest scale as a fraction of the largest. Crystals at three volumes have components at 0.003, of which a rattle of

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from pydantic import field_validator
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.errors import ConfigError
 from gprann.models.base import Model, register_model
 from gprann.options import Widths, option
 
-Array = NDArray[np.float64]
 Activation = Literal["tanh", "softplus", "silu", "linear"]
 
 

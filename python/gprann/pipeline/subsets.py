@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.augmentation.displacements import require_forces, with_unique_origins
 from gprann.augmentation.gpr import Augmentation, label_subset
 from gprann.augmentation.taylor import taylor_augment
@@ -43,7 +43,6 @@ _log = logging.getLogger(__name__)
 _MUCH_WORSE = 5.0  # errors of the networks relative to those of their surrogates
 _WORTH_A_REMARK = 2e-3  # eV/atom; error of the networks
 _FORCES_STD = 50  # structures of a surrogate whose forces get standard deviations, which are costly
-Array = NDArray[np.float64]
 
 
 # ------------------------------------------------------------------------ store

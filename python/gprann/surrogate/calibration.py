@@ -14,9 +14,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import erfinv
 
+from gprann.arrays import Array
 from gprann.data.structure import Dataset, evenly_spread
 from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.hyperparameters.criteria import LeftOut, leave_out_in_turn, left_out_variance
@@ -25,7 +25,6 @@ from gprann.surrogate.memory import IN_TURN_ROWS, structures_for
 from gprann.surrogate.solvers.base import Fit
 from gprann.surrogate.solvers.posterior import DensePosterior
 
-Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 FEWEST = 10
 """Structures left out; the errors of fewer say little about those of others."""

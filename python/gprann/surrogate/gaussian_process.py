@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.errors import FactorisationError
 from gprann.runtime.resources import blas_and_threads, one_blas_thread
 from gprann.surrogate.kernels.base import Rows
 
-Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _REPORT = 10  # iterations between two lines of the log
 _RESTARTS = 5

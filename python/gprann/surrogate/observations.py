@@ -9,17 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.data.prediction import volume
 from gprann.data.structure import Dataset, Structure
-from gprann.errors import DataError
+from gprann.errors import DataError, listing
 from gprann.io.checks import find_duplicates
 from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.kernels.internal_coordinates import observed_directions, strain_length
 
 _log = logging.getLogger(__name__)
-_LISTED = 5
-Array = NDArray[np.float64]
 _FEW = 5  # structures, whose features hardly differ
 _RATTLE = 0.05  # Å
 
@@ -152,14 +151,11 @@ def leave_out_known(data: Dataset, known: Dataset) -> Dataset:
     repeated = sorted(index for _, *others in find_duplicates(known + data) for index in others)
     left_out = [index - len(known) for index in repeated if index >= len(known)]
     if left_out:
-        names = ", ".join(str(data[index].origin) for index in left_out[:_LISTED])
-        more = f", and {len(left_out) - _LISTED} more" if len(left_out) > _LISTED else ""
         _log.warning(
-            "%d of %d structures left out, their geometries are in the training set already: %s%s",
+            "%d of %d structures left out, their geometries are in the training set already: %s",
             len(left_out),
             len(data),
-            names,
-            more,
+            listing([data[index].origin for index in left_out]),
         )
     return data.select(sorted(set(range(len(data))) - set(left_out)))
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.baselines import BASELINES, as_baseline, terms_of
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.descriptors import Descriptor, descriptor_to_dict
@@ -20,10 +20,9 @@ from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.calibration import Calibration
 from gprann.surrogate.hyperparameters.criteria import Trial
 from gprann.surrogate.hyperparameters.kernel_selection import Candidate, KernelSelection
-from gprann.surrogate.kernels.base import Fingerprint, kernels
-from gprann.surrogate.solvers.base import Equations, Fit, Plan, Solution, solvers
+from gprann.surrogate.kernels.base import KERNELS, Fingerprint
+from gprann.surrogate.solvers.base import SOLVERS, Equations, Fit, Plan, Solution
 
-Array = NDArray[np.float64]
 _ARRAY = "__array__"  # key of a table that stands for an array
 _BASELINES = ("baseline", "given_baseline")
 _STACKED = ("positions", "cell", "energy", "forces", "stress", "weight", "energy_variance")
@@ -108,11 +107,11 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **state,
         **{name: [BASELINES.to_dict(term) for term in terms_of(state[name])] for name in _BASELINES},
-        "kernel": kernels.to_dict(state["kernel"]),
+        "kernel": KERNELS.to_dict(state["kernel"]),
         "selection": None if selection is None else asdict(selection),
         "calibration": None if calibration is None else asdict(calibration),
         "training_set": pack_dataset(state["training_set"]),
-        "fit": {**state["fit"], "solver": solvers.to_dict(state["fit"]["solver"])},
+        "fit": {**state["fit"], "solver": SOLVERS.to_dict(state["fit"]["solver"])},
     }
 
 
@@ -126,11 +125,11 @@ def state_of_plain(plain: Mapping[str, Any]) -> dict[str, Any]:
         **plain,
         **{name: as_baseline(plain[name]) for name in _BASELINES},
         "species": tuple(plain["species"]),
-        "kernel": kernels.from_dict(plain["kernel"]),
+        "kernel": KERNELS.from_dict(plain["kernel"]),
         "selection": selection,
         "calibration": None if calibration is None else Calibration(**calibration),
         "training_set": unpack_dataset(plain["training_set"]),
-        "fit": {**plain["fit"], "solver": solvers.from_dict(plain["fit"]["solver"])},
+        "fit": {**plain["fit"], "solver": SOLVERS.from_dict(plain["fit"]["solver"])},
     }
 
 

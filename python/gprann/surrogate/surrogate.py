@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.baselines import Baseline, as_baseline, terms_of
 from gprann.data.prediction import Prediction, voigt_stress
 from gprann.data.structure import Dataset
@@ -37,7 +37,6 @@ from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.solvers.base import Equations, Fit, solve_raising_noise
 from gprann.surrogate.solvers.posterior import energy_covariance, energy_variance, forces_std_of
 
-Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _BATCH = 512  # structures predicted at a time
 _CHOICES = ("options", "seed", "species", "kernel", "selection", "baseline", "given_baseline")

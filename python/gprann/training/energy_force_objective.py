@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array, Indices
 from gprann.data.neighbours import Neighbourhood
 from gprann.descriptors.base import Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.models.base import AtomModel
@@ -17,8 +18,6 @@ from gprann.models.features import FeatureTable
 from gprann.runtime.resources import blas_and_threads, n_threads
 from gprann.training.objective import Errors
 
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 _LISTS = ("first_atom", "first_pair", "neighbour", "vectors", "species")
 _ROUNDS = 10
 _PROBES = 8  # random signs behind an estimate of the diagonal

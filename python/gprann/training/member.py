@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.errors import TrainingError
 from gprann.training.energy_force_objective import EnergyForceObjective
 from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OptimizerState, Report, Workload, no_report
 from gprann.training.options import TrainingOptions
 
-Array = NDArray[np.float64]
 AnyObjective = EnergyObjective | EnergyForceObjective
 
 

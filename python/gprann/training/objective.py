@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array, Indices
 from gprann.models.base import AtomModel
 from gprann.models.features import FeatureTable
 from gprann.runtime.resources import blas_and_threads, n_threads
 
 if TYPE_CHECKING:
     from typing import Self
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

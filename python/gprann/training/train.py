@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.arrays import Array
 from gprann.baselines import Baseline, ReferenceEnergies, as_baseline, fit_baseline, terms_of
 from gprann.data.neighbours import without_pairs
 from gprann.data.prediction import volume
@@ -34,7 +35,6 @@ from gprann.training.optimizers.base import OptimizerState, Workload
 from gprann.training.options import TrainingOptions
 from gprann.version import __version__
 
-Array = NDArray[np.float64]
 _WITH_FORCES = 4.0
 
 

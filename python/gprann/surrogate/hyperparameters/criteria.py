@@ -13,16 +13,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import lapack
 from scipy.optimize import minimize
 
+from gprann.arrays import Array
 from gprann.errors import FactorisationError
 from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.gaussian_process import Factor, factorise
 from gprann.surrogate.observations import Observations
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,47 +101,20 @@ _STRETCH = 4.0
 
 
 def log_marginal_likelihood(
-    observations: Observations, settings: Trial, spread: float
+    parts: Sequence[Observations], settings: Trial, spread: float, factors: Sequence[float] | Array = (1.0,)
 ) -> tuple[float, Array]:
     """Return the log marginal likelihood, amplitude at its optimum, and its gradient.
 
     Parameters
     ----------
-    observations : Observations
+    parts : sequence of p Observations
+        The same observations, with features that together are those of the whole: K is the sum of the covariances of
+        the parts, each with a length of its own.
     settings : Trial
     spread : float
         Unit of the length.
-
-    Returns
-    -------
-    value : float
-    gradient : ndarray, shape (3,)
-        With respect to log length, log energy_noise, log force_noise.
-
-    Raises
-    ------
-    FactorisationError
-    """
-    return likelihood_of_parts([observations], [1.0], settings, spread)
-
-
-def likelihood_of_parts(
-    parts: Sequence[Observations],
-    factors: Sequence[float] | Array,
-    settings: Trial,
-    spread: float,
-) -> tuple[float, Array]:
-    """Return what `log_marginal_likelihood` does for a K that is a sum of parts with lengths of their own.
-
-    Parameters
-    ----------
-    parts : sequence of p Observations
-        With the same observations; together their features are those of the whole.
     factors : sequence of p floats
         On the length, one for each part.
-    settings : Trial
-    spread : float
-        Unit of the length.
 
     Returns
     -------
@@ -190,22 +161,6 @@ def _value_and_weights(factor: Factor, values: Array) -> tuple[float, Array]:
 
 
 def maximise_likelihood(
-    observations: Observations,
-    start: Trial,
-    spread: float,
-    fixed: Fixed = FREE,
-    *,
-    max_steps: int = 15,
-) -> Trial:
-    """Return the settings of largest log marginal likelihood within `BOUNDS`, by L-BFGS-B from `start`.
-
-    Those that are `fixed` are held.
-    """
-    found, _ = maximise_of_parts([observations], start, spread, fixed, max_steps=max_steps)
-    return found
-
-
-def maximise_of_parts(
     parts: Sequence[Observations],
     start: Trial,
     spread: float,
@@ -213,12 +168,12 @@ def maximise_of_parts(
     *,
     max_steps: int = 15,
 ) -> tuple[Trial, Array]:
-    """Return the settings of largest likelihood, and the factors on the lengths of the parts.
+    """Return the settings of largest likelihood within `BOUNDS`, by L-BFGS-B, and the factors on the lengths of parts.
 
     Parameters
     ----------
     parts : sequence of p Observations
-        See `likelihood_of_parts`.
+        See `log_marginal_likelihood`.
     start : Trial
         Where the search begins, with equal lengths.
     spread : float
@@ -241,7 +196,7 @@ def maximise_of_parts(
     def objective(x: Array) -> tuple[float, Array]:
         settings, factors = unpack(x)
         try:
-            value, gradient = likelihood_of_parts(parts, factors, settings, spread)
+            value, gradient = log_marginal_likelihood(parts, settings, spread, factors)
         except FactorisationError:
             # Not positive definite: longer lengths and smaller noises are out of reach; a slope turns the search back.
             slope = np.array([1.0, -1.0, -1.0, *np.zeros(len(parts))])

@@ -148,7 +148,7 @@ def _leave_out(fingerprint: Fingerprint, subset: Dataset, fixed: Fixed) -> Candi
     observations, _, _ = observe(fingerprint, subset, float(subset.energies.mean()))
     if len(subset) < 2 or not observations.values.any():
         return None
-    likely = maximise_likelihood(observations, with_fixed(START, fixed), fingerprint.spread, fixed)
+    likely, _ = maximise_likelihood([observations], with_fixed(START, fixed), fingerprint.spread, fixed)
     settings = choose_by_leaving_out(observations, likely, fingerprint.spread, fixed)
     results = scan(observations, [settings], fingerprint.spread)
     if not results:

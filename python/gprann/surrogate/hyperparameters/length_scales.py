@@ -16,20 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.data.structure import Dataset
 from gprann.errors import FactorisationError
 from gprann.surrogate.gaussian_process import PosteriorMean, factorise
 from gprann.surrogate.hyperparameters.criteria import (
     Trial,
     maximise_likelihood,
-    maximise_of_parts,
     with_fixed,
 )
 from gprann.surrogate.hyperparameters.search import HyperparameterSearch
 from gprann.surrogate.kernels.base import Rows
 from gprann.surrogate.observations import observe
 
-Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _POWER = 0.25  # of the ratio of mean squares: half of what would make all slopes alike
 _LONGEST = 10.0
@@ -79,9 +78,9 @@ def likely_lengths(search: HyperparameterSearch, subset: Dataset) -> tuple[dict[
     kinds = np.unique(rows.kinds())
     if len(kinds) < 2 or len(subset) < 2 or not observations.values.any():
         return {}, start
-    equal = maximise_likelihood(observations, start, spread, fixed)
+    equal, _ = maximise_likelihood([observations], start, spread, fixed)
     parts = [replace(observations, sets=rows_of_kind(rows, jacobians, kind)) for kind in kinds]
-    settings, factors = maximise_of_parts(parts, equal, spread, fixed)
+    settings, factors = maximise_likelihood(parts, equal, spread, fixed)
     species = fingerprint.kinds
     found = {species[kind]: float(factor) for kind, factor in zip(kinds, factors, strict=True)}
     described = ", ".join(f"{symbol} {settings.length * factor:.3g}" for symbol, factor in found.items())

@@ -31,7 +31,7 @@ from gprann.surrogate.hyperparameters.criteria import (
     Fixed,
     Trial,
     leave_out_in_turn,
-    maximise_of_parts,
+    maximise_likelihood,
     scan,
     with_fixed,
 )
@@ -179,7 +179,7 @@ def maximum_likelihood(search: HyperparameterSearch, shuffled: Dataset, mean: fl
     """Return the maximum of the likelihood of a small random subset."""
     observations = observe(search.fingerprint, search.first(shuffled, SMALL_ROWS), mean)[0]
     start = with_fixed(search.start, search.fixed)
-    found, _ = maximise_of_parts([observations], start, search.fingerprint.spread, search.fixed)
+    found, _ = maximise_likelihood([observations], start, search.fingerprint.spread, search.fixed)
     _log.info("likelihood: %s", found)
     return found
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator, SkipValidation, field_validator
 
+from gprann.arrays import Array
 from gprann.data.structure import Dataset
 from gprann.descriptors import DESCRIPTORS, Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.errors import ConfigError, nearest_name
@@ -16,7 +16,6 @@ from gprann.options import option
 from gprann.surrogate.kernels.base import Fingerprint, Kernel, Rows, register_kernel
 from gprann.surrogate.kernels.internal_coordinates import observed_directions, strain_length
 
-Array = NDArray[np.float64]
 _FLOOR = 1e-3
 """Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
 

@@ -18,27 +18,17 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.options import Named, Registry, option
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 
-Array = NDArray[np.float64]
 Radial = Literal["squared_exponential", "matern52"]
 _RADIAL_KERNELS: dict[Radial, Callable[[float, bool, float], _core.RadialKernel]] = {
     "squared_exponential": _core.SquaredExponential,
     "matern52": _core.Matern52,
 }
-
-
-def radial_kernel(
-    radial: Radial, length: float, *, shift: float = 0.0, derivative: bool = False
-) -> _core.RadialKernel:
-    """Return the radial kernel of this name, or its derivative with respect to log length.
-
-    `shift` is added to the kernel: the prior variance of a shift of all energies, relative to the kernel's own.
-    """
-    return _RADIAL_KERNELS[radial](length, derivative, shift)
 
 
 class Kernel(Named):
@@ -118,23 +108,8 @@ class Kernel(Named):
         return {self.name: self}
 
 
-kernels = Registry("kernel", Kernel)
-"""Kernels by name."""
-
-
-def register_kernel(kind: type[Kernel]) -> type[Kernel]:
-    """Make a kernel known by its name to configurations, files and `Surrogate(kernel=...)`; usable as a decorator.
-
-    Parameters
-    ----------
-    kind : subclass of Kernel
-
-    Raises
-    ------
-    ConfigError
-        If it has no name, or another kernel has the same.
-    """
-    return kernels.register(kind)
+KERNELS = Registry("kernel", Kernel)
+register_kernel = KERNELS.register
 
 
 @dataclass(frozen=True, slots=True)

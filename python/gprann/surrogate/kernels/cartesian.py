@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from gprann.arrays import Array
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.surrogate.kernels.base import (
@@ -26,7 +26,6 @@ from gprann.surrogate.kernels.base import (
 )
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 
-Array = NDArray[np.float64]
 _REMEDY = "or use the kernel 'atoms', to which this makes no difference"
 _TURNED_AWAY = 8.0  # times the median turn of the training set: twelve standard deviations of a component
 _FAR = 4.0  # times its median of the largest displacements, ten standard deviations

@@ -8,13 +8,11 @@ of the rest; stresses as gradients along strains of positions and cell.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
+from gprann.arrays import Array
 from gprann.data.prediction import volume
 from gprann.data.structure import Structure
-
-Array = NDArray[np.float64]
 
 
 def rigid_motions(structure: Structure, invariant: str) -> Array:

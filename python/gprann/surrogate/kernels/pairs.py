@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.data.neighbours import build_neighbours
 from gprann.data.structure import Dataset
 from gprann.errors import DataError
@@ -24,8 +24,6 @@ from gprann.surrogate.kernels.base import (
     single_rows,
 )
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
-
-Array = NDArray[np.float64]
 
 
 @register_kernel

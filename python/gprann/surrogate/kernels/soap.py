@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
+from gprann.arrays import Array
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError
 from gprann.options import Options, Widths, option
 from gprann.surrogate.kernels.base import Fingerprint, Kernel, StructureFingerprint, register_kernel
 
-Array = NDArray[np.float64]
 _PADDING = 3.8  # sigma; dscribe lets the tails of the Gaussians reach so far beyond the cutoff
 
 

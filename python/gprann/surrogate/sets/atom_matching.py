@@ -18,10 +18,10 @@ from ase.geometry import find_mic
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from gprann.arrays import Array
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 
-Array = NDArray[np.float64]
 Order = NDArray[np.int64]
 _log = logging.getLogger(__name__)
 _ITERATIONS = 20  # of superposition and assignment in turn; they settle in a few

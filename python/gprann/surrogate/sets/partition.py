@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gprann.arrays import Array, Indices
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
@@ -21,8 +22,6 @@ from gprann.surrogate.sets.atom_matching import Order, orders_like
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate
 
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 MAX_SIZE = 150
 """Default size of the largest subset."""
 _SMALLEST = 0.2  # of the largest subset: no cluster is cut off with fewer structures

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array, Indices
 from gprann.baselines import Baseline
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
@@ -30,8 +30,6 @@ from gprann.surrogate.sets.partition import MAX_SIZE, Assignment, Kinds, SubsetO
 from gprann.surrogate.solvers.plan import memory_needed
 from gprann.surrogate.surrogate import Surrogate
 
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 Build = Callable[[tuple[str, ...]], Surrogate]
 """Gives a surrogate for structures of some elements, not fitted yet."""
 T = TypeVar("T")

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array, Indices
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
 from gprann.options import Named, Registry, option
@@ -29,8 +29,6 @@ from gprann.surrogate.memory import FEATURES, features_per_atom, jacobian_bytes,
 from gprann.surrogate.observations import Observations, observe, observed_values
 from gprann.surrogate.solvers.posterior import Posterior, structure_covariance
 
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 _log = logging.getLogger(__name__)
 _RAISE = 3.0  # factor on noises for which the matrix is singular in double precision
 
@@ -281,23 +279,8 @@ class Solver(Named):
             )
 
 
-solvers = Registry("solver", Solver)  # type: ignore[type-abstract]
-"""Solvers by name."""
-
-
-def register_solver(kind: type[Solver]) -> type[Solver]:
-    """Make a solver known by its name to configurations, files and `Surrogate(solver=...)`; usable as a decorator.
-
-    Parameters
-    ----------
-    kind : subclass of Solver
-
-    Raises
-    ------
-    ConfigError
-        If it has no name, or another solver has the same.
-    """
-    return solvers.register(kind)
+SOLVERS = Registry("solver", Solver)  # type: ignore[type-abstract]
+register_solver = SOLVERS.register
 
 
 class WithRepresentatives(Solver):

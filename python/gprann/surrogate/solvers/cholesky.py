@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
 from gprann.surrogate.hyperparameters.criteria import Trial
@@ -18,8 +18,6 @@ from gprann.surrogate.kernels.base import Rows
 from gprann.surrogate.observations import Observations
 from gprann.surrogate.solvers.base import Equations, Fit, Solution, Solver, register_solver
 from gprann.surrogate.solvers.posterior import DensePosterior
-
-Array = NDArray[np.float64]
 
 
 @register_solver

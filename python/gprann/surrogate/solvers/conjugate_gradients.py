@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.data.prediction import strain_matrices, virial_components
 from gprann.data.structure import Dataset
 from gprann.options import option
@@ -50,7 +51,6 @@ from gprann.surrogate.solvers.base import (
 )
 from gprann.surrogate.solvers.posterior import DensePosterior, energy_variance, representatives
 
-Array = NDArray[np.float64]
 _log = logging.getLogger(__name__)
 _MAX_ITERATIONS = 1000
 _FEWEST_LEFT = 10  # structures that are no representatives; of fewer, calibration leaves representatives out

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.data.structure import Dataset
 from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.gaussian_process import Factor, PosteriorMean, factorise
@@ -33,7 +34,6 @@ from gprann.surrogate.solvers.base import (
 )
 from gprann.surrogate.solvers.posterior import representatives
 
-Array = NDArray[np.float64]
 _MOST_INDUCING = 10000  # observations of the representatives
 BLOCK_ROWS = 1024
 """Observations of the training set whose covariances with the representatives are formed at a time."""

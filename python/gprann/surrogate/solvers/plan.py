@@ -7,7 +7,7 @@ from dataclasses import replace
 from gprann.data.structure import Dataset
 from gprann.surrogate.kernels.base import Fingerprint
 from gprann.surrogate.memory import FEATURES, features_per_atom
-from gprann.surrogate.solvers.base import Plan, Solver, WithRepresentatives, register_solver, solvers
+from gprann.surrogate.solvers.base import SOLVERS, Plan, Solver, WithRepresentatives, register_solver
 from gprann.surrogate.solvers.cholesky import Cholesky
 from gprann.surrogate.solvers.conjugate_gradients import ConjugateGradients, product_operations
 from gprann.surrogate.solvers.inducing import Inducing
@@ -87,6 +87,6 @@ def memory_needed(
     0.0
     """
     if isinstance(solver, str):
-        has = "inducing" in solvers[solver].model_fields
-        solver = solvers.make(solver, **({"inducing": inducing} if has else {}))
+        has = "inducing" in SOLVERS[solver].model_fields
+        solver = SOLVERS.make(solver, **({"inducing": inducing} if has else {}))
     return solver.memory(data, features=features)

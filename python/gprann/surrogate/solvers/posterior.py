@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.data.structure import Dataset
 from gprann.runtime.resources import blas_and_threads, one_blas_thread
 from gprann.surrogate.gaussian_process import Factor
@@ -17,7 +18,6 @@ from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.kernels.internal_coordinates import internal_directions
 from gprann.surrogate.observations import Observations
 
-Array = NDArray[np.float64]
 _NEGLIGIBLE = 1e-9  # reduction of the summed variance, relative to its start, that is none
 
 

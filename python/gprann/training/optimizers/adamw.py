@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array, Indices
 from gprann.errors import TrainingError
 from gprann.options import option
 from gprann.training.optimizers.base import Optimizer, OptimizerState, Report, no_report, register_optimizer
@@ -14,8 +14,6 @@ from gprann.training.optimizers.base import Optimizer, OptimizerState, Report, n
 if TYPE_CHECKING:
     from gprann.training.objective import Objective
 
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 _FINAL_RATE = 0.01  # fraction of the learning rate that is left at the end of a schedule
 

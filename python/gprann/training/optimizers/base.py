@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gprann.arrays import Array, Indices
 from gprann.model_file import read_model_file, write_model_file
 from gprann.options import Named, Registry, option
 
 if TYPE_CHECKING:
     from gprann.training.objective import Errors, Objective
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 
 _RIDGE, _RIDGE_FORCES = 1e-7, 1e-8

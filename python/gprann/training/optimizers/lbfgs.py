@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from gprann.arrays import Array, Indices
 from gprann.errors import TrainingError
 from gprann.training.optimizers.base import (
     RIDGE,
@@ -27,8 +28,6 @@ from gprann.training.optimizers.base import (
 if TYPE_CHECKING:
     from gprann.training.objective import Objective
 
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 _SEGMENT = 50  # iterations after which the memory is built anew; there an interrupted run is taken up again
 _PAIRS = 20
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, cg
 
 from gprann import _core
+from gprann.arrays import Array, Indices
 from gprann.options import option
 from gprann.runtime.resources import blas_and_threads, one_blas_thread
 from gprann.training.optimizers.base import (
@@ -34,8 +35,6 @@ from gprann.training.optimizers.base import (
 if TYPE_CHECKING:
     from gprann.training.objective import LeastSquaresObjective, MatrixFreeObjective, Objective
 
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 _NOTHING = np.zeros(0, np.int64)
 # First damping for energies of several compositions. Environments unlike most others begin where tanh is nearly
 # saturated; long first steps, which the others decide, would leave them there for tens of iterations.
