@@ -290,10 +290,10 @@ class SurrogateTest:
         """
         composition = subset[0].composition
         alike = np.array([k for k, item in enumerate(self.test) if item.composition == composition], np.int64)
-        share, means, refusals = ask(
-            surrogate, self.test.select(alike), lambda share: surrogate.predict(share.data)
+        assignment, means, refusals = ask(
+            surrogate, self.test.select(alike), lambda assignment: surrogate.predict(assignment.data)
         )
-        prediction = share.reorder_back(with_forces_std(surrogate, share.data, means, _FORCES_STD))
+        prediction = assignment.reorder_back(with_forces_std(surrogate, assignment.data, means, _FORCES_STD))
         if refusals:
             _log.info(
                 "the surrogate refuses %d of %d test structures: %s",
@@ -302,7 +302,7 @@ class SurrogateTest:
                 next(iter(refusals.values())),
             )
         arrays = {
-            "indices": alike[share.indices],
+            "indices": alike[assignment.indices],
             "energy": prediction.energy,
             "energy_std": prediction.required_energy_std,
             "forces": np.concatenate([np.zeros((0, 3)), *prediction.forces]),
