@@ -221,6 +221,8 @@ def test_long_names_can_be_written(tmp_path, name):
 def test_names_that_are_too_long_are_called_so(tmp_path):
     with pytest.raises(OSError, match=r"a\.\.\.: cannot be written: the name is too long"):
         write(tmp_path / ("a" * 300 + ".extxyz"), gprann.examples.hydrogen(2))
+    with pytest.raises(WriteError, match="is too long"):
+        write(tmp_path.joinpath(*["a" * 200] * 25, "a.extxyz"), gprann.examples.hydrogen(2))
 
 
 # -------------------------------------------------------------------- 14: weights

@@ -194,8 +194,8 @@ def _augment_with(
 ) -> Augmentation:
     """Label copies with given surrogates, which are fitted already."""
     labelled = [
-        label_copies(share.surrogate, share.data, share.indices.tolist(), options, bar)
-        for share in assign(surrogate, data)
+        label_copies(assignment.surrogate, assignment.data, assignment.indices.tolist(), options, bar)
+        for assignment in assign(surrogate, data)
     ]
     return sum(labelled, Augmentation(Dataset(), Dataset(), []))
 

@@ -51,7 +51,7 @@ _BYTE_ORDER_MARKS = (
 )
 _HEAD = 50_000
 
-Rows = Sequence[Sequence[str]]
+Tokens = Sequence[Sequence[str]]
 SortOut = Callable[[Sequence[Path]], tuple[list[Path], list[Path]]]
 
 
@@ -314,7 +314,7 @@ def numbers(text: str, count: int, what: str, place: object) -> NDArray[np.float
     return np.array([number(token, what, place) for token in tokens])
 
 
-def vectors(rows: Rows, start: int, what: str, place: object) -> NDArray[np.float64]:
+def vectors(rows: Tokens, start: int, what: str, place: object) -> NDArray[np.float64]:
     """Convert the columns start, start+1, start+2 of the atoms' rows to an array (N, 3).
 
     Raises
@@ -368,7 +368,7 @@ def _element(token: str) -> str:
     return symbol if atomic_numbers.get(symbol, 0) > 0 else ""
 
 
-def check_not_cut(rows: Rows, origin: Origin) -> None:
+def check_not_cut(rows: Tokens, origin: Origin) -> None:
     """Refuse a last number that is shorter than the numbers above it, in a file that ends without a line end.
 
     Such a file is either complete or was cut inside its last number, which still reads as a number. Where

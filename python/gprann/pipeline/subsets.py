@@ -290,10 +290,10 @@ class SurrogateTest:
         """
         composition = subset[0].composition
         alike = np.array([k for k, item in enumerate(self.test) if item.composition == composition], np.int64)
-        share, means, refusals = ask(
-            surrogate, self.test.select(alike), lambda share: surrogate.predict(share.data)
+        assignment, means, refusals = ask(
+            surrogate, self.test.select(alike), lambda assignment: surrogate.predict(assignment.data)
         )
-        prediction = share.reorder_back(with_forces_std(surrogate, share.data, means, _FORCES_STD))
+        prediction = assignment.reorder_back(with_forces_std(surrogate, assignment.data, means, _FORCES_STD))
         if refusals:
             _log.info(
                 "the surrogate refuses %d of %d test structures: %s",
@@ -302,7 +302,7 @@ class SurrogateTest:
                 next(iter(refusals.values())),
             )
         arrays = {
-            "indices": alike[share.indices],
+            "indices": alike[assignment.indices],
             "energy": prediction.energy,
             "energy_std": prediction.required_energy_std,
             "forces": np.concatenate([np.zeros((0, 3)), *prediction.forces]),
@@ -366,7 +366,7 @@ def loss_remark(potential: Mapping[str, Any], surrogate: Mapping[str, Any]) -> s
     >>> own = {"n_structures": 9, "energy_mae": 0.002, "energy_per_atom_mae": 2e-4}
     >>> bad = {"n_structures": 9, "energy_mae": 0.050, "energy_per_atom_mae": 5e-3}
     >>> loss_remark(own, own), loss_remark(bad, own)[:62]
-    ('', 'the energies of the networks are 25.0 times as far off: their ')
+    ('', 'the energies of the networks are 25.0 times as wrong as those ')
     """
     if surrogate["n_structures"] != potential["n_structures"]:
         return ""  # of other structures
@@ -374,8 +374,8 @@ def loss_remark(potential: Mapping[str, Any], surrogate: Mapping[str, Any]) -> s
     if ratio < _MUCH_WORSE or potential["energy_per_atom_mae"] < _WORTH_A_REMARK:
         return ""
     return (
-        f"the energies of the networks are {number(ratio)} times as far off: their training loses what the surrogate "
-        "knows; try more copies, more members, wider hidden layers, or forces = true\n"
+        f"the energies of the networks are {number(ratio)} times as wrong as those of the surrogate: try more copies, "
+        "more members, wider hidden layers, or training.forces = true\n"
     )
 
 

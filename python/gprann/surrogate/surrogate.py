@@ -202,11 +202,11 @@ class Surrogate:
         data = leave_out_known(data, before.equations.data)
         if len(data) == 0:
             return self
-        together = with_stress(self._training_set + data, stress=self._options.stress)
-        labels = before.equations.data + self._baseline.subtract(together[len(self._training_set) :])
+        extended = with_stress(self._training_set + data, stress=self._options.stress)
+        labels = before.equations.data + self._baseline.subtract(extended[len(self._training_set) :])
         equations = Equations(self._fingerprint, labels, float(labels.energies.mean()))
         self._solve(equations, before.settings, before)
-        self._training_set = together
+        self._training_set = extended
         _log.info("surrogate: %d structures added to %d", len(data), len(before.equations.data))
         return self
 

@@ -55,14 +55,14 @@ class CartesianFingerprint(StructureFingerprint):
     """One row per structure: its coordinates less their mean."""
 
     def prepare(self, data: Dataset) -> None:
-        """Take the frame from a training set."""
+        """Take the places of the atoms from a training set."""
         require_order(data, self._symbols)
-        self._frame = Frame.of(data)
+        self._places = Places.of(data)
 
     def _check(self, data: Dataset) -> Dataset:
         require_order(data, self._symbols)
         for structure in data:
-            self._frame.require(structure)
+            self._places.require(structure)
         return data
 
     def kernel_features(self, structure: Structure) -> Array:
@@ -84,17 +84,17 @@ class CartesianFingerprint(StructureFingerprint):
         return [np.ascontiguousarray(internal_directions(structure, self.invariant)) for structure in data]
 
     def state(self) -> dict[str, Any]:
-        """Return the order of the atoms, the spread, and the frame."""
-        return {**super().state(), "frame": asdict(self._frame)}
+        """Return the order of the atoms, the spread, and the places of the atoms."""
+        return {**super().state(), "places": asdict(self._places)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take what `state` gave."""
         super().restore(state)
-        self._frame = Frame(**state["frame"])
+        self._places = Places(**state["places"])
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class Places:
     """The places where atoms are expected, and how far away from them they may lie.
 
     Turns are measured by the displacement that they are of the atoms (root mean square): an angle says nothing of
@@ -115,7 +115,7 @@ class Frame:
     largest_displacement: float
 
     @classmethod
-    def of(cls, data: Dataset) -> Frame:
+    def of(cls, data: Dataset) -> Places:
         """Take the structure in the middle of a data set, and the scale from how far most others are from it."""
         positions = [centre(structure.positions) for structure in data]
         # Medians, which a few structures that have turned away do not move. That of all orientations is no molecule,

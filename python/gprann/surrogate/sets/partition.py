@@ -269,7 +269,7 @@ def ask(
     data : Dataset
         Structures of its composition.
     question : callable
-        Predicts something for a share.
+        Predicts something for an assignment.
 
     Returns
     -------
@@ -280,19 +280,19 @@ def ask(
     dict of int to DataError
         Why the others were refused, by their indices.
     """
-    share, refusals = Assignment.in_order(surrogate, data)
+    assignment, refusals = Assignment.in_order(surrogate, data)
     try:
-        return share, question(share), refusals
+        return assignment, question(assignment), refusals
     except DataError:  # whose fault it is only each of them by itself can tell
         kept = []
-        for position in range(len(share.data)):
+        for position in range(len(assignment.data)):
             try:
-                surrogate.predict(share.data.select([position]), std=False, forces=False)
+                surrogate.predict(assignment.data.select([position]), std=False, forces=False)
                 kept.append(position)
             except DataError as error:
-                refusals[int(share.indices[position])] = error
-    share = share.part(kept)
-    return share, question(share), refusals
+                refusals[int(assignment.indices[position])] = error
+    assignment = assignment.part(kept)
+    return assignment, question(assignment), refusals
 
 
 class Kinds:

@@ -237,7 +237,9 @@ class SurrogateSet:
                 if progress is not None:
                     progress(len(batch))
         return [
-            self._share(number, data, np.flatnonzero(chosen == number), stds if number in several else None)
+            self._assign_to(
+                number, data, np.flatnonzero(chosen == number), stds if number in several else None
+            )
             for number in np.unique(chosen).tolist()
         ]
 
@@ -255,19 +257,19 @@ class SurrogateSet:
         stds = np.full((len(numbers), len(data)), np.inf)  # of those that refuse a structure
         refusals: dict[int, DataError] = {}
         for row, number in zip(stds, numbers, strict=True):
-            share, found, refused = ask(self._members[number][0], data, Assignment.energy_std)
-            row[share.indices] = found
+            assignment, found, refused = ask(self._members[number][0], data, Assignment.energy_std)
+            row[assignment.indices] = found
             refusals |= refused
         best = stds.min(axis=0, initial=np.inf)
         if np.any(np.isinf(best)):
             raise refusals[int(np.argmax(best))]
         return np.array(numbers)[np.argmin(stds, axis=0)], best
 
-    def _share(self, number: int, data: Dataset, own: Indices, stds: Array | None) -> Assignment:
-        share, refusals = Assignment.in_order(self._members[number][0], data.select(own))
+    def _assign_to(self, number: int, data: Dataset, own: Indices, stds: Array | None) -> Assignment:
+        assignment, refusals = Assignment.in_order(self._members[number][0], data.select(own))
         if refusals:
             raise next(iter(refusals.values()))
-        return replace(share, indices=own, known_std=None if stds is None else stds[own])
+        return replace(assignment, indices=own, known_std=None if stds is None else stds[own])
 
     def predict(
         self,
@@ -300,15 +302,17 @@ class SurrogateSet:
         """
         parts = self.assign(structures(data), progress=progress)
         found = [
-            share.predict(
+            assignment.predict(
                 std=std,
                 forces=forces,
                 forces_std=forces_std,
-                progress=progress if share.known_std is None else None,
+                progress=progress if assignment.known_std is None else None,
             )
-            for share in parts
+            for assignment in parts
         ]
-        order = np.argsort(np.concatenate([np.zeros(0, np.int64), *(share.indices for share in parts)]))
+        order = np.argsort(
+            np.concatenate([np.zeros(0, np.int64), *(assignment.indices for assignment in parts)])
+        )
         return _join(found, order)
 
     def save(self, path: str | os.PathLike[str], *, factor: bool = False) -> None:

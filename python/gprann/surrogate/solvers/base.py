@@ -99,7 +99,7 @@ class Solution:
         Covariances; made from the rest by `Solver.posterior` if it is None, as after loading.
     representatives : ndarray of int64
         Indices of the structures that were eliminated, or that alone count; empty where the solver has none.
-    stages : tuple of int
+    factor_sizes : tuple of int
         Number of structures of the first factorisation, and after each extension of the factor.
     sparse : bool
         Whether the representatives alone have weights.
@@ -111,7 +111,7 @@ class Solution:
     facts: dict[str, Any]
     posterior: Posterior | None = None
     representatives: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    stages: tuple[int, ...] = ()
+    factor_sizes: tuple[int, ...] = ()
     sparse: bool = False
 
     @property
@@ -127,7 +127,7 @@ class Solution:
             "noise": self.noise,
             "facts": self.facts,
             "representatives": self.representatives.tolist(),
-            "stages": list(self.stages),
+            "factor_sizes": list(self.factor_sizes),
             "sparse": self.sparse,
         }
 
@@ -142,7 +142,7 @@ class Solution:
             state["noise"],
             dict(state["facts"]),
             representatives=representatives,
-            stages=tuple(state["stages"]),
+            factor_sizes=tuple(state["factor_sizes"]),
             sparse=state["sparse"],
         )
 

@@ -48,8 +48,8 @@ class Cholesky(Solver):
         factor = _extend_factor(
             posterior, observations, rows, jacobians, kernel=equations.kernel(settings), noise=noise
         )
-        stages = (*before.solution.stages, len(equations.data))
-        return _solution(DensePosterior(observations, factor), rows, jacobians, noise, stages)
+        factor_sizes = (*before.solution.factor_sizes, len(equations.data))
+        return _solution(DensePosterior(observations, factor), rows, jacobians, noise, factor_sizes)
 
     def posterior(
         self,
@@ -61,7 +61,7 @@ class Cholesky(Solver):
         """Factorise, and extend as often as it was done before: the same bits, see `Solver.posterior`."""
         if factors:
             return DensePosterior(equations.observe()[0], Factor(factors[0]))
-        first, *others = solution.stages
+        first, *others = solution.factor_sizes
         noise = solution.noise
         observations, _, _ = equations.observe(equations.data[:first])
         K = observations.covariance(equations.length(settings))
@@ -95,9 +95,9 @@ def _extend_factor(
 
 
 def _solution(
-    posterior: DensePosterior, rows: Rows, jacobians: list[Array], noise: Array, stages: tuple[int, ...]
+    posterior: DensePosterior, rows: Rows, jacobians: list[Array], noise: Array, factor_sizes: tuple[int, ...]
 ) -> Solution:
     values = posterior.observations.values
     alpha = posterior.factor.solve(values)
     mean = PosteriorMean.from_weights(rows, jacobians, alpha, posterior.observations.first)
-    return Solution(mean, float(values @ alpha) / len(alpha), noise, {}, posterior, stages=stages)
+    return Solution(mean, float(values @ alpha) / len(alpha), noise, {}, posterior, factor_sizes=factor_sizes)
