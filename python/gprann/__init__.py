@@ -2,8 +2,8 @@
 
 Units: Å, eV, eV/Å, eV/Å³; energies are total energies per structure.
 
-The environment variable GPRANN_EXTENSIONS names modules, divided by commas, that register descriptors, kernels and the
-like: they are imported with gprann, for commands and worker processes to know their names.
+The environment variable GPRANN_EXTENSIONS names modules, separated by commas, that register descriptors, kernels and
+the like. They are imported with gprann, so that commands and worker processes know what they register.
 """
 
 import ast
@@ -40,7 +40,7 @@ def _of(module: str, name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
 for _name in filter(None, map(str.strip, os.environ.get("GPRANN_EXTENSIONS", "").split(","))):

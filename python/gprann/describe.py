@@ -50,7 +50,7 @@ def _describe_surrogates(model: Surrogate | SurrogateSet) -> str:
     for surrogate in each:
         facts = {
             "surrogate": repr(surrogate),
-            **{name: str(value) for name, value in surrogate.to_dict().items()},
+            **{n: _facts(v) if isinstance(v, Mapping) else str(v) for n, v in surrogate.to_dict().items()},
         }
         texts.append("\n".join(_entry(name.replace("_", " "), text) for name, text in facts.items()))
     return "\n\n".join(texts)
@@ -187,11 +187,22 @@ def _provenance(provenance: Mapping[str, Any]) -> dict[str, str]:
     held_out = [errors for errors in training.get("held_out", []) if errors.get("force") is not None]
     facts |= _errors_with_forces(held_out) if held_out else _errors(training.get("history", []))
     for position, surrogate in enumerate(provenance.get("surrogates", [])[:_SHOWN], 1):
-        values = ", ".join(
-            f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in surrogate.items()
-        )
-        facts[f"surrogate {position}"] = values
+        facts[f"surrogate {position}"] = _facts(surrogate)
     return facts
+
+
+def _facts(values: Mapping[str, Any]) -> str:
+    """Return names and values in words; tables in brackets, and nothing of what is not set."""
+    texts = {
+        name: f"({_facts(value)})"
+        if isinstance(value, Mapping)
+        else f"{value:.3g}"
+        if isinstance(value, float)
+        else value
+        for name, value in values.items()
+        if value is not None
+    }
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
 def _errors_with_forces(held_out: Sequence[Mapping[str, float | None]]) -> dict[str, str]:

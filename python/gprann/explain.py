@@ -66,12 +66,15 @@ class Key:
 
     @property
     def sentence(self) -> str:
-        """The description, beginning with the kinds that have the key."""
-        text, kinds = str(self.field.description), ", ".join(self.kinds)
+        """The description, beginning with the choice that has the key: `With optimizer adamw: learning rate.`"""
+        text, kinds = (
+            str(self.field.description),
+            " or ".join(self.kinds).replace(" or ", ", ", max(len(self.kinds) - 2, 0)),
+        )
         if not kinds:
             return text
         lower = text[1:2].islower() or text[1:2] == " "
-        return f"{kinds[:1].upper()}{kinds[1:]}: {text[:1].lower() if lower else text[:1]}{text[1:]}"
+        return f"With {self.owners[0][0]} {kinds}: {text[:1].lower() if lower else text[:1]}{text[1:]}"
 
 
 def choices(model: type[BaseModel]) -> dict[str, Any]:

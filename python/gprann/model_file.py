@@ -119,7 +119,8 @@ def _reading(source: Path) -> Iterator[zipfile.ZipFile]:
         raise
     except _DAMAGED as error:
         raise FormatError(
-            f"{source}: not a complete gprann model file ({error}); copy or train it again"
+            f"{source}: not a complete gprann model file ({error}); give a .gprann file, and if it is one, copy "
+            f"or train it again"
         ) from error
 
 

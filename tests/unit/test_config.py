@@ -100,7 +100,9 @@ class TestDefaults:
             assert (built.width, built.radial_order) == (2.0, 3)
             with pytest.raises(ConfigError, match="width belongs to kind = 'gaussians', not to 'chebyshev'"):
                 DescriptorSection(width=2.0)
-            assert "# Gaussians: width.\n# width = 1.0  # Å, default 1.0" in to_toml(default_config())
+            assert "# With kind gaussians: width.\n# width = 1.0  # Å, default 1.0" in to_toml(
+                default_config()
+            )
         finally:
             del DESCRIPTORS._kinds["gaussians"]
 

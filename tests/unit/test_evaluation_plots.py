@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import sys
 import weakref
 from pathlib import Path
@@ -158,7 +159,7 @@ def test_plots_without_their_data_say_so() -> None:
         plots.force_parity(make_residuals(), quantity="angle")
 
 
-def test_save_all_writes_what_there_are_data_for(tmp_path: Path) -> None:
+def test_save_all_writes_what_there_are_data_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     everything = plots.save_all(make_residuals(), tmp_path / "all", history=HISTORY)
     assert sorted(path.stem for path in everything) == [
         "energy_parity",
@@ -172,8 +173,11 @@ def test_save_all_writes_what_there_are_data_for(tmp_path: Path) -> None:
     ]
     for path in everything:
         assert path.read_bytes().startswith(b"\x89PNG")
-    energy_only = plots.save_all(make_residuals(forces=False, members=1), tmp_path / "energy")
+    with caplog.at_level(logging.INFO, logger="gprann"):
+        energy_only = plots.save_all(make_residuals(forces=False, members=1), tmp_path / "energy")
     assert sorted(path.stem for path in energy_only) == ["energy_parity", "error_histogram"]
+    assert "no plot force_parity" in caplog.text
+    assert "learning_curve" not in caplog.text  # there is none without a history
 
 
 @pytest.mark.parametrize("n", [1, 2, 45])

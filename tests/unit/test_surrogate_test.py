@@ -93,7 +93,7 @@ def test_periodic_directions_as_in_a_set(tmp_path: Path) -> None:
 def test_networks_that_are_much_worse_than_their_surrogates_are_remarked() -> None:
     surrogate = {"n_structures": 9, "energy_mae": 1e-3, "energy_per_atom_mae": 1e-4}
     worse = {"n_structures": 9, "energy_mae": 0.031, "energy_per_atom_mae": 3.1e-3}
-    assert "31.0 times as far off" in loss_remark(worse, surrogate)
+    assert "31.0 times as wrong as those of the surrogate" in loss_remark(worse, surrogate)
     assert not loss_remark({**worse, "n_structures": 10}, surrogate)
     assert not loss_remark({**worse, "energy_mae": 0.0049}, surrogate)
     assert not loss_remark({**worse, "energy_per_atom_mae": 1.9e-3}, surrogate)

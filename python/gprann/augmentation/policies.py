@@ -47,22 +47,25 @@ class CopyOptions(DisplacementOptions, SubsetOptions):
     """Options of the copies that a surrogate labels; see `augment`."""
 
     policy: Policy = option(
-        'Gpr: how atoms are displaced: "gaussian" every component of every atom, "sphere" uniformly in spheres, '
+        'With method gpr: how atoms are displaced: "gaussian" every component of every atom, "sphere" uniformly '
+        "in spheres, "
         'without a net shift, "normal_modes" along the modes of the surrogate\'s Hessian at the temperature, "md" '
         "along short molecular dynamics.",
         "gaussian",
     )
     temperature: float | None = option(
-        "Normal_modes and md: temperature. Default: normal_modes the highest, between 1 and 1000, at which copies "
+        "With policy normal_modes or md: temperature. Default: normal_modes the highest, between 1 and 1000, at "
+        "which copies "
         "are no more uncertain than structures left out, md 300.",
         None,
         unit="K",
         example=300.0,
         gt=0,
     )
-    steps: int = option("Md: steps of 0.5 fs from each structure.", 100, ge=1)
+    steps: int = option("With policy md: steps of 0.5 fs from each structure.", 100, ge=1)
     threshold: float | None = option(
-        "Gpr: copies whose predicted standard deviation per atom exceeds it are not trained on. Default: with an "
+        "With method gpr: copies whose predicted standard deviation per atom exceeds it are not trained on. "
+        "Default: with an "
         "automatic displacement or temperature five times that of structures left out, else and for subsets below "
         "four structures none.",
         None,
@@ -71,7 +74,8 @@ class CopyOptions(DisplacementOptions, SubsetOptions):
         gt=0,
     )
     forces: bool = option(
-        "Gpr: label the copies with the surrogate's forces too, for training on forces; variances are those of the "
+        "With method gpr: label the copies with the surrogate's forces too, for training on forces; variances "
+        "are those of the "
         "energies.",
         False,
     )

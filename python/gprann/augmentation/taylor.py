@@ -41,7 +41,8 @@ class TaylorOptions(DisplacementOptions):
     """Options of the copies that a Taylor expansion labels; see `taylor_augment`."""
 
     strategy: Literal["A", "B"] = option(
-        "Taylor: A moves one atom at a time by ± the displacement along x, y and z, 6 N copies of each structure; "
+        "With method taylor: A moves one atom at a time by ± the displacement along x, y and z, 6 N copies of "
+        "each structure; "
         "B all atoms at random within spheres, without a net shift.",
         "B",
     )

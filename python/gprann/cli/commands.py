@@ -182,8 +182,8 @@ def select(arguments: argparse.Namespace) -> None:
         f"{arguments.output}: {len(chosen.structures)} of {len(candidates)} candidates, most informative first"
     )
     show(
-        f"predicted standard deviation of all candidates, root mean square: {1e3 * chosen.std_left[-1]:.3g} "
-        f"meV/atom once they are labelled; of the first one now: {1e3 * chosen.std[0]:.3g} meV/atom"
+        f"standard deviation of the first one: {1e3 * chosen.std[0]:.3g} meV/atom; of all candidates, once those are "
+        f"labelled: {1e3 * chosen.std_left[-1]:.3g} meV/atom (root mean square)"
     )
 
 

@@ -24,7 +24,7 @@ Units: Å, eV, eV/Å; energies are total energies per structure.
 """
 _EPILOG = """\
 first steps:
-  gprann demo                     the first experiment of the paper, in a few seconds
+  gprann demo                     the first experiment of the paper, in half a minute
   gprann init config.toml         write a commented configuration; name your files in it
   gprann run config.toml          from structures to an evaluated potential
 """
@@ -201,7 +201,11 @@ def _select(parser: argparse.ArgumentParser) -> None:
 
     _input(parser)
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--potential", metavar="FILE", help="committee whose uncertainty counts")
+    model.add_argument(
+        "--potential",
+        metavar="FILE",
+        help="potential with several members, or surrogate, whose uncertainty counts",
+    )
     model.add_argument(
         "--train", nargs="+", metavar="FILE", help="structures to fit surrogates to, of any compositions"
     )
@@ -285,11 +289,17 @@ def _section_options(
         if _holds(key.field, bool):
             group.add_argument(option_name(name), action="store_const", const="true", **options)
         elif _holds(key.field, tuple) or isinstance(key.extra["example"], list):
-            group.add_argument(option_name(name), nargs="*", metavar="X", **options)
+            group.add_argument(option_name(name), nargs="*", metavar=_placeholder(key.field), **options)
         elif _holds(key.field, dict) or isinstance(key.extra["example"], dict):
             group.add_argument(option_name(name), nargs="+", metavar="NAME=X", **options)
         else:
-            group.add_argument(option_name(name), metavar="X", **options)
+            group.add_argument(option_name(name), metavar=_placeholder(key.field), **options)
+
+
+def _placeholder(field: FieldInfo) -> str:
+    """Return what stands for the value of an option in its help."""
+    kinds = {int: "INT", float: "NUMBER"}
+    return next((word for kind, word in kinds.items() if _holds(field, kind)), "X")
 
 
 def _holds(field: FieldInfo, kind: type) -> bool:
@@ -327,7 +337,7 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]]
         logging.INFO,
     ),
     "augment": (_augment, "add displaced copies, labelled with energies, to structures", logging.INFO),
-    "train": (_train, "train a potential on the energies of structures", logging.INFO),
+    "train": (_train, "train a potential on energies, or with --forces on energies and forces", logging.INFO),
     "evaluate": (_evaluate, "errors of a potential on structures with labels", logging.WARNING),
     "select": (_select, "choose the structures that are most worth labelling next", logging.INFO),
     "label": (

@@ -45,7 +45,8 @@ class AugmentationSection(CopyOptions, TaylorOptions):
         "gpr",
     )
     order: Literal[1, 2] = option(
-        "Taylor: 1 expands with the forces alone, 2 with Hessians as well, the surrogate's or those of `hessians`.",
+        "With method taylor: 1 expands with the forces alone, 2 with Hessians as well, the surrogate's or those "
+        "of `hessians`.",
         1,
     )
     hessians: str | None = option(

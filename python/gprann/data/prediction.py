@@ -5,7 +5,7 @@ stress = (1/V) dE/d(strain), ASE's sign: positive when the structure wants to sh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -33,6 +33,11 @@ class Prediction:
     member_forces : list of n ndarrays, shape (members, N, 3), eV/Å, or None
     atom_energies, atom_energies_std : list of n ndarrays, shape (N,), eV, or None
         The energies divided among the atoms, where the model does so, and their standard deviations.
+
+    Examples
+    --------
+    >>> Prediction(np.array([-1.5]), [np.zeros((2, 3))], energy_std=np.array([0.01]))
+    Prediction(1 structures: energy, forces, energy_std)
     """
 
     energy: Array
@@ -60,6 +65,10 @@ class Prediction:
 
     def __len__(self) -> int:
         return len(self.energy)
+
+    def __repr__(self) -> str:
+        known = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return f"Prediction({len(self)} structures: {', '.join(known)})"
 
 
 FIRST, SECOND = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]

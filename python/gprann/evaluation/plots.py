@@ -362,8 +362,9 @@ def save_all(residuals: Residuals, folder: str | Path, *, history: History | Non
         "error_by_force": lambda: error_by_force(residuals),
         "error_histogram": lambda: error_histogram(residuals),
         "uncertainty_calibration": lambda: uncertainty_calibration(residuals),
-        "learning_curve": lambda: learning_curve(history or {}),
     }
+    if history is not None:
+        drawings["learning_curve"] = lambda: learning_curve(history, label="square root of the loss (eV)")
     return save_figures(drawings, folder)
 
 

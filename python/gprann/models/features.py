@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +17,6 @@ from gprann.data.structure import Structure
 if TYPE_CHECKING:
     from gprann.descriptors import Descriptor
 
-_log = logging.getLogger(__name__)
 _BATCH = 100  # structures whose neighbour lists are held at a time
 _CONSTANT = 1e-10  # standard deviation below which a component carries nothing
 # Smallest scale as a fraction of the largest. Crystals at three volumes have components at 0.003, of which a rattle of
@@ -62,13 +60,6 @@ class Normalisation:
             deviation = own.std(axis=0)
             varies = deviation > _CONSTANT * np.maximum(1.0, np.abs(mean[kind]))
             inverse[kind, varies] = 1.0 / np.maximum(deviation, _FLOOR * deviation.max())[varies]
-            if not varies.all():
-                _log.info(
-                    "species %d: %d of %d descriptor components are constant and left out",
-                    kind,
-                    np.count_nonzero(~varies),
-                    len(varies),
-                )
         return cls(mean, inverse)
 
     def complete(self, other: Normalisation) -> Normalisation:

@@ -366,7 +366,7 @@ def loss_remark(potential: Mapping[str, Any], surrogate: Mapping[str, Any]) -> s
     >>> own = {"n_structures": 9, "energy_mae": 0.002, "energy_per_atom_mae": 2e-4}
     >>> bad = {"n_structures": 9, "energy_mae": 0.050, "energy_per_atom_mae": 5e-3}
     >>> loss_remark(own, own), loss_remark(bad, own)[:62]
-    ('', 'the energies of the networks are 25.0 times as far off: their ')
+    ('', 'the energies of the networks are 25.0 times as wrong as those ')
     """
     if surrogate["n_structures"] != potential["n_structures"]:
         return ""  # of other structures
@@ -374,8 +374,8 @@ def loss_remark(potential: Mapping[str, Any], surrogate: Mapping[str, Any]) -> s
     if ratio < _MUCH_WORSE or potential["energy_per_atom_mae"] < _WORTH_A_REMARK:
         return ""
     return (
-        f"the energies of the networks are {number(ratio)} times as far off: their training loses what the surrogate "
-        "knows; try more copies, more members, wider hidden layers, or forces = true\n"
+        f"the energies of the networks are {number(ratio)} times as wrong as those of the surrogate: try more copies, "
+        "more members, wider hidden layers, or training.forces = true\n"
     )
 
 

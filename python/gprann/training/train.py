@@ -214,6 +214,11 @@ def train(
     >>> potential.provenance["training"]["n_structures"]
     7
     """
+    if not isinstance(descriptor, Descriptor):
+        raise ConfigError(
+            f"descriptor is {descriptor!r}; expected a descriptor, for example "
+            f"gprann.ChebyshevDescriptor(['C', 'H', 'O'])"
+        )
     base = None
     if start_from is not None:
         base = start_from if isinstance(start_from, Potential) else Potential.load(start_from)
@@ -323,7 +328,7 @@ def _task(
     normalisation = Normalisation.from_values(values, kinds, n_species)
     if base is not None:
         normalisation = base.normalisation.complete(normalisation)
-    _warn_of_unseen(descriptor, kinds)
+    _report_components(descriptor, kinds, normalisation)
     table = FeatureTable.sort(normalisation.apply(values, kinds), kinds, first, n_species)
     objective: EnergyObjective | EnergyForceObjective
     if settings.forces or settings.huber_energy is not None or settings.optimizer.needs_products:
@@ -383,7 +388,10 @@ def _describe(options: TrainingOptions) -> dict[str, Any]:
         return {**named, "optimizer": repr(options.optimizer), "model": repr(options.model)}
 
 
-def _warn_of_unseen(descriptor: Descriptor, kinds: NDArray[np.int32]) -> None:
+def _report_components(
+    descriptor: Descriptor, kinds: NDArray[np.int32], normalisation: Normalisation
+) -> None:
+    """Name the elements without data, and those some of whose components never vary."""
     unseen = [symbol for kind, symbol in enumerate(descriptor.species) if not np.any(kinds == kind)]
     if unseen:
         _log.warning(
@@ -391,6 +399,12 @@ def _warn_of_unseen(descriptor: Descriptor, kinds: NDArray[np.int32]) -> None:
             "leave it out of the descriptor",
             ", ".join(unseen),
         )
+    for symbol, scales in zip(descriptor.species, normalisation.inverse_scale, strict=True):
+        constant = np.count_nonzero(scales == 0)
+        if constant and symbol not in unseen:
+            _log.info(
+                "%s: %d of %d descriptor components are constant and left out", symbol, constant, len(scales)
+            )
 
 
 def _families(data: Dataset) -> NDArray[np.int64]:

@@ -42,6 +42,12 @@ class Hyperparameters:
     energy_noise: float
     force_noise: float
 
+    def __str__(self) -> str:
+        return (
+            f"length {self.length:.3g}, amplitude {self.amplitude:.3g} eV, noises {self.energy_noise:.2g} eV and "
+            f"{self.force_noise:.2g} eV/Å"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
