@@ -128,7 +128,9 @@ def read_all(
     if not frames:
         if collected.left_out:
             raise DataError(f"no calculation can be used: {collected.left_out[0]}")
-        raise DataError("source: holds no structure; give at least one")
+        whole = options.index == ":"
+        found = "holds no structure" if whole else f"index = '{options.index}' takes none of its structures"
+        raise DataError(f"source: {found}; give at least one")
     messages = [*_stray_messages(collected.stray), *_left_out_messages(collected.left_out)]
     messages += _note_messages(frames)
     messages += _label_messages(frames, required)
@@ -304,7 +306,8 @@ def _describe_similar(label: str, frame: Frame) -> str:
     unit = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å³", "virial": "eV"}[key]
     listed = ", ".join(repr(name) for name in names[:_LISTED])
     what = f"the total energy in {unit}" if key == "energy" else f"in {unit}"
-    return f"{listed} may be what is meant; if it is {what}, give keys={{{key!r}: {names[0]!r}}}"
+    given = f"keys={{{key!r}: {names[0]!r}}} (in the shell --keys {key}={names[0]})"
+    return f"{listed} may be what is meant; if it is {what}, give {given}"
 
 
 def _stray_messages(stray: Sequence[Path]) -> list[str]:
