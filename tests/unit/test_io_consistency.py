@@ -233,6 +233,46 @@ def test_shared_structures():
     assert shared_structures(WATERS, moved + samples.waters(2, seed=9)) == [(0, 3), (1, 4)]
 
 
+def _rotation() -> np.ndarray:
+    rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+    return np.asarray(rotation * np.sign(np.linalg.det(rotation)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda item: item.reorder(np.random.default_rng(0).permutation(len(item))),
+        lambda item: item.replace(positions=np.round(item.positions, 4)),
+        lambda item: item.replace(positions=item.positions + 2.0),
+    ],
+    ids=["order", "rounded", "shifted"],
+)
+@pytest.mark.parametrize("data", [WATERS, CRYSTALS], ids=["waters", "crystals"])
+def test_shared_structures_in_another_form(data, change):
+    assert shared_structures(data, Dataset([change(data[3]), change(data[7])])) == [(0, 3), (1, 7)]
+
+
+def test_shared_structures_rotated_or_in_another_cell():
+    turned = WATERS[3].replace(positions=WATERS[3].positions @ _rotation())
+    assert shared_structures(WATERS, Dataset([turned])) == [(0, 3)]
+    cell = CRYSTALS[3].cell.copy()
+    cell[1] += cell[0]
+    other = CRYSTALS[3].replace(cell=cell)
+    wrapped = other.replace(positions=(other.positions @ np.linalg.inv(cell) % 1.0) @ cell)
+    assert shared_structures(CRYSTALS, Dataset([other, wrapped])) == [(0, 3), (1, 3)]
+
+
+def test_near_structures_of_one_energy_are_not_the_same():
+    """The perfect crystal and the same with one atom displaced, in which distances change in second order."""
+    grid = np.array([[x, y, z] for x in range(3) for y in range(3) for z in range(3)], dtype=float)
+    perfect = Structure(("Cu",) * 27, 2.5 * grid, 7.5 * np.eye(3), [True] * 3, energy=-1.0)
+    moved = perfect.positions.copy()
+    moved[0, 0] += 0.01
+    assert shared_structures(Dataset([perfect]), Dataset([perfect.replace(positions=moved)])) == []
+    near = [item.replace(energy=-1.0, positions=1.002 * item.positions) for item in WATERS]
+    assert shared_structures(Dataset(item.replace(energy=-1.0) for item in WATERS), Dataset(near)) == []
+
+
 def test_check(tmp_path):
     write(tmp_path / "train.extxyz", WATERS)
     write(tmp_path / "test.extxyz", WATERS[5:7] + samples.waters(3, seed=9))
@@ -284,7 +324,7 @@ def test_an_evaluation_names_structures_that_have_been_trained_on(caplog):
     descriptor = gprann.ChebyshevDescriptor(["H"], radial_order=4, radial_cutoff=4.0, angular_order=None)
     potential = gprann.train(data[:5], descriptor, hidden=(3,), optimizer="lm", iterations=2, seed=1)
     surrogate = gprann.Surrogate(kernel="pairs").fit(data[:5])
-    for model in (potential, surrogate):
+    for model in (potential, surrogate, gprann.fit_surrogates(data[:5], kernel="pairs")):
         caplog.clear()
         with caplog.at_level(logging.WARNING, "gprann"):
             gprann.evaluate(model, data[3:])

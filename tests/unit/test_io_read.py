@@ -72,7 +72,7 @@ def test_wrong_index(xyz, index):
 def test_index_beyond_the_end(xyz):
     with pytest.raises(DataError, match=r"a\.xyz: index 3 is beyond its 3 structures"):
         read(xyz, index=3)
-    with pytest.raises(DataError, match="source: index = '5:' takes none of its structures"):
+    with pytest.raises(DataError, match=r"a\.xyz: index = '5:' takes none of its structures"):
         read(xyz, index="5:")
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase.data import atomic_numbers
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from gprann.arrays import Array
 from gprann.data.attachments import is_derived
+from gprann.data.neighbours import build_neighbours
 from gprann.data.prediction import volume
-from gprann.data.structure import Dataset, evenly_spread
+from gprann.data.structure import Dataset, Structure, evenly_spread
 from gprann.io.checks import check_dataset, find_duplicates
 from gprann.io.consistency import LabelCheck
 from gprann.io.labels import ReadOptions
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHOWN = 6
+_SAME_ENERGY, _SAME_LENGTH = 1e-4, 2e-4  # eV, Å; of structures that are the same
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -156,6 +160,9 @@ def read_and_check(
 def shared_structures(train: Dataset, test: Dataset) -> list[tuple[int, int]]:
     """Return pairs of indices of structures of a test set and the same ones of the training set.
 
+    Structures are the same up to a translation and the choice of periodic images. Where the energies are the same, they
+    may also be rotated, in another order of atoms, in another cell of the lattice, or rounded to four decimals.
+
     Examples
     --------
     >>> import gprann
@@ -163,11 +170,67 @@ def shared_structures(train: Dataset, test: Dataset) -> list[tuple[int, int]]:
     >>> shared_structures(data[:5], data[4:])
     [(0, 4)]
     """
-    found = []
+    found: dict[int, int] = {}
     for group in find_duplicates(train + test):
         known = [index for index in group if index < len(train)]
-        found += [(index - len(train), known[0]) for index in group if index >= len(train) and known]
-    return sorted(found)
+        found |= {index - len(train): known[0] for index in group if index >= len(train) and known}
+    alike: dict[tuple[object, ...], list[tuple[float, int]]] = defaultdict(list)
+    for index, item in enumerate(train):
+        if item.energy is not None:
+            alike[item.composition, item.pbc.tobytes()].append((item.energy, index))
+    ordered = {key: sorted(items) for key, items in alike.items()}
+    compared = _Fingerprints(train)
+    for index, item in enumerate(test):
+        if index in found or item.energy is None:
+            continue
+        candidates = ordered.get((item.composition, item.pbc.tobytes()), [])
+        first = bisect_left(candidates, (item.energy - _SAME_ENERGY, -1))
+        for energy, known_index in candidates[first:]:
+            if energy > item.energy + _SAME_ENERGY:
+                break
+            if compared.same(known_index, item):
+                found[index] = known_index
+                break
+    return sorted(found.items())
+
+
+class _Fingerprints:
+    """Compares structures with those of a data set by numbers that do not depend on how the atoms are written down."""
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+        self.kept: dict[int, tuple[Array, Array]] = {}
+
+    def same(self, index: int, other: Structure) -> bool:
+        """Return whether structure `index` has the geometry of another one."""
+        if index not in self.kept:
+            self.kept[index] = _fingerprint(self.data[index])
+        (values, scales), (theirs, _) = self.kept[index], _fingerprint(other)
+        return bool((np.abs(values - theirs) <= _SAME_LENGTH * scales + 1e-9).all())
+
+
+def _fingerprint(structure: Structure) -> tuple[Array, Array]:
+    """Return sums over pairs of functions of their distances, and by how much they change for 1 Å of noise.
+
+    Sums of the vectors of each atom's surroundings make the difference where distances change in second order only: one
+    displaced atom of a perfect crystal.
+    """
+    cutoff = 5.0 if structure.pbc.any() else 50.0
+    neighbours = build_neighbours([structure], cutoff, sorted(set(structure.symbols)))
+    numbers = np.array([atomic_numbers[symbol] for symbol in structure.symbols], dtype=np.float64)
+    i, j = neighbours.centres, neighbours.neighbour
+    distance = np.linalg.norm(neighbours.vectors, axis=1)
+    window = 1.0 - (distance / cutoff) ** 2
+    values, scales = [], []
+    for weight in (np.ones(len(i)), numbers[i] * numbers[j], np.abs(numbers[i] - numbers[j])):
+        for width in (0.5, 1.5, 5.0):
+            decay = weight * np.exp(-distance / width)
+            slope = decay * window * (window / width + 4.0 * distance / cutoff**2)
+            sums = np.zeros((len(structure), 3))
+            np.add.at(sums, i, (decay * window**2)[:, None] * neighbours.vectors)
+            values += [float((decay * window**2).sum()), float(np.linalg.norm(sums))]
+            scales += [float(np.linalg.norm(slope)), float(np.linalg.norm(slope * distance + decay))]
+    return np.array(values), np.array(scales)
 
 
 def _shared_message(train: Dataset, test: Dataset) -> list[str]:
@@ -179,7 +242,8 @@ def _shared_message(train: Dataset, test: Dataset) -> list[str]:
     first, second = test[shared[0][0]].origin, train[shared[0][1]].origin
     return [
         f"{len(shared)} of {len(test)} test structures are in the training set too (test structures {indices}; "
-        f"{first} is {second}): their errors are no test errors; remove them from one of the sets"
+        f"{first} is {second}, perhaps rotated or with its atoms in another order): their errors are no test errors; "
+        "remove them from one of the sets"
     ]
 
 
@@ -319,6 +383,7 @@ def draw_distributions(data: Dataset, test: Dataset | None = None) -> Figure:
             legend(axes)
         axes.set(xlabel=title, ylabel="structures" if place == 0 else "atoms")
         axes.locator_params(nbins=5)
+        axes.ticklabel_format(axis="x", useOffset=False)
         if len(values):
             axes.set_yscale("log" if place == 1 else "linear")
     return figure

@@ -17,6 +17,7 @@ import numpy as np
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, evenly_spread
 from gprann.errors import nearest_name
+from gprann.evaluation.data_check import shared_structures
 from gprann.evaluation.metrics import (
     ForceMetrics,
     Metrics,
@@ -274,13 +275,14 @@ def evaluate(
 
 def _warn_of_known(predictor: Predictor, reference: Dataset) -> None:
     """Warn of structures that the model has been trained on."""
+    known: list[int] = []
     if isinstance(predictor, Potential):
         training = set(predictor.provenance.get("training", {}).get("structures", []))
-    elif isinstance(predictor, Surrogate):
-        training = {geometry_digest(structure) for structure in predictor.training_set}
-    else:
-        return
-    known = [k for k, item in enumerate(reference) if geometry_digest(item) in training] if training else []
+        known = [k for k, item in enumerate(reference) if training and geometry_digest(item) in training]
+    elif isinstance(predictor, Surrogate | SurrogateSet):
+        members = [predictor] if isinstance(predictor, Surrogate) else [member for member, _ in predictor]
+        fitted = Dataset(structure for member in members for structure in member.training_set)
+        known = [k for k, _ in shared_structures(fitted, reference)]
     if known:
         logger.warning(
             "%d of %d structures have been trained on, their errors are no test errors: structures %s%s",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -128,9 +129,10 @@ def read_all(
     if not frames:
         if collected.left_out:
             raise DataError(f"no calculation can be used: {collected.left_out[0]}")
+        named = source if isinstance(source, str | os.PathLike) else "source"
         whole = options.index == ":"
         found = "holds no structure" if whole else f"index = '{options.index}' takes none of its structures"
-        raise DataError(f"source: {found}; give at least one")
+        raise DataError(f"{named}: {found}; give at least one")
     messages = [*_stray_messages(collected.stray), *_left_out_messages(collected.left_out)]
     messages += _note_messages(frames)
     messages += _label_messages(frames, required)
@@ -222,7 +224,7 @@ class _Collected:
     def _refuse(self, error: DataError) -> None:
         if not self.options.skip_bad:
             raise error
-        self.left_out.append(str(error))
+        self.left_out.append(re.sub(r"; [^;]*\bskip_bad = true\)?$", "", str(error)))
 
 
 def _select(frames: list[Frame], index: int | slice, path: Path) -> list[Frame]:

@@ -21,6 +21,7 @@ _DEVICE_ERRORS = {
 }
 
 _LONGEST_NAME = 255  # bytes, of all common file systems
+_LONGEST_PATH = 4000
 
 
 class WriteError(GprannError, OSError):
@@ -82,7 +83,7 @@ def check_length(path: Path) -> None:
     ------
     WriteError
     """
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+    if len(os.fsencode(path.name)) > _LONGEST_NAME or len(os.fsencode(path.absolute())) > _LONGEST_PATH:
         raise WriteError(f"{path.name[:40]}...: cannot be written: the name is too long; give a shorter one")
 
 

@@ -48,6 +48,13 @@ def _machine_threads() -> int:
     return os.cpu_count() or 1
 
 
+class _Here(threading.local):
+    """What a thread knows of the blocks that it is in."""
+
+    depth = 0
+    machine_threads = 0  # as they were when it entered the first of them: small steps need the number often
+
+
 class _BlasLimit:
     """One thread for BLAS as long as anyone wants it: the limit is the process's, not that of a thread."""
 
@@ -55,13 +62,13 @@ class _BlasLimit:
         self._lock = threading.Lock()
         self._users = 0
         self._first: Any = None
-        self._here = threading.local()
+        self.here = _Here()
 
     def begin(self) -> None:
-        depth = getattr(self._here, "depth", 0)
-        self._here.depth = depth + 1
+        depth = self.here.depth
         if depth == 0:
-            self._here.machine_threads = None
+            self.here.machine_threads = _machine_threads()
+        self.here.depth = depth + 1
         if depth > 0:  # this thread has the limit already: setting it takes longer than a small step
             return
         with self._lock:
@@ -73,17 +80,9 @@ class _BlasLimit:
                 self._first = limit
             self._users += 1
 
-    def machine_threads(self) -> int:
-        """Return the threads of the machine, which are asked for once in a block: small steps need them often."""
-        if getattr(self._here, "depth", 0) == 0:
-            return _machine_threads()
-        if self._here.machine_threads is None:
-            self._here.machine_threads = _machine_threads()
-        return int(self._here.machine_threads)
-
     def end(self) -> None:
-        self._here.depth -= 1
-        if self._here.depth > 0:
+        self.here.depth -= 1
+        if self.here.depth > 0:
             return
         with self._lock:
             self._users -= 1
@@ -163,7 +162,7 @@ class Resources:
         """
         if self.team is not None:
             return self.team.share()
-        return _blas_limit.machine_threads()
+        return _blas_limit.here.machine_threads if _blas_limit.here.depth else _machine_threads()
 
     @property
     def available_memory(self) -> float | None:
