@@ -377,7 +377,7 @@ def save_figures(drawings: Mapping[str, Callable[[], Figure]], folder: str | Pat
         try:
             figure = draw()
         except DataError as error:
-            logger.info("no plot %s: %s", name, error)
+            logger.debug("no plot %s: %s", name, error)
             continue
         path = target / f"{name}.png"
         figure.savefig(path, dpi=_DPI)

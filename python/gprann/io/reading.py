@@ -130,7 +130,9 @@ def read_all(
         if collected.left_out:
             raise DataError(f"no calculation can be used: {collected.left_out[0]}")
         named = source if isinstance(source, str | os.PathLike) else "source"
-        raise DataError(f"{named}: holds no structure; give at least one")
+        whole = options.index == ":"
+        found = "holds no structure" if whole else f"index = '{options.index}' takes none of its structures"
+        raise DataError(f"{named}: {found}; give at least one")
     messages = [*_stray_messages(collected.stray), *_left_out_messages(collected.left_out)]
     messages += _note_messages(frames)
     messages += _label_messages(frames, required)
@@ -306,7 +308,8 @@ def _describe_similar(label: str, frame: Frame) -> str:
     unit = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å³", "virial": "eV"}[key]
     listed = ", ".join(repr(name) for name in names[:_LISTED])
     what = f"the total energy in {unit}" if key == "energy" else f"in {unit}"
-    return f"{listed} may be what is meant; if it is {what}, give keys={{{key!r}: {names[0]!r}}}"
+    given = f"keys={{{key!r}: {names[0]!r}}} (in the shell --keys {key}={names[0]})"
+    return f"{listed} may be what is meant; if it is {what}, give {given}"
 
 
 def _stray_messages(stray: Sequence[Path]) -> list[str]:

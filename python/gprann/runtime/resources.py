@@ -49,7 +49,7 @@ def _machine_threads() -> int:
 
 
 class _Here(threading.local):
-    """The number of blocks that a thread is in, and of the threads of the machine."""
+    """The resources of the blocks that a thread is in."""
 
     depth = 0
     machine_threads = 0  # as they were when it entered the first of them: small steps need the number often

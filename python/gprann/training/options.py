@@ -106,14 +106,14 @@ class TrainingOptions(Options):
         ge=0,
     )
     huber_energy: float | None = option(
-        "Energy errors beyond count linearly, so that outliers do not decide. Default: all are squared.",
+        "Energy errors beyond this value count linearly, so that outliers do not decide. Default: all are squared.",
         None,
         unit="eV",
         example=0.1,
         gt=0,
     )
     huber_force: float | None = option(
-        "Errors of force components beyond count linearly. Default: all are squared.",
+        "Errors of force components beyond this value count linearly. Default: all are squared.",
         None,
         unit="eV/Å",
         example=0.5,
