@@ -213,7 +213,7 @@ def maximise_likelihood(
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Errors of structures predicted from others, without themselves.
+    """Cross-validation errors: structures are predicted from a training set without them.
 
     Attributes
     ----------
