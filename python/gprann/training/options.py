@@ -148,7 +148,7 @@ class TrainingOptions(Options):
     )
     baseline: Baseline | None = option(
         "Contribution to the energy that is known: it is subtracted from the labels and added to the predictions. "
-        "Reference energies belong to it in any case.",
+        "Reference energies are part of it in any case.",
         None,
         table=True,
         example="reference_energies",
