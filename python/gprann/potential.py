@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -12,11 +13,20 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.arrays import Array
-from gprann.baselines import BASELINES, Baseline, BaselineSum, ReferenceEnergies, as_baseline, terms_of
+from gprann.baselines import (
+    BASELINES,
+    Baseline,
+    BaselineSum,
+    ReferenceEnergies,
+    as_baseline,
+    is_spanned,
+    terms_of,
+)
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.prediction import Prediction, voigt_stress
+from gprann.data.structure import Composition, Dataset, format_composition
 from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_dict
-from gprann.errors import ConfigError, FormatError
+from gprann.errors import ConfigError, FormatError, listing
 from gprann.io.reading import Source, structures
 from gprann.model_file import read_kind, read_model_file, write_model_file
 from gprann.models import MODELS, AtomModel, Mlp, Model, Normalisation
@@ -25,6 +35,7 @@ from gprann.runtime.resources import n_threads
 if TYPE_CHECKING:
     from gprann.surrogate import Surrogate, SurrogateSet
 
+_log = logging.getLogger(__name__)
 _BATCH = 256  # structures whose neighbour lists are held at a time
 
 
@@ -90,6 +101,7 @@ class Potential:
     baseline: Baseline = field(default_factory=BaselineSum)
     energy_scale: float = 1.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    _compared: set[Composition] = field(default_factory=set, init=False)  # with those of the training set
 
     def __post_init__(self) -> None:
         self.parameters = np.ascontiguousarray(np.atleast_2d(self.parameters))
@@ -156,6 +168,11 @@ class Potential:
         ------
         DataError
             If a structure has an element that the potential does not know, or atoms on top of each other.
+
+        Notes
+        -----
+        A warning of the log tells, once, of compositions whose energies the training set does not determine: those
+        that are no linear combination of its compositions, where no reference energies were given.
         """
         data = structures(data)
         energies: list[Array] = [np.zeros((len(self), 0))]
@@ -183,7 +200,35 @@ class Potential:
             atom_energies=[own.mean(axis=0) for own in atom_energies],
             atom_energies_std=[own.std(axis=0) for own in atom_energies] if committee else None,
         )
+        self._compare_compositions(data)
         return self.baseline.add(data, networks)
+
+    def _compare_compositions(self, data: Dataset) -> None:
+        """Warn of compositions that are no linear combination of those of the training set.
+
+        Least squares leave their reference energies open: the total energy may be wrong by thousands of eV.
+        """
+        training = self.provenance.get("training", {})
+        known = [tuple(numbers.items()) for numbers in training.get("compositions", [])]
+        if not known or training.get("reference_energies_given"):
+            return  # a file of before these records does not tell
+        new = {
+            structure.composition: structure
+            for structure in data
+            if structure.composition not in self._compared
+        }
+        self._compared.update(new)
+        outside = [structure for composition, structure in new.items() if not is_spanned(composition, known)]
+        if outside:
+            _log.warning(
+                "%s (%s): the training set (%s) does not determine the total energy of this composition, which may be "
+                "wrong by any amount; train with reference_energies (or a baseline that has them), or with isolated "
+                "atoms or structures of such compositions%s",
+                outside[0].origin,
+                outside[0].formula,
+                listing([format_composition(one) for one in known]),
+                f" (so for {len(outside)} compositions)" if len(outside) > 1 else "",
+            )
 
     # ----------------------------------------------------------------- file
     def save(self, path: str | os.PathLike[str]) -> None:

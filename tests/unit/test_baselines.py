@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import ase
 import numpy as np
 import pytest
 
@@ -16,7 +17,9 @@ from gprann.baselines.reference_energies import count_species, isolated_atom_ene
 from gprann.data.prediction import Prediction, strain_matrices
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
+from gprann.evaluation import evaluate
 from gprann.options import option
+from gprann.potential import Potential
 from reference.neighbours_oracle import image_pairs
 
 QUICK: dict[str, Any] = {"hidden": (4,), "iterations": 8, "starts": 1, "seed": 1}
@@ -249,6 +252,64 @@ def test_registered_baselines_are_saved_and_others_are_not(tmp_path: Path) -> No
     unknown = train(data, samples.DESCRIPTOR, baseline=Springs(), **QUICK)
     with pytest.raises(ConfigError, match="Springs is no registered baseline, so a file cannot name it"):
         unknown.save(path)
+
+
+def outside_training(potential: Potential, formulas: list[str], caplog: pytest.LogCaptureFixture) -> str:
+    """Return the warnings about structures of these compositions."""
+    caplog.clear()
+    potential.predict(
+        [ase.Atoms(formula, 2.0 * np.eye(9)[: len(ase.Atoms(formula)), :3]) for formula in formulas]
+    )
+    return caplog.text
+
+
+def test_compositions_without_reference_energies_are_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that are no linear combination of compositions of the training set."""
+    data = samples.waters(8)
+    potential = train(data, samples.DESCRIPTOR, **QUICK)
+    assert potential.provenance["training"]["compositions"] == [{"H": 2, "O": 1}]
+    potential.save(tmp_path / "water.gprann")
+    potential = Potential.load(tmp_path / "water.gprann")
+    evaluate(potential, samples.waters(3, seed=1))
+    assert not caplog.text
+    assert not outside_training(potential, ["H2O", "H4O2"], caplog)
+    text = outside_training(potential, ["H2O", "H2", "OH"], caplog)
+    assert "structure 1 (H2): the training set (H2O) does not determine the total energy" in text
+    assert "train with reference_energies" in text
+    assert "2 compositions" in text
+    assert len(caplog.records) == 1
+    assert not outside_training(potential, ["H2", "OH"], caplog)  # once
+    atoms = ase.Atoms("O2", [[0, 0, 0], [0, 0, 1.3]])
+    atoms.calc = Calculator(potential)
+    for _ in range(2):
+        atoms.rattle(0.01)
+        atoms.get_potential_energy()
+    assert [record.getMessage().count("(O2)") for record in caplog.records] == [1]
+
+
+def test_known_reference_energies_are_not_doubted(caplog: pytest.LogCaptureFixture) -> None:
+    """Given ones, those that isolated atoms or other compositions determine, and those of files without the record."""
+    data, energies = samples.waters(8), {"H": -13.6, "O": -430.0}
+    hydrogen = Structure(("H",), np.zeros((1, 3)), energy=-13.6)
+    for potential in (
+        train(data, samples.DESCRIPTOR, reference_energies=energies, **QUICK),
+        train(data, samples.DESCRIPTOR, baseline=ReferenceEnergies(energies=energies), **QUICK),
+        train([*data, hydrogen], samples.DESCRIPTOR, **QUICK),
+        samples.potential(),
+    ):
+        assert not outside_training(potential, ["H2", "O2", "OH"], caplog)
+
+
+def test_fine_tuning_adds_the_compositions(caplog: pytest.LogCaptureFixture) -> None:
+    base = train(samples.waters(8), samples.DESCRIPTOR, **QUICK)
+    hydrogen = Structure(("H",), np.zeros((1, 3)), energy=-13.6)
+    tuned = train([hydrogen] * 2, samples.DESCRIPTOR, start_from=base, iterations=1)
+    assert tuned.provenance["training"]["compositions"] == [{"H": 2, "O": 1}, {"H": 1}]
+    assert not outside_training(tuned, ["O2"], caplog)
+    of_old_file = train([hydrogen] * 2, samples.DESCRIPTOR, start_from=samples.potential(), iterations=1)
+    assert not outside_training(of_old_file, ["O2"], caplog)
 
 
 def test_fine_tuning_keeps_the_baseline_unless_another_is_given() -> None:

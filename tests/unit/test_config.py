@@ -290,6 +290,19 @@ class TestRefusals:
         with pytest.raises(ConfigError, match=r"run\.toml: is not a text file in UTF-8"):
             load_config(tmp_path / "run.toml")
 
+    def test_other_files_are_told_what_is_expected(self, tmp_path: Path) -> None:
+        expected = "a configuration is expected here, gprann init writes one$"
+        for name, content in (("train.extxyz", b"2\nenergy=1.0\n"), ("potential.gprann", b"PK\xff\xfe")):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(ConfigError, match=rf"{name}: is not .*; {expected}"):
+                load_config(tmp_path / name)
+
+    @pytest.mark.parametrize("table", ["baseline", "training.baseline"])
+    def test_reference_energies_are_given_once(self, table: str, tmp_path: Path) -> None:
+        text = f'{MINIMAL}\n{table} = {{ kind = "reference_energies" }}\n'
+        message = refusal(tmp_path, text + "training.reference_energies = { H = -13.6 }")
+        assert message.endswith("reference_energies: the baseline has some already; give them once")
+
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"none\.toml: no such file; make one with: gprann init"):
             load_config(tmp_path / "none.toml")
@@ -329,6 +342,8 @@ class TestTemplate:
         tables = tomllib.loads(text)
         grid = tables["surrogate"].pop("grid")  # excludes hyperparameters that are given
         SurrogateSection(hyperparameters="grid", grid=grid)
+        energies = tables["training"].pop("reference_energies")  # excludes a baseline that has some
+        TrainingSection(reference_energies=energies)
         of_kinds = []
         for name in ("surrogate", "training", "descriptor"):
             own = keys(Config.model_fields[name].annotation)  # type: ignore[arg-type]
@@ -343,7 +358,7 @@ class TestTemplate:
         assert config.data.test is not None
         for section in (config.training, config.augmentation, config.resources):
             for name, value in section:
-                assert value is not None, name
+                assert value is not None or name == "reference_energies", name
 
     def test_any_configuration_can_be_written_and_read(self, tmp_path: Path) -> None:
         config = load_text(

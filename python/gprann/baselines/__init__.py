@@ -9,7 +9,12 @@ from gprann.baselines.base import (
     register_baseline,
     terms_of,
 )
-from gprann.baselines.reference_energies import ReferenceEnergies, fit_baseline
+from gprann.baselines.reference_energies import (
+    ReferenceEnergies,
+    fit_baseline,
+    is_spanned,
+    spanning_compositions,
+)
 
 __all__ = [
     "BASELINES",
@@ -19,6 +24,8 @@ __all__ = [
     "ReferenceEnergies",
     "as_baseline",
     "fit_baseline",
+    "is_spanned",
     "register_baseline",
+    "spanning_compositions",
     "terms_of",
 ]

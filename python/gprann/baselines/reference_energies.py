@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -10,11 +10,12 @@ import numpy as np
 from gprann.arrays import Array
 from gprann.baselines.base import Baseline, Contribution, as_baseline, register_baseline, terms_of
 from gprann.data.neighbours import species_indices
-from gprann.data.structure import Dataset, Structure
+from gprann.data.structure import Composition, Dataset, Structure
 from gprann.errors import ConfigError
 from gprann.options import option
 
 _APART = 6.0  # Å; an atom whose periodic images are no nearer counts as isolated
+_SPANNED = 1e-6  # relative length of what linear combinations of compositions leave
 
 
 @register_baseline
@@ -104,6 +105,45 @@ def count_species(data: Dataset, species: Sequence[str]) -> Array:
     return np.array(
         [[structure.symbols.count(symbol) for symbol in species] for structure in data], dtype=float
     ).reshape(len(data), len(species))
+
+
+def spanning_compositions(compositions: Iterable[Composition]) -> list[Composition]:
+    """Return some of the compositions, of which all others are linear combinations.
+
+    Examples
+    --------
+    >>> water, hydrogen, oxygen = (("H", 2), ("O", 1)), (("H", 2),), (("O", 2),)
+    >>> spanning_compositions([water, hydrogen, oxygen]) == [water, hydrogen]
+    True
+    """
+    kept: list[Composition] = []
+    for composition in dict.fromkeys(compositions):
+        if not is_spanned(composition, kept):
+            kept.append(composition)
+    return kept
+
+
+def is_spanned(composition: Composition, others: Iterable[Composition]) -> bool:
+    """Return whether a composition is a linear combination of others.
+
+    The energies of the others then determine the sum of its reference energies; else nothing does.
+
+    Examples
+    --------
+    >>> water, hydrogen = (("H", 2), ("O", 1)), (("H", 2),)
+    >>> is_spanned((("H", 4), ("O", 2)), [water]), is_spanned((("O", 2),), [water])
+    (True, False)
+    >>> is_spanned((("O", 2),), [water, hydrogen])
+    True
+    """
+    numbers = [dict(one) for one in (composition, *others)]
+    symbols = sorted(set().union(*numbers))
+    wanted, *rows = np.array([[own.get(symbol, 0) for symbol in symbols] for own in numbers], dtype=float)
+    if not rows:
+        return False
+    known = np.transpose(rows)
+    residual = wanted - known @ np.linalg.lstsq(known, wanted, rcond=None)[0]
+    return bool(np.linalg.norm(residual) < _SPANNED * np.linalg.norm(wanted))
 
 
 def isolated_atom_energies(data: Dataset) -> dict[str, float]:

@@ -345,6 +345,7 @@ class Config(Options):
             section = getattr(self, name)
             if self.baseline is not None and section.baseline is None:
                 object.__setattr__(self, name, section.model_copy(update={"baseline": self.baseline}))
+        self.training.check_baseline()
         return self
 
     def resolve(self, base: Path) -> Config:
@@ -409,9 +410,9 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}; check its permissions") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: is not a text file in UTF-8; give a configuration in TOML") from error
+        raise ConfigError(f"{file}: is not a text file in UTF-8; {_EXPECTED}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: is not valid TOML: {error}{_toml_hint(str(error))}") from error
+        raise ConfigError(f"{file}: is not valid TOML: {error}{_toml_hint(file, str(error))}") from error
     try:
         config = Config.model_validate(content, context=FILE)
     except ValidationError as error:
@@ -441,7 +442,12 @@ def find_config(path: str | os.PathLike[str]) -> Path:
     raise ConfigError(f"{file}: no such file; {hint}")
 
 
-def _toml_hint(message: str) -> str:
+_EXPECTED = "a configuration is expected here, gprann init writes one"
+
+
+def _toml_hint(file: Path, message: str) -> str:
+    if file.suffix.lower() != ".toml":
+        return f"; {_EXPECTED}"
     if "Invalid value" in message:
         return '; texts need quotes ("..."), and truth values are true and false'
     return ""

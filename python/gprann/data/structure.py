@@ -75,6 +75,17 @@ class Origin:
         return f"{self.place} ({copy})" if self.place else copy
 
 
+def format_composition(composition: Composition) -> str:
+    """Return the chemical formula of a composition.
+
+    Examples
+    --------
+    >>> format_composition((("H", 2), ("O", 1)))
+    'H2O'
+    """
+    return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in composition)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Structure:
     """One arrangement of atoms with its labels. Immutable: make a changed copy with `replace`.
@@ -237,7 +248,7 @@ class Structure:
     @property
     def formula(self) -> str:
         """Chemical formula, elements in alphabetical order."""
-        return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in self.composition)
+        return format_composition(self.composition)
 
     @property
     def n_labels(self) -> int:

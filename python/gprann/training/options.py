@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from gprann.baselines import Baseline, as_baseline
+from gprann.baselines import Baseline, ReferenceEnergies, as_baseline, terms_of
+from gprann.errors import ConfigError
 from gprann.models.base import Model
 from gprann.models.network import Mlp
 from gprann.options import Options, Widths, option
@@ -169,7 +170,23 @@ class TrainingOptions(Options):
         }
         for name in [name for name, given in of_forces.items() if given and not self.forces]:
             raise ValueError(f"{name} has no effect without forces; add forces = true")
+        self.check_baseline()
         return self
+
+    def check_baseline(self) -> None:
+        """Refuse reference energies beside a baseline that has some."""
+        if self.reference_energies is not None and self._reference_terms:
+            raise ConfigError("reference_energies: the baseline has some already; give them once")
+
+    @property
+    def _reference_terms(self) -> list[ReferenceEnergies]:
+        terms = () if self.baseline is None else terms_of(self.baseline)
+        return [term for term in terms if isinstance(term, ReferenceEnergies)]
+
+    @property
+    def gives_reference_energies(self) -> bool:
+        """Whether reference energies are given, not to be fitted."""
+        return self.reference_energies is not None or any(term.energies for term in self._reference_terms)
 
     @property
     def shared(self) -> TrainingOptions:

@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.arrays import Array
-from gprann.baselines import Baseline, ReferenceEnergies, as_baseline, fit_baseline, terms_of
+from gprann.baselines import (
+    Baseline,
+    ReferenceEnergies,
+    as_baseline,
+    fit_baseline,
+    spanning_compositions,
+    terms_of,
+)
 from gprann.data.neighbours import without_pairs
 from gprann.data.prediction import volume
 from gprann.data.structure import Dataset
@@ -241,6 +248,7 @@ def train(
     if settings.huber_force is not None and not settings.forces:
         _log.warning("huber_force has no effect without forces = true")
     baseline = _fit_baseline(data, descriptor.species, settings, base)
+    compositions = _record_compositions(data, settings, base)
     settings = settings.replace(optimizer=optimizer, baseline=None, reference_energies=None)
     data = baseline.subtract(data)
     normalisation, task = _task(data, descriptor, model, settings, base)
@@ -254,7 +262,9 @@ def train(
         _best_parameters(states),
         baseline=baseline,
         energy_scale=task.energy_scale,
-        provenance={"training": {**_record(data, task, states, started), "optimizer_reason": reason}},
+        provenance={
+            "training": {**_record(data, task, states, started), **compositions, "optimizer_reason": reason}
+        },
     )
 
 
@@ -295,8 +305,6 @@ def _fit_baseline(
     """
     terms = () if settings.baseline is None else terms_of(settings.baseline)
     if settings.reference_energies is not None:
-        if any(isinstance(term, ReferenceEnergies) for term in terms):
-            raise ConfigError("reference_energies: the baseline has some already; give them once")
         terms = (*terms, ReferenceEnergies(energies=settings.reference_energies))
     if base is None:
         return fit_baseline(as_baseline(terms), data, species)
@@ -311,6 +319,24 @@ def _fit_baseline(
         if isinstance(term, ReferenceEnergies):
             term.energies_of(species)  # raises if one is missing
     return as_baseline(chosen)
+
+
+def _record_compositions(data: Dataset, settings: TrainingOptions, base: Potential | None) -> dict[str, Any]:
+    """Return compositions that span those of the training set, and whether the reference energies were given.
+
+    Energies of other compositions are not determined unless they were; see `Potential.predict`. A potential that is
+    trained further has those of its own training set too, and no record if it had none.
+    """
+    before = {"compositions": []} if base is None else base.provenance.get("training", {})
+    if "compositions" not in before:
+        return {}
+    known = [tuple(numbers.items()) for numbers in before["compositions"]]
+    spanning = spanning_compositions([*known, *(structure.composition for structure in data)])
+    return {
+        "compositions": [dict(composition) for composition in spanning],
+        "reference_energies_given": settings.gives_reference_energies
+        or bool(before.get("reference_energies_given")),
+    }
 
 
 def _task(
