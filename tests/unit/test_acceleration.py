@@ -128,6 +128,12 @@ class TestBarriers:
         gprann.neb(initial, final, EMT(), max_calls=3)
         assert "final: not relaxed, the force on an atom is" in caplog.text
 
+    def test_few_structures_are_no_reason_to_warn(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A search begins with two structures, which are too few for a calibration; nobody could change that."""
+        gprann.neb(*bare(*hop("Al")), EMT(), max_calls=5)
+        few = [record for record in caplog.records if "not calibrated" in record.message]
+        assert not [record for record in few if record.levelname != "DEBUG"]
+
     def test_end_points_with_results_cost_nothing(self) -> None:
         ends = hop("Al")
         free = gprann.neb(*ends, EMT())

@@ -14,6 +14,7 @@ from gprann.errors import ConfigError, FactorisationError
 from gprann.options import Options, PathText, option
 from gprann.surrogate import Surrogate
 from gprann.surrogate.calculator import SurrogateCalculator, bare_structure
+from gprann.surrogate.calibration import few_structures_expected
 
 _RATTLE = 0.1  # Å
 _COPIES = 24
@@ -136,4 +137,5 @@ class Learner:
     def std(self, images: Sequence[ase.Atoms]) -> Array:
         """Return the standard deviations of the energies, eV, one per structure."""
         data = Dataset([bare_structure(atoms) for atoms in images])
-        return self._current.predict(data, forces=False).required_energy_std
+        with few_structures_expected():
+            return self._current.predict(data, forces=False).required_energy_std

@@ -9,8 +9,11 @@ tell this factor, one for energies and one for forces. (Scaling by one factor: L
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +36,17 @@ FEWEST = 10
 _FORCES_COUNT_AS = 20
 _MOST = 50  # structures left out by solvers without the whole matrix, a tenth of the training set otherwise
 _QUANTILES = (0.5, 0.6, 0.7, 0.8, 0.9)
+_few_expected: contextvars.ContextVar[bool] = contextvars.ContextVar("few_expected", default=False)
+
+
+@contextlib.contextmanager
+def few_structures_expected() -> Iterator[None]:
+    """Do not warn, in the block, of structures that are too few for a calibration: a search begins with few."""
+    token = _few_expected.set(True)
+    try:
+        yield
+    finally:
+        _few_expected.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +84,8 @@ def calibrate(errors: LeftOut, data: Dataset, invariant: str) -> Calibration:
     Calibration
     """
     if len(data) < FEWEST:
-        _log.warning(
+        _log.log(
+            logging.DEBUG if _few_expected.get() else logging.WARNING,
             "standard deviations are not calibrated, and may be far too small: %d structures are too few to be left "
             "out, %d are needed",
             len(data),
