@@ -11,13 +11,15 @@ import pytest
 from ase.units import kB
 
 import samples
-from gprann import augment, examples
+from gprann import augment, examples, taylor_augment
 from gprann.augmentation import surrogate_hessian
 from gprann.augmentation.displacements import DistanceLimits, atom_sizes, automatic_copies, within_spheres
 from gprann.augmentation.policies import CopyOptions, Sampler
 from gprann.augmentation.thermal import ThermalCopies, normal_modes
+from gprann.config import AugmentationSection, SurrogateSection
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
+from gprann.pipeline import augment_data
 from gprann.surrogate import Surrogate
 
 FIXED: dict[str, Any] = {"kernel": "pairs", "length": 5.0, "energy_noise": 1e-8, "force_noise": 1e-8}
@@ -66,6 +68,19 @@ def test_an_element_without_a_size_is_named() -> None:
         DataError, match="waters, structure 0: displacement gives no size for O; valid names: H"
     ):
         augment(samples.waters(3), displacement={"H": 0.1}, **FIXED)
+
+
+def test_a_size_for_an_element_that_is_not_there_is_refused() -> None:
+    sizes = {"H": 0.02, "O": 0.02, "C": 0.02}
+    message = (
+        r"displacement = .*: C has no effect, no structure has this element \(elements: H, O\); leave it out"
+    )
+    with pytest.raises(ConfigError, match=message):
+        augment(samples.waters(3), displacement=sizes, **FIXED)
+    with pytest.raises(ConfigError, match=message):
+        taylor_augment(samples.waters(3), displacement=sizes)
+    with pytest.raises(ConfigError, match=message):
+        augment_data(samples.waters(3), AugmentationSection(displacement=sizes), SurrogateSection())
 
 
 def test_only_atoms_with_large_forces_move(waters: Dataset, surrogate: Surrogate) -> None:

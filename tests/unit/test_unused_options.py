@@ -68,6 +68,14 @@ def test_keys_of_the_configuration(
     assert str(error.value).startswith(message)
 
 
+def test_a_command_that_would_make_no_copies_is_refused(tmp_path: Path, capsys: Any) -> None:
+    gprann.write(tmp_path / "train.extxyz", gprann.examples.hydrogen(7))
+    output = tmp_path / "a.extxyz"
+    assert main(["augment", str(tmp_path / "train.extxyz"), "-o", str(output), "--method", "none"]) == 2
+    assert "gprann: --method = none: has no effect, no copies would be made" in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_what_has_an_effect_is_taken() -> None:
     for options in (
         {"method": "taylor", "order": 2, "max_subset": 5, "hessians": None},

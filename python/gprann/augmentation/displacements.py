@@ -100,6 +100,21 @@ class DisplacementOptions(Options):
         ge=0,
     )
 
+    def check_elements(self, data: Dataset) -> None:
+        """Refuse a size for an element that the data do not have.
+
+        Raises
+        ------
+        ConfigError
+        """
+        given = self.displacement if isinstance(self.displacement, dict) else {}
+        absent = [symbol for symbol in given if symbol not in data.species]
+        if absent:
+            raise ConfigError(
+                f"displacement = {given}: {absent[0]} has no effect, no structure has this element "
+                f"(elements: {', '.join(data.species)}); leave it out"
+            )
+
 
 def automatic_copies(structure: Structure, noise: float = 0.0) -> int:
     """Return the number of copies: one for each degree of freedom, 10 to 36, and more if labels are uncertain.

@@ -143,6 +143,7 @@ def augment(
     settings, surrogate_options = divide(options, CopyOptions, inspect.signature(Surrogate).parameters)
     _check_use(settings, label_next, surrogate, surrogate_options)
     data = references(data)
+    settings.check_elements(data)
     with progress_bar(settings.total(data), "labelling", show=progress) as terminal:
         bar = SharedBar(terminal)
         if surrogate is not None:

@@ -92,6 +92,7 @@ def taylor_augment(
         )
     size = _SIZE if settings.displacement is None else settings.displacement
     data = references(data)
+    settings.check_elements(data)
     _ = data.energies, data.forces  # complain about missing labels before any work
     given = _check_hessians(data, hessians)
     shifts = []

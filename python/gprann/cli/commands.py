@@ -77,6 +77,8 @@ def augment(arguments: argparse.Namespace) -> None:
     from gprann.pipeline.subsets import augment_data
 
     augmentation, surrogate = _section(arguments, AugmentationSection), _section(arguments, SurrogateSection)
+    if augmentation.method == "none":
+        raise ConfigError("--method = none: has no effect, no copies would be made; leave it out")
     augmentation.check_use(surrogate, lambda _, key: option_name(key))
     _check_output(arguments.output, (".extxyz", ".xyz", ""))
     _check_label_next(arguments.label_next, augmentation)

@@ -183,6 +183,7 @@ def check_run(config: Config, data: RunData) -> None:
     """Refuse data that a run cannot use, or that do not fit into the memory, before anything is computed."""
     train = data.train
     if config.augmentation.method != "none":
+        config.augmentation.check_elements(train)
         require_forces(train, config.augmentation.method)
     if config.augmentation.method == "taylor" and config.augmentation.hessians is not None:
         read_hessians(config.augmentation.hessians, train)

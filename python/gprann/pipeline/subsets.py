@@ -156,6 +156,7 @@ def augment_data(
     augmentation.check_use(surrogate)
     if augmentation.method == "none":
         return Augmentation(Dataset(), Dataset(), [])
+    augmentation.check_elements(data)
     require_forces(data, augmentation.method)
     data = with_unique_origins(data)
     if augmentation.method == "taylor":
