@@ -113,6 +113,15 @@ def test_a_format_that_nobody_knows(tmp_path):
     (tmp_path / "notes").write_text("nothing\nhere\n")
     with pytest.raises(FormatError, match="has no known format"):
         read(tmp_path / "notes")
+    for name in ("notes.csv", "picture.png", "script.py"):
+        (tmp_path / name).write_text("nothing\nhere\n")
+        with pytest.raises(FormatError, match=rf"{name}: has no known format; give extended XYZ"):
+            read(tmp_path / name)
+    (tmp_path / "config.toml").write_text('data.train = "train.extxyz"')
+    with pytest.raises(
+        FormatError, match=r"config\.toml: is a configuration, not structures; give extended XYZ"
+    ):
+        read(tmp_path / "config.toml")
     (tmp_path / "OUTCAR").write_text("")
     with pytest.raises(DataError, match="OUTCAR: is empty"):
         read(tmp_path / "OUTCAR")

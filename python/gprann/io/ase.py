@@ -9,7 +9,7 @@ from typing import Any
 import ase
 import numpy as np
 from ase.data import covalent_radii
-from ase.io.formats import UnknownFileTypeError, filetype
+from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 from ase.io.formats import read as ase_read
 from ase.units import Bohr, Hartree
 
@@ -28,6 +28,9 @@ from gprann.io.labels import (
     stress_label,
 )
 
+EXPECTED = (
+    "extended XYZ (.xyz, .extxyz), ænet XSF (.xsf) or the output file of a program that ASE or dpdata reads"
+)
 _REFUSED = {
     "bundletrajectory": "may hold pickled objects, which can run any code when they are read",
     "db": "is a database",
@@ -125,7 +128,7 @@ def _images(file: InputFile, file_format: str) -> list[ase.Atoms]:
             reason = str(error).strip().split("\n")[0][:200]
             raise FormatError(
                 f"{file}: ASE cannot read it as {file_format} ({type(error).__name__}: {reason}); "
-                "the file is cut, damaged or of another format: write it again, or convert it to extended XYZ"
+                f"the file is cut, damaged or of another format: write it again, or give {EXPECTED}"
             ) from error
     return list(images)
 
@@ -145,11 +148,12 @@ def ase_format(file: InputFile) -> str:
             name = str(filetype(str(path)))
         if name in _BY_SUFFIX and not re.search(_BY_SUFFIX[name], file.content):
             name = next(known for known, program in _BY_SUFFIX.items() if re.search(program, file.content))
+        known = ioformats.get(name)
+        if known is None or not known.can_read:
+            raise UnknownFileTypeError(name)
     except (OSError, UnknownFileTypeError, StopIteration) as error:
-        raise FormatError(
-            f"{file}: has no known format; give extended XYZ (.xyz, .extxyz), ænet XSF (.xsf) or the output "
-            "file of a program that ASE or dpdata reads"
-        ) from error
+        what = "is a configuration, not structures" if file.path.suffix == ".toml" else "has no known format"
+        raise FormatError(f"{file}: {what}; give {EXPECTED}") from error
     if name in _REFUSED:
         raise FormatError(f"{file}: is not read because it {_REFUSED[name]}; convert it to extended XYZ")
     return name
