@@ -1,4 +1,4 @@
-"""The keys of options, and what is wrong with their values in words: what was expected, what came, the nearest name."""
+"""Keys of options, and error messages about them: what was expected, what came, and the nearest name."""
 
 from __future__ import annotations
 

@@ -295,7 +295,7 @@ class Named(Options):
 
     name: ClassVar[str] = ""
     registry: ClassVar[Registry[Any] | None] = None
-    """Of a base class: its kinds."""
+    """The kinds of a base class; None for a kind."""
 
     def __str__(self) -> str:
         return self.name or type(self).__name__

@@ -1,4 +1,4 @@
-"""Functions that take options as keywords: signatures and documentation that show them, and keywords divided."""
+"""Functions that take options as keywords: their signatures, their documentation, and the division of keywords."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def test_save_all_writes_what_there_are_data_for(tmp_path: Path, caplog: pytest.
     ]
     for path in everything:
         assert path.read_bytes().startswith(b"\x89PNG")
-    with caplog.at_level(logging.INFO, logger="gprann"):
+    with caplog.at_level(logging.DEBUG, logger="gprann"):
         energy_only = plots.save_all(make_residuals(forces=False, members=1), tmp_path / "energy")
     assert sorted(path.stem for path in energy_only) == ["energy_parity", "error_histogram"]
     assert "no plot force_parity" in caplog.text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gprann.data.structure import Dataset, Structure
-from gprann.errors import ConfigError, DataError
+from gprann.errors import ConfigError, DataError, FormatError
 from gprann.io import DataWarning, read, write
 
 
@@ -72,7 +72,7 @@ def test_wrong_index(xyz, index):
 def test_index_beyond_the_end(xyz):
     with pytest.raises(DataError, match=r"a\.xyz: index 3 is beyond its 3 structures"):
         read(xyz, index=3)
-    with pytest.raises(DataError, match="holds no structure"):
+    with pytest.raises(DataError, match=r"a\.xyz: index = '5:' takes none of its structures"):
         read(xyz, index="5:")
 
 
@@ -106,6 +106,14 @@ def test_a_source_that_is_none(source):
 def test_an_empty_list(source):
     with pytest.raises(DataError, match="source: holds no structure"):
         read(source)
+
+
+def test_a_model_file_holds_no_structures(tmp_path):
+    (tmp_path / "potential.gprann").write_bytes(b"PK\x03\x04 and more")
+    with pytest.raises(
+        FormatError, match=r"potential\.gprann: is a model file; structures are expected here"
+    ):
+        read(tmp_path / "potential.gprann")
 
 
 def test_missing_labels_are_an_error_that_counts_them():

@@ -221,7 +221,7 @@ def test_long_names_can_be_written(tmp_path, name):
 def test_names_that_are_too_long_are_called_so(tmp_path):
     with pytest.raises(OSError, match=r"a\.\.\.: cannot be written: the name is too long"):
         write(tmp_path / ("a" * 300 + ".extxyz"), gprann.examples.hydrogen(2))
-    with pytest.raises(WriteError, match="is too long"):
+    with pytest.raises(OSError, match="is too long"):
         write(tmp_path.joinpath(*["a" * 200] * 25, "a.extxyz"), gprann.examples.hydrogen(2))
 
 
@@ -394,6 +394,15 @@ def test_labels_of_one_level(present, keys, expected):
     assert choose_labels(values, ReadOptions(keys=keys), "a").names == expected
 
 
+def test_a_virial_of_the_level_goes_before_a_stress_of_another(tmp_path):
+    head = HEAD.replace("energy=", "REF_energy=") + (
+        ' Lattice="5 0 0 0 5 0 0 0 5" stress="1 0 0 0 1 0 0 0 1" REF_virial="-250 0 0 0 -250 0 0 0 -250"'
+    )
+    (tmp_path / "a.xyz").write_text(frames(1, head))
+    (structure,) = read(tmp_path / "a.xyz", keys={"energy": "REF_energy"})
+    assert structure.stress.tolist() == pytest.approx([2.0, 2.0, 2.0, 0.0, 0.0, 0.0])
+
+
 def test_forces_of_an_unclear_level_are_refused(tmp_path):
     (tmp_path / "a.xyz").write_text(frames(1, HEAD + " REF_energy=-20"))
     with pytest.raises(
@@ -483,6 +492,16 @@ def test_a_damaged_output_names_the_program(tmp_path, name):
     (tmp_path / "run.log").write_text(SNIFFED[name])
     with pytest.raises(DataError, match=r"as an output of|finished no step"):
         read(tmp_path / "run.log")
+
+
+@pytest.mark.parametrize("name", ["a.out", "a.log"])
+def test_outputs_of_unknown_programs_are_not_called_cut(tmp_path, name):
+    (tmp_path / name).write_text("  Welcome to Q-Chem\n Thank you very much for using Q-Chem.\n")
+    with pytest.raises(FormatError, match="has no known format"):
+        read(tmp_path / name)
+    (tmp_path / name).write_text(" Entering Gaussian System, Link 0=g16\n")
+    with pytest.raises(FormatError, match="'Normal termination of Gaussian' is not near its end"):
+        read(tmp_path / name)
 
 
 DFTB_IN = """Geometry = GenFormat {{

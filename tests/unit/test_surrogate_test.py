@@ -13,7 +13,7 @@ from gprann import evaluate, fit_surrogates
 from gprann.data.structure import Dataset, Structure
 from gprann.evaluation import Report
 from gprann.pipeline.checkpoints import Stages
-from gprann.pipeline.subsets import SurrogateTest, loss_remark
+from gprann.pipeline.subsets import SurrogateTest, describe_test, loss_remark
 from gprann.surrogate.sets.surrogate_set import order_for, plan_subsets
 from gprann.surrogate.surrogate import Surrogate
 
@@ -97,3 +97,14 @@ def test_networks_that_are_much_worse_than_their_surrogates_are_remarked() -> No
     assert not loss_remark({**worse, "n_structures": 10}, surrogate)
     assert not loss_remark({**worse, "energy_mae": 0.0049}, surrogate)
     assert not loss_remark({**worse, "energy_per_atom_mae": 1.9e-3}, surrogate)
+
+
+def test_errors_of_forces_are_told_where_there_are_some() -> None:
+    data = samples.waters(12)
+    surrogate = Surrogate(kernel="pairs", **FIXED).fit(data)
+    unseen = samples.waters(3, seed=1)
+    assert "force component MAE" in describe_test(evaluate(surrogate, unseen).metrics, 3)
+    bare = Dataset(structure.replace(forces=None) for structure in unseen)
+    text = describe_test(evaluate(surrogate, bare).metrics, 3)
+    assert "3 of 3 test structures: energy MAE" in text
+    assert "force" not in text

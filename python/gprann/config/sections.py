@@ -324,7 +324,13 @@ class Config(Options):
     """
 
     data: DataSection
-    baseline: Baseline | None = TrainingOptions.model_fields["baseline"]  # type: ignore[assignment]
+    baseline: Baseline | None = option(
+        "Contribution to the energy that is known: it is subtracted from the labels and added to the predictions, of "
+        "surrogates and networks alike, where their own tables name no other baseline.",
+        None,
+        table=True,
+        example="reference_energies",
+    )
     descriptor: DescriptorSection = Field(default_factory=DescriptorSection)
     surrogate: SurrogateSection = Field(default_factory=SurrogateSection)
     augmentation: AugmentationSection = Field(default_factory=AugmentationSection)

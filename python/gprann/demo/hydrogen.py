@@ -45,7 +45,7 @@ _OPTIONS: dict[str, Any] = {
     "starts": 64,
     "ridge": 3e-7,
 }
-"""For all methods alike: with a dozen structures none can be spared for validation, and starts are cheap."""
+"""Options of all methods: with a dozen structures none can be spared for validation, and starts are cheap."""
 _METRICS = (
     Column(("energy MAE", "meV"), "energy_mae", 1 / MEV),
     Column(("force MAE", "eV/Å"), "force_norm_mae"),

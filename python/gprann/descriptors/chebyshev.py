@@ -99,8 +99,9 @@ class ChebyshevDescriptor(CompiledDescriptor):
     )
     angular_cutoff: float = option("Cutoff of the angular part.", 4.0, unit="Å", gt=0)
     weights: Annotated[Any, BeforeValidator(_channel_rows)] = option(
-        "Weights of the species, one list for each channel after the first. Default: those of the ænet "
-        "program; for the surrogate the same without a zero.",
+        "Weights by which the descriptor tells elements apart: lists in the order of the species, one for each channel "
+        "after the first, which has none. Default: those of the ænet program; for the surrogate the same without a "
+        "zero.",
         None,
         example=[[-1.0, 1.0, 2.0]],
     )

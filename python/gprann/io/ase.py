@@ -48,6 +48,8 @@ _END_MARKS = {
     "nwchem-out": b"Total times",
 }
 _TAIL = 100_000
+# Formats that ASE guesses by .out and .log alone, and what their programs write.
+_BY_SUFFIX = {"espresso-out": rb"(?i)PWSCF|quantum[ -]?espresso", "gaussian-out": rb"Gaussian"}
 
 # What a program says when its electrons did not converge, and what begins each step of the nuclei, where that is known.
 _NOT_CONVERGED: dict[str, tuple[str, str | None]] = {
@@ -141,7 +143,9 @@ def ase_format(file: InputFile) -> str:
             file.content  # noqa: B018 - refuses an empty or damaged file
         with file.on_disk() as path:
             name = str(filetype(str(path)))
-    except (OSError, UnknownFileTypeError) as error:
+        if name in _BY_SUFFIX and not re.search(_BY_SUFFIX[name], file.content):
+            name = next(known for known, program in _BY_SUFFIX.items() if re.search(program, file.content))
+    except (OSError, UnknownFileTypeError, StopIteration) as error:
         raise FormatError(
             f"{file}: has no known format; give extended XYZ (.xyz, .extxyz), ænet XSF (.xsf) or the output "
             "file of a program that ASE or dpdata reads"

@@ -183,7 +183,7 @@ def geometry_digest(structure: Structure) -> str:
 
 
 def _equal(data: Dataset, members: list[int], tolerance: float) -> list[tuple[int, ...]]:
-    """Groups of equal structures among `members`, which have the same elements and periodic directions."""
+    """Return the groups of equal structures among `members`, which have the same elements and periodic directions."""
     pbc = data[members[0]].pbc
     relative = np.stack([data[i].positions - data[i].positions[0] for i in members])
     cells = np.stack([complete_cell(data[i].cell * pbc[:, None]) for i in members])
@@ -207,7 +207,7 @@ def _equal(data: Dataset, members: list[int], tolerance: float) -> list[tuple[in
 def _projection(
     fractions: Array, relative: Array, cells: Array, pbc: NDArray[np.bool_]
 ) -> tuple[Array, float]:
-    """One number per structure that equal structures share, and how much it may change per Å.
+    """Return one number per structure that equal structures share, and how much it may change per Å.
 
     Periodic directions enter through sine and cosine, so that the choice of the image does not matter.
     """
@@ -225,7 +225,7 @@ def _projection(
 
 
 def _link(key: Array, width: float, same: Callable[[Indices, Indices], NDArray[np.bool_]]) -> Indices:
-    """Root of each element: elements whose keys differ by at most `width` are compared by `same`.
+    """Return the root of each element: elements whose keys differ by at most `width` are compared by `same`.
 
     Elements that repeat another one are taken out of the sorted list at once, so that many copies of one
     structure do not cost a comparison of all pairs.
@@ -351,13 +351,13 @@ def find_level_shifts(before: Dataset, new: Dataset) -> dict[Composition, float]
 
 
 def _spread(deviations: Array) -> float:
-    """Standard deviation of the positive side of a distribution, from its median."""
+    """Return the standard deviation of the positive side of a distribution, from its median."""
     above = deviations[deviations > 0]
     return 1.4826 * float(np.median(above)) if len(above) else 0.0
 
 
 def _robust_residuals(fractions: Array, energies: Array) -> Array:
-    """Residuals of least absolute deviations, by iteratively reweighted least squares (Huber 1981, 7.8)."""
+    """Return the residuals of least absolute deviations, by iteratively reweighted least squares (Huber 1981, 7.8)."""
     weights = np.ones(len(energies))
     residuals = energies
     for _ in range(20):

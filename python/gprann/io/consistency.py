@@ -59,7 +59,7 @@ _STRESS_CAUSES = {
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """How energy differences follow from forces or from stresses.
+    """The slope of energy differences against the work of forces or of stresses.
 
     Attributes
     ----------

@@ -116,6 +116,8 @@ class InputFile:
         if not content.strip():
             raise self._empty()
         packed = next((name for magic, name in _OTHERS_COMPRESSED if content.startswith(magic)), "")
+        if packed and self.path.suffix == ".gprann":
+            raise FormatError(f"{self.path}: is a model file; structures are expected here")
         if packed and self.path.suffix.lower() != ".npz":
             raise FormatError(
                 f"{self.path}: is compressed by {packed}; decompress it, or use gzip, bzip2 or xz"

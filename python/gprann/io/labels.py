@@ -189,8 +189,8 @@ def choose_labels(values: Mapping[str, Any], options: ReadOptions, place: object
     standard = dict(_STANDARD_NAMES)
     if options.energy == "extrapolated":
         standard["energy"] = ("energy", "free_energy")
-    others = [label for label in _STANDARD_NAMES if label not in options.keys]
-    for label in others:
+    meant = set(options.keys)  # by the user, or of the level that the user names
+    for label in [label for label in _STANDARD_NAMES if label not in options.keys]:
         beside = _of_the_same_level(label, standard[label], names, values)
         name = beside or next((name for name in standard[label] if name in values), None)
         if name is None:
@@ -206,8 +206,9 @@ def choose_labels(values: Mapping[str, Any], options: ReadOptions, place: object
                 f"it is not clear to which of them it belongs; add {label!r} to keys"
             )
         names[label] = name
-    if {"stress", "virial"} <= names.keys() and len({"stress", "virial"} & options.keys.keys()) == 1:
-        del names["stress" if "virial" in options.keys else "virial"]  # what the user names is meant
+        meant |= {label} if beside else set()
+    if {"stress", "virial"} <= names.keys() and len({"stress", "virial"} & meant) == 1:
+        del names["stress" if "virial" in meant else "virial"]
     ordered = {label: names[label] for label in _STANDARD_NAMES if label in names}
     notes = (FREE_ENERGY_NOTE,) if _differ(values, ordered.get("energy")) else ()
     return Chosen(ordered, notes)

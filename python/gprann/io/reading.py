@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -128,7 +129,10 @@ def read_all(
     if not frames:
         if collected.left_out:
             raise DataError(f"no calculation can be used: {collected.left_out[0]}")
-        raise DataError("source: holds no structure; give at least one")
+        named = source if isinstance(source, str | os.PathLike) else "source"
+        whole = options.index == ":"
+        found = "holds no structure" if whole else f"index = '{options.index}' takes none of its structures"
+        raise DataError(f"{named}: {found}; give at least one")
     messages = [*_stray_messages(collected.stray), *_left_out_messages(collected.left_out)]
     messages += _note_messages(frames)
     messages += _label_messages(frames, required)
@@ -220,7 +224,7 @@ class _Collected:
     def _refuse(self, error: DataError) -> None:
         if not self.options.skip_bad:
             raise error
-        self.left_out.append(str(error))
+        self.left_out.append(re.sub(r"; [^;]*\bskip_bad = true\)?$", "", str(error)))
 
 
 def _select(frames: list[Frame], index: int | slice, path: Path) -> list[Frame]:
@@ -304,7 +308,8 @@ def _describe_similar(label: str, frame: Frame) -> str:
     unit = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å³", "virial": "eV"}[key]
     listed = ", ".join(repr(name) for name in names[:_LISTED])
     what = f"the total energy in {unit}" if key == "energy" else f"in {unit}"
-    return f"{listed} may be what is meant; if it is {what}, give keys={{{key!r}: {names[0]!r}}}"
+    given = f"keys={{{key!r}: {names[0]!r}}} (in the shell --keys {key}={names[0]})"
+    return f"{listed} may be what is meant; if it is {what}, give {given}"
 
 
 def _stray_messages(stray: Sequence[Path]) -> list[str]:

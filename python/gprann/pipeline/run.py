@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,8 @@ class RunResult:
     """
 
     folder: Path
-    metrics: dict[str, Any]
-    summary: str
+    metrics: dict[str, Any] = field(repr=False)
+    summary: str = field(repr=False)
     skipped: tuple[str, ...]
 
     @property

@@ -375,20 +375,25 @@ def loss_remark(potential: Mapping[str, Any], surrogate: Mapping[str, Any]) -> s
         return ""
     return (
         f"the energies of the networks are {number(ratio)} times as wrong as those of the surrogate: try more copies, "
-        "more members, wider hidden layers, or training.forces = true\n"
+        "more members, wider hidden layers, or training on forces without copies (training.forces = true, "
+        'augmentation.method = "none")\n'
     )
 
 
 def describe_test(metrics: Metrics, n_test: int) -> str:
-    """Return errors and coverage of the surrogates in two lines."""
+    """Return errors and coverage of the surrogates in two lines; those of forces where the structures have some."""
 
     def shares(one: float | None, two: float | None) -> str:
         return f"{number(one, 100.0)} / {number(two, 100.0)} %"
 
+    errors = [f"energy MAE {number(metrics.energy_mae, 1 / MEV)} meV"]
+    covered = [f"energies {shares(metrics.within_one_std, metrics.within_two_std)}"]
+    if metrics.force_mae is not None:
+        errors.append(f"force component MAE {number(metrics.force_mae)} eV/Å")
+        covered.append(
+            f"force components {shares(metrics.force_within_one_std, metrics.force_within_two_std)}"
+        )
     return (
-        f"{metrics.n_structures} of {n_test} test structures: energy MAE {number(metrics.energy_mae, 1 / MEV)} meV, "
-        f"force component MAE {number(metrics.force_mae)} eV/Å\n"
-        "errors within one / two standard deviations (normal: 68 / 95 %): energies "
-        f"{shares(metrics.within_one_std, metrics.within_two_std)}, force components "
-        f"{shares(metrics.force_within_one_std, metrics.force_within_two_std)}"
+        f"{metrics.n_structures} of {n_test} test structures: {', '.join(errors)}\n"
+        f"errors within one / two standard deviations (normal: 68 / 95 %): {', '.join(covered)}"
     )

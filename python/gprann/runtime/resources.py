@@ -49,7 +49,7 @@ def _machine_threads() -> int:
 
 
 class _Here(threading.local):
-    """What a thread knows of the blocks that it is in."""
+    """The resources of the blocks that a thread is in."""
 
     depth = 0
     machine_threads = 0  # as they were when it entered the first of them: small steps need the number often
@@ -149,26 +149,6 @@ class Resources:
     team: _Team | None = None
     memory: float | None = None
 
-    @property
-    def threads(self) -> int:
-        """Number of threads: those of the machine, or the job's share of them now.
-
-        Raises
-        ------
-        ConfigError
-            If a variable that sets it is no positive integer.
-        CancelledError
-            In a job beside which another one has failed.
-        """
-        if self.team is not None:
-            return self.team.share()
-        return _blas_limit.here.machine_threads if _blas_limit.here.depth else _machine_threads()
-
-    @property
-    def available_memory(self) -> float | None:
-        """Memory that can be had without swapping, GiB, or None where the system does not tell."""
-        return _machine_memory() if self.memory is None else self.memory
-
 
 _resources: contextvars.ContextVar[Resources] = contextvars.ContextVar("resources", default=Resources())  # noqa: B039
 
@@ -191,7 +171,10 @@ def n_threads() -> int:
     >>> n_threads() >= 1
     True
     """
-    return _resources.get().threads
+    team = _resources.get().team
+    if team is not None:
+        return team.share()
+    return _blas_limit.here.machine_threads if _blas_limit.here.depth else _machine_threads()
 
 
 def available_memory() -> float | None:
@@ -203,7 +186,8 @@ def available_memory() -> float | None:
     >>> memory is None or memory > 0
     True
     """
-    return _resources.get().available_memory
+    memory = _resources.get().memory
+    return _machine_memory() if memory is None else memory
 
 
 def memory_budget(limit: float | None) -> float:
@@ -250,7 +234,7 @@ def blas_and_threads() -> Iterator[tuple[_core.Blas, int]]:
     """
     _blas_limit.begin()
     try:
-        yield scipy_blas(), _resources.get().threads
+        yield scipy_blas(), n_threads()
     finally:
         _blas_limit.end()
 

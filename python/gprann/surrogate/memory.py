@@ -20,9 +20,9 @@ LEAVE_OUT_ROWS = 3400  # at most, where structures are left out in turn
 HALF_ROWS = 7000  # of the half from which the other half is predicted
 HOLD_OUT_ROWS = 11000  # of the four fifths from which the last fifth is predicted
 IN_TURN_ROWS = 5500
-"""Of the last structures of a set, which are left out one by one of all others."""
+"""Observations of the last structures of a set, which are left out one by one."""
 MATRICES = 4
-"""Of the size of a subset that its likelihood needs, and the leave-one-out errors of several settings."""
+"""Square matrices, of the size of a subset, that its likelihood or its leave-one-out errors need at once."""
 
 
 def features_per_atom(data: Dataset, fingerprint: Fingerprint) -> float:

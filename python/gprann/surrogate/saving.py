@@ -1,4 +1,4 @@
-"""Surrogates as plain data: what a model file holds of a training set and of objects with nested arrays."""
+"""Conversion of surrogates and training sets to the plain data of model files, and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of the members of a committee, side by side in processes; what an interrupted training has left is used."""
+"""Training of the members of a committee in parallel processes, resumed from checkpoints after an interruption."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SMALL = 2e10  # flops of a member below which a process of its own does not pay
 
 @dataclass(frozen=True, slots=True)
 class MemberProgress:
-    """Where a member stands, in units of the energy scale (and Å).
+    """Progress of the training of a member, in units of the energy scale (and Å).
 
     Attributes
     ----------

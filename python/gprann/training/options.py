@@ -93,7 +93,8 @@ class TrainingOptions(Options):
     seed: int = option("Seed of the starts and of the held-out structures.", 0, ge=0)
     forces: bool = option(
         "Fit forces too, of the structures that have them: (1 - alpha) L_E + alpha L_F, the mean squared errors of "
-        "energies and force components (Yeu et al., eq. 5). Needs no copies.",
+        "energies and force components (Yeu et al., eq. 5). Needs no copies (augmentation "
+        'method "none").',
         False,
     )
     alpha: float = option("Share of the forces in the loss.", 0.98, ge=0, le=1)
@@ -106,14 +107,14 @@ class TrainingOptions(Options):
         ge=0,
     )
     huber_energy: float | None = option(
-        "Energy errors beyond count linearly, so that outliers do not decide. Default: all are squared.",
+        "Energy errors beyond this value count linearly, so that outliers do not decide. Default: all are squared.",
         None,
         unit="eV",
         example=0.1,
         gt=0,
     )
     huber_force: float | None = option(
-        "Errors of force components beyond count linearly. Default: all are squared.",
+        "Errors of force components beyond this value count linearly. Default: all are squared.",
         None,
         unit="eV/Å",
         example=0.5,
@@ -148,7 +149,7 @@ class TrainingOptions(Options):
     )
     baseline: Baseline | None = option(
         "Contribution to the energy that is known: it is subtracted from the labels and added to the predictions. "
-        "Reference energies belong to it in any case.",
+        "Reference energies are part of it in any case.",
         None,
         table=True,
         example="reference_energies",

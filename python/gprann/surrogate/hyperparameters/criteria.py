@@ -135,7 +135,13 @@ def log_marginal_likelihood(
     energy = np.where(observations.is_energy, settings.energy_noise, 0.0)
     force = np.where(observations.is_energy, 0.0, settings.force_noise)
     factor = factorise(K, scale * (energy + force))
-    value, weights = _value_and_weights(factor, observations.values)
+    values, n = observations.values, len(observations.values)
+    alpha = factor.solve(values)
+    amplitude2 = max(float(values @ alpha) / n, 1e-300)  # zero if there is nothing to be explained
+    value = -0.5 * (n * np.log(2 * np.pi * amplitude2) + factor.log_determinant + n)
+    weights = (
+        np.outer(alpha, alpha / amplitude2) - factor.inverse()
+    )  # sum(weights o dK) / 2 is the derivative
     diagonal = np.diagonal(weights)
     by_noise = [0.5 * scale * float(diagonal @ noise) for noise in (energy, force)]
     by_length = []
@@ -146,18 +152,6 @@ def log_marginal_likelihood(
         unit_slope = float(np.diagonal(dK)[unit].mean())  # of the unit of the noises
         by_length.append(slope + sum(by_noise) * unit_slope / scale)
     return value, np.array([*by_length, *by_noise])
-
-
-def _value_and_weights(factor: Factor, values: Array) -> tuple[float, Array]:
-    """Return the likelihood and W = alpha alphaᵀ / s_f² - K⁻¹, whose sum W o dK / 2 is its derivative.
-
-    The factor is lost.
-    """
-    n = len(values)
-    alpha = factor.solve(values)
-    amplitude2 = max(float(values @ alpha) / n, 1e-300)  # zero if there is nothing to be explained
-    value = -0.5 * (n * np.log(2 * np.pi * amplitude2) + factor.log_determinant + n)
-    return value, np.outer(alpha, alpha / amplitude2) - factor.inverse()
 
 
 def maximise_likelihood(
@@ -219,7 +213,7 @@ def maximise_likelihood(
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Errors of structures predicted from others, without themselves.
+    """Cross-validation errors: structures are predicted from a training set without them.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""One order of atoms in a subset, for the kernels that compare atom k of one structure with atom k of another.
+"""Matching of atoms: one order for a subset, for kernels that compare atom k of one structure with atom k of another.
 
 Atoms are matched with those of a structure whose order is taken as right: structures are superimposed (Kabsch,
 Acta Cryst. A 32, 922 (1976)) and the atoms of each species assigned by their squared distances (Hungarian method).

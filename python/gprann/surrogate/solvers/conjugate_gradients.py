@@ -108,7 +108,7 @@ class Eliminated(DensePosterior):
 
 @register_solver
 class ConjugateGradients(WithRepresentatives):
-    """The same equations solved without the covariance matrix.
+    """The exact equations, solved iteratively without forming the covariance matrix.
 
     Standard deviations are those that the representative structures alone leave: upper bounds of the exact ones.
     """

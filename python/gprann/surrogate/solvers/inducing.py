@@ -195,7 +195,7 @@ class InducingApproximation:
 
 @register_solver
 class Inducing(WithRepresentatives):
-    """Only the covariances with representative structures count: less accurate, linear in the number of structures."""
+    """An approximation by representative structures: less accurate, and linear in the number of structures."""
 
     name = "inducing"
 

@@ -153,8 +153,8 @@ class LevenbergMarquardt(SecondOrder):
 
     name = "lm"
     max_rows: int = option(
-        "Residuals behind the equations of one iteration. With more, structures are drawn at random for them, while "
-        "the loss that a step must lower remains that of all.",
+        "Most energies and force components in the equations of one iteration. Of larger sets each iteration takes "
+        "structures at random, while the loss that a step must lower remains that of all structures.",
         60000,
         ge=1,
     )
