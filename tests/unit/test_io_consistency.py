@@ -291,6 +291,12 @@ def test_check(tmp_path):
     assert (tmp_path / "out" / "distributions.png").stat().st_size > 1000
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OSError, match="taken: the folder cannot be made: File exists; choose another name"):
+        gprann.check(WATERS, output=tmp_path / "taken")
+
+
 def test_check_of_a_clean_set():
     result = gprann.check(WATERS)
     assert result.problems == ()

@@ -24,7 +24,7 @@ from gprann.io.checks import check_dataset, find_duplicates
 from gprann.io.consistency import LabelCheck
 from gprann.io.labels import ReadOptions
 from gprann.io.reading import Source, read_all
-from gprann.runtime.atomic_write import atomic_write
+from gprann.runtime.atomic_write import atomic_write, make_folder
 from gprann.signatures import takes
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ class DataCheck:
         WriteError
             If a file cannot be written.
         """
-        target = Path(folder).expanduser()
-        target.mkdir(parents=True, exist_ok=True)
+        target = make_folder(folder)
         files = [target / "check.txt"]
         with atomic_write(files[0]) as stream:
             stream.write(self.summary() + "\n")

@@ -38,6 +38,7 @@ from gprann.evaluation.drawing import (
 from gprann.evaluation.metrics import energy_std, force_std, metrics_of, number
 from gprann.evaluation.report import History
 from gprann.evaluation.residuals import ForceResiduals, Residuals
+from gprann.runtime.atomic_write import make_folder
 from gprann.units import MEV
 
 logger = logging.getLogger(__name__)
@@ -370,8 +371,7 @@ def save_all(residuals: Residuals, folder: str | Path, *, history: History | Non
 
 def save_figures(drawings: Mapping[str, Callable[[], Figure]], folder: str | Path) -> list[Path]:
     """Write the figures for which there are data as PNG files; return the files written."""
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
+    target = make_folder(folder)
     written = []
     for name, draw in drawings.items():
         try:

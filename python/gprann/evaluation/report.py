@@ -35,6 +35,7 @@ from gprann.evaluation.residuals import ForceResiduals, Residuals, compare, requ
 from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, read
 from gprann.potential import Potential, load
+from gprann.runtime.atomic_write import make_folder
 from gprann.surrogate.sets.surrogate_set import SurrogateSet
 from gprann.surrogate.surrogate import Surrogate
 from gprann.units import MEV
@@ -180,8 +181,7 @@ class Report:
         ImportError
             If `plots` is true and matplotlib is not installed.
         """
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
+        target = make_folder(folder)
         written = [target / "metrics.json", target / "summary.txt", target / "structures.csv"]
         self.to_json(written[0])
         written[1].write_text(self.summary(), encoding="utf-8")

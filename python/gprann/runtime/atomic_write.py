@@ -76,6 +76,31 @@ def atomic_write(
     return _atomic_write(Path(path), mode, sync)
 
 
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder where there is none, and return its path.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be made.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     make_folder(f"{folder}/a/b").name
+    'b'
+    """
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"{folder}: the folder cannot be made: {error.strerror}; choose another name"
+        ) from error
+    return folder
+
+
 def check_length(path: Path) -> None:
     """Refuse a name that no file can have.
 
