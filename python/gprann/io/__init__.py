@@ -5,7 +5,7 @@ from gprann.io.checks import DataWarning as DataWarning
 from gprann.io.checks import check_dataset as check_dataset
 from gprann.io.formats import FileFormat as FileFormat
 from gprann.io.formats import register_format as register_format
-from gprann.io.reading import ReadOptions as ReadOptions
+from gprann.io.labels import ReadOptions as ReadOptions
 from gprann.io.reading import read as read
 from gprann.io.reading import write as write
 from gprann.runtime.atomic_write import WriteError as WriteError
