@@ -20,14 +20,13 @@ from gprann.arrays import Array
 _backend = os.environ.pop("MPLBACKEND", "") if "matplotlib" not in sys.modules else ""
 try:
     from matplotlib import rcParams
-    from matplotlib.axes import Axes as Axes
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.collections import Collection as Collection
+    from matplotlib.collections import Collection
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure as Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-    from matplotlib.ticker import MaxNLocator as MaxNLocator
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 except ImportError as error:
     raise ImportError("plots need matplotlib: pip install 'gprann[plot]'") from error
 finally:
@@ -36,6 +35,28 @@ finally:
 if _backend:
     with contextlib.suppress(ValueError):
         rcParams["backend"] = _backend
+
+__all__ = [
+    "BLUE",
+    "CATEGORIES",
+    "GREY",
+    "INK",
+    "ORANGE",
+    "Axes",
+    "Collection",
+    "Figure",
+    "MaxNLocator",
+    "density",
+    "density_bar",
+    "legend",
+    "logarithmic",
+    "markers",
+    "new_axes",
+    "new_figure",
+    "note",
+    "plain_ticks",
+]
+
 
 BLUE, ORANGE, GREY, INK = "#2b6ca3", "#d1622b", "#8a8f98", "#23272e"
 CATEGORIES = (BLUE, ORANGE, "#3b8f5a", "#8e5aa8", "#b8912b", "#4a4f57")
