@@ -171,7 +171,13 @@ class Sampler:
         size = _USUAL[name] if options.policy == "md" else self.largest_size(_BOUNDS[name], limit)
         threshold = _OUTLIER * limit / len(data[0]) if options.threshold is None else options.threshold
         unit = "Å" if name == "displacement" else "K"
-        _log.info("%s of the copies: %.3g %s; unseen structures: ± %.2g eV", name, size, unit, limit)
+        _log.info(
+            "%s of the copies: %.3g %s; standard deviation of the energies of structures left out: %.2g eV",
+            name,
+            size,
+            unit,
+            limit,
+        )
         self.options = options.replace(**{name: size}, threshold=threshold)
 
     def largest_size(self, bounds: tuple[float, float], limit: float) -> float:
@@ -219,7 +225,9 @@ class Sampler:
         noise = float(np.sqrt(np.mean(std[kept] ** 2))) / told if told > 0 else 0.0
         number = options.count(data[0], noise)
         _log.info(
-            "%d copies of each structure: their labels are uncertain by %.2g of what they tell", number, noise
+            "%d copies of each structure: the standard deviation of their energies is %.2g of the change of energy",
+            number,
+            noise,
         )
         self.options = options.replace(copies=number)
 

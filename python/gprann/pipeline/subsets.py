@@ -375,7 +375,8 @@ def loss_remark(potential: Mapping[str, Any], surrogate: Mapping[str, Any]) -> s
         return ""
     return (
         f"the energies of the networks are {number(ratio)} times as wrong as those of the surrogate: try more copies, "
-        "more members, wider hidden layers, or training.forces = true\n"
+        "more members, wider hidden layers, or training on forces without copies (training.forces = true, "
+        'augmentation.method = "none")\n'
     )
 
 

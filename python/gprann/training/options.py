@@ -93,7 +93,8 @@ class TrainingOptions(Options):
     seed: int = option("Seed of the starts and of the held-out structures.", 0, ge=0)
     forces: bool = option(
         "Fit forces too, of the structures that have them: (1 - alpha) L_E + alpha L_F, the mean squared errors of "
-        "energies and force components (Yeu et al., eq. 5). Needs no copies.",
+        "energies and force components (Yeu et al., eq. 5). Needs no copies (augmentation "
+        'method "none").',
         False,
     )
     alpha: float = option("Share of the forces in the loss.", 0.98, ge=0, le=1)
