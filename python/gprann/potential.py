@@ -13,15 +13,8 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.arrays import Array
-from gprann.baselines import (
-    BASELINES,
-    Baseline,
-    BaselineSum,
-    ReferenceEnergies,
-    as_baseline,
-    is_spanned,
-    terms_of,
-)
+from gprann.baselines import BASELINES, Baseline, BaselineSum, ReferenceEnergies, as_baseline, terms_of
+from gprann.baselines.reference_energies import is_spanned
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.prediction import Prediction, voigt_stress
 from gprann.data.structure import Composition, Dataset, format_composition

@@ -9,11 +9,12 @@ import ase
 import numpy as np
 
 from gprann.arrays import Array
+from gprann.data.ase_calculator import bare_structure
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
 from gprann.options import Options, PathText, option
 from gprann.surrogate import Surrogate
-from gprann.surrogate.calculator import SurrogateCalculator, bare_structure
+from gprann.surrogate.calculator import SurrogateCalculator
 from gprann.surrogate.calibration import few_structures_expected
 
 _RATTLE = 0.1  # Å

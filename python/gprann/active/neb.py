@@ -23,12 +23,12 @@ from ase.optimize import FIRE
 from gprann.active.learner import Learner, SearchOptions
 from gprann.active.reference import Reference, check_atoms, largest_force, with_labels
 from gprann.arrays import Array
+from gprann.data.ase_calculator import bare_structure
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, check_whole
 from gprann.options import option
 from gprann.signatures import divide, takes
 from gprann.surrogate import Surrogate
-from gprann.surrogate.calculator import bare_structure
 from gprann.surrogate.options import SurrogateOptions
 
 _log = logging.getLogger(__name__)

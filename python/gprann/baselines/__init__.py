@@ -1,31 +1,11 @@
 """Baselines: contributions to the energy that are known beforehand; a model learns the rest."""
 
-from gprann.baselines.base import (
-    BASELINES,
-    Baseline,
-    BaselineSum,
-    Contribution,
-    as_baseline,
-    register_baseline,
-    terms_of,
-)
-from gprann.baselines.reference_energies import (
-    ReferenceEnergies,
-    fit_baseline,
-    is_spanned,
-    spanning_compositions,
-)
-
-__all__ = [
-    "BASELINES",
-    "Baseline",
-    "BaselineSum",
-    "Contribution",
-    "ReferenceEnergies",
-    "as_baseline",
-    "fit_baseline",
-    "is_spanned",
-    "register_baseline",
-    "spanning_compositions",
-    "terms_of",
-]
+from gprann.baselines.base import BASELINES as BASELINES
+from gprann.baselines.base import Baseline as Baseline
+from gprann.baselines.base import BaselineSum as BaselineSum
+from gprann.baselines.base import Contribution as Contribution
+from gprann.baselines.base import as_baseline as as_baseline
+from gprann.baselines.base import register_baseline as register_baseline
+from gprann.baselines.base import terms_of as terms_of
+from gprann.baselines.reference_energies import ReferenceEnergies as ReferenceEnergies
+from gprann.baselines.reference_energies import fit_baseline as fit_baseline

@@ -1,32 +1,15 @@
 """Configuration: typed sections, read from TOML, with errors that name file, key and remedy."""
 
-from gprann.config.sections import (
-    AugmentationSection,
-    Config,
-    DataSection,
-    DescriptorSection,
-    OutputSection,
-    ResourcesSection,
-    SurrogateSection,
-    TrainingSection,
-    default_config,
-    find_config,
-    load_config,
-)
-from gprann.config.template import to_toml, toml_value
-
-__all__ = [
-    "AugmentationSection",
-    "Config",
-    "DataSection",
-    "DescriptorSection",
-    "OutputSection",
-    "ResourcesSection",
-    "SurrogateSection",
-    "TrainingSection",
-    "default_config",
-    "find_config",
-    "load_config",
-    "to_toml",
-    "toml_value",
-]
+from gprann.config.sections import AugmentationSection as AugmentationSection
+from gprann.config.sections import Config as Config
+from gprann.config.sections import DataSection as DataSection
+from gprann.config.sections import DescriptorSection as DescriptorSection
+from gprann.config.sections import OutputSection as OutputSection
+from gprann.config.sections import ResourcesSection as ResourcesSection
+from gprann.config.sections import SurrogateSection as SurrogateSection
+from gprann.config.sections import TrainingSection as TrainingSection
+from gprann.config.sections import default_config as default_config
+from gprann.config.sections import find_config as find_config
+from gprann.config.sections import load_config as load_config
+from gprann.config.template import to_toml as to_toml
+from gprann.config.template import toml_value as toml_value

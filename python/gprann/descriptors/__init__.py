@@ -1,19 +1,8 @@
 """Descriptors of atomic environments: values and their two derivative products."""
 
-from gprann.descriptors.base import (
-    DESCRIPTORS,
-    Descriptor,
-    descriptor_from_dict,
-    descriptor_to_dict,
-    register_descriptor,
-)
-from gprann.descriptors.chebyshev import ChebyshevDescriptor
-
-__all__ = [
-    "DESCRIPTORS",
-    "ChebyshevDescriptor",
-    "Descriptor",
-    "descriptor_from_dict",
-    "descriptor_to_dict",
-    "register_descriptor",
-]
+from gprann.descriptors.base import DESCRIPTORS as DESCRIPTORS
+from gprann.descriptors.base import Descriptor as Descriptor
+from gprann.descriptors.base import descriptor_from_dict as descriptor_from_dict
+from gprann.descriptors.base import descriptor_to_dict as descriptor_to_dict
+from gprann.descriptors.base import register_descriptor as register_descriptor
+from gprann.descriptors.chebyshev import ChebyshevDescriptor as ChebyshevDescriptor

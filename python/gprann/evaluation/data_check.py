@@ -382,6 +382,8 @@ def draw_distributions(data: Dataset, test: Dataset | None = None) -> Figure:
             legend(axes)
         axes.set(xlabel=title, ylabel="structures" if place == 0 else "atoms")
         axes.locator_params(nbins=5)
+        if place == 0:
+            axes.locator_params(axis="x", nbins=3)  # total energies have many digits
         axes.ticklabel_format(axis="x", useOffset=False)
         if len(values):
             axes.set_yscale("log" if place == 1 else "linear")

@@ -22,8 +22,6 @@ from gprann.io.labels import FREE_ENERGY_NOTE, LABELS, Frame, ReadOptions, make_
 from gprann.runtime.atomic_write import check_length
 from gprann.signatures import takes
 
-__all__ = ["ReadOptions", "ReadResult", "Source", "read", "read_all", "structures", "write"]
-
 Source: TypeAlias = "str | os.PathLike[str] | ase.Atoms | Structure | Dataset | Iterable[Source]"
 
 _LISTED = 5

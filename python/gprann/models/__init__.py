@@ -1,16 +1,10 @@
 """Models of atomic energies: pure functions of one flat parameter vector."""
 
-from gprann.models.base import MODELS, AtomModel, Model, register_model
-from gprann.models.features import FeatureTable, Normalisation
-from gprann.models.network import Mlp, NetworkModel
-
-__all__ = [
-    "MODELS",
-    "AtomModel",
-    "FeatureTable",
-    "Mlp",
-    "Model",
-    "NetworkModel",
-    "Normalisation",
-    "register_model",
-]
+from gprann.models.base import MODELS as MODELS
+from gprann.models.base import AtomModel as AtomModel
+from gprann.models.base import Model as Model
+from gprann.models.base import register_model as register_model
+from gprann.models.features import FeatureTable as FeatureTable
+from gprann.models.features import Normalisation as Normalisation
+from gprann.models.network import Mlp as Mlp
+from gprann.models.network import NetworkModel as NetworkModel

@@ -1,16 +1,10 @@
 """The whole pipeline: structures in, evaluated potential out, in stages that survive an interruption."""
 
-from gprann.pipeline.comparison import Comparison, compare, compare_file
-from gprann.pipeline.run import RunResult, history, run, train_potential
-from gprann.pipeline.subsets import augment_data
-
-__all__ = [
-    "Comparison",
-    "RunResult",
-    "augment_data",
-    "compare",
-    "compare_file",
-    "history",
-    "run",
-    "train_potential",
-]
+from gprann.pipeline.comparison import Comparison as Comparison
+from gprann.pipeline.comparison import compare as compare
+from gprann.pipeline.comparison import compare_file as compare_file
+from gprann.pipeline.run import RunResult as RunResult
+from gprann.pipeline.run import history as history
+from gprann.pipeline.run import run as run
+from gprann.pipeline.run import train_potential as train_potential
+from gprann.pipeline.subsets import augment_data as augment_data

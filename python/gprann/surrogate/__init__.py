@@ -1,47 +1,26 @@
 """Gaussian-process surrogates for energies and forces."""
 
-from gprann.surrogate.calculator import SurrogateCalculator
-from gprann.surrogate.hyperparameters.criteria import Hyperparameters
-from gprann.surrogate.hyperparameters.kernel_selection import AutoKernel
-from gprann.surrogate.kernels.atoms import AtomsKernel
-from gprann.surrogate.kernels.base import Kernel, register_kernel
-from gprann.surrogate.kernels.cartesian import CartesianKernel
-from gprann.surrogate.kernels.pairs import PairsKernel
-from gprann.surrogate.kernels.soap import SoapKernel, SoapOptions
-from gprann.surrogate.options import SurrogateOptions
-from gprann.surrogate.sets.atom_matching import in_one_order
-from gprann.surrogate.sets.partition import partition
-from gprann.surrogate.sets.surrogate_set import SurrogateSet, fit_surrogates, load_surrogate
-from gprann.surrogate.solvers.base import Solver, register_solver
-from gprann.surrogate.solvers.cholesky import Cholesky
-from gprann.surrogate.solvers.conjugate_gradients import ConjugateGradients
-from gprann.surrogate.solvers.inducing import Inducing
-from gprann.surrogate.solvers.plan import AutoSolver, memory_needed
-from gprann.surrogate.surrogate import Surrogate
-
-__all__ = [
-    "AtomsKernel",
-    "AutoKernel",
-    "AutoSolver",
-    "CartesianKernel",
-    "Cholesky",
-    "ConjugateGradients",
-    "Hyperparameters",
-    "Inducing",
-    "Kernel",
-    "PairsKernel",
-    "SoapKernel",
-    "SoapOptions",
-    "Solver",
-    "Surrogate",
-    "SurrogateCalculator",
-    "SurrogateOptions",
-    "SurrogateSet",
-    "fit_surrogates",
-    "in_one_order",
-    "load_surrogate",
-    "memory_needed",
-    "partition",
-    "register_kernel",
-    "register_solver",
-]
+from gprann.surrogate.calculator import SurrogateCalculator as SurrogateCalculator
+from gprann.surrogate.hyperparameters.criteria import Hyperparameters as Hyperparameters
+from gprann.surrogate.hyperparameters.kernel_selection import AutoKernel as AutoKernel
+from gprann.surrogate.kernels.atoms import AtomsKernel as AtomsKernel
+from gprann.surrogate.kernels.base import Kernel as Kernel
+from gprann.surrogate.kernels.base import register_kernel as register_kernel
+from gprann.surrogate.kernels.cartesian import CartesianKernel as CartesianKernel
+from gprann.surrogate.kernels.pairs import PairsKernel as PairsKernel
+from gprann.surrogate.kernels.soap import SoapKernel as SoapKernel
+from gprann.surrogate.kernels.soap import SoapOptions as SoapOptions
+from gprann.surrogate.options import SurrogateOptions as SurrogateOptions
+from gprann.surrogate.sets.atom_matching import in_one_order as in_one_order
+from gprann.surrogate.sets.partition import partition as partition
+from gprann.surrogate.sets.surrogate_set import SurrogateSet as SurrogateSet
+from gprann.surrogate.sets.surrogate_set import fit_surrogates as fit_surrogates
+from gprann.surrogate.sets.surrogate_set import load_surrogate as load_surrogate
+from gprann.surrogate.solvers.base import Solver as Solver
+from gprann.surrogate.solvers.base import register_solver as register_solver
+from gprann.surrogate.solvers.cholesky import Cholesky as Cholesky
+from gprann.surrogate.solvers.conjugate_gradients import ConjugateGradients as ConjugateGradients
+from gprann.surrogate.solvers.inducing import Inducing as Inducing
+from gprann.surrogate.solvers.plan import AutoSolver as AutoSolver
+from gprann.surrogate.solvers.plan import memory_needed as memory_needed
+from gprann.surrogate.surrogate import Surrogate as Surrogate

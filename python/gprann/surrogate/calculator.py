@@ -6,13 +6,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from gprann.data.ase_calculator import PredictionCalculator, bare_structure
+from gprann.data.ase_calculator import PredictionCalculator
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
 from gprann.surrogate.surrogate import Surrogate
-
-__all__ = ["SurrogateCalculator", "bare_structure"]
 
 
 class SurrogateCalculator(PredictionCalculator):

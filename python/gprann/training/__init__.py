@@ -1,6 +1,4 @@
 """Training of potentials."""
 
-from gprann.training.options import TrainingOptions
-from gprann.training.train import train
-
-__all__ = ["TrainingOptions", "train"]
+from gprann.training.options import TrainingOptions as TrainingOptions
+from gprann.training.train import train as train

@@ -14,14 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann.arrays import Array
-from gprann.baselines import (
-    Baseline,
-    ReferenceEnergies,
-    as_baseline,
-    fit_baseline,
-    spanning_compositions,
-    terms_of,
-)
+from gprann.baselines import Baseline, ReferenceEnergies, as_baseline, fit_baseline, terms_of
+from gprann.baselines.reference_energies import spanning_compositions
 from gprann.data.neighbours import without_pairs
 from gprann.data.prediction import volume
 from gprann.data.structure import Dataset
