@@ -239,3 +239,17 @@ def test_missing_matplotlib_names_the_remedy(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.delitem(sys.modules, f"gprann.evaluation.{name}", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'gprann\[plot\]'"):
         importlib.import_module("gprann.evaluation.plots")
+
+
+@pytest.mark.parametrize(("count", "shown"), [(3, "O, atoms"), (60, "O, median")])
+def test_elements_with_few_atoms_are_no_lone_dot(count: int, shown: str) -> None:
+    rng = np.random.default_rng(0)
+    data = Dataset(
+        Structure(("H", symbol), [[0, 0, 0], [0, 0, 1]], energy=0.0, forces=rng.normal(size=(2, 3)))
+        for symbol in count * "O" + 300 * "H"
+    )
+    forces = [structure.forces + 0.1 * rng.normal(size=(2, 3)) for structure in data]
+    figure = plots.error_by_force(compare(data, Prediction(np.zeros(len(data)), forces)))
+    (line,) = [line for line in figure.axes[0].lines if str(line.get_label()).startswith("O")]
+    assert line.get_label() == shown
+    assert len(line.get_xdata()) >= 3

@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 _DPI = 150
+_FEWEST = 10  # values in a bin
 _WIDE_FORCE_RANGE = 5.0  # eV/Å; below it lines at ±1 eV/Å would say nothing
 
 
@@ -183,7 +184,8 @@ def directed_forces(residuals: Residuals) -> ForceResiduals:
 def error_by_force(residuals: Residuals) -> Figure:
     """Plot the median force error ``|F - F_ref|`` of every species against the reference magnitude.
 
-    The band spans the 10th to the 90th percentile of all atoms; bins are equally populated.
+    The band spans the 10th to the 90th percentile of all atoms; bins are equally populated. Of an element with few
+    atoms every atom is shown.
 
     Raises
     ------
@@ -199,11 +201,14 @@ def error_by_force(residuals: Residuals) -> Figure:
     species = np.unique(forces.symbols)
     for i, symbol in enumerate(species):
         own = forces.symbols == symbol
-        centre, (median,) = _bin(norm[own], error[own], [50])
         style: dict[str, Any] = {
             "color": CATEGORIES[i % len(CATEGORIES)],
             "ls": "-" if i < len(CATEGORIES) else "--",
         }
+        if np.count_nonzero(own) < 2 * _FEWEST:  # one bin would be a lone dot
+            axes.plot(norm[own], error[own], **style | {"ls": ""}, marker="x", ms=5, label=f"{symbol}, atoms")
+            continue
+        centre, (median,) = _bin(norm[own], error[own], [50])
         axes.plot(centre, median, lw=1.6, marker="o", ms=3, label=f"{symbol}, median", **style)
     if np.any(error > 0):
         logarithmic(axes)
@@ -442,7 +447,8 @@ def angle_limit(angle: Array) -> float:
 def _bin(x: Array, y: Array, percentiles: list[float]) -> tuple[Array, Array]:
     """Return the median of x and percentiles of y, shape (percentiles, bins), in equally populated bins of x."""
     order = np.argsort(x)
-    bins = np.array_split(order, int(np.clip(len(x) // 40, 1, 12)))
+    fewest = int(np.clip(len(x) // _FEWEST, 1, 4))  # bins even of a few atoms, which make a line
+    bins = np.array_split(order, int(np.clip(len(x) // 40, fewest, 12)))
     centre = np.array([np.median(x[b]) for b in bins])
     return centre, np.array([np.percentile(y[b], percentiles) for b in bins]).T
 
