@@ -109,6 +109,9 @@ class TestBarriers:
         )
         assert path.energy_std[1:-1].max() < 0.02
         assert len(path.reference) == path.calls
+        assert repr(path).startswith(
+            f"Band({len(path.images)} images: barrier {path.barrier:.3f} eV, converged after"
+        )
 
     def test_a_barrier_without_symmetry(self) -> None:
         ends = fcc_to_hcp()
@@ -257,7 +260,9 @@ class TestRelaxation:
     def test_a_relaxed_start_costs_one_call(self) -> None:
         result = gprann.relax(bare(hop("Al")[0])[0], EMT())
         assert (result.calls, result.converged, result.surrogate) == (1, True, None)
-        assert gprann.relax(hop("Al")[0], EMT()).calls == 0
+        at_once = gprann.relax(hop("Al")[0], EMT())
+        assert at_once.calls == 0
+        assert repr(at_once) == f"Relaxation(Al13: {at_once.energy:.4f} eV, converged after 0 calls)"
 
     def test_a_result_of_high_energy_does_not_end_it(self) -> None:
         """The surrogate first runs up a wall, whose forces are a thousand times those at the minimum."""

@@ -340,3 +340,14 @@ def test_an_evaluation_names_structures_that_have_been_trained_on(caplog):
         caplog.clear()
         gprann.evaluate(model, data[5:])
         assert not [record for record in caplog.records if "trained on" in record.message]
+
+
+def test_the_verdict_says_in_words_what_a_set_holds() -> None:
+    """Boundaries, and what else belongs to the structures."""
+    water, crystal = samples.waters(1)[0], samples.crystals(1)[0]
+    slab = crystal.replace(pbc=np.array([True, True, False]))
+    charged = water.replace(info={"charge": 1})
+    summary = gprann.check(Dataset([water, charged, charged, crystal, slab])).summary()
+    lines = [line.split("; cells")[0].split(None, 1) for line in summary.split("\n") if line.startswith("  ")]
+    assert ["boundaries", "3 not periodic, 1 periodic in all directions, 1 periodic along a and b"] in lines
+    assert "  other data   charge (2)" in summary.split("\n")

@@ -246,6 +246,17 @@ def test_the_nearest_name_is_named() -> None:
     assert nearest_name("qqq", iter(["members", "optimizer"])) == "valid names: members, optimizer"
 
 
+def test_a_structure_is_shown_in_one_line() -> None:
+    crystal = Structure(
+        ("Cu",), np.zeros((1, 3)), np.eye(3), np.ones(3, bool), energy=-3.5, forces=np.zeros((1, 3))
+    )
+    assert repr(crystal) == "Structure(Cu, periodic, energy -3.5 eV, forces; structure 0)"
+    assert (
+        repr(Structure(("H", "O"), np.eye(3)[:2], origin=Origin("a.xyz", 4)))
+        == "Structure(HO; a.xyz, structure 4)"
+    )
+
+
 def test_hydrogen_is_the_lennard_jones_dimer() -> None:
     data = examples.hydrogen(5, 0.95, 2.05)
     bonds = [np.linalg.norm(s.positions[1] - s.positions[0]) for s in data]

@@ -42,7 +42,7 @@ _UNRELAXED = 2.0  # times fmax; force on an atom of an end point that is worth a
 _WRAPPED = 0.1  # Å by which the way across the border must be shorter
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Band:
     """Result of a search for a minimum-energy path.
 
@@ -76,6 +76,10 @@ class Band:
     converged: bool
     reference: Dataset
     surrogate: Surrogate | None
+
+    def __repr__(self) -> str:
+        converged = "converged" if self.converged else "not converged"
+        return f"Band({len(self.images)} images: barrier {self.barrier:.3f} eV, {converged} after {self.calls} calls)"
 
 
 class BandOptions(SearchOptions):

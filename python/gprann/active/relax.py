@@ -30,7 +30,7 @@ _STEPS = 200  # on the surrogate, between two reference calls
 _INNER = 0.5  # forces on the surrogate, relative to fmax, at which its relaxation ends
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Relaxation:
     """Result of a relaxation.
 
@@ -55,6 +55,10 @@ class Relaxation:
     converged: bool
     reference: Dataset
     surrogate: Surrogate | None
+
+    def __repr__(self) -> str:
+        converged = "converged" if self.converged else "not converged"
+        return f"Relaxation({self.atoms.symbols}: {self.energy:.4f} eV, {converged} after {self.calls} calls)"
 
 
 class RelaxOptions(SearchOptions):

@@ -86,7 +86,7 @@ def format_composition(composition: Composition) -> str:
     return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in composition)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Structure:
     """One arrangement of atoms with its labels. Immutable: make a changed copy with `replace`.
 
@@ -130,6 +130,8 @@ class Structure:
     >>> h2 = gprann.Structure(("H", "H"), [[0, 0, 0], [0, 0, 0.74]], energy=-31.7)
     >>> len(h2), h2.formula
     (2, 'H2')
+    >>> h2
+    Structure(H2, energy -31.7 eV; structure 0)
     """
 
     symbols: tuple[str, ...]
@@ -244,6 +246,12 @@ class Structure:
     def composition(self) -> Composition:
         """Numbers of atoms by element, sorted by symbol."""
         return tuple(sorted(Counter(self.symbols).items()))
+
+    def __repr__(self) -> str:
+        facts = [self.formula, *(["periodic"] if self.pbc.any() else [])]
+        facts += [] if self.energy is None else [f"energy {self.energy:.6g} eV"]
+        facts += [name for name in ("forces", "stress") if getattr(self, name) is not None]
+        return f"Structure({', '.join(facts)}; {self.origin})"
 
     @property
     def formula(self) -> str:

@@ -262,14 +262,14 @@ def _describe(data: Dataset, what: str) -> list[str]:
         ("elements", ", ".join(data.species)),
         ("compositions", f"{len(formulas)}" if len(formulas) > _SHOWN else ""),
         ("atoms", _range(data.n_atoms, "", "of a structure")),
-        ("periodic", _periodicity(data)),
+        ("boundaries", _periodicity(data)),
         ("energies", _energies(data)),
         ("forces", _forces(data)),
         ("stresses", _stresses(data)),
         ("groups", _counts(item.group for item in data if item.group)),
         ("origin", _counts(item.origin.method for item in data if item.origin.method != "reference")),
         ("weights", _range(np.array([item.weight for item in data]), "", "") if _vary(data) else ""),
-        ("attached", _list_attachments(data)),
+        ("other data", _list_attachments(data)),
     ]
     head = f"{len(data)} {what}: {_counts(item.formula for item in data)}"
     return [head, *(f"  {name:<13}{text}" for name, text in rows if text)]
@@ -292,11 +292,17 @@ def _vary(data: Dataset) -> bool:
 
 
 def _periodicity(data: Dataset) -> str:
-    kinds = Counter("".join("T" if periodic else "F" for periodic in item.pbc) for item in data)
-    names = {"TTT": "in all directions", "FFF": "in none"}
-    listed = ", ".join(f"{count} {names.get(flags, flags)}" for flags, count in kinds.most_common())
+    kinds = Counter(tuple(item.pbc.tolist()) for item in data)
+    listed = ", ".join(f"{count} {_boundaries(pbc)}" for pbc, count in kinds.most_common())
     volumes = np.array([volume(item) for item in data if item.pbc.all()])
     return listed + (f"; cells of {_range(volumes, 'Å³', '')}" if len(volumes) else "")
+
+
+def _boundaries(pbc: Sequence[bool]) -> str:
+    if all(pbc):
+        return "periodic in all directions"
+    along = " and ".join(axis for axis, periodic in zip("abc", pbc, strict=True) if periodic)
+    return f"periodic along {along}" if along else "not periodic"
 
 
 def _energies(data: Dataset) -> str:
