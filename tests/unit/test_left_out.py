@@ -1,4 +1,4 @@
-"""Structures of the training set left out by the solvers, for calibration."""
+"""Structures of the training set held out by the solvers, for calibration."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_uncertainty_of_structures_left_out(solver: Any, n: int) -> None:
     assert found.shape == (min(n, 8),)
     exact = Surrogate("pairs", **FIXED).fit(data)
     alone = exact.left_out_std(8) / exact.calibration.energy
-    # With others left out too they are less certain, but for an amplitude from other structures.
+    # With others held out too they are less certain, but for an amplitude from other structures.
     assert (found > 0.6 * alone).all()
     if n == 20:
         assert np.median(found / alone) < 3

@@ -110,7 +110,7 @@ def test_memory_of_a_fit() -> None:
     surrogate = Surrogate()
     taken, kept = surrogate.memory_of_fit(data)
     assert kept == memory_needed(data)
-    assert 4 * kept < taken < 8 * kept + 0.006  # small sets are left out one by one; copies take 4 MiB
+    assert 4 * kept < taken < 8 * kept + 0.006  # small sets are held out one by one; copies take 4 MiB
     large = Dataset(list(data) * 60)
     taken, kept = surrogate.memory_of_fit(large)
     assert kept == memory_needed(large) < taken < 1.1 * kept

@@ -1,4 +1,4 @@
-"""The kernel that is chosen by structures left out, and what is said about the choice."""
+"""The kernel that is chosen by structures held out, and what is said about the choice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_best_kernel_is_chosen_and_the_reason_given(caplog: pytest.LogCaptur
     assert set(selection.candidates) == {"atoms", "pairs", "cartesian"}
     scores = {name: candidate.score for name, candidate in selection.candidates.items()}
     assert chosen.kernel.name == selection.kernel == min(scores, key=lambda name: scores[name])
-    assert f"kernel '{chosen.kernel.name}' chosen; of 12 structures left out" in caplog.text
+    assert f"kernel '{chosen.kernel.name}' chosen; of 12 structures held out" in caplog.text
     errors = {
         name: np.abs(Surrogate(name).fit(data).predict(query).energy - query.energies).mean()
         for name in scores

@@ -221,7 +221,7 @@ def test_what_has_not_converged_is_named(
     assert "did not reach the tolerance 1e-09" in caplog.text
     assert f"residual {residual:.1e} of the observations after 2 iterations" in caplog.text
     assert surrogate.to_dict()["converged"] is False
-    assert "left out" not in caplog.text
+    assert "held out" not in caplog.text
 
 
 def test_what_has_not_converged_without_some_structures_is_named(
@@ -235,7 +235,7 @@ def test_what_has_not_converged_without_some_structures_is_named(
     assert plain["converged"] is True
     assert plain["calibration"]["converged"] is False
     (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
-    assert "conjugate gradients without 10 structures that are left out to judge" in warning
+    assert "conjugate gradients without 10 structures that are held out to judge" in warning
     assert "the factors on standard deviations may be less accurate" in warning
     monkeypatch.undo()
     again = Surrogate("pairs", **FIXED, **options).fit(samples.waters(25))

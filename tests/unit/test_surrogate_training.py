@@ -35,7 +35,7 @@ LIMITS = ("SMALL_ROWS", "LEAVE_OUT_ROWS", "HALF_ROWS", "HOLD_OUT_ROWS")
 # Hyperparameters ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rows", [None, 40], ids=["left out one by one", "halves"])
+@pytest.mark.parametrize("rows", [None, 40], ids=["held out one by one", "halves"])
 def test_fits_of_one_seed_are_the_same(rows: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also on the path of large sets, whose halves predict each other."""
     if rows is not None:
@@ -48,7 +48,7 @@ def test_fits_of_one_seed_are_the_same(rows: int | None, monkeypatch: pytest.Mon
     assert errors.max() < 0.1 * np.ptp(query.energies)
 
 
-@pytest.mark.parametrize("rows", [None, 40], ids=["left out one by one", "halves"])
+@pytest.mark.parametrize("rows", [None, 40], ids=["held out one by one", "halves"])
 @pytest.mark.parametrize("name", ["length", "energy_noise", "force_noise"])
 def test_given_hyperparameters_are_kept(name: str, rows: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     if rows is not None:

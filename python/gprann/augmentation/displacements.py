@@ -78,7 +78,7 @@ class DisplacementOptions(Options):
     displacement: Displacement | None = option(
         "Size of the displacements, a length or a table of lengths, { C = 0.02, H = 0.03 }: gaussian the standard "
         "deviation of each component, sphere and taylor the radius. Default: taylor 0.01; gpr the largest, between "
-        "0.005 and 0.1, at which copies are no more uncertain than structures left out of the training set and "
+        "0.005 and 0.1, at which copies are no more uncertain than structures held out of the fit and "
         "change the energy by no more than three times its spread.",
         None,
         unit="Å",

@@ -56,7 +56,7 @@ class CopyOptions(DisplacementOptions, SubsetOptions):
     temperature: float | None = option(
         "With policy normal_modes or md: temperature. Default: normal_modes the highest, between 1 and 1000, at "
         "which copies "
-        "are no more uncertain than structures left out, md 300.",
+        "are no more uncertain than structures held out, md 300.",
         None,
         unit="K",
         example=300.0,
@@ -64,10 +64,9 @@ class CopyOptions(DisplacementOptions, SubsetOptions):
     )
     steps: int = option("With policy md: steps of 0.5 fs from each structure.", 100, ge=1)
     threshold: float | None = option(
-        "With method gpr: copies whose predicted standard deviation per atom exceeds it are not trained on. "
-        "Default: with an "
-        "automatic displacement or temperature five times that of structures left out, else and for subsets below "
-        "four structures none.",
+        "With method gpr: copies whose predicted standard deviation per atom exceeds it are left out. Default: five "
+        "times that of structures held out where displacement or temperature are automatic; none where they are "
+        "given, and for subsets of fewer than four structures.",
         None,
         unit="eV/atom",
         example=0.003,
@@ -172,7 +171,7 @@ class Sampler:
         threshold = _OUTLIER * limit / len(data[0]) if options.threshold is None else options.threshold
         unit = "Å" if name == "displacement" else "K"
         _log.info(
-            "%s of the copies: %.3g %s; standard deviation of the energies of structures left out: %.2g eV",
+            "%s of the copies: %.3g %s; standard deviation of the energies of structures held out: %.2g eV",
             name,
             size,
             unit,

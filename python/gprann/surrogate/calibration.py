@@ -2,7 +2,7 @@
 
 The variance of a Gaussian process follows from the kernel, not from how well the kernel suits the energy
 surface; with smooth kernels and small noises it is too small by a factor that differs from one training set
-to the next. Structures of the training set, each left out in turn as a whole and predicted from all others,
+to the next. Structures of the training set, each held out in turn as a whole and predicted from all others,
 tell this factor, one for energies and one for forces. (Scaling by one factor: Levi et al., Sensors 22, 5540
 (2022).)
 """
@@ -30,11 +30,11 @@ from gprann.surrogate.solvers.posterior import DensePosterior
 
 _log = logging.getLogger(__name__)
 FEWEST = 10
-"""Structures left out; the errors of fewer say little about those of others."""
+"""Structures held out; the errors of fewer say little about those of others."""
 # Energies and forces share the kernel and so most of what is wrong with it, and force components are many
 # where energies are few: the factor of the forces counts in that of the energies as so many structures.
 _FORCES_COUNT_AS = 20
-_MOST = 50  # structures left out by solvers without the whole matrix, a tenth of the training set otherwise
+_MOST = 50  # structures held out by solvers without the whole matrix, a tenth of the training set otherwise
 _QUANTILES = (0.5, 0.6, 0.7, 0.8, 0.9)
 _few_expected: contextvars.ContextVar[bool] = contextvars.ContextVar("few_expected", default=False)
 
@@ -57,7 +57,7 @@ class Calibration:
     ----------
     energy, force : float
     n_structures : int
-        Structures that were left out to find them; 0 if there were too few, and both are 1.
+        Structures that were held out to find them; 0 if there were too few, and both are 1.
     converged : bool
         Whether the equations without them were solved to the tolerance.
     """
@@ -69,13 +69,13 @@ class Calibration:
 
 
 def calibrate(errors: LeftOut, data: Dataset, invariant: str) -> Calibration:
-    """Find the factors from the errors of structures that were left out.
+    """Find the factors from the errors of structures that were held out.
 
     Parameters
     ----------
     errors : LeftOut
     data : Dataset
-        The structures left out, with their forces.
+        The structures held out, with their forces.
     invariant : {'rotation', 'translation'}
         Of the fingerprint (see `internal_directions`).
 
@@ -86,8 +86,8 @@ def calibrate(errors: LeftOut, data: Dataset, invariant: str) -> Calibration:
     if len(data) < FEWEST:
         _log.log(
             logging.DEBUG if _few_expected.get() else logging.WARNING,
-            "standard deviations are not calibrated, and may be far too small: %d structures are too few to be left "
-            "out, %d are needed",
+            "standard deviations are not calibrated, and may be far too small: %d structures are too few to be "
+            "held out, %d are needed",
             len(data),
             FEWEST,
         )
@@ -104,7 +104,7 @@ def calibrate(errors: LeftOut, data: Dataset, invariant: str) -> Calibration:
     energy = factor_of(errors.energy, energy_std) ** weight * force ** (1.0 - weight)
     found = Calibration(energy, force, len(data), errors.converged)
     _log.info(
-        "%d structures left out: standard deviations of energies times %.2f, of forces times %.2f",
+        "%d structures held out: standard deviations of energies times %.2f, of forces times %.2f",
         len(data),
         found.energy,
         found.force,
@@ -152,7 +152,7 @@ def _normal_quantile(fraction: float) -> float:
 
 
 def put_calibration_last(data: Dataset, seed: int) -> Dataset:
-    """Put the structures to calibrate with last: leaving them out then costs a corner of L alone."""
+    """Put the structures to calibrate with last: holding them out then costs a corner of L alone."""
     if structures_for(data, IN_TURN_ROWS) == len(data):
         return data
     return data.select(np.random.default_rng([seed, 1]).permutation(len(data)))
@@ -188,7 +188,7 @@ def calibration_of(fit: Fit, seed: int) -> Calibration:
 
 @one_blas_thread()
 def left_out_std(fit: Fit, count: int) -> Array:
-    """Return the standard deviations, not calibrated, of `count` structures left out; see `Surrogate`."""
+    """Return the standard deviations, not calibrated, of `count` structures held out; see `Surrogate`."""
     chosen = evenly_spread(len(fit.equations.data), count)
     whole = _whole(fit)
     if whole is not None:

@@ -16,11 +16,11 @@ _TILES = 4.0 * 2**20  # bytes; parts of a matrix that are copied
 
 # Observations of the subsets on which hyperparameters are found.
 SMALL_ROWS = 1700  # of the likelihood (about 20 evaluations)
-LEAVE_OUT_ROWS = 3400  # at most, where structures are left out in turn
+LEAVE_OUT_ROWS = 3400  # at most, where structures are held out in turn
 HALF_ROWS = 7000  # of the half from which the other half is predicted
 HOLD_OUT_ROWS = 11000  # of the four fifths from which the last fifth is predicted
 IN_TURN_ROWS = 5500
-"""Observations of the last structures of a set, which are left out one by one."""
+"""Observations of the last structures of a set, which are held out one by one."""
 MATRICES = 4
 """Square matrices, of the size of a subset, that its likelihood or its leave-one-out errors need at once."""
 

@@ -21,7 +21,7 @@ class SurrogateOptions(Options):
     kernel: Kernel = option(
         'Kernel: "atoms" sums over the environments of the atoms (the most accurate, for any system), "pairs" uses '
         'inverse distances in a fixed order of atoms, "cartesian" the coordinates, "soap" SOAP vectors (needs '
-        'dscribe); "auto" chooses by structures that are left out, among soap too if its settings are given.',
+        'dscribe); "auto" chooses by structures that are held out, among soap too if its settings are given.',
         "atoms",
     )
     length: float | None = option(
@@ -41,7 +41,7 @@ class SurrogateOptions(Options):
     force_noise: float | None = option("The same for the forces, in eV/Å.", None, gt=0, example=1e-8)
     hyperparameters: SearchName = option(
         "How length and noises are found where they are not given: by the errors of structures held out (the most "
-        "accurate), or on random subsets alone by the likelihood, by structures left out one by one or by fifths, or "
+        "accurate), or on random subsets alone by the likelihood, by structures held out one by one or by fifths, or "
         "on a grid.",
         "held_out",
     )

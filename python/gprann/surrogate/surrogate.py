@@ -252,9 +252,9 @@ class Surrogate:
 
     @property
     def calibration(self) -> Calibration:
-        """Factors on the standard deviations, from structures of the training set left out of it.
+        """Factors on the standard deviations, from structures of the training set held out of it.
 
-        With the covariance matrix each is left out in turn. Conjugate gradients and inducing structures solve once
+        With the covariance matrix each is held out in turn. Conjugate gradients and inducing structures solve once
         more, without a random tenth of the structures (10 to 50); below 20 structures their factors are 1.
         """
         if self._calibration is None:
@@ -382,7 +382,7 @@ class Surrogate:
 
     @one_blas_thread()
     def left_out_std(self, count: int) -> Array:
-        """Return how uncertain training structures would be, were they left out of the training set.
+        """Return how uncertain training structures would be, were they held out.
 
         Parameters
         ----------

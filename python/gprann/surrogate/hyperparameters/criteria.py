@@ -1,4 +1,4 @@
-"""Hyperparameters and what judges them: the marginal likelihood, and errors of structures left out.
+"""Hyperparameters and what judges them: the marginal likelihood, and errors of structures held out.
 
 The log marginal likelihood has an analytic gradient. K may be a sum of parts with lengths of their own, as of the kinds
 of rows (species): the derivative of K with respect to the logarithm of one length is that of its part alone. The
@@ -247,7 +247,7 @@ def leave_out_in_turn(
     noise: Array,
     groups: Sequence[int] | None = None,
 ) -> LeftOut:
-    """Return the errors of structures left out one by one, or group by group, from blocks of K⁻¹.
+    """Return the errors of structures held out one by one, or group by group, from blocks of K⁻¹.
 
     The prediction error of block A given all others is (K⁻¹)_AA⁻¹ alpha_A, its covariance s_f² (K⁻¹)_AA⁻¹
     (Dubrule, Math. Geol. 15, 687 (1983)). The blocks of the last structures need the last rows of L⁻¹ alone.
@@ -261,7 +261,7 @@ def leave_out_in_turn(
     noise : ndarray, shape (rows,)
         Relative to the amplitude.
     groups : sequence of int, optional
-        First structures of the groups that are left out together, ascending. Default: every structure alone.
+        First structures of the groups that are held out together, ascending. Default: every structure alone.
 
     Returns
     -------
@@ -307,7 +307,7 @@ def left_out_variance(observations: Observations, factor: Factor, structures: It
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Score of one candidate by structures that were left out."""
+    """Score of one candidate by structures that were held out."""
 
     settings: Trial
     score: float
@@ -321,9 +321,9 @@ def scan(
     spread: float,
     groups: Sequence[int] | None = None,
 ) -> list[Scan]:
-    """Return the scores of candidates by structures left out; those not positive definite are left out.
+    """Return the scores of candidates by structures held out; those not positive definite are left out.
 
-    `groups` are the first structures of those that are left out together; by default one by one.
+    `groups` are the first structures of those that are held out together; by default one by one.
     """
     results = []
     lengths: dict[float, tuple[Array, float]] = {}

@@ -1,4 +1,4 @@
-"""Selection of a kernel: structures of a random subset are left out one by one and predicted by every kernel."""
+"""Selection of a kernel: structures of a random subset are held out one by one and predicted by every kernel."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 @register_kernel
 class AutoKernel(AtomsKernel, PairsKernel, SoapKernel):
-    """The kernel that best predicts structures of a random subset which are left out one by one.
+    """The kernel that best predicts structures of a random subset which are held out one by one.
 
     It has the options of all kernels from which it is chosen: `atoms`, `pairs`, `cartesian`, and `soap` if this one's
     settings are given.
@@ -50,7 +50,7 @@ class AutoKernel(AtomsKernel, PairsKernel, SoapKernel):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Errors of a kernel for structures that were left out.
+    """Errors of a kernel for structures that were held out.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class KernelSelection:
         parts += [f"'{name}' does not apply" for name in self.refused]
         if not self.candidates:
             parts.append("nothing can be predicted from so few labels")
-        return f"of {self.n_structures} structures left out one by one: " + "; ".join(parts)
+        return f"of {self.n_structures} structures held out one by one: " + "; ".join(parts)
 
     def _errors(self, name: str) -> str:
         errors = self.candidates[name]

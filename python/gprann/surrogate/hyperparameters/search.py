@@ -2,7 +2,7 @@
 
 1. The log marginal likelihood, maximised with its gradient on a small subset.
 2. The likelihood of a squared exponential is no measure of how well it predicts, so length and noise are then
-   chosen by prediction errors: in small sets of each structure left out, in larger ones of half the set
+   chosen by prediction errors: in small sets of each structure held out, in larger ones of half the set
    predicted from the other half.
 3. The noise, which stands for what the kernel cannot express more than for errors of the labels, falls with
    the number of structures, and the best length with it: at last both are refined as long as structures held out
@@ -56,7 +56,7 @@ _NOISE = (1.0, 0.1, 0.01)
 _FINE, _SHORTER = 1 / 3, 0.8  # steps of the noises and of the length, where they are refined
 _LOWEST = Trial(BOUNDS[0].length, 1e-12, 1e-12)
 _STEPS = 5  # in one direction, at most
-_FOLDS = 5  # groups in which structures are left out by k_fold
+_FOLDS = 5  # groups in which structures are held out by k_fold
 _GRID_NOISES = (1e-10, 1e-8, 1e-6, 1e-4)
 START = Trial(8.0, 1e-8, 1e-8)
 """Where the search for the maximum of the likelihood begins."""
@@ -162,7 +162,7 @@ class HyperparameterSearch:
         shuffled = data.select(np.random.default_rng(self.seed).permutation(n))
         search, name = replace(self, features=features_per_atom(shuffled, self.fingerprint)), self.name
         if name == "held_out" and n == search.count(shuffled, LEAVE_OUT_ROWS, MATRICES):
-            name = "leave_one_out"  # small sets, all structures of which can be left out one by one
+            name = "leave_one_out"  # small sets, all structures of which can be held out one by one
         return SEARCHES[name](search, shuffled, mean)
 
     def count(self, data: Dataset, rows: int, matrices: int) -> int:
@@ -185,14 +185,14 @@ def maximum_likelihood(search: HyperparameterSearch, shuffled: Dataset, mean: fl
 
 
 def leave_one_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
-    """Return settings near the maximum of the likelihood with the smallest errors of structures left out singly."""
+    """Return settings near the maximum of the likelihood with the smallest errors of structures held out singly."""
     start = maximum_likelihood(search, shuffled, mean)
     observations = observe(search.fingerprint, search.first(shuffled, LEAVE_OUT_ROWS), mean)[0]
     return choose_by_leaving_out(observations, start, search.fingerprint.spread, search.fixed)
 
 
 def k_fold(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
-    """Return settings near the maximum of the likelihood with the smallest errors of structures left out by fifths."""
+    """Return settings near the maximum of the likelihood with the smallest errors of structures held out by fifths."""
     start = maximum_likelihood(search, shuffled, mean)
     observations = observe(search.fingerprint, search.first(shuffled, LEAVE_OUT_ROWS), mean)[0]
     groups = folds(len(observations.first) - 1)
@@ -262,7 +262,7 @@ def _held_out_error(
 ) -> ErrorOfNoise:
     """Return the error of `held_out` predicted from `kept` as a function of the noises, K built once.
 
-    With `in_turn`, half the score is that of so many structures of `kept` that are left out one by one.
+    With `in_turn`, half the score is that of so many structures of `kept` that are held out one by one.
     """
     fingerprint = search.fingerprint
     observations, rows, jacobians = observe(fingerprint, kept, mean)
@@ -302,9 +302,9 @@ def choose_by_leaving_out(
     *,
     groups: Sequence[int] | None = None,
 ) -> Trial:
-    """Return the settings near `start` with the smallest errors of structures left out.
+    """Return the settings near `start` with the smallest errors of structures held out.
 
-    `groups` are the first structures of those that are left out together; by default one by one.
+    `groups` are the first structures of those that are held out together; by default one by one.
     """
     candidates = [
         with_fixed(
@@ -318,7 +318,7 @@ def choose_by_leaving_out(
         return start
     winner = min(results, key=lambda result: result.score)
     turns = "one by one" if groups is None else f"in {len(groups)} groups"
-    _log.info("structures left out %s: %s", turns, winner.settings)
+    _log.info("structures held out %s: %s", turns, winner.settings)
     return winner.settings
 
 

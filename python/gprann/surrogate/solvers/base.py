@@ -158,7 +158,7 @@ class Solver(Named):
     remedy : str
         What to do if the solver does not fit into the memory.
     eliminates : bool
-        Whether structures that are left out to calibrate should be no representatives, where there are others.
+        Whether structures that are held out to calibrate should be no representatives, where there are others.
     """
 
     remedy: ClassVar[str] = "fit fewer structures"
@@ -214,15 +214,15 @@ class Solver(Named):
     def leave_out(self, fit: Fit, chosen: Indices) -> LeftOut:
         """Return the errors of some structures predicted without them.
 
-        By default these are left out together, and the equations of the others solved again: there are fewer
-        structures to learn from, so that errors are a little larger than with each left out alone.
+        By default these are held out together, and the equations of the others solved again: there are fewer
+        structures to learn from, so that errors are a little larger than with each held out alone.
 
         Parameters
         ----------
         fit : Fit
             By this solver.
         chosen : ndarray of int64
-            Structures left out, fewer than there are.
+            Structures held out, fewer than there are.
 
         Raises
         ------
@@ -440,7 +440,7 @@ def leave_out_together(
     fit : Fit
         To all structures.
     chosen : ndarray of int64
-        Structures left out.
+        Structures held out.
     solver : Solver
         For the others.
     equations : Equations

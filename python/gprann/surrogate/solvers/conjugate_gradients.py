@@ -193,11 +193,11 @@ class ConjugateGradients(WithRepresentatives):
         return Eliminated.build(equations, settings, solution.representatives, solution.noise, factors)
 
     def leave_out(self, fit: Fit, chosen: NDArray[np.int64]) -> LeftOut:
-        """Return the errors of structures left out together; representatives stay where they can, with their factor."""
+        """Return the errors of structures held out together; representatives stay where they can, with their factor."""
         kept = np.setdiff1d(np.arange(len(fit.equations.data)), chosen)
         equations = fit.equations.without(kept)
         solver = self.replace(inducing=min(self.inducing or 1, len(kept)))
-        purpose = f"without {len(chosen)} structures that are left out to judge the standard deviations"
+        purpose = f"without {len(chosen)} structures that are held out to judge the standard deviations"
         known = _eliminated_posterior(fit).within(kept)
         quicker = (
             None if known is None else partial(solver._solve, equations, fit.settings, known, purpose=purpose)

@@ -220,7 +220,7 @@ class Inducing(WithRepresentatives):
         )
 
     def leave_out(self, fit: Fit, chosen: NDArray[np.int64]) -> LeftOut:
-        """Return the errors of structures left out one by one."""
+        """Return the errors of structures held out one by one."""
         parts = list(_left_out_of(fit, chosen))
         return LeftOut(
             np.array([errors[0] for errors, _ in parts]),
@@ -229,7 +229,7 @@ class Inducing(WithRepresentatives):
         )
 
     def left_out_variance(self, fit: Fit, chosen: NDArray[np.int64]) -> Array:
-        """Return the variances of the energies of structures left out one by one."""
+        """Return the variances of the energies of structures held out one by one."""
         return np.array([block[0, 0] for _, block in _left_out_of(fit, chosen)])
 
     def wanted_observations(self, data: Dataset, fingerprint: Fingerprint) -> float:  # noqa: ARG002
@@ -244,7 +244,7 @@ class Inducing(WithRepresentatives):
 
 
 def _left_out_of(fit: Fit, chosen: NDArray[np.int64]) -> Iterator[tuple[Array, Array]]:
-    """Yield errors and relative covariances of structures left out one by one."""
+    """Yield errors and relative covariances of structures held out one by one."""
     approximation = fit.posterior
     if not isinstance(approximation, InducingApproximation):
         raise TypeError(f"{fit.plan.solver.name}: not a fit by inducing structures")
