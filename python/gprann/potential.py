@@ -205,13 +205,12 @@ class Potential:
         known = [tuple(numbers.items()) for numbers in training.get("compositions", [])]
         if not known or training.get("reference_energies_given"):
             return  # a file of before these records does not tell
-        new = {
-            structure.composition: structure
-            for structure in data
-            if structure.composition not in self._compared
-        }
-        self._compared.update(new)
-        outside = [structure for composition, structure in new.items() if not is_spanned(composition, known)]
+        outside = []
+        for structure in data:
+            if structure.composition not in self._compared:
+                self._compared.add(structure.composition)
+                if not is_spanned(structure.composition, known):
+                    outside.append(structure)
         if outside:
             _log.warning(
                 "%s (%s): the training set (%s) does not determine the total energy of this composition, which may be "
