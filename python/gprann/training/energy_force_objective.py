@@ -197,9 +197,12 @@ class EnergyForceObjective:
         With more residuals than `max_rows`, the normal equations are those of structures chosen at random; the loss
         remains that of all.
         """
-        drawn_rows = max_rows is not None and self.n_rows > max_rows
-        if self.force_fraction >= 1.0 and not drawn_rows:
-            return self
+        labels = self.labels
+        most = labels.energies.size + labels.forces.size + labels.virials.size
+        if self.force_fraction >= 1.0 and (max_rows is None or most <= max_rows or self.n_rows <= max_rows):
+            return (
+                self  # without counting residuals or making a generator, which take longer than a small step
+            )
         rng = np.random.default_rng(stream)
         chosen = self
         if self.force_fraction < 1.0:
@@ -232,6 +235,8 @@ class EnergyForceObjective:
 
     def errors(self, parameters: Array) -> Errors:
         """Return the root mean square residuals; with Huber's thresholds those that count linearly count less."""
+        if self.size == 0:
+            return Errors(float("nan"), float("nan"), float("nan"))
         parts = self.shared.loss.value(parameters, self._core, self.structures, n_threads())
         atoms = self._atoms()
         weights = (
