@@ -30,6 +30,7 @@ from gprann.evaluation.metrics import table
 from gprann.io import atomic_write
 from gprann.potential import Potential
 from gprann.runtime.messages import progress_bar
+from gprann.runtime.resources import n_threads
 from gprann.surrogate import Surrogate
 from gprann.training import train
 from gprann.units import MEV
@@ -160,7 +161,10 @@ def run_demo(
             bar.set_postfix_str(METHODS[name].title)
             data = reference + _COPIES.get(name, _no_copies)(reference)
             options = {**_OPTIONS, "members": members, "seed": seed, "forces": name == "direct"}
-            potential = train(data, descriptor, workers=1, progress=False, **options)
+            workers = (
+                min(2, n_threads()) if name == "direct" else 1
+            )  # the others end before a process has begun
+            potential = train(data, descriptor, workers=workers, progress=False, **options)
             report = evaluate(potential, test)
             metrics = {column.name: getattr(report, column.name) for column in _METRICS}
             methods.append(Method(name, len(data), metrics, potential, potential.predict(test)))
