@@ -181,7 +181,7 @@ class TestCommands:
         assert "memory: about" in error
         code, _, error = answer(["run", "config.toml"], capsys)
         assert code == 0
-        assert error.count("finished by an earlier run") == 3
+        assert error.count("finished by an earlier run") == 4
         out = answer(["info", "results/potential.gprann"], capsys)[1]
         assert "training data:       " in out
         errors = json.loads(Path("results/report/metrics.json").read_text())

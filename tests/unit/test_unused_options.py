@@ -36,7 +36,7 @@ KEYS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"policy": "sphere", "steps": 5},
-        "steps = 5: has no effect, it belongs to the policy 'md', not to 'sphere'",
+        "steps = 5: has no effect, it belongs to the policies 'md' and 'mixture', not to 'sphere'",
     ),
 ]
 

@@ -294,6 +294,7 @@ def label_copies(
     sampler = Sampler(options, data, surrogate)
     sampler.find_size()
     sampler.find_number()
+    sampler.find_temperature()
     options = sampler.options
     bar.extend(options.total(data) - expected)
     copies = sampler.copies(numbers)

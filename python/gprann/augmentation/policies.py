@@ -21,6 +21,7 @@ from gprann.augmentation.displacements import (
     moving_atoms,
     within_spheres,
 )
+from gprann.augmentation.dynamics import Walk, temperature_of, walk
 from gprann.augmentation.thermal import ThermalCopies, langevin, normal_modes, surrogate_hessian
 from gprann.data.structure import Dataset, Structure, evenly_spread
 from gprann.errors import ConfigError, DataError
@@ -30,7 +31,7 @@ from gprann.surrogate.sets.partition import SubsetOptions
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate
 
-Policy = Literal["gaussian", "sphere", "normal_modes", "md"]
+Policy = Literal["gaussian", "sphere", "normal_modes", "md", "mixture"]
 _log = logging.getLogger(__name__)
 _BOUNDS = {"displacement": (0.005, 0.1), "temperature": (1.0, 1000.0)}  # Å, K; of the automatic choice
 _USUAL = {"displacement": 0.02, "temperature": 300.0}
@@ -40,6 +41,8 @@ _FEW = 4  # structures; with fewer of them, leaving one out tells nothing
 _LEFT_OUT = 16  # structures of which uncertainties are computed
 _PARENTS = 32  # structures of which copies are tried to find the size
 _SPREADS = 3.0  # standard deviations of the energies, by which copies may rise
+_MIXED_SIZES = (0.5, 1.0, 2.0)  # of the policy "mixture", in units of the displacement
+_FRAME = 40  # steps of its dynamics for each frame, at least: 20 fs
 _HALVINGS = 7  # of the interval of the logarithm: 2 % of a displacement
 
 
@@ -47,22 +50,26 @@ class CopyOptions(DisplacementOptions, SubsetOptions):
     """Options of the copies that a surrogate labels; see `augment`."""
 
     policy: Policy = option(
-        'With method gpr: how atoms are displaced: "gaussian" every component of every atom, "sphere" uniformly '
-        "in spheres, "
-        'without a net shift, "normal_modes" along the modes of the surrogate\'s Hessian at the temperature, "md" '
-        "along short molecular dynamics.",
+        'With method gpr: how atoms are displaced: "gaussian" every component of every atom, "sphere" uniformly in '
+        'spheres, without a net shift, "normal_modes" along the modes of the surrogate\'s Hessian at the temperature, '
+        '"md" along short molecular dynamics, "mixture" half of the copies along dynamics, the others like gaussian '
+        "with half, one and two times the size: networks learn from them all that the surrogate knows.",
         "gaussian",
     )
     temperature: float | None = option(
-        "With policy normal_modes or md: temperature. Default: normal_modes the highest, between 1 and 1000, at "
-        "which copies "
-        "are no more uncertain than structures held out, md 300.",
+        "With policy normal_modes, md or mixture: temperature. Default: normal_modes the highest, between 1 and 1000, "
+        "at which copies are no more uncertain than structures held out, md 300, mixture the configurational "
+        "temperature of the structures.",
         None,
         unit="K",
         example=300.0,
         gt=0,
     )
-    steps: int = option("With policy md: steps of 0.5 fs from each structure.", 100, ge=1)
+    steps: int = option(
+        "With policy md or mixture: steps of 0.5 fs from each structure; mixture makes 40 for each frame at least.",
+        100,
+        ge=1,
+    )
     threshold: float | None = option(
         "With method gpr: copies whose predicted standard deviation per atom exceeds it are left out. Default: five "
         "times that of structures held out where displacement or temperature are automatic; none where they are "
@@ -102,15 +109,15 @@ class CopyOptions(DisplacementOptions, SubsetOptions):
     @property
     def sized_by(self) -> Literal["displacement", "temperature"]:
         """Name of the option that sets the size of the displacements."""
-        return "displacement" if self.policy in ("gaussian", "sphere") else "temperature"
+        return "temperature" if self.policy in ("normal_modes", "md") else "displacement"
 
     def unused_options(self) -> dict[str, str]:
         """Return the options that are set and have no effect, with the reason."""
         result = {}
-        if self.temperature is not None and self.sized_by == "displacement":
+        if self.temperature is not None and self.policy in ("gaussian", "sphere"):
             result["temperature"] = f"the policy '{self.policy}' takes its size from the displacement"
-        if self.steps != type(self).model_fields["steps"].default and self.policy != "md":
-            result["steps"] = f"it belongs to the policy 'md', not to '{self.policy}'"
+        if self.steps != type(self).model_fields["steps"].default and self.policy not in ("md", "mixture"):
+            result["steps"] = f"it belongs to the policies 'md' and 'mixture', not to '{self.policy}'"
         return result
 
     @property
@@ -261,10 +268,12 @@ class Sampler:
             Structure k is displaced with the random stream (seed, numbers[k]).
         """
         data, count = self.data, self.options.count
-        shifts = (
+        shifts: Iterable[Array] = (
             self._shifts(structure, int(number), count(structure))
             for structure, number in zip(data, numbers, strict=True)
         )
+        if self.options.policy == "mixture":
+            shifts = self._mixture([int(number) for number in numbers])
         made = displace(data, "gpr", shifts)
         apart = made.select(np.flatnonzero(self.limits.allow_each(made)))
         kept = apart.select(np.flatnonzero(self._are_comparable(apart)))
@@ -279,6 +288,42 @@ class Sampler:
         if len(kept) == 0:
             _log.warning("no copies of %d structures of %s", len(data), data[0].formula)
         return kept
+
+    def find_temperature(self) -> None:
+        """Find the temperature of the dynamics of the policy "mixture", if it is not given."""
+        if self.options.policy == "mixture" and self.options.temperature is None:
+            found = temperature_of(self.surrogate, self.data, self.options.seed)
+            _log.info(
+                "dynamics of the copies at %.3g K, the configurational temperature of the structures", found
+            )
+            self.options = self.options.replace(temperature=found)
+
+    def _mixture(self, numbers: list[int]) -> list[Array]:
+        """Return displacements (m, N, 3) of each structure: along dynamics, then gaussian of several sizes."""
+        options, data = self.options, self.data
+        size = options.displacement
+        moving = [moving_atoms(structure, options.min_force) for structure in data]
+        streams = [(options.seed, number, 0) for number in numbers]
+        counts = [options.count(structure) for structure in data]
+        frames = (max(counts) + 1) // 2
+        walked = walk(
+            self.surrogate,
+            data,
+            self.limits,
+            Walk(options.temperature or _USUAL["temperature"], max(options.steps, _FRAME * frames), frames),
+            moving=moving,
+            streams=streams,
+        )
+        result: list[Array] = []
+        for structure, number, count, own in zip(data, numbers, counts, walked, strict=True):
+            sizes = atom_sizes(structure, size or _USUAL["displacement"], options.min_force)
+            rattled = gaussian(len(structure), count // 2, sizes, (options.seed, number))
+            factors = np.resize(_MIXED_SIZES, count // 2)[:, None, None]
+            moved = moving[len(result)].any()
+            result.append(
+                np.concatenate([own[: count - count // 2], factors * rattled]) if moved else own[:0]
+            )
+        return result
 
     def _are_comparable(self, copies: Dataset) -> NDArray[np.bool_]:
         """Return which copies the kernel can compare with the structures, shape (n,).

@@ -283,11 +283,20 @@ class TrainingSection(TrainingOptions):
 
 
 class ResourcesSection(Options):
-    """Memory and processes that a run may use.
+    """Time, memory and processes that a run may use.
 
-    Nothing here changes the results, unless memory is short: it then decides on the surrogate's solver, and on the
-    size of the subsets that its hyperparameters come from. Another memory repeats the labels.
+    The number of processes does not change the results. Memory does if it is short: it then decides on the surrogate's
+    solver, and on the size of the subsets that its hyperparameters come from; another memory repeats the labels. Time
+    decides with method = "auto" on the size and number of the networks.
     """
+
+    time: float = option(
+        'With method = "auto": about how long the training of the networks may take on two usual processors. It is '
+        "estimated from the number of operations, so that the choices are the same on every machine.",
+        20.0,
+        unit="min",
+        gt=0,
+    )
 
     memory: float | None = option(
         "Largest memory of a run; refused before the start if more is needed, and the surrogate's solver chosen by it."
@@ -323,6 +332,12 @@ class Config(Options):
     (10, 'gaussian', 6.5)
     """
 
+    method: Literal["auto", "manual"] = option(
+        'Who chooses how the potential is made: "auto" left-out structures of the training set, "manual" the tables '
+        "below as they stand. What is set there to something else than the default is kept by both. A file that "
+        'says nothing here, but has a table [augmentation] or sets training.forces, is "manual".',
+        "auto",
+    )
     data: DataSection
     baseline: Baseline | None = option(
         "Contribution to the energy that is known: it is subtracted from the labels and added to the predictions, of "
@@ -337,6 +352,14 @@ class Config(Options):
     training: TrainingSection = Field(default_factory=TrainingSection)
     resources: ResourcesSection = Field(default_factory=ResourcesSection)
     output: OutputSection = Field(default_factory=OutputSection)
+
+    @model_validator(mode="after")
+    def _follow_tables(self) -> Self:
+        """Let tables that say how the potential is made decide, where nothing else is said."""
+        says = "augmentation" in self.model_fields_set or "forces" in self.training.model_fields_set
+        if "method" not in self.model_fields_set and says:
+            object.__setattr__(self, "method", "manual")
+        return self
 
     @model_validator(mode="after")
     def _share_baseline(self) -> Self:

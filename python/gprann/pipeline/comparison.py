@@ -185,7 +185,8 @@ def _variant(config: Config, name: str) -> Config:
     sections = {key: getattr(config, key).model_copy(update=change) for key, change in changes.items()}
     augmentation = config.augmentation.of_method(_AUGMENTATION[name])
     surrogate = config.surrogate if augmentation.uses_surrogate else SurrogateSection()
-    return config.model_copy(update={**sections, "augmentation": augmentation, "surrogate": surrogate})
+    chosen = {"method": "manual", "augmentation": augmentation, "surrogate": surrogate}
+    return config.model_copy(update={**sections, **chosen})
 
 
 def _write_comparison(

@@ -22,7 +22,9 @@ from gprann.errors import ConfigError
 from gprann.evaluation.report import Report
 from gprann.io import DataWarning, atomic_write, write
 from gprann.io.reading import structures
+from gprann.pipeline.auto import choose
 from gprann.pipeline.checkpoints import Stage, Stages, claim_folder, data_digest, digest, file_digest
+from gprann.pipeline.choices import Plan
 from gprann.pipeline.inputs import RunData, check_run, read_data, surrogate_within_memory
 from gprann.pipeline.subsets import (
     SubsetStore,
@@ -117,8 +119,10 @@ def run(config: Config | str | os.PathLike[str], *, source: Path | None = None) 
     folder = Path(config.output.folder)
     with claim_folder(folder, source) as stages, log_run(folder, source):
         data = read_data(config)
+        plan = None if config.method == "manual" else choose(config, data.train, stages)
+        config = config if plan is None else plan.config
         check_run(config, data)
-        return finish(config, stages, data)
+        return finish(config, stages, data, plan)
 
 
 @contextlib.contextmanager
@@ -131,11 +135,11 @@ def log_run(folder: Path, source: Path | None) -> Iterator[None]:
         _log.info("finished in %.1f s", time.perf_counter() - started)
 
 
-def finish(config: Config, stages: Stages, data: RunData) -> RunResult:
-    """Do every stage of a run that is not finished."""
+def finish(config: Config, stages: Stages, data: RunData, plan: Plan | None = None) -> RunResult:
+    """Do every stage of a run that is not finished; `plan` tells how the configuration came about."""
     with atomic_write(stages.folder / "config.toml") as stream:
         stream.write(to_toml(config))
-    run = _Run(config, stages, data)
+    run = _Run(config, stages, data, plan)
     test = run.make_test()
     augmented = run.augment(test)
     tested = run.evaluate_surrogates(test, augmented)
@@ -157,6 +161,7 @@ class _Run:
     config: Config
     stages: Stages
     data: RunData
+    plan: Plan | None = None
 
     # --------------------------------------------------------- augmentation
     def augment(self, test: SurrogateTest | None) -> Stage:
@@ -285,7 +290,8 @@ class _Run:
     def report(self, trained: Stage, tested: Stage | None) -> Stage:
         """Evaluate the potential on both sets; write tables, plots and the summary."""
         test = None if self.data.test is None else data_digest(self.data.test)
-        stage = self.stages.begin("report", digest(trained.inputs, test, self._draws_plots()))
+        choices = None if self.plan is None else self.plan.to_dict()
+        stage = self.stages.begin("report", digest(trained.inputs, test, self._draws_plots(), choices))
         if stage.skipped:
             return stage
         files, metrics, texts = self._evaluate(Potential.load(self.stages.folder / _POTENTIAL))
@@ -295,6 +301,9 @@ class _Run:
             if remark:
                 _log.warning(remark.strip())
             texts.append(f"surrogate\n=========\n{remark}{tested.left['summary']}\n")
+        if self.plan is not None:
+            metrics["choices"] = self.plan.facts()
+            texts.append(f"choices\n=======\n{self.plan.summary()}\n")
         summary = "\n".join(texts)
         plain = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
         contents = {"metrics.json": plain + "\n", "summary.txt": summary, "check.txt": self.data.check + "\n"}

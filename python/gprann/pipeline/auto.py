@@ -1,0 +1,341 @@
+"""Choices of `method = "auto"`: how a potential is made, found by left-out structures of the training set.
+
+1. A part of the training structures is left out, as a test set would be.
+2. A surrogate is fitted to the others, and networks are trained directly on their energies and forces.
+3. Where the surrogate is better on the structures left out, networks are also trained on copies that it labels with
+   energies and forces (distillation).
+4. The best way is taken for the whole training set, with as many networks as the time allows.
+
+What a user has set is kept, and says so in the table of choices.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from gprann.augmentation.displacements import DistanceLimits
+from gprann.augmentation.dynamics import strangeness
+from gprann.augmentation.gpr import augment
+from gprann.augmentation.policies import CopyOptions
+from gprann.config.sections import AugmentationSection, Config, SurrogateSection, TrainingSection
+from gprann.data.structure import Dataset
+from gprann.descriptors import Descriptor
+from gprann.errors import GprannError
+from gprann.evaluation.metrics import number
+from gprann.evaluation.report import Predictor, evaluate
+from gprann.models.network import Mlp
+from gprann.pipeline.checkpoints import Stages, data_digest, digest
+from gprann.pipeline.choices import Candidate, Choice, Plan
+from gprann.pipeline.inputs import split_test_set, surrogate_within_memory
+from gprann.surrogate.sets.surrogate_set import SurrogateSet, fit_each
+from gprann.training.optimizers import Workload
+from gprann.training.train import train
+from gprann.version import __version__
+
+_log = logging.getLogger(__name__)
+_LEFT_OUT = 0.2  # part of the structures by which the candidates are judged
+_MOST_LEFT_OUT = 60
+_FEWEST_LEFT_OUT = 4  # fewer would decide nothing
+_WIDTHS = ((5, 5), (10, 10), (16, 16), (20, 20), (24, 24))
+_EQUATIONS = 3.0  # energies and force components for each weight of a network, at least
+_LABELS = 8.0  # the same of a network that learns from copies, which cost little
+_COPIES = (2, 36)  # of each structure
+_RATE = 2e10  # floating-point operations of training in a second, on two usual processors
+_TRIALS = 0.3  # part of the time that goes into trials
+_ITERATIONS = 60  # of a network, usually
+_NOTHING_TO_LEARN = (
+    0.9  # errors of a direct network in units of the surrogate's, below which it needs no teacher
+)
+_MEMBERS = 4
+_FEWEST_FOR_DYNAMICS = 10  # structures
+_STRANGE = 4.0  # times as uncertain as structures left out: dynamics leads away from the data
+
+
+def choose(config: Config, data: Dataset, stages: Stages) -> Plan:
+    """Choose how the potential is made, or return the choices of an earlier run.
+
+    Parameters
+    ----------
+    config : Config
+    data : Dataset
+        The training structures.
+    stages : Stages
+        Keep the choices.
+
+    Returns
+    -------
+    Plan
+    """
+    plain = {name: part for name, part in config.to_dict().items() if name not in ("data", "output")}
+    plain["resources"] = {**plain["resources"], "workers": None}
+    stage = stages.begin("choices", digest(__version__, data_digest(data), plain))
+    if stage.skipped:
+        plan = Plan.from_dict(stage.left, config)
+    else:
+        plan = _Chooser(config, data).plan()
+        stage.finish([], plan.to_dict())
+    for line in plan.summary().splitlines():
+        _log.info("%s", line)
+    return plan
+
+
+@dataclass(slots=True)
+class _Way:
+    """A way to the potential: sections of the configuration."""
+
+    name: str
+    augmentation: AugmentationSection
+    training: TrainingSection
+
+
+class _Chooser:
+    """Makes the choices for a data set, and notes them down."""
+
+    def __init__(self, config: Config, data: Dataset) -> None:
+        self.config, self.data = config, data
+        self.choices: list[Choice] = []
+        self.candidates: list[Candidate] = []
+        count = int(np.floor(min(_LEFT_OUT * len(data), _MOST_LEFT_OUT)))
+        held = split_test_set(data, count / max(len(data), 1), config.augmentation.seed)
+        self.judges = data.select(held if len(held) >= _FEWEST_LEFT_OUT else held[:0])
+        kept = np.setdiff1d(np.arange(len(data)), held if len(self.judges) else held[:0])
+        self.rest = data.select(kept)
+        self.descriptor: Descriptor = config.descriptor.build(data.species)
+
+    def note(self, what: str, value: object, reason: str, *, by_user: bool = False) -> None:
+        """Note a choice down."""
+        self.choices.append(Choice(what, str(value), reason, "user" if by_user else "data"))
+
+    def plan(self) -> Plan:
+        """Return the plan."""
+        way = self._way()
+        members = self._members(way.training)
+        surrogate = self.config.surrogate if way.augmentation.uses_surrogate else SurrogateSection()
+        config = self.config.model_copy(
+            update={
+                "method": "manual",
+                "surrogate": surrogate,
+                "augmentation": way.augmentation,
+                "training": way.training.replace(members=members),
+            }
+        )
+        return Plan(config, tuple(self.choices), tuple(self.candidates), len(self.judges))
+
+    # ------------------------------------------------------------------ ways
+    def _way(self) -> _Way:
+        """Return the best way to the potential."""
+        forces = [structure.forces is not None for structure in self.data]
+        given = self.config.augmentation.method
+        if not any(forces):
+            self.note("training.forces", False, "no structure has forces: networks learn energies alone")
+            return self._energies()
+        direct = self._direct()
+        if given != "gpr" or not all(forces):
+            reason = (
+                "set in [augmentation]"
+                if given != "gpr"
+                else "a surrogate needs the forces of all structures"
+            )
+            self.note(
+                "augmentation.method", given if given != "gpr" else "none", reason, by_user=given != "gpr"
+            )
+            return direct
+        teacher = self._teacher()
+        if teacher is None:
+            self.note(
+                "augmentation.method", "none", "there is no surrogate: direct training on energies and forces"
+            )
+            return direct
+        taught = self._taught(teacher)
+        if not len(self.judges):
+            self.note(
+                "augmentation.method",
+                "gpr",
+                f"{len(self.data)} structures are too few to leave some out: copies labelled by the surrogate",
+            )
+            return taught
+        return self._better(teacher, direct, taught)
+
+    def _energies(self) -> _Way:
+        """Return training on energies alone."""
+        augmentation = self.config.augmentation.replace(method="none", forces=False)
+        equations = len(self.data)
+        return _Way("energies", augmentation, self._choose_size(self.config.training, equations, _EQUATIONS))
+
+    def _direct(self) -> _Way:
+        """Return direct training on energies and forces, with copies only if the user wants some."""
+        augmentation = self.config.augmentation
+        if augmentation.method == "gpr":
+            augmentation = AugmentationSection(method="none", seed=augmentation.seed)
+        training = self.config.training.replace(forces=True)
+        if augmentation.method == "taylor":
+            training = self.config.training  # Taylor copies have energies alone
+        return _Way("direct", augmentation, self._choose_size(training, _equations(self.data), _EQUATIONS))
+
+    def _taught(self, teacher: SurrogateSet) -> _Way:
+        """Return training on copies that a surrogate labels with energies and forces."""
+        given = self.config.augmentation
+        training = self._choose_size(self.config.training.replace(forces=True), np.inf, _LABELS)
+        chosen: dict[str, Any] = {"forces": True}
+        if not {"policy", "displacement"} & set(given.changes()):
+            chosen["policy"] = self._policy(teacher)
+        if given.copies is None:
+            wanted = _LABELS * self._parameters(training) / max(_equations(self.data), 1)
+            chosen["copies"] = int(np.clip(np.ceil(wanted), *_COPIES))
+        return _Way("taught", given.replace(**chosen), training)
+
+    def _policy(self, teacher: SurrogateSet) -> str:
+        """Return how copies are made: along dynamics, too, where the surrogate knows its structures."""
+        what = "augmentation.policy"
+        surrogate, indices = max(teacher, key=lambda item: len(item[1]))
+        if len(indices) < _FEWEST_FOR_DYNAMICS:
+            self.note(
+                what, "gaussian", f"{len(indices)} structures are too few for dynamics with their surrogate"
+            )
+            return "gaussian"
+        data, given = surrogate.training_set, self.config.augmentation
+        ratio = strangeness(surrogate, data, DistanceLimits.of(data, given.min_distance), seed=given.seed)
+        reason = f"frames of its dynamics are {ratio:.2g} times as uncertain as structures left out"
+        chosen = "mixture" if ratio < _STRANGE else "gaussian"
+        self.note(what, chosen, reason)
+        return chosen
+
+    # -------------------------------------------------------------- networks
+    def _choose_size(self, training: TrainingSection, equations: float, ratio: float) -> TrainingSection:
+        """Return the options with the largest networks that data and time allow, unless the user has sized them."""
+        if "model" in training.changes() or training.start_from is not None:
+            return training
+        fitting = [_WIDTHS[0]]
+        for widths in _WIDTHS:
+            sized = training.replace(model=Mlp(hidden=widths))
+            labels = min(equations, _COPIES[1] * _equations(self.data))
+            seconds = self._seconds(sized, ratio * self._parameters(sized))
+            if ratio * self._parameters(sized) <= labels and seconds <= self._time * (1 - _TRIALS):
+                fitting.append(widths)
+        return training.replace(model=Mlp(hidden=fitting[-1]))
+
+    def _parameters(self, training: TrainingSection) -> int:
+        descriptor = self.descriptor
+        return int(training.model.build(descriptor.size, len(descriptor.species)).n_parameters)
+
+    def _seconds(self, training: TrainingSection, rows: float, iterations: int = _ITERATIONS) -> float:
+        """Return about how long the training of one network takes on usual processors."""
+        workload = Workload(
+            n_parameters=self._parameters(training),
+            n_structures=len(self.data),
+            n_rows=int(min(rows, 1e9)),
+            forces=training.forces,
+            largest=int(self.data.n_atoms.max()),
+            n_features=self.descriptor.size,
+        )
+        optimizer, _ = training.optimizer.resolve(workload)
+        return iterations * optimizer.flops(workload) / _RATE
+
+    @property
+    def _time(self) -> float:
+        return 60.0 * self.config.resources.time
+
+    def _members(self, training: TrainingSection) -> int:
+        """Return the number of networks: a committee if the time allows one, whose spread is its uncertainty."""
+        if "members" in self.config.training.changes():
+            self.note("training.members", training.members, "as it is set", by_user=True)
+            return training.members
+        each = self._seconds(training, _LABELS * self._parameters(training))
+        members = int(np.clip(self._time * (1 - _TRIALS) / max(each, 1e-9), 1, _MEMBERS))
+        what = (
+            "their spread is the standard deviation"
+            if members > 1
+            else "no more in the time: no standard deviation"
+        )
+        self.note("training.members", members, f"about {each / 60:.1f} min each, {what}")
+        return members
+
+    # ---------------------------------------------------------------- trials
+    @cached_property
+    def _scale(self) -> Candidate:
+        """Errors of a model that knows nothing but the mean, which errors are compared with."""
+        per_atom = self.data.energies / self.data.n_atoms
+        forces = [np.abs(s.forces).mean() for s in self.data if s.forces is not None]
+        return Candidate(
+            "nothing", float(np.std(per_atom)) or 1.0, float(np.mean(forces)) if forces else None, 0.0
+        )
+
+    def _teacher(self) -> SurrogateSet | None:
+        """Fit the surrogate to the structures that are not left out; None if there can be none."""
+        section = surrogate_within_memory(self.config)
+        started = time.perf_counter()
+        try:
+            teacher = fit_each(
+                self.rest,
+                partial(section.build, seed=self.config.augmentation.seed),
+                max_subset=self.config.augmentation.max_subset,
+                memory=section.memory,
+                progress=False,
+            )
+        except GprannError as error:
+            self.note("surrogate", "none", str(error))
+            return None
+        kernels = ", ".join(dict.fromkeys(surrogate.kernel.name for surrogate, _ in teacher))
+        self.note("surrogate.kernel", kernels, "its hyperparameters from the training structures alone")
+        if len(self.judges):
+            self._judge("surrogate", teacher, time.perf_counter() - started)
+        return teacher
+
+    def _judge(self, name: str, model: Predictor, seconds: float) -> Candidate:
+        """Note the errors of a model on the structures left out."""
+        report = evaluate(model, self.judges, forces_std=0)
+        found = Candidate(name, report.energy_per_atom_mae, report.force_mae, seconds)
+        self.candidates.append(found)
+        _log.info(
+            "%s: %s meV/atom, %s meV/Å on %d left-out structures",
+            name,
+            number(found.energy, 1e3),
+            number(found.force, 1e3),
+            len(self.judges),
+        )
+        return found
+
+    def _try(self, way: _Way, data: Dataset) -> Candidate:
+        """Train one network on the structures that are not left out, and judge it."""
+        started = time.perf_counter()
+        rows = _equations(data)
+        each = self._seconds(way.training, rows, 1)
+        iterations = int(np.clip(self._time * _TRIALS / 2 / max(each, 1e-9), 10, _ITERATIONS))
+        optimizer = way.training.optimizer
+        if "iterations" not in optimizer.changes():
+            optimizer = optimizer.replace(iterations=iterations)
+        options = way.training.replace(members=1, optimizer=optimizer).options()
+        potential = train(data, self.descriptor, progress=False, **options)
+        return self._judge(way.name, potential, time.perf_counter() - started)
+
+    def _better(self, teacher: SurrogateSet, direct: _Way, taught: _Way) -> _Way:
+        """Return the better of direct training and training on the labels of a surrogate."""
+        scores = {"surrogate": self.candidates[-1].score(self._scale)}
+        scores["direct"] = self._try(direct, self.rest).score(self._scale)
+        ratio = scores["direct"] / max(scores["surrogate"], 1e-12)
+        if ratio < _NOTHING_TO_LEARN:
+            reason = f"errors of direct training are {ratio:.2g} times the surrogate's: no teacher is needed"
+            self.note("augmentation.method", "none", reason)
+            return direct
+        copies = augment(
+            self.rest, teacher, progress=False, **CopyOptions.part_of(taught.augmentation).changes()
+        )
+        scores["taught"] = self._try(taught, copies).score(self._scale)
+        ratio = scores["taught"] / max(scores["direct"], 1e-12)
+        best = taught if ratio < 1 else direct
+        reason = (
+            f"errors with copies that the surrogate labels are {ratio:.2g} times those of direct training"
+        )
+        self.note("augmentation.method", best.augmentation.method, reason)
+        return best
+
+
+def _equations(data: Dataset) -> int:
+    """Return the number of energies and force components."""
+    return sum(1 + (0 if structure.forces is None else 3 * len(structure)) for structure in data)

@@ -1,0 +1,146 @@
+"""`method = "auto"`: what it chooses, that choices of the user stay, and that every choice has a reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gprann
+import samples
+from gprann.config import Config, load_config
+from gprann.pipeline import run
+from gprann.pipeline.auto import choose
+from gprann.pipeline.checkpoints import Stages
+from gprann.pipeline.choices import Candidate, Choice, Plan
+
+FAST: dict[str, Any] = {
+    "surrogate": {"kernel": "pairs", "length": 5.0, "energy_noise": 1e-8, "force_noise": 1e-8},
+    "descriptor": {"radial_order": 4, "radial_cutoff": 4.0, "angular_order": 2, "angular_cutoff": 3.0},
+    "training": {"hidden": [4], "iterations": 5},
+}
+
+
+def plan_of(folder: Path, data: gprann.Dataset, **sections: Any) -> Plan:
+    config = Config.model_validate({"method": "auto", "data": {"train": "train.extxyz"}, **FAST, **sections})
+    return choose(config, data, Stages(folder))
+
+
+def reasons(plan: Plan) -> dict[str, Choice]:
+    return {choice.what: choice for choice in plan.choices}
+
+
+def test_candidates_are_judged_by_structures_left_out(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, samples.waters(30))
+    assert plan.left_out == 6
+    assert [candidate.name for candidate in plan.candidates][:2] == ["surrogate", "direct"]
+    assert plan.config.method == "manual"
+    assert reasons(plan)["augmentation.method"].by == "data"
+    best = min(plan.candidates[1:], key=lambda candidate: candidate.score(Candidate("", 1.0, 1.0, 0.0)))
+    assert (plan.config.augmentation.method == "gpr") == (best.name == "taught")
+    assert plan.config.training.forces
+
+
+def test_few_structures_are_all_used(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, samples.waters(8))
+    assert (plan.left_out, plan.candidates) == (0, ())
+    assert plan.config.augmentation.method == "gpr"
+    assert plan.config.augmentation.forces
+    assert plan.config.training.forces
+    assert "too few" in reasons(plan)["augmentation.method"].reason
+
+
+def test_without_forces_energies_alone_are_learned(tmp_path: Path) -> None:
+    data = gprann.Dataset(structure.replace(forces=None) for structure in samples.waters(30))
+    plan = plan_of(tmp_path, data)
+    assert (plan.config.augmentation.method, plan.config.training.forces) == ("none", False)
+    assert "no structure has forces" in reasons(plan)["training.forces"].reason
+
+
+def test_some_forces_are_trained_on_directly(tmp_path: Path) -> None:
+    data = gprann.Dataset(
+        structure.replace(forces=None) if k % 2 else structure
+        for k, structure in enumerate(samples.waters(30))
+    )
+    plan = plan_of(tmp_path, data)
+    assert (plan.config.augmentation.method, plan.config.training.forces) == ("none", True)
+    assert "forces of all structures" in reasons(plan)["augmentation.method"].reason
+
+
+@pytest.mark.parametrize(
+    ("sections", "key", "expected"),
+    [
+        ({"training": {"hidden": [3, 3], "iterations": 5}}, "training.model.hidden", (3, 3)),
+        ({"training": {"hidden": [3], "iterations": 5, "members": 2}}, "training.members", 2),
+        ({"augmentation": {"copies": 3}}, "augmentation.copies", 3),
+        ({"augmentation": {"displacement": 0.03}}, "augmentation.displacement", 0.03),
+        ({"augmentation": {"policy": "sphere"}}, "augmentation.policy", "sphere"),
+        ({"augmentation": {"method": "none"}}, "augmentation.method", "none"),
+        ({"augmentation": {"method": "taylor"}}, "augmentation.method", "taylor"),
+    ],
+)
+def test_what_the_user_sets_stays(sections: Any, key: str, expected: Any, tmp_path: Path) -> None:
+    value: Any = plan_of(tmp_path, samples.waters(8), **sections).config
+    for name in key.split("."):
+        value = getattr(value, name)
+    assert value == expected
+
+
+def test_less_time_makes_smaller_networks_and_committees(tmp_path: Path) -> None:
+    options: Any = {"training": {"iterations": 2}}
+    sizes = []
+    for number, minutes in enumerate((1e-6, 1000.0)):
+        plan = plan_of(tmp_path / str(number), samples.waters(19), **options, resources={"time": minutes})
+        sizes.append((plan.config.training.members, plan.config.training.model.hidden))  # type: ignore[attr-defined]
+    assert sizes[0][0] == 1
+    assert sizes[1][0] > 1
+    assert sizes[0][1] < sizes[1][1]
+
+
+def test_choices_are_kept_for_a_run_that_goes_on(tmp_path: Path) -> None:
+    data = samples.waters(8)
+    first = plan_of(tmp_path, data)
+    record = tmp_path / "checkpoints" / "choices.json"
+    before = record.read_bytes()
+    assert plan_of(tmp_path, data) == first
+    assert record.read_bytes() == before
+    assert plan_of(tmp_path, data[:7]) != first  # other data
+
+
+@pytest.mark.parametrize(
+    ("text", "method"),
+    [
+        ("", "auto"),
+        ("training.members = 2", "auto"),
+        ("augmentation.copies = 2", "manual"),
+        ("training.forces = true", "manual"),
+        ('method = "auto"\naugmentation.copies = 2', "auto"),
+        ('method = "manual"', "manual"),
+    ],
+)
+def test_tables_that_say_how_keep_their_meaning(text: str, method: str, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(f'{text}\ndata.train = "train.extxyz"\n')
+    assert load_config(tmp_path / "config.toml").method == method
+
+
+def test_run_reports_its_choices_and_can_be_repeated_by_hand(tmp_path: Path) -> None:
+    gprann.write(tmp_path / "train.extxyz", gprann.examples.hydrogen(9))
+    (tmp_path / "config.toml").write_text(
+        'data.train = "train.extxyz"\noutput.plots = false\n'
+        'training.hidden = [3]\ntraining.iterations = 3\ntraining.members = 2\nsurrogate.kernel = "pairs"\n'
+    )
+    result = run(tmp_path / "config.toml")
+    assert "\nchoices\n=======\n" in result.summary
+    assert [choice["by"] for choice in result.metrics["choices"]["choices"]].count("user") == 1
+    written = json.loads((result.folder / "report" / "metrics.json").read_text())
+    assert written["choices"] == result.metrics["choices"]
+    assert run(tmp_path / "config.toml").skipped == ("augmentation", "training", "report")
+    manual = (result.folder / "config.toml").read_text()
+    assert 'method = "manual"' in manual
+    (tmp_path / "again.toml").write_text(manual.replace(f'"{result.folder}"', f'"{tmp_path / "again"}"'))
+    again = run(tmp_path / "again.toml")
+    ours, theirs = gprann.load(result.potential), gprann.load(again.potential)
+    np.testing.assert_array_equal(ours.parameters, theirs.parameters)
