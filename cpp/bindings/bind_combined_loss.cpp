@@ -123,6 +123,15 @@ Vector adjoint_product(const OwnedLoss& self, const VectorIn& parameters, const 
   return result;
 }
 
+Parts loss_rows(const OwnedLoss& self, const VectorIn& parameters, const OwnedLabels& labels,
+                const Int64s& batch, int n_threads, MatrixOut J, Eigen::Ref<Vector> r) {
+  self.require(parameters, labels, batch);
+  require_shape(J, self.loss.row_count(labels.view, batch.data(), batch.size()), parameters.size(), "J");
+  require_size(r.size(), J.rows(), "r");
+  return tuple_of(self.loss.rows(parameters.data(), labels.view, batch.data(), batch.size(), n_threads,
+                                 J.data(), r.data()));
+}
+
 Parts loss_normal_equations(const OwnedLoss& self, const VectorIn& parameters, const OwnedLabels& labels,
                             const Int64s& batch, const Blas& blas, int n_threads, MatrixOut H,
                             Eigen::Ref<Vector> b) {
@@ -162,6 +171,10 @@ void bind_combined_loss(py::module_& module) {
       .def("adjoint_product", &adjoint_product, py::arg("parameters").noconvert(), py::arg("labels"),
            py::arg("batch").noconvert(), py::arg("energies").noconvert(), py::arg("forces").noconvert(),
            py::arg("virials").noconvert(), py::arg("n_threads"), ReleaseGil(), "J^T W^(1/2) z (P).")
+      .def("rows", &loss_rows, py::arg("parameters").noconvert(), py::arg("labels"),
+           py::arg("batch").noconvert(), py::arg("n_threads"), py::arg("J").noconvert(),
+           py::arg("r").noconvert(), ReleaseGil(),
+           "Fills the weighted rows J (rows, P) of the Jacobian and residuals r; returns the loss.")
       .def("normal_equations", &loss_normal_equations, py::arg("parameters").noconvert(), py::arg("labels"),
            py::arg("batch").noconvert(), py::arg("blas"), py::arg("n_threads"), py::arg("H").noconvert(),
            py::arg("b").noconvert(), ReleaseGil(),
