@@ -106,6 +106,21 @@ def covariance_product(
     n_threads: int,
 ) -> tuple[Array, Array]: ...
 
+def environment_rows(
+    descriptor: Descriptor,
+    neighbours: Neighbours,
+    features: Array,
+    scale: Array,
+    first: Int64s,
+    environments: Array,
+    kernel: RadialKernel,
+    first_gradient: Int64s,
+    strain_length: Array,
+    n_threads: int,
+    energies: Array,
+    gradients: Array,
+) -> None: ...
+
 class AtomFeatures:
     def __init__(self, features: Array, rows: Int64s) -> None: ...
 

@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator, SkipValidation, field_validator
 
+from gprann import _core
 from gprann.arrays import Array
 from gprann.data.structure import Dataset
 from gprann.descriptors import DESCRIPTORS, Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.errors import ConfigError, nearest_name
 from gprann.options import option
-from gprann.surrogate.kernels.base import Fingerprint, Kernel, Rows, register_kernel
+from gprann.runtime.resources import n_threads
+from gprann.surrogate.kernels.base import Environments, Fingerprint, Kernel, Rows, register_kernel
 from gprann.surrogate.kernels.internal_coordinates import observed_directions, strain_length
 
 _FLOOR = 1e-3
@@ -207,6 +210,39 @@ class AtomsFingerprint(Fingerprint):
             return np.ascontiguousarray((changes / self._scale[kinds])[order])
 
         return Rows(kind_rows, np.ascontiguousarray(features), gradients, tangents)
+
+    @property
+    def local(self) -> bool:
+        """True: rows are environments of atoms."""
+        return True
+
+    def environment_rows(
+        self, data: Dataset, environments: Environments, kernel: _core.RadialKernel
+    ) -> tuple[Array, Array, NDArray[np.int64]]:
+        """Return the covariances with environments, see `Fingerprint.environment_rows`; no Jacobian is stored."""
+        neighbours = self.descriptor.neighbours(data)
+        kinds = neighbours.species
+        features = (self.descriptor.values(neighbours) - self._mean[kinds]) / self._scale[kinds]
+        strained = np.array([structure.stress is not None for structure in data], dtype=bool)
+        lengths = np.zeros(len(data))
+        lengths[strained] = [strain_length(structure) for structure in data if structure.stress is not None]
+        first = np.concatenate([[0], np.cumsum(3 * data.n_atoms + 6 * strained)]).astype(np.int64)
+        energies, gradients = (np.empty((len(environments), n)) for n in (len(data), int(first[-1])))
+        _core.environment_rows(
+            self.descriptor.core,
+            neighbours.core,
+            features,
+            self._scale,
+            environments.first,
+            environments.features,
+            kernel,
+            first,
+            lengths,
+            n_threads(),
+            energies,
+            gradients,
+        )
+        return energies, gradients, first
 
     def jacobians(self, data: Dataset) -> list[Array]:
         """Return the Jacobians of the standardised descriptors along the observed directions."""

@@ -11,6 +11,7 @@ from gprann.surrogate.solvers.base import SOLVERS, Plan, Solver, WithRepresentat
 from gprann.surrogate.solvers.cholesky import Cholesky
 from gprann.surrogate.solvers.conjugate_gradients import ConjugateGradients, product_operations
 from gprann.surrogate.solvers.inducing import Inducing
+from gprann.surrogate.solvers.sparse import Sparse
 
 _LARGEST_PRODUCT = 1e12
 """Operations of one K x (half a minute on one thread) beyond which a hundred of them take too long."""
