@@ -214,6 +214,12 @@ class Equation:
         """Return the triangles of no observations."""
         return cls(Triangle(environments + kinds + 1), Triangle(environments + 1), atoms, 0)
 
+    def join(self, other: Equation) -> None:
+        """Append the observations of another equation, of the same environments and `atoms`."""
+        self.energy.join(other.energy.R)
+        self.gradient.join(other.gradient.R)
+        self.observations += other.observations
+
     @property
     def kinds(self) -> int:
         """Number of columns of counts."""

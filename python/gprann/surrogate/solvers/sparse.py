@@ -7,6 +7,7 @@ atoms, as GAP (Bartók et al., PRL 104, 136403 (2010)) and FLARE have it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -213,9 +214,16 @@ def noise_variances(equations: Equations, settings: Trial) -> Array:
 
 
 def append(
-    equation: Equation, equations: Equations, environments: Environments, kernel: _core.RadialKernel
+    equation: Equation,
+    equations: Equations,
+    environments: Environments,
+    kernel: _core.RadialKernel,
+    look: Callable[[Array, Array], object] | None = None,
 ) -> None:
-    """Append the observations of a training set, block by block."""
+    """Append the observations of a training set, block by block.
+
+    `look`, if given, is shown every block before: the transposed rows of energies and of gradients.
+    """
     fingerprint = equations.fingerprint
     for block in blocks(equations.data):
         energies, gradients, first = fingerprint.environment_rows(block, environments, kernel)
@@ -228,6 +236,8 @@ def append(
         by_gradient = np.empty((M + 1, rows))
         by_gradient[:M] = gradients
         by_gradient[-1] = np.concatenate([observed_gradient(structure) for structure in block])
+        if look is not None:
+            look(by_energy.copy(), by_gradient.copy())
         equation.energy.append(by_energy.T)
         equation.gradient.append(by_gradient.T)
         equation.observations += n + sum(_directions(structure, fingerprint.invariant) for structure in block)
