@@ -40,6 +40,7 @@ from gprann.surrogate import Kernel as Kernel
 from gprann.surrogate import PairsKernel as PairsKernel
 from gprann.surrogate import SoapKernel as SoapKernel
 from gprann.surrogate import Solver as Solver
+from gprann.surrogate import Sparse as Sparse
 from gprann.surrogate import Surrogate as Surrogate
 from gprann.surrogate import SurrogateCalculator as SurrogateCalculator
 from gprann.surrogate import SurrogateSet as SurrogateSet

@@ -105,7 +105,6 @@ def covariance_product(
     blas: Blas,
     n_threads: int,
 ) -> tuple[Array, Array]: ...
-
 def environment_rows(
     descriptor: Descriptor,
     neighbours: Neighbours,

@@ -21,6 +21,7 @@ from gprann.surrogate.hyperparameters.criteria import (
     Fixed,
     Hyperparameters,
     LeftOut,
+    Search,
     Trial,
     with_fixed,
 )
@@ -179,6 +180,10 @@ class Solver(Named):
 
     remedy: ClassVar[str] = "fit fewer structures"
     eliminates: ClassVar[bool] = False
+
+    def find(self, equations: Equations, search: Search) -> Trial:
+        """Return the hyperparameters of a training set, those given kept; by default as the search finds them."""
+        return search.find(equations.data, equations.mean)
 
     @abstractmethod
     def solve(self, equations: Equations, settings: Trial) -> Solution:

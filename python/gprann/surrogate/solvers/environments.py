@@ -26,7 +26,9 @@ BLOCK_ROWS = 4096
 """Gradients of the training set whose covariances with the environments are formed at a time, about."""
 POOL = 4000
 """Environments, drawn at random, among which representatives are chosen; twice their number if that is more."""
-_SMALLEST = 1e-12  # variance of an environment, given those chosen before, for which it is no other than these
+_SMALLEST = (
+    1e-12  # variance of an environment, given those chosen before, for which it is no other than these
+)
 _JITTER = 1e-13  # relative to the variance of an environment
 _PANEL = 32  # columns of a block of Householder reflections
 
@@ -49,7 +51,6 @@ def choose_environments(
     kernel: _core.RadialKernel,
     most: int,
     tolerance: float,
-    seed: int = 0,
 ) -> tuple[Environments, float]:
     """Choose environments one by one, each the least certain given those before, until all others are certain.
 
@@ -66,8 +67,6 @@ def choose_environments(
         Number of environments at most.
     tolerance : float
         Mean variance of the environments, relative to the prior one, at which no more are chosen.
-    seed : int
-        Of the pool.
 
     Returns
     -------
@@ -75,7 +74,7 @@ def choose_environments(
     residual : float
         Mean variance of the others given them, relative to the prior one.
     """
-    features, kinds = _pool(fingerprint, data, max(POOL, 2 * most), seed)
+    features, kinds = _pool(fingerprint, data, max(POOL, 2 * most))
     n_kinds = len(fingerprint.kinds)
     order = np.argsort(kinds, kind="stable")
     features, kinds = np.ascontiguousarray(features[order]), kinds[order]
@@ -93,12 +92,12 @@ def choose_environments(
     return Environments(np.ascontiguousarray(features[chosen]), first), float(left[count - 1])
 
 
-def _pool(fingerprint: Fingerprint, data: Dataset, size: int, seed: int) -> tuple[Array, Array]:
+def _pool(fingerprint: Fingerprint, data: Dataset, size: int) -> tuple[Array, Array]:
     """Return features and kinds of `size` random environments, of all if there are no more."""
     total = int(data.n_atoms.sum())
     drawn = np.arange(total)
     if total > size:
-        drawn = np.sort(np.random.default_rng([seed, 4]).choice(total, size, replace=False))
+        drawn = np.sort(np.random.default_rng(4).choice(total, size, replace=False))
     features, kinds, begin = [], [], 0
     for block in blocks(data):
         rows = fingerprint.rows(block)
@@ -252,7 +251,9 @@ class Equation:
         """
         M = len(root)
         energy = self.energy.R[: M + 1, [*range(M), -1]]
-        energy[M, M] = np.linalg.norm(self.energy.R[M:, -1])  # the rows of the counts, which have no covariances
+        energy[M, M] = np.linalg.norm(
+            self.energy.R[M:, -1]
+        )  # the rows of the counts, which have no covariances
         prior = np.zeros((M + 1, M + 1), order="F")
         prior[:M, :M] = root
         triangle = Triangle(M + 1)
@@ -309,7 +310,7 @@ class SparsePosterior:
     equation: Equation
     solved: Solved
 
-    def explained(self, cross: Array) -> tuple[Array, Array]:
+    def half_solve(self, cross: Array) -> tuple[Array, Array]:
         """Return U⁻ᵀ k and R⁻ᵀ k for the rows k of `cross`."""
         prior, left = np.array(cross, order="C"), np.array(cross, order="C")
         Factor(np.ascontiguousarray(self.root.T)).half_solve(prior)
@@ -318,14 +319,14 @@ class SparsePosterior:
 
     def variance(self, prior: Array, cross: Array) -> Array:
         """Return variances (q,)."""
-        explained, left = self.explained(cross)
+        explained, left = self.half_solve(cross)
         missing = np.maximum(prior - np.square(explained).sum(axis=1), 0.0)
         variance: Array = missing + np.square(left).sum(axis=1)
         return variance
 
     def covariance(self, prior: Array, cross: Array) -> Array:
         """Return covariances (q, q)."""
-        explained, left = self.explained(cross)
+        explained, left = self.half_solve(cross)
         return prior - explained @ explained.T + left @ left.T
 
     @property

@@ -7,7 +7,6 @@ atoms, as GAP (Bartók et al., PRL 104, 136403 (2010)) and FLARE have it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -15,51 +14,68 @@ import numpy as np
 
 from gprann import _core
 from gprann.arrays import Array, Indices
-from gprann.data.structure import Dataset, Structure, evenly_spread
+from gprann.data.structure import Dataset, evenly_spread
 from gprann.errors import ConfigError
 from gprann.options import option
 from gprann.runtime.resources import GIB, blas_and_threads
 from gprann.surrogate.gaussian_process import PosteriorMean
-from gprann.surrogate.hyperparameters.criteria import LeftOut, Trial
+from gprann.surrogate.hyperparameters.criteria import LeftOut, Search, Trial
 from gprann.surrogate.kernels.base import Environments, Fingerprint
-from gprann.surrogate.kernels.internal_coordinates import observed_directions, rigid_motions
+from gprann.surrogate.kernels.internal_coordinates import observed_directions
 from gprann.surrogate.memory import FEATURES, features_per_atom, jacobian_bytes, per_atom_bytes
-from gprann.surrogate.observations import observed_gradient, observed_values
+from gprann.surrogate.observations import observed_values
 from gprann.surrogate.solvers.base import Equations, Fit, Plan, Solution, Solver, register_solver
 from gprann.surrogate.solvers.environments import (
     BLOCK_ROWS,
     POOL,
     Equation,
     SparsePosterior,
-    blocks,
     choose_environments,
     prior_root,
+)
+from gprann.surrogate.solvers.sparse_search import (
+    append,
+    find_hyperparameters,
+    mean_energies,
+    noise_variances,
 )
 
 _log = logging.getLogger(__name__)
 _MOST = 1500  # environments, where memory and time allow more
+_FEWEST = 200
 _OPERATIONS = 8e12  # of the QR factorisation: a few minutes on one thread
 _FRACTION = 0.03  # of the noise of the gradients, the variance of environments that are not represented
+_FEWEST_TO_SEARCH = 20  # structures
 _HELD_OUT = 10, 50  # structures to calibrate with, a tenth of the training set otherwise
-_SAMPLED = 32  # structures that tell the unit of the noises
-_DIRECTIONS = 24  # of each of them
 _GROWN = 10.0  # times the variance of environments not represented: they are chosen anew
 
 
-@register_solver
-class Sparse(Solver):
-    """Weights of representative environments of atoms: linear in the number of structures, of any compositions."""
+class WithEnvironments(Solver):
+    """A solver that may choose representative environments."""
 
-    name = "sparse"
-    eliminates: ClassVar[bool] = True
-    remedy: ClassVar[str] = "give fewer environments"
     environments: int | None = option(
-        "Number of representative environments of solver = \"sparse\". Default: as many as leave the others less "
+        'Number of representative environments of solver = "sparse". Default: as many as leave the others less '
         "uncertain than the noise, within memory and time.",
         None,
         ge=1,
         example=1000,
     )
+
+
+@register_solver
+class Sparse(WithEnvironments):
+    """Weights of representative environments of atoms: linear in the number of structures."""
+
+    name = "sparse"
+    eliminates: ClassVar[bool] = True
+    remedy: ClassVar[str] = "give fewer environments"
+
+    def find(self, equations: Equations, search: Search) -> Trial:
+        """Return the hyperparameters: by structures held out of a sparse model, where there are enough."""
+        data, fixed = equations.data, search.fixed
+        if all(fixed) or search.name != "held_out" or len(data) < _FEWEST_TO_SEARCH:
+            return search.find(data, equations.mean)
+        return find_hyperparameters(equations, fixed, self.environments or _affordable(data), search.seed)
 
     def solve(self, equations: Equations, settings: Trial) -> Solution:
         """Return the weights, see `Solver.solve`."""
@@ -71,7 +87,9 @@ class Sparse(Solver):
             equations.fingerprint, equations.data.select(sources), kernel, most, tolerance
         )
         _log.info(
-            "sparse: %d environments, the others are left with %.1e of their variance", len(environments), residual
+            "sparse: %d environments, the others are left with %.1e of their variance",
+            len(environments),
+            residual,
         )
         equation = Equation.empty(
             len(environments), len(equations.fingerprint.kinds), float(equations.data.n_atoms.mean())
@@ -83,7 +101,7 @@ class Sparse(Solver):
             "environment_variance": residual,
             "atoms": equation.atoms,
         }
-        return _solution(equation, environments, root, noise, facts, sources)
+        return _solution(equation, environments, root, noise, facts=facts, sources=sources)
 
     def extend(self, before: Fit, equations: Equations, settings: Trial) -> Solution:
         """Return the weights with structures appended: rows of the triangle, the environments kept.
@@ -95,7 +113,7 @@ class Sparse(Solver):
             return self.solve(equations, settings)
         known, kernel = len(before.equations.data), equations.kernel(settings)
         added = equations.data[known:]
-        if not _represented(posterior, equations.fingerprint, added, kernel, before.solution.facts):
+        if not _represents(posterior, equations.fingerprint, added, kernel, before.solution.facts):
             _log.info("sparse: the structures added have new environments, all are chosen anew")
             return self.solve(equations, settings)
         own = posterior.equation
@@ -104,7 +122,9 @@ class Sparse(Solver):
         append(equation, replace(equations, data=added), posterior.environments, kernel)
         noise, facts = before.solution.noise, before.solution.facts
         sources = before.solution.representatives
-        return _solution(equation, posterior.environments, posterior.root, noise, facts, sources)
+        return _solution(
+            equation, posterior.environments, posterior.root, noise, facts=facts, sources=sources
+        )
 
     def posterior(
         self,
@@ -136,7 +156,7 @@ class Sparse(Solver):
         With C = |R⁻ᵀ k|² the covariance that the observations of a structure are left with, D their noise, and r their
         residual, these are, by Woodbury's formula, (I - C D⁻¹)⁻¹ r, with the covariance (I - C D⁻¹)⁻¹ C.
         """
-        parts = [_left_out(fit, fit.equations.data[index : index + 1]) for index in chosen.tolist()]
+        parts = [_leave_one_out(fit, fit.equations.data[index : index + 1]) for index in chosen.tolist()]
         return LeftOut(
             np.array([errors[0] for errors, _ in parts]),
             [errors[1:] for errors, _ in parts],
@@ -151,8 +171,8 @@ class Sparse(Solver):
         """Choose the number of environments, see `Solver.plan`."""
         if not fingerprint.local:
             raise ConfigError(
-                f"solver 'sparse' needs a kernel that sums over environments of atoms, which '{fingerprint.kernel.name}' "
-                "does not; use kernel = 'atoms', or solver = 'auto'"
+                f"solver 'sparse' needs a kernel that is a sum over atoms, which '{fingerprint.kernel.name}' is "
+                "not; use kernel = 'atoms', or solver = 'auto'"
             )
         features = features_per_atom(data, fingerprint)
         found = self
@@ -162,6 +182,11 @@ class Sparse(Solver):
             found = self.replace(environments=most)
         found._check_memory(data, features, budget)
         return Plan(found, "asked for")
+
+    def fits(self, data: Dataset, fingerprint: Fingerprint, budget: float) -> bool:
+        """Return whether a fit with enough environments to be of use, or with those asked for, fits into a memory."""
+        count = self.environments or min(_FEWEST, _affordable(data))
+        return _memory(count, data, features_per_atom(data, fingerprint)) <= budget
 
     def memory(self, data: Dataset, *, features: float = FEATURES) -> float:
         """Return the memory in GiB that a fit takes, with as many environments as time allows by default."""
@@ -184,76 +209,6 @@ def _affordable(data: Dataset) -> int:
     return max(1, min(_MOST, int(np.sqrt(_OPERATIONS / (2.0 * rows))), int(data.n_atoms.sum())))
 
 
-def noise_variances(equations: Equations, settings: Trial) -> Array:
-    """Return the variances of energies and gradients relative to the amplitude; shape (2,).
-
-    Their unit, the mean variance of the gradients under the kernel, is that of some structures in random directions.
-    """
-    fingerprint, kernel = equations.fingerprint, equations.kernel(settings)
-    rng = np.random.default_rng(0)
-    total, weight, energies = 0.0, 0, []
-    for index in evenly_spread(len(equations.data), min(_SAMPLED, len(equations.data))).tolist():
-        structure = equations.data[index].replace(stress=None)
-        data = Dataset([structure])
-        rows = fingerprint.rows(data)
-        rigid = rigid_motions(structure, fingerprint.invariant)
-        size = 3 * len(structure) - rigid.shape[1]
-        drawn = rng.normal(size=(3 * len(structure), min(size, _DIRECTIONS)))
-        directions, _ = np.linalg.qr(drawn - rigid @ (rigid.T @ drawn))
-        changes = [rows.tangents([one.reshape(-1, 3)], None).ravel() for one in directions.T]
-        jacobian = np.array(changes).reshape(directions.shape[1], -1).T
-        sets = rows.sets([np.ascontiguousarray(jacobian)])
-        K = np.zeros((sets.observations, sets.observations))
-        with blas_and_threads() as (blas, threads):
-            _core.covariance(sets, sets, kernel, blas, False, threads, K)
-        energies.append(K[0, 0])
-        total += size * float(np.diagonal(K)[1:].mean()) if size else 0.0
-        weight += size
-    scale = total / weight if total > 0 else float(np.mean(energies))
-    return scale * np.array([settings.energy_noise, settings.force_noise])
-
-
-def append(
-    equation: Equation,
-    equations: Equations,
-    environments: Environments,
-    kernel: _core.RadialKernel,
-    look: Callable[[Array, Array], object] | None = None,
-) -> None:
-    """Append the observations of a training set, block by block.
-
-    `look`, if given, is shown every block before: the transposed rows of energies and of gradients.
-    """
-    fingerprint = equations.fingerprint
-    for block in blocks(equations.data):
-        energies, gradients, first = fingerprint.environment_rows(block, environments, kernel)
-        M, (n, rows) = len(environments), (len(block), int(first[-1]))
-        by_energy = np.empty((M + equation.kinds + 1, n))
-        by_energy[:M] = energies
-        by_energy[M:-1] = np.diff(fingerprint.rows(block).kind_rows, axis=1).T
-        by_energy[-1] = block.energies - mean_energies(equations, block)
-        by_energy /= np.sqrt(block.n_atoms / equation.atoms)
-        by_gradient = np.empty((M + 1, rows))
-        by_gradient[:M] = gradients
-        by_gradient[-1] = np.concatenate([observed_gradient(structure) for structure in block])
-        if look is not None:
-            look(by_energy.copy(), by_gradient.copy())
-        equation.energy.append(by_energy.T)
-        equation.gradient.append(by_gradient.T)
-        equation.observations += n + sum(_directions(structure, fingerprint.invariant) for structure in block)
-
-
-def mean_energies(equations: Equations, data: Dataset) -> Array:
-    """Return the energies to which the kernel adds, (n,)."""
-    return np.full(len(data), equations.mean)
-
-
-def _directions(structure: Structure, invariant: str) -> int:
-    """Return the number of observed directions."""
-    rigid = rigid_motions(structure, invariant).shape[1]
-    return 3 * len(structure) - rigid + (0 if structure.stress is None else 6)
-
-
 def _kept_for_calibration(n: int) -> Indices:
     """Return the structures whose environments are none of the representatives: they tell the errors of others."""
     if n < 4 * _HELD_OUT[0]:
@@ -266,6 +221,7 @@ def _solution(
     environments: Environments,
     root: Array,
     noise: Array,
+    *,
     facts: dict[str, Any],
     sources: Indices,
 ) -> Solution:
@@ -284,7 +240,7 @@ def _shift(before: Equations, after: Equations) -> Array:
     return np.asarray(np.linalg.lstsq(counts, grown, rcond=None)[0])
 
 
-def _represented(
+def _represents(
     posterior: SparsePosterior,
     fingerprint: Fingerprint,
     data: Dataset,
@@ -300,12 +256,12 @@ def _represented(
     prior, cross = _core.energy_variance(sets, kernel), np.zeros((len(kinds), len(posterior.root)))
     with blas_and_threads() as (blas, threads):
         _core.energy_covariance(sets, posterior.sets, kernel, blas, threads, cross)
-    explained, _ = posterior.explained(cross)
+    explained, _ = posterior.half_solve(cross)
     left = float(np.mean(prior - np.square(explained).sum(axis=1))) / float(prior[0])
     return left <= _GROWN * max(float(facts["environment_variance"]), 1e-10)
 
 
-def _left_out(fit: Fit, own: Dataset) -> tuple[Array, Array]:
+def _leave_one_out(fit: Fit, own: Dataset) -> tuple[Array, Array]:
     """Return errors of a structure of the training set without its observations, and their relative covariance."""
     posterior, fingerprint = fit.posterior, fit.equations.fingerprint
     if not isinstance(posterior, SparsePosterior):
@@ -322,7 +278,7 @@ def _left_out(fit: Fit, own: Dataset) -> tuple[Array, Array]:
     prior = np.zeros((len(values), len(values)))
     with blas_and_threads() as (blas, threads):
         _core.covariance(sets, sets, fit.kernel, blas, False, threads, prior)
-    explained, left = posterior.explained(cross)
+    explained, left = posterior.half_solve(cross)
     residual = values - cross @ posterior.solved.weights
     root = np.sqrt(noise)
     share, modes = np.linalg.eigh(left @ left.T / np.outer(root, root))
