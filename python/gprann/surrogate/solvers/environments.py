@@ -21,6 +21,7 @@ from gprann.errors import FactorisationError
 from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.gaussian_process import Factor
 from gprann.surrogate.kernels.base import Environments, Fingerprint
+from gprann.surrogate.kernels.internal_coordinates import observed_directions
 
 BLOCK_ROWS = 4096
 """Gradients of the training set whose covariances with the environments are formed at a time, about."""
@@ -316,6 +317,12 @@ class SparsePosterior:
         Factor(np.ascontiguousarray(self.root.T)).half_solve(prior)
         Factor(self.solved.lower).half_solve(left)
         return prior, left
+
+    def cross(self, fingerprint: Fingerprint, own: Dataset, kernel: _core.RadialKernel) -> Array:
+        """Return the covariances of a structure with the environments, see `WithRows`."""
+        energies, gradients, _ = fingerprint.environment_rows(own, self.environments, kernel)
+        directions = observed_directions(own[0], fingerprint.invariant)
+        return np.vstack([energies.T, directions.T @ gradients.T])
 
     def variance(self, prior: Array, cross: Array) -> Array:
         """Return variances (q,)."""

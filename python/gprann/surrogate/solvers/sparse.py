@@ -21,7 +21,6 @@ from gprann.runtime.resources import GIB, blas_and_threads
 from gprann.surrogate.gaussian_process import PosteriorMean
 from gprann.surrogate.hyperparameters.criteria import LeftOut, Search, Trial
 from gprann.surrogate.kernels.base import Environments, Fingerprint
-from gprann.surrogate.kernels.internal_coordinates import observed_directions
 from gprann.surrogate.memory import FEATURES, features_per_atom, jacobian_bytes, per_atom_bytes
 from gprann.surrogate.observations import observed_values
 from gprann.surrogate.solvers.base import Equations, Fit, Plan, Solution, Solver, register_solver
@@ -267,9 +266,7 @@ def _leave_one_out(fit: Fit, own: Dataset) -> tuple[Array, Array]:
     if not isinstance(posterior, SparsePosterior):
         raise TypeError(f"{fit.plan.solver.name}: not a fit by environments")
     structure = own[0]
-    directions = observed_directions(structure, fingerprint.invariant)
-    energies, gradients, _ = fingerprint.environment_rows(own, posterior.environments, fit.kernel)
-    cross = np.vstack([energies.T, directions.T @ gradients.T])
+    cross = posterior.cross(fingerprint, own, fit.kernel)
     values = observed_values(structure, float(mean_energies(fit.equations, own)[0]), fingerprint.invariant)
     noise = np.full(len(values), fit.solution.noise[1])
     noise[0] = fit.solution.noise[0] * len(structure) / posterior.equation.atoms
