@@ -40,10 +40,11 @@ from gprann.surrogate.solvers.sparse_search import (
 )
 
 _log = logging.getLogger(__name__)
-_MOST = 1500  # environments, where memory and time allow more
+_MOST = 3000  # environments, where memory and time allow more
 _FEWEST = 200
-_OPERATIONS = 8e12  # of the QR factorisation: a few minutes on one thread
-_FRACTION = 0.03  # of the noise of the gradients, the variance of environments that are not represented
+_OPERATIONS = 3e12  # of the QR factorisation: a minute on one thread
+_PRODUCTS = 5e7  # of descriptors with their Jacobians, for the rows: a minute or two
+_FRACTION = 1e-3  # of the noise of the gradients, the variance of environments that are not represented
 _FEWEST_TO_SEARCH = 20  # structures
 _HELD_OUT = 10, 50  # structures to calibrate with, a tenth of the training set otherwise
 _GROWN = 10.0  # times the variance of environments not represented: they are chosen anew
@@ -204,8 +205,8 @@ def _memory(count: int, data: Dataset, features: float) -> float:
 
 def _affordable(data: Dataset) -> int:
     """Return how many environments a training set may have for the QR factorisation to take a reasonable time."""
-    rows = sum(structure.n_labels for structure in data)
-    return max(1, min(_MOST, int(np.sqrt(_OPERATIONS / (2.0 * rows))), int(data.n_atoms.sum())))
+    rows, atoms = sum(structure.n_labels for structure in data), int(data.n_atoms.sum())
+    return max(1, min(_MOST, int(np.sqrt(_OPERATIONS / (2.0 * rows))), int(_PRODUCTS / atoms), atoms))
 
 
 def _kept_for_calibration(n: int) -> Indices:

@@ -35,6 +35,7 @@ _LENGTH, _STRETCH = 4.0, 1.6
 _GAIN = 0.03  # of the score, for which another length is taken
 _LENGTHS = 6  # tried in one direction, at most
 _FEW_ENVIRONMENTS, _FEW_ROWS = 500, 30000
+_SOME_ENVIRONMENTS = 1200
 _MOST_ROWS = 60000
 _FOLDS = 5
 _MOST_HELD_OUT = 8000  # gradients by which noises are judged, all energies beside them
@@ -104,16 +105,16 @@ def find_hyperparameters(equations: Equations, fixed: Fixed, most: int, seed: in
     shuffled = data.select(np.random.default_rng(seed).permutation(len(data)))
     start = with_fixed(_START, fixed)
     few, part = min(most, _FEW_ENVIRONMENTS), replace(equations, data=_first(shuffled, _FEW_ROWS))
-    whole = replace(equations, data=_first(shuffled, _MOST_ROWS))
+    some, whole = min(most, _SOME_ENVIRONMENTS), replace(equations, data=_first(shuffled, _MOST_ROWS))
     best = _descend(start, _scores(part, start, few), fixed)
     if fixed[0] is None:
         longer = _stretch(best, _STRETCH, lambda settings: _scores(part, settings, few), fixed)
         if longer == best:
             longer = _stretch(best, 1.0 / _STRETCH, lambda settings: _scores(part, settings, few), fixed)
         best = longer
-    best = _descend(best[0], _scores(whole, best[0], most), fixed)
+    best = _descend(best[0], _scores(whole, best[0], some), fixed)
     if fixed[0] is None:  # the more environments, the shorter the best length
-        best = _stretch(best, 1.0 / _STRETCH, lambda settings: _scores(whole, settings, most), fixed)
+        best = _stretch(best, 1.0 / _STRETCH, lambda settings: _scores(whole, settings, some), fixed, -_GAIN)
     _log.info("sparse: fifths of %d structures held out: %s, score %.3f", len(whole.data), *best)
     return best[0]
 
@@ -195,15 +196,19 @@ def _step(settings: Trial, energy: float, force: float, fixed: Fixed) -> Trial:
 
 
 def _stretch(
-    best: tuple[Trial, float], factor: float, score_at: Callable[[Trial], Score], fixed: Fixed
+    best: tuple[Trial, float],
+    factor: float,
+    score_at: Callable[[Trial], Score],
+    fixed: Fixed,
+    gain: float = _GAIN,
 ) -> tuple[Trial, float]:
-    """Return length, noises and their score, the length multiplied by `factor` as long as the score falls."""
+    """Return length, noises and their score, the length multiplied by `factor` as long as the score gains."""
     _log.info("sparse: %s: score %.3f", *best)
     for _ in range(_LENGTHS):
         trial = replace(best[0], length=best[0].length * factor)
         found = _descend(trial, score_at(trial), fixed)
         _log.info("sparse: %s: score %.3f", *found)
-        if not found[1] < best[1] - _GAIN:
+        if not found[1] < best[1] - gain:
             break
         best = found
     return best
