@@ -333,7 +333,7 @@ def test_large_sets_of_a_sum_over_atoms_are_sparse(monkeypatch: pytest.MonkeyPat
     assert "2000 observations of a sum over atoms" in found.reason
     assert planned(data, 16.0, kernel=PairsKernel()).solver.name == "cholesky"
     assert planned(data, 16.0, environments=50).solver.environments == 50  # type: ignore[attr-defined]
-    monkeypatch.setattr(plan, "_MANY", 16000)
+    monkeypatch.undo()
     monkeypatch.setattr(plan, "_SOME", 1999)
     little = 0.9 * memory_needed(data)
     assert planned(data, little).solver.name == "conjugate_gradient"  # a pool of environments takes more

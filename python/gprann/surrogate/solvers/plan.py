@@ -13,7 +13,7 @@ from gprann.surrogate.solvers.conjugate_gradients import ConjugateGradients, pro
 from gprann.surrogate.solvers.inducing import Inducing
 from gprann.surrogate.solvers.sparse import Sparse, WithEnvironments
 
-_SOME, _MANY = 8000, 16000
+_SOME, _MANY = 8000, 30000
 """Observations beyond which sums over atoms are sparse, without and with the memory for the covariance matrix."""
 _LARGEST_PRODUCT = 1e12
 """Operations of one K x (half a minute on one thread) beyond which a hundred of them take too long."""
@@ -23,7 +23,7 @@ _LARGEST_PRODUCT = 1e12
 class AutoSolver(ConjugateGradients, WithEnvironments):
     """The first solver that fits into the memory and takes a reasonable time.
 
-    `cholesky` if the covariance matrix fits into the memory and is factorised in less than a minute. Larger sets are
+    `cholesky` if the covariance matrix fits into the memory and is factorised in a minute or two. Larger sets are
     solved by `sparse` if the kernel is a sum over atoms, otherwise by `cholesky` or, without the memory for that, by
     `conjugate_gradient` or, where its products take too long, `inducing`. Its options are those of the solvers from
     which it chooses.
