@@ -18,12 +18,13 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
 from gprann.surrogate import AtomsKernel, PairsKernel, Surrogate, memory_needed
 from gprann.surrogate.calibration import calibration_of
+from gprann.surrogate.hyperparameters.criteria import FREE, Trial
 from gprann.surrogate.kernels.base import Environments
 from gprann.surrogate.kernels.internal_coordinates import observed_directions
 from gprann.surrogate.observations import observe
 from gprann.surrogate.solvers import environments as algebra
 from gprann.surrogate.solvers import plan, sparse_search
-from gprann.surrogate.solvers.base import SOLVERS, Fit, Plan
+from gprann.surrogate.solvers.base import SOLVERS, Equations, Fit, Plan
 from gprann.surrogate.solvers.environments import SparsePosterior, Triangle, choose_environments
 from samples import FIXED
 
@@ -127,6 +128,26 @@ def test_weights_and_amplitude_are_those_of_the_dense_model(make: Callable[..., 
     expected = np.linalg.solve(model.K, model.A.T @ alpha)
     assert_close(model.A @ fit.posterior.solved.weights, model.A @ expected, relative=1e-6)  # type: ignore[attr-defined]
     assert fit.amplitude2 == pytest.approx(float(model.values @ alpha) / len(alpha), rel=1e-6)
+
+
+def test_compositions_and_sizes_may_be_mixed() -> None:
+    """The algebra does not care; the noise of an energy grows with the number of atoms."""
+    chains = Dataset([samples.labelled(samples.chain("OHO")), samples.labelled(samples.chain("HOHH"))])
+    data = samples.waters(6) + chains + samples.waters(2, seed=3)
+    fingerprint = AtomsKernel().fingerprint()
+    fingerprint.fit(data)
+    equations, settings = Equations(fingerprint, data, 0.0), Trial(3.0, 1e-4, 1e-4)
+    solver = SOLVERS.make("sparse", environments=12)
+    fit = Fit(equations, settings, FREE, Plan(solver, ""), solver.solve(equations, settings))
+    errors = solver.leave_out(fit, np.array([0, 7]))
+    model = Explicit(fit, data)
+    assert len(set(model.noise[model.problem.first[:-1]].tolist())) == 2
+    for place, index in enumerate((0, 7)):
+        rows = np.arange(*model.problem.first[index : index + 2])
+        mean, covariance = model.posterior(rows)
+        found = np.append(errors.energy[place], errors.gradient[place])
+        assert_close(found, model.values[rows] - mean, relative=1e-5)
+        assert_close(errors.latent[place], fit.amplitude2 * covariance, relative=1e-5)
 
 
 @pytest.mark.parametrize("make", MAKERS)

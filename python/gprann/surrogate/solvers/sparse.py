@@ -41,7 +41,8 @@ from gprann.surrogate.solvers.sparse_search import (
 
 _log = logging.getLogger(__name__)
 _MOST = 3000  # environments, where memory and time allow more
-_FEWEST = 200
+_LEAST = 500  # however long it takes
+_FEWEST = 200  # for which memory must be left
 _OPERATIONS = 3e12  # of the QR factorisation: a minute on one thread
 _PRODUCTS = 5e7  # of descriptors with their Jacobians, for the rows: a minute or two
 _FRACTION = 1e-5  # of the noise of the gradients, the variance of environments that are not represented
@@ -206,7 +207,8 @@ def _memory(count: int, data: Dataset, features: float) -> float:
 def _affordable(data: Dataset) -> int:
     """Return how many environments a training set may have for the QR factorisation to take a reasonable time."""
     rows, atoms = sum(structure.n_labels for structure in data), int(data.n_atoms.sum())
-    return max(1, min(_MOST, int(np.sqrt(_OPERATIONS / (2.0 * rows))), int(_PRODUCTS / atoms), atoms))
+    timely = min(_MOST, int(np.sqrt(_OPERATIONS / (2.0 * rows))), int(_PRODUCTS / atoms))
+    return min(atoms, max(_LEAST, timely))
 
 
 def _kept_for_calibration(n: int) -> Indices:
