@@ -1,4 +1,5 @@
 #include "gprann/chebyshev.hpp"
+#include "gprann/density.hpp"
 #include "gprann/neighbour_list.hpp"
 #include "gprann/pair_distances.hpp"
 #include "gprann/parallel.hpp"
@@ -48,6 +49,22 @@ Matrix jacobian(const Descriptor& self, const OwnedNeighbours& batch, Index s, b
   Matrix J(n * self.size(), 3 * n + (strained ? 6 : 0));
   self.jacobian(batch.view, s, strained, J.data());
   return J;
+}
+
+Eigen::Matrix<int, Eigen::Dynamic, 10, Eigen::RowMajor> density_terms(const DensityDescriptor& self) {
+  const auto terms = self.terms();
+  Eigen::Matrix<int, Eigen::Dynamic, 10, Eigen::RowMajor> table(static_cast<Index>(terms.size()), 10);
+  for (Index i = 0; i < table.rows(); ++i) {
+    const auto& term = terms[static_cast<std::size_t>(i)];
+    table(i, 0) = term.body;
+    for (Index k = 0; k < 3; ++k) {
+      const auto at = static_cast<std::size_t>(k);
+      table(i, 1 + k) = term.channel[at];
+      table(i, 4 + k) = term.n[at];
+      table(i, 7 + k) = term.l[at];
+    }
+  }
+  return table;
 }
 
 py::tuple neighbour_list(const Int64s& first_atom, const Doubles& positions, const Doubles& cells,
@@ -107,6 +124,14 @@ void bind_descriptors(py::module_& module) {
                                               "Chebyshev descriptor, PRB 96, 014112 (2017).")
       .def(py::init<int, double, int, double, const Matrix&>(), py::arg("radial_order"),
            py::arg("radial_cutoff"), py::arg("angular_order"), py::arg("angular_cutoff"), py::arg("weights"));
+  py::class_<DensityDescriptor, Descriptor>(module, "DensityDescriptor", "Invariants of the atomic density.")
+      .def(py::init([](const std::array<int, 3>& n_max, const std::array<int, 3>& l_max,
+                       const std::array<double, 3>& cutoffs, double decay, const Matrix& weights) {
+             return DensityDescriptor({n_max[0], l_max[0], cutoffs[0]}, {n_max[1], l_max[1], cutoffs[1]},
+                                      {n_max[2], l_max[2], cutoffs[2]}, decay, weights);
+           }),
+           py::arg("n_max"), py::arg("l_max"), py::arg("cutoffs"), py::arg("decay"), py::arg("weights"))
+      .def("terms", &density_terms, "Body order, channels, n and l of every component, (D, 10); -1 for none.");
   py::class_<PythonDescriptor, Descriptor>(module, "PythonDescriptor", "A descriptor written in Python.")
       .def(py::init<py::object, py::object>(), py::arg("descriptor"), py::arg("make_neighbours"));
   module.def(

@@ -14,6 +14,7 @@ from gprann.calculator import Calculator as Calculator
 from gprann.data.structure import Dataset as Dataset
 from gprann.data.structure import Structure as Structure
 from gprann.descriptors import ChebyshevDescriptor as ChebyshevDescriptor
+from gprann.descriptors import DensityDescriptor as DensityDescriptor
 from gprann.descriptors import Descriptor as Descriptor
 from gprann.descriptors import register_descriptor as register_descriptor
 from gprann.errors import GprannError as GprannError

@@ -42,6 +42,18 @@ class ChebyshevDescriptor(Descriptor):
         weights: Array,
     ) -> None: ...
 
+class DensityDescriptor(Descriptor):
+    def __init__(
+        self,
+        n_max: tuple[int, int, int],
+        l_max: tuple[int, int, int],
+        cutoffs: tuple[float, float, float],
+        decay: float,
+        weights: Array,
+    ) -> None: ...
+    def terms(self) -> Any: ...
+
+
 class PythonDescriptor(Descriptor):
     def __init__(self, descriptor: object, make_neighbours: object) -> None: ...
 
