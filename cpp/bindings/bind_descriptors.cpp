@@ -131,7 +131,8 @@ void bind_descriptors(py::module_& module) {
                                       {n_max[2], l_max[2], cutoffs[2]}, decay, weights);
            }),
            py::arg("n_max"), py::arg("l_max"), py::arg("cutoffs"), py::arg("decay"), py::arg("weights"))
-      .def("terms", &density_terms, "Body order, channels, n and l of every component, (D, 10); -1 for none.");
+      .def("terms", &density_terms,
+           "Body order, channels, n and l of every component, (D, 10); -1 for none.");
   py::class_<PythonDescriptor, Descriptor>(module, "PythonDescriptor", "A descriptor written in Python.")
       .def(py::init<py::object, py::object>(), py::arg("descriptor"), py::arg("make_neighbours"));
   module.def(

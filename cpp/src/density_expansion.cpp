@@ -87,8 +87,7 @@ void DensityExpansion::radial_functions(const DensityShell& shell, Index block, 
   const Lane change = 2.0 * shell.ds[b];
   slopes[0] = shell.df[b];
   if (n_max_ > 1) slopes[1] = shell.ds[b] * f + shell.s[b] * shell.df[b];
-  for (int n = 2; n < n_max_; ++n)
-    slopes[n] = change * values[n - 1] + twice * slopes[n - 1] - slopes[n - 2];
+  for (int n = 2; n < n_max_; ++n) slopes[n] = change * values[n - 1] + twice * slopes[n - 1] - slopes[n - 2];
 }
 
 /// R_n and Y_lm of one block of neighbours with their slopes.
@@ -219,8 +218,7 @@ void DensityExpansion::gradients(DensityShell& shell, Workspace& work, const Lan
         qy += value * work.dy[k];
         qz += value * work.dz[k];
       }
-      const Lane along = slope - shell.inverse_r[b] *
-                                     (qx * shell.x[b] + qy * shell.y[b] + qz * shell.z[b]);
+      const Lane along = slope - shell.inverse_r[b] * (qx * shell.x[b] + qy * shell.y[b] + qz * shell.z[b]);
       shell.gx[b] = along * shell.x[b] + shell.inverse_r[b] * qx;
       shell.gy[b] = along * shell.y[b] + shell.inverse_r[b] * qy;
       shell.gz[b] = along * shell.z[b] + shell.inverse_r[b] * qz;

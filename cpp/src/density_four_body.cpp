@@ -13,7 +13,10 @@ namespace {
 class FourBodyInvariants final : public DensityInvariants {
  public:
   explicit FourBodyInvariants(const DensityExpansion& expansion)
-      : n_functions_(expansion.n_functions()), n_max_(expansion.n_max()), n_rows_(expansion.rows()), stride_(expansion.stride()) {
+      : n_functions_(expansion.n_functions()),
+        n_max_(expansion.n_max()),
+        n_rows_(expansion.rows()),
+        stride_(expansion.stride()) {
     for (int l3 = 1; l3 <= expansion.l_max(); ++l3)
       for (int l2 = 1; l2 <= l3; ++l2)
         for (int l1 = 1; l1 <= l2; ++l1)
@@ -97,9 +100,7 @@ class FourBodyInvariants final : public DensityInvariants {
     couplings_.push_back(std::move(coupling));
   }
 
-  double element(const Lane* A, int row, Index q) const {
-    return A->data()[row * stride_ * lane_width + q];
-  }
+  double element(const Lane* A, int row, Index q) const { return A->data()[row * stride_ * lane_width + q]; }
 
   /// T[m3, q2] = sum over m1, m2 of G first_q,l1m1 second_q2,l2m2, added to what stands there or not.
   void fold(const Coupling& coupling, const Lane* first, const Lane* second, Index q, bool add,
@@ -143,7 +144,8 @@ class FourBodyInvariants final : public DensityInvariants {
     const int width3 = 2 * coupling.l3 + 1;
     double* out = cotangent->data();
     const Index row_width = stride_ * lane_width;
-    work.c.assign(static_cast<std::size_t>(width3 * n_functions_), Lane::Zero());  // of A_q3, before its sum over q2
+    work.c.assign(static_cast<std::size_t>(width3 * n_functions_),
+                  Lane::Zero());  // of A_q3, before its sum over q2
     for (Index q = 0; q < n_functions_; ++q) {
       fold(coupling, moments, moments, q, false, work);
       work.b.assign(static_cast<std::size_t>(width3 * stride_), Lane::Zero());  // of T[m3, q2]
@@ -156,7 +158,8 @@ class FourBodyInvariants final : public DensityInvariants {
             work.c[static_cast<std::size_t>(m * n_functions_ + k)] += beta * work.a[at];
           }
         }
-      work.e.assign(static_cast<std::size_t>(2 * coupling.l1 + 1), Lane::Zero());  // of A_q, before its sum over q2
+      work.e.assign(static_cast<std::size_t>(2 * coupling.l1 + 1),
+                    Lane::Zero());  // of A_q, before its sum over q2
       for (const Gaunt& g : coupling.coefficients) {
         const double weight = g.value * element(moments, row1 + g.m1, q);
         for (Index b = 0; b < stride_; ++b) {

@@ -20,7 +20,8 @@ class PairInvariants final : public DensityInvariants {
 
   std::vector<Term> terms() const override {
     std::vector<Term> terms;
-    for (int q = 0; q < size_; ++q) terms.push_back({2, {q / n_max_, -1, -1}, {q % n_max_, -1, -1}, {0, -1, -1}});
+    for (int q = 0; q < size_; ++q)
+      terms.push_back({2, {q / n_max_, -1, -1}, {q % n_max_, -1, -1}, {0, -1, -1}});
     return terms;
   }
 
@@ -146,23 +147,38 @@ class PowerSpectrum final : public DensityInvariants {
 
   Index n_pairs() const { return n_functions_ * (n_functions_ + 1) / 2; }
   static double scale(int l) { return std::sqrt(2.0 * l + 1.0) / (4.0 * pi); }
-  double element(const Lane* A, int m, Index q) const {
-    return A->data()[m * stride_ * lane_width + q];
-  }
+  double element(const Lane* A, int m, Index q) const { return A->data()[m * stride_ * lane_width + q]; }
 
   /// Calls work(2l + 1 as a constant, l) for every l, so that loops over m are unrolled.
   template <class Work>
   void for_each_l(Work&& work) const {
     for (int l = 0; l <= l_max_; ++l) switch (l) {
-        case 0: work(Width<1>(), l); break;
-        case 1: work(Width<3>(), l); break;
-        case 2: work(Width<5>(), l); break;
-        case 3: work(Width<7>(), l); break;
-        case 4: work(Width<9>(), l); break;
-        case 5: work(Width<11>(), l); break;
-        case 6: work(Width<13>(), l); break;
-        case 7: work(Width<15>(), l); break;
-        default: work(Width<17>(), l);
+        case 0:
+          work(Width<1>(), l);
+          break;
+        case 1:
+          work(Width<3>(), l);
+          break;
+        case 2:
+          work(Width<5>(), l);
+          break;
+        case 3:
+          work(Width<7>(), l);
+          break;
+        case 4:
+          work(Width<9>(), l);
+          break;
+        case 5:
+          work(Width<11>(), l);
+          break;
+        case 6:
+          work(Width<13>(), l);
+          break;
+        case 7:
+          work(Width<15>(), l);
+          break;
+        default:
+          work(Width<17>(), l);
       }
   }
 

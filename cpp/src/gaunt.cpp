@@ -63,7 +63,8 @@ std::vector<Gaunt> gaunt_coefficients(int l1, int l2, int l3) {
         for (int b = 0; b < width2; ++b)
           for (int c = 0; c < width3; ++c) sums[place++] += weight * at(l1, a) * at(l2, b) * at(l3, c);
     }
-  // Orthonormal harmonics are sqrt((2l+1) / (4 pi)) times those of Racah, in the coefficient and in the moments.
+  // Orthonormal harmonics are sqrt((2l+1) / (4 pi)) times those of Racah, in the coefficient and in the
+  // moments.
   const double scale = width1 * width2 * width3 / (64.0 * pi * pi * pi);
   std::vector<Gaunt> found;
   std::size_t place = 0;

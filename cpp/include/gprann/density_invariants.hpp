@@ -48,10 +48,11 @@ std::unique_ptr<DensityInvariants> make_power_spectrum(const DensityExpansion& e
 
 /// 4-body (Drautz, PRB 99, 014104 (2019)), for all 1 <= l1 <= l2 <= l3 that can couple:
 ///
-///     b = sum_m1 m2 m3 G(l1m1, l2m2, l3m3) a_q1,l1m1 a_q2,l2m2 a_q3,l3m3,   a_q,lm = sqrt((2l+1) / (4 pi)) A_q,lm
+///     b = sum_m1 m2 m3 G(l1m1, l2m2, l3m3) a_q1,l1m1 a_q2,l2m2 a_q3,l3m3,   a_q,lm = sqrt((2l+1) / (4 pi))
+///     A_q,lm
 ///
-/// with the Gaunt coefficients G of real orthonormal harmonics. Sums with an odd l1 + l2 + l3 change sign in a
-/// mirror and vanish; those with l1 = 0 are products of the lower bodies.
+/// with the Gaunt coefficients G of real orthonormal harmonics. Sums with an odd l1 + l2 + l3 change sign in
+/// a mirror and vanish; those with l1 = 0 are products of the lower bodies.
 std::unique_ptr<DensityInvariants> make_four_body_invariants(const DensityExpansion& expansion);
 
 }  // namespace gprann

@@ -131,7 +131,9 @@ class DensityDescriptor(CompiledDescriptor):
 
     name = "density"
 
-    radial_order: int = option("Highest Chebyshev polynomial of the distances in the 2-body part.", 12, ge=0, le=50)
+    radial_order: int = option(
+        "Highest Chebyshev polynomial of the distances in the 2-body part.", 12, ge=0, le=50
+    )
     radial_cutoff: float = option("Cutoff of the 2-body part.", 6.5, unit="Å", gt=0)
     n_max: int = option("Number of radial functions of the 3-body part; 0 for none.", 6, ge=0, le=20)
     l_max: int = option("Highest angular momentum of the 3-body part.", 4, ge=0, le=8)
