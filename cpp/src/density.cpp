@@ -117,4 +117,35 @@ void DensityDescriptor::add_vjp(const Neighbours& batch, Surroundings& found, co
     }
 }
 
+/// Slopes of the components of one part, `first` the first pair of the atom.
+void DensityDescriptor::part_slopes(const Part& part, const Environment& env, std::int64_t first,
+                                    Found& found, double* slopes) const {
+  const DensityShell& shell = env.shell;
+  found.change.resize(static_cast<std::size_t>(part.expansion.n_lanes()));
+  for (const auto& segment : shell.segments)
+    for (Index block = segment.first; block < segment.last; ++block) {
+      part.expansion.prepare_slopes(shell, block, found.expansion);
+      for (Index e = 0; e < lane_width; ++e) {
+        const std::int64_t pair = shell.pair[static_cast<std::size_t>(block * lane_width + e)];
+        for (int d = 0; pair >= 0 && d < 3; ++d) {
+          part.expansion.slope(shell, block, e, d, segment.species, found.expansion, found.change.data());
+          part.invariants->tangents(env.moments.data(), found.change.data(), found.invariants,
+                                    slopes + (3 * (pair - first) + d) * size_ + part.first);
+        }
+      }
+    }
+}
+
+void DensityDescriptor::slopes(const Neighbours& batch, Surroundings& found, double* slopes) const {
+  auto& content = static_cast<Found&>(found);
+  const Environment* env = content.environments.data();
+  for (Index i = 0; i < content.n_atoms; ++i) {
+    const std::int64_t first = batch.first_pair[content.first + i];
+    const Index count = 3 * (batch.first_pair[content.first + i + 1] - first) * size_;
+    std::fill_n(slopes, count, 0.0);
+    for (const Part& part : parts_) part_slopes(part, *env++, first, content, slopes);
+    slopes += count;
+  }
+}
+
 }  // namespace gprann

@@ -113,6 +113,7 @@ class FourBodyInvariants final : public DensityInvariants {
     const int row1 = coupling.l1 * coupling.l1, row2 = coupling.l2 * coupling.l2;
     for (const Gaunt& g : coupling.coefficients) {
       const double weight = g.value * element(first, row1 + g.m1, q);
+      if (weight == 0.0) continue;  // changes of one neighbour are seen by the channels of its species alone
       const Lane* in = second + (row2 + g.m2) * stride_;
       Lane* out = work.a.data() + g.m3 * stride_;
       for (Index b = 0; b < stride_; ++b) out[b] += weight * in[b];

@@ -94,11 +94,14 @@ class PowerSpectrum final : public DensityInvariants {
       double* out = tangents + l * n_pairs();
       for (Index q = 0; q < n_functions_; ++q) {
         double own[M], moved[M];
+        bool moves = false;  // changes of one neighbour are seen by the channels of its species alone
         for (int m = 0; m < M; ++m) own[m] = scale(l) * element(A, m, q);
         for (int m = 0; m < M; ++m) moved[m] = scale(l) * element(dA, m, q);
+        for (int m = 0; m < M; ++m) moves = moves || moved[m] != 0.0;
         for (Index b = q / lane_width; b < stride_; ++b) {
-          Lane sum = own[0] * dA[b] + moved[0] * A[b];
-          for (int m = 1; m < M; ++m) sum += own[m] * dA[m * stride_ + b] + moved[m] * A[m * stride_ + b];
+          Lane sum = own[0] * dA[b];
+          for (int m = 1; m < M; ++m) sum += own[m] * dA[m * stride_ + b];
+          for (int m = 0; moves && m < M; ++m) sum += moved[m] * A[m * stride_ + b];
           work.a[static_cast<std::size_t>(b)] = sum;
         }
         out = std::copy(work.a.data()->data() + q, work.a.data()->data() + n_functions_, out);

@@ -44,6 +44,8 @@ class DensityDescriptor final : public Descriptor {
            double* tangent) const override;
   void add_vjp(const Neighbours& batch, Surroundings& found, const double* cotangent, double* gradient,
                double* virial) const override;
+  bool has_slopes() const override { return true; }
+  void slopes(const Neighbours& batch, Surroundings& found, double* slopes) const override;
 
  private:
   struct Part {
@@ -54,6 +56,8 @@ class DensityDescriptor final : public Descriptor {
   struct Environment;
   struct Found;
 
+  void part_slopes(const Part& part, const Environment& env, std::int64_t first, Found& found,
+                   double* slopes) const;
   void add_part(const DensityPart& part, double decay, const Matrix& weights,
                 std::unique_ptr<DensityInvariants> (*make)(const DensityExpansion&));
 
