@@ -12,8 +12,6 @@ namespace gprann {
 
 namespace {
 
-constexpr Index block_atoms = 1;  // surveyed at once: what is found of one atom stays in the cache
-
 /// Some atoms of one structure.
 struct AtomBlock {
   Index structure, begin, end;
@@ -26,7 +24,7 @@ void Descriptor::for_each_block(const Neighbours& batch, int n_threads, Work&& w
   std::vector<AtomBlock> blocks;
   for (Index s = 0; s < batch.n_structures; ++s) {
     const Index end = batch.first_atom[s + 1];
-    const Index step = divisible() ? block_atoms : std::max<Index>(1, batch.atoms_of(s));
+    const Index step = divisible() ? atoms_at_once() : std::max<Index>(1, batch.atoms_of(s));
     for (Index begin = batch.first_atom[s]; begin < end; begin += step)
       blocks.push_back({s, begin, std::min(end, begin + step)});
   }
@@ -61,7 +59,7 @@ void Descriptor::vjp(const Neighbours& batch, const double* cotangent, int n_thr
       batch, 1, divisible(), n_threads, gradient, virials, [&](GradientPiece& piece, int thread) {
         std::unique_ptr<Surroundings>& own = found[static_cast<std::size_t>(thread)];
         if (own == nullptr) own = make_surroundings();
-        const Index step = divisible() ? block_atoms : piece.end - piece.begin;
+        const Index step = divisible() ? atoms_at_once() : piece.end - piece.begin;
         for (Index begin = piece.begin; begin < piece.end; begin += step) {
           survey(batch, piece.structure, begin, std::min(piece.end, begin + step), *own);
           add_vjp(batch, *own, cotangent + begin * size(), piece.gradient[0], piece.virial.data());

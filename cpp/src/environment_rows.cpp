@@ -13,7 +13,8 @@ namespace {
 
 using Array = Eigen::Array<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-constexpr Index chunk = 64;  // environments for which an atom is surveyed once
+constexpr Index chunk = 64;               // environments for which an atom is surveyed once
+constexpr Index chunk_with_slopes = 512;  // the same, where one product makes the gradients of all of them
 
 /// Environments of one kind, for one structure.
 struct Item {
@@ -83,6 +84,10 @@ class RowWriter {
     kernel_.evaluate(squared_, value_, first_, second_);
     descriptor_.survey(batch_, item.structure, begin, end, *found_);
     const auto inverse_scale = ConstMatrixMap(scale_ + item.kind * D, 1, D).row(0).cwiseInverse().eval();
+    if (descriptor_.has_slopes()) {
+      add_products(item, begin, 2.0 * first_.row(0).matrix().transpose(), own.row(0), others, inverse_scale);
+      return;
+    }
     cotangent_.setZero(end - begin, D);
     for (Index m = 0; m < squared_.cols(); ++m) {
       for (Index i = 0; i < squared_.rows(); ++i) {
@@ -95,6 +100,35 @@ class RowWriter {
     }
   }
 
+  /// Gradients of one atom's covariances with all environments: cotangents (environments, D) times slopes.
+  void add_products(const Item& item, Index atom, const Vector& weight, const Eigen::RowVectorXd& own,
+                    const ConstMatrixMap& others, const Eigen::RowVectorXd& inverse_scale) {
+    cotangent_ = ((-others).rowwise() + own).array().colwise() * weight.array();
+    cotangent_.array().rowwise() *= inverse_scale.array();
+    const std::int64_t begin = batch_.first_pair[atom], end = batch_.first_pair[atom + 1];
+    slopes_.resize(3 * (end - begin), environments_.size);
+    descriptor_.slopes(batch_, *found_, slopes_.data());
+    products_.noalias() = cotangent_ * slopes_.transpose();
+    const Index first = batch_.first_atom[item.structure];
+    for (Index m = 0; m < products_.rows(); ++m) {
+      energy(item, item.begin + m) += value_(0, m);
+      double* out = gradient(item, item.begin + m);
+      double* centre = out + 3 * (atom - first);
+      double* virial = virials_.row(m).data();
+      for (std::int64_t p = begin; p < end; ++p) {
+        const double* g = products_.row(m).data() + 3 * (p - begin);
+        double* neighbour = out + 3 * (batch_.neighbour[p] - first);
+        for (int d = 0; d < 3; ++d) {
+          neighbour[d] += g[d];
+          centre[d] -= g[d];
+        }
+        if (strain_length(item) <= 0.0) continue;
+        for (int d = 0; d < 3; ++d)
+          for (int e = 0; e < 3; ++e) virial[3 * d + e] += batch_.vectors[3 * p + d] * g[e];
+      }
+    }
+  }
+
   const Descriptor& descriptor_;
   const Neighbours& batch_;
   const double* features_;
@@ -104,7 +138,7 @@ class RowWriter {
   const EnvironmentRows& rows_;
   std::unique_ptr<Descriptor::Surroundings> found_;
   Array squared_, value_, first_, second_;
-  Matrix cotangent_, virials_;
+  Matrix cotangent_, virials_, slopes_, products_;
 };
 
 }  // namespace
@@ -113,10 +147,11 @@ void environment_rows(const Descriptor& descriptor, const Neighbours& batch, con
                       const double* scale, const Environments& environments, const RadialKernel& kernel,
                       int n_threads, const EnvironmentRows& rows) {
   std::vector<Item> items;
+  const Index together = descriptor.has_slopes() ? chunk_with_slopes : chunk;
   for (Index s = 0; s < batch.n_structures; ++s)
     for (Index kind = 0; kind < environments.n_kinds; ++kind)
-      for (Index begin = environments.first[kind]; begin < environments.first[kind + 1]; begin += chunk)
-        items.push_back({s, kind, begin, std::min<Index>(begin + chunk, environments.first[kind + 1])});
+      for (Index begin = environments.first[kind]; begin < environments.first[kind + 1]; begin += together)
+        items.push_back({s, kind, begin, std::min<Index>(begin + together, environments.first[kind + 1])});
   std::vector<std::unique_ptr<RowWriter>> writers(static_cast<std::size_t>(std::max(n_threads, 1)));
   parallel_for(static_cast<Index>(items.size()), n_threads, [&](Index item, int thread) {
     std::unique_ptr<RowWriter>& own = writers[static_cast<std::size_t>(thread)];

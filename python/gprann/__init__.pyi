@@ -16,6 +16,8 @@ from gprann.data.structure import Structure as Structure
 from gprann.descriptors import ChebyshevDescriptor as ChebyshevDescriptor
 from gprann.descriptors import DensityDescriptor as DensityDescriptor
 from gprann.descriptors import Descriptor as Descriptor
+from gprann.descriptors import ProjectedDescriptor as ProjectedDescriptor
+from gprann.descriptors import compress_descriptor as compress_descriptor
 from gprann.descriptors import register_descriptor as register_descriptor
 from gprann.errors import GprannError as GprannError
 from gprann.evaluation import check as check

@@ -38,6 +38,10 @@ class Descriptor {
   /// Whether a few atoms of a structure cost less than all of them.
   virtual bool divisible() const { return true; }
 
+  /// How many atoms are best surveyed together: one, of which what is found stays in the cache, or so many
+  /// that a matrix is read once for all of them.
+  virtual Index atoms_at_once() const { return 1; }
+
   virtual std::unique_ptr<Surroundings> make_surroundings() const = 0;
 
   /// Fills `found` with the surroundings of the atoms from `begin` to `end` of structure `s`.

@@ -16,6 +16,8 @@ from gprann.descriptors.weights import channel_rows
 from gprann.options import option
 
 _MOST_ONE_HOT = 4
+_POWER = 0.5
+_BODY_WEIGHTS = {2: 0.7, 3: 1.0, 4: 1.5}
 
 
 class Component(NamedTuple):
@@ -195,6 +197,17 @@ class DensityDescriptor(CompiledDescriptor):
             for row in table.tolist()
             for body in (row[0],)
         )
+
+    def kernel_scales(self, deviations: Array) -> Array:
+        """Return the roots of the deviations, divided by a weight of each body order (see `Descriptor.kernel_scales`).
+
+        Components that vary little carry more noise than signal. Root and weights were chosen on azobenzene and
+        silicon by the likelihood, which follows the errors of other structures there.
+        """
+        bodies = np.array([component.body for component in self.components])
+        weights = np.select([bodies == body for body in _BODY_WEIGHTS], list(_BODY_WEIGHTS.values()))
+        scales: Array = super().kernel_scales(deviations) ** _POWER / weights
+        return scales
 
     def __repr__(self) -> str:
         parts = [f"2-body {self.radial_order}, {self.radial_cutoff} Å"]

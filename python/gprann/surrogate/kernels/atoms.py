@@ -12,15 +12,21 @@ from pydantic import PlainSerializer, PlainValidator, SkipValidation, field_vali
 from gprann import _core
 from gprann.arrays import Array
 from gprann.data.structure import Dataset
-from gprann.descriptors import DESCRIPTORS, Descriptor, descriptor_from_dict, descriptor_to_dict
+from gprann.descriptors import (
+    DESCRIPTORS,
+    Descriptor,
+    compress_descriptor,
+    descriptor_from_dict,
+    descriptor_to_dict,
+)
 from gprann.errors import ConfigError, nearest_name
 from gprann.options import option
 from gprann.runtime.resources import n_threads
 from gprann.surrogate.kernels.base import Environments, Fingerprint, Kernel, Rows, register_kernel
 from gprann.surrogate.kernels.internal_coordinates import observed_directions, strain_length
 
-_FLOOR = 1e-3
-"""Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
+_LARGE = 100
+"""Descriptors of more components are compressed."""
 
 
 def _descriptor(value: object) -> object:
@@ -130,23 +136,20 @@ class AtomsFingerprint(Fingerprint):
 
     def fit(self, data: Dataset) -> None:
         """Fix the descriptor, and mean and scale of its components for each species."""
-        if self._given is None:
-            self._descriptor = DESCRIPTORS["chebyshev"].for_kernel(data.species)
+        self._descriptor = self._given or DESCRIPTORS["chebyshev"].for_kernel(data.species)
+        if not self.descriptor.has_metric and self.descriptor.size > _LARGE:
+            self._descriptor = compress_descriptor(self.descriptor, data)
         neighbours = self.descriptor.neighbours(data)
         values = self.descriptor.values(neighbours)
         n_species, size = len(self.descriptor.species), self.descriptor.size
         self._mean = np.zeros((n_species, size))
-        self._scale = np.ones((n_species, size))
-        variances = []
-        for kind in range(n_species):
+        deviations = np.zeros((n_species, size))
+        present = [kind for kind in range(n_species) if np.any(neighbours.species == kind)]
+        for kind in present:
             own = values[neighbours.species == kind]
-            if len(own) == 0:
-                continue
-            deviation = own.std(axis=0)
-            if deviation.max() > 0:
-                self._scale[kind] = np.maximum(deviation, _FLOOR * deviation.max())
-            self._mean[kind] = own.mean(axis=0)
-            variances.append(np.sum((deviation / self._scale[kind]) ** 2))
+            self._mean[kind], deviations[kind] = own.mean(axis=0), own.std(axis=0)
+        self._scale = self.descriptor.kernel_scales(deviations)
+        variances = [np.sum((deviations[kind] / self._scale[kind]) ** 2) for kind in present]
         self.spread = float(np.sqrt(max(np.mean(variances), 1e-12)))
         self._species_lengths = {}
         own = self.descriptor.species
@@ -273,8 +276,7 @@ class AtomsFingerprint(Fingerprint):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take what `state` gave."""
         super().restore(state)
-        if self._given is None:
-            self._descriptor = cast("Descriptor", _descriptor(state["descriptor"]))
+        self._descriptor = cast("Descriptor", _descriptor(state["descriptor"]))
         self._mean, self._scale = state["mean"], state["scale"]
         self._species_lengths = dict(state["species_lengths"])
 
