@@ -17,7 +17,7 @@ from gprann.options import option
 
 _MOST_ONE_HOT = 4
 _POWER = 0.5
-_BODY_WEIGHTS = {2: 0.7, 3: 1.0, 4: 1.5}
+_SHARES = {2: 0.2, 3: 0.6, 4: 0.2}
 
 
 class Component(NamedTuple):
@@ -141,7 +141,7 @@ class DensityDescriptor(CompiledDescriptor):
     l_max: int = option("Highest angular momentum of the 3-body part.", 4, ge=0, le=8)
     angular_cutoff: float = option("Cutoff of the 3-body part.", 5.0, unit="Å", gt=0)
     four_body: int = option("Number of radial functions of the 4-body part; 0 for none.", 1, ge=0, le=10)
-    four_body_l: int = option("Highest angular momentum of the 4-body part.", 3, ge=2, le=6)
+    four_body_l: int = option("Highest angular momentum of the 4-body part.", 4, ge=2, le=6)
     four_body_cutoff: float | None = option(
         "Cutoff of the 4-body part. Default: that of the 3-body part.", None, unit="Å", gt=0
     )
@@ -199,14 +199,22 @@ class DensityDescriptor(CompiledDescriptor):
         )
 
     def kernel_scales(self, deviations: Array) -> Array:
-        """Return the roots of the deviations, divided by a weight of each body order (see `Descriptor.kernel_scales`).
+        """Return the roots of the deviations, such that each body order has its share of the variance.
 
-        Components that vary little carry more noise than signal. Root and weights were chosen on azobenzene and
-        silicon by the likelihood, which follows the errors of other structures there.
+        Components that vary little carry more noise than signal; and what a body order says must not depend on how
+        many components say it. Root and shares were chosen on azobenzene and silicon by the likelihood, which follows
+        the errors of other structures there.
         """
+        raised = super().kernel_scales(deviations)
+        scales = raised**_POWER
         bodies = np.array([component.body for component in self.components])
-        weights = np.select([bodies == body for body in _BODY_WEIGHTS], list(_BODY_WEIGHTS.values()))
-        scales: Array = super().kernel_scales(deviations) ** _POWER / weights
+        shares = {body: share for body, share in _SHARES.items() if np.any(bodies == body)}
+        total = np.sum((deviations / scales) ** 2, axis=1, keepdims=True)  # species that vary more count more
+        for body, share in shares.items():
+            own = bodies == body
+            variance = np.sum((deviations[:, own] / scales[:, own]) ** 2, axis=1, keepdims=True)
+            wanted = total * share / sum(shares.values())
+            scales[:, own] *= np.sqrt(np.where(variance > 0, variance / np.maximum(wanted, 1e-300), 1.0))
         return scales
 
     def __repr__(self) -> str:

@@ -153,8 +153,8 @@ def compress_descriptor(
     data: Dataset,
     *,
     scales: Array | None = None,
-    tolerance: float = 1e-6,
-    most: int = 400,
+    tolerance: float = 1e-7,
+    most: int = 600,
     seed: int = 0,
 ) -> ProjectedDescriptor:
     """Return the leading directions of a descriptor: principal components of environments and of their changes.
@@ -167,7 +167,7 @@ def compress_descriptor(
     scales : ndarray, shape (n_species, D), optional
         What each component is divided by first. Default: `descriptor.kernel_scales`.
     tolerance : float
-        Directions are kept until those left out carry less than this fraction of the variance.
+        Directions are kept that carry more than this fraction of the variance.
     most : int
         Most features.
     seed : int
@@ -222,9 +222,8 @@ def compress_descriptor(
 
 
 def _leading(ascending: Array, tolerance: float) -> int:
-    """Return how many of the largest eigenvalues leave out less than a fraction of their sum."""
-    below = np.cumsum(np.maximum(ascending, 0.0))
-    return max(1, len(ascending) - int(np.searchsorted(below, tolerance * below[-1], side="right")))
+    """Return how many eigenvalues are more than a fraction of their sum."""
+    return max(1, int(np.sum(ascending > tolerance * max(float(ascending.sum()), 0.0))))
 
 
 def _second_moments(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gprann.arrays import Array
-from gprann.baselines import Baseline, as_baseline, terms_of
+from gprann.baselines import Baseline, ReferenceEnergies, as_baseline, terms_of
 from gprann.data.prediction import Prediction, voigt_stress
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, check_whole
@@ -22,15 +22,17 @@ from gprann.signatures import takes
 from gprann.surrogate import saving
 from gprann.surrogate.calibration import Calibration, calibration_of, left_out_std, put_calibration_last
 from gprann.surrogate.hyperparameters.criteria import Hyperparameters, Trial
+from gprann.surrogate.hyperparameters.descriptor_choice import choose_descriptor
 from gprann.surrogate.hyperparameters.kernel_selection import KernelSelection, select_kernel
 from gprann.surrogate.hyperparameters.length_scales import fit_length_scales
 from gprann.surrogate.kernels.base import Fingerprint, Kernel
 from gprann.surrogate.memory import fit_memory, random_subset
 from gprann.surrogate.observations import (
     add_rattled_copies,
-    check_composition,
+    check_known,
     check_training,
     leave_out_known,
+    mixes_compositions,
     with_stress,
 )
 from gprann.surrogate.options import SurrogateOptions
@@ -135,11 +137,14 @@ class Surrogate:
             If the covariance matrix is singular for the given hyperparameters.
         """
         data = structures(data)
-        check_training(data)
+        check_training(data, one_composition=not self._options.kernel.any_composition)
         data = with_stress(data, stress=self._options.stress)
         self._fit = None  # an earlier one, to which the fingerprint would no longer belong
         self._calibration = None
         self._baseline = self._given_baseline.fit(data, data.species)
+        if mixes_compositions(data):
+            rest = self._baseline.subtract(data)
+            self._baseline = self._baseline + ReferenceEnergies().fit(rest, data.species)
         labels = self._baseline.subtract(data)
         subset = random_subset(labels, self._seed, self._budget)
         candidates = self._options.kernel.candidates()
@@ -148,6 +153,7 @@ class Surrogate:
             self._selection = select_kernel(fingerprints, subset, self._options.fixed)
             self._kernel = candidates[self._selection.kernel]
             self._fingerprint = fingerprints[self._selection.kernel]
+        choose_descriptor(self._fingerprint, subset, self._options.fixed)
         scale = add_rattled_copies(labels, self._seed) if standardise_over is None else standardise_over
         self._fingerprint.fit(scale)
         search = self._options.search(self._fingerprint, self._seed, self._budget)
@@ -199,7 +205,8 @@ class Surrogate:
         """
         before = self._require_fit()
         data = structures(data)
-        check_training(before.equations.data + data)
+        check_training(data)
+        check_known(data, before.equations.data)
         data = leave_out_known(data, before.equations.data)
         if len(data) == 0:
             return self
@@ -324,7 +331,7 @@ class Surrogate:
         data = with_stress(structures(data), stress=False)  # labels have no place in predictions
         for begin in range(0, len(data), _BATCH):
             batch = data[begin : begin + _BATCH]
-            check_composition(batch, state.equations.data)
+            check_known(batch, state.equations.data)
             rows = self._fingerprint.rows(batch)
             energy, slopes = state.solution.mean.predict(rows, state.kernel)
             energies.append(energy + state.equations.mean)
@@ -374,7 +381,7 @@ class Surrogate:
         (4, 4)
         """
         state = self._require_fit()
-        check_composition(data, state.equations.data)
+        check_known(data, state.equations.data)
         if len(data) == 0:
             return np.zeros((0, 0))
         sets = self._fingerprint.rows(data).sets()

@@ -29,6 +29,7 @@ from gprann.surrogate.gaussian_process import PosteriorMean, Restorable, factori
 from gprann.surrogate.hyperparameters.criteria import (
     BOUNDS,
     Fixed,
+    Scan,
     Trial,
     leave_out_in_turn,
     maximise_likelihood,
@@ -317,9 +318,35 @@ def choose_by_leaving_out(
     if not results:
         return start
     winner = min(results, key=lambda result: result.score)
+    found = _raise_noise(winner, start, fixed, lambda trials: scan(observations, trials, spread, groups))
     turns = "one by one" if groups is None else f"in {len(groups)} groups"
-    _log.info("structures held out %s: %s", turns, winner.settings)
-    return winner.settings
+    _log.info("structures held out %s: %s", turns, found)
+    return found
+
+
+def _raise_noise(
+    winner: Scan, start: Trial, fixed: Fixed, try_all: Callable[[Sequence[Trial]], list[Scan]]
+) -> Trial:
+    """Raise both noises in steps of ten as long as held-out structures are predicted better, then try the lengths.
+
+    A few structures are explained without noise, and their likelihood is largest at none; data sampled by molecular
+    dynamics have parts that the kernel cannot express, which only structures held out show.
+    """
+    best, now = winner, winner.settings
+    if now.energy_noise < start.energy_noise and now.force_noise < start.force_noise:
+        return now
+    for _ in range(_STEPS):
+        trial = Trial(now.length, now.energy_noise * 10, now.force_noise * 10)
+        now = with_fixed(_clip(trial), fixed)
+        results = [] if now == best.settings else try_all([now])
+        if not results or results[0].score >= best.score:
+            break
+        best = results[0]
+    if best is winner or fixed[0] is not None:
+        return best.settings
+    lengths = [best.settings.length * stretch for stretch in _STRETCH if stretch != 1.0]
+    trials = [_clip(replace(best.settings, length=length)) for length in lengths]
+    return min([best, *try_all(trials)], key=lambda result: result.score).settings
 
 
 def choose_length(start: Trial, fixed: Fixed, error_at: Callable[[float], ErrorOfNoise]) -> Trial:

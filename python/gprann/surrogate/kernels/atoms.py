@@ -25,6 +25,8 @@ from gprann.runtime.resources import n_threads
 from gprann.surrogate.kernels.base import Environments, Fingerprint, Kernel, Rows, register_kernel
 from gprann.surrogate.kernels.internal_coordinates import observed_directions, strain_length
 
+CUTOFF = 5.0
+"""Å; cutoff of angles of the default descriptor, unless the data choose another one."""
 _LARGE = 100
 """Descriptors of more components are compressed."""
 
@@ -56,6 +58,11 @@ DescriptorOption = Annotated[
 ]
 
 
+def default_descriptor(species: Sequence[str], angular_cutoff: float = CUTOFF) -> Descriptor:
+    """Return the descriptor of surrogates to which none is given: the invariants of the density."""
+    return DESCRIPTORS["density"].for_kernel(species, angular_cutoff=angular_cutoff)
+
+
 @register_kernel
 class AtomsKernel(Kernel):
     """Sum over the environments of the atoms: invariant, for any system, by far the most accurate.
@@ -69,11 +76,12 @@ class AtomsKernel(Kernel):
 
     name = "atoms"
     fixed_order: ClassVar[bool] = False
+    any_composition: ClassVar[bool] = True
     strains: ClassVar[bool] = True
     shift: ClassVar[float] = 0.0
     descriptor: DescriptorOption = option(
-        "Descriptor of the environments. Default: Chebyshev, radial order 12 within 6.5 Å, angular order 4 within 4.0 "
-        "Å, with species weights of which none is zero.",
+        "Descriptor of the environments; one of more than 100 components is compressed. Default: invariants of the "
+        "density, angles within 4.0 or 5.0 Å, whichever predicts structures held out of the training set better.",
         None,
     )
     species_lengths: SpeciesLengths | None = option(
@@ -105,6 +113,11 @@ class AtomsFingerprint(Fingerprint):
     Parameters
     ----------
     kernel : AtomsKernel
+
+    Attributes
+    ----------
+    angular_cutoff : float, Å
+        Of the default descriptor, where none was given.
     """
 
     def __init__(self, kernel: AtomsKernel) -> None:
@@ -115,9 +128,15 @@ class AtomsFingerprint(Fingerprint):
         self._elsewhere: tuple[str, ...] = ()  # elements of other training sets
         self._species_lengths: dict[str, float] = {}
         self._given: Descriptor | None = kernel.descriptor
+        self.angular_cutoff = CUTOFF
         self._descriptor: Descriptor | None = kernel.descriptor
         self._mean = np.zeros((0, 0))
         self._scale = np.zeros((0, 0))
+
+    @property
+    def descriptor_given(self) -> bool:
+        """Whether the user gave the descriptor."""
+        return self._given is not None
 
     @property
     def descriptor(self) -> Descriptor:
@@ -136,7 +155,7 @@ class AtomsFingerprint(Fingerprint):
 
     def fit(self, data: Dataset) -> None:
         """Fix the descriptor, and mean and scale of its components for each species."""
-        self._descriptor = self._given or DESCRIPTORS["chebyshev"].for_kernel(data.species)
+        self._descriptor = self._given or default_descriptor(data.species, self.angular_cutoff)
         if not self.descriptor.has_metric and self.descriptor.size > _LARGE:
             self._descriptor = compress_descriptor(self.descriptor, data)
         neighbours = self.descriptor.neighbours(data)

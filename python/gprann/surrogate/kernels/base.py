@@ -46,6 +46,8 @@ class Kernel(Named):
         Rigid motions that do not change the features: rotations and translations, or translations alone.
     fixed_order : bool
         Whether atom k of one structure is compared with atom k of another.
+    any_composition : bool
+        Whether structures of other compositions and numbers of atoms can be compared.
     strains : bool
         Whether derivatives with respect to strains of positions and cell are known: needed for stresses.
     shift : float
@@ -83,6 +85,7 @@ class Kernel(Named):
 
     invariant: ClassVar[Literal["rotation", "translation"]] = "rotation"
     fixed_order: ClassVar[bool] = True
+    any_composition: ClassVar[bool] = False
     strains: ClassVar[bool] = False
     shift: ClassVar[float] = 1.0
     radial: Radial = option(
