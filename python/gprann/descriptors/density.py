@@ -21,7 +21,7 @@ _SHARES = {2: 0.2, 3: 0.6, 4: 0.2}
 
 
 class Component(NamedTuple):
-    """What one component of a `DensityDescriptor` is made of.
+    """Factors of one component of a `DensityDescriptor`.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ class DensityDescriptor(CompiledDescriptor):
     four_body: int = option("Number of radial functions of the 4-body part; 0 for none.", 1, ge=0, le=10)
     four_body_l: int = option("Highest angular momentum of the 4-body part.", 4, ge=2, le=6)
     four_body_cutoff: float | None = option(
-        "Cutoff of the 4-body part. Default: that of the 3-body part.", None, unit="Å", gt=0
+        "Cutoff of the 4-body part. Default: that of the 3-body part.", None, unit="Å", gt=0, example=4.0
     )
     decay: float = option(
         "How much better short distances are resolved than long ones; 0 for equally.", 3.0, ge=0, le=20
@@ -190,7 +190,7 @@ class DensityDescriptor(CompiledDescriptor):
 
     @cached_property
     def components(self) -> tuple[Component, ...]:
-        """What every component is made of, in their order: 2-body, 3-body, 4-body."""
+        """The factors of every component, in their order: 2-body, 3-body, 4-body."""
         table = self.core.terms()
         return tuple(
             Component(body, *(tuple(row[k : k + body - 1]) for k in (1, 4, 7)))

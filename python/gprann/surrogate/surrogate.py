@@ -153,7 +153,8 @@ class Surrogate:
             self._selection = select_kernel(fingerprints, subset, self._options.fixed)
             self._kernel = candidates[self._selection.kernel]
             self._fingerprint = fingerprints[self._selection.kernel]
-        choose_descriptor(self._fingerprint, subset, self._options.fixed)
+        if standardise_over is None:  # else features are to stay as they are while the training set grows
+            choose_descriptor(self._fingerprint, subset, self._options.fixed)
         scale = add_rattled_copies(labels, self._seed) if standardise_over is None else standardise_over
         self._fingerprint.fit(scale)
         search = self._options.search(self._fingerprint, self._seed, self._budget)
@@ -205,7 +206,7 @@ class Surrogate:
         """
         before = self._require_fit()
         data = structures(data)
-        check_training(data)
+        check_training(before.equations.data + data)
         check_known(data, before.equations.data)
         data = leave_out_known(data, before.equations.data)
         if len(data) == 0:
