@@ -377,8 +377,7 @@ class Surrogate:
         >>> gprann.Surrogate(kernel="pairs").fit(data[:3]).energy_covariance(data[3:]).shape
         (4, 4)
         """
-        state = self._require_fit()
-        check_known(data, state.equations.data)
+        check_known(data, (state := self._require_fit()).equations.data)
         if len(data) == 0:
             return np.zeros((0, 0))
         sets = self._fingerprint.rows(data).sets()

@@ -7,7 +7,8 @@ import logging
 import numpy as np
 
 from gprann.data.structure import Dataset
-from gprann.surrogate.hyperparameters.criteria import Fixed, Trial, scan, with_fixed
+from gprann.surrogate.hyperparameters.criteria import Fixed, scan
+from gprann.surrogate.hyperparameters.search import coarse_points
 from gprann.surrogate.kernels.atoms import AtomsFingerprint, AtomsKernel, default_descriptor
 from gprann.surrogate.kernels.base import Fingerprint
 from gprann.surrogate.observations import Observations, observe
@@ -15,8 +16,6 @@ from gprann.surrogate.observations import Observations, observe
 _log = logging.getLogger(__name__)
 CUTOFFS = (5.0, 4.0)
 """Cutoffs of angles that are compared, Å: what flexible molecules do farther away is noise to a small training set."""
-_LENGTHS = (5.0, 12.0, 30.0)
-_NOISES = (1e-8, 1e-6, 1e-5, 1e-4)
 
 
 def choose_descriptor(fingerprint: Fingerprint, subset: Dataset, fixed: Fixed) -> None:
@@ -58,5 +57,4 @@ def choose_descriptor(fingerprint: Fingerprint, subset: Dataset, fixed: Fixed) -
 
 def _error(observations: Observations, spread: float, fixed: Fixed) -> float:
     """Return the smallest leave-one-structure-out score over a few lengths and noises."""
-    points = [with_fixed(Trial(length, noise, noise), fixed) for length in _LENGTHS for noise in _NOISES]
-    return min((result.score for result in scan(observations, dict.fromkeys(points), spread)), default=np.inf)
+    return min((result.score for result in scan(observations, coarse_points(fixed), spread)), default=np.inf)
