@@ -217,7 +217,7 @@ def labelled_copies(data: Path, file: Path) -> None:
 
 def pipeline(data: Path) -> dict[str, Any]:
     """The whole EC-dimer run: surrogate with hyperparameters, 9000 labels with std, 10 potentials, report."""
-    memory = _PeakOfTree()
+    memory = PeakOfTree()
     started = time.perf_counter()
     train = gprann.read(data / "ec_dimer" / "train.extxyz")
     surrogate = gprann.Surrogate(kernel="atoms").fit(train)
@@ -249,7 +249,7 @@ def pipeline(data: Path) -> dict[str, Any]:
     }
 
 
-class _PeakOfTree:
+class PeakOfTree:
     """Watches the resident memory of this process and its children together."""
 
     def __init__(self) -> None:
@@ -374,7 +374,7 @@ def mixture(data: Path) -> dict[str, Any]:
         name: [gprann.read(data / name / f"{part}.extxyz") for part in parts] for name, parts in names.items()
     }
     together = gprann.Dataset(structure for train, _ in sets.values() for structure in train)
-    memory = _PeakOfTree()
+    memory = PeakOfTree()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

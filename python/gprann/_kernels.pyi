@@ -43,6 +43,20 @@ class ChebyshevDescriptor(Descriptor):
         weights: Array,
     ) -> None: ...
 
+class DensityDescriptor(Descriptor):
+    def __init__(
+        self,
+        n_max: tuple[int, int, int],
+        l_max: tuple[int, int, int],
+        cutoffs: tuple[float, float, float],
+        decay: float,
+        weights: Array,
+    ) -> None: ...
+    def terms(self) -> NDArray[np.int32]: ...
+
+class ProjectedDescriptor(Descriptor):
+    def __init__(self, base: Descriptor, matrices: list[Array], offsets: Array) -> None: ...
+
 class PythonDescriptor(Descriptor):
     def __init__(self, descriptor: object, make_neighbours: object) -> None: ...
 
@@ -106,6 +120,20 @@ def covariance_product(
     blas: Blas,
     n_threads: int,
 ) -> tuple[Array, Array]: ...
+def environment_rows(
+    descriptor: Descriptor,
+    neighbours: Neighbours,
+    features: Array,
+    scale: Array,
+    first: Int64s,
+    environments: Array,
+    kernel: RadialKernel,
+    first_gradient: Int64s,
+    strain_length: Array,
+    n_threads: int,
+    energies: Array,
+    gradients: Array,
+) -> None: ...
 
 class AtomFeatures:
     def __init__(self, features: Array, rows: Int64s) -> None: ...
