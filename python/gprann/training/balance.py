@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from gprann.arrays import Array, Indices
+from gprann.models.base import AtomModel
 from gprann.models.network import Mlp
 from gprann.runtime.resources import one_blas_thread
 from gprann.training.energy_force_objective import EnergyForceObjective, LabelTable
@@ -51,7 +52,7 @@ def choose_alpha(
     reason : str
     """
     shared = objective.shared
-    model = Mlp(hidden=()).build(shared.model.n_features, shared.model.n_species)
+    model = cast(AtomModel, Mlp(hidden=()).build(shared.model.n_features, shared.model.n_species))
     labels = objective.labels
     useful: Indices = np.flatnonzero(labels.structure_weights > 0)
     if len(useful) < _FEWEST:
@@ -138,7 +139,7 @@ class _Quadratic:
     def error(self, w: Array) -> float:
         """Return the root mean square error."""
         squares = w @ self.hessian @ w + 2 * self.slope @ w + self.constant
-        return float(np.sqrt(max(squares, 1e-300) / self.weight))
+        return float(np.sqrt(max(float(squares), 1e-300) / self.weight))
 
 
 def _only(labels: LabelTable, kind: Kind) -> LabelTable:
