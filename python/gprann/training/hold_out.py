@@ -1,4 +1,4 @@
-"""Which structures are held out to judge when to stop: a share of every group and composition, copies together."""
+"""Structures to hold out to judge when to stop: a share of every group and composition, copies together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is fitted: energies, forces and virials in units of the energy scale, and the weights of their errors."""
+"""Targets of a fit: energies, forces and virials in units of the energy scale, and the weights of their errors."""
 
 from __future__ import annotations
 
