@@ -73,6 +73,10 @@ struct OwnedLoss {
 
   void require(const VectorIn& parameters, const OwnedLabels& labels, const Int64s& batch) const {
     require_size(parameters.size(), loss.network().n_parameters(), "parameters");
+    require(labels, batch);
+  }
+
+  void require(const OwnedLabels& labels, const Int64s& batch) const {
     require_size(labels.energies.size(), neighbours.view.n_structures, "energies");
     require_size(labels.forces.size(), 3 * neighbours.view.n_atoms, "forces");
     for (Index i = 0; i < batch.size(); ++i)
@@ -123,6 +127,11 @@ Vector adjoint_product(const OwnedLoss& self, const VectorIn& parameters, const 
   return result;
 }
 
+Index loss_row_count(const OwnedLoss& self, const OwnedLabels& labels, const Int64s& batch) {
+  self.require(labels, batch);
+  return self.loss.row_count(labels.view, batch.data(), batch.size());
+}
+
 Parts loss_rows(const OwnedLoss& self, const VectorIn& parameters, const OwnedLabels& labels,
                 const Int64s& batch, int n_threads, MatrixOut J, Eigen::Ref<Vector> r) {
   self.require(parameters, labels, batch);
@@ -171,6 +180,8 @@ void bind_combined_loss(py::module_& module) {
       .def("adjoint_product", &adjoint_product, py::arg("parameters").noconvert(), py::arg("labels"),
            py::arg("batch").noconvert(), py::arg("energies").noconvert(), py::arg("forces").noconvert(),
            py::arg("virials").noconvert(), py::arg("n_threads"), ReleaseGil(), "J^T W^(1/2) z (P).")
+      .def("row_count", &loss_row_count, py::arg("labels"), py::arg("batch").noconvert(),
+           "Residuals of the structures of a batch that have a weight.")
       .def("rows", &loss_rows, py::arg("parameters").noconvert(), py::arg("labels"),
            py::arg("batch").noconvert(), py::arg("n_threads"), py::arg("J").noconvert(),
            py::arg("r").noconvert(), ReleaseGil(),

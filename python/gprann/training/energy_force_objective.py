@@ -320,6 +320,13 @@ class EnergyForceObjective:
         slope *= scale
         return self.loss(parameters)
 
+    def jacobian(self, parameters: Array) -> tuple[float, Array, Array]:
+        """Return rᵀWr, the rows W^(1/2) J (rows, P) and the residuals W^(1/2) r (rows,)."""
+        count = self.shared.loss.row_count(self._core, self.structures)
+        J, r = np.empty((count, len(parameters))), np.empty(count)
+        parts = self.shared.loss.rows(parameters, self._core, self.structures, n_threads(), J, r)
+        return sum(parts), J, r
+
     def gauss_newton(self, parameters: Array, v: Array) -> Array:
         """Return JᵀWJ v (P,)."""
         return self.shared.loss.gauss_newton(parameters, self._core, self.structures, v, n_threads())

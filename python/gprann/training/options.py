@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _DENSE = 5000  # parameters up to which the normal equations are set up and solved
+_ROW_FLOPS = 1e11  # of a step among the residuals, where there are fewer of them
 _WHOLE = 20000  # structures up to which an optimiser sweeps over all of them for every step
 USUAL_ALPHA = 0.98
 Weight = Annotated[float, Field(ge=0)]
@@ -52,6 +53,12 @@ class Auto(LevenbergMarquardt):
         if parameters <= _DENSE:
             kind = LevenbergMarquardt
             reason = f"{parameters} parameters: their normal equations are cheap, and converge fastest"
+        elif workload.fewer_rows and workload.n_rows**2 * parameters <= _ROW_FLOPS:
+            kind = LevenbergMarquardt
+            reason = (
+                f"{parameters} parameters, but only {workload.n_rows} energies and forces: equations among these are "
+                "cheap, and converge fastest"
+            )
         elif structures <= _WHOLE:
             kind = GaussNewtonCG
             reason = (

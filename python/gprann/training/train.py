@@ -116,7 +116,16 @@ def train(
         n_structures=len(data),
         n_compositions=len({structure.composition for structure in data}),
         forces=settings.forces,
+        n_rows=sum(structure.n_labels for structure in data) if settings.forces else len(data),
     )
+    if workload.n_rows < workload.n_parameters:
+        _log.warning(
+            "%d parameters, but only %d energies and forces to determine them: what the networks do between the "
+            "structures is decided by their start; a committee shows where that matters, and smaller networks, a "
+            "descriptor compressed to fewer features (compress_descriptor) or more data change it",
+            workload.n_parameters,
+            workload.n_rows,
+        )
     optimizer, reason = settings.optimizer.resolve(workload)
     _log.info("optimizer %s: %s", optimizer.name or type(optimizer).__name__, reason)
     if settings.huber_force is not None and not settings.forces:
