@@ -111,21 +111,7 @@ def train(
     started = time.perf_counter()
     model = settings.model.build(descriptor.size, len(descriptor.species))
     model.frozen_parameters(settings.frozen)  # raises if there are no such layers
-    workload = Workload(
-        n_parameters=model.n_parameters,
-        n_structures=len(data),
-        n_compositions=len({structure.composition for structure in data}),
-        forces=settings.forces,
-        n_rows=sum(structure.n_labels for structure in data) if settings.forces else len(data),
-    )
-    if workload.n_rows < workload.n_parameters:
-        _log.warning(
-            "%d parameters, but only %d energies and forces to determine them: what the networks do between the "
-            "structures is decided by their start; a committee shows where that matters, and smaller networks, a "
-            "descriptor compressed to fewer features (compress_descriptor) or more data change it",
-            workload.n_parameters,
-            workload.n_rows,
-        )
+    workload = _workload(data, model, settings)
     optimizer, reason = settings.optimizer.resolve(workload)
     _log.info("optimizer %s: %s", optimizer.name or type(optimizer).__name__, reason)
     if settings.huber_force is not None and not settings.forces:
@@ -154,6 +140,26 @@ def train(
             }
         },
     )
+
+
+def _workload(data: Dataset, model: AtomModel, settings: TrainingOptions) -> Workload:
+    """Return the size of the training; warn where the labels are too few to determine the parameters."""
+    workload = Workload(
+        n_parameters=model.n_parameters,
+        n_structures=len(data),
+        n_compositions=len({structure.composition for structure in data}),
+        forces=settings.forces,
+        n_rows=sum(structure.n_labels for structure in data) if settings.forces else len(data),
+    )
+    if workload.n_rows < workload.n_parameters:
+        _log.warning(
+            "%d parameters, but only %d energies and forces to determine them: what the networks do between the "
+            "structures is decided by their start; a committee shows where that matters, and smaller networks, a "
+            "descriptor compressed to fewer features (compress_descriptor) or more data change it",
+            workload.n_parameters,
+            workload.n_rows,
+        )
+    return workload
 
 
 def _like(base: Potential, descriptor: Descriptor, options: Mapping[str, Any]) -> dict[str, Any]:
