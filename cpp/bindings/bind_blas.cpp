@@ -37,6 +37,13 @@ void gram(const Blas& blas, const MatrixIn& A, MatrixOut C, int n_threads) {
            {C.data(), C.rows(), C.cols(), C.outerStride()}, n_threads);
 }
 
+void gram_of_rows(const Blas& blas, const MatrixIn& A, MatrixOut C, int n_threads) {
+  require_square(C, "C");
+  require_size(A.rows(), C.rows(), "a column of A");
+  add_gram_of_rows(blas, {A.data(), A.rows(), A.cols(), A.outerStride()},
+                   {C.data(), C.rows(), C.cols(), C.outerStride()}, n_threads);
+}
+
 template <void (*solve)(const Blas&, ConstBlock, Block, int)>
 void solve_rows(const Blas& blas, const MatrixIn& L, MatrixOut B, int n_threads) {
   require_square(L, "L");
@@ -56,6 +63,9 @@ void bind_blas(py::module_& module) {
              "K (n, n) <- its Cholesky factor in the lower triangle; returns -1 or the failing row.");
   module.def("add_gram", &gram, py::arg("blas"), py::arg("A").noconvert(), py::arg("C").noconvert(),
              py::arg("n_threads"), ReleaseGil(), "Lower triangle of C (n, n) <- C + A^T A for A (k, n).");
+  module.def("add_gram_of_rows", &gram_of_rows, py::arg("blas"), py::arg("A").noconvert(),
+             py::arg("C").noconvert(), py::arg("n_threads"), ReleaseGil(),
+             "Lower triangle of C (n, n) <- C + A A^T for A (n, k).");
   module.def("solve_lower", &solve_rows<solve_lower>, py::arg("blas"), py::arg("L").noconvert(),
              py::arg("B").noconvert(), py::arg("n_threads"), ReleaseGil(), "Rows b of B <- L^-1 b.");
   module.def("solve_lower_transposed", &solve_rows<solve_lower_transposed>, py::arg("blas"),

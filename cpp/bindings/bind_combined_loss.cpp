@@ -73,6 +73,10 @@ struct OwnedLoss {
 
   void require(const VectorIn& parameters, const OwnedLabels& labels, const Int64s& batch) const {
     require_size(parameters.size(), loss.network().n_parameters(), "parameters");
+    require(labels, batch);
+  }
+
+  void require(const OwnedLabels& labels, const Int64s& batch) const {
     require_size(labels.energies.size(), neighbours.view.n_structures, "energies");
     require_size(labels.forces.size(), 3 * neighbours.view.n_atoms, "forces");
     for (Index i = 0; i < batch.size(); ++i)
@@ -123,6 +127,20 @@ Vector adjoint_product(const OwnedLoss& self, const VectorIn& parameters, const 
   return result;
 }
 
+Index loss_row_count(const OwnedLoss& self, const OwnedLabels& labels, const Int64s& batch) {
+  self.require(labels, batch);
+  return self.loss.row_count(labels.view, batch.data(), batch.size());
+}
+
+Parts loss_rows(const OwnedLoss& self, const VectorIn& parameters, const OwnedLabels& labels,
+                const Int64s& batch, int n_threads, MatrixOut J, Eigen::Ref<Vector> r) {
+  self.require(parameters, labels, batch);
+  require_shape(J, self.loss.row_count(labels.view, batch.data(), batch.size()), parameters.size(), "J");
+  require_size(r.size(), J.rows(), "r");
+  return tuple_of(self.loss.rows(parameters.data(), labels.view, batch.data(), batch.size(), n_threads,
+                                 J.data(), r.data()));
+}
+
 Parts loss_normal_equations(const OwnedLoss& self, const VectorIn& parameters, const OwnedLabels& labels,
                             const Int64s& batch, const Blas& blas, int n_threads, MatrixOut H,
                             Eigen::Ref<Vector> b) {
@@ -162,6 +180,12 @@ void bind_combined_loss(py::module_& module) {
       .def("adjoint_product", &adjoint_product, py::arg("parameters").noconvert(), py::arg("labels"),
            py::arg("batch").noconvert(), py::arg("energies").noconvert(), py::arg("forces").noconvert(),
            py::arg("virials").noconvert(), py::arg("n_threads"), ReleaseGil(), "J^T W^(1/2) z (P).")
+      .def("row_count", &loss_row_count, py::arg("labels"), py::arg("batch").noconvert(),
+           "Residuals of the structures of a batch that have a weight.")
+      .def("rows", &loss_rows, py::arg("parameters").noconvert(), py::arg("labels"),
+           py::arg("batch").noconvert(), py::arg("n_threads"), py::arg("J").noconvert(),
+           py::arg("r").noconvert(), ReleaseGil(),
+           "Fills the weighted rows J (rows, P) of the Jacobian and residuals r; returns the loss.")
       .def("normal_equations", &loss_normal_equations, py::arg("parameters").noconvert(), py::arg("labels"),
            py::arg("batch").noconvert(), py::arg("blas"), py::arg("n_threads"), py::arg("H").noconvert(),
            py::arg("b").noconvert(), ReleaseGil(),

@@ -1,7 +1,9 @@
 #include "gprann/chebyshev.hpp"
+#include "gprann/density.hpp"
 #include "gprann/neighbour_list.hpp"
 #include "gprann/pair_distances.hpp"
 #include "gprann/parallel.hpp"
+#include "gprann/projected.hpp"
 #include "owned.hpp"
 #include "python_descriptor.hpp"
 
@@ -50,6 +52,22 @@ Matrix jacobian(const Descriptor& self, const OwnedNeighbours& batch, Index s, b
   return J;
 }
 
+Eigen::Matrix<int, Eigen::Dynamic, 10, Eigen::RowMajor> density_terms(const DensityDescriptor& self) {
+  const auto terms = self.terms();
+  Eigen::Matrix<int, Eigen::Dynamic, 10, Eigen::RowMajor> table(static_cast<Index>(terms.size()), 10);
+  for (Index i = 0; i < table.rows(); ++i) {
+    const auto& term = terms[static_cast<std::size_t>(i)];
+    table(i, 0) = term.body;
+    for (Index k = 0; k < 3; ++k) {
+      const auto at = static_cast<std::size_t>(k);
+      table(i, 1 + k) = term.channel[at];
+      table(i, 4 + k) = term.n[at];
+      table(i, 7 + k) = term.l[at];
+    }
+  }
+  return table;
+}
+
 py::tuple neighbour_list(const Int64s& first_atom, const Doubles& positions, const Doubles& cells,
                          const py::array_t<bool, py::array::c_style>& periodic, double cutoff,
                          int n_threads) {
@@ -92,7 +110,8 @@ void bind_descriptors(py::module_& module) {
       .def(py::init<Int64s, Int64s, Int32s, Doubles, Int32s>(), py::arg("first_atom").noconvert(),
            py::arg("first_pair").noconvert(), py::arg("neighbour").noconvert(),
            py::arg("vectors").noconvert(), py::arg("species").noconvert());
-  py::class_<Descriptor>(module, "Descriptor", "Values of a descriptor and products with its Jacobian.")
+  py::class_<Descriptor, std::shared_ptr<Descriptor>>(
+      module, "Descriptor", "Values of a descriptor and products with its Jacobian.")
       .def_property_readonly("size", &Descriptor::size)
       .def_property_readonly("cutoff", &Descriptor::cutoff)
       .def("values", &values, py::arg("neighbours"), py::arg("n_threads"), ReleaseGil(), "G (n_atoms, D).")
@@ -103,11 +122,30 @@ void bind_descriptors(py::module_& module) {
            ReleaseGil(), "(dG/dR)^T . cotangent (n_atoms, 3) and virials (n_structures, 9).")
       .def("jacobian", &jacobian, py::arg("neighbours"), py::arg("structure"), py::arg("strained"),
            ReleaseGil(), "Dense dG/dR (N D, 3N) of one structure; with the strains (N D, 3N + 6).");
-  py::class_<ChebyshevDescriptor, Descriptor>(module, "ChebyshevDescriptor",
-                                              "Chebyshev descriptor, PRB 96, 014112 (2017).")
+  py::class_<ChebyshevDescriptor, Descriptor, std::shared_ptr<ChebyshevDescriptor>>(
+      module, "ChebyshevDescriptor", "Chebyshev descriptor, PRB 96, 014112 (2017).")
       .def(py::init<int, double, int, double, const Matrix&>(), py::arg("radial_order"),
            py::arg("radial_cutoff"), py::arg("angular_order"), py::arg("angular_cutoff"), py::arg("weights"));
-  py::class_<PythonDescriptor, Descriptor>(module, "PythonDescriptor", "A descriptor written in Python.")
+  py::class_<DensityDescriptor, Descriptor, std::shared_ptr<DensityDescriptor>>(
+      module, "DensityDescriptor", "Invariants of the atomic density.")
+      .def(py::init([](const std::array<int, 3>& n_max, const std::array<int, 3>& l_max,
+                       const std::array<double, 3>& cutoffs, double decay, const Matrix& weights) {
+             return std::make_shared<DensityDescriptor>(
+                 DensityPart{n_max[0], l_max[0], cutoffs[0]}, DensityPart{n_max[1], l_max[1], cutoffs[1]},
+                 DensityPart{n_max[2], l_max[2], cutoffs[2]}, decay, weights);
+           }),
+           py::arg("n_max"), py::arg("l_max"), py::arg("cutoffs"), py::arg("decay"), py::arg("weights"))
+      .def("terms", &density_terms,
+           "Body order, channels, n and l of every component, (D, 10); -1 for none.");
+  py::class_<ProjectedDescriptor, Descriptor, std::shared_ptr<ProjectedDescriptor>>(
+      module, "ProjectedDescriptor", "Another descriptor, seen through one matrix for each species.")
+      .def(py::init([](std::shared_ptr<Descriptor> base, const std::vector<Matrix>& matrices,
+                       const Matrix& offsets) {
+             return std::make_shared<ProjectedDescriptor>(std::move(base), matrices, offsets);
+           }),
+           py::arg("base"), py::arg("matrices"), py::arg("offsets"));
+  py::class_<PythonDescriptor, Descriptor, std::shared_ptr<PythonDescriptor>>(
+      module, "PythonDescriptor", "A descriptor written in Python.")
       .def(py::init<py::object, py::object>(), py::arg("descriptor"), py::arg("make_neighbours"));
   module.def(
       "neighbour_list", &neighbour_list, py::arg("first_atom").noconvert(), py::arg("positions").noconvert(),

@@ -52,6 +52,7 @@ void require_offsets(const Offsets& offsets, Index begin, Index count, Index fir
 void bind_blas(py::module_& module);
 void bind_descriptors(py::module_& module);
 void bind_covariance(py::module_& module);
+void bind_environments(py::module_& module);
 void bind_network(py::module_& module);
 void bind_combined_loss(py::module_& module);
 

@@ -171,6 +171,18 @@ void add_gram(const Blas& blas, ConstBlock A, Block C, int n_threads) {
   });
 }
 
+void add_gram_of_rows(const Blas& blas, ConstBlock A, Block C, int n_threads) {
+  auto rows = [&](Index i) {
+    return ConstBlock(A.data + i * tile * A.stride, std::min(tile, A.rows - i * tile), A.columns, A.stride);
+  };
+  for_each_lower_tile(chunk_count(C.rows, tile), n_threads, [&](Index i, Index j) {
+    if (i == j)
+      rank_update(blas, 1.0, rows(i), 1.0, tile_of(C, i, i));
+    else
+      multiply_nt(blas, 1.0, rows(i), rows(j), 1.0, tile_of(C, i, j));
+  });
+}
+
 Index cholesky(const Blas& blas, Block K, int n_threads) {
   const Index n_tiles = chunk_count(K.rows, tile);
   for (Index k = 0; k < n_tiles; ++k) {

@@ -282,25 +282,8 @@ void ChebyshevDescriptor::atom_gradients(const Neighbours& batch, Index atom, co
                                          double* virial) const {
   radial_gradients(env, cotangent);
   if (angular_order_ >= 0) angular_gradients(env, sums, cotangent);
-  for (const Shell* shell : {&env.radial, &env.angular}) {
-    double sum[3] = {0.0, 0.0,
-                     0.0};  // in the order of the pairs: an atom's own images cancel to the last bit
-    for (Index k = 0; k < shell->count; ++k) {
-      const auto b = static_cast<std::size_t>(k / lane_width);
-      const std::int64_t p = shell->pair[static_cast<std::size_t>(k)];
-      const double g[3] = {shell->gx[b][k % lane_width], shell->gy[b][k % lane_width],
-                           shell->gz[b][k % lane_width]};
-      double* at_neighbour = gradient + 3 * static_cast<Index>(batch.neighbour[p]);
-      for (int d = 0; d < 3; ++d) {
-        at_neighbour[d] += g[d];
-        sum[d] += g[d];
-      }
-      if (virial == nullptr) continue;
-      for (int d = 0; d < 3; ++d)
-        for (int e = 0; e < 3; ++e) virial[3 * d + e] += batch.vectors[3 * p + d] * g[e];
-    }
-    for (int d = 0; d < 3; ++d) gradient[3 * atom + d] -= sum[d];
-  }
+  for (const Shell* shell : {&env.radial, &env.angular})
+    add_pair_gradients(batch, atom, *shell, gradient, virial);
 }
 
 std::unique_ptr<Descriptor::Surroundings> ChebyshevDescriptor::make_surroundings() const {

@@ -208,42 +208,65 @@ void CombinedLoss::weigh_rows(const Labels& labels, Index s, double energy, cons
   }
 }
 
+LossParts CombinedLoss::rows(const double* parameters, const Labels& labels, const std::int64_t* batch,
+                             Index batch_size, int n_threads, double* J, double* r) const {
+  std::vector<Rows> works(static_cast<std::size_t>(std::max(n_threads, 1)));
+  return fill_rows_of(parameters, labels, batch, batch_size, n_threads, works, J, r);
+}
+
+Index CombinedLoss::row_count(const Labels& labels, const std::int64_t* batch, Index batch_size) const {
+  Index count = 0;
+  for (Index k = 0; k < batch_size; ++k) count += count_rows(labels, batch[k]);
+  return count;
+}
+
+LossParts CombinedLoss::fill_rows_of(const double* parameters, const Labels& labels,
+                                     const std::int64_t* batch, Index batch_size, int n_threads,
+                                     std::vector<Rows>& works, double* J, double* r) const {
+  constexpr Index few = 1 << 16;  // numbers of J that are there before another thread has begun
+  const Index P = network_.n_parameters();
+  std::vector<Index> offsets{0};
+  for (Index k = 0; k < batch_size; ++k) offsets.push_back(offsets.back() + count_rows(labels, batch[k]));
+  std::vector<LossParts> parts(static_cast<std::size_t>(batch_size));
+  parallel_for(batch_size, offsets.back() * P < few ? 1 : n_threads, [&](Index item, int thread) {
+    const Index at = offsets[static_cast<std::size_t>(item)];
+    fill_rows(parameters, labels, batch[item], works[static_cast<std::size_t>(thread)], J + at * P, r + at,
+              parts[static_cast<std::size_t>(item)]);
+  });
+  LossParts total;
+  for (const LossParts& part : parts) total += part;
+  return total;
+}
+
 LossParts CombinedLoss::normal_equations(const double* parameters, const Labels& labels,
                                          const std::int64_t* batch, Index batch_size, const Blas& blas,
                                          int n_threads, double* H, double* b) const {
-  constexpr Index panel = 512;    // rows of J at a time, or those of one structure if it has more
-  constexpr Index few = 1 << 16;  // numbers of J that are there before another thread has begun
+  constexpr Index panel = 512;  // rows of J at a time, or those of one structure if it has more
   const Index P = network_.n_parameters();
   MatrixMap(H, P, P).setZero();
   VectorMap gradient(b, P);
   gradient.setZero();
   std::vector<Rows> works(static_cast<std::size_t>(std::max(n_threads, 1)));
-  std::vector<LossParts> parts(static_cast<std::size_t>(batch_size));
   Matrix J;
   Vector r;
+  LossParts total;
   for (Index begin = 0; begin < batch_size;) {
-    std::vector<Index> offsets{0};
+    Index count = 0;
     Index end = begin;
     while (end < batch_size) {
-      const Index count = count_rows(labels, batch[end]);
-      if (end > begin && offsets.back() + count > panel) break;
-      offsets.push_back(offsets.back() + count);
+      const Index own = count_rows(labels, batch[end]);
+      if (end > begin && count + own > panel) break;
+      count += own;
       ++end;
     }
-    const Index count = offsets.back();
     if (J.rows() < count) J.resize(count, P);
     if (r.size() < count) r.resize(count);
-    parallel_for(end - begin, count * P < few ? 1 : n_threads, [&](Index item, int thread) {
-      const Index at = offsets[static_cast<std::size_t>(item)];
-      fill_rows(parameters, labels, batch[begin + item], works[static_cast<std::size_t>(thread)],
-                J.data() + at * P, r.data() + at, parts[static_cast<std::size_t>(begin + item)]);
-    });
+    total +=
+        fill_rows_of(parameters, labels, batch + begin, end - begin, n_threads, works, J.data(), r.data());
     gradient.noalias() += J.topRows(count).transpose() * r.head(count);
     add_normal_rows(blas, J.data(), count, P, n_threads, H);
     begin = end;
   }
-  LossParts total;
-  for (const LossParts& part : parts) total += part;
   return total;
 }
 

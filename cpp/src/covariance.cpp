@@ -223,7 +223,8 @@ void energy_covariance(const FeatureSets& A, const FeatureSets& B, const RadialK
     const Index count = std::min(chunk, A.n_structures - begin);
     const Index rows_b = B.first_row[b + 1] - B.first_row[b];
     const Index mb = B.directions(b);
-    w.weighted.setZero(count, rows_b * D);  // sum_i -2 phi' d, one D-vector for each training row
+    // sum_i -2 phi' d, one D-vector for each training row
+    w.weighted.setZero(mb > 0 ? count : 0, rows_b * D);
     for (Index q = 0; q < count; ++q) {
       double energy = 0.0;
       for (Index s = 0; s < A.n_kinds; ++s) {
@@ -234,6 +235,7 @@ void energy_covariance(const FeatureSets& A, const FeatureSets& B, const RadialK
         const ConstMatrixMap gb(B.features + rb.begin * D, rb.count, D);
         w.terms.fill(ga.data(), ra.count, gb.data(), rb.count, D, kernel);
         energy += w.terms.value.sum();
+        if (mb == 0) continue;
         MatrixMap target(w.weighted.data() + q * rows_b * D + (rb.begin - B.first_row[b]) * D, rb.count, D);
         target.noalias() = -2.0 * (w.terms.first.matrix().transpose() * ga);
         const Vector total = w.terms.first.colwise().sum().transpose();
@@ -241,6 +243,7 @@ void energy_covariance(const FeatureSets& A, const FeatureSets& B, const RadialK
       }
       K.data[(begin + q) * K.stride + B.first_observation[b]] = energy;
     }
+    if (mb == 0) return;
     multiply(blas, 1.0, {w.weighted.data(), count, rows_b * D, rows_b * D},
              jacobian_rows(B, b, B.first_row[b], rows_b), 0.0,
              {K.data + begin * K.stride + B.first_observation[b] + 1, count, mb, K.stride});
@@ -274,6 +277,8 @@ void predict_rows(const FoldedRows& training, const double* features, const std:
     for (Index begin = first[s]; begin < first[s + 1]; begin += chunk)
       items.push_back({s, begin, std::min<Index>(chunk, first[s + 1] - begin)});
   const Index n_training = training.first[training.n_kinds];
+  // Environments of a sparse model have none.
+  const bool sloped = !ConstVectorMap(training.slope, n_training * D).isZero(0.0);
   Vector norm(n_training);    // |g_t|^2
   Vector offset(n_training);  // g_t . a_t
   for (Index t = 0; t < n_training; ++t) {
@@ -295,7 +300,8 @@ void predict_rows(const FoldedRows& training, const double* features, const std:
     Array squared(count, T), along(count, T), value(count, T), d1(count, T), d2(count, T);
     // s = |g|^2 + |g_t|^2 - 2 g.g_t loses digits relative to s but not to l^2, on which phi depends.
     multiply_nt(blas, -2.0, G, Gt, 0.0, {squared.data(), count, T, T});
-    multiply_nt(blas, 1.0, G, At, 0.0, {along.data(), count, T, T});
+    along.setZero();
+    if (sloped) multiply_nt(blas, 1.0, G, At, 0.0, {along.data(), count, T, T});
     const Vector query_norm = ConstMatrixMap(G.data, count, D).rowwise().squaredNorm();
     squared.colwise() += query_norm.array();
     squared.rowwise() += norm.segment(t0, T).array().transpose();
@@ -307,7 +313,7 @@ void predict_rows(const FoldedRows& training, const double* features, const std:
     d2 = 2.0 * (d1.rowwise() * weight) - 4.0 * d2 * along;  // factor of d in the slope
     slope = ConstMatrixMap(G.data, count, D).array().colwise() * d2.rowwise().sum();
     multiply(blas, -1.0, {d2.data(), count, T, T}, Gt, 1.0, {slope.data(), count, D, D});
-    multiply(blas, -2.0, {d1.data(), count, T, T}, At, 1.0, {slope.data(), count, D, D});
+    if (sloped) multiply(blas, -2.0, {d1.data(), count, T, T}, At, 1.0, {slope.data(), count, D, D});
   });
 }
 

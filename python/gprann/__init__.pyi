@@ -14,7 +14,10 @@ from gprann.calculator import Calculator as Calculator
 from gprann.data.structure import Dataset as Dataset
 from gprann.data.structure import Structure as Structure
 from gprann.descriptors import ChebyshevDescriptor as ChebyshevDescriptor
+from gprann.descriptors import DensityDescriptor as DensityDescriptor
 from gprann.descriptors import Descriptor as Descriptor
+from gprann.descriptors import ProjectedDescriptor as ProjectedDescriptor
+from gprann.descriptors import compress_descriptor as compress_descriptor
 from gprann.descriptors import register_descriptor as register_descriptor
 from gprann.errors import GprannError as GprannError
 from gprann.evaluation import check as check
@@ -40,6 +43,7 @@ from gprann.surrogate import Kernel as Kernel
 from gprann.surrogate import PairsKernel as PairsKernel
 from gprann.surrogate import SoapKernel as SoapKernel
 from gprann.surrogate import Solver as Solver
+from gprann.surrogate import Sparse as Sparse
 from gprann.surrogate import Surrogate as Surrogate
 from gprann.surrogate import SurrogateCalculator as SurrogateCalculator
 from gprann.surrogate import SurrogateSet as SurrogateSet

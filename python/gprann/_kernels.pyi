@@ -14,6 +14,7 @@ class Blas:
 
 def cholesky(blas: Blas, K: Array, n_threads: int) -> int: ...
 def add_gram(blas: Blas, A: Array, C: Array, n_threads: int) -> None: ...
+def add_gram_of_rows(blas: Blas, A: Array, C: Array, n_threads: int) -> None: ...
 def solve_lower(blas: Blas, L: Array, B: Array, n_threads: int) -> None: ...
 def solve_lower_transposed(blas: Blas, L: Array, B: Array, n_threads: int) -> None: ...
 
@@ -41,6 +42,20 @@ class ChebyshevDescriptor(Descriptor):
         angular_cutoff: float,
         weights: Array,
     ) -> None: ...
+
+class DensityDescriptor(Descriptor):
+    def __init__(
+        self,
+        n_max: tuple[int, int, int],
+        l_max: tuple[int, int, int],
+        cutoffs: tuple[float, float, float],
+        decay: float,
+        weights: Array,
+    ) -> None: ...
+    def terms(self) -> NDArray[np.int32]: ...
+
+class ProjectedDescriptor(Descriptor):
+    def __init__(self, base: Descriptor, matrices: list[Array], offsets: Array) -> None: ...
 
 class PythonDescriptor(Descriptor):
     def __init__(self, descriptor: object, make_neighbours: object) -> None: ...
@@ -105,6 +120,20 @@ def covariance_product(
     blas: Blas,
     n_threads: int,
 ) -> tuple[Array, Array]: ...
+def environment_rows(
+    descriptor: Descriptor,
+    neighbours: Neighbours,
+    features: Array,
+    scale: Array,
+    first: Int64s,
+    environments: Array,
+    kernel: RadialKernel,
+    first_gradient: Int64s,
+    strain_length: Array,
+    n_threads: int,
+    energies: Array,
+    gradients: Array,
+) -> None: ...
 
 class AtomFeatures:
     def __init__(self, features: Array, rows: Int64s) -> None: ...
@@ -190,6 +219,10 @@ class CombinedLoss:
         virials: Array,
         n_threads: int,
     ) -> Array: ...
+    def row_count(self, labels: Labels, batch: Int64s) -> int: ...
+    def rows(
+        self, parameters: Array, labels: Labels, batch: Int64s, n_threads: int, J: Array, r: Array
+    ) -> tuple[float, float, float]: ...
     def normal_equations(
         self,
         parameters: Array,

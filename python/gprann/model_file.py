@@ -38,6 +38,7 @@ _DAMAGED = (
 )
 FORMAT_NAME = "gprann model"
 FORMAT_VERSION = 2  # 1: reference energies instead of baselines; potentials alone
+_ARRAY = "__array__"  # key of a table that stands for an array
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # equal models make equal files
 _UNPACKED = 100  # times the size of the file that its content may have: real numbers hardly shrink
 
@@ -51,9 +52,11 @@ def write_model_file(
     ----------
     path : path
     document : mapping
-        Plain data for `model.json`.
+        Plain data for `model.json`; float64 arrays in it, in any place, are written as arrays too.
     arrays : mapping of name to ndarray
     """
+    arrays = dict(arrays)
+    document = _without_arrays(document, "", arrays)
     blobs = {}
     for name, array in arrays.items():
         buffer = io.BytesIO()
@@ -103,7 +106,33 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
         arrays = {
             name: _read_array(archive, source, name, digest) for name, digest in document["arrays"].items()
         }
+        document = _with_arrays(document, arrays)
     return document, arrays
+
+
+def _without_arrays(value: Any, name: str, arrays: dict[str, Array]) -> Any:
+    """Return plain data in which names stand for arrays, which are collected."""
+    if isinstance(value, np.ndarray) and value.dtype == np.float64:
+        arrays[name] = value
+        return {_ARRAY: name}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {
+            key: _without_arrays(item, f"{name}.{key}".lstrip("."), arrays) for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_without_arrays(item, f"{name}.{index}", arrays) for index, item in enumerate(value)]
+    return value
+
+
+def _with_arrays(value: Any, arrays: Mapping[str, Array]) -> Any:
+    """Return plain data with the arrays in the places of their names."""
+    if isinstance(value, dict):
+        if set(value) == {_ARRAY}:
+            return arrays[value[_ARRAY]]
+        return {key: _with_arrays(item, arrays) for key, item in value.items()}
+    return [_with_arrays(item, arrays) for item in value] if isinstance(value, list) else value
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_task(*, n: int = 40, **options: Any) -> CommitteeTask:
     settings = TrainingOptions(**{"members": 2, **options})
     problem, _ = regression.problem(n, hidden=settings.model.hidden, activation="tanh", noise=0.3)
-    return CommitteeTask(problem, np.arange(n) // 2, settings, 0.5)
+    return CommitteeTask(problem, np.arange(n) // 2, np.zeros(n, np.int64), settings, 0.5)
 
 
 def assert_same_states(*runs: Sequence[OptimizerState]) -> None:
@@ -265,22 +265,25 @@ def test_every_part_of_a_job_counts_for_its_identity() -> None:
     first = np.eye(1, problem.size)[0]
     others = [
         make_task(**LM, label_noise=0.1),
-        CommitteeTask(task.objective, task.families, task.options, 0.6),
-        CommitteeTask(problem, np.arange(problem.size), task.options, task.energy_scale),
+        CommitteeTask(task.objective, task.families, task.strata, task.options, 0.6),
+        CommitteeTask(problem, np.arange(problem.size), task.strata, task.options, task.energy_scale),
+        CommitteeTask(task.objective, task.families, task.strata + task.families, task.options, 0.5),
         CommitteeTask(
             type(problem)(problem.model, problem.table, problem.targets + 1e-14 * first, problem.weights),
             task.families,
+            task.strata,
             task.options,
             0.5,
         ),
         CommitteeTask(
             type(problem)(problem.model, problem.table, problem.targets, problem.weights + first),
             task.families,
+            task.strata,
             task.options,
             0.5,
         ),
     ]
-    assert len({identify(item) for item in [task, *others]}) == 6
+    assert len({identify(item) for item in [task, *others]}) == 7
     assert identify(make_task(**LM, members=7)) == identify(task)
 
 

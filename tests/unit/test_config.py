@@ -344,6 +344,12 @@ class TestTemplate:
         SurrogateSection(hyperparameters="grid", grid=grid)
         energies = tables["training"].pop("reference_energies")  # excludes a baseline that has some
         TrainingSection(reference_energies=energies)
+        nested, known = tables["surrogate"]["descriptor"], keys(DescriptorSection)
+        for key in [
+            key for key in nested if known[key].owners and known[key].owners[-1][1] != nested["kind"]
+        ]:
+            value = nested.pop(key)
+            DescriptorSection.model_validate({"kind": known[key].owners[-1][1], key: value})
         of_kinds = []
         for name in ("surrogate", "training", "descriptor"):
             own = keys(Config.model_fields[name].annotation)  # type: ignore[arg-type]

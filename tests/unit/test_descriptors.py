@@ -14,17 +14,24 @@ from contracts import Array, Evaluate, Observed, cell_of, clear_of, displaced, m
 from gprann import _core
 from gprann.data.prediction import strain_matrices
 from gprann.data.structure import Structure
-from gprann.descriptors import ChebyshevDescriptor, Descriptor, descriptor_from_dict, descriptor_to_dict
+from gprann.descriptors import (
+    ChebyshevDescriptor,
+    DensityDescriptor,
+    Descriptor,
+    descriptor_from_dict,
+    descriptor_to_dict,
+)
 from gprann.descriptors.chebyshev import aenet_weights
 from gprann.errors import ConfigError, DataError
 from reference.chebyshev_oracle import chebyshev_oracle
+from reference.density_oracle import density_oracle
 from reference.numpy_descriptor import NumpyRadial
 
 # Å; longer than the cells below, and not longer than the loops of the oracle allow
 RADIAL, ANGULAR = 4.3, 3.4
 TRICLINIC = np.array([[2.9, 0.0, 0.0], [0.8, 2.7, 0.0], [-0.5, 0.6, 3.1]])
 SLAB = np.array([[3.1, 0.2, 0.0], [-0.4, 3.0, 0.0], [0.0, 0.0, 12.0]])
-CUTOFFS = (RADIAL, ANGULAR, 5.1)
+CUTOFFS = (RADIAL, ANGULAR, 5.1, 4.0)
 
 
 def symbols_of(species: Sequence[str], n: int) -> tuple[str, ...]:
@@ -85,6 +92,48 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+DENSITIES: dict[str, dict[str, Any]] = {
+    "density, three species": {
+        "species": ["C", "H", "O"],
+        "radial_order": 5,
+        "n_max": 3,
+        "l_max": 4,
+        "four_body": 1,
+    },
+    "density, one species, all orders": {
+        "species": ["Cu"],
+        "radial_order": 12,
+        "n_max": 9,
+        "l_max": 8,
+        "four_body": 3,
+        "four_body_l": 4,
+        "four_body_cutoff": 4.0,
+        "decay": 0.0,
+    },
+    "density, five species mixed": {
+        "species": ["Ti", "O", "H", "C", "N"],
+        "radial_order": 0,
+        "n_max": 1,
+        "l_max": 2,
+        "four_body": 3,
+        "four_body_l": 2,
+    },
+    "density, 2-body alone": {"species": ["C", "H"], "radial_order": 7, "n_max": 0, "four_body": 0},
+    "density, given channels": {
+        "species": ["C", "H"],
+        "n_max": 2,
+        "l_max": 1,
+        "four_body": 0,
+        "weights": [[1.0, 0.0], [0.4, -1.3], [0.0, 1.0]],
+    },
+}
+
+
+def make_density(name: str) -> DensityDescriptor:
+    settings = {"radial_cutoff": RADIAL, "angular_cutoff": ANGULAR, **DENSITIES[name]}
+    return DensityDescriptor(settings.pop("species"), **settings)
+
+
 def make_descriptor(name: str) -> ChebyshevDescriptor:
     settings = {"radial_cutoff": RADIAL, "angular_cutoff": ANGULAR, **SETTINGS[name]}
     return ChebyshevDescriptor(settings.pop("species"), **settings)
@@ -92,6 +141,7 @@ def make_descriptor(name: str) -> ChebyshevDescriptor:
 
 FACTORIES: dict[str, Callable[[], Descriptor]] = {
     **{name: (lambda name=name: make_descriptor(name)) for name in SETTINGS},
+    **{name: (lambda name=name: make_density(name)) for name in DENSITIES},
     "NumPy, two species": lambda: NumpyRadial(["O", "H"], order=5, range=RADIAL),
 }
 """Every descriptor keeps the contracts below: a new one is a line here."""
@@ -136,6 +186,8 @@ def half_square(descriptor: Descriptor) -> Evaluate:
 
 
 def oracle(descriptor: Descriptor, structure: Structure) -> Array:
+    if isinstance(descriptor, DensityDescriptor):
+        return density_oracle(structure, descriptor)
     if isinstance(descriptor, NumpyRadial):
         descriptor = descriptor.twin()
     assert isinstance(descriptor, ChebyshevDescriptor)
@@ -223,6 +275,45 @@ def test_empty_batch_has_no_rows() -> None:
     gradient, virial = descriptor.vjp(neighbours, np.zeros((0, 36)))
     assert gradient.shape == (0, 3)
     assert virial.shape == (0, 3, 3)
+
+
+def test_density_tells_what_distances_and_angles_apart_cannot() -> None:
+    """The two bent molecules have the same distances and angles about the centre, but at other ends."""
+    short, long = 1.1, 1.6
+    ends = np.array([[1.0, 0, 0], [0, 1.0, 0], [-1.0, 0, 0]])
+    first = Structure(("C",) * 4, [[0, 0, 0], *(ends * [[short], [short], [long]])])
+    second = Structure(("C",) * 4, [[0, 0, 0], *(ends * [[short], [long], [short]])])
+    plain = ChebyshevDescriptor(["C"], angular_cutoff=6.5)
+    density = DensityDescriptor(["C"])
+    same = values_of(plain, first)[0, :13] - values_of(plain, second)[0, :13]
+    assert contracts.max_norm(same) < 1e-12
+    assert contracts.max_norm(values_of(density, first)[0, :13] - values_of(density, second)[0, :13]) < 1e-12
+    assert contracts.max_norm(values_of(density, first)[0] - values_of(density, second)[0]) > 1e-3
+
+
+def test_components_are_counted_once() -> None:
+    descriptor = make_density("density, three species")
+    components = descriptor.components
+    assert len(components) == len(set(components)) == descriptor.size
+    assert [c.body for c in components] == sorted(c.body for c in components)
+
+
+def test_size_of_the_density_descriptor_is_bounded() -> None:
+    elements = ["H", "Li", "C", "N", "O", "F", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Ti", "Pt"]
+    sizes = [DensityDescriptor(elements[:n]).size for n in range(1, 16)]
+    assert sizes == sorted(sizes)
+    assert set(sizes[3:]) == {sizes[3]}
+
+
+def test_channels_of_many_elements_do_not_depend_on_their_order() -> None:
+    elements = ["O", "Ti", "H", "N", "C"]
+    again = ["C", "H", "N", "O", "Ti"]
+    structure = make_structure("triclinic", elements)
+    first, second = (
+        values_of(DensityDescriptor(names, radial_cutoff=3.0, angular_cutoff=3.0), structure)
+        for names in (elements, again)
+    )
+    contracts.assert_close(first, second, relative=1e-12)
 
 
 # Derivatives ------------------------------------------------------------------------------------------------------
@@ -354,8 +445,11 @@ def large_batch(descriptor: ChebyshevDescriptor) -> list[Structure]:
     return [crystal, *(make_structure("molecule", descriptor.species, seed) for seed in range(20))]
 
 
-def test_number_of_threads_does_not_matter(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
-    descriptor = make_descriptor("12/4, three species")
+@pytest.mark.parametrize("name", ["12/4, three species", "density, three species"])
+def test_number_of_threads_does_not_matter(
+    name: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    descriptor = FACTORIES[name]()
     neighbours = descriptor.neighbours(large_batch(descriptor))
     u = rng.normal(size=(neighbours.n_atoms, descriptor.size))
     v = rng.normal(size=(neighbours.n_atoms, 3))
@@ -370,8 +464,9 @@ def test_number_of_threads_does_not_matter(monkeypatch: pytest.MonkeyPatch, rng:
     contracts.assert_adjoint(u, descriptor.jvp(neighbours, v), v, descriptor.vjp(neighbours, u)[0])
 
 
-def test_bits_do_not_depend_on_where_arrays_lie(rng: np.random.Generator) -> None:
-    descriptor = make_descriptor("12/4, three species")
+@pytest.mark.parametrize("name", ["12/4, three species", "density, three species"])
+def test_bits_do_not_depend_on_where_arrays_lie(name: str, rng: np.random.Generator) -> None:
+    descriptor = FACTORIES[name]()
     n = descriptor.neighbours([make_structure("triclinic", descriptor.species)])
     u = rng.normal(size=(n.n_atoms, descriptor.size))
     results = []
@@ -405,9 +500,9 @@ def test_inputs_are_not_modified(rng: np.random.Generator) -> None:
 # Settings and wrong input -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", [*SETTINGS, *DENSITIES])
 def test_settings_survive_a_round_trip(name: str) -> None:
-    descriptor = make_descriptor(name)
+    descriptor = FACTORIES[name]()
     again = descriptor_from_dict(json.loads(json.dumps(descriptor_to_dict(descriptor))))
     assert again == descriptor
     structure = make_structure("molecule", descriptor.species)
@@ -433,6 +528,25 @@ def test_impossible_settings_are_refused(changes: dict[str, Any], message: str) 
     settings: dict[str, Any] = {"species": ["C", "H"], **changes}
     with pytest.raises(ConfigError, match=message):
         ChebyshevDescriptor(settings.pop("species"), **settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_max": -1}, "n_max"),
+        ({"l_max": 9}, "l_max"),
+        ({"four_body_l": 1}, "four_body_l"),
+        ({"angular_cutoff": 0.0}, "angular_cutoff"),
+        ({"four_body_cutoff": -1.0}, "four_body_cutoff"),
+        ({"decay": float("inf")}, "decay"),
+        ({"weights": [[1.0]]}, r"weights: shape \(1, 1\)"),
+        ({"weights": []}, "at least one channel"),
+    ],
+)
+def test_impossible_settings_of_densities_are_refused(changes: dict[str, Any], message: str) -> None:
+    settings: dict[str, Any] = {"species": ["C", "H"], **changes}
+    with pytest.raises(ConfigError, match=message):
+        DensityDescriptor(settings.pop("species"), **settings)
 
 
 def test_unknown_element_is_named() -> None:

@@ -10,9 +10,12 @@ import pytest
 
 import contracts
 import regression
+import samples
 from contracts import assert_close
+from gprann import train
 from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers import LevenbergMarquardt, OptimizerState
+from gprann.training.optimizers.levenberg_marquardt import _NormalEquations
 
 
 def fit(train: EnergyObjective, state: OptimizerState, **options: Any) -> OptimizerState:
@@ -162,3 +165,28 @@ def test_number_of_threads_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> N
     contracts.assert_threads(
         lambda: [fit(train, OptimizerState.start(start.copy()), iterations=5).parameters], monkeypatch
     )
+
+
+def test_steps_among_the_residuals_are_those_of_the_normal_equations(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = samples.waters(4)
+    options: dict[str, Any] = {
+        "hidden": (20,),
+        "forces": True,
+        "iterations": 3,
+        "alpha": 0.9,
+        "validation": 0.0,
+    }
+    few = train(data, samples.DESCRIPTOR, optimizer="lm", **options)
+    assert few.model.n_parameters > sum(structure.n_labels for structure in data)
+    monkeypatch.setattr(
+        LevenbergMarquardt,
+        "_system",
+        lambda _, task, penalty, frozen: _NormalEquations.zeros(task, penalty, frozen),
+    )
+    many = train(data, samples.DESCRIPTOR, optimizer="lm", **options)
+    np.testing.assert_allclose(few.parameters, many.parameters, atol=1e-8)
+
+
+def test_fewer_labels_than_parameters_are_remarked(caplog: pytest.LogCaptureFixture) -> None:
+    train(samples.waters(3), samples.DESCRIPTOR, hidden=(20,), forces=True, iterations=1, validation=0.0)
+    assert "882 parameters, but only 30 energies and forces to determine them" in caplog.text

@@ -15,10 +15,11 @@ from gprann import SurrogateSet, augment, evaluate, examples, fit_surrogates, se
 from gprann.augmentation.gpr import augment_subsets
 from gprann.augmentation.policies import CopyOptions
 from gprann.data.structure import Dataset, Structure
+from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError, FactorisationError
 from gprann.runtime.messages import SharedBar, TaskFormatter
 from gprann.runtime.resources import available_memory, memory_share
-from gprann.surrogate import Surrogate, memory_needed
+from gprann.surrogate import AtomsKernel, Surrogate, memory_needed
 from gprann.surrogate.sets.surrogate_set import plan_subsets
 from gprann.surrogate.solvers.posterior import greedy_variance_reduction
 
@@ -116,7 +117,7 @@ def test_memory_of_a_fit() -> None:
     assert kept == memory_needed(large) < taken < 1.1 * kept
     with memory_share(0.5 * kept):
         assert surrogate.memory_of_fit(large)[1] <= 0.5 * kept
-    assert Surrogate(solver="inducing", inducing=10).memory_of_fit(large)[1] < 0.05 * kept
+    assert Surrogate(solver="inducing", inducing=10).memory_of_fit(large)[1] < 0.1 * kept
 
 
 def test_subsets_tell_what_they_are() -> None:
@@ -175,7 +176,7 @@ class TestOrderOfAtoms:
         for n, seed in ((24, 0), (9, 1)):
             found = surrogates.predict(self.data(n, seed, stray=True), forces_std=True)
             expected = right.predict(self.data(n, seed, stray=False), forces_std=True)
-            np.testing.assert_allclose(found.energy, expected.energy, atol=1e-7)
+            np.testing.assert_allclose(found.energy, expected.energy, atol=1e-6)
             np.testing.assert_allclose(found.energy_std, expected.energy_std, rtol=1e-3)
             np.testing.assert_allclose(found.forces, self.listed(expected.forces), atol=1e-5)
             np.testing.assert_allclose(found.forces_std, self.listed(expected.forces_std), rtol=1e-3)
@@ -399,8 +400,17 @@ class TestSurrogateSet:
     def test_all_together_stay_within_the_memory(self) -> None:
         """Matrices that fit one by one but not together: other solvers, each with its share."""
         data = samples.waters(40) + examples.hydrogen(20)
-        memory = memory_needed(samples.waters(40))
-        solvers = [item["solver"] for item in fit_surrogates(data, memory=1.5 * memory, **FIXED).to_dict()]
+        memory = memory_needed(samples.waters(40), features=36)
+        kernel = AtomsKernel(descriptor=ChebyshevDescriptor.for_kernel(("H", "O")))
+        solvers = [
+            item["solver"]
+            for item in fit_surrogates(
+                data, kernel=kernel, memory=1.5 * memory_needed(samples.waters(40)), **FIXED
+            ).to_dict()
+        ]
         assert solvers == ["cholesky"] * 2
-        solvers = [item["solver"] for item in fit_surrogates(data, memory=0.9 * memory, **FIXED).to_dict()]
+        solvers = [
+            item["solver"]
+            for item in fit_surrogates(data, kernel=kernel, memory=1.4 * memory, **FIXED).to_dict()
+        ]
         assert solvers == ["conjugate_gradient", "cholesky"]  # the small one keeps its matrix

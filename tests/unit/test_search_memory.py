@@ -39,13 +39,16 @@ def fitted(fingerprint: Fingerprint, data: Dataset) -> Fingerprint:
     return fingerprint
 
 
+CHEBYSHEV = ChebyshevDescriptor.for_kernel(("H", "O"))
+
+
 # Features ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("fingerprint", "expected"),
     [
-        (AtomsKernel().fingerprint(), 36),
+        (AtomsKernel(descriptor=CHEBYSHEV).fingerprint(), 36),
         (AtomsKernel(descriptor=samples.DESCRIPTOR).fingerprint(), samples.DESCRIPTOR.size),
         (PairsKernel().fingerprint(), 11 / 2),
     ],
@@ -68,7 +71,7 @@ def test_memory_is_that_of_the_jacobians(fingerprint: Fingerprint, expected: flo
 def test_the_solver_is_chosen_by_the_features_there_are() -> None:
     """A single element has half of the features of several, so that the matrix fits into less."""
     data = examples.hydrogen(20)
-    fingerprint = fitted(AtomsKernel().fingerprint(), data)
+    fingerprint = fitted(AtomsKernel(descriptor=ChebyshevDescriptor(["H"])).fingerprint(), data)
     less, more = memory_needed(data, features=18), memory_needed(data)
     assert less < 0.9 * more
     assert AutoSolver().plan(data, fingerprint, 0.5 * (less + more)).solver == Cholesky()
@@ -84,7 +87,7 @@ def test_a_run_is_judged_by_its_kernel() -> None:
             Config.model_validate({"data": {"train": "x"}, "surrogate": surrogate}), data, 10
         )
 
-    assert needed() == memory_needed(data, features=36)
+    assert needed() == memory_needed(data, features=memory.FEATURES)
     assert needed(kernel="pairs") == memory_needed(data, features=5.5)
     assert needed(kernel="cartesian") == memory_needed(data, features=3)
     size = ChebyshevDescriptor(["H", "O"], radial_order=30, weights=[[-1.0, 1.0]]).size
@@ -96,7 +99,9 @@ def test_a_run_is_judged_by_its_kernel() -> None:
 
 @pytest.mark.parametrize("method", SEARCHES)
 @pytest.mark.parametrize(
-    "fingerprint", [AtomsKernel().fingerprint(), PairsKernel().fingerprint()], ids=["atoms", "pairs"]
+    "fingerprint",
+    [AtomsKernel(descriptor=CHEBYSHEV).fingerprint(), PairsKernel().fingerprint()],
+    ids=["atoms", "pairs"],
 )
 def test_the_search_stays_within_its_budget(fingerprint: Fingerprint, method: SearchName) -> None:
     """Without the limit it takes 60 MiB and more."""
@@ -127,7 +132,8 @@ def test_other_searches_stay_within_the_budget(
 
     for module in ("search", "kernel_selection", "length_scales"):
         monkeypatch.setattr(f"gprann.surrogate.hyperparameters.{module}.observe", watched)
-    Surrogate(**options, memory=budget, hyperparameters="likelihood", solver="inducing", inducing=2).fit(data)
+    options = {**options, "descriptor": CHEBYSHEV, "hyperparameters": "likelihood"}
+    Surrogate(**options, memory=budget, solver="inducing", inducing=2).fit(data)
     assert len(seen) > 1
     assert min(seen) >= 2
     assert max(seen) ** 2 * 8 * 4 * 37**2 < budget * GIB
@@ -150,7 +156,7 @@ def test_structures_within_a_budget(budget: float, matrices: int, features: floa
 
 
 def test_with_memory_enough_subsets_are_as_large_as_the_search_wants() -> None:
-    """The largest of all takes a gibibyte."""
+    """The largest of all takes eight gibibytes."""
     for atoms in (1, 12, 100):
         structure = Structure(("H",) * atoms, np.arange(3.0 * atoms).reshape(-1, 3))
         data = Dataset([structure] * 12000)
@@ -159,4 +165,4 @@ def test_with_memory_enough_subsets_are_as_large_as_the_search_wants() -> None:
             (memory.LEAVE_OUT_ROWS, 4),
             (memory.HOLD_OUT_ROWS, 1),
         ):
-            assert structures_within(data, 2.0, matrices) >= memory.structures_for(data, rows)
+            assert structures_within(data, 10.0, matrices) >= memory.structures_for(data, rows)

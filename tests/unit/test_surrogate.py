@@ -192,10 +192,10 @@ def test_hyperparameters_from_the_training_set_predict_other_structures(
 def test_standard_deviation_vanishes_at_the_training_set_and_grows_away_from_it() -> None:
     training = samples.waters(8)
     surrogate = Surrogate(**FIXED).fit(training)
-    stretch = [training[0].replace(positions=s * training[0].positions) for s in (1.0, 1.1, 1.3, 1.6)]
+    stretch = [training[0].replace(positions=s * training[0].positions) for s in (1.0, 1.1, 1.2, 1.3)]
     prediction = surrogate.predict(Dataset(stretch), forces_std=True)
     assert (np.diff(prediction.energy_std) > 0).all()
-    assert prediction.energy_std[0] < 0.02 * prediction.energy_std[-1]
+    assert prediction.energy_std[0] < 0.05 * prediction.energy_std[-1]
     sizes = [std.mean() for std in prediction.forces_std]
     assert (np.diff(sizes) > 0).all()
     # Far beyond the length of the kernel nothing is known: the mean and the standard deviation of the prior.

@@ -154,7 +154,9 @@ def test_lengths_of_species_scale_their_distances() -> None:
 
 def drawn_from_the_process(data: Dataset, factors: dict[str, float]) -> Dataset:
     """The structures with energies and forces of a Gaussian process with lengths of species."""
-    fingerprint = AtomsKernel(species_lengths=factors).fingerprint()
+    fingerprint = AtomsKernel(
+        species_lengths=factors, descriptor=ChebyshevDescriptor.for_kernel(("H", "O"))
+    ).fingerprint()
     fingerprint.fit(data)
     problem, _, _ = observe(fingerprint, data, 0.0)
     K = np.tril(problem.covariance(4.0 * fingerprint.spread))
@@ -173,7 +175,11 @@ def test_lengths_of_species_are_found(length: float | None, caplog: pytest.LogCa
     true = {"H": 0.5, "O": 2.0}
     data = drawn_from_the_process(samples.crystals(100, size=0.3), true)
     training, query = data[:40], data[40:]
-    options: dict[str, Any] = {"hyperparameters": "likelihood", "length": length}
+    options: dict[str, Any] = {
+        "hyperparameters": "likelihood",
+        "length": length,
+        "descriptor": ChebyshevDescriptor.for_kernel(("H", "O")),
+    }
     with caplog.at_level(logging.INFO, "gprann"):
         found = Surrogate(species_lengths="likelihood", **options).fit(training)
     factors = found.to_dict()["species_lengths"]
@@ -370,11 +376,13 @@ def test_a_linear_molecule(kernel: str) -> None:
         ),
         (
             lambda data: [*data[:1], samples.labelled(samples.chain("OHO"))],
-            "composition HO2 differs from H2O",
+            "composition HO2 differs from H2O.*this kernel compares whole structures",
         ),
     ],
 )
 def test_unusable_training_sets_are_refused(kernel: str, change: Any, message: str) -> None:
+    if kernel == "atoms" and "composition" in message:
+        pytest.skip("a sum over atoms compares any structures")
     with pytest.raises(DataError, match=message):
         Surrogate(kernel).fit(Dataset(change(samples.waters(3))))
 
@@ -486,7 +494,7 @@ def test_provenance_is_plain_data() -> None:
 
 def test_memory_is_that_of_the_matrix_and_the_jacobians() -> None:
     data = samples.waters(50)
-    assert memory_needed(data) == pytest.approx(8 * (500**2 + 50 * 3 * 36 * 9) / 2**30)
+    assert memory_needed(data) == pytest.approx(8 * (500**2 + 50 * 3 * 400 * 9) / 2**30)
 
 
 def test_a_grid_without_a_point_that_can_be_factorised_is_refused() -> None:

@@ -52,6 +52,9 @@ void rank_update_t(const Blas& blas, double alpha, ConstBlock A, double beta, Bl
 /// Lower triangle of C += A^T A, tiles in parallel: the same bits for any number of threads.
 void add_gram(const Blas& blas, ConstBlock A, Block C, int n_threads);
 
+/// Lower triangle of C += A A^T, in the same way.
+void add_gram_of_rows(const Blas& blas, ConstBlock A, Block C, int n_threads);
+
 /// Cholesky factor of a symmetric positive definite matrix, K = L L^T, in place in the lower triangle (the
 /// upper one is not read): blocked right-looking algorithm, n^3/3 flops, tiles in parallel, no second copy of
 /// K. Returns -1, or the first row at which the matrix is not positive definite or not finite. The same bits

@@ -44,9 +44,8 @@ class ChebyshevDescriptor final : public Descriptor {
            double* tangent) const override;
   void add_vjp(const Neighbours& batch, Surroundings& found, const double* cotangent, double* gradient,
                double* virial) const override;
-  void jacobian(const Neighbours& batch, Index s, bool strained, double* jacobian) const override;
-  void jacobian_rows(const Neighbours& batch, Index s, double* const* rows,
-                     const Index* strides) const override;
+  bool has_slopes() const override { return true; }
+  void slopes(const Neighbours& batch, Surroundings& found, double* slopes) const override;
 
  private:
   struct Environment;
@@ -57,9 +56,6 @@ class ChebyshevDescriptor final : public Descriptor {
   Index radial_at(Index channel, int a) const { return channel * channel_size() + a; }
   Index angular_at(Index channel, int a) const { return channel * channel_size() + radial_order_ + 1 + a; }
 
-  /// Calls scatter(atom, pair, slopes (3, D)) with the derivatives of every atom of structure `s`.
-  template <class Scatter>
-  void for_each_slope(const Neighbours& batch, Index s, Scatter&& scatter) const;
   void gather(const Neighbours& batch, Index atom, Environment& env, Sums& sums) const;
   void sum_moments(Environment& env, Sums& sums) const;
   void radial_values(const Environment& env, double* values) const;
@@ -72,8 +68,8 @@ class ChebyshevDescriptor final : public Descriptor {
                     Environment& env, Sums& sums, double* tangent) const;
   void atom_gradients(const Neighbours& batch, Index atom, const double* cotangent, Environment& env,
                       Sums& sums, double* gradient, double* virial) const;
-  void radial_slopes(const Environment& env, Matrix& slopes) const;
-  void angular_slopes(const Environment& env, Sums& sums, Matrix& slopes) const;
+  void radial_slopes(const Environment& env, std::int64_t first, MatrixMap& slopes) const;
+  void angular_slopes(const Environment& env, std::int64_t first, Sums& sums, MatrixMap& slopes) const;
 
   int radial_order_;
   double radial_cutoff_;

@@ -82,6 +82,13 @@ class CombinedLoss {
   LossParts normal_equations(const double* parameters, const Labels& labels, const std::int64_t* batch,
                              Index batch_size, const Blas& blas, int n_threads, double* H, double* b) const;
 
+  /// Residuals of the structures `batch` that have a weight.
+  Index row_count(const Labels& labels, const std::int64_t* batch, Index batch_size) const;
+  /// Their weighted rows: J = W^(1/2) dr/dw (row_count, P) and r = W^(1/2) (predictions - labels); structure
+  /// by structure the energy, the force components, the virials. Returns the loss.
+  LossParts rows(const double* parameters, const Labels& labels, const std::int64_t* batch, Index batch_size,
+                 int n_threads, double* J, double* r) const;
+
  private:
   struct Block;
   struct RowsOfSpecies;
@@ -113,6 +120,9 @@ class CombinedLoss {
   Index count_rows(const Labels& labels, Index s) const;
   void fill_rows(const double* parameters, const Labels& labels, Index s, Rows& rows, double* J, double* r,
                  LossParts& loss) const;
+  LossParts fill_rows_of(const double* parameters, const Labels& labels, const std::int64_t* batch,
+                         Index batch_size, int n_threads, std::vector<Rows>& works, double* J,
+                         double* r) const;
   void tangent_features(Index s, bool virial, Rows& rows) const;
   void add_row(const RowsOfSpecies& own, Index u, ConstMatrixMap features, double* row) const;
   void weigh_rows(const Labels& labels, Index s, double energy, const Rows& rows, double* J, double* r,

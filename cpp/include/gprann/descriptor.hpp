@@ -38,6 +38,10 @@ class Descriptor {
   /// Whether a few atoms of a structure cost less than all of them.
   virtual bool divisible() const { return true; }
 
+  /// How many atoms are best surveyed together: one, of which what is found stays in the cache, or so many
+  /// that a matrix is read once for all of them.
+  virtual Index atoms_at_once() const { return 1; }
+
   virtual std::unique_ptr<Surroundings> make_surroundings() const = 0;
 
   /// Fills `found` with the surroundings of the atoms from `begin` to `end` of structure `s`.
@@ -61,15 +65,21 @@ class Descriptor {
   virtual void add_vjp(const Neighbours& batch, Surroundings& found, const double* cotangent,
                        double* gradient, double* virial) const = 0;
 
+  /// Whether there are `slopes`.
+  virtual bool has_slopes() const { return false; }
+  /// Derivatives of G of each atom surveyed with respect to the vectors to its neighbours, (pairs of these
+  /// atoms, 3, D): zero for pairs beyond the cutoff. Rows of Jacobians and of normal equations are made of
+  /// them.
+  virtual void slopes(const Neighbours& batch, Surroundings& found, double* slopes) const;
+
   /// Dense Jacobian of structure `s`: (N, D, 3N), for covariance matrices and tests; 8 N D 3N bytes. With
-  /// `strained` (N, D, 3N + 6), last the derivatives with respect to the strains in Voigt's order. Unless a
-  /// descriptor knows better, one jvp for each column.
-  virtual void jacobian(const Neighbours& batch, Index s, bool strained, double* jacobian) const;
+  /// `strained` (N, D, 3N + 6), last the derivatives with respect to the strains in Voigt's order. Made of
+  /// the slopes; where there are none, of one jvp for each column.
+  void jacobian(const Neighbours& batch, Index s, bool strained, double* jacobian) const;
 
   /// The same without strains, one row of D numbers for each coordinate k and atom i of structure `s`, added
   /// to rows[i] + k strides[i]: dG_i/dR_k where a network wants it.
-  virtual void jacobian_rows(const Neighbours& batch, Index s, double* const* rows,
-                             const Index* strides) const;
+  void jacobian_rows(const Neighbours& batch, Index s, double* const* rows, const Index* strides) const;
 
   // Products for all atoms of a batch, with the same bits for any number of threads. values, tangent,
   // cotangent: (n_atoms, D); direction, gradient: (n_atoms, 3); strains, virials: (n_structures, 9), the
@@ -84,6 +94,8 @@ class Descriptor {
  private:
   template <class Work>
   void for_each_block(const Neighbours& batch, int n_threads, Work&& work) const;
+  template <class Visit>
+  void for_each_slope(const Neighbours& batch, Index s, Visit&& visit) const;
   template <class Column>
   void for_each_column(const Neighbours& batch, Index s, bool strained, Column&& column) const;
 };

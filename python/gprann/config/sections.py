@@ -211,7 +211,9 @@ class DescriptorSection(Options):
         example=["C", "H", "O"],
     )
     kind: DescriptorSettings = option(
-        'Kind of descriptor: "chebyshev", or one that a program has registered.', "chebyshev"
+        'Kind of descriptor: "chebyshev" (small), "density" (tells distances and elements within angles apart), or one '
+        "that a program has registered.",
+        "chebyshev",
     )
 
     @model_validator(mode="after")

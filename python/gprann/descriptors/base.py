@@ -18,6 +18,9 @@ from gprann.data.structure import Structure
 from gprann.options import Named, Registry
 from gprann.runtime.resources import n_threads
 
+_FLOOR = 1e-3
+"""Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
+
 
 def _check_species(species: Any) -> tuple[str, ...]:
     names = (species,) if isinstance(species, str) else tuple(species)
@@ -122,6 +125,27 @@ class Descriptor(Named, ABC):
         """
 
     @property
+    def has_metric(self) -> bool:
+        """Whether distances between descriptors count as they are, or each component is to be scaled first."""
+        return False
+
+    def kernel_scales(self, deviations: Array) -> Array:
+        """Return what kernels divide each component by: its deviation, small ones raised.
+
+        Parameters
+        ----------
+        deviations : ndarray, shape (n_species, D)
+            Standard deviations of the components over the environments of each species.
+
+        Returns
+        -------
+        ndarray, shape (n_species, D)
+            Positive; ones for a species whose components are all constant.
+        """
+        largest = deviations.max(axis=1, keepdims=True, initial=0.0)
+        return np.where(largest > 0, np.maximum(deviations, _FLOOR * largest), 1.0)
+
+    @property
     def core(self) -> _core.Descriptor:
         """The descriptor as the compiled core takes it."""
         return _core.PythonDescriptor(self, Neighbourhood)
@@ -197,14 +221,25 @@ DESCRIPTORS: Registry[Descriptor] = Registry("descriptor", Descriptor)  # type: 
 register_descriptor = DESCRIPTORS.register
 
 
+_DERIVED: dict[str, type[Descriptor]] = {}
+
+
+def derived_descriptor(kind: type[Descriptor]) -> type[Descriptor]:
+    """Make a descriptor known to files that the program makes of another one: no configuration names it."""
+    _DERIVED[kind.name] = kind
+    return kind
+
+
 def descriptor_to_dict(descriptor: Descriptor) -> dict[str, Any]:
-    """Return kind and options of a descriptor as plain data, for a file.
+    """Return kind and options of a descriptor as plain data, for a file; with arrays if it is made of some.
 
     Raises
     ------
     ConfigError
         If its class is not registered: the file could not be read again.
     """
+    if _DERIVED.get(descriptor.name) is type(descriptor):
+        return {"kind": descriptor.name, **descriptor.to_dict()}
     return DESCRIPTORS.to_dict(descriptor)
 
 
@@ -216,4 +251,5 @@ def descriptor_from_dict(settings: Mapping[str, Any]) -> Descriptor:
     ConfigError
         If no descriptor of this kind is registered here.
     """
-    return DESCRIPTORS.from_dict(settings)
+    derived = _DERIVED.get(str(settings.get("kind")))
+    return DESCRIPTORS.from_dict(settings) if derived is None else derived.from_dict(settings)

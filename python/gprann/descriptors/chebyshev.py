@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, field_validator, model_validator
 from gprann import _core
 from gprann.arrays import Array
 from gprann.descriptors.base import CompiledDescriptor, register_descriptor
+from gprann.descriptors.weights import channel_rows
 from gprann.options import OrderOrNone, option
 
 _HIGHEST = {"radial_order": 200, "angular_order": 24}
@@ -39,20 +40,6 @@ def nonzero_weights(n_species: int) -> list[float]:
     """
     below = n_species // 2
     return [float(k) for k in range(-below, 0)] + [float(k) for k in range(1, n_species - below + 1)]
-
-
-def _channel_rows(weights: Any) -> tuple[tuple[float, ...], ...] | None:
-    """Return weights as rows, one for each channel; a single channel may be given without the outer list."""
-    if weights is None:
-        return None
-    try:
-        given = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"weights: expected numbers, one for each species, got {weights!r}") from error
-    rows = given.reshape(0, 0) if given.size == 0 else np.atleast_2d(given)
-    if rows.ndim != 2 or not np.isfinite(rows).all():
-        raise ValueError(f"weights: shape {given.shape}, expected (channels, species) finite numbers")
-    return tuple(tuple(row) for row in rows.tolist())
 
 
 @register_descriptor
@@ -98,7 +85,7 @@ class ChebyshevDescriptor(CompiledDescriptor):
         'Highest Chebyshev polynomial of the angles; "none" for no angular part.', 4, none="none"
     )
     angular_cutoff: float = option("Cutoff of the angular part.", 4.0, unit="Å", gt=0)
-    weights: Annotated[Any, BeforeValidator(_channel_rows)] = option(
+    weights: Annotated[Any, BeforeValidator(channel_rows)] = option(
         "Weights by which the descriptor tells elements apart: lists in the order of the species, one for each channel "
         "after the first, which has none. Default: those of the ænet program; for the surrogate the same without a "
         "zero.",

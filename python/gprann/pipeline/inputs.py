@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from gprann.augmentation.displacements import require_forces, with_unique_origins
 from gprann.augmentation.taylor import read_hessians
 from gprann.data.structure import Dataset
+from gprann.descriptors import ProjectedDescriptor
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.evaluation.data_check import read_and_check
 from gprann.io import DataWarning, ReadOptions
 from gprann.io.formats import find_files
 from gprann.potential import Potential
 from gprann.runtime.resources import GIB, available_memory, memory_budget
-from gprann.surrogate.memory import features_per_atom
+from gprann.surrogate.memory import FEATURES, features_per_atom
 from gprann.surrogate.sets.partition import averaged_descriptors, partition
 from gprann.surrogate.sets.partition import bisect as divide_by_similarity
 from gprann.surrogate.solvers.base import WithRepresentatives
@@ -255,7 +256,11 @@ def _features(section: SurrogateSection, data: Dataset, species: tuple[str, ...]
     surrogate = section.build(data[:1].species, 0)
     surrogate.prepare(species)
     surrogate.fingerprint.fit(data[:1])
-    return features_per_atom(data, surrogate.fingerprint)
+    found = features_per_atom(data, surrogate.fingerprint)
+    descriptor = getattr(surrogate.fingerprint, "descriptor", None)
+    if isinstance(descriptor, ProjectedDescriptor):  # of many structures more directions count than of one
+        found = max(found, min(FEATURES, descriptor.base.size))
+    return found
 
 
 def surrogate_within_memory(config: Config) -> SurrogateSection:

@@ -23,4 +23,5 @@ from gprann.surrogate.solvers.conjugate_gradients import ConjugateGradients as C
 from gprann.surrogate.solvers.inducing import Inducing as Inducing
 from gprann.surrogate.solvers.plan import AutoSolver as AutoSolver
 from gprann.surrogate.solvers.plan import memory_needed as memory_needed
+from gprann.surrogate.solvers.sparse import Sparse as Sparse
 from gprann.surrogate.surrogate import Surrogate as Surrogate

@@ -8,8 +8,8 @@ from gprann.data.structure import Dataset
 from gprann.runtime.resources import GIB
 from gprann.surrogate.kernels.base import Fingerprint
 
-FEATURES = 36.0
-"""Features of an atom by the descriptor of the kernel `atoms` with several elements."""
+FEATURES = 400.0
+"""Features of an atom by the compressed descriptor of the kernel `atoms` with several elements."""
 _NEIGHBOURS = 4736.0  # bytes of an atom's neighbour lists, about 60 of 28 bytes, and of what comes of them
 _FEATURE_ARRAYS = 12  # that are held at once
 _TILES = 4.0 * 2**20  # bytes; parts of a matrix that are copied
@@ -41,7 +41,6 @@ def structures_within(data: Dataset, memory: float, matrices: int, *, features: 
     Parameters
     ----------
     data : Dataset
-        Structures of one composition.
     memory : float, GiB
     matrices : int
         Number of square matrices that are held at once, beside the Jacobians, twice.
@@ -55,7 +54,7 @@ def structures_within(data: Dataset, memory: float, matrices: int, *, features: 
     >>> structures_within(data, 1e-4, 1), structures_within(data, 1.0, 1)
     (2, 7)
     """
-    atoms = len(data[0])
+    atoms = int(data.n_atoms.max())
     square = 8.0 * matrices * max(structure.n_labels for structure in data) ** 2
     half = jacobian_bytes(atoms, features) + 0.5 * per_atom_bytes(features) * atoms
     rest = max(memory * GIB - _TILES, 0.0)
@@ -68,7 +67,7 @@ def memory_within(data: Dataset, count: int, matrices: int, *, features: float =
 
     The reverse of `structures_within`.
     """
-    atoms = len(data[0])
+    atoms = int(data.n_atoms.max())
     rows = count * max(structure.n_labels for structure in data)
     each = 2.0 * jacobian_bytes(atoms, features) + per_atom_bytes(features) * atoms
     return (8.0 * matrices * rows**2 + each * count + _TILES) / GIB

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.arrays import Array
+from gprann.baselines import Baseline, ReferenceEnergies
 from gprann.data.prediction import volume
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError, listing
@@ -160,8 +161,26 @@ def leave_out_known(data: Dataset, known: Dataset) -> Dataset:
     return data.select(sorted(set(range(len(data))) - set(left_out)))
 
 
-def check_training(data: Dataset) -> None:
-    """Refuse training sets that are empty, lack labels or mix compositions.
+def mixes_compositions(data: Dataset) -> bool:
+    """Return whether structures differ in composition or in the number of atoms."""
+    return any(structure.composition != data[0].composition for structure in data)
+
+
+def subtract_mean(baseline: Baseline, data: Dataset) -> tuple[Baseline, Dataset]:
+    """Return a baseline that reference energies complete where compositions differ, and what it leaves of the labels.
+
+    The mean of a single composition is subtracted where energies are observed. Reference energies are found by least
+    squares: what they miss, and how little is known of compositions that are new, is the kernel's own.
+    """
+    labels = baseline.subtract(data)
+    if not mixes_compositions(data):
+        return baseline, labels
+    baseline = baseline + ReferenceEnergies().fit(labels, data.species)
+    return baseline, baseline.subtract(data)
+
+
+def check_training(data: Dataset, *, one_composition: bool = False) -> None:
+    """Refuse training sets that are empty, lack labels, or mix compositions where the kernel needs one.
 
     Raises
     ------
@@ -176,24 +195,39 @@ def check_training(data: Dataset) -> None:
                 f"{structure.origin}: has no {missing}, which the surrogate needs; compute them, "
                 "leave the structure out, or train on energies without augmentation"
             )
-        if structure.composition != data[0].composition:
+        if one_composition and structure.composition != data[0].composition:
             raise DataError(
                 f"{structure.origin}: composition {structure.formula} differs from {data[0].formula} of "
-                f"{data[0].origin}; fit one surrogate per composition, as fit_surrogates(data) does"
+                f"{data[0].origin}, and this kernel compares whole structures; take kernel = 'atoms', or fit one "
+                "surrogate per composition, as fit_surrogates(data) does"
             )
 
 
-def check_composition(data: Dataset, training: Dataset) -> None:
-    """Refuse structures to be predicted that are not of the composition of the training set.
+def check_known(data: Dataset, training: Dataset) -> None:
+    """Refuse structures of which the training set cannot tell the energy.
+
+    A training set of one composition knows the energies of that composition alone; one of several compositions those
+    of any of its elements.
 
     Raises
     ------
     DataError
     """
-    expected = training[0]
+    if not mixes_compositions(training):
+        expected = training[0]
+        for structure in data:
+            if structure.composition != expected.composition:
+                raise DataError(
+                    f"{structure.origin}: composition {structure.formula} is not that of the surrogate's "
+                    f"training set, {expected.formula}; add structures of other compositions to the training set and "
+                    "fit again"
+                )
+        return
+    known = set(training.species)
     for structure in data:
-        if structure.composition != expected.composition:
-            raise DataError(
-                f"{structure.origin}: composition {structure.formula} is not that of the surrogate's "
-                f"training set, {expected.formula}"
-            )
+        for symbol in structure.symbols:
+            if symbol not in known:
+                raise DataError(
+                    f"{structure.origin}: element {symbol} is not in the surrogate's training set, which has "
+                    f"{', '.join(sorted(known))}; add structures with it to the training set"
+                )

@@ -57,9 +57,9 @@ class SurrogateOptions(Options):
         False,
     )
     solver: Solver = option(
-        'How the weights are found: "cholesky" by the covariance matrix of all energies and forces, '
-        '"conjugate_gradient" without it, "inducing" by its columns of representative structures; "auto" by the '
-        "first of them that fits into the memory.",
+        'How the weights are found: "cholesky" by the covariance matrix of all energies and forces, "sparse" of '
+        'representative environments of atoms, "conjugate_gradient" without the matrix, "inducing" by its columns of '
+        'representative structures; "auto" by the size of the training set and the memory.',
         "auto",
     )
     memory: float | None = option(

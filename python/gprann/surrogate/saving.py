@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from gprann.arrays import Array
 from gprann.baselines import BASELINES, as_baseline, terms_of
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.descriptors import Descriptor, descriptor_to_dict
@@ -23,7 +22,6 @@ from gprann.surrogate.hyperparameters.kernel_selection import Candidate, KernelS
 from gprann.surrogate.kernels.base import KERNELS, Fingerprint
 from gprann.surrogate.solvers.base import SOLVERS, Equations, Fit, Plan, Solution
 
-_ARRAY = "__array__"  # key of a table that stands for an array
 _BASELINES = ("baseline", "given_baseline")
 _STACKED = ("positions", "cell", "energy", "forces", "stress", "weight", "energy_variance")
 _WRITTEN = (*_STACKED, "symbols", "pbc", "group", "origin")
@@ -40,8 +38,7 @@ def write_plain(path: str | os.PathLike[str], kind: str, content: Mapping[str, A
     content : mapping
         Tables, lists, texts, numbers, None, and float64 arrays in any place.
     """
-    arrays: dict[str, Array] = {}
-    write_model_file(path, {"kind": kind, "content": _without_arrays(content, "", arrays)}, arrays)
+    write_model_file(path, {"kind": kind, "content": _plain(content)}, {})
 
 
 def read_plain(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
@@ -52,15 +49,24 @@ def read_plain(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     FormatError
         If the file is damaged, or of another kind.
     """
-    document, arrays = read_model_file(path)
+    document, _ = read_model_file(path)
     found = str(document.get("kind", "potential"))
     if found != kind:
         raise FormatError(f"{Path(path)}: holds a {found}, not a {kind}; gprann.load(path) reads either")
     try:
-        content: dict[str, Any] = _with_arrays(document["content"], arrays)
+        content: dict[str, Any] = document["content"]
     except (KeyError, TypeError) as error:
         raise FormatError(f"{Path(path)}: no complete {kind} ({error!r}); save it again") from error
     return content
+
+
+def _plain(value: Any) -> Any:
+    """Return the same with descriptors as plain data, in any place."""
+    if isinstance(value, Descriptor):
+        return descriptor_to_dict(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def fit_state(fit: Fit | None, *, factor: bool) -> dict[str, Any] | None:
@@ -131,33 +137,6 @@ def state_of_plain(plain: Mapping[str, Any]) -> dict[str, Any]:
         "training_set": unpack_dataset(plain["training_set"]),
         "fit": {**plain["fit"], "solver": SOLVERS.from_dict(plain["fit"]["solver"])},
     }
-
-
-def _without_arrays(value: Any, name: str, arrays: dict[str, Array]) -> Any:
-    """Return plain data in which names stand for arrays, which are collected."""
-    if isinstance(value, np.ndarray) and value.dtype == np.float64:
-        arrays[name] = value
-        return {_ARRAY: name}
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, Descriptor):
-        return descriptor_to_dict(value)
-    if isinstance(value, Mapping):
-        return {
-            key: _without_arrays(item, f"{name}.{key}".lstrip("."), arrays) for key, item in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [_without_arrays(item, f"{name}.{index}", arrays) for index, item in enumerate(value)]
-    return value
-
-
-def _with_arrays(value: Any, arrays: Mapping[str, Array]) -> Any:
-    """Return plain data with the arrays in the places of their names."""
-    if isinstance(value, dict):
-        if set(value) == {_ARRAY}:
-            return arrays[value[_ARRAY]]
-        return {key: _with_arrays(item, arrays) for key, item in value.items()}
-    return [_with_arrays(item, arrays) for item in value] if isinstance(value, list) else value
 
 
 def pack_dataset(data: Dataset) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The surrogate: Gaussian-process regression of energies and forces of one homogeneous subset."""
+"""The surrogate: Gaussian-process regression of energies and forces."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from gprann.signatures import takes
 from gprann.surrogate import saving
 from gprann.surrogate.calibration import Calibration, calibration_of, left_out_std, put_calibration_last
 from gprann.surrogate.hyperparameters.criteria import Hyperparameters, Trial
+from gprann.surrogate.hyperparameters.descriptor_choice import choose_descriptor
 from gprann.surrogate.hyperparameters.kernel_selection import KernelSelection, select_kernel
 from gprann.surrogate.hyperparameters.length_scales import fit_length_scales
 from gprann.surrogate.kernels.base import Fingerprint, Kernel
 from gprann.surrogate.memory import fit_memory, random_subset
 from gprann.surrogate.observations import (
     add_rattled_copies,
-    check_composition,
+    check_known,
     check_training,
     leave_out_known,
+    subtract_mean,
     with_stress,
 )
 from gprann.surrogate.options import SurrogateOptions
@@ -45,7 +47,10 @@ _STATE = (*_CHOICES, "training_set", "calibration")
 
 
 class Surrogate:
-    """Gaussian-process surrogate for energies and forces of structures of one composition.
+    """Gaussian-process surrogate for energies and forces.
+
+    A training set of one composition is fitted about its mean energy, one of several about reference energies of the
+    elements; only the kernel `atoms` takes the latter.
 
     Yeu et al., npj Comput. Mater. 11, 156 (2025). `fit` finds its hyperparameters inside the training set, `predict`
     gives energies and forces with their standard deviations, `extend` adds structures, `save` and `load` keep it.
@@ -65,7 +70,7 @@ class Surrogate:
         Parameters
         ----------
         kernel : str or Kernel
-            By name, `atoms`, `pairs`, `cartesian`, `soap` or `auto`, or with its options, as `PairsKernel(exponent=2)`.
+            By name, `atoms`, `pairs`, `cartesian`, `soap` or `auto`, or with options, as `PairsKernel(exponent=2)`.
         baseline : Baseline, its name, or a list of these, optional
             A known part of the energy: subtracted from the labels, and added to predictions.
         seed : int
@@ -99,7 +104,7 @@ class Surrogate:
         self._calibration: Calibration | None = None
 
     def prepare(self, species: Sequence[str]) -> None:
-        """Prepare for the fit to one of several training sets, which together have these species."""
+        """Prepare for the fit to one of several training sets with these species."""
         self._species = tuple(species)
         self._fingerprint = self._new_fingerprint(self._options.kernel)
 
@@ -111,12 +116,12 @@ class Surrogate:
 
     @one_blas_thread()  # numpy's products too: the same bits for any number of BLAS threads
     def fit(self, data: Source, *, standardise_over: Dataset | None = None) -> Surrogate:
-        """Fit energies and forces of a homogeneous training set; hyperparameters come from this set alone.
+        """Fit energies and forces of a training set; hyperparameters come from this set alone.
 
         Parameters
         ----------
         data : Dataset, or anything that `gprann.read` takes
-            Of one composition with energies and forces, and stresses if these are to be observed.
+            With energies and forces, and stresses if these are to be observed.
         standardise_over : Dataset, optional
             Structures, with or without labels, that fix mean, scale and spread of the fingerprint. Default:
             `data`, less than five structures of it with rattled copies.
@@ -129,18 +134,17 @@ class Surrogate:
         Raises
         ------
         DataError
-            If the set is empty, lacks forces, or mixes compositions, or if stresses are to be observed and there
-            are none.
+            If the set is empty, lacks forces, or mixes compositions that the kernel cannot compare, or if stresses
+            are to be observed and there are none.
         FactorisationError
             If the covariance matrix is singular for the given hyperparameters.
         """
         data = structures(data)
-        check_training(data)
+        check_training(data, one_composition=not self._options.kernel.any_composition)
         data = with_stress(data, stress=self._options.stress)
         self._fit = None  # an earlier one, to which the fingerprint would no longer belong
         self._calibration = None
-        self._baseline = self._given_baseline.fit(data, data.species)
-        labels = self._baseline.subtract(data)
+        self._baseline, labels = subtract_mean(self._given_baseline.fit(data, data.species), data)
         subset = random_subset(labels, self._seed, self._budget)
         candidates = self._options.kernel.candidates()
         if len(candidates) > 1:
@@ -148,12 +152,14 @@ class Surrogate:
             self._selection = select_kernel(fingerprints, subset, self._options.fixed)
             self._kernel = candidates[self._selection.kernel]
             self._fingerprint = fingerprints[self._selection.kernel]
+        if standardise_over is None:  # else features are to stay as they are while the training set grows
+            choose_descriptor(self._fingerprint, subset, self._options.fixed)
         scale = add_rattled_copies(labels, self._seed) if standardise_over is None else standardise_over
         self._fingerprint.fit(scale)
-        search = self._options.search(self._fingerprint, self._seed, self._budget)
-        search = fit_length_scales(search, subset)
+        search = fit_length_scales(self._options.search(self._fingerprint, self._seed, self._budget), subset)
         mean = float(labels.energies.mean())
-        settings = search.find(labels, mean)
+        plan = self._options.solver.plan(labels, self._fingerprint, self._budget)
+        settings = plan.solver.find(Equations(self._fingerprint, labels, mean), search)
         self._training_set = put_calibration_last(data, self._seed)
         labels = put_calibration_last(labels, self._seed)
         self._solve(Equations(self._fingerprint, labels, mean), settings)
@@ -164,14 +170,13 @@ class Surrogate:
     def extend(self, data: Source) -> Surrogate:
         """Add structures to the training set, hyperparameters and the scaling of the features kept.
 
-        The Cholesky factor is extended by the new rows; for a moment this takes the memory of both matrices. The
-        other solvers solve anew. Calibration is found again: in large sets (more than about 5500 observations) from
-        the structures added last.
+        The Cholesky factor is extended by the new rows, with both matrices in memory; other solvers solve anew.
+        Calibration is found again: above about 5500 observations from the structures added last.
 
         Parameters
         ----------
         data : Dataset, or anything that `gprann.read` takes
-            Of the same composition with energies and forces. Geometries that are there already are left out, with a
+            With energies and forces, of a known composition. Geometries that are there already are left out, with a
             warning in the log that names them.
 
         Returns
@@ -182,7 +187,7 @@ class Surrogate:
         Raises
         ------
         DataError
-            If structures lack forces or are of another composition.
+            If structures lack forces, or are of a composition of which the training set cannot tell the energy.
         FactorisationError
             If the covariance matrix becomes singular.
         ConfigError
@@ -199,6 +204,7 @@ class Surrogate:
         before = self._require_fit()
         data = structures(data)
         check_training(before.equations.data + data)
+        check_known(data, before.equations.data)
         data = leave_out_known(data, before.equations.data)
         if len(data) == 0:
             return self
@@ -254,11 +260,10 @@ class Surrogate:
     def calibration(self) -> Calibration:
         """Factors on the standard deviations, from structures of the training set held out of it.
 
-        With the covariance matrix each is held out in turn. Conjugate gradients and inducing structures solve once
-        more, without a random tenth of the structures (10 to 50); below 20 structures their factors are 1.
+        With the covariance matrix each is held out in turn; other solvers solve once more without a random tenth (10
+        to 50), and have factors of 1 below 20 structures.
         """
-        if self._calibration is None:
-            self._calibration = calibration_of(self._require_fit(), self._seed)
+        self._calibration = self._calibration or calibration_of(self._require_fit(), self._seed)
         return self._calibration
 
     @property
@@ -294,7 +299,7 @@ class Surrogate:
         Parameters
         ----------
         data : Dataset, or anything that `gprann.read` takes
-            Structures of the composition of the training set.
+            Structures of the composition of the training set, or if it has several, of its elements.
         std : bool
             Whether to predict the standard deviations of the energies; costs far more than the means.
         forces : bool
@@ -311,7 +316,7 @@ class Surrogate:
         Raises
         ------
         DataError
-            If a structure has another composition.
+            If the training set cannot tell the energy of a structure.
         ConfigError
             If the surrogate has not been fitted.
         """
@@ -323,7 +328,7 @@ class Surrogate:
         data = with_stress(structures(data), stress=False)  # labels have no place in predictions
         for begin in range(0, len(data), _BATCH):
             batch = data[begin : begin + _BATCH]
-            check_composition(batch, state.equations.data)
+            check_known(batch, state.equations.data)
             rows = self._fingerprint.rows(batch)
             energy, slopes = state.solution.mean.predict(rows, state.kernel)
             energies.append(energy + state.equations.mean)
@@ -359,7 +364,7 @@ class Surrogate:
         Parameters
         ----------
         data : Dataset
-            n structures of the composition of the training set.
+            n structures, as for `predict`.
 
         Returns
         -------
@@ -372,8 +377,7 @@ class Surrogate:
         >>> gprann.Surrogate(kernel="pairs").fit(data[:3]).energy_covariance(data[3:]).shape
         (4, 4)
         """
-        state = self._require_fit()
-        check_composition(data, state.equations.data)
+        check_known(data, (state := self._require_fit()).equations.data)
         if len(data) == 0:
             return np.zeros((0, 0))
         sets = self._fingerprint.rows(data).sets()

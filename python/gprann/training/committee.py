@@ -263,7 +263,7 @@ def identify(task: CommitteeTask) -> str:
 
 def _arrays(task: CommitteeTask) -> dict[str, NDArray[Any]]:
     given = {} if task.initial is None else {"initial": task.initial}
-    return {**task.objective.arrays(), "families": task.families, **given}
+    return {**task.objective.arrays(), "families": task.families, "strata": task.strata, **given}
 
 
 def save_task(task: CommitteeTask, folder: Path) -> str:
@@ -303,7 +303,12 @@ def load_task(folder: Path) -> tuple[CommitteeTask, str]:
         else EnergyObjective.from_arrays(model, arrays)
     )
     task = CommitteeTask(
-        objective, arrays["families"], options, document["energy_scale"], arrays.get("initial")
+        objective,
+        arrays["families"],
+        arrays["strata"],
+        options,
+        document["energy_scale"],
+        arrays.get("initial"),
     )
     return task, document["identity"]
 

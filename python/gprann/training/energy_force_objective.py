@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,7 +180,7 @@ class EnergyForceObjective:
     @property
     def n_rows(self) -> int:
         """Number of residuals."""
-        return int(self._rows().sum())
+        return int(self.rows_per_structure().sum())
 
     @property
     def trial_size(self) -> int:
@@ -190,6 +190,10 @@ class EnergyForceObjective:
     def select(self, structures: Indices) -> EnergyForceObjective:
         """Return the objective of some of the structures; nothing is copied."""
         return replace(self, structures=self.structures[structures])
+
+    def relabel(self, labels: LabelTable) -> EnergyForceObjective:
+        """Return the objective with other labels or weights."""
+        return replace(self, labels=labels)
 
     def draw(self, stream: tuple[int, ...], max_rows: int | None = None) -> EnergyForceObjective:
         """Return the objective of one iteration: a random choice of force components and of rows of the Jacobian.
@@ -209,14 +213,14 @@ class EnergyForceObjective:
             counts = rng.random(self.labels.forces.shape) < self.force_fraction
             weights = np.where(counts, self.labels.force_weights / self.force_fraction, 0.0)
             chosen = replace(self, labels=replace(self.labels, force_weights=weights))
-        rows = chosen._rows()
+        rows = chosen.rows_per_structure()
         if max_rows is not None and rows.sum() > max_rows:
             order = rng.permutation(self.size)
             count = max(1, int(np.searchsorted(np.cumsum(rows[order]), max_rows)))
             chosen = replace(chosen, rows_of=self.structures[np.sort(order[:count])])
         return chosen
 
-    def _rows(self) -> Indices:
+    def rows_per_structure(self) -> Indices:
         """Return the residuals of every structure, shape (size,)."""
         labels, first = self.labels, self.shared.neighbours.first_atom
         forces = np.concatenate([[0], np.cumsum(np.count_nonzero(labels.force_weights > 0, axis=1))])
@@ -238,17 +242,18 @@ class EnergyForceObjective:
         if self.size == 0:
             return Errors(float("nan"), float("nan"), float("nan"))
         parts = self.shared.loss.value(parameters, self._core, self.structures, n_threads())
-        atoms = self._atoms()
-        weights = (
-            self.total_weight,
-            self.labels.energy_weights[self.structures].sum(),
-            self.labels.force_weights[atoms].sum(),
-        )
+        weights = (self.total_weight, self.weight_of("energy"), self.weight_of("force"))
         total, energy, force = (
             float(np.sqrt(part / weight)) if weight > 0 else float("nan")
             for part, weight in zip((sum(parts), parts[0], parts[1]), weights, strict=True)
         )
         return Errors(total, energy, force)
+
+    def weight_of(self, kind: Literal["energy", "force"]) -> float:
+        """Return the sum of the weights of energies or of force components."""
+        if kind == "energy":
+            return float(self.labels.energy_weights[self.structures].sum())
+        return float(self.labels.force_weights[self._atoms()].sum())
 
     def _atoms(self) -> NDArray[np.bool_]:
         """Mark the atoms of the structures."""
@@ -314,6 +319,13 @@ class EnergyForceObjective:
         hessian *= scale
         slope *= scale
         return self.loss(parameters)
+
+    def jacobian(self, parameters: Array) -> tuple[float, Array, Array]:
+        """Return rᵀWr, the rows W^(1/2) J (rows, P) and the residuals W^(1/2) r (rows,)."""
+        count = self.shared.loss.row_count(self._core, self.structures)
+        J, r = np.empty((count, len(parameters))), np.empty(count)
+        parts = self.shared.loss.rows(parameters, self._core, self.structures, n_threads(), J, r)
+        return sum(parts), J, r
 
     def gauss_newton(self, parameters: Array, v: Array) -> Array:
         """Return JᵀWJ v (P,)."""

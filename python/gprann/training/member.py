@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gprann.arrays import Array
+from gprann.arrays import Array, Indices
 from gprann.errors import TrainingError
 from gprann.training.energy_force_objective import EnergyForceObjective
+from gprann.training.hold_out import split
 from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OptimizerState, Report, Workload, no_report
 from gprann.training.options import TrainingOptions
@@ -28,6 +28,8 @@ class CommitteeTask:
         Of all structures, in units of `energy_scale`.
     families : ndarray of int64, shape (n,)
         Structures with the same number (a reference structure and its copies) are held out together.
+    strata : ndarray of int64, shape (n,)
+        Structures with the same number are of one group and composition, of which a share is held out.
     options : TrainingOptions
     energy_scale : float, eV
     initial : ndarray, shape (K, P), optional
@@ -35,7 +37,8 @@ class CommitteeTask:
     """
 
     objective: AnyObjective
-    families: NDArray[np.int64]
+    families: Indices
+    strata: Indices
     options: TrainingOptions
     energy_scale: float
     initial: Array | None = None
@@ -98,35 +101,9 @@ def train_member(
     return final
 
 
-def hold_out(task: CommitteeTask, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the structures that a member is fitted to, and those that are held out.
-
-    A family is never divided. One structure held out alone would tell nothing, so there are at least two or none. The
-    last family of a composition stays in the training set: no other structure would tell its energy. Only where hardly
-    any composition occurs twice, structures of single compositions are held out too, but never single atoms.
-    """
-    families, first = np.unique(task.families, return_index=True)
-    wanted = round(task.options.validation * len(families))
-    everything = np.arange(task.objective.size)
-    order = rng.permutation(len(families))
-    if wanted < 2:
-        return everything, everything[:0]
-    counts = task.objective.counts[first]
-    _, composition = np.unique(counts, axis=0, return_inverse=True)
-    left = np.bincount(composition.ravel())
-    held: list[int] = []
-    others: list[int] = []
-    for family in order.tolist():
-        if left[composition[family]] > 1:
-            left[composition[family]] -= 1
-            held.append(family)
-        elif counts[family].sum() > 1:
-            others.append(family)
-    enough = min(wanted, len(families) - 1)
-    if 2 * len(held) < wanted:
-        held += others[: max(0, enough - len(held))]
-    mask = np.isin(task.families, families[held[:enough]])
-    return everything[~mask], everything[mask]
+def hold_out(task: CommitteeTask, rng: np.random.Generator) -> tuple[Indices, Indices]:
+    """Return the structures that a member is fitted to, and those that are held out."""
+    return split(task.families, task.strata, task.objective.counts, task.options.validation, rng)
 
 
 def _start(task: CommitteeTask, train: AnyObjective, rng: np.random.Generator, member: int) -> OptimizerState:

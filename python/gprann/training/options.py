@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _DENSE = 5000  # parameters up to which the normal equations are set up and solved
+_ROW_FLOPS = 1e11  # of a step among the residuals, where there are fewer of them
 _WHOLE = 20000  # structures up to which an optimiser sweeps over all of them for every step
+USUAL_ALPHA = 0.98
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -51,6 +53,12 @@ class Auto(LevenbergMarquardt):
         if parameters <= _DENSE:
             kind = LevenbergMarquardt
             reason = f"{parameters} parameters: their normal equations are cheap, and converge fastest"
+        elif workload.fewer_rows and workload.n_rows**2 * parameters <= _ROW_FLOPS:
+            kind = LevenbergMarquardt
+            reason = (
+                f"{parameters} parameters, but only {workload.n_rows} energies and forces: equations among these are "
+                "cheap, and converge fastest"
+            )
         elif structures <= _WHOLE:
             kind = GaussNewtonCG
             reason = (
@@ -98,7 +106,14 @@ class TrainingOptions(Options):
         'method "none").',
         False,
     )
-    alpha: float = option("Share of the forces in the loss.", 0.98, ge=0, le=1)
+    alpha: float | None = option(
+        f"Share of the forces in the loss. Default: {USUAL_ALPHA:g}, or the share that suits the data better by what "
+        "linear models make of structures that are held out; the log says which and why.",
+        None,
+        ge=0,
+        le=1,
+        example=USUAL_ALPHA,
+    )
     force_fraction: float = option(
         "Part of the force components that counts, drawn anew for every iteration.", 1.0, gt=0, le=1
     )
@@ -125,7 +140,11 @@ class TrainingOptions(Options):
     species_weights: dict[str, Weight] = option(
         "Factors of the weights of the forces on the atoms of an element.", {}
     )
-    per_atom: bool = option("Fit errors per atom instead of per structure.", False)
+    per_atom: bool | None = option(
+        "Fit errors of energies per atom instead of per structure. Default: per atom if the structures differ in size.",
+        None,
+        example=True,
+    )
     label_noise: float | None = option(
         "Weigh structures whose energy has the variance v by label_noise² / (label_noise² + v), their forces too. "
         "Default: all alike.",
@@ -137,7 +156,8 @@ class TrainingOptions(Options):
     frozen: Widths = option("Layers, counted from 0 at the descriptor, that stay as they are.", ())
     validation: float = option(
         "Fraction of the reference structures held out, with all copies made from them, to judge when to stop and "
-        "which iteration to keep. The only structure of a composition is not held out.",
+        "which iteration to keep: a share of every group and composition, pieces of trajectories as a whole. The only "
+        "structure of a composition is not held out.",
         0.1,
         ge=0,
         lt=1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import time
@@ -17,10 +16,9 @@ from gprann.arrays import Array
 from gprann.baselines import Baseline, ReferenceEnergies, as_baseline, fit_baseline, terms_of
 from gprann.baselines.reference_energies import spanning_compositions
 from gprann.data.neighbours import without_pairs
-from gprann.data.prediction import volume
 from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
-from gprann.errors import ConfigError, DataError, TrainingError, nearest_name
+from gprann.errors import ConfigError, DataError, TrainingError
 from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, structures
 from gprann.models import AtomModel, FeatureTable, Normalisation
@@ -28,134 +26,16 @@ from gprann.models.features import descriptor_values
 from gprann.potential import Potential
 from gprann.runtime.messages import progress_bar
 from gprann.signatures import takes
+from gprann.training.balance import choose_alpha
 from gprann.training.committee import MemberProgress, train_members
-from gprann.training.energy_force_objective import EnergyForceObjective, LabelTable
+from gprann.training.energy_force_objective import EnergyForceObjective
+from gprann.training.hold_out import families, join_trajectories, strata
 from gprann.training.member import CommitteeTask
 from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OptimizerState, Workload
 from gprann.training.options import TrainingOptions
+from gprann.training.targets import energy_scale, energy_weights, label_table, sizes_differ, structure_weights
 from gprann.version import __version__
-
-_WITH_FORCES = 4.0
-
-
-def energy_scale(residuals: Array, *, forces: bool = False) -> float:
-    """Return the unit of the networks' output, eV: the standard deviation of the energies left to fit.
-
-    With forces four times that: random networks, whose energies then vary about as much as those of the data or
-    more, find their way in half the iterations, because no weight has to grow until tanh saturates.
-    """
-    scale = float(np.std(residuals))
-    return (_WITH_FORCES if forces else 1.0) * (scale if scale > 1e-8 else 1.0)
-
-
-def structure_weights(data: Dataset, options: TrainingOptions) -> Array:
-    """Return the weights of the structures, shape (n,).
-
-    Raises
-    ------
-    ConfigError
-        If a group has a weight but no structure.
-    DataError
-        If all weights are zero.
-    """
-    groups = {structure.group for structure in data}
-    for group in options.group_weights:
-        if group not in groups:
-            raise ConfigError(
-                f"group_weights: no structure is of the group '{group}'; {nearest_name(group, groups)}"
-            )
-    weights = np.array(
-        [structure.weight * options.group_weights.get(structure.group, 1.0) for structure in data]
-    )
-    if options.label_noise is not None:
-        variances = np.array([structure.energy_variance for structure in data])
-        weights = weights * options.label_noise**2 / (options.label_noise**2 + variances)
-    if not weights.sum() > 0:
-        raise DataError("all weights of the training set are zero; nothing would be trained")
-    return weights
-
-
-def energy_weights(data: Dataset, weights: Array, *, per_atom: bool) -> Array:
-    """Return the weights of the squared energy errors, shape (n,): per structure or per atom."""
-    return weights / data.n_atoms.astype(float) ** 2 if per_atom else weights
-
-
-def label_table(data: Dataset, scale: float, species: Sequence[str], options: TrainingOptions) -> LabelTable:
-    """Return energies, forces and virials in units of the energy scale, with the weights of the combined loss.
-
-    Parameters
-    ----------
-    data : Dataset
-        With labels less the baseline.
-    scale : float, eV
-    species : sequence of str
-    options : TrainingOptions
-
-    Raises
-    ------
-    ConfigError
-        If an element has a weight but does not occur.
-    DataError
-        If forces or stresses are to be fitted and no structure has them.
-    """
-    weights = structure_weights(data, options)
-    of_energy = energy_weights(data, weights, per_atom=options.per_atom)
-    forces, counts = _forces(data, weights, species, options)
-    virials, stressed = _virials(data, weights, options)
-    total, alpha = float(of_energy.sum()), options.alpha if options.forces else 0.0
-    return LabelTable(
-        energies=data.energies / scale,
-        energy_weights=(1 - alpha) * of_energy,
-        forces=forces / scale,
-        force_weights=alpha * total / max(counts.sum(), 1e-300) * counts,
-        virials=virials / scale,
-        virial_weights=options.stress * total / max(stressed.sum(), 1e-300) * stressed,
-        structure_weights=of_energy,
-        energy_threshold=np.inf if options.huber_energy is None else options.huber_energy / scale,
-        force_threshold=np.inf if options.huber_force is None else options.huber_force / scale,
-    )
-
-
-def _forces(
-    data: Dataset, weights: Array, species: Sequence[str], options: TrainingOptions
-) -> tuple[Array, Array]:
-    """Return forces and relative weights of their components, both of shape (n_atoms, 3)."""
-    forces = [np.zeros((len(s), 3)) if s.forces is None else s.forces for s in data]
-    for symbol in options.species_weights:
-        if symbol not in species:
-            raise ConfigError(
-                f"species_weights: {symbol} is not among the species; {nearest_name(symbol, species)}"
-            )
-    counts = [
-        np.array([weight * options.species_weights.get(symbol, 1.0) for symbol in structure.symbols])
-        * (structure.forces is not None and options.forces)
-        for weight, structure in zip(weights, data, strict=True)
-    ]
-    flat = np.repeat(np.concatenate(counts)[:, None], 3, axis=1)
-    if options.forces and not flat.sum() > 0:
-        raise DataError(
-            "forces = true, but no structure of the training set has forces (or all their weights are zero); "
-            "give forces, or train on energies alone"
-        )
-    return np.concatenate(forces), flat
-
-
-def _virials(data: Dataset, weights: Array, options: TrainingOptions) -> tuple[Array, Array]:
-    """Return virials dE/d(strain) and relative weights of their components, both of shape (n, 6)."""
-    virials, counts = np.zeros((len(data), 6)), np.zeros((len(data), 6))
-    for k, structure in enumerate(data):
-        size = volume(structure)
-        if options.stress > 0 and structure.stress is not None and size > 0:
-            virials[k] = structure.stress * size
-            counts[k] = weights[k]
-    if options.stress > 0 and not counts.sum() > 0:
-        raise DataError(
-            "stress is to be fitted, but no structure that is periodic in three directions has a stress; "
-            "give stresses, or set stress = 0"
-        )
-    return virials, counts
-
 
 _log = logging.getLogger(__name__)
 
@@ -231,12 +111,7 @@ def train(
     started = time.perf_counter()
     model = settings.model.build(descriptor.size, len(descriptor.species))
     model.frozen_parameters(settings.frozen)  # raises if there are no such layers
-    workload = Workload(
-        n_parameters=model.n_parameters,
-        n_structures=len(data),
-        n_compositions=len({structure.composition for structure in data}),
-        forces=settings.forces,
-    )
+    workload = _workload(data, model, settings)
     optimizer, reason = settings.optimizer.resolve(workload)
     _log.info("optimizer %s: %s", optimizer.name or type(optimizer).__name__, reason)
     if settings.huber_force is not None and not settings.forces:
@@ -245,7 +120,7 @@ def train(
     compositions = _record_compositions(data, settings, base)
     settings = settings.replace(optimizer=optimizer, baseline=None, reference_energies=None)
     data = baseline.subtract(data)
-    normalisation, task = _task(data, descriptor, model, settings, base)
+    normalisation, task, weighting = _task(data, descriptor, model, settings, base)
     folder = None if checkpoint is None else Path(checkpoint)
     with _Bar(settings, task.energy_scale, progress) as bar:
         states = train_members(task, folder=folder, workers=workers, progress=bar)
@@ -257,9 +132,34 @@ def train(
         baseline=baseline,
         energy_scale=task.energy_scale,
         provenance={
-            "training": {**_record(data, task, states, started), **compositions, "optimizer_reason": reason}
+            "training": {
+                **_record(data, task, states, started),
+                **compositions,
+                "optimizer_reason": reason,
+                "weighting": weighting,
+            }
         },
     )
+
+
+def _workload(data: Dataset, model: AtomModel, settings: TrainingOptions) -> Workload:
+    """Return the size of the training; warn where the labels are too few to determine the parameters."""
+    workload = Workload(
+        n_parameters=model.n_parameters,
+        n_structures=len(data),
+        n_compositions=len({structure.composition for structure in data}),
+        forces=settings.forces,
+        n_rows=sum(structure.n_labels for structure in data) if settings.forces else len(data),
+    )
+    if workload.n_rows < workload.n_parameters:
+        _log.warning(
+            "%d parameters, but only %d energies and forces to determine them: what the networks do between the "
+            "structures is decided by their start; a committee shows where that matters, and smaller networks, a "
+            "descriptor compressed to fewer features (compress_descriptor) or more data change it",
+            workload.n_parameters,
+            workload.n_rows,
+        )
+    return workload
 
 
 def _like(base: Potential, descriptor: Descriptor, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -339,8 +239,9 @@ def _task(
     model: AtomModel,
     settings: TrainingOptions,
     base: Potential | None,
-) -> tuple[Normalisation, CommitteeTask]:
-    """Return the normalisation of the descriptors, and what is to be minimised."""
+) -> tuple[Normalisation, CommitteeTask, dict[str, str]]:
+    """Return the normalisation of the descriptors, what is to be minimised, and how energies and forces are weighed."""
+    settings, weighting = _compare_sizes(settings, data)
     scale = energy_scale(data.energies, forces=settings.forces) if base is None else base.energy_scale
     n_species = len(descriptor.species)
     neighbours = descriptor.neighbours(data) if settings.forces else None
@@ -349,7 +250,10 @@ def _task(
     if base is not None:
         normalisation = base.normalisation.complete(normalisation)
     _report_components(descriptor, kinds, normalisation)
-    table = FeatureTable.sort(normalisation.apply(values, kinds), kinds, first, n_species)
+    features = normalisation.apply(values, kinds)
+    kin, kind = families(data), strata(data)
+    kin = join_trajectories(kin, kind, np.add.reduceat(features, first[:-1]) / np.diff(first)[:, None])
+    table = FeatureTable.sort(features, kinds, first, n_species)
     objective: EnergyObjective | EnergyForceObjective
     if settings.forces or settings.huber_energy is not None or settings.optimizer.needs_products:
         objective = EnergyForceObjective.build(
@@ -362,10 +266,29 @@ def _task(
             force_fraction=settings.force_fraction,
         )
     else:
-        weights = energy_weights(data, structure_weights(data, settings), per_atom=settings.per_atom)
+        weights = energy_weights(data, structure_weights(data, settings), per_atom=bool(settings.per_atom))
         objective = EnergyObjective(model, table, data.energies / scale, weights)
+    if settings.forces and isinstance(objective, EnergyForceObjective):
+        alpha, weighting["alpha"] = settings.alpha, "as asked"
+        if alpha is None:
+            alpha, weighting["alpha"] = choose_alpha(objective, kin, kind, settings.seed)
+        settings = settings.replace(alpha=alpha)
+        objective = objective.relabel(label_table(data, scale, descriptor.species, settings))
+        _log.info("alpha = %g: %s", alpha, weighting["alpha"])
     initial = None if base is None else base.parameters
-    return normalisation, CommitteeTask(objective, _families(data), settings, scale, initial)
+    return normalisation, CommitteeTask(objective, kin, kind, settings, scale, initial), weighting
+
+
+def _compare_sizes(settings: TrainingOptions, data: Dataset) -> tuple[TrainingOptions, dict[str, str]]:
+    """Return the options with energies compared per structure or per atom, and the reason."""
+    if settings.per_atom is not None:
+        return settings, {"per_atom": "as asked"}
+    smallest, largest = int(data.n_atoms.min()), int(data.n_atoms.max())
+    differ = sizes_differ(data)
+    reason = f"structures of {smallest} to {largest} atoms"
+    if differ:
+        _log.info("energies are compared per atom: %s", reason)
+    return settings.replace(per_atom=differ), {"per_atom": reason}
 
 
 def _best_parameters(states: list[OptimizerState]) -> Array:
@@ -425,26 +348,6 @@ def _report_components(
             _log.info(
                 "%s: %d of %d descriptor components are constant and left out", symbol, constant, len(scales)
             )
-
-
-def _families(data: Dataset) -> NDArray[np.int64]:
-    """Number the reference structures; copies carry the number of the structure they were made from.
-
-    Structures made in memory may claim the same origin: each gets a number, which the copies after it share.
-    """
-    numbers: dict[tuple[str, int], int] = {}
-    references: set[tuple[str, int]] = set()
-    fresh = itertools.count()
-    result = []
-    for structure in data:
-        key = (structure.origin.file, structure.origin.index)
-        is_reference = structure.origin.method == "reference"
-        if key not in numbers or (is_reference and key in references):
-            numbers[key] = next(fresh)
-        if is_reference:
-            references.add(key)
-        result.append(numbers[key])
-    return np.array(result, dtype=np.int64)
 
 
 def _history(state: OptimizerState, scale: float) -> list[list[float | None]]:

@@ -11,12 +11,14 @@ import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.linalg import lapack
 from scipy.optimize import minimize
 
 from gprann.arrays import Array
+from gprann.data.structure import Dataset
 from gprann.errors import FactorisationError
 from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.gaussian_process import Factor, factorise
@@ -93,6 +95,25 @@ def with_fixed(settings: Trial, fixed: Fixed) -> Trial:
     return Trial(
         *(own if given is None else given for given, own in zip(fixed, astuple(settings), strict=True))
     )
+
+
+class Search(Protocol):
+    """Finds hyperparameters, see `HyperparameterSearch`."""
+
+    @property
+    def fixed(self) -> Fixed:
+        """Hyperparameters that the user gives, None for the others."""
+
+    @property
+    def name(self) -> str:
+        """Way to find the others."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the random subsets."""
+
+    def find(self, data: Dataset, mean: float) -> Trial:
+        """Return the hyperparameters of a training set with this mean energy."""
 
 
 _log = logging.getLogger(__name__)

@@ -36,6 +36,7 @@ class AutoKernel(AtomsKernel, PairsKernel, SoapKernel):
     """
 
     name = "auto"
+    any_composition: ClassVar[bool] = False
     strains: ClassVar[bool] = False
 
     def candidates(self) -> dict[str, Kernel]:

@@ -6,18 +6,29 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator, SkipValidation, field_validator
 
+from gprann import _core
 from gprann.arrays import Array
 from gprann.data.structure import Dataset
-from gprann.descriptors import DESCRIPTORS, Descriptor, descriptor_from_dict, descriptor_to_dict
+from gprann.descriptors import (
+    DESCRIPTORS,
+    Descriptor,
+    compress_descriptor,
+    descriptor_from_dict,
+    descriptor_to_dict,
+)
 from gprann.errors import ConfigError, nearest_name
 from gprann.options import option
-from gprann.surrogate.kernels.base import Fingerprint, Kernel, Rows, register_kernel
+from gprann.runtime.resources import n_threads
+from gprann.surrogate.kernels.base import Environments, Fingerprint, Kernel, Rows, register_kernel
 from gprann.surrogate.kernels.internal_coordinates import observed_directions, strain_length
 
-_FLOOR = 1e-3
-"""Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
+CUTOFF = 5.0
+"""Å; cutoff of angles of the default descriptor, unless the data choose another one."""
+_LARGE = 100
+"""Descriptors of more components are compressed."""
 
 
 def _descriptor(value: object) -> object:
@@ -47,6 +58,11 @@ DescriptorOption = Annotated[
 ]
 
 
+def default_descriptor(species: Sequence[str], angular_cutoff: float = CUTOFF) -> Descriptor:
+    """Return the descriptor of surrogates to which none is given: the invariants of the density."""
+    return DESCRIPTORS["density"].for_kernel(species, angular_cutoff=angular_cutoff)
+
+
 @register_kernel
 class AtomsKernel(Kernel):
     """Sum over the environments of the atoms: invariant, for any system, by far the most accurate.
@@ -60,11 +76,12 @@ class AtomsKernel(Kernel):
 
     name = "atoms"
     fixed_order: ClassVar[bool] = False
+    any_composition: ClassVar[bool] = True
     strains: ClassVar[bool] = True
     shift: ClassVar[float] = 0.0
     descriptor: DescriptorOption = option(
-        "Descriptor of the environments. Default: Chebyshev, radial order 12 within 6.5 Å, angular order 4 within 4.0 "
-        "Å, with species weights of which none is zero.",
+        "Descriptor of the environments; one of more than 100 components is compressed. Default: invariants of the "
+        "density, angles within 4.0 or 5.0 Å, whichever predicts structures held out of the training set better.",
         None,
     )
     species_lengths: SpeciesLengths | None = option(
@@ -96,6 +113,11 @@ class AtomsFingerprint(Fingerprint):
     Parameters
     ----------
     kernel : AtomsKernel
+
+    Attributes
+    ----------
+    angular_cutoff : float, Å
+        Of the default descriptor, where none was given.
     """
 
     def __init__(self, kernel: AtomsKernel) -> None:
@@ -106,9 +128,15 @@ class AtomsFingerprint(Fingerprint):
         self._elsewhere: tuple[str, ...] = ()  # elements of other training sets
         self._species_lengths: dict[str, float] = {}
         self._given: Descriptor | None = kernel.descriptor
+        self.angular_cutoff = CUTOFF
         self._descriptor: Descriptor | None = kernel.descriptor
         self._mean = np.zeros((0, 0))
         self._scale = np.zeros((0, 0))
+
+    @property
+    def descriptor_given(self) -> bool:
+        """Whether the user gave the descriptor."""
+        return self._given is not None
 
     @property
     def descriptor(self) -> Descriptor:
@@ -127,23 +155,20 @@ class AtomsFingerprint(Fingerprint):
 
     def fit(self, data: Dataset) -> None:
         """Fix the descriptor, and mean and scale of its components for each species."""
-        if self._given is None:
-            self._descriptor = DESCRIPTORS["chebyshev"].for_kernel(data.species)
+        self._descriptor = self._given or default_descriptor(data.species, self.angular_cutoff)
+        if not self.descriptor.has_metric and self.descriptor.size > _LARGE:
+            self._descriptor = compress_descriptor(self.descriptor, data)
         neighbours = self.descriptor.neighbours(data)
         values = self.descriptor.values(neighbours)
         n_species, size = len(self.descriptor.species), self.descriptor.size
         self._mean = np.zeros((n_species, size))
-        self._scale = np.ones((n_species, size))
-        variances = []
-        for kind in range(n_species):
+        deviations = np.zeros((n_species, size))
+        present = [kind for kind in range(n_species) if np.any(neighbours.species == kind)]
+        for kind in present:
             own = values[neighbours.species == kind]
-            if len(own) == 0:
-                continue
-            deviation = own.std(axis=0)
-            if deviation.max() > 0:
-                self._scale[kind] = np.maximum(deviation, _FLOOR * deviation.max())
-            self._mean[kind] = own.mean(axis=0)
-            variances.append(np.sum((deviation / self._scale[kind]) ** 2))
+            self._mean[kind], deviations[kind] = own.mean(axis=0), own.std(axis=0)
+        self._scale = self.descriptor.kernel_scales(deviations)
+        variances = [np.sum((deviations[kind] / self._scale[kind]) ** 2) for kind in present]
         self.spread = float(np.sqrt(max(np.mean(variances), 1e-12)))
         self._species_lengths = {}
         own = self.descriptor.species
@@ -208,6 +233,39 @@ class AtomsFingerprint(Fingerprint):
 
         return Rows(kind_rows, np.ascontiguousarray(features), gradients, tangents)
 
+    @property
+    def local(self) -> bool:
+        """True: rows are environments of atoms."""
+        return True
+
+    def environment_rows(
+        self, data: Dataset, environments: Environments, kernel: _core.RadialKernel
+    ) -> tuple[Array, Array, NDArray[np.int64]]:
+        """Return the covariances with environments, see `Fingerprint.environment_rows`; no Jacobian is stored."""
+        neighbours = self.descriptor.neighbours(data)
+        kinds = neighbours.species
+        features = (self.descriptor.values(neighbours) - self._mean[kinds]) / self._scale[kinds]
+        strained = np.array([structure.stress is not None for structure in data], dtype=bool)
+        lengths = np.zeros(len(data))
+        lengths[strained] = [strain_length(structure) for structure in data if structure.stress is not None]
+        first = np.concatenate([[0], np.cumsum(3 * data.n_atoms + 6 * strained)]).astype(np.int64)
+        energies, gradients = (np.empty((len(environments), n)) for n in (len(data), int(first[-1])))
+        _core.environment_rows(
+            self.descriptor.core,
+            neighbours.core,
+            features,
+            self._scale,
+            environments.first,
+            environments.features,
+            kernel,
+            first,
+            lengths,
+            n_threads(),
+            energies,
+            gradients,
+        )
+        return energies, gradients, first
+
     def jacobians(self, data: Dataset) -> list[Array]:
         """Return the Jacobians of the standardised descriptors along the observed directions."""
         neighbours = self.descriptor.neighbours(data)
@@ -237,8 +295,7 @@ class AtomsFingerprint(Fingerprint):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take what `state` gave."""
         super().restore(state)
-        if self._given is None:
-            self._descriptor = cast("Descriptor", _descriptor(state["descriptor"]))
+        self._descriptor = cast("Descriptor", _descriptor(state["descriptor"]))
         self._mean, self._scale = state["mean"], state["scale"]
         self._species_lengths = dict(state["species_lengths"])
 

@@ -46,6 +46,8 @@ class Kernel(Named):
         Rigid motions that do not change the features: rotations and translations, or translations alone.
     fixed_order : bool
         Whether atom k of one structure is compared with atom k of another.
+    any_composition : bool
+        Whether structures of other compositions and numbers of atoms can be compared.
     strains : bool
         Whether derivatives with respect to strains of positions and cell are known: needed for stresses.
     shift : float
@@ -83,6 +85,7 @@ class Kernel(Named):
 
     invariant: ClassVar[Literal["rotation", "translation"]] = "rotation"
     fixed_order: ClassVar[bool] = True
+    any_composition: ClassVar[bool] = False
     strains: ClassVar[bool] = False
     shift: ClassVar[float] = 1.0
     radial: Radial = option(
@@ -156,6 +159,35 @@ class Rows:
         return np.repeat(labels.ravel(), counts.ravel())
 
 
+@dataclass(frozen=True, slots=True)
+class Environments:
+    """Representative rows of a sparse model, M of them, sorted by kind.
+
+    Attributes
+    ----------
+    features : ndarray, shape (M, D)
+    first : ndarray of int64, shape (S + 1,)
+        The first of each of the S kinds, and M.
+    """
+
+    features: Array
+    first: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def rows(self) -> Rows:
+        """Return them as structures of a single row each, without positions."""
+        index = np.arange(len(self))[:, None]
+        kind = np.searchsorted(self.first, index, side="right") - 1
+        later = np.arange(len(self.first))[None, :] > kind
+        return Rows((index + later).astype(np.int64), self.features, _no_positions, _no_positions)
+
+
+def _no_positions(*_: object) -> Any:
+    raise TypeError("environments are features without positions, which have no gradients")
+
+
 class Fingerprint(ABC):
     """Features of structures, on the scale that `fit` takes from a training set.
 
@@ -219,6 +251,27 @@ class Fingerprint(ABC):
     def kinds(self) -> tuple[str, ...]:
         """Names of the kinds of rows, where a kernel has several."""
         return ()
+
+    @property
+    def local(self) -> bool:
+        """Whether rows are environments of atoms, so that `environment_rows` is there: for the solver `sparse`."""
+        return False
+
+    def environment_rows(
+        self, data: Dataset, environments: Environments, kernel: _core.RadialKernel
+    ) -> tuple[Array, Array, NDArray[np.int64]]:
+        """Return the covariances of energies and gradients of n structures with the values of M environments.
+
+        Returns
+        -------
+        energies : ndarray, shape (M, n)
+        gradients : ndarray, shape (M, first[-1])
+            With respect to the coordinates of each structure, its positions and, where it has a stress, its strains in
+            units of `strain_length`.
+        first : ndarray of int64, shape (n + 1,)
+            The first gradient of each structure.
+        """
+        raise NotImplementedError(f"the kernel '{self.kernel.name}' is no sum over environments of atoms")
 
     def stretch_species(self, species_lengths: Mapping[str, float]) -> None:
         """Multiply the kernel lengths of some kinds of rows by factors; of kernels with `likely_lengths` alone."""

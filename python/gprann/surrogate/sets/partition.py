@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gprann.arrays import Array, Indices
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
+from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError
 from gprann.options import Options, option
 from gprann.runtime.resources import one_blas_thread
@@ -93,7 +94,7 @@ def averaged_descriptors(data: Dataset) -> Array:
     -------
     ndarray, shape (n, S * D)
     """
-    fingerprint = AtomsKernel().fingerprint()
+    fingerprint = AtomsKernel(descriptor=ChebyshevDescriptor.for_kernel(data.species)).fingerprint()
     fingerprint.fit(data)
     rows = fingerprint.rows(data)
     counts = np.diff(rows.kind_rows, axis=1)

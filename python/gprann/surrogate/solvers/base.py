@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,10 +21,11 @@ from gprann.surrogate.hyperparameters.criteria import (
     Fixed,
     Hyperparameters,
     LeftOut,
+    Search,
     Trial,
     with_fixed,
 )
-from gprann.surrogate.kernels.base import Fingerprint, Rows
+from gprann.surrogate.kernels.base import Environments, Fingerprint, Rows
 from gprann.surrogate.memory import FEATURES, features_per_atom, jacobian_bytes, per_atom_bytes
 from gprann.surrogate.observations import Observations, observe, observed_values
 from gprann.surrogate.solvers.posterior import Posterior, structure_covariance
@@ -103,6 +104,8 @@ class Solution:
         Number of structures of the first factorisation, and after each extension of the factor.
     sparse : bool
         Whether the representatives alone have weights.
+    environments : Environments, optional
+        Representative environments of atoms, which alone have weights.
     """
 
     mean: PosteriorMean
@@ -113,6 +116,7 @@ class Solution:
     representatives: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     factor_sizes: tuple[int, ...] = ()
     sparse: bool = False
+    environments: Environments | None = None
 
     @property
     def converged(self) -> bool:
@@ -129,22 +133,35 @@ class Solution:
             "representatives": self.representatives.tolist(),
             "factor_sizes": list(self.factor_sizes),
             "sparse": self.sparse,
+            "environments": None if self.environments is None else asdict(self.environments),
         }
 
     @classmethod
     def from_state(cls, equations: Equations, state: Mapping[str, Any]) -> Solution:
         """Make the solution of equations from what `state` gave."""
         representatives = np.array(state["representatives"], dtype=np.int64)
-        data = equations.data.select(representatives) if state["sparse"] else equations.data
+        environments = _environments(state.get("environments"))
+        if environments is None:
+            data = equations.data.select(representatives) if state["sparse"] else equations.data
+            rows = equations.fingerprint.rows(data)
+        else:
+            rows = environments.rows()
         return cls(
-            PosteriorMean.from_state(equations.fingerprint.rows(data), state["mean"]),
+            PosteriorMean.from_state(rows, state["mean"]),
             float(state["amplitude2"]),
             state["noise"],
             dict(state["facts"]),
             representatives=representatives,
             factor_sizes=tuple(state["factor_sizes"]),
             sparse=state["sparse"],
+            environments=environments,
         )
+
+
+def _environments(state: Mapping[str, Any] | None) -> Environments | None:
+    if state is None:
+        return None
+    return Environments(np.ascontiguousarray(state["features"]), np.array(state["first"], dtype=np.int64))
 
 
 class Solver(Named):
@@ -163,6 +180,10 @@ class Solver(Named):
 
     remedy: ClassVar[str] = "fit fewer structures"
     eliminates: ClassVar[bool] = False
+
+    def find(self, equations: Equations, search: Search) -> Trial:
+        """Return the hyperparameters of a training set, those given kept; by default as the search finds them."""
+        return search.find(equations.data, equations.mean)
 
     @abstractmethod
     def solve(self, equations: Equations, settings: Trial) -> Solution:

@@ -11,17 +11,22 @@ from gprann.surrogate.solvers.base import SOLVERS, Plan, Solver, WithRepresentat
 from gprann.surrogate.solvers.cholesky import Cholesky
 from gprann.surrogate.solvers.conjugate_gradients import ConjugateGradients, product_operations
 from gprann.surrogate.solvers.inducing import Inducing
+from gprann.surrogate.solvers.sparse import Sparse, WithEnvironments
 
+_SOME, _MANY = 8000, 30000
+"""Observations beyond which sums over atoms are sparse, without and with the memory for the covariance matrix."""
 _LARGEST_PRODUCT = 1e12
 """Operations of one K x (half a minute on one thread) beyond which a hundred of them take too long."""
 
 
 @register_solver
-class AutoSolver(ConjugateGradients):
+class AutoSolver(ConjugateGradients, WithEnvironments):
     """The first solver that fits into the memory and takes a reasonable time.
 
-    `cholesky` if the covariance matrix fits into the memory, else `conjugate_gradient`, or `inducing` for very large
-    training sets. Its options are those of the solvers from which it chooses.
+    `cholesky` if the covariance matrix fits into the memory and is factorised in a minute or two. Larger sets are
+    solved by `sparse` if the kernel is a sum over atoms, otherwise by `cholesky` or, without the memory for that, by
+    `conjugate_gradient` or, where its products take too long, `inducing`. Its options are those of the solvers from
+    which it chooses.
     """
 
     name = "auto"
@@ -32,6 +37,13 @@ class AutoSolver(ConjugateGradients):
         dense = Cholesky().memory(data, features=features)
         n_observations = sum(structure.n_labels for structure in data)
         matrix = f"the covariance matrix of {n_observations} observations takes {dense:.2g} GiB"
+        sparse = Sparse(environments=self.environments)
+        large = n_observations > (_MANY if dense <= budget else _SOME)
+        if large and fingerprint.local and sparse.fits(data, fingerprint, budget):
+            found = sparse.plan(data, fingerprint, budget)
+            return replace(
+                found, reason=f"{n_observations} observations of a sum over atoms: linear in structures"
+            )
         if dense <= budget:  # no word of the budget: the same reason whatever else the machine is busy with
             return Plan(Cholesky(), f"{matrix}, which the memory allows")
         work = product_operations(data, fingerprint)
@@ -72,7 +84,7 @@ def memory_needed(
     Parameters
     ----------
     data : Dataset
-    solver : {'cholesky', 'conjugate_gradient', 'inducing', 'auto'} or Solver
+    solver : {'cholesky', 'conjugate_gradient', 'inducing', 'sparse', 'auto'} or Solver
         With `auto`, that of the covariance matrix.
     inducing : int
         Number of representative structures of solvers by name that have some.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,14 @@ class Posterior(Protocol):
     @property
     def factors(self) -> list[Array]:
         """Cholesky factors, for a file."""
+
+
+@runtime_checkable
+class WithRows(Protocol):
+    """A posterior that knows a quicker way to the covariances of a structure with its own rows."""
+
+    def cross(self, fingerprint: Fingerprint, own: Dataset, kernel: _core.RadialKernel) -> Array:
+        """Return cov(observations of a structure, sets), (1 + m, observations); `own` holds the structure alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +103,15 @@ def energy_covariance(
 @one_blas_thread()
 def structure_covariance(posterior: Posterior, sets: _core.FeatureSets, kernel: _core.RadialKernel) -> Array:
     """Return the covariances of energies and gradients along the directions of the queries' Jacobians."""
-    prior = np.zeros((sets.observations, sets.observations))
-    cross = np.zeros((sets.observations, posterior.sets.observations))
-    for other, target in ((sets, prior), (posterior.sets, cross)):
-        with blas_and_threads() as (blas, threads):
-            _core.covariance(sets, other, kernel, blas, False, threads, target)
-    return posterior.covariance(prior, cross)
+    cross = _covariance(sets, posterior.sets, kernel)
+    return posterior.covariance(_covariance(sets, sets, kernel), cross)
+
+
+def _covariance(sets: _core.FeatureSets, others: _core.FeatureSets, kernel: _core.RadialKernel) -> Array:
+    block = np.zeros((sets.observations, others.observations))
+    with blas_and_threads() as (blas, threads):
+        _core.covariance(sets, others, kernel, blas, False, threads, block)
+    return block
 
 
 def forces_std_of(
@@ -110,7 +121,11 @@ def forces_std_of(
     result = []
     for index, (structure, jacobian) in enumerate(zip(data, fingerprint.jacobians(data), strict=True)):
         sets = rows.sets([jacobian], first=index, last=index + 1)
-        variance = structure_covariance(posterior, sets, kernel)[1:, 1:]
+        if isinstance(posterior, WithRows):
+            cross = posterior.cross(fingerprint, Dataset([structure]), kernel)
+            variance = posterior.covariance(_covariance(sets, sets, kernel), cross)[1:, 1:]
+        else:
+            variance = structure_covariance(posterior, sets, kernel)[1:, 1:]
         directions = internal_directions(structure, fingerprint.invariant)
         diagonal = np.einsum("kd,de,ke->k", directions, variance, directions)
         result.append(np.sqrt(np.maximum(diagonal, 0.0)).reshape(-1, 3))

@@ -69,6 +69,11 @@ class Workload:
     n_features: int = 0
 
     @property
+    def fewer_rows(self) -> bool:
+        """Whether there are fewer residuals with forces than parameters: steps are found among the residuals."""
+        return self.forces and 0 < self.n_rows < self.n_parameters
+
+    @property
     def mixed(self) -> bool:
         """Whether energies alone of several compositions are fitted.
 

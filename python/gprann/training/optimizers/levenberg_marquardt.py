@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,15 +162,21 @@ class LevenbergMarquardt(SecondOrder):
     def flops(self, workload: Workload) -> float:
         """Return about how many floating-point operations an iteration takes."""
         rows, parameters = workload.n_rows, workload.n_parameters
+        if workload.fewer_rows:
+            return rows**2 * parameters + rows**3 / 3
         return (min(rows, self.max_rows) if workload.forces else rows) * parameters**2 + parameters**3 / 3
 
     def memory(self, workload: Workload) -> float:
         """Return the memory of the equations and, with forces, of the rows of the largest structure, bytes."""
         parameters, largest = workload.n_parameters, workload.largest
+        if workload.fewer_rows:
+            return 8.0 * (2 * workload.n_rows * parameters + 2 * workload.n_rows**2)
         rows = 3 * largest * (largest * workload.n_features + parameters) if workload.forces else 0
         return 8.0 * (3 * parameters**2 + rows)
 
     def _system(self, train: LeastSquaresObjective, penalty: float, frozen: Indices) -> _System:
+        if isinstance(train, WithJacobian) and train.n_rows < train.n_parameters:
+            return _RowEquations(penalty, frozen)
         return _NormalEquations.zeros(train, penalty, frozen)
 
     def _draw(self, train: LeastSquaresObjective, stream: tuple[int, ...]) -> LeastSquaresObjective:
@@ -259,6 +265,64 @@ class _NormalEquations:
             _core.solve_lower(blas, matrix, step, threads)
             _core.solve_lower_transposed(blas, matrix, step, threads)
         return np.asarray(step[0])
+
+
+@runtime_checkable
+class WithJacobian(Protocol):
+    """An objective that gives the rows of its Jacobian."""
+
+    @property
+    def n_rows(self) -> int:
+        """Number of residuals."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters."""
+
+    def jacobian(self, parameters: Array) -> tuple[float, Array, Array]:
+        """Return the loss, the weighted rows (rows, P) and the weighted residuals (rows,)."""
+
+
+@dataclass(slots=True)
+class _RowEquations:
+    """The same equations where there are fewer residuals than parameters: a matrix of (rows, rows) is factorised.
+
+    With S = ridge + damping (diag(JᵀJ) + ridge), a diagonal matrix, and g = Jᵀr + ridge w (Woodbury's identity),
+
+        (JᵀJ + S)⁻¹ g = S⁻¹ g - S⁻¹ Jᵀ (1 + J S⁻¹ Jᵀ)⁻¹ J S⁻¹ g.
+    """
+
+    ridge: float
+    frozen: NDArray[np.int64]
+    rows: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    slope: Array = field(default_factory=lambda: np.zeros(0))
+    diagonal: Array = field(default_factory=lambda: np.zeros(0))
+
+    def penalty(self, w: Array) -> float:
+        return self.ridge * float(w @ w)
+
+    def fill(self, objective: WithJacobian, w: Array, stream: tuple[int, ...]) -> float:  # noqa: ARG002
+        loss, self.rows, residuals = objective.jacobian(w)
+        self.rows[:, self.frozen] = 0.0
+        self.slope = residuals @ self.rows + self.ridge * w
+        self.slope[self.frozen] = 0.0
+        self.diagonal = np.einsum("ij,ij->j", self.rows, self.rows)
+        return loss + self.penalty(w)
+
+    def step(self, damping: float) -> Array | None:
+        shift = _shift(self.ridge, damping, self.diagonal)
+        scaled = self.rows / np.sqrt(shift)
+        if not np.isfinite(scaled).all():
+            return None
+        matrix = np.eye(len(scaled))
+        part = (self.rows @ (self.slope / shift)).reshape(1, -1)
+        with blas_and_threads() as (blas, threads):
+            _core.add_gram_of_rows(blas, scaled, matrix, threads)
+            if _core.cholesky(blas, matrix, threads) >= 0:
+                return None
+            _core.solve_lower(blas, matrix, part, threads)
+            _core.solve_lower_transposed(blas, matrix, part, threads)
+        return np.asarray((part[0] @ self.rows - self.slope) / shift)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,246 @@
+"""Another descriptor seen through one fixed matrix for each species, and the matrices that keep almost all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from pydantic import Field, SkipValidation, field_validator, model_validator
+
+from gprann import _core
+from gprann.arrays import Array
+from gprann.data.structure import Dataset
+from gprann.descriptors.base import (
+    CompiledDescriptor,
+    Descriptor,
+    derived_descriptor,
+    descriptor_from_dict,
+    descriptor_to_dict,
+)
+from gprann.errors import ConfigError, check_whole
+
+_ATOMS = 3000
+"""Atoms whose environments decide on the matrices."""
+_SAMPLES = 3
+"""Changes of environments that are looked at, in units of the number of components."""
+_STEP = 0.1
+"""Å; a change of the environment along a random displacement of this size counts as much as another environment."""
+
+
+@derived_descriptor
+class ProjectedDescriptor(CompiledDescriptor):
+    """The features g = (G - offset) · M of another descriptor G, with one matrix M for each species of the atom.
+
+    A few hundred features say almost what a thousand components do, and make kernels and networks as small and fast
+    as with a descriptor of that size. `compress_descriptor` makes the matrices.
+
+    Parameters
+    ----------
+    species : sequence of str
+        Elements; those of `base`.
+    base : Descriptor
+        D components.
+    matrices : ndarray, shape (n_species, D, d)
+    offsets : ndarray, shape (n_species, D)
+
+    Raises
+    ------
+    ConfigError
+        If the shapes do not fit, or a number is not finite.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> import numpy as np
+    >>> base = gprann.ChebyshevDescriptor(["H"], angular_order=None)
+    >>> first = np.eye(base.size)[None, :, :3]  # the first three of 13 components
+    >>> few = gprann.ProjectedDescriptor(["H"], base=base, matrices=first, offsets=np.zeros((1, base.size)))
+    >>> data = gprann.examples.hydrogen(2)
+    >>> G, g = (item.values(item.neighbours(data)) for item in (base, few))
+    >>> bool(abs(G[:, :3] - g).max() < 1e-12)
+    True
+    """
+
+    name = "projected"
+
+    base: SkipValidation[Any] = Field(description="The descriptor that is projected.")
+    matrices: SkipValidation[Any] = Field(description="Matrices (species, D, d).", repr=False)
+    offsets: SkipValidation[Any] = Field(description="Offsets (species, D).", repr=False)
+
+    @field_validator("matrices", "offsets", mode="after")
+    @classmethod
+    def _as_array(cls, value: Any) -> Array:
+        array = np.array(value, dtype=np.float64, order="C")
+        if not np.isfinite(array).all():
+            raise ValueError("matrices and offsets: expected finite numbers")
+        array.setflags(write=False)
+        return array
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> Self:
+        if not isinstance(self.base, Descriptor):
+            raise ValueError(f"base: expected a descriptor, got {self.base!r}")
+        if tuple(self.species) != tuple(self.base.species):
+            raise ValueError(f"species: those of the base are {' '.join(self.base.species)}")
+        table = (len(self.species), self.base.size)
+        if self.offsets.shape != table or self.matrices.ndim != 3 or self.matrices.shape[:2] != table:
+            raise ValueError(
+                f"matrices {self.matrices.shape} and offsets {self.offsets.shape}: expected "
+                f"({table[0]}, {table[1]}, features) and {table}"
+            )
+        return self
+
+    @cached_property
+    def core(self) -> _core.ProjectedDescriptor:
+        """The compiled descriptor."""
+        return _core.ProjectedDescriptor(self.base.core, list(self.matrices), self.offsets)
+
+    @property
+    def has_metric(self) -> bool:
+        """True: the matrices say how much each feature counts."""
+        return True
+
+    def kernel_scales(self, deviations: Array) -> Array:
+        """Return ones: the matrices have scaled the features."""
+        return np.ones_like(deviations)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the base as plain data, and the arrays."""
+        return {
+            "base": descriptor_to_dict(self.base),
+            "matrices": self.matrices,
+            "offsets": self.offsets,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make the descriptor of what `to_dict` gave.
+
+        Raises
+        ------
+        ConfigError
+            If something is missing, or does not fit.
+        """
+        missing = {"base", "matrices", "offsets"} - set(values)
+        if missing:
+            raise ConfigError(
+                f"projected descriptor: {', '.join(sorted(missing))} missing; save the model again"
+            )
+        base = descriptor_from_dict(values["base"])
+        return cls(base.species, base=base, matrices=values["matrices"], offsets=values["offsets"])
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, ProjectedDescriptor)
+            and self.base == other.base
+            and np.array_equal(self.matrices, other.matrices)
+            and np.array_equal(self.offsets, other.offsets)
+        )
+
+    def __hash__(self) -> int:
+        return hash((repr(self.base), self.matrices.tobytes()))
+
+    def __repr__(self) -> str:
+        return f"ProjectedDescriptor({self.size} features of {self.base!r})"
+
+    __str__ = __repr__
+
+
+def compress_descriptor(
+    descriptor: Descriptor,
+    data: Dataset,
+    *,
+    scales: Array | None = None,
+    tolerance: float = 1e-7,
+    most: int = 600,
+    seed: int = 0,
+) -> ProjectedDescriptor:
+    """Return the leading directions of a descriptor: principal components of environments and of their changes.
+
+    Parameters
+    ----------
+    descriptor : Descriptor
+    data : Dataset
+        Structures, of which a random part counts if they are many; labels are not looked at.
+    scales : ndarray, shape (n_species, D), optional
+        What each component is divided by first. Default: `descriptor.kernel_scales`.
+    tolerance : float
+        Directions are kept that carry more than this fraction of the variance.
+    most : int
+        Most features.
+    seed : int
+        Of the random part, and of the displacements.
+
+    Returns
+    -------
+    ProjectedDescriptor
+        With the same number of features for all species; distances between its features are those between scaled
+        components.
+
+    Raises
+    ------
+    ConfigError
+        If tolerance or most is impossible.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(7)
+    >>> few = gprann.compress_descriptor(gprann.DensityDescriptor(["H"]), data)
+    >>> few.size < 30
+    True
+    """
+    check_whole(1, most=most)
+    if not 0 <= tolerance < 1:
+        raise ConfigError(f"tolerance = {tolerance}: expected a number from 0 to below 1")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(data))
+    enough = int(np.searchsorted(np.cumsum(data.n_atoms[order]), _ATOMS)) + 1
+    sample = Dataset([data[k] for k in np.sort(order[:enough]).tolist()])
+    neighbours = descriptor.neighbours(sample)
+    kinds = neighbours.species
+    values = descriptor.values(neighbours)
+    present = [kind for kind in range(len(descriptor.species)) if np.any(kinds == kind)]
+    offsets = np.zeros((len(descriptor.species), descriptor.size))
+    deviations = np.zeros_like(offsets)
+    for kind in present:
+        offsets[kind] = values[kinds == kind].mean(axis=0)
+        deviations[kind] = values[kinds == kind].std(axis=0)
+    scales = descriptor.kernel_scales(deviations) if scales is None else scales
+    moments = _second_moments(descriptor, neighbours, (values - offsets[kinds]) / scales[kinds], scales, rng)
+    spectra = {kind: np.linalg.eigh(moments[kind]) for kind in present}
+    counts = [_leading(values, tolerance) for values, _ in spectra.values()]
+    size = min(max(counts, default=1), most)
+    matrices = np.zeros((*offsets.shape, size))
+    for kind, (_, vectors) in spectra.items():
+        leading = vectors[:, ::-1][:, :size]
+        signs = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(size)])
+        matrices[kind] = leading * signs / scales[kind][:, None]
+    return ProjectedDescriptor(descriptor.species, base=descriptor, matrices=matrices, offsets=offsets)
+
+
+def _leading(ascending: Array, tolerance: float) -> int:
+    """Return how many eigenvalues are more than a fraction of their sum."""
+    return max(1, int(np.sum(ascending > tolerance * max(float(ascending.sum()), 0.0))))
+
+
+def _second_moments(
+    descriptor: Descriptor, neighbours: Any, features: Array, scales: Array, rng: np.random.Generator
+) -> dict[int, Array]:
+    """Return for each species the second moments of its environments, and of their changes along displacements."""
+    kinds = neighbours.species
+    moments, wanted = {}, {}
+    for kind in np.unique(kinds).tolist():
+        own = features[kinds == kind]
+        moments[kind] = own.T @ own / len(own)
+        wanted[kind] = min(-(-_SAMPLES * descriptor.size // len(own)), 3 * neighbours.n_atoms)
+    changes = {kind: np.zeros_like(moment) for kind, moment in moments.items()}
+    for turn in range(max(wanted.values(), default=0)):
+        tangents = descriptor.jvp(neighbours, rng.normal(size=(neighbours.n_atoms, 3)))
+        for kind, count in wanted.items():
+            if turn < count:
+                own = tangents[kinds == kind] / scales[kind]
+                changes[kind] += own.T @ own / (len(own) * count)
+    return {kind: moment + _STEP**2 * changes[kind] for kind, moment in moments.items()}
