@@ -47,6 +47,7 @@ from gprann.surrogate import Sparse as Sparse
 from gprann.surrogate import Surrogate as Surrogate
 from gprann.surrogate import SurrogateCalculator as SurrogateCalculator
 from gprann.surrogate import SurrogateSet as SurrogateSet
+from gprann.surrogate import compress_surrogate as compress_surrogate
 from gprann.surrogate import fit_surrogates as fit_surrogates
 from gprann.surrogate import load_surrogate as load_surrogate
 from gprann.surrogate import register_kernel as register_kernel

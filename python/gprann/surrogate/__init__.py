@@ -1,6 +1,7 @@
 """Gaussian-process surrogates for energies and forces."""
 
 from gprann.surrogate.calculator import SurrogateCalculator as SurrogateCalculator
+from gprann.surrogate.compression import compress_surrogate as compress_surrogate
 from gprann.surrogate.hyperparameters.criteria import Hyperparameters as Hyperparameters
 from gprann.surrogate.hyperparameters.kernel_selection import AutoKernel as AutoKernel
 from gprann.surrogate.kernels.atoms import AtomsKernel as AtomsKernel

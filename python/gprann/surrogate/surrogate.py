@@ -25,7 +25,7 @@ from gprann.surrogate.hyperparameters.criteria import Hyperparameters, Trial
 from gprann.surrogate.hyperparameters.descriptor_choice import choose_descriptor
 from gprann.surrogate.hyperparameters.kernel_selection import KernelSelection, select_kernel
 from gprann.surrogate.hyperparameters.length_scales import fit_length_scales
-from gprann.surrogate.kernels.base import Fingerprint, Kernel
+from gprann.surrogate.kernels.base import Fingerprint, Kernel, Rows
 from gprann.surrogate.memory import fit_memory, random_subset
 from gprann.surrogate.observations import (
     add_rattled_copies,
@@ -384,20 +384,17 @@ class Surrogate:
         relative = energy_covariance(state.posterior, sets, state.kernel, len(data))
         return np.asarray(self.calibration.energy**2 * state.amplitude2 * relative)
 
+    def feature_slopes(self, rows: Rows) -> Array:
+        """Return the derivatives of the energy with respect to rows of features, (rows, D)."""
+        state = self._require_fit()
+        return state.solution.mean.predict(rows, state.kernel)[1]
+
     @one_blas_thread()
     def left_out_std(self, count: int) -> Array:
-        """Return how uncertain training structures would be, were they held out.
+        """Return the standard deviations (eV) of the energies of `count` training structures, were they held out.
 
-        Parameters
-        ----------
-        count : int
-            Of how many structures, spread evenly over the training set; each costs the solution for all its
-            observations. Of conjugate gradients the observations of representative structures alone count.
-
-        Returns
-        -------
-        ndarray, shape (min(count, n),), eV
-            Standard deviations of their energies.
+        They are spread evenly over the training set; each costs the solution for all its observations (with conjugate
+        gradients: those of representative structures alone).
         """
         return self.calibration.energy * left_out_std(self._require_fit(), count)
 

@@ -182,6 +182,16 @@ class AtomsFingerprint(Fingerprint):
         return tuple(self.descriptor.species)
 
     @property
+    def mean(self) -> Array:
+        """Mean of the components of each species, shape (species, D)."""
+        return self._mean
+
+    @property
+    def scale(self) -> Array:
+        """Scale of the components of each species, shape (species, D)."""
+        return self._scale
+
+    @property
     def species_lengths(self) -> dict[str, float]:
         """Factors on the kernel length for atoms of some species; known after `fit`."""
         return dict(self._species_lengths)
