@@ -216,6 +216,10 @@ class Store(Protocol):
         """Return the labelled copies of a subset if they are kept."""
         ...
 
+    def keep_features(self, subset: Subset, surrogate: Surrogate) -> None:
+        """Keep the features of the surrogate of a subset for networks, if they are wanted."""
+        ...
+
     def keep(self, subset: Subset, made: Augmentation, seconds: float) -> None:
         """Keep the labelled copies of a subset, and the time that they took."""
         ...
@@ -266,6 +270,7 @@ def label_subset(
         seconds = time.perf_counter() - started
         _log.info("%s: fitted and labelled in %.1f s", subset.name, seconds)
         if store is not None:
+            store.keep_features(subset, surrogate)
             store.keep(subset, made, seconds)
         return made
 

@@ -15,8 +15,8 @@ from pydantic import Field, ValidationError, create_model, model_validator
 from gprann.augmentation.policies import CopyOptions
 from gprann.augmentation.taylor import TaylorOptions
 from gprann.baselines import Baseline
-from gprann.data.structure import Structure
-from gprann.descriptors import DESCRIPTORS, Descriptor
+from gprann.data.structure import Dataset, Structure
+from gprann.descriptors import DESCRIPTORS, Descriptor, ProjectedDescriptor, compress_descriptor
 from gprann.errors import ConfigError, refuse_unused
 from gprann.explain import explain
 from gprann.io import ReadOptions
@@ -210,6 +210,14 @@ class DescriptorSection(Options):
         None,
         example=["C", "H", "O"],
     )
+    features: int | None = option(
+        "Number of features to which the descriptor of the networks is compressed: the directions on which the energy "
+        "of the surrogate depends most, or where there are several surrogates or none, principal components of the "
+        "training structures. Default: it is not compressed.",
+        None,
+        ge=1,
+        example=48,
+    )
     kind: DescriptorSettings = option(
         'Kind of descriptor: "chebyshev" (small), "density" (tells distances and elements within angles apart), or one '
         "that a program has registered.",
@@ -227,6 +235,22 @@ class DescriptorSection(Options):
         if self.species is not None or not given & open_ones:  # else the options may depend on the elements
             self.build(self.species or ("H",))
         return self
+
+    def compressed(self, data: Dataset, candidates: Sequence[ProjectedDescriptor] = ()) -> Descriptor:
+        """Return the descriptor of the networks, with so many features as are asked for.
+
+        `candidates`: features of surrogates, of which the first of this kind with all elements counts.
+        """
+        descriptor = self.build(data.species)
+        if self.features is None:
+            return descriptor
+        for candidate in candidates:
+            if (
+                tuple(candidate.species) == tuple(descriptor.species)
+                and candidate.base.name == descriptor.name
+            ):
+                return candidate
+        return compress_descriptor(descriptor, data, most=self.features)
 
     def build(self, species: Sequence[str], *, for_kernel: bool = False) -> Descriptor:
         """Return the descriptor; `species` count where the section names none.

@@ -23,7 +23,13 @@ from gprann.augmentation.displacements import DistanceLimits
 from gprann.augmentation.dynamics import strangeness
 from gprann.augmentation.gpr import augment
 from gprann.augmentation.policies import CopyOptions
-from gprann.config.sections import AugmentationSection, Config, SurrogateSection, TrainingSection
+from gprann.config.sections import (
+    AugmentationSection,
+    Config,
+    DescriptorSection,
+    SurrogateSection,
+    TrainingSection,
+)
 from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
 from gprann.errors import GprannError
@@ -33,6 +39,8 @@ from gprann.models.network import Mlp
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
 from gprann.pipeline.choices import Candidate, Choice, Plan
 from gprann.pipeline.inputs import split_test_set, surrogate_within_memory
+from gprann.surrogate.compression import compress_surrogate
+from gprann.surrogate.kernels.atoms import AtomsFingerprint
 from gprann.surrogate.sets.surrogate_set import SurrogateSet, fit_each
 from gprann.training.optimizers import Workload
 from gprann.training.train import train
@@ -53,6 +61,9 @@ _NOTHING_TO_LEARN = (
     0.9  # errors of a direct network in units of the surrogate's, below which it needs no teacher
 )
 _MEMBERS = 4
+_FEATURES = (
+    48  # of networks that learn from a surrogate: students of ethanol are then as good as their teacher
+)
 _FEWEST_FOR_DYNAMICS = 10  # structures
 _STRANGE = 4.0  # times as uncertain as structures left out: dynamics leads away from the data
 
@@ -92,6 +103,7 @@ class _Way:
     name: str
     augmentation: AugmentationSection
     training: TrainingSection
+    descriptor: DescriptorSection
 
 
 class _Chooser:
@@ -122,6 +134,7 @@ class _Chooser:
                 "method": "manual",
                 "surrogate": surrogate,
                 "augmentation": way.augmentation,
+                "descriptor": way.descriptor,
                 "training": way.training.replace(members=members),
             }
         )
@@ -166,7 +179,8 @@ class _Chooser:
         """Return training on energies alone."""
         augmentation = self.config.augmentation.replace(method="none", forces=False)
         equations = len(self.data)
-        return _Way("energies", augmentation, self._choose_size(self.config.training, equations, _EQUATIONS))
+        training = self._choose_size(self.config.training, equations, _EQUATIONS)
+        return _Way("energies", augmentation, training, self.config.descriptor)
 
     def _direct(self) -> _Way:
         """Return direct training on energies and forces, with copies only if the user wants some."""
@@ -176,11 +190,13 @@ class _Chooser:
         training = self.config.training.replace(forces=True)
         if augmentation.method == "taylor":
             training = self.config.training  # Taylor copies have energies alone
-        return _Way("direct", augmentation, self._choose_size(training, _equations(self.data), _EQUATIONS))
+        training = self._choose_size(training, _equations(self.data), _EQUATIONS)
+        return _Way("direct", augmentation, training, self.config.descriptor)
 
     def _taught(self, teacher: SurrogateSet) -> _Way:
         """Return training on copies that a surrogate labels with energies and forces."""
         given = self.config.augmentation
+        section, self.descriptor = self._features(teacher)
         training = self._choose_size(self.config.training.replace(forces=True), np.inf, _LABELS)
         chosen: dict[str, Any] = {"forces": True}
         if not {"policy", "displacement"} & set(given.changes()):
@@ -188,7 +204,23 @@ class _Chooser:
         if given.copies is None:
             wanted = _LABELS * self._parameters(training) / max(_equations(self.data), 1)
             chosen["copies"] = int(np.clip(np.ceil(wanted), *_COPIES))
-        return _Way("taught", given.replace(**chosen), training)
+        return _Way("taught", given.replace(**chosen), training, section)
+
+    def _features(self, teacher: SurrogateSet) -> tuple[DescriptorSection, Descriptor]:
+        """Return the descriptor of networks that learn from a surrogate: the directions its energy depends on."""
+        given = self.config.descriptor
+        surrogate, _ = max(teacher, key=lambda item: len(item[1]))
+        fingerprint = surrogate.fingerprint
+        if given.changes() or not isinstance(fingerprint, AtomsFingerprint):
+            reason = "as it is set" if given.changes() else "the surrogate has no features of atoms"
+            self.note("descriptor.kind", given.kind, reason, by_user=bool(given.changes()))
+            return given, given.compressed(self.data)
+        section = DescriptorSection.from_dict({"kind": "density", "features": _FEATURES})
+        reason = "directions on which the energy of the surrogate depends most"
+        self.note("descriptor.features", _FEATURES, reason)
+        if set(surrogate.training_set.species) == set(self.data.species):
+            return section, compress_surrogate(surrogate, n_features=_FEATURES)
+        return section, section.compressed(self.data)
 
     def _policy(self, teacher: SurrogateSet) -> str:
         """Return how copies are made: along dynamics, too, where the surrogate knows its structures."""
@@ -311,7 +343,10 @@ class _Chooser:
         if "iterations" not in optimizer.changes():
             optimizer = optimizer.replace(iterations=iterations)
         options = way.training.replace(members=1, optimizer=optimizer).options()
-        potential = train(data, self.descriptor, progress=False, **options)
+        descriptor = (
+            way.descriptor.build(data.species) if way.descriptor.features is None else self.descriptor
+        )
+        potential = train(data, descriptor, progress=False, **options)
         return self._judge(way.name, potential, time.perf_counter() - started)
 
     def _better(self, teacher: SurrogateSet, direct: _Way, taught: _Way) -> _Way:

@@ -17,7 +17,7 @@ from typing import Any
 from gprann.config.sections import AUGMENTED, Config, DescriptorSection, TrainingSection, load_config
 from gprann.config.template import to_toml
 from gprann.data.structure import Dataset
-from gprann.descriptors import descriptor_to_dict
+from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.errors import ConfigError
 from gprann.evaluation.report import Report
 from gprann.io import DataWarning, atomic_write, write
@@ -36,11 +36,13 @@ from gprann.pipeline.subsets import (
 )
 from gprann.potential import Potential
 from gprann.runtime.messages import log_to_file, warnings_to_log
+from gprann.surrogate.saving import read_plain, write_plain
 from gprann.training.train import train
 from gprann.version import __version__
 
 _log = logging.getLogger(__name__)
 _POTENTIAL = "potential.gprann"
+_DESCRIPTOR = "descriptor.gprann"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ class _Run:
         if stage.skipped:
             return stage
         started = time.perf_counter()
-        store = SubsetStore(self.stages, options)
+        store = SubsetStore(self.stages, options, config.descriptor.features)
         copies = augment_data(
             data,
             config.augmentation,
@@ -186,10 +188,27 @@ class _Run:
         write(files[0], data + copies.accepted)
         _log.info("%s: %d structures and %d copies", files[0], len(data), len(copies.accepted))
         files += self._write_uncertain(copies.uncertain)
+        files += self._write_descriptor(store)
         left = {"surrogates": copies.surrogates, "label_next": len(copies.uncertain), "seconds": seconds}
         stage.finish(files, left)
         self.stages.keep_only("labels", store.names)
         return stage
+
+    def _write_descriptor(self, store: SubsetStore) -> list[Path]:
+        """Write the compressed descriptor of the networks, if it is to be one; return the file."""
+        path = self.stages.folder / _DESCRIPTOR
+        path.unlink(missing_ok=True)
+        if self.config.descriptor.features is None:
+            return []
+        descriptor = self.config.descriptor.compressed(self.data.train, store.features())
+        write_plain(path, "features", {"descriptor": descriptor_to_dict(descriptor)})
+        return [path]
+
+    def _descriptor(self) -> Descriptor:
+        """Return the descriptor of the networks."""
+        if self.config.descriptor.features is None:
+            return self.config.descriptor.build(self.data.train.species)
+        return descriptor_from_dict(read_plain(self.stages.folder / _DESCRIPTOR, "features")["descriptor"])
 
     def _write_uncertain(self, copies: Dataset) -> list[Path]:
         """Write the copies to be labelled next, if there are any; return the file."""
@@ -205,8 +224,11 @@ class _Run:
         """Return the options on which copies and surrogates depend."""
         config = self.config
         if config.augmentation.method == "none":
-            return {"method": "none"}
-        options = {"augmentation": config.augmentation.to_dict()}
+            compressed = config.descriptor.features is not None
+            return {"method": "none", **({"descriptor": config.descriptor.to_dict()} if compressed else {})}
+        options: dict[str, Any] = {"augmentation": config.augmentation.to_dict()}
+        if config.descriptor.features is not None:
+            options["features"] = config.descriptor.features
         if config.augmentation.hessians is not None:
             options["augmentation"]["hessians"] = file_digest(config.augmentation.hessians)
         if config.augmentation.uses_surrogate:
@@ -276,7 +298,7 @@ class _Run:
         }
         potential = train_potential(
             structures(self.stages.folder / AUGMENTED),
-            config.descriptor,
+            self._descriptor(),
             config.training,
             checkpoint=self.stages.checkpoints / "training",
             workers=config.resources.workers,
@@ -335,7 +357,7 @@ class _Run:
 
 def train_potential(
     data: Dataset,
-    descriptor: DescriptorSection,
+    descriptor: DescriptorSection | Descriptor,
     training: TrainingSection,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -361,7 +383,7 @@ def train_potential(
         raise ConfigError(f"checkpoint: {folder} is a file; give a folder")
     potential = train(
         data,
-        descriptor.build(data.species),
+        descriptor.compressed(data) if isinstance(descriptor, DescriptorSection) else descriptor,
         start_from=training.start_from,
         checkpoint=folder,
         workers=workers,

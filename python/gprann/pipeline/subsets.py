@@ -23,6 +23,7 @@ from gprann.augmentation.taylor import taylor_augment
 from gprann.augmentation.thermal import surrogate_hessian
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
+from gprann.descriptors import ProjectedDescriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.evaluation.metrics import Metrics, number
 from gprann.evaluation.report import Report, with_forces_std
 from gprann.io import write
@@ -30,6 +31,9 @@ from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
 from gprann.runtime.messages import SharedBar, progress_bar
 from gprann.runtime.resources import memory_budget, side_by_side
+from gprann.surrogate.compression import compress_surrogate
+from gprann.surrogate.kernels.atoms import AtomsFingerprint
+from gprann.surrogate.saving import read_plain, write_plain
 from gprann.surrogate.sets.partition import Kinds, ask
 from gprann.surrogate.sets.surrogate_set import Subset, order_for, plan_subsets
 from gprann.units import MEV
@@ -64,6 +68,7 @@ class SubsetStore:
 
     stages: Stages
     options: dict[str, Any]
+    n_features: int | None = None
     names: set[str] = field(default_factory=set)
     earlier_seconds: list[float] = field(default_factory=list)
 
@@ -97,7 +102,29 @@ class SubsetStore:
             file.unlink(missing_ok=True)
             if len(data):
                 write(file, data)
+        files.append(self._feature_file(name))
         self.stages.keep(name, inputs, [file for file in files if file.is_file()], left)
+
+    def keep_features(self, subset: Subset, surrogate: Surrogate) -> None:
+        """Keep the features of a surrogate for the networks, if they are to have some."""
+        if self.n_features is None or not isinstance(surrogate.fingerprint, AtomsFingerprint):
+            return
+        file = self._feature_file(self._record(subset)[0])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        features = compress_surrogate(surrogate, n_features=self.n_features)
+        content = {"descriptor": descriptor_to_dict(features), "structures": len(subset.data)}
+        write_plain(file, "features", content)
+
+    def features(self) -> list[ProjectedDescriptor]:
+        """Return the features of all surrogates, those of the largest subset first."""
+        files = [self._feature_file(name) for name in sorted(self.names)]
+        found = [read_plain(file, "features") for file in files if file.is_file()]
+        found.sort(key=lambda content: -int(content["structures"]))
+        descriptors = [descriptor_from_dict(content["descriptor"]) for content in found]
+        return [item for item in descriptors if isinstance(item, ProjectedDescriptor)]
+
+    def _feature_file(self, name: str) -> Path:
+        return self.stages.checkpoints / f"{name}.features.gprann"
 
     def _record(self, subset: Subset) -> tuple[str, str]:
         """Return the name and the inputs of the record of a subset."""
