@@ -253,10 +253,7 @@ class DescriptorSection(Options):
         return compress_descriptor(descriptor, data, most=self.features)
 
     def build(self, species: Sequence[str], *, for_kernel: bool = False) -> Descriptor:
-        """Return the descriptor; `species` count where the section names none.
-
-        With `for_kernel`, options that are not given have the defaults that suit the kernel of a surrogate.
-        """
+        """Return the descriptor; `species` count where the section names none, `for_kernel` sets the defaults."""
         descriptor = type(self.kind).descriptor
         make = descriptor.for_kernel if for_kernel else descriptor
         options = {key: getattr(self.kind, key) for key in type(self.kind).model_fields}
