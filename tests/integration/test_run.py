@@ -689,7 +689,11 @@ class TestMemory:
     ) -> None:
         """What `resources.memory` leaves beside the program is less than the matrix takes."""
         data = gprann.examples.hydrogen(200)
-        assert memory_needed(data, "conjugate_gradient", 20, features=36) < 0.008 < memory_needed(data, features=36)
+        assert (
+            memory_needed(data, "conjugate_gradient", 20, features=36)
+            < 0.008
+            < memory_needed(data, features=36)
+        )
         gprann.write(folder / "train.extxyz", data)
         given = "inducing = 20\nlength = 8.0\nenergy_noise = 1e-6\nforce_noise = 1e-6"
         change(
