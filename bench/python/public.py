@@ -62,21 +62,25 @@ def surrogate(train: gprann.Dataset, seeds: int) -> Models:
 
 
 def network(train: gprann.Dataset, seeds: int) -> Models:
-    """Train networks on energies and forces by the defaults."""
+    """Train networks on energies and forces: principal components of the density descriptor, otherwise the defaults."""
+    descriptor = gprann.compress_descriptor(gprann.DensityDescriptor(train.species), train, most=60)
     for seed in range(seeds):
-        yield _trained(train, seed)
+        yield _trained(train, descriptor, seed)
 
 
 def distilled(train: gprann.Dataset, seeds: int) -> Models:
-    """Train networks on copies that a surrogate labels with energies and forces."""
+    """Train networks on copies along the dynamics of a surrogate, labelled by it, on its features."""
     teacher = gprann.Surrogate().fit(train)
+    features = gprann.compress_surrogate(teacher)
+    copies: dict[str, Any] = {"copies": 12, "policy": "mixture", "forces": True, "progress": False}
     for seed in range(seeds):
-        yield _trained(gprann.augment(train, teacher, forces=True, seed=seed, progress=False), seed)
+        yield _trained(gprann.augment(train, teacher, seed=seed, **copies), features, seed, hidden=(16, 16))
 
 
-def _trained(data: gprann.Dataset, seed: int) -> tuple[gprann.Potential, dict[str, Any]]:
-    descriptor = gprann.ChebyshevDescriptor(data.species)
-    potential = gprann.train(data, descriptor, forces=True, seed=seed, progress=False)
+def _trained(
+    data: gprann.Dataset, descriptor: gprann.Descriptor, seed: int, **options: Any
+) -> tuple[gprann.Potential, dict[str, Any]]:
+    potential = gprann.train(data, descriptor, forces=True, seed=seed, progress=False, **options)
     record = potential.provenance["training"]
     facts = {"iterations": [len(curve) for curve in record["history"]], "ended": record["ended"]}
     return potential, {"model": repr(potential.model), "structures": len(data), **facts}
