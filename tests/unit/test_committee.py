@@ -16,7 +16,7 @@ import pytest
 import contracts
 import regression
 import samples
-from gprann import ChebyshevDescriptor, train
+from gprann import ChebyshevDescriptor, DensityDescriptor, compress_descriptor, load, train
 from gprann.errors import FormatError, TrainingError
 from gprann.training import TrainingOptions, committee
 from gprann.training.committee import (
@@ -330,3 +330,22 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         train_members(make_task(**LM), folder=tmp_path / "file" / "folder")
+
+
+def test_projected_descriptors_reach_workers(tmp_path: Path) -> None:
+    """Checkpoints and worker processes take descriptors that are made of arrays."""
+    data = samples.waters(12)
+    few = compress_descriptor(DensityDescriptor(["H", "O"]), data, most=6)
+    options: dict[str, Any] = {
+        "hidden": (3,),
+        "forces": True,
+        "iterations": 2,
+        "members": 2,
+        "optimizer": "lm",
+    }
+    alone = train(data, few, workers=1, checkpoint=tmp_path / "one", **options)
+    together = train(data, few, workers=2, checkpoint=tmp_path / "two", **options)
+    np.testing.assert_array_equal(alone.parameters, together.parameters)
+    alone.save(tmp_path / "few.gprann")
+    again = load(tmp_path / "few.gprann")
+    np.testing.assert_array_equal(again.predict(data).energy, alone.predict(data).energy)

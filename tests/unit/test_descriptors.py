@@ -18,6 +18,7 @@ from gprann.descriptors import (
     ChebyshevDescriptor,
     DensityDescriptor,
     Descriptor,
+    ProjectedDescriptor,
     descriptor_from_dict,
     descriptor_to_dict,
 )
@@ -134,6 +135,15 @@ def make_density(name: str) -> DensityDescriptor:
     return DensityDescriptor(settings.pop("species"), **settings)
 
 
+def make_projected(base: Descriptor, size: int) -> ProjectedDescriptor:
+    """Random matrices; of equal size the inverse is another one, so that nothing is lost."""
+    rng = np.random.default_rng(6)
+    matrices = rng.normal(size=(len(base.species), base.size, size)) / np.sqrt(base.size)
+    return ProjectedDescriptor(
+        base.species, base=base, matrices=matrices, offsets=np.zeros((len(base.species), base.size))
+    )
+
+
 def make_descriptor(name: str) -> ChebyshevDescriptor:
     settings = {"radial_cutoff": RADIAL, "angular_cutoff": ANGULAR, **SETTINGS[name]}
     return ChebyshevDescriptor(settings.pop("species"), **settings)
@@ -142,6 +152,8 @@ def make_descriptor(name: str) -> ChebyshevDescriptor:
 FACTORIES: dict[str, Callable[[], Descriptor]] = {
     **{name: (lambda name=name: make_descriptor(name)) for name in SETTINGS},
     **{name: (lambda name=name: make_density(name)) for name in DENSITIES},
+    "density, projected": lambda: make_projected(make_density("density, three species"), 9),
+    "Chebyshev, projected": lambda: make_projected(make_descriptor("12/4, three species"), 36),
     "NumPy, two species": lambda: NumpyRadial(["O", "H"], order=5, range=RADIAL),
 }
 """Every descriptor keeps the contracts below: a new one is a line here."""
@@ -186,6 +198,9 @@ def half_square(descriptor: Descriptor) -> Evaluate:
 
 
 def oracle(descriptor: Descriptor, structure: Structure) -> Array:
+    if isinstance(descriptor, ProjectedDescriptor):
+        kinds = [descriptor.species.index(symbol) for symbol in structure.symbols]
+        return np.einsum("id,idk->ik", oracle(descriptor.base, structure), descriptor.matrices[kinds])
     if isinstance(descriptor, DensityDescriptor):
         return density_oracle(structure, descriptor)
     if isinstance(descriptor, NumpyRadial):

@@ -236,7 +236,7 @@ class DescriptorSection(Options):
             self.build(self.species or ("H",))
         return self
 
-    def compressed(self, data: Dataset, candidates: Sequence[ProjectedDescriptor] = ()) -> Descriptor:
+    def compress(self, data: Dataset, candidates: Sequence[ProjectedDescriptor] = ()) -> Descriptor:
         """Return the descriptor of the networks, with so many features as are asked for.
 
         `candidates`: features of surrogates, of which the first of this kind with all elements counts.

@@ -214,13 +214,13 @@ class _Chooser:
         if given.changes() or not isinstance(fingerprint, AtomsFingerprint):
             reason = "as it is set" if given.changes() else "the surrogate has no features of atoms"
             self.note("descriptor.kind", given.kind, reason, by_user=bool(given.changes()))
-            return given, given.compressed(self.data)
+            return given, given.compress(self.data)
         section = DescriptorSection.from_dict({"kind": "density", "features": _FEATURES})
         reason = "directions on which the energy of the surrogate depends most"
         self.note("descriptor.features", _FEATURES, reason)
         if set(surrogate.training_set.species) == set(self.data.species):
             return section, compress_surrogate(surrogate, n_features=_FEATURES)
-        return section, section.compressed(self.data)
+        return section, section.compress(self.data)
 
     def _policy(self, teacher: SurrogateSet) -> str:
         """Return how copies are made: along dynamics, too, where the surrogate knows its structures."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gprann.config.sections import Config
 from gprann.evaluation.metrics import number, table
+
+if TYPE_CHECKING:
+    from gprann.config.sections import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Plan:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any], config: Config) -> Plan:
         """Make the plan that `to_dict` described; the sections that have no part in it are those of `config`."""
-        chosen = Config.from_dict(plain["config"])
+        chosen = type(config).from_dict(plain["config"])
         return cls(
             chosen.model_copy(
                 update={"data": config.data, "output": config.output, "resources": config.resources}

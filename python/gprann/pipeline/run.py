@@ -200,7 +200,7 @@ class _Run:
         path.unlink(missing_ok=True)
         if self.config.descriptor.features is None:
             return []
-        descriptor = self.config.descriptor.compressed(self.data.train, store.features())
+        descriptor = self.config.descriptor.compress(self.data.train, store.features())
         write_plain(path, "features", {"descriptor": descriptor_to_dict(descriptor)})
         return [path]
 
@@ -383,7 +383,7 @@ def train_potential(
         raise ConfigError(f"checkpoint: {folder} is a file; give a folder")
     potential = train(
         data,
-        descriptor.compressed(data) if isinstance(descriptor, DescriptorSection) else descriptor,
+        descriptor.compress(data) if isinstance(descriptor, DescriptorSection) else descriptor,
         start_from=training.start_from,
         checkpoint=folder,
         workers=workers,

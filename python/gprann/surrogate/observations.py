@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.arrays import Array
-from gprann.baselines import Baseline, ReferenceEnergies
 from gprann.data.prediction import volume
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError, listing
@@ -164,19 +163,6 @@ def leave_out_known(data: Dataset, known: Dataset) -> Dataset:
 def mixes_compositions(data: Dataset) -> bool:
     """Return whether structures differ in composition or in the number of atoms."""
     return any(structure.composition != data[0].composition for structure in data)
-
-
-def subtract_mean(baseline: Baseline, data: Dataset) -> tuple[Baseline, Dataset]:
-    """Return a baseline that reference energies complete where compositions differ, and what it leaves of the labels.
-
-    The mean of a single composition is subtracted where energies are observed. Reference energies are found by least
-    squares: what they miss, and how little is known of compositions that are new, is the kernel's own.
-    """
-    labels = baseline.subtract(data)
-    if not mixes_compositions(data):
-        return baseline, labels
-    baseline = baseline + ReferenceEnergies().fit(labels, data.species)
-    return baseline, baseline.subtract(data)
 
 
 def check_training(data: Dataset, *, one_composition: bool = False) -> None:

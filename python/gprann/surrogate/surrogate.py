@@ -26,13 +26,13 @@ from gprann.surrogate.hyperparameters.descriptor_choice import choose_descriptor
 from gprann.surrogate.hyperparameters.kernel_selection import KernelSelection, select_kernel
 from gprann.surrogate.hyperparameters.length_scales import fit_length_scales
 from gprann.surrogate.kernels.base import Fingerprint, Kernel, Rows
+from gprann.surrogate.mean_energy import subtract_mean
 from gprann.surrogate.memory import fit_memory, random_subset
 from gprann.surrogate.observations import (
     add_rattled_copies,
     check_known,
     check_training,
     leave_out_known,
-    subtract_mean,
     with_stress,
 )
 from gprann.surrogate.options import SurrogateOptions

@@ -255,10 +255,15 @@ def identify(task: CommitteeTask) -> str:
     del options["members"]  # members are independent: a committee may grow
     objective = task.objective
     facts = [options, objective.model.n_features, task.energy_scale, objective.settings()]
-    digest.update(json.dumps(facts).encode())
+    digest.update(json.dumps(facts, default=_digest_of).encode())
     for array in _arrays(task).values():
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def _digest_of(array: NDArray[Any]) -> str:
+    """Return the digest of an array of a descriptor, in the place of its numbers."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _arrays(task: CommitteeTask) -> dict[str, NDArray[Any]]:
