@@ -92,6 +92,8 @@ def _options_page(name: str, key: Key) -> str:
     lines = [f"# [{name}]", ""]
     if _is_table(key.field.annotation):
         return "\n".join([*lines, *_table(name, key.field.annotation, level=2)])
+    if name not in choices(Config):  # a key outside all tables
+        return "\n".join([f"# {name}", "", f"`{name}`{_facts(key)}\n: {_escaped(key.sentence)}\n"])
     registry = choices(Config)[name]
     lines += [_escaped(key.sentence), "", f"`kind`\n: {', '.join(f'`{kind}`' for kind in registry)}\n"]
     for kind in registry:
