@@ -144,3 +144,30 @@ def test_run_reports_its_choices_and_can_be_repeated_by_hand(tmp_path: Path) -> 
     again = run(tmp_path / "again.toml")
     ours, theirs = gprann.load(result.potential), gprann.load(again.potential)
     np.testing.assert_array_equal(ours.parameters, theirs.parameters)
+
+
+def test_networks_learn_on_the_features_of_their_surrogate(tmp_path: Path) -> None:
+    """The descriptor that a run writes is the surrogate's; a run that goes on trains on the same."""
+    data = samples.waters(14)
+    gprann.write(tmp_path / "train.extxyz", data)
+    config = Config.model_validate(
+        {
+            "method": "manual",
+            "data": {"train": str(tmp_path / "train.extxyz"), "test_fraction": 0.0},
+            "surrogate": {"length": 8.0, "energy_noise": 1e-8, "force_noise": 1e-8},
+            "descriptor": {"kind": "density", "features": 5},
+            "augmentation": {"copies": 2, "displacement": 0.03, "forces": True},
+            "training": {"hidden": [3], "iterations": 2, "forces": True},
+            "output": {"folder": str(tmp_path / "out"), "plots": False},
+        }
+    )
+    first = gprann.load(run(config).potential)
+    assert isinstance(first.descriptor, gprann.ProjectedDescriptor)
+    assert first.descriptor.size == 5
+    surrogate = gprann.Surrogate(length=8.0, energy_noise=1e-8, force_noise=1e-8).fit(data)
+    assert (
+        surrogate.fingerprint.descriptor.base == first.descriptor.base
+    )  # both with the cutoff the data chose
+    (tmp_path / "out" / "potential.gprann").unlink()
+    again = gprann.load(run(config).potential)
+    np.testing.assert_array_equal(first.parameters, again.parameters)
