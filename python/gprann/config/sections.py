@@ -239,16 +239,18 @@ class DescriptorSection(Options):
     def compress(self, data: Dataset, candidates: Sequence[ProjectedDescriptor] = ()) -> Descriptor:
         """Return the descriptor of the networks, with so many features as are asked for.
 
-        `candidates`: features of surrogates, of which the first of this kind with all elements counts.
+        `candidates`: features of surrogates; the first of this kind, or with the options given, and all elements counts.
         """
         descriptor = self.build(data.species)
         if self.features is None:
             return descriptor
         for candidate in candidates:
-            if (
-                tuple(candidate.species) == tuple(descriptor.species)
-                and candidate.base.name == descriptor.name
-            ):
+            same = (
+                candidate.base == descriptor
+                if self.kind.changes()
+                else candidate.base.name == descriptor.name
+            )
+            if same and tuple(candidate.species) == tuple(descriptor.species):
                 return candidate
         return compress_descriptor(descriptor, data, most=self.features)
 
