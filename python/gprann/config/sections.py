@@ -239,17 +239,14 @@ class DescriptorSection(Options):
     def compress(self, data: Dataset, candidates: Sequence[ProjectedDescriptor] = ()) -> Descriptor:
         """Return the descriptor of the networks, with so many features as are asked for.
 
-        `candidates`: features of surrogates; the first of this kind, or with the options given, and all elements counts.
+        `candidates`: features of surrogates; the first counts with all elements, this kind and options that are given.
         """
         descriptor = self.build(data.species)
         if self.features is None:
             return descriptor
         for candidate in candidates:
-            same = (
-                candidate.base == descriptor
-                if self.kind.changes()
-                else candidate.base.name == descriptor.name
-            )
+            base = candidate.base
+            same = base == descriptor if self.kind.changes() else base.name == descriptor.name
             if same and tuple(candidate.species) == tuple(descriptor.species):
                 return candidate
         return compress_descriptor(descriptor, data, most=self.features)
