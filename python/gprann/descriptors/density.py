@@ -207,7 +207,7 @@ class DensityDescriptor(CompiledDescriptor):
         """
         raised = super().kernel_scales(deviations)
         scales = raised**_POWER
-        bodies = np.array([component.body for component in self.components])
+        bodies = self.core.terms()[:, 0]
         shares = {body: share for body, share in _SHARES.items() if np.any(bodies == body)}
         total = np.sum((deviations / scales) ** 2, axis=1, keepdims=True)  # species that vary more count more
         for body, share in shares.items():

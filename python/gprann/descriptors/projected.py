@@ -232,10 +232,12 @@ def _second_moments(
     """Return for each species the second moments of its environments, and of their changes along displacements."""
     kinds = neighbours.species
     moments, wanted = {}, {}
+    # So many directions span all changes of the largest structure; each structure moves along one of its own.
+    most = 3 * int(np.diff(neighbours.first_atom).max(initial=0))
     for kind in np.unique(kinds).tolist():
         own = features[kinds == kind]
         moments[kind] = own.T @ own / len(own)
-        wanted[kind] = min(-(-_SAMPLES * descriptor.size // len(own)), 3 * neighbours.n_atoms)
+        wanted[kind] = min(-(-_SAMPLES * descriptor.size // len(own)), most)
     changes = {kind: np.zeros_like(moment) for kind, moment in moments.items()}
     for turn in range(max(wanted.values(), default=0)):
         tangents = descriptor.jvp(neighbours, rng.normal(size=(neighbours.n_atoms, 3)))
