@@ -11,7 +11,8 @@ import pytest
 
 import gprann
 import samples
-from gprann.config import Config, load_config
+from gprann.config import Config, default_config, load_config
+from gprann.config.template import to_toml
 from gprann.pipeline import run
 from gprann.pipeline.auto import choose
 from gprann.pipeline.checkpoints import Stages
@@ -36,7 +37,7 @@ def reasons(plan: Plan) -> dict[str, Choice]:
 def test_candidates_are_judged_by_structures_left_out(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, samples.waters(30))
     assert plan.left_out == 6
-    assert [candidate.name for candidate in plan.candidates][:2] == ["surrogate", "direct"]
+    assert [candidate.name for candidate in plan.candidates][:2] == ["surrogate", "direct, chebyshev"]
     assert plan.config.method == "manual"
     assert reasons(plan)["augmentation.method"].by == "data"
     best = min(plan.candidates[1:], key=lambda candidate: candidate.score(Candidate("", 1.0, 1.0, 0.0)))
@@ -75,6 +76,7 @@ def test_some_forces_are_trained_on_directly(tmp_path: Path) -> None:
     [
         ({"training": {"hidden": [3, 3], "iterations": 5}}, "training.model.hidden", (3, 3)),
         ({"training": {"hidden": [3], "iterations": 5, "members": 2}}, "training.members", 2),
+        ({"descriptor": {"radial_order": 3}}, "descriptor.kind.radial_order", 3),
         ({"augmentation": {"copies": 3}}, "augmentation.copies", 3),
         ({"augmentation": {"displacement": 0.03}}, "augmentation.displacement", 0.03),
         ({"augmentation": {"policy": "sphere"}}, "augmentation.policy", "sphere"),
@@ -87,6 +89,39 @@ def test_what_the_user_sets_stays(sections: Any, key: str, expected: Any, tmp_pa
     for name in key.split("."):
         value = getattr(value, name)
     assert value == expected
+
+
+def test_the_table_tells_what_is_given_by_the_user(tmp_path: Path) -> None:
+    training = {"hidden": [3], "iterations": 2, "members": 2}
+    plan = plan_of(tmp_path, samples.waters(8), training=training)
+    given = {choice.what: choice.value for choice in plan.choices if choice.by == "user"}
+    assert given["training.members"] == "2"
+    assert given["training.hidden"] == "[3]"
+    assert given["descriptor.radial_order"] == "4"
+    assert {reasons(plan)[what].reason for what in given} == {"given by you"}
+    assert len(reasons(plan)) == len(plan.choices)  # nothing twice
+    assert {"augmentation.copies", "training.forces"} <= reasons(plan).keys() - given.keys()
+
+
+def test_defaults_that_a_template_spells_out_are_not_given(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(to_toml(default_config()))
+    config = load_config(tmp_path / "config.toml")
+    data = gprann.Dataset(structure.replace(forces=None) for structure in samples.waters(8))
+    plan = choose(config, data, Stages(tmp_path))
+    assert {choice.by for choice in plan.choices} == {"data"}
+
+
+def test_each_descriptor_is_tried_where_none_is_given(tmp_path: Path) -> None:
+    config: Any = {
+        "method": "auto",
+        "data": {"train": "train.extxyz"},
+        "augmentation": {"method": "none"},
+        "training": {"hidden": [4], "iterations": 5},
+    }
+    plan = choose(Config.model_validate(config), samples.waters(30), Stages(tmp_path))
+    assert [candidate.name for candidate in plan.candidates] == ["direct, chebyshev", "direct, density"]
+    best = min(plan.candidates, key=lambda candidate: candidate.score(Candidate("", 1.0, 1.0, 0.0)))
+    assert plan.config.descriptor.kind.name == best.name.split(", ")[1]
 
 
 def test_less_time_makes_smaller_networks_and_committees(tmp_path: Path) -> None:
@@ -134,7 +169,9 @@ def test_run_reports_its_choices_and_can_be_repeated_by_hand(tmp_path: Path) -> 
     )
     result = run(tmp_path / "config.toml")
     assert "\nchoices\n=======\n" in result.summary
-    assert [choice["by"] for choice in result.metrics["choices"]["choices"]].count("user") == 1
+    given = {choice["what"] for choice in result.metrics["choices"]["choices"] if choice["by"] == "user"}
+    assert {"training.hidden", "training.iterations", "training.members", "surrogate.kernel"} <= given
+    assert "given by you" in result.summary
     written = json.loads((result.folder / "report" / "metrics.json").read_text())
     assert written["choices"] == result.metrics["choices"]
     assert run(tmp_path / "config.toml").skipped == ("augmentation", "training", "report")

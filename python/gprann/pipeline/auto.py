@@ -1,7 +1,8 @@
 """Choices of `method = "auto"`: how a potential is made, found by left-out structures of the training set.
 
 1. A part of the training structures is left out, as a test set would be.
-2. A surrogate is fitted to the others, and networks are trained directly on their energies and forces.
+2. A surrogate is fitted to the others, and networks with each candidate descriptor are trained directly on their
+   energies and forces.
 3. Where the surrogate is better on the structures left out, networks are also trained on copies that it labels with
    energies and forces (distillation).
 4. The best way is taken for the whole training set, with as many networks as the time allows.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -36,6 +37,7 @@ from gprann.errors import GprannError
 from gprann.evaluation.metrics import number
 from gprann.evaluation.report import Predictor, evaluate
 from gprann.models.network import Mlp
+from gprann.options import Options
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
 from gprann.pipeline.choices import Candidate, Choice, Plan
 from gprann.pipeline.inputs import split_test_set, surrogate_within_memory
@@ -61,9 +63,9 @@ _NOTHING_TO_LEARN = (
     0.9  # errors of a direct network in units of the surrogate's, below which it needs no teacher
 )
 _MEMBERS = 4
-_FEATURES = (
-    48  # of networks that learn from a surrogate: students of ethanol are then as good as their teacher
-)
+_FEATURES = 48  # of compressed descriptors
+_DESCRIPTORS: tuple[dict[str, Any], ...] = ({"kind": "chebyshev"}, {"kind": "density", "features": _FEATURES})
+_SECTIONS = ("descriptor", "surrogate", "augmentation", "training")
 _FEWEST_FOR_DYNAMICS = 10  # structures
 _STRANGE = 4.0  # times as uncertain as structures left out: dynamics leads away from the data
 
@@ -104,6 +106,12 @@ class _Way:
     augmentation: AugmentationSection
     training: TrainingSection
     descriptor: DescriptorSection
+    built: Descriptor
+
+
+def _given(section: Options) -> set[str]:
+    """Return the options that the user has set to something else than the default: templates spell defaults out."""
+    return set(section.changes())
 
 
 class _Chooser:
@@ -118,16 +126,26 @@ class _Chooser:
         self.judges = data.select(held if len(held) >= _FEWEST_LEFT_OUT else held[:0])
         kept = np.setdiff1d(np.arange(len(data)), held if len(self.judges) else held[:0])
         self.rest = data.select(kept)
-        self.descriptor: Descriptor = config.descriptor.build(data.species)
+        for name in _SECTIONS:
+            self._note_given(name, getattr(config, name))
 
-    def note(self, what: str, value: object, reason: str, *, by_user: bool = False) -> None:
-        """Note a choice down."""
-        self.choices.append(Choice(what, str(value), reason, "user" if by_user else "data"))
+    def note(self, what: str, value: object, reason: str) -> None:
+        """Note a choice down, unless the user has made it."""
+        if all(choice.what != what for choice in self.choices):
+            self.choices.append(Choice(what, str(value), reason))
+
+    def _note_given(self, name: str, section: Options) -> None:
+        """Note what the user has set in a section."""
+        default = type(section)().to_dict()
+        for key, value in section.to_dict().items():
+            if value is not None and default.get(key) != value:
+                self.choices.append(Choice(f"{name}.{key}", str(value), "given by you", "user"))
 
     def plan(self) -> Plan:
         """Return the plan."""
         way = self._way()
-        members = self._members(way.training)
+        members = self._members(way)
+        self._note_way(way)
         surrogate = self.config.surrogate if way.augmentation.uses_surrogate else SurrogateSection()
         config = self.config.model_copy(
             update={
@@ -140,84 +158,109 @@ class _Chooser:
         )
         return Plan(config, tuple(self.choices), tuple(self.candidates), len(self.judges))
 
+    def _note_way(self, way: _Way) -> None:
+        """Note what a way implies, as far as nothing has been noted."""
+        training, augmentation = way.training, way.augmentation
+        count = _parameters(way)
+        self.note("training.forces", training.forces, "all labels that there are")
+        if isinstance(training.model, Mlp) and training.start_from is None:
+            reason = f"{count} parameters: the most that labels and time allow"
+            self.note("training.hidden", list(training.model.hidden), reason)
+        self.note("descriptor.kind", way.descriptor.kind.name, "that of the best candidate")
+        if augmentation.uses_surrogate:
+            reason = f"about {_LABELS:.0f} labels for each of {count} parameters"
+            self.note("augmentation.copies", augmentation.copies, reason)
+
     # ------------------------------------------------------------------ ways
     def _way(self) -> _Way:
         """Return the best way to the potential."""
         forces = [structure.forces is not None for structure in self.data]
-        given = self.config.augmentation.method
+        given = self.config.augmentation
         if not any(forces):
             self.note("training.forces", False, "no structure has forces: networks learn energies alone")
             return self._energies()
-        direct = self._direct()
-        if given != "gpr" or not all(forces):
-            reason = (
-                "set in [augmentation]"
-                if given != "gpr"
-                else "a surrogate needs the forces of all structures"
-            )
-            self.note(
-                "augmentation.method", given if given != "gpr" else "none", reason, by_user=given != "gpr"
-            )
-            return direct
+        if given.method == "gpr" and not all(forces):
+            self.note("augmentation.method", "none", "a surrogate needs the forces of all structures")
+        if given.method != "gpr" or not all(forces):
+            return self._best_direct()
         teacher = self._teacher()
         if teacher is None:
             self.note(
                 "augmentation.method", "none", "there is no surrogate: direct training on energies and forces"
             )
-            return direct
-        taught = self._taught(teacher)
+            return self._best_direct()
+        if "method" in _given(given):
+            return self._taught(teacher)
         if not len(self.judges):
             self.note(
                 "augmentation.method",
                 "gpr",
                 f"{len(self.data)} structures are too few to leave some out: copies labelled by the surrogate",
             )
-            return taught
-        return self._better(teacher, direct, taught)
+            return self._taught(teacher)
+        return self._better(teacher)
 
     def _energies(self) -> _Way:
         """Return training on energies alone."""
         augmentation = self.config.augmentation.replace(method="none", forces=False)
-        equations = len(self.data)
-        training = self._choose_size(self.config.training, equations, _EQUATIONS)
-        return _Way("energies", augmentation, training, self.config.descriptor)
+        section = self.config.descriptor
+        built = section.compress(self.data)
+        return self._sized(
+            _Way("energies", augmentation, self.config.training, section, built), len(self.data), _EQUATIONS
+        )
 
-    def _direct(self) -> _Way:
-        """Return direct training on energies and forces, with copies only if the user wants some."""
-        augmentation = self.config.augmentation
+    def _direct(self) -> list[_Way]:
+        """Return ways of direct training, one for each descriptor, with copies only if the user wants some."""
+        augmentation, training, given = (
+            self.config.augmentation,
+            self.config.training,
+            self.config.descriptor,
+        )
         if augmentation.method == "gpr":
             augmentation = AugmentationSection(method="none", seed=augmentation.seed)
-        training = self.config.training.replace(forces=True)
-        if augmentation.method == "taylor":
-            training = self.config.training  # Taylor copies have energies alone
-        training = self._choose_size(training, _equations(self.data), _EQUATIONS)
-        return _Way("direct", augmentation, training, self.config.descriptor)
+        if augmentation.method != "taylor" and "forces" not in _given(training):
+            training = training.replace(forces=True)  # Taylor copies have energies alone
+        equations = _equations(self.data) if training.forces else len(self.data)
+        sections = [given] if _given(given) else [DescriptorSection.from_dict(kind) for kind in _DESCRIPTORS]
+        ways = []
+        for section in sections:
+            built = section.compress(self.data)
+            way = _Way(f"direct, {section.kind.name}", augmentation, training, section, built)
+            ways.append(self._sized(way, equations, _EQUATIONS))
+        return ways
+
+    def _best_direct(self) -> _Way:
+        """Return the way of direct training whose descriptor is the best on the structures left out."""
+        ways = self._direct()
+        if len(ways) == 1 or not len(self.judges) or ways[0].augmentation.method == "taylor":
+            return ways[0]
+        scores = [self._try(way, self.rest).score(self._scale) for way in ways]
+        return ways[int(np.argmin(scores))]
 
     def _taught(self, teacher: SurrogateSet) -> _Way:
         """Return training on copies that a surrogate labels with energies and forces."""
-        given = self.config.augmentation
-        section, self.descriptor = self._features(teacher)
-        training = self._choose_size(self.config.training.replace(forces=True), np.inf, _LABELS)
-        chosen: dict[str, Any] = {"forces": True}
-        if not {"policy", "displacement"} & set(given.changes()):
+        given, training = self.config.augmentation, self.config.training
+        forces = next((part.forces for part in (training, given) if "forces" in _given(part)), True)
+        chosen: dict[str, Any] = {} if "forces" in _given(given) else {"forces": forces}
+        training = training.replace(forces=forces)
+        if not {"policy", "displacement"} & _given(given):
             chosen["policy"] = self._policy(teacher)
+        section, built = self._features(teacher)
+        way = self._sized(_Way("taught", given, training, section, built), np.inf, _LABELS)
         if given.copies is None:
-            wanted = _LABELS * self._parameters(training) / max(_equations(self.data), 1)
+            wanted = _LABELS * _parameters(way) / max(_equations(self.data), 1)
             chosen["copies"] = int(np.clip(np.ceil(wanted), *_COPIES))
-        return _Way("taught", given.replace(**chosen), training, section)
+        way.augmentation = given.replace(**chosen)
+        return way
 
     def _features(self, teacher: SurrogateSet) -> tuple[DescriptorSection, Descriptor]:
         """Return the descriptor of networks that learn from a surrogate: the directions its energy depends on."""
         given = self.config.descriptor
         surrogate, _ = max(teacher, key=lambda item: len(item[1]))
-        fingerprint = surrogate.fingerprint
-        if given.changes() or not isinstance(fingerprint, AtomsFingerprint):
-            reason = "as it is set" if given.changes() else "the surrogate has no features of atoms"
-            self.note("descriptor.kind", given.kind, reason, by_user=bool(given.changes()))
+        if _given(given) or not isinstance(surrogate.fingerprint, AtomsFingerprint):
+            self.note("descriptor.kind", given.kind.name, "the surrogate has no features of atoms")
             return given, given.compress(self.data)
-        section = DescriptorSection.from_dict({"kind": "density", "features": _FEATURES})
-        reason = "directions on which the energy of the surrogate depends most"
-        self.note("descriptor.features", _FEATURES, reason)
+        section = DescriptorSection.from_dict(_DESCRIPTORS[-1])
         if set(surrogate.training_set.species) == set(self.data.species):
             return section, compress_surrogate(surrogate, n_features=_FEATURES)
         return section, section.compress(self.data)
@@ -239,46 +282,41 @@ class _Chooser:
         return chosen
 
     # -------------------------------------------------------------- networks
-    def _choose_size(self, training: TrainingSection, equations: float, ratio: float) -> TrainingSection:
-        """Return the options with the largest networks that data and time allow, unless the user has sized them."""
-        if "model" in training.changes() or training.start_from is not None:
-            return training
+    def _sized(self, way: _Way, equations: float, ratio: float) -> _Way:
+        """Return the way with the largest networks that data and time allow, unless the user has sized them."""
+        if "model" in _given(self.config.training) or way.training.start_from is not None:
+            return way
+        labels = min(equations, _COPIES[1] * _equations(self.data))
         fitting = [_WIDTHS[0]]
         for widths in _WIDTHS:
-            sized = training.replace(model=Mlp(hidden=widths))
-            labels = min(equations, _COPIES[1] * _equations(self.data))
-            seconds = self._seconds(sized, ratio * self._parameters(sized))
-            if ratio * self._parameters(sized) <= labels and seconds <= self._time * (1 - _TRIALS):
+            sized = replace(way, training=way.training.replace(model=Mlp(hidden=widths)))
+            rows = ratio * _parameters(sized)
+            if rows <= labels and self._seconds(sized, rows) <= self._time * (1 - _TRIALS):
                 fitting.append(widths)
-        return training.replace(model=Mlp(hidden=fitting[-1]))
+        return replace(way, training=way.training.replace(model=Mlp(hidden=fitting[-1])))
 
-    def _parameters(self, training: TrainingSection) -> int:
-        descriptor = self.descriptor
-        return int(training.model.build(descriptor.size, len(descriptor.species)).n_parameters)
-
-    def _seconds(self, training: TrainingSection, rows: float, iterations: int = _ITERATIONS) -> float:
+    def _seconds(self, way: _Way, rows: float, iterations: int = _ITERATIONS) -> float:
         """Return about how long the training of one network takes on usual processors."""
         workload = Workload(
-            n_parameters=self._parameters(training),
+            n_parameters=_parameters(way),
             n_structures=len(self.data),
             n_rows=int(min(rows, 1e9)),
-            forces=training.forces,
+            forces=way.training.forces,
             largest=int(self.data.n_atoms.max()),
-            n_features=self.descriptor.size,
+            n_features=way.built.size,
         )
-        optimizer, _ = training.optimizer.resolve(workload)
+        optimizer, _ = way.training.optimizer.resolve(workload)
         return iterations * optimizer.flops(workload) / _RATE
 
     @property
     def _time(self) -> float:
         return 60.0 * self.config.resources.time
 
-    def _members(self, training: TrainingSection) -> int:
+    def _members(self, way: _Way) -> int:
         """Return the number of networks: a committee if the time allows one, whose spread is its uncertainty."""
-        if "members" in self.config.training.changes():
-            self.note("training.members", training.members, "as it is set", by_user=True)
-            return training.members
-        each = self._seconds(training, _LABELS * self._parameters(training))
+        if "members" in _given(self.config.training):
+            return way.training.members
+        each = self._seconds(way, _LABELS * _parameters(way))
         members = int(np.clip(self._time * (1 - _TRIALS) / max(each, 1e-9), 1, _MEMBERS))
         what = (
             "their spread is the standard deviation"
@@ -337,38 +375,48 @@ class _Chooser:
         """Train one network on the structures that are not left out, and judge it."""
         started = time.perf_counter()
         rows = _equations(data)
-        each = self._seconds(way.training, rows, 1)
+        each = self._seconds(way, rows, 1)
         iterations = int(np.clip(self._time * _TRIALS / 2 / max(each, 1e-9), 10, _ITERATIONS))
         optimizer = way.training.optimizer
         if "iterations" not in optimizer.changes():
             optimizer = optimizer.replace(iterations=iterations)
         options = way.training.replace(members=1, optimizer=optimizer).options()
-        descriptor = (
-            way.descriptor.build(data.species) if way.descriptor.features is None else self.descriptor
-        )
-        potential = train(data, descriptor, progress=False, **options)
+        potential = train(data, way.built, progress=False, **options)
         return self._judge(way.name, potential, time.perf_counter() - started)
 
-    def _better(self, teacher: SurrogateSet, direct: _Way, taught: _Way) -> _Way:
+    def _better(self, teacher: SurrogateSet) -> _Way:
         """Return the better of direct training and training on the labels of a surrogate."""
         scores = {"surrogate": self.candidates[-1].score(self._scale)}
-        scores["direct"] = self._try(direct, self.rest).score(self._scale)
+        direct = self._best_direct()
+        tried = [item for item in self.candidates if item.name == direct.name] or [
+            self._try(direct, self.rest)
+        ]
+        scores["direct"] = tried[0].score(self._scale)
         ratio = scores["direct"] / max(scores["surrogate"], 1e-12)
         if ratio < _NOTHING_TO_LEARN:
             reason = f"errors of direct training are {ratio:.2g} times the surrogate's: no teacher is needed"
             self.note("augmentation.method", "none", reason)
             return direct
+        taught = self._taught(teacher)
         copies = augment(
             self.rest, teacher, progress=False, **CopyOptions.part_of(taught.augmentation).changes()
         )
         scores["taught"] = self._try(taught, copies).score(self._scale)
         ratio = scores["taught"] / max(scores["direct"], 1e-12)
         best = taught if ratio < 1 else direct
+        if best is taught and not _given(self.config.descriptor) and taught.descriptor.features is not None:
+            reason = "directions on which the energy of the surrogate depends most"
+            self.note("descriptor.features", taught.descriptor.features, reason)
         reason = (
             f"errors with copies that the surrogate labels are {ratio:.2g} times those of direct training"
         )
         self.note("augmentation.method", best.augmentation.method, reason)
         return best
+
+
+def _parameters(way: _Way) -> int:
+    """Return the number of parameters of a network."""
+    return int(way.training.model.build(way.built.size, len(way.built.species)).n_parameters)
 
 
 def _equations(data: Dataset) -> int:
