@@ -54,6 +54,8 @@ SMALL = {
     "members=10": "members=2",
     "members = 4": RUN,
     "copies=36": "copies=2",
+    "copies=12": "copies=2",
+    "hidden=(16, 16)": "hidden=(3,), iterations=3",
     "hidden=(10, 10)": "hidden=(3,), iterations=3, starts=1",
     "size=(2, 2, 3)": "size=(2, 2, 2)",
     "final.atoms, calculator)": "final.atoms, calculator, images=3)",

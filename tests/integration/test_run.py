@@ -238,7 +238,9 @@ def test_a_heterogeneous_database_needs_no_word_from_the_user(tmp_path: Path, sh
     data = gprann.Dataset(structure for part in parts for structure in part)
     shuffled = data.select(np.random.default_rng(0).permutation(len(data)))
     gprann.write(tmp_path / "train.extxyz", shuffled)
-    (tmp_path / "config.toml").write_text('data.train = "train.extxyz"\n[output]\nplots = false\n')
+    (tmp_path / "config.toml").write_text(
+        'method = "manual"\ndata.train = "train.extxyz"\n[output]\nplots = false\n'
+    )
     result = run(tmp_path / "config.toml")
     potential = gprann.load(result.potential)
     surrogates = potential.provenance["surrogates"]

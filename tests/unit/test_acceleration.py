@@ -211,8 +211,8 @@ class TestRecord:
         assert not set(second.seen) & set(dying.seen)
         assert len(second.seen) == path.calls <= 5
         assert len(gprann.read(file)) == 4 + path.calls == len(path.reference)
-        again = gprann.neb(*ends, Counted(lives=1), record=file)
-        assert again.calls <= 1  # all results are known from the start: the band ends a little elsewhere
+        again = gprann.neb(*ends, Counted(lives=3), record=file)
+        assert again.calls <= 3  # all results are known from the start: the band ends a little elsewhere
         assert abs(again.barrier - path.barrier) < 5e-3
 
     def test_results_for_other_cells_are_left_alone(self, tmp_path: Path) -> None:

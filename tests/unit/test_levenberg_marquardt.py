@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -188,5 +189,6 @@ def test_steps_among_the_residuals_are_those_of_the_normal_equations(monkeypatch
 
 
 def test_fewer_labels_than_parameters_are_remarked(caplog: pytest.LogCaptureFixture) -> None:
-    train(samples.waters(3), samples.DESCRIPTOR, hidden=(20,), forces=True, iterations=1, validation=0.0)
+    with caplog.at_level(logging.INFO, "gprann"):
+        train(samples.waters(3), samples.DESCRIPTOR, hidden=(20,), forces=True, iterations=1, validation=0.0)
     assert "882 parameters, but only 30 energies and forces to determine them" in caplog.text

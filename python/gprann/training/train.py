@@ -143,7 +143,7 @@ def train(
 
 
 def _workload(data: Dataset, model: AtomModel, settings: TrainingOptions) -> Workload:
-    """Return the size of the training; warn where the labels are too few to determine the parameters."""
+    """Return the size of the training; remark where the labels are too few to determine the parameters."""
     workload = Workload(
         n_parameters=model.n_parameters,
         n_structures=len(data),
@@ -152,7 +152,7 @@ def _workload(data: Dataset, model: AtomModel, settings: TrainingOptions) -> Wor
         n_rows=sum(structure.n_labels for structure in data) if settings.forces else len(data),
     )
     if workload.n_rows < workload.n_parameters:
-        _log.warning(
+        _log.info(
             "%d parameters, but only %d energies and forces to determine them: what the networks do between the "
             "structures is decided by their start; a committee shows where that matters, and smaller networks, a "
             "descriptor compressed to fewer features (compress_descriptor) or more data change it",
