@@ -97,7 +97,7 @@ def test_extended_as_fitted_at_once() -> None:
     assert once.stress is not None
     assert extended.stress is not None
     # The unit of the noise is the mean variance of the gradients, which the first structures alone decide.
-    assert_close(extended.stress, once.stress, relative=1e-2)
+    assert_close(extended.stress, once.stress, relative=5e-2)
 
 
 def test_copies_carry_stresses_where_they_were_observed() -> None:

@@ -109,7 +109,7 @@ class _Way:
     built: Descriptor
 
 
-def _given(section: Options) -> set[str]:
+def _options_given(section: Options) -> set[str]:
     """Return the options that the user has set to something else than the default: templates spell defaults out."""
     return set(section.changes())
 
@@ -189,7 +189,7 @@ class _Chooser:
                 "augmentation.method", "none", "there is no surrogate: direct training on energies and forces"
             )
             return self._best_direct()
-        if "method" in _given(given):
+        if "method" in _options_given(given):
             return self._taught(teacher)
         if not len(self.judges):
             self.note(
@@ -205,7 +205,7 @@ class _Chooser:
         augmentation = self.config.augmentation.replace(method="none", forces=False)
         section = self.config.descriptor
         built = section.compress(self.data)
-        return self._sized(
+        return self._with_size(
             _Way("energies", augmentation, self.config.training, section, built), len(self.data), _EQUATIONS
         )
 
@@ -218,15 +218,17 @@ class _Chooser:
         )
         if augmentation.method == "gpr":
             augmentation = AugmentationSection(method="none", seed=augmentation.seed)
-        if augmentation.method != "taylor" and "forces" not in _given(training):
+        if augmentation.method != "taylor" and "forces" not in _options_given(training):
             training = training.replace(forces=True)  # Taylor copies have energies alone
         equations = _equations(self.data) if training.forces else len(self.data)
-        sections = [given] if _given(given) else [DescriptorSection.from_dict(kind) for kind in _DESCRIPTORS]
+        sections = (
+            [given] if _options_given(given) else [DescriptorSection.from_dict(kind) for kind in _DESCRIPTORS]
+        )
         ways = []
         for section in sections:
             built = section.compress(self.data)
             way = _Way(f"direct, {section.kind.name}", augmentation, training, section, built)
-            ways.append(self._sized(way, equations, _EQUATIONS))
+            ways.append(self._with_size(way, equations, _EQUATIONS))
         return ways
 
     def _best_direct(self) -> _Way:
@@ -240,13 +242,13 @@ class _Chooser:
     def _taught(self, teacher: SurrogateSet) -> _Way:
         """Return training on copies that a surrogate labels with energies and forces."""
         given, training = self.config.augmentation, self.config.training
-        forces = next((part.forces for part in (training, given) if "forces" in _given(part)), True)
-        chosen: dict[str, Any] = {} if "forces" in _given(given) else {"forces": forces}
+        forces = next((part.forces for part in (training, given) if "forces" in _options_given(part)), True)
+        chosen: dict[str, Any] = {} if "forces" in _options_given(given) else {"forces": forces}
         training = training.replace(forces=forces)
-        if not {"policy", "displacement"} & _given(given):
+        if not {"policy", "displacement"} & _options_given(given):
             chosen["policy"] = self._policy(teacher)
         section, built = self._features(teacher)
-        way = self._sized(_Way("taught", given, training, section, built), np.inf, _LABELS)
+        way = self._with_size(_Way("taught", given, training, section, built), np.inf, _LABELS)
         if given.copies is None:
             wanted = _LABELS * _parameters(way) / max(_equations(self.data), 1)
             chosen["copies"] = int(np.clip(np.ceil(wanted), *_COPIES))
@@ -257,7 +259,7 @@ class _Chooser:
         """Return the descriptor of networks that learn from a surrogate: the directions its energy depends on."""
         given = self.config.descriptor
         surrogate, _ = max(teacher, key=lambda item: len(item[1]))
-        if _given(given) or not isinstance(surrogate.fingerprint, AtomsFingerprint):
+        if _options_given(given) or not isinstance(surrogate.fingerprint, AtomsFingerprint):
             self.note("descriptor.kind", given.kind.name, "the surrogate has no features of atoms")
             return given, given.compress(self.data)
         section = DescriptorSection.from_dict(_DESCRIPTORS[-1])
@@ -282,9 +284,9 @@ class _Chooser:
         return chosen
 
     # -------------------------------------------------------------- networks
-    def _sized(self, way: _Way, equations: float, ratio: float) -> _Way:
+    def _with_size(self, way: _Way, equations: float, ratio: float) -> _Way:
         """Return the way with the largest networks that data and time allow, unless the user has sized them."""
-        if "model" in _given(self.config.training) or way.training.start_from is not None:
+        if "model" in _options_given(self.config.training) or way.training.start_from is not None:
             return way
         labels = min(equations, _COPIES[1] * _equations(self.data))
         fitting = [_WIDTHS[0]]
@@ -314,7 +316,7 @@ class _Chooser:
 
     def _members(self, way: _Way) -> int:
         """Return the number of networks: a committee if the time allows one, whose spread is its uncertainty."""
-        if "members" in _given(self.config.training):
+        if "members" in _options_given(self.config.training):
             return way.training.members
         each = self._seconds(way, _LABELS * _parameters(way))
         members = int(np.clip(self._time * (1 - _TRIALS) / max(each, 1e-9), 1, _MEMBERS))
@@ -404,7 +406,11 @@ class _Chooser:
         scores["taught"] = self._try(taught, copies).score(self._scale)
         ratio = scores["taught"] / max(scores["direct"], 1e-12)
         best = taught if ratio < 1 else direct
-        if best is taught and not _given(self.config.descriptor) and taught.descriptor.features is not None:
+        if (
+            best is taught
+            and not _options_given(self.config.descriptor)
+            and taught.descriptor.features is not None
+        ):
             reason = "directions on which the energy of the surrogate depends most"
             self.note("descriptor.features", taught.descriptor.features, reason)
         reason = (
