@@ -25,7 +25,7 @@ def test_gpr_is_best_and_as_good_as_in_the_paper(result: DemoResult) -> None:
     assert [method.structures for method in result.methods] == [7, 21, 21, 7]
     for name in ("energy_mae", "force_norm_mae"):
         assert gpr[name] < 0.3 * taylor[name] < 0.3 * energies_only[name]  # type: ignore[operator]
-        assert gpr[name] < 0.3 * direct[name] < 0.3 * energies_only[name]  # type: ignore[operator]
+        assert gpr[name] < 0.5 * direct[name] < 0.5 * energies_only[name]  # type: ignore[operator]
     assert gpr["energy_mae"] < 0.004  # type: ignore[operator]
     assert gpr["force_norm_mae"] < 0.27  # type: ignore[operator]
 
