@@ -78,10 +78,12 @@ class Observations:
         return float(np.diagonal(K)[self.unit_rows(K)].mean())
 
 
-def observe(fingerprint: Fingerprint, data: Dataset, mean: float) -> tuple[Observations, Rows, list[Array]]:
-    """Return the observations of a data set, with the rows of its features and their Jacobians."""
+def observe(
+    fingerprint: Fingerprint, data: Dataset, mean: float, jacobians: list[Array] | None = None
+) -> tuple[Observations, Rows, list[Array]]:
+    """Return the observations of a data set, with the rows of its features and their Jacobians, if need be computed."""
     rows = fingerprint.rows(data)
-    jacobians = fingerprint.jacobians(data)
+    jacobians = fingerprint.jacobians(data) if jacobians is None else jacobians
     sizes = [1 + jacobian.shape[1] for jacobian in jacobians]
     first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     values = np.concatenate([observed_values(structure, mean, fingerprint.invariant) for structure in data])

@@ -37,6 +37,7 @@ from gprann.surrogate.hyperparameters.criteria import (
     scan,
     with_fixed,
 )
+from gprann.surrogate.hyperparameters.nested import NestedSubsets
 from gprann.surrogate.kernels.base import Fingerprint
 from gprann.surrogate.memory import (
     FEATURES,
@@ -50,7 +51,7 @@ from gprann.surrogate.memory import (
     structures_for,
     structures_within,
 )
-from gprann.surrogate.observations import Observations, observe, observed_values
+from gprann.surrogate.observations import Observations, observed_values
 
 _log = logging.getLogger(__name__)
 _STRETCH = (2.5, 1.5, 1.0, 0.6, 0.36)
@@ -167,21 +168,21 @@ class HyperparameterSearch:
         search, name = replace(self, features=features_per_atom(shuffled, self.fingerprint)), self.name
         if name == "held_out" and n == search.count(shuffled, LEAVE_OUT_ROWS, MATRICES):
             name = "leave_one_out"  # small sets, all structures of which can be held out one by one
-        return SEARCHES[name](search, shuffled, mean)
+        return SEARCHES[name](search, NestedSubsets(search.fingerprint, shuffled, mean))
 
     def count(self, data: Dataset, rows: int, matrices: int) -> int:
         """Return how many structures give about `rows` observations, or fewer that leave the budget room."""
         within = structures_within(data, self.memory, matrices, features=self.features)
         return min(structures_for(data, rows), within)
 
-    def first(self, shuffled: Dataset, rows: int) -> Dataset:
-        """Return the first structures of a training set, which give about `rows` observations."""
-        return shuffled[: self.count(shuffled, rows, MATRICES)]
+    def observe(self, training: NestedSubsets, rows: int) -> Observations:
+        """Return about `rows` observations, of the first structures of a training set."""
+        return training.observe(self.count(training.data, rows, MATRICES))[0]
 
 
-def maximum_likelihood(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
+def maximum_likelihood(search: HyperparameterSearch, training: NestedSubsets) -> Trial:
     """Return the maximum of the likelihood of a small random subset."""
-    observations = observe(search.fingerprint, search.first(shuffled, SMALL_ROWS), mean)[0]
+    observations = search.observe(training, SMALL_ROWS)
     start = with_fixed(search.start, search.fixed)
     found, _ = maximise_likelihood([observations], start, search.fingerprint.spread, search.fixed)
     _log.info("likelihood: %s", found)
@@ -198,32 +199,34 @@ def coarse_points(fixed: Fixed) -> list[Trial]:
     return list(dict.fromkeys(points))
 
 
-def beginning(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
-    """Return the maximum of the likelihood, or one of some coarse points that predicts held-out structures better.
+def beginning(search: HyperparameterSearch, training: NestedSubsets) -> Trial:
+    """Return the best of some coarse points by structures held out of a small subset, one by one.
 
-    Of sets with perfect crystals beside melts the likelihood is largest at lengths so short that nothing is predicted
-    (silicon: errors of forces of 174 instead of 75 meV/Å).
+    Kernels over whole structures, whose lengths have no common unit, begin at the maximum of the likelihood if that
+    predicts better. For the kernel `atoms` it does not: of sets with perfect crystals beside melts the likelihood is
+    largest at lengths so short that nothing is predicted (silicon: errors of forces of 174 instead of 75 meV/Å).
     """
-    likely = maximum_likelihood(search, shuffled, mean)
-    observations = observe(search.fingerprint, search.first(shuffled, SMALL_ROWS), mean)[0]
-    results = scan(observations, [likely, *coarse_points(search.fixed)], search.fingerprint.spread)
-    best = min(results, key=lambda result: result.score).settings if results else likely
-    if best != likely:
-        _log.info("structures held out of a small subset are predicted better with %s", best)
+    points = coarse_points(search.fixed)
+    if not search.fingerprint.local:
+        points.insert(0, maximum_likelihood(search, training))
+    observations = search.observe(training, SMALL_ROWS)
+    results = scan(observations, points, search.fingerprint.spread)
+    best = min(results, key=lambda result: result.score).settings if results else with_fixed(START, search.fixed)
+    _log.info("structures held out of a small subset are predicted best with %s", best)
     return best
 
 
-def leave_one_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
+def leave_one_out(search: HyperparameterSearch, training: NestedSubsets) -> Trial:
     """Return settings near the maximum of the likelihood with the smallest errors of structures held out singly."""
-    start = beginning(search, shuffled, mean)
-    observations = observe(search.fingerprint, search.first(shuffled, LEAVE_OUT_ROWS), mean)[0]
+    start = beginning(search, training)
+    observations = search.observe(training, LEAVE_OUT_ROWS)
     return choose_by_leaving_out(observations, start, search.fingerprint.spread, search.fixed)
 
 
-def k_fold(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
+def k_fold(search: HyperparameterSearch, training: NestedSubsets) -> Trial:
     """Return settings near the maximum of the likelihood with the smallest errors of structures held out by fifths."""
-    start = beginning(search, shuffled, mean)
-    observations = observe(search.fingerprint, search.first(shuffled, LEAVE_OUT_ROWS), mean)[0]
+    start = beginning(search, training)
+    observations = search.observe(training, LEAVE_OUT_ROWS)
     groups = folds(len(observations.first) - 1)
     return choose_by_leaving_out(observations, start, search.fingerprint.spread, search.fixed, groups=groups)
 
@@ -233,9 +236,9 @@ def folds(n: int) -> list[int]:
     return [n * fold // min(_FOLDS, n) for fold in range(min(_FOLDS, n))]
 
 
-def grid(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
+def grid(search: HyperparameterSearch, training: NestedSubsets) -> Trial:
     """Return the point of the grid with the smallest leave-one-structure-out errors of a small subset."""
-    observations = observe(search.fingerprint, search.first(shuffled, SMALL_ROWS), mean)[0]
+    observations = search.observe(training, SMALL_ROWS)
     points = search.grid.points(search.fixed)
     results = scan(observations, points, search.fingerprint.spread)
     if not results:
@@ -248,53 +251,45 @@ def grid(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
     return winner.settings
 
 
-def hold_out(search: HyperparameterSearch, shuffled: Dataset, mean: float) -> Trial:
+def hold_out(search: HyperparameterSearch, training: NestedSubsets) -> Trial:
     """Return the settings with the smallest errors of halves, then of a fifth, of the training set."""
-    fixed, n = search.fixed, len(shuffled)
-    start = beginning(search, shuffled, mean)
-    half = min(n // 2, search.count(shuffled, HALF_ROWS, 1))
+    fixed, n, data = search.fixed, len(training.data), training.data
+    start = beginning(search, training)
+    half = min(n // 2, search.count(data, HALF_ROWS, 1))
     settings = choose_length(
-        start,
-        fixed,
-        lambda length: _held_out_error(search, shuffled[:half], shuffled[half : 3 * half], mean, length),
+        start, fixed, lambda length: _held_out_error(training, half, data[half : 3 * half], length)
     )
-    kept = min(n * 4 // 5, search.count(shuffled, HOLD_OUT_ROWS, 3))  # K, and its last corner inverted
-    held_out = shuffled[kept : kept + max(n // 5, 20)]
-    in_turn = structures_for(shuffled[:kept], IN_TURN_ROWS)
+    kept = min(n * 4 // 5, search.count(data, HOLD_OUT_ROWS, 3))  # K, and its last corner inverted
+    held_out = data[kept : kept + max(n // 5, 20)]
+    in_turn = structures_for(data[:kept], IN_TURN_ROWS)
     settings = refine(
         settings,
         fixed,
-        lambda length: _held_out_error(search, shuffled[:kept], held_out, mean, length, in_turn=in_turn),
+        lambda length: _held_out_error(training, kept, held_out, length, in_turn=in_turn),
     )
     _log.info("a fifth of the structures predicted from the others: %s", settings)
     return settings
 
 
-SEARCHES: dict[SearchName, Callable[[HyperparameterSearch, Dataset, float], Trial]] = {
+SEARCHES: dict[SearchName, Callable[[HyperparameterSearch, NestedSubsets], Trial]] = {
     "held_out": hold_out,
     "likelihood": maximum_likelihood,
     "leave_one_out": leave_one_out,
     "k_fold": k_fold,
     "grid": grid,
 }
-"""Ways to find the hyperparameters: functions of a search, the training set in random order, and its mean energy."""
+"""Ways to find the hyperparameters: functions of a search, and of the training set in random order."""
 
 
 def _held_out_error(
-    search: HyperparameterSearch,
-    kept: Dataset,
-    held_out: Dataset,
-    mean: float,
-    relative_length: float,
-    *,
-    in_turn: int = 0,
+    training: NestedSubsets, kept: int, held_out: Dataset, relative_length: float, *, in_turn: int = 0
 ) -> ErrorOfNoise:
-    """Return the error of `held_out` predicted from `kept` as a function of the noises, K built once.
+    """Return the error of `held_out` predicted from the first `kept` as a function of the noises, K built once.
 
-    With `in_turn`, half the score is that of so many structures of `kept` that are held out one by one.
+    With `in_turn`, half the score is that of so many of the last of these that are held out one by one.
     """
-    fingerprint = search.fingerprint
-    observations, rows, jacobians = observe(fingerprint, kept, mean)
+    fingerprint, mean = training.fingerprint, training.mean
+    observations, rows, jacobians = training.observe(kept)
     query = fingerprint.rows(held_out)
     length = relative_length * fingerprint.spread
     K = Restorable(observations.covariance(length))
@@ -312,7 +307,7 @@ def _held_out_error(
         score = float(np.log(max(energies, 1e-12)) + np.log(max(forces, 1e-12)))
         if not in_turn:
             return score
-        last = range(len(kept) - in_turn, len(kept))
+        last = range(kept - in_turn, kept)
         return 0.5 * score + leave_out_in_turn(observations, factor, alpha, noise, last).score
 
     return error
