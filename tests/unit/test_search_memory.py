@@ -130,7 +130,7 @@ def test_other_searches_stay_within_the_budget(
         seen.append(len(part))
         return observe(fingerprint, part, *more)
 
-    for module in ("search", "kernel_selection", "length_scales"):
+    for module in ("nested", "kernel_selection", "length_scales"):
         monkeypatch.setattr(f"gprann.surrogate.hyperparameters.{module}.observe", watched)
     options = {**options, "descriptor": CHEBYSHEV, "hyperparameters": "likelihood"}
     Surrogate(**options, memory=budget, solver="inducing", inducing=2).fit(data)

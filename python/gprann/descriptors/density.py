@@ -140,7 +140,7 @@ class DensityDescriptor(CompiledDescriptor):
     n_max: int = option("Number of radial functions of the 3-body part; 0 for none.", 6, ge=0, le=20)
     l_max: int = option("Highest angular momentum of the 3-body part.", 4, ge=0, le=8)
     angular_cutoff: float = option("Cutoff of the 3-body part.", 5.0, unit="Å", gt=0)
-    four_body: int = option("Number of radial functions of the 4-body part; 0 for none.", 1, ge=0, le=10)
+    four_body: int = option("Number of radial functions of the 4-body part; 0 for none.", 2, ge=0, le=10)
     four_body_l: int = option("Highest angular momentum of the 4-body part.", 4, ge=2, le=6)
     four_body_cutoff: float | None = option(
         "Cutoff of the 4-body part. Default: that of the 3-body part.", None, unit="Å", gt=0, example=4.0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from pydantic import Field, SkipValidation, field_validator, model_validator
+from scipy.linalg import eigh
 
 from gprann import _core
 from gprann.arrays import Array
@@ -25,6 +27,7 @@ _ATOMS = 3000
 """Atoms whose environments decide on the matrices."""
 _SAMPLES = 3
 """Changes of environments that are looked at, in units of the number of components."""
+_ROUNDING = 1e-14  # of the largest variance, below which a direction is rounding
 _STEP = 0.1
 """Å; a change of the environment along a random displacement of this size counts as much as another environment."""
 
@@ -209,40 +212,79 @@ def compress_descriptor(
         offsets[kind] = values[kinds == kind].mean(axis=0)
         deviations[kind] = values[kinds == kind].std(axis=0)
     scales = descriptor.kernel_scales(deviations) if scales is None else scales
-    moments = _second_moments(descriptor, neighbours, (values - offsets[kinds]) / scales[kinds], scales, rng)
-    spectra = {kind: np.linalg.eigh(moments[kind]) for kind in present}
-    counts = [_leading(values, tolerance) for values, _ in spectra.values()]
+    samples = _samples(descriptor, neighbours, (values - offsets[kinds]) / scales[kinds], scales, rng)
+    spectra = {kind: _principal_directions(samples[kind], most) for kind in present}
+    counts = [_leading(variances, tolerance) for variances, _ in spectra.values()]
     size = min(max(counts, default=1), most)
     matrices = np.zeros((*offsets.shape, size))
     for kind, (_, vectors) in spectra.items():
-        leading = vectors[:, ::-1][:, :size]
-        signs = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(size)])
-        matrices[kind] = leading * signs / scales[kind][:, None]
+        leading = vectors[:, :size]
+        count = leading.shape[1]
+        signs = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(count)])
+        matrices[kind, :, :count] = leading * signs / scales[kind][:, None]
     return ProjectedDescriptor(descriptor.species, base=descriptor, matrices=matrices, offsets=offsets)
 
 
-def _leading(ascending: Array, tolerance: float) -> int:
-    """Return how many eigenvalues are more than a fraction of their sum."""
-    return max(1, int(np.sum(ascending > tolerance * max(float(ascending.sum()), 0.0))))
+def _leading(variances: Array, tolerance: float) -> int:
+    """Return how many variances are more than a fraction of their sum."""
+    return max(1, int(np.sum(variances > tolerance * max(float(variances.sum()), 0.0))))
 
 
-def _second_moments(
+def _principal_directions(samples: _Samples, most: int) -> tuple[Array, Array]:
+    """Return the largest variances of samples, descending, and their directions (D, count)."""
+    if (
+        samples.moment is None
+    ):  # fewer samples than components: their products with each other are the smaller matrix
+        rows = np.concatenate(samples.rows)
+        variances, vectors = np.linalg.eigh(rows @ rows.T)
+        variances, vectors = variances[::-1][:most], vectors[:, ::-1][:, :most]
+        kept = max(1, int(np.sum(variances > _ROUNDING * max(variances[0], 0.0))))
+        directions = rows.T @ vectors[:, :kept]
+        lengths = np.maximum(np.linalg.norm(directions, axis=0), 1e-300)
+        return variances[:kept], directions / lengths
+    size = len(samples.moment)
+    variances, vectors = eigh(samples.moment, subset_by_index=(max(0, size - most), size - 1))
+    return variances[::-1], vectors[:, ::-1]
+
+
+@dataclass
+class _Samples:
+    """Environments of one species, and their changes: as rows, or if these are many, their second moments."""
+
+    most: int  # rows that are kept as such
+    rows: list[Array] = field(default_factory=list)
+    moment: Array | None = None
+    count: int = 0
+
+    def add(self, rows: Array) -> None:
+        self.count += len(rows)
+        self.rows.append(rows)
+        if self.count > self.most:
+            if self.moment is None:
+                self.moment = np.zeros((rows.shape[1], rows.shape[1]))
+            for part in self.rows:
+                self.moment += part.T @ part
+            self.rows = []
+
+
+def _samples(
     descriptor: Descriptor, neighbours: Any, features: Array, scales: Array, rng: np.random.Generator
-) -> dict[int, Array]:
-    """Return for each species the second moments of its environments, and of their changes along displacements."""
+) -> dict[int, _Samples]:
+    """Return for each species its environments, and their changes along displacements."""
     kinds = neighbours.species
-    moments, wanted = {}, {}
+    found, wanted, counts = {}, {}, {}
     # So many directions span all changes of the largest structure; each structure moves along one of its own.
     most = 3 * int(np.diff(neighbours.first_atom).max(initial=0))
     for kind in np.unique(kinds).tolist():
         own = features[kinds == kind]
-        moments[kind] = own.T @ own / len(own)
+        counts[kind] = len(own)
+        found[kind] = _Samples(descriptor.size)
+        found[kind].add(own / np.sqrt(len(own)))
         wanted[kind] = min(-(-_SAMPLES * descriptor.size // len(own)), most)
-    changes = {kind: np.zeros_like(moment) for kind, moment in moments.items()}
     for turn in range(max(wanted.values(), default=0)):
         tangents = descriptor.jvp(neighbours, rng.normal(size=(neighbours.n_atoms, 3)))
         for kind, count in wanted.items():
             if turn < count:
                 own = tangents[kinds == kind] / scales[kind]
-                changes[kind] += own.T @ own / (len(own) * count)
-    return {kind: moment + _STEP**2 * changes[kind] for kind, moment in moments.items()}
+                found[kind].add(own * (_STEP / np.sqrt(counts[kind] * count)))
+    return found

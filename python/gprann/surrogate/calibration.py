@@ -93,12 +93,7 @@ def calibrate(errors: LeftOut, data: Dataset, invariant: str) -> Calibration:
         )
         return Calibration()
     energy_std = np.sqrt([max(float(block[0, 0]), 0.0) for block in errors.latent])
-    pairs = [
-        _force_errors(structure.forces, gradient, block, internal_directions(structure, invariant))
-        for structure, gradient, block in zip(data, errors.gradient, errors.latent, strict=True)
-        if structure.forces is not None
-    ]
-    force_error, force_std = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    force_error, force_std = force_errors(errors, data, invariant)
     force = factor_of(force_error, force_std)
     weight = len(data) / (len(data) + _FORCES_COUNT_AS)
     energy = factor_of(errors.energy, energy_std) ** weight * force ** (1.0 - weight)
@@ -110,6 +105,17 @@ def calibrate(errors: LeftOut, data: Dataset, invariant: str) -> Calibration:
         found.force,
     )
     return found
+
+
+def force_errors(errors: LeftOut, data: Dataset, invariant: str) -> tuple[Array, Array]:
+    """Return errors of all force components of structures that were held out, and their standard deviations."""
+    pairs = [
+        _force_errors(structure.forces, gradient, block, internal_directions(structure, invariant))
+        for structure, gradient, block in zip(data, errors.gradient, errors.latent, strict=True)
+        if structure.forces is not None
+    ]
+    error, std = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return error, std
 
 
 def _force_errors(reference: Array, gradient: Array, block: Array, directions: Array) -> tuple[Array, Array]:

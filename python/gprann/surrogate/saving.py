@@ -23,6 +23,7 @@ from gprann.surrogate.kernels.base import KERNELS, Fingerprint
 from gprann.surrogate.solvers.base import SOLVERS, Equations, Fit, Plan, Solution
 
 _BASELINES = ("baseline", "given_baseline")
+_CALIBRATIONS = ("calibration", "new_calibration")
 _STACKED = ("positions", "cell", "energy", "forces", "stress", "weight", "energy_variance")
 _WRITTEN = (*_STACKED, "symbols", "pbc", "group", "origin")
 
@@ -109,13 +110,13 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     ConfigError
         If one of these is not registered.
     """
-    selection, calibration = state["selection"], state["calibration"]
+    selection = state["selection"]
     return {
         **state,
         **{name: [BASELINES.to_dict(term) for term in terms_of(state[name])] for name in _BASELINES},
         "kernel": KERNELS.to_dict(state["kernel"]),
         "selection": None if selection is None else asdict(selection),
-        "calibration": None if calibration is None else asdict(calibration),
+        **{name: None if state[name] is None else asdict(state[name]) for name in _CALIBRATIONS},
         "training_set": pack_dataset(state["training_set"]),
         "fit": {**state["fit"], "solver": SOLVERS.to_dict(state["fit"]["solver"])},
     }
@@ -123,7 +124,7 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def state_of_plain(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state that `plain_state` took."""
-    selection, calibration = plain["selection"], plain["calibration"]
+    selection = plain["selection"]
     if selection is not None:
         candidates = {name: Candidate(**item) for name, item in selection["candidates"].items()}
         selection = KernelSelection(**{**selection, "candidates": candidates})
@@ -133,7 +134,7 @@ def state_of_plain(plain: Mapping[str, Any]) -> dict[str, Any]:
         "species": tuple(plain["species"]),
         "kernel": KERNELS.from_dict(plain["kernel"]),
         "selection": selection,
-        "calibration": None if calibration is None else Calibration(**calibration),
+        **{name: Calibration(**plain[name]) if plain.get(name) else None for name in _CALIBRATIONS},
         "training_set": unpack_dataset(plain["training_set"]),
         "fit": {**plain["fit"], "solver": SOLVERS.from_dict(plain["fit"]["solver"])},
     }

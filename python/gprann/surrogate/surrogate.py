@@ -28,6 +28,7 @@ from gprann.surrogate.hyperparameters.length_scales import fit_length_scales
 from gprann.surrogate.kernels.base import Fingerprint, Kernel, Rows
 from gprann.surrogate.mean_energy import subtract_mean
 from gprann.surrogate.memory import fit_memory, random_subset
+from gprann.surrogate.new_compositions import calibrate_new_compositions, factors_of
 from gprann.surrogate.observations import (
     add_rattled_copies,
     check_known,
@@ -42,7 +43,7 @@ from gprann.surrogate.solvers.posterior import energy_covariance, energy_varianc
 _log = logging.getLogger(__name__)
 _BATCH = 512  # structures predicted at a time
 _CHOICES = ("options", "seed", "species", "kernel", "selection", "baseline", "given_baseline")
-_STATE = (*_CHOICES, "training_set", "calibration")
+_STATE = (*_CHOICES, "training_set", "calibration", "new_calibration")
 """Attributes that, with the fit, make a surrogate again."""
 
 
@@ -102,6 +103,7 @@ class Surrogate:
         self._fit: Fit | None = None
         self._training_set = Dataset([])
         self._calibration: Calibration | None = None
+        self._new_calibration: Calibration | None = None  # for compositions that it lacks
 
     def prepare(self, species: Sequence[str]) -> None:
         """Prepare for the fit to one of several training sets with these species."""
@@ -142,8 +144,7 @@ class Surrogate:
         data = structures(data)
         check_training(data, one_composition=not self._options.kernel.any_composition)
         data = with_stress(data, stress=self._options.stress)
-        self._fit = None  # an earlier one, to which the fingerprint would no longer belong
-        self._calibration = None
+        self._fit = self._calibration = self._new_calibration = None  # of an earlier fingerprint
         self._baseline, labels = subtract_mean(self._given_baseline.fit(data, data.species), data)
         subset = random_subset(labels, self._seed, self._budget)
         candidates = self._options.kernel.candidates()
@@ -234,7 +235,7 @@ class Surrogate:
         solve = partial(plan.solver.solve, equations)
         solution, settings = solve_raising_noise(solve, settings, fixed, extend)
         self._fit = Fit(equations, settings, fixed, plan, solution)
-        self._calibration = None
+        self._calibration = self._new_calibration = None
 
     @property
     def hyperparameters(self) -> Hyperparameters:
@@ -265,6 +266,16 @@ class Surrogate:
         """
         self._calibration = self._calibration or calibration_of(self._require_fit(), self._seed)
         return self._calibration
+
+    @property
+    def calibration_of_new(self) -> Calibration:
+        """Factors for compositions that the training set lacks, from compositions left out of it."""
+        if self._new_calibration is None:
+            self._new_calibration = calibrate_new_compositions(self._require_fit(), self.calibration)
+        return self._new_calibration
+
+    def _factors(self, data: Dataset) -> tuple[Array, Array]:
+        return factors_of(data, self._training_set, self.calibration, lambda: self.calibration_of_new)
 
     @property
     def stress(self) -> bool:
@@ -339,11 +350,11 @@ class Surrogate:
                     stresses += [voigt_stress(*pair) for pair in zip(batch, virials, strict=True)]
             if std:
                 variance = state.amplitude2 * energy_variance(state.posterior, rows.sets(), state.kernel)
-                stds.append(self.calibration.energy * np.sqrt(np.maximum(variance, 0.0)))
+                stds.append(self._factors(batch)[0] * np.sqrt(np.maximum(variance, 0.0)))
             if forces_std:
-                factor = self.calibration.force * float(np.sqrt(state.amplitude2))
+                factors = self._factors(batch)[1] * np.sqrt(state.amplitude2)
                 relative = forces_std_of(state.posterior, self._fingerprint, batch, rows, state.kernel)
-                force_stds += [factor * std for std in relative]
+                force_stds += [factor * std for factor, std in zip(factors, relative, strict=True)]
             if progress is not None:
                 progress(len(batch))
         prediction = Prediction(
@@ -357,18 +368,9 @@ class Surrogate:
 
     @one_blas_thread()
     def energy_covariance(self, data: Dataset) -> Array:
-        """Return the posterior covariance of the energies of structures.
+        """Return the posterior covariance of the energies of n structures, shape (n, n), eV².
 
         cov(E, E') = s_f² [k(E, E') - k_*ᵀ K⁻¹ k_*'], calibrated; its diagonal the square of `Prediction.energy_std`.
-
-        Parameters
-        ----------
-        data : Dataset
-            n structures, as for `predict`.
-
-        Returns
-        -------
-        ndarray, shape (n, n), eV²
 
         Examples
         --------
@@ -382,7 +384,8 @@ class Surrogate:
             return np.zeros((0, 0))
         sets = self._fingerprint.rows(data).sets()
         relative = energy_covariance(state.posterior, sets, state.kernel, len(data))
-        return np.asarray(self.calibration.energy**2 * state.amplitude2 * relative)
+        factors = self._factors(data)[0]
+        return np.asarray(np.outer(factors, factors) * state.amplitude2 * relative)
 
     def feature_slopes(self, rows: Rows) -> Array:
         """Return the derivatives of the energy with respect to rows of features, (rows, D)."""

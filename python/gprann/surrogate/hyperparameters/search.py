@@ -211,7 +211,9 @@ def beginning(search: HyperparameterSearch, training: NestedSubsets) -> Trial:
         points.insert(0, maximum_likelihood(search, training))
     observations = search.observe(training, SMALL_ROWS)
     results = scan(observations, points, search.fingerprint.spread)
-    best = min(results, key=lambda result: result.score).settings if results else with_fixed(START, search.fixed)
+    best = (
+        min(results, key=lambda result: result.score).settings if results else with_fixed(START, search.fixed)
+    )
     _log.info("structures held out of a small subset are predicted best with %s", best)
     return best
 
