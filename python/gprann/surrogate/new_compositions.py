@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from gprann.arrays import Array, Indices
 from gprann.baselines import ReferenceEnergies
@@ -62,7 +62,7 @@ def calibrate_new_compositions(fit: Fit, known: Calibration) -> Calibration:
     """
     ratios: list[tuple[float, float]] = []
     count = 0
-    for chosen, kept in _left_out(fit.equations.data):
+    for chosen, kept in _groups_to_leave_out(fit.equations.data):
         try:
             found = _predict(fit, chosen, kept)
         except FactorisationError:
@@ -80,7 +80,7 @@ def calibrate_new_compositions(fit: Fit, known: Calibration) -> Calibration:
         return known
     # Errors of one composition are hardly independent, so that each counts once; and few compositions tell the spread
     # of their errors badly: so much wider is Student's distribution.
-    few = float(student_t.ppf(_ONE_SIGMA, df=len(ratios)))
+    few = float(stdtrit(len(ratios), _ONE_SIGMA))
     factors = few * np.sqrt(np.mean(np.square(ratios), axis=0))
     _log.info(
         "%d compositions left out: standard deviations of new ones times %.2f (energies) and %.2f (forces)",
@@ -91,7 +91,7 @@ def calibrate_new_compositions(fit: Fit, known: Calibration) -> Calibration:
     return Calibration(energy, force, count, known.converged)
 
 
-def _left_out(data: Dataset) -> list[tuple[Indices, Indices]]:
+def _groups_to_leave_out(data: Dataset) -> list[tuple[Indices, Indices]]:
     """Return for some compositions the structures to predict, and those that all other compositions have.
 
     Left out are compositions whose elements others have too.
