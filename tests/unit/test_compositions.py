@@ -14,7 +14,7 @@ from gprann import load
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
 from gprann.surrogate import Surrogate
-from gprann.surrogate.new_compositions import fractions
+from gprann.surrogate.compositions import fractions
 
 FIXED: dict[str, Any] = {"length": 8.0, "energy_noise": 1e-8, "force_noise": 1e-8}
 SOLVERS = ("cholesky", "conjugate_gradient", "sparse")

@@ -57,18 +57,18 @@ class TestSideBySide:
         data = mixture(3)
         broken = Dataset(s.replace(forces=None) if s.symbols == ("H", "H") else s for s in data)
         with pytest.raises(DataError, match=r"^subset 2 of 3: 3 structures of H2: .*has no forces"):
-            augment(broken, copies=1, **FIXED)
+            augment(broken, copies=1, max_subset=4, **FIXED)
         with pytest.raises(DataError, match=r"^(?!subset)"):  # there is one only
             augment(broken.filter(lambda s: s.symbols == ("H", "H")), copies=1, **FIXED)
         twice = Dataset([*samples.waters(3), *samples.waters(3), *examples.hydrogen(3)])
         with pytest.raises(FactorisationError, match=r"subset 1 of 2: 6 structures of H2O: .*row") as caught:
-            augment(twice, copies=1, length=4.0, energy_noise=1e-18, force_noise=1e-18)
+            augment(twice, copies=1, max_subset=6, length=4.0, energy_noise=1e-18, force_noise=1e-18)
         assert caught.value.row > 0
 
     def test_messages_name_the_subset(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.handler.setFormatter(TaskFormatter("%(message)s"))
         with caplog.at_level(logging.INFO, logger="gprann"):
-            augment(mixture(4), copies=1, **FIXED)
+            augment(mixture(4), copies=1, max_subset=4, **FIXED)
             *lines, counts = caplog.text.splitlines()
             caplog.clear()
             augment(samples.waters(4), copies=1, **FIXED)
@@ -81,7 +81,7 @@ class TestSideBySide:
         """A surrogate may use what is there for all, and takes it only when nothing else runs."""
         data = mixture()
         found = []
-        for subset in plan_subsets(data, lambda _: Surrogate(), memory=3.0):
+        for subset in plan_subsets(data, lambda _: Surrogate(), max_subset=9, memory=3.0):
             with subset.task():
                 found.append(available_memory())
         assert found == [3.0] * 3
@@ -98,7 +98,7 @@ def test_progress_reaches_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
     data, options = mixture(4), CopyOptions(displacement=0.2, threshold=1.0, min_distance=0.9)
     with Bar(total=options.total(data), file=io.StringIO()) as bar:
-        subsets = plan_subsets(data, lambda _: Surrogate(**FIXED))
+        subsets = plan_subsets(data, lambda _: Surrogate(**FIXED), max_subset=9)
         result = augment_subsets(subsets, options, SharedBar(bar))
         assert bar.n == bar.total > len(result.accepted) > 0
         assert bar.total > options.total(data)  # the labels are uncertain
@@ -121,7 +121,7 @@ def test_memory_of_a_fit() -> None:
 
 
 def test_subsets_tell_what_they_are() -> None:
-    names = [str(subset) for subset in plan_subsets(mixture(), lambda _: Surrogate())]
+    names = [str(subset) for subset in plan_subsets(mixture(), lambda _: Surrogate(), max_subset=9)]
     assert names == [f"subset {k} of 3: 5 structures of {f}" for k, f in ((1, "H2O"), (2, "H2"), (3, "H2O"))]
 
 
@@ -337,6 +337,20 @@ class TestSurrogateSet:
         select(mixture(3), fitted, 2)
         assert sum(asked) == 2 * 9
 
+    def test_one_surrogate_takes_all_by_default(self) -> None:
+        data = mixture(6)
+        surrogates = fit_surrogates(data, **FIXED)
+        assert [len(indices) for _, indices in surrogates] == [18]
+        assert str(surrogates) == "SurrogateSet(subset 1 of 1: 18 structures of 2 compositions)"
+        assert set(surrogates.formulas) == {"H2O", "H2"}
+        assert evaluate(surrogates, mixture(6)).energy_mae < 0.005
+        assert [len(part) for _, part in fit_surrogates(data, kernel="pairs", **FIXED)] == [6, 6, 6]
+        assert np.isfinite(
+            surrogates.predict(Dataset([Structure(("O", "H"), [[0, 0, 0], [0, 0, 1.0]])])).energy
+        )
+        with pytest.raises(DataError, match="no surrogate knows the composition N2"):
+            surrogates.predict(Dataset([Structure(("N", "N"), [[0, 0, 0], [0, 0, 1.1]])]))
+
     def test_mixed_sets_are_evaluated(self, fitted: SurrogateSet) -> None:
         report = evaluate(fitted, mixture(6))
         assert report.energy_mae < 0.005
@@ -351,7 +365,7 @@ class TestSurrogateSet:
 
     def test_mixed_sets_are_selected_from(self) -> None:
         """As from the dense covariance of all candidates, zero between those of different surrogates."""
-        surrogates = fit_surrogates(mixture(6), length=4.0, energy_noise=1e-2, force_noise=1e-7)
+        surrogates = fit_surrogates(mixture(6), max_subset=6, length=4.0, energy_noise=1e-2, force_noise=1e-7)
         waters = samples.waters(8, size=0.4, seed=3)
         h2 = samples.rattled(examples.hydrogen(3)[1], 4, 0.2, 0, "h2")
         covariance, noise = np.zeros((12, 12)), np.zeros(12)
@@ -382,13 +396,13 @@ class TestSurrogateSet:
         n2 = Dataset(s.replace(symbols=("N", "N")) for s in h2)
         factors = {"H": 0.7, "O": 1.3}
         data = h2 + n2 + samples.waters(5)
-        found = fit_surrogates(data, kernel=kernel, species_lengths=factors, **FIXED)
+        found = fit_surrogates(data, kernel=kernel, max_subset=5, species_lengths=factors, **FIXED)
         parts: list[Any] = [(h2, {"H": 0.7}), (n2, None), (samples.waters(5), factors)]
         for (surrogate, _), (part, own) in zip(found, parts, strict=True):
             expected = Surrogate(kernel, species_lengths=own, **FIXED).fit(part)
             assert surrogate.to_dict() == expected.to_dict()
             np.testing.assert_array_equal(surrogate.predict(part).energy, expected.predict(part).energy)
-        made: dict[str, Any] = {"copies": 2, "displacement": 0.03, "kernel": kernel, **FIXED}
+        made: dict[str, Any] = {"copies": 2, "displacement": 0.03, "kernel": kernel, "max_subset": 5, **FIXED}
         copies = augment(data, species_lengths=factors, **made)[15:]
         np.testing.assert_array_equal(
             copies.energies[:10], augment(h2, species_lengths={"H": 0.7}, **made)[5:].energies
@@ -405,12 +419,18 @@ class TestSurrogateSet:
         solvers = [
             item["solver"]
             for item in fit_surrogates(
-                data, kernel=kernel, memory=1.5 * memory_needed(samples.waters(40)), **FIXED
+                data,
+                kernel=kernel,
+                max_subset=40,
+                memory=1.5 * memory_needed(samples.waters(40)),
+                **FIXED,
             ).to_dict()
         ]
         assert solvers == ["cholesky"] * 2
         solvers = [
             item["solver"]
-            for item in fit_surrogates(data, kernel=kernel, memory=1.4 * memory, **FIXED).to_dict()
+            for item in fit_surrogates(
+                data, kernel=kernel, max_subset=40, memory=1.4 * memory, **FIXED
+            ).to_dict()
         ]
         assert solvers == ["conjugate_gradient", "cholesky"]  # the small one keeps its matrix

@@ -26,6 +26,7 @@ from gprann.augmentation.thermal import ThermalCopies, langevin, normal_modes, s
 from gprann.data.structure import Dataset, Structure, evenly_spread
 from gprann.errors import ConfigError, DataError
 from gprann.options import option
+from gprann.surrogate.observations import describe_formulas
 from gprann.surrogate.sets.partition import SubsetOptions
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Sampler:
                     "%d structures of %s are too few to tell how uncertain copies may be: none is left out; give a "
                     "threshold to have some left out",
                     len(data),
-                    data[0].formula,
+                    describe_formulas(data),
                 )
             self.options = options.replace(**{name: _USUAL[name]})
             return
@@ -286,7 +287,7 @@ class Sampler:
                 self.surrogate.kernel.name,
             )
         if len(kept) == 0:
-            _log.warning("no copies of %d structures of %s", len(data), data[0].formula)
+            _log.warning("no copies of %d structures of %s", len(data), describe_formulas(data))
         return kept
 
     def find_temperature(self) -> None:

@@ -194,7 +194,6 @@ def _predictor(
 ) -> Potential | Surrogate | SurrogateSet:
     """Return the model whose uncertainty counts."""
     from gprann.potential import load
-    from gprann.surrogate.sets.partition import MAX_SIZE
     from gprann.surrogate.sets.surrogate_set import fit_each
 
     if arguments.potential is None:
@@ -202,7 +201,7 @@ def _predictor(
         return fit_each(
             train,
             partial(section.build, seed=0),
-            max_subset=MAX_SIZE if arguments.max_subset is None else arguments.max_subset,
+            max_subset=arguments.max_subset,
             memory=section.memory,
         )
     given = [name for name in vars(arguments) if name.startswith(f"{type(section).__name__}.")]

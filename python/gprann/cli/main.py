@@ -213,7 +213,7 @@ def _select(parser: argparse.ArgumentParser) -> None:
         "--max-subset",
         type=int,
         metavar="INT",
-        help=f"with --train: most structures of a surrogate (default {MAX_SIZE})",
+        help=f"with --train: most structures of a surrogate (default: all, or {MAX_SIZE}, by kernel)",
     )
     _output(parser, ".extxyz file, or folder for ænet XSF")
     _section_options(parser, "selection", SelectOptions)

@@ -29,7 +29,7 @@ from gprann.io.formats import find_files
 from gprann.potential import Potential
 from gprann.runtime.resources import GIB, available_memory, memory_budget
 from gprann.surrogate.memory import FEATURES, features_per_atom
-from gprann.surrogate.sets.partition import averaged_descriptors, partition
+from gprann.surrogate.sets.partition import averaged_descriptors, divide_data
 from gprann.surrogate.sets.partition import bisect as divide_by_similarity
 from gprann.surrogate.solvers.base import WithRepresentatives
 from gprann.surrogate.solvers.plan import memory_needed
@@ -240,7 +240,8 @@ def surrogate_memory(config: Config, data: Dataset, budget: float) -> float:
     """
     if not config.augmentation.uses_surrogate:
         return 0.0
-    parts = partition(data, max_size=config.augmentation.max_subset)
+    mixed = config.surrogate.kernel.any_composition
+    parts = divide_data(data, config.augmentation.max_subset, any_composition=mixed)
     return max(_memory_of_fit(config.surrogate, data.select(part), data.species, budget) for part in parts)
 
 
@@ -313,7 +314,7 @@ def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrog
     largest_first = data.select(np.argsort(-data.n_atoms, kind="stable"))
     features = _features(config.surrogate, largest_first, data.species)
     fitting = bisect.bisect_right(
-        range(config.augmentation.max_subset),
+        range(config.augmentation.max_subset or len(data)),
         budget - _PROGRAM,
         key=lambda count: memory_needed(largest_first[:count], features=features),
     )
@@ -322,6 +323,6 @@ def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrog
     if fitting < 2:
         return f"{begin}; {without}, or use a machine with more memory"
     return (
-        f"{begin}; lower augmentation.max_subset (now {config.augmentation.max_subset}) to {fitting} or less, "
-        f"or {without}"
+        f"{begin}; lower augmentation.max_subset (now {config.augmentation.max_subset or len(data)}) to {fitting} or "
+        f"less, or {without}"
     )

@@ -33,6 +33,7 @@ from gprann.runtime.messages import SharedBar, progress_bar
 from gprann.runtime.resources import memory_budget, side_by_side
 from gprann.surrogate.compression import compress_surrogate
 from gprann.surrogate.kernels.atoms import AtomsFingerprint
+from gprann.surrogate.observations import describe_formulas
 from gprann.surrogate.saving import read_plain, write_plain
 from gprann.surrogate.sets.partition import Kinds, ask
 from gprann.surrogate.sets.surrogate_set import Subset, order_for, plan_subsets
@@ -80,7 +81,9 @@ class SubsetStore:
         if left is None:
             return None
         data = subset.data
-        _log.info("labels of %d structures of %s: taken from an earlier run", len(data), data[0].formula)
+        _log.info(
+            "labels of %d structures of %s: taken from an earlier run", len(data), describe_formulas(data)
+        )
         self.earlier_seconds.append(left.get("seconds", 0.0))
         accepted, uncertain = (
             structures(file) if file.is_file() else Dataset() for file in self._files(name)
@@ -305,7 +308,7 @@ class SurrogateTest:
         return self.stages.find(*self._record(subset)) is not None
 
     def predict(self, surrogate: Surrogate, subset: Dataset) -> None:
-        """Predict the test structures of a composition with the surrogate of a subset, and keep the predictions.
+        """Predict the test structures that the surrogate of a subset knows, and keep the predictions.
 
         Structures that the surrogate refuses are left out.
 
@@ -316,8 +319,8 @@ class SurrogateTest:
         subset : Dataset
             As it is in the training set.
         """
-        composition = subset[0].composition
-        alike = np.array([k for k, item in enumerate(self.test) if item.composition == composition], np.int64)
+        kinds = Kinds([subset])
+        alike = np.array([k for k, item in enumerate(self.test) if kinds.knowing(item)], np.int64)
         assignment, means, refusals = ask(
             surrogate, self.test.select(alike), lambda assignment: surrogate.predict(assignment.data)
         )
@@ -347,7 +350,7 @@ class SurrogateTest:
 
         As in a `SurrogateSet`, a structure that several surrogates know is predicted by the most certain of them.
         """
-        kinds = Kinds([subset[0] for subset in subsets])
+        kinds = Kinds(subsets)
         best: dict[int, tuple[float, float, Array, Array]] = {}
         for position, subset in enumerate(subsets):
             self.names.add(self._record(subset)[0])

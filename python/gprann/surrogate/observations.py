@@ -167,6 +167,19 @@ def mixes_compositions(data: Dataset) -> bool:
     return any(structure.composition != data[0].composition for structure in data)
 
 
+def describe_formulas(data: Dataset) -> str:
+    """Return the formula of structures, or the number of formulas they have.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> describe_formulas(gprann.examples.hydrogen(2))
+    'H2'
+    """
+    found = list(dict.fromkeys(structure.formula for structure in data))
+    return found[0] if len(found) == 1 else f"{len(found)} compositions"
+
+
 def check_training(data: Dataset, *, one_composition: bool = False) -> None:
     """Refuse training sets that are empty, lack labels, or mix compositions where the kernel needs one.
 

@@ -21,18 +21,18 @@ from gprann.runtime.resources import memory_budget, one_blas_thread
 from gprann.signatures import takes
 from gprann.surrogate import saving
 from gprann.surrogate.calibration import Calibration, calibration_of, left_out_std, put_calibration_last
+from gprann.surrogate.compositions import calibrate_new_compositions, factors_of, subtract_mean
 from gprann.surrogate.hyperparameters.criteria import Hyperparameters, Trial
 from gprann.surrogate.hyperparameters.descriptor_choice import choose_descriptor
 from gprann.surrogate.hyperparameters.kernel_selection import KernelSelection, select_kernel
 from gprann.surrogate.hyperparameters.length_scales import fit_length_scales
 from gprann.surrogate.kernels.base import Fingerprint, Kernel, Rows
-from gprann.surrogate.mean_energy import subtract_mean
 from gprann.surrogate.memory import fit_memory, random_subset
-from gprann.surrogate.new_compositions import calibrate_new_compositions, factors_of
 from gprann.surrogate.observations import (
     add_rattled_copies,
     check_known,
     check_training,
+    describe_formulas,
     leave_out_known,
     with_stress,
 )
@@ -155,8 +155,7 @@ class Surrogate:
             self._fingerprint = fingerprints[self._selection.kernel]
         if standardise_over is None:  # else features are to stay as they are while the training set grows
             choose_descriptor(self._fingerprint, subset, self._options.fixed)
-        scale = add_rattled_copies(labels, self._seed) if standardise_over is None else standardise_over
-        self._fingerprint.fit(scale)
+        self._fingerprint.fit(standardise_over or add_rattled_copies(labels, self._seed))
         search = fit_length_scales(self._options.search(self._fingerprint, self._seed, self._budget), subset)
         mean = float(labels.energies.mean())
         plan = self._options.solver.plan(labels, self._fingerprint, self._budget)
@@ -164,7 +163,9 @@ class Surrogate:
         self._training_set = put_calibration_last(data, self._seed)
         labels = put_calibration_last(labels, self._seed)
         self._solve(Equations(self._fingerprint, labels, mean), settings)
-        _log.info("surrogate of %d structures of %s: %s", len(data), data[0].formula, self.hyperparameters)
+        _log.info(
+            "surrogate of %d structures of %s: %s", len(data), describe_formulas(data), self.hyperparameters
+        )
         return self
 
     @one_blas_thread()
@@ -261,8 +262,7 @@ class Surrogate:
     def calibration(self) -> Calibration:
         """Factors on the standard deviations, from structures of the training set held out of it.
 
-        With the covariance matrix each is held out in turn; other solvers solve once more without a random tenth (10
-        to 50), and have factors of 1 below 20 structures.
+        With the covariance matrix each is held out in turn, else a random tenth (10 to 50) together; 1 below 20 then.
         """
         self._calibration = self._calibration or calibration_of(self._require_fit(), self._seed)
         return self._calibration
@@ -312,7 +312,7 @@ class Surrogate:
         data : Dataset, or anything that `gprann.read` takes
             Structures of the composition of the training set, or if it has several, of its elements.
         std : bool
-            Whether to predict the standard deviations of the energies; costs far more than the means.
+            Whether to predict standard deviations of energies; costs far more than the means.
         forces : bool
             Whether to predict forces; without them `Prediction.forces` is empty.
         forces_std : bool
@@ -396,8 +396,7 @@ class Surrogate:
     def left_out_std(self, count: int) -> Array:
         """Return the standard deviations (eV) of the energies of `count` training structures, were they held out.
 
-        They are spread evenly over the training set; each costs the solution for all its observations (with conjugate
-        gradients: those of representative structures alone).
+        They are spread evenly over the set; each costs a solution (conjugate gradients: for representatives alone).
         """
         return self.calibration.energy * left_out_std(self._require_fit(), count)
 
@@ -408,7 +407,7 @@ class Surrogate:
 
     def __repr__(self) -> str:
         kernel, data = self.kernel.name or type(self.kernel).__name__, self._training_set
-        fitted = "not fitted" if self._fit is None else f"{len(data)} structures of {data[0].formula}"
+        fitted = "not fitted" if self._fit is None else f"{len(data)} structures of {describe_formulas(data)}"
         return f"Surrogate(kernel='{kernel}', {fitted})"
 
     def to_dict(self) -> dict[str, Any]:

@@ -18,13 +18,14 @@ from gprann.errors import ConfigError, DataError
 from gprann.options import Options, option
 from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.kernels.atoms import AtomsKernel
+from gprann.surrogate.observations import mixes_compositions
 from gprann.surrogate.sets.atom_matching import Order, orders_like
 
 if TYPE_CHECKING:
     from gprann.surrogate.surrogate import Surrogate
 
 MAX_SIZE = 150
-"""Default size of the largest subset."""
+"""Size of the largest subset for kernels that compare whole structures."""
 _SMALLEST = 0.2  # of the largest subset: no cluster is cut off with fewer structures
 _ITERATIONS = 50  # of 2-means; it settles in about ten
 
@@ -32,9 +33,11 @@ _ITERATIONS = 50  # of 2-means; it settles in about ten
 class SubsetOptions(Options):
     """How a data set is divided into the subsets that surrogates are fitted to."""
 
-    max_subset: int = option(
-        "Most structures of a surrogate; larger sets are divided by similarity. Memory grows with its square.",
-        MAX_SIZE,
+    max_subset: int | None = option(
+        "Most structures of a surrogate; sets are divided by composition, and larger ones by similarity. Default: "
+        f"one surrogate for all with the kernel atoms; with kernels that compare whole structures {MAX_SIZE}.",
+        None,
+        example=150,
         ge=1,
     )
 
@@ -80,6 +83,22 @@ def partition(data: Dataset, *, max_size: int = MAX_SIZE) -> list[Indices]:
         else:
             parts += [members[part] for part in bisect(averaged_descriptors(data.select(members)), max_size)]
     return parts
+
+
+def divide_data(data: Dataset, max_subset: int | None, *, any_composition: bool) -> list[Indices]:
+    """Return the indices of the structures that each surrogate is fitted to.
+
+    Parameters
+    ----------
+    data : Dataset
+    max_subset : int or None
+        Most structures of a subset. None: all together with a kernel that takes any compositions, or `MAX_SIZE`.
+    any_composition : bool
+        Whether the kernel takes any compositions together.
+    """
+    if max_subset is None and any_composition:
+        return [np.arange(len(data), dtype=np.int64)] if len(data) else []
+    return partition(data, max_size=MAX_SIZE if max_subset is None else max_subset)
 
 
 def averaged_descriptors(data: Dataset) -> Array:
@@ -299,21 +318,32 @@ def ask(
 class Kinds:
     """Finds the surrogates that know a structure: they have its composition and periodic directions.
 
-    Where these directions are new, those of its composition.
+    Where these directions are new, those of its composition; where this is new, those fitted to several compositions
+    that have its elements.
 
     Parameters
     ----------
-    firsts : sequence of Structure
-        One structure of the training set of each surrogate.
+    subsets : sequence of Dataset
+        The training set of each surrogate.
     """
 
-    def __init__(self, firsts: Sequence[Structure]) -> None:
+    def __init__(self, subsets: Sequence[Dataset]) -> None:
         self._known: defaultdict[object, list[int]] = defaultdict(list)
-        for number, first in enumerate(firsts):
-            for kind in (first.composition, (first.composition, tuple(first.pbc))):
+        self._elements: dict[int, frozenset[str]] = {}
+        for number, subset in enumerate(subsets):
+            kinds = {(item.composition, tuple(item.pbc)): None for item in subset}
+            for composition in dict.fromkeys(composition for composition, _ in kinds):
+                self._known[composition].append(number)
+            for kind in kinds:
                 self._known[kind].append(number)
+            if mixes_compositions(subset):
+                self._elements[number] = frozenset(subset.species)
 
     def knowing(self, structure: Structure) -> tuple[int, ...]:
         """Return the numbers of the surrogates that know a structure; none if its composition is new."""
         kinds = (structure.composition, tuple(structure.pbc)), structure.composition
-        return next((tuple(self._known[kind]) for kind in kinds if kind in self._known), ())
+        for kind in kinds:
+            if kind in self._known:
+                return tuple(self._known[kind])
+        own = set(structure.symbols)
+        return tuple(number for number, elements in self._elements.items() if own <= elements)

@@ -23,10 +23,11 @@ from gprann.model_file import read_kind
 from gprann.runtime.messages import SharedBar, progress_bar, task
 from gprann.runtime.resources import Job, memory_budget, memory_share, side_by_side
 from gprann.signatures import divide, takes
+from gprann.surrogate.observations import describe_formulas
 from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.saving import read_plain, write_plain
 from gprann.surrogate.sets.atom_matching import in_one_order
-from gprann.surrogate.sets.partition import MAX_SIZE, Assignment, Kinds, SubsetOptions, ask, partition
+from gprann.surrogate.sets.partition import Assignment, Kinds, SubsetOptions, ask, divide_data
 from gprann.surrogate.solvers.plan import memory_needed
 from gprann.surrogate.surrogate import Surrogate
 
@@ -54,7 +55,7 @@ class FittedSubset:
     data: Dataset
 
     def __str__(self) -> str:
-        return f"{self.name}: {len(self.data)} structures of {self.data[0].formula}"
+        return f"{self.name}: {len(self.data)} structures of {describe_formulas(self.data)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def plan_subsets(
     data: Dataset,
     build: Build,
     *,
-    max_subset: int = MAX_SIZE,
+    max_subset: int | None = None,
     memory: float | None = None,
     keep: bool = False,
 ) -> list[Subset]:
@@ -113,8 +114,8 @@ def plan_subsets(
     data : Dataset
     build : callable
         Gives a surrogate for the elements of a subset, not fitted yet.
-    max_subset : int
-        Most structures of a subset, see `partition`.
+    max_subset : int, optional
+        Most structures of a subset, see `divide_data`.
     memory : float, optional, GiB
         Budget of all surrogates that exist at a time. Default: what is available.
     keep : bool
@@ -130,7 +131,9 @@ def plan_subsets(
     ConfigError
         If there are options for species that no structure has.
     """
-    parts = [(indices, data.select(indices)) for indices in partition(data, max_size=max_subset)]
+    mixed = build(data.species).kernel.any_composition
+    divided = divide_data(data, max_subset, any_composition=mixed)
+    parts = [(indices, data.select(indices)) for indices in divided]
     budget = memory_budget(memory)
     budgets = [budget] * len(parts)
     if keep:
@@ -172,7 +175,7 @@ def order_for(surrogate: Surrogate, subset: Dataset) -> Dataset:
 
 
 class SurrogateSet:
-    """Surrogates of the subsets of a heterogeneous data set, see `fit_surrogates`.
+    """Surrogates of the subsets of a data set, see `fit_surrogates`.
 
     Each structure is predicted by a surrogate of its composition and periodic directions, or of its composition if
     these are new; among several by the one that gives it the smallest standard deviation and does not refuse it.
@@ -187,7 +190,7 @@ class SurrogateSet:
 
     def __init__(self, members: Sequence[tuple[Surrogate, FittedSubset]]) -> None:
         self._members = tuple(members)
-        self._kinds = Kinds([subset.data[0] for _, subset in self._members])
+        self._kinds = Kinds([subset.data for _, subset in self._members])
 
     def __len__(self) -> int:
         return len(self._members)
@@ -201,7 +204,7 @@ class SurrogateSet:
     @property
     def formulas(self) -> tuple[str, ...]:
         """Formulas of the structures that can be predicted."""
-        return tuple(dict.fromkeys(subset.data[0].formula for _, subset in self._members))
+        return tuple(dict.fromkeys(item.formula for _, subset in self._members for item in subset.data))
 
     def assign(self, data: Dataset, *, progress: Callable[[int], object] | None = None) -> list[Assignment]:
         """Return what each surrogate that is to predict some structures predicts.
@@ -340,7 +343,8 @@ class SurrogateSet:
     def to_dict(self) -> list[dict[str, Any]]:
         """Return kernels and hyperparameters as plain data, for provenance, one for each surrogate."""
         return [
-            {"formula": subset.data[0].formula, **surrogate.to_dict()} for surrogate, subset in self._members
+            {"formula": describe_formulas(subset.data), **surrogate.to_dict()}
+            for surrogate, subset in self._members
         ]
 
 
@@ -382,7 +386,7 @@ def fit_surrogates(
     progress: bool | None = None,
     **options: Any,
 ) -> SurrogateSet:
-    """Fit a surrogate to each subset of a data set of any compositions, side by side.
+    """Fit surrogates to a data set of any compositions: one for all, or one for each of its subsets, side by side.
 
     For kernels that need one order of atoms, atoms are put in order first. `memory` is the budget of all surrogates
     together: those whose covariance matrices do not fit in together take other solvers, each with its share.
@@ -449,7 +453,7 @@ def fit_each(
     data: Dataset,
     build: Build,
     *,
-    max_subset: int = MAX_SIZE,
+    max_subset: int | None = None,
     memory: float | None = None,
     progress: bool | None = None,
 ) -> SurrogateSet:

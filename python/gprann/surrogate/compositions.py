@@ -1,4 +1,4 @@
-"""Calibration for compositions that the training set lacks: whole compositions are left out of it.
+"""Training sets of several compositions: the energy about which they are fitted, and what they know of others.
 
 A structure that is held out has others of its composition in the training set, and says nothing of how wrong a
 prediction for another composition is. So every composition is predicted, as far as time allows, from the others alone,
@@ -17,12 +17,13 @@ import numpy as np
 from scipy.special import stdtrit
 
 from gprann.arrays import Array, Indices
-from gprann.baselines import ReferenceEnergies
+from gprann.baselines import Baseline, ReferenceEnergies
 from gprann.data.structure import Dataset, Structure, evenly_spread
 from gprann.errors import FactorisationError
 from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.calibration import Calibration, factor_of, force_errors
 from gprann.surrogate.hyperparameters.criteria import LeftOut
+from gprann.surrogate.observations import mixes_compositions
 from gprann.surrogate.solvers.base import Fit, leave_out_together
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,19 @@ _PREDICTED = 20  # structures of each
 _MEDIAN = 0.6745  # of the absolute value of a standard normal variable
 _ONE_SIGMA = 0.8413  # fraction of a normal distribution below one standard deviation
 Fractions = tuple[tuple[str, int], ...]
+
+
+def subtract_mean(baseline: Baseline, data: Dataset) -> tuple[Baseline, Dataset]:
+    """Return a baseline that reference energies complete where compositions differ, and what it leaves of the labels.
+
+    The mean of a single composition is subtracted where energies are observed. Reference energies are found by least
+    squares: what they miss, and how little is known of compositions that are new, is the kernel's own.
+    """
+    labels = baseline.subtract(data)
+    if not mixes_compositions(data):
+        return baseline, labels
+    baseline = baseline + ReferenceEnergies().fit(labels, data.species)
+    return baseline, baseline.subtract(data)
 
 
 def fractions(structure: Structure) -> Fractions:
