@@ -4,6 +4,7 @@
 #include "gprann/pair_distances.hpp"
 #include "gprann/parallel.hpp"
 #include "gprann/projected.hpp"
+#include "gprann/stored.hpp"
 #include "owned.hpp"
 #include "python_descriptor.hpp"
 
@@ -144,6 +145,13 @@ void bind_descriptors(py::module_& module) {
              return std::make_shared<ProjectedDescriptor>(std::move(base), matrices, offsets);
            }),
            py::arg("base"), py::arg("matrices"), py::arg("offsets"));
+  py::class_<StoredDescriptor, Descriptor, std::shared_ptr<StoredDescriptor>>(
+      module, "StoredDescriptor", "Values and slopes of another descriptor, kept for one batch.")
+      .def(py::init([](const Descriptor& base, const OwnedNeighbours& batch, int n_threads) {
+             require_species(base, batch);
+             return std::make_shared<StoredDescriptor>(base, batch.view, n_threads);
+           }),
+           py::arg("base"), py::arg("neighbours"), py::arg("n_threads"), ReleaseGil());
   py::class_<PythonDescriptor, Descriptor, std::shared_ptr<PythonDescriptor>>(
       module, "PythonDescriptor", "A descriptor written in Python.")
       .def(py::init<py::object, py::object>(), py::arg("descriptor"), py::arg("make_neighbours"));

@@ -57,6 +57,9 @@ class DensityDescriptor(Descriptor):
 class ProjectedDescriptor(Descriptor):
     def __init__(self, base: Descriptor, matrices: list[Array], offsets: Array) -> None: ...
 
+class StoredDescriptor(Descriptor):
+    def __init__(self, base: Descriptor, neighbours: Neighbours, n_threads: int) -> None: ...
+
 class PythonDescriptor(Descriptor):
     def __init__(self, descriptor: object, make_neighbours: object) -> None: ...
 

@@ -18,6 +18,8 @@ from gprann.data.structure import Structure
 from gprann.options import Named, Registry
 from gprann.runtime.resources import n_threads
 
+MOST_STORED = 2**30
+"""Bytes of derivatives that are kept at most; a constant, so that results do not depend on the machine."""
 _FLOOR = 1e-3
 """Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
 
@@ -145,6 +147,10 @@ class Descriptor(Named, ABC):
         largest = deviations.max(axis=1, keepdims=True, initial=0.0)
         return np.where(largest > 0, np.maximum(deviations, _FLOOR * largest), 1.0)
 
+    def core_for(self, neighbours: Neighbourhood) -> _core.Descriptor:  # noqa: ARG002
+        """Return the compiled descriptor for many products with the same neighbours."""
+        return self.core
+
     @property
     def core(self) -> _core.Descriptor:
         """The descriptor as the compiled core takes it."""
@@ -201,6 +207,18 @@ class CompiledDescriptor(Descriptor):
     def cutoff(self) -> float:
         """Distance beyond which an atom has no influence, Å."""
         return self.core.cutoff
+
+    @property
+    def costly(self) -> bool:
+        """Whether derivatives take longer to compute than to read from memory."""
+        return False
+
+    def core_for(self, neighbours: Neighbourhood) -> _core.Descriptor:
+        """Return the compiled descriptor for many products; a costly one with its derivatives, up to 1 GiB, kept."""
+        stored = 24 * len(neighbours.neighbour) * self.size
+        if not (self.costly and 0 < stored <= MOST_STORED):
+            return self.core
+        return _core.StoredDescriptor(self.core, neighbours.core, n_threads())
 
     def values(self, neighbours: Neighbourhood) -> Array:
         """Return G, shape (n_atoms, D)."""

@@ -198,6 +198,11 @@ class DensityDescriptor(CompiledDescriptor):
             for body in (row[0],)
         )
 
+    @property
+    def costly(self) -> bool:
+        """Whether derivatives take longer to compute than to read from memory."""
+        return True
+
     def kernel_scales(self, deviations: Array) -> Array:
         """Return the roots of the deviations, such that each body order has its share of the variance.
 

@@ -101,6 +101,11 @@ class ProjectedDescriptor(CompiledDescriptor):
         return _core.ProjectedDescriptor(self.base.core, list(self.matrices), self.offsets)
 
     @property
+    def costly(self) -> bool:
+        """Whether derivatives take longer to compute than to read from memory."""
+        return bool(self.base.costly)
+
+    @property
     def has_metric(self) -> bool:
         """True: the matrices say how much each feature counts."""
         return True

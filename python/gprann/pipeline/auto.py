@@ -31,7 +31,7 @@ from gprann.config.sections import (
     SurrogateSection,
     TrainingSection,
 )
-from gprann.data.structure import Dataset
+from gprann.data.structure import Dataset, evenly_spread
 from gprann.descriptors import Descriptor
 from gprann.errors import GprannError
 from gprann.evaluation.metrics import number
@@ -44,7 +44,7 @@ from gprann.pipeline.inputs import split_test_set, surrogate_within_memory
 from gprann.surrogate.compression import compress_surrogate
 from gprann.surrogate.kernels.atoms import AtomsFingerprint
 from gprann.surrogate.sets.surrogate_set import SurrogateSet, fit_each
-from gprann.training.optimizers import Workload
+from gprann.training.optimizers import Optimizer, Workload
 from gprann.training.train import train
 from gprann.version import __version__
 
@@ -56,9 +56,13 @@ _WIDTHS = ((5, 5), (10, 10), (16, 16), (20, 20), (24, 24))
 _EQUATIONS = 3.0  # energies and force components for each weight of a network, at least
 _LABELS = 8.0  # the same of a network that learns from copies, which cost little
 _COPIES = (2, 36)  # of each structure
-_RATE = 2e10  # floating-point operations of training in a second, on two usual processors
+_RATE = 6e10  # floating-point operations of training in a second, on two usual processors
 _TRIALS = 0.3  # part of the time that goes into trials
 _ITERATIONS = 60  # of a network, usually
+_FEWEST_ITERATIONS = 20
+_TEACHER_LABELS = (
+    12000  # of the surrogate in the trials; larger sets are learned from directly in the same time
+)
 _NOTHING_TO_LEARN = (
     0.9  # errors of a direct network in units of the surrogate's, below which it needs no teacher
 )
@@ -123,6 +127,7 @@ class _Chooser:
         self.candidates: list[Candidate] = []
         count = int(np.floor(min(_LEFT_OUT * len(data), _MOST_LEFT_OUT)))
         held = split_test_set(data, count / max(len(data), 1), config.augmentation.seed)
+        self._surrogate = config.surrogate
         self.judges = data.select(held if len(held) >= _FEWEST_LEFT_OUT else held[:0])
         kept = np.setdiff1d(np.arange(len(data)), held if len(self.judges) else held[:0])
         self.rest = data.select(kept)
@@ -146,14 +151,15 @@ class _Chooser:
         way = self._way()
         members = self._members(way)
         self._note_way(way)
-        surrogate = self.config.surrogate if way.augmentation.uses_surrogate else SurrogateSection()
+        surrogate = self._surrogate if way.augmentation.uses_surrogate else SurrogateSection()
+        optimizer = self._optimizer(way, members)
         config = self.config.model_copy(
             update={
                 "method": "manual",
                 "surrogate": surrogate,
                 "augmentation": way.augmentation,
                 "descriptor": way.descriptor,
-                "training": way.training.replace(members=members),
+                "training": way.training.replace(members=members, optimizer=optimizer),
             }
         )
         return Plan(config, tuple(self.choices), tuple(self.candidates), len(self.judges))
@@ -299,7 +305,12 @@ class _Chooser:
 
     def _seconds(self, way: _Way, rows: float, iterations: int = _ITERATIONS) -> float:
         """Return about how long the training of one network takes on usual processors."""
-        workload = Workload(
+        workload = self._workload(way, rows)
+        optimizer, _ = way.training.optimizer.resolve(workload)
+        return iterations * optimizer.flops(workload) / _RATE
+
+    def _workload(self, way: _Way, rows: float) -> Workload:
+        return Workload(
             n_parameters=_parameters(way),
             n_structures=len(self.data),
             n_rows=int(min(rows, 1e9)),
@@ -307,8 +318,6 @@ class _Chooser:
             largest=int(self.data.n_atoms.max()),
             n_features=way.built.size,
         )
-        optimizer, _ = way.training.optimizer.resolve(workload)
-        return iterations * optimizer.flops(workload) / _RATE
 
     @property
     def _time(self) -> float:
@@ -318,7 +327,7 @@ class _Chooser:
         """Return the number of networks: a committee if the time allows one, whose spread is its uncertainty."""
         if "members" in _options_given(self.config.training):
             return way.training.members
-        each = self._seconds(way, _LABELS * _parameters(way))
+        each = self._seconds(way, self._rows(way))
         members = int(np.clip(self._time * (1 - _TRIALS) / max(each, 1e-9), 1, _MEMBERS))
         what = (
             "their spread is the standard deviation"
@@ -327,6 +336,25 @@ class _Chooser:
         )
         self.note("training.members", members, f"about {each / 60:.1f} min each, {what}")
         return members
+
+    def _rows(self, way: _Way) -> float:
+        """Return the number of labels that the networks of a way are trained on."""
+        copies = 0 if way.augmentation.method == "none" else way.augmentation.copies or 0
+        labels = _equations(self.data) if way.training.forces else len(self.data)
+        return float(labels * (1 + copies))
+
+    def _optimizer(self, way: _Way, members: int) -> Optimizer:
+        """Return the optimizer with as many iterations as the time allows, unless the user has set them."""
+        optimizer = way.training.optimizer
+        if optimizer.iterations is not None:
+            return optimizer
+        each = members * self._seconds(way, self._rows(way), 1)
+        most = max(_FEWEST_ITERATIONS, int(self._time * (1 - _TRIALS) / max(each, 1e-9)))
+        resolved, _ = optimizer.resolve(self._workload(way, self._rows(way)))
+        if most >= resolved.value("iterations"):
+            return optimizer
+        self.note("training.iterations", most, f"about {each:.1f} s each, all networks together")
+        return optimizer.replace(iterations=most)
 
     # ---------------------------------------------------------------- trials
     @cached_property
@@ -342,9 +370,11 @@ class _Chooser:
         """Fit the surrogate to the structures that are not left out; None if there can be none."""
         section = surrogate_within_memory(self.config)
         started = time.perf_counter()
+        count = int(np.searchsorted(np.cumsum([item.n_labels for item in self.rest]), _TEACHER_LABELS)) + 1
+        subset = self.rest.select(evenly_spread(len(self.rest), count))
         try:
             teacher = fit_each(
-                self.rest,
+                subset,
                 partial(section.build, seed=self.config.augmentation.seed),
                 max_subset=self.config.augmentation.max_subset,
                 memory=section.memory,
@@ -355,6 +385,13 @@ class _Chooser:
             return None
         kernels = ", ".join(dict.fromkeys(surrogate.kernel.name for surrogate, _ in teacher))
         self.note("surrogate.kernel", kernels, "its hyperparameters from the training structures alone")
+        if len(subset) == len(self.rest):
+            self._surrogate = _with_hyperparameters(self.config.surrogate, teacher)
+            if self._surrogate != self.config.surrogate:
+                length = f"{self._surrogate.length:.3g}"
+                self.note(
+                    "surrogate.length", length, "with noises and descriptor, those of the trial's surrogate"
+                )
         if len(self.judges):
             self._judge("surrogate", teacher, time.perf_counter() - started)
         return teacher
@@ -418,6 +455,24 @@ class _Chooser:
         )
         self.note("augmentation.method", best.augmentation.method, reason)
         return best
+
+
+def _with_hyperparameters(section: SurrogateSection, teacher: SurrogateSet) -> SurrogateSection:
+    """Return the section with what the trial has found, so that it need not be searched for again."""
+    if len(teacher) != 1 or "hyperparameters" in _options_given(section):
+        return section
+    surrogate, _ = next(iter(teacher))
+    found: dict[str, Any] = {
+        key: value
+        for key, value in surrogate.hyperparameters.options().items()
+        if getattr(section, key) is None
+    }
+    fingerprint = surrogate.fingerprint
+    if isinstance(fingerprint, AtomsFingerprint) and not fingerprint.descriptor_given:
+        found["descriptor"] = DescriptorSection.from_dict(
+            {"kind": "density", "angular_cutoff": fingerprint.angular_cutoff}
+        )
+    return section.replace(**found)
 
 
 def _parameters(way: _Way) -> int:

@@ -87,7 +87,8 @@ class _Shared:
 class EnergyForceObjective:
     """Energies, forces and stresses of the structures `structures` of a shared set.
 
-    Descriptors are computed once, their derivatives never stored: a gradient sweeps over the neighbour lists.
+    Descriptors are computed once. Their derivatives are stored for costly descriptors and small sets alone (see
+    `Descriptor.core_for`): otherwise a gradient sweeps over the neighbour lists.
 
     Attributes
     ----------
@@ -141,7 +142,7 @@ class EnergyForceObjective:
         inverse_scale = np.ascontiguousarray(inverse_scale)
         atoms = table.core
         loss = _core.CombinedLoss(
-            model.core, descriptor.core, neighbours.core, atoms, table.order, inverse_scale
+            model.core, descriptor.core_for(neighbours), neighbours.core, atoms, table.order, inverse_scale
         )
         shared = _Shared(model, descriptor, neighbours, table, inverse_scale, atoms, loss)
         return cls(shared, labels, np.arange(len(labels.energies)), **options)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Protocol
 
 import numpy as np
@@ -37,12 +37,19 @@ class Hyperparameters:
         s_f, root of the kernel's prefactor.
     energy_noise : float, eV
     force_noise : float, eV/Å
+    relative : Trial
+        Length and noises in the units in which they are given to a surrogate.
     """
 
     length: float
     amplitude: float
     energy_noise: float
     force_noise: float
+    relative: Trial
+
+    def options(self) -> dict[str, float]:
+        """Return the options of a surrogate with these hyperparameters."""
+        return asdict(self.relative)
 
     def __str__(self) -> str:
         return (

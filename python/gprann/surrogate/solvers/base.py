@@ -411,7 +411,9 @@ class Fit:
     def hyperparameters(self) -> Hyperparameters:
         """Hyperparameters in physical units."""
         amplitude, energy, force = np.sqrt(self.amplitude2 * np.array([1.0, *self.solution.noise]))
-        return Hyperparameters(self.settings.length, float(amplitude), float(energy), float(force))
+        return Hyperparameters(
+            self.settings.length, float(amplitude), float(energy), float(force), self.settings
+        )
 
     @property
     def facts(self) -> dict[str, Any]:
