@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import contracts
+import gprann
 import regression
 import samples
 from contracts import assert_close
@@ -192,3 +193,17 @@ def test_fewer_labels_than_parameters_are_remarked(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.INFO, "gprann"):
         train(samples.waters(3), samples.DESCRIPTOR, hidden=(20,), forces=True, iterations=1, validation=0.0)
     assert "882 parameters, but only 30 energies and forces to determine them" in caplog.text
+
+
+def test_a_network_without_hidden_layers_is_solved_in_one_step() -> None:
+    """Energies and forces are linear in its parameters: more iterations change nothing."""
+    data = samples.waters(30, size=0.3)
+    descriptor = gprann.ChebyshevDescriptor(data.species, radial_order=3, angular_order=None)
+    one, more = (
+        train(
+            data, descriptor, hidden=(), forces=True, optimizer="lm", iterations=n, validation=0.0, alpha=0.9
+        )
+        for n in (1, 5)
+    )
+    errors = [gprann.evaluate(potential, data).force_mae for potential in (one, more)]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-3)

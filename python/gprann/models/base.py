@@ -32,6 +32,10 @@ class AtomModel(Protocol):
         """Number of parameters of all species."""
 
     @property
+    def linear(self) -> bool:
+        """Whether energies are linear in the parameters: one step then solves the equations."""
+
+    @property
     def core(self) -> Any:
         """The compiled object that evaluates the model."""
 

@@ -94,6 +94,11 @@ class NetworkModel:
         """Number of weights and biases of all species."""
         return self.core.n_parameters
 
+    @property
+    def linear(self) -> bool:
+        """Whether energies are linear in the parameters: without hidden layers."""
+        return not self.hidden
+
     def layers(self) -> list[tuple[int, int, slice, slice]]:
         """Return (species, layer, weights, biases) with the places of each layer in the parameter vector."""
         result, at = [], 0

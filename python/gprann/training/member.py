@@ -53,6 +53,7 @@ class CommitteeTask:
             n_rows=objective.n_rows,
             n_compositions=len(np.unique(objective.counts, axis=0)),
             forces=self.options.forces,
+            linear=objective.model.linear,
         )
 
 

@@ -149,6 +149,7 @@ def _workload(data: Dataset, model: AtomModel, settings: TrainingOptions) -> Wor
         n_structures=len(data),
         n_compositions=len({structure.composition for structure in data}),
         forces=settings.forces,
+        linear=model.linear,
         n_rows=sum(structure.n_labels for structure in data) if settings.forces else len(data),
     )
     if workload.n_rows < workload.n_parameters:

@@ -58,6 +58,8 @@ class Workload:
         Atoms of the largest structure.
     n_features : int
         Components of the descriptor.
+    linear : bool
+        Whether residuals are linear in the parameters.
     """
 
     n_parameters: int = 0
@@ -67,6 +69,7 @@ class Workload:
     forces: bool = False
     largest: int = 0
     n_features: int = 0
+    linear: bool = False
 
     @property
     def fewer_rows(self) -> bool:

@@ -70,7 +70,7 @@ class SecondOrder(Optimizer):
         return {
             "iterations": 100 if workload.forces or workload.mixed else 40,
             "patience": 20 if workload.mixed else 10,
-            "starts": 1 if workload.forces else (8 if workload.mixed else 4),
+            "starts": 1 if workload.forces or workload.linear else (8 if workload.mixed else 4),
             "ridge": default_ridge(workload),
         }
 
@@ -92,7 +92,9 @@ class SecondOrder(Optimizer):
     def start(self, parameters: Array, workload: Workload) -> OptimizerState:
         """Return the state at random parameters."""
         state = OptimizerState.start(parameters)
-        if workload.mixed:
+        if workload.linear:  # the first step is the solution of least squares
+            state.numbers["damping"] = _SMALLEST_DAMPING
+        elif workload.mixed:
             state.numbers["damping"] = _MIXED_DAMPING
         return state
 
