@@ -18,7 +18,7 @@ from gprann.data.structure import Structure
 from gprann.options import Named, Registry
 from gprann.runtime.resources import n_threads
 
-MOST_STORED = 2**30
+MOST_STORED = 2**31
 """Bytes of derivatives that are kept at most; a constant, so that results do not depend on the machine."""
 _FLOOR = 1e-3
 """Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
@@ -214,7 +214,7 @@ class CompiledDescriptor(Descriptor):
         return False
 
     def core_for(self, neighbours: Neighbourhood) -> _core.Descriptor:
-        """Return the compiled descriptor for many products; a costly one with its derivatives, up to 1 GiB, kept."""
+        """Return the compiled descriptor for many products; a costly one with its derivatives, up to 2 GiB, kept."""
         stored = 24 * len(neighbours.neighbour) * self.size
         if not (self.costly and 0 < stored <= MOST_STORED):
             return self.core
