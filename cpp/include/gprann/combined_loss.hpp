@@ -50,8 +50,8 @@ struct LossParts {
 ///     dL/dw = d/dw sum_i [ dL/dE_s eps_i + beta_i . u_i ]      (Mlp::add_second_gradient)
 ///
 /// Cost per atom: about three passes of the energy and two sweeps, O(neighbours); nothing but the neighbour
-/// list grows with the cutoff. Stored Jacobians would take up to a quarter off a gradient, for 14 to 39 kB
-/// per atom (bench/README.md): there is no mode with them. Standardised features do not depend on the
+/// list grows with the cutoff. Of the Chebyshev descriptor stored Jacobians would take up to a quarter off a
+/// gradient, for 14 to 39 kB per atom (bench/README.md); of costlier ones they are kept (StoredDescriptor). Standardised features do not depend on the
 /// parameters and are given. Sums run in an order that does not depend on the number of threads.
 // clang-format on
 class CombinedLoss {
