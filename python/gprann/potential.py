@@ -73,6 +73,8 @@ class Potential:
         What was subtracted from the labels, usually reference energies; it is added to every prediction.
     energy_scale : float, eV
         Unit of the networks' output.
+    std_factors : tuple of two floats
+        On the standard deviations of energies and forces over the members, see `calibrate_committee`.
     provenance : mapping
         How the potential was made: plain data.
 
@@ -93,6 +95,7 @@ class Potential:
     _: KW_ONLY
     baseline: Baseline = field(default_factory=BaselineSum)
     energy_scale: float = 1.0
+    std_factors: tuple[float, float] = (1.0, 1.0)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     _compared: set[Composition] = field(default_factory=set, init=False)  # with those of the training set
 
@@ -182,16 +185,17 @@ class Potential:
             atom_energies += np.split(result.atom_energies, result.first_atom[1:-1], axis=1)
         member_energy = np.concatenate(energies, axis=1)
         committee = len(self) > 1
+        by_energy, by_force = self.std_factors
         networks = Prediction(
             member_energy.mean(axis=0),
             [own.mean(axis=0) for own in forces],
-            energy_std=member_energy.std(axis=0) if committee else None,
-            forces_std=[own.std(axis=0) for own in forces] if committee else None,
+            energy_std=by_energy * member_energy.std(axis=0) if committee else None,
+            forces_std=[by_force * own.std(axis=0) for own in forces] if committee else None,
             stress=np.concatenate(stresses),
             member_energy=member_energy if committee else None,
             member_forces=forces if committee else None,
             atom_energies=[own.mean(axis=0) for own in atom_energies],
-            atom_energies_std=[own.std(axis=0) for own in atom_energies] if committee else None,
+            atom_energies_std=[by_energy * own.std(axis=0) for own in atom_energies] if committee else None,
         )
         self._compare_compositions(data)
         return self.baseline.add(data, networks)
@@ -239,6 +243,7 @@ class Potential:
             "descriptor": descriptor_to_dict(self.descriptor),
             "model": MODELS.to_dict(self.model.options),
             "energy_scale": self.energy_scale,
+            "std_factors": list(self.std_factors),
             "units": {"energy": "eV", "length": "Å"},
             "provenance": self.provenance,
         }
@@ -304,6 +309,13 @@ def load(path: str | os.PathLike[str]) -> Potential | Surrogate | SurrogateSet:
     return Potential.load(path)
 
 
+def _std_factors(document: Mapping[str, Any]) -> tuple[float, float]:
+    energy, force = (float(value) for value in document.get("std_factors", (1.0, 1.0)))
+    if not (0 < energy < np.inf and 0 < force < np.inf):
+        raise ValueError(f"std_factors are {energy} and {force}")
+    return energy, force
+
+
 def _from_file(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> Potential:
     """Return the potential that a model file describes."""
     descriptor = descriptor_from_dict(document["descriptor"])
@@ -327,6 +339,7 @@ def _from_file(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> Pote
         arrays["parameters"],
         baseline=_load_baseline(document, arrays, descriptor.species),
         energy_scale=scale,
+        std_factors=_std_factors(document),
         provenance=dict(document.get("provenance", {})),
     )
 

@@ -263,10 +263,7 @@ def test_a_failure_to_draw_is_no_failure_of_the_report(
 def test_standard_deviations_are_explained_where_there_are_some() -> None:
     data = make_data()
     summary = evaluate(Committee(), data).summary()
-    assert (
-        "MSD: mean standard deviation among the members of the committee, its own estimate of its errors"
-        in summary
-    )
+    assert "MSD: mean standard deviation of the committee, its own estimate of its errors" in summary
     prediction = Committee().predict(data)
     bare = Prediction(prediction.energy, prediction.forces)
     assert "MSD" not in Report.from_prediction(data, bare).summary()

@@ -213,11 +213,11 @@ def _stress_mae(error: Array | None) -> float | None:
 def energy_std(residuals: Residuals) -> Array | None:
     """Return the standard deviation of every energy, shape (n,), eV, or None where there is none.
 
-    Over the members of a committee (divisor: number of members) if there are any, otherwise the model's own.
-    One member alone has no standard deviation.
+    The model's own if it gives one, otherwise over the members of a committee (divisor: number of members). One member
+    alone has no standard deviation.
     """
     members = residuals.member_energy
-    if members is None:
+    if residuals.energy_std is not None or members is None:
         return residuals.energy_std
     return np.std(members, axis=0) if len(members) > 1 else None
 
@@ -268,7 +268,7 @@ def force_std(forces: ForceResiduals) -> Array | None:
 
     As `energy_std`; NaN for atoms for which the model has given none.
     """
-    if forces.members is None:
+    if forces.std is not None or forces.members is None:
         return forces.std
     return np.std(forces.members, axis=0) if len(forces.members) > 1 else None
 
@@ -419,7 +419,7 @@ def _has_deviations(metrics: Metrics) -> bool:
 def _notes(residuals: Residuals, metrics: Metrics) -> str:
     notes = []
     if _has_deviations(metrics):
-        source = "among the members of the committee" if metrics.n_members > 1 else "that the model predicts"
+        source = "of the committee" if metrics.n_members > 1 else "that the model predicts"
         notes.append(f"MSD: mean standard deviation {source}, its own estimate of its errors")
     for what, one, two in (
         ("energy", metrics.within_one_std, metrics.within_two_std),

@@ -34,6 +34,7 @@ from gprann.pipeline.subsets import (
     evaluate_surrogates,
     loss_remark,
 )
+from gprann.pipeline.uncertainty import calibrate_committee
 from gprann.potential import Potential
 from gprann.runtime.messages import log_to_file, warnings_to_log
 from gprann.surrogate.saving import read_plain, write_plain
@@ -304,6 +305,7 @@ class _Run:
             workers=config.resources.workers,
             provenance=provenance,
         )
+        potential = calibrate_committee(potential, data, augmented.left["surrogates"])
         potential.save(path)
         stage.finish([path], {})
         return stage

@@ -60,12 +60,16 @@ class Calibration:
         Structures that were held out to find them; 0 if there were too few, and both are 1.
     converged : bool
         Whether the equations without them were solved to the tolerance.
+    energy_error, force_error : float, eV/atom and eV/Å, or None
+        Standard deviations of their errors, from the quantiles.
     """
 
     energy: float = 1.0
     force: float = 1.0
     n_structures: int = 0
     converged: bool = True
+    energy_error: float | None = None
+    force_error: float | None = None
 
 
 def calibrate(errors: LeftOut, data: Dataset, invariant: str) -> Calibration:
@@ -97,7 +101,9 @@ def calibrate(errors: LeftOut, data: Dataset, invariant: str) -> Calibration:
     force = factor_of(force_error, force_std)
     weight = len(data) / (len(data) + _FORCES_COUNT_AS)
     energy = factor_of(errors.energy, energy_std) ** weight * force ** (1.0 - weight)
-    found = Calibration(energy, force, len(data), errors.converged)
+    per_atom = errors.energy / data.n_atoms
+    own = (factor_of(per_atom, np.ones(len(data))), factor_of(force_error, np.ones(force_error.shape)))
+    found = Calibration(energy, force, len(data), errors.converged, *own)
     _log.info(
         "%d structures held out: standard deviations of energies times %.2f, of forces times %.2f",
         len(data),
