@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import samples
-from gprann import DensityDescriptor, ProjectedDescriptor, compress_descriptor, compress_surrogate
+from gprann import DensityDescriptor, ProjectedDescriptor, compress_descriptor, compress_surrogate, examples
+from gprann.data.structure import Dataset
+from gprann.descriptors import projected
 from gprann.errors import ConfigError
 from gprann.surrogate import Surrogate
 
@@ -77,3 +79,11 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         ProjectedDescriptor(
             ["O"], base=base, matrices=np.zeros((1, base.size, 2)), offsets=np.zeros((1, base.size))
         )
+
+
+def test_rare_elements_have_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many structures a random part counts, and every element with it."""
+    monkeypatch.setattr(projected, "_ATOMS", 12)
+    data = Dataset([*samples.waters(10), *examples.hydrogen(3), samples.chain("CH")])
+    few = compress_descriptor(DensityDescriptor(data.species, n_max=2, l_max=2), data)
+    assert np.abs(few.matrices[data.species.index("C")]).max() > 0

@@ -204,9 +204,7 @@ def compress_descriptor(
     if not 0 <= tolerance < 1:
         raise ConfigError(f"tolerance = {tolerance}: expected a number from 0 to below 1")
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(data))
-    enough = int(np.searchsorted(np.cumsum(data.n_atoms[order]), _ATOMS)) + 1
-    sample = Dataset([data[k] for k in np.sort(order[:enough]).tolist()])
+    sample = _random_part(data, rng)
     neighbours = descriptor.neighbours(sample)
     kinds = neighbours.species
     values = descriptor.values(neighbours)
@@ -228,6 +226,19 @@ def compress_descriptor(
         signs = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(count)])
         matrices[kind, :, :count] = leading * signs / scales[kind][:, None]
     return ProjectedDescriptor(descriptor.species, base=descriptor, matrices=matrices, offsets=offsets)
+
+
+def _random_part(data: Dataset, rng: np.random.Generator) -> Dataset:
+    """Return random structures with enough atoms, and for each element that these lack the next one that has it."""
+    order = rng.permutation(len(data))
+    enough = int(np.searchsorted(np.cumsum(data.n_atoms[order]), _ATOMS)) + 1
+    chosen = order[:enough].tolist()
+    known = {symbol for k in chosen for symbol in data[k].symbols}
+    for k in order[enough:].tolist():
+        if not known.issuperset(data[k].symbols):
+            chosen.append(k)
+            known.update(data[k].symbols)
+    return Dataset([data[k] for k in sorted(chosen)])
 
 
 def _leading(variances: Array, tolerance: float) -> int:
