@@ -63,7 +63,9 @@ def surrogate(train: gprann.Dataset, seeds: int) -> Models:
 
 def network(train: gprann.Dataset, seeds: int) -> Models:
     """Train networks on energies and forces: principal components of the density descriptor, otherwise the defaults."""
-    descriptor = gprann.compress_descriptor(gprann.DensityDescriptor(train.species), train, most=60)
+    descriptor = gprann.compress_descriptor(
+        gprann.DensityDescriptor.for_kernel(train.species), train, most=60
+    )
     for seed in range(seeds):
         yield _trained(train, descriptor, seed)
 

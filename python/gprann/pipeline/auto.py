@@ -42,7 +42,7 @@ from gprann.pipeline.checkpoints import Stages, data_digest, digest
 from gprann.pipeline.choices import Candidate, Choice, Plan
 from gprann.pipeline.inputs import split_test_set, surrogate_within_memory
 from gprann.surrogate.compression import compress_surrogate
-from gprann.surrogate.kernels.atoms import AtomsFingerprint
+from gprann.surrogate.kernels.atoms import AtomsFingerprint, default_descriptor
 from gprann.surrogate.sets.surrogate_set import SurrogateSet, fit_each
 from gprann.training.optimizers import Optimizer, Workload
 from gprann.training.train import train
@@ -386,7 +386,7 @@ class _Chooser:
         kernels = ", ".join(dict.fromkeys(surrogate.kernel.name for surrogate, _ in teacher))
         self.note("surrogate.kernel", kernels, "its hyperparameters from the training structures alone")
         if len(subset) == len(self.rest):
-            self._surrogate = _with_hyperparameters(self.config.surrogate, teacher)
+            self._surrogate = _with_hyperparameters(self.config.surrogate, teacher, self.data)
             if self._surrogate != self.config.surrogate:
                 length = f"{self._surrogate.length:.3g}"
                 self.note(
@@ -457,7 +457,9 @@ class _Chooser:
         return best
 
 
-def _with_hyperparameters(section: SurrogateSection, teacher: SurrogateSet) -> SurrogateSection:
+def _with_hyperparameters(
+    section: SurrogateSection, teacher: SurrogateSet, data: Dataset
+) -> SurrogateSection:
     """Return the section with what the trial has found, so that it need not be searched for again."""
     if len(teacher) != 1 or "hyperparameters" in _options_given(section):
         return section
@@ -469,9 +471,8 @@ def _with_hyperparameters(section: SurrogateSection, teacher: SurrogateSet) -> S
     }
     fingerprint = surrogate.fingerprint
     if isinstance(fingerprint, AtomsFingerprint) and not fingerprint.descriptor_given:
-        found["descriptor"] = DescriptorSection.from_dict(
-            {"kind": "density", "angular_cutoff": fingerprint.angular_cutoff}
-        )
+        default = default_descriptor(data.species, fingerprint.angular_cutoff)
+        found["descriptor"] = DescriptorSection.from_dict({"kind": default.name, **default.to_dict()})
     return section.replace(**found)
 
 
