@@ -18,7 +18,7 @@ from gprann.data.structure import Structure
 from gprann.options import Named, Registry
 from gprann.runtime.resources import n_threads
 
-MOST_STORED = 2**31
+MOST_STORED = 3 * 2**30
 """Bytes of derivatives that are kept at most; a constant, so that results do not depend on the machine."""
 _FLOOR = 1e-3
 """Smallest scale of a component as a fraction of the largest: constant ones must not be blown up."""
@@ -147,6 +147,11 @@ class Descriptor(Named, ABC):
         largest = deviations.max(axis=1, keepdims=True, initial=0.0)
         return np.where(largest > 0, np.maximum(deviations, _FLOOR * largest), 1.0)
 
+    @property
+    def costly(self) -> bool:
+        """Whether derivatives take longer to compute than to read from memory."""
+        return False
+
     def core_for(self, neighbours: Neighbourhood) -> _core.Descriptor:  # noqa: ARG002
         """Return the compiled descriptor for many products with the same neighbours."""
         return self.core
@@ -208,13 +213,8 @@ class CompiledDescriptor(Descriptor):
         """Distance beyond which an atom has no influence, Å."""
         return self.core.cutoff
 
-    @property
-    def costly(self) -> bool:
-        """Whether derivatives take longer to compute than to read from memory."""
-        return False
-
     def core_for(self, neighbours: Neighbourhood) -> _core.Descriptor:
-        """Return the compiled descriptor for many products; a costly one with its derivatives, up to 2 GiB, kept."""
+        """Return the compiled descriptor for many products; a costly one with its derivatives, up to 3 GiB, kept."""
         stored = 24 * len(neighbours.neighbour) * self.size
         if not (self.costly and 0 < stored <= MOST_STORED):
             return self.core

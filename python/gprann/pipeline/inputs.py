@@ -22,6 +22,7 @@ from gprann.augmentation.displacements import require_forces, with_unique_origin
 from gprann.augmentation.taylor import read_hessians
 from gprann.data.structure import Dataset
 from gprann.descriptors import ProjectedDescriptor
+from gprann.descriptors.base import MOST_STORED
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.evaluation.data_check import read_and_check
 from gprann.io import DataWarning, ReadOptions
@@ -276,8 +277,8 @@ def surrogate_within_memory(config: Config) -> SurrogateSection:
 def training_memory(config: Config, data: Dataset) -> float:
     """Return the memory of the training, GiB.
 
-    It holds the descriptors of all structures twice, with forces also the neighbour lists, and the normal equations
-    three times.
+    It holds the descriptors of all structures twice, with forces also the neighbour lists and the derivatives of costly
+    descriptors, and the normal equations three times.
     """
     descriptor = config.descriptor.build(data.species)
     atoms = sum(len(structure) * (1 + config.augmentation.most_copies(structure)) for structure in data)
@@ -297,7 +298,11 @@ def training_memory(config: Config, data: Dataset) -> float:
     if options.forces:
         sample = data[: min(len(data), 20)]
         neighbours = descriptor.neighbours(sample)
-        per_atom += 28.0 * len(neighbours.neighbour) / neighbours.n_atoms
+        pairs = len(neighbours.neighbour) / neighbours.n_atoms
+        per_atom += 28.0 * pairs
+        stored = 24.0 * pairs * atoms * (config.descriptor.features or descriptor.size)
+        if descriptor.costly and stored <= MOST_STORED:  # by each worker
+            per_atom += 2.0 * workers / (1 + workers) * stored / atoms
     return float(atoms * per_atom * (1 + workers) / 2 + workers * optimizer.memory(workload)) / GIB
 
 
