@@ -18,6 +18,7 @@ from gprann.options import option
 
 _MOST_ONE_HOT = 4
 _POWER = 0.5
+_FEW_ELEMENTS = 3
 _SHARES = {2: 0.2, 3: 0.6, 4: 0.2}
 
 
@@ -203,9 +204,10 @@ class DensityDescriptor(CompiledDescriptor):
     def for_kernel(cls, species: Sequence[str], **options: Any) -> Self:
         """Return a descriptor with two radial functions in its 4-body part, unless the options say otherwise.
 
-        Errors of surrogates fall by a few per cent, at more than twice the cost, of which they hardly take notice.
+        Errors of surrogates fall by a few per cent, at more than twice the cost, of which they hardly take notice. With
+        more than three elements, whose triples are too many, it has one.
         """
-        return cls(species, **{"four_body": 2, **options})
+        return cls(species, **{"four_body": 2 if len(species) <= _FEW_ELEMENTS else 1, **options})
 
     @property
     def costly(self) -> bool:

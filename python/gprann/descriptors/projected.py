@@ -28,6 +28,8 @@ _ATOMS = 3000
 _SAMPLES = 3
 """Changes of environments that are looked at, in units of the number of components."""
 _ROUNDING = 1e-14  # of the largest variance, below which a direction is rounding
+_ROWS = 1200
+"""Environments, half as many at most, and changes of a species that are looked at, where components are many."""
 _STEP = 0.1
 """Å; a change of the environment along a random displacement of this size counts as much as another environment."""
 
@@ -288,19 +290,22 @@ def _samples(
 ) -> dict[int, _Samples]:
     """Return for each species its environments, and their changes along displacements."""
     kinds = neighbours.species
-    found, wanted, counts = {}, {}, {}
+    found, wanted, atoms = {}, {}, {}
     # So many directions span all changes of the largest structure; each structure moves along one of its own.
     most = 3 * int(np.diff(neighbours.first_atom).max(initial=0))
+    rows = min(_SAMPLES * descriptor.size, _ROWS)
     for kind in np.unique(kinds).tolist():
-        own = features[kinds == kind]
-        counts[kind] = len(own)
+        atoms[kind] = np.flatnonzero(kinds == kind)
+        if len(atoms[kind]) > rows // 2:
+            atoms[kind] = np.sort(rng.choice(atoms[kind], rows // 2, replace=False))
+        count = len(atoms[kind])
         found[kind] = _Samples(descriptor.size)
-        found[kind].add(own / np.sqrt(len(own)))
-        wanted[kind] = min(-(-_SAMPLES * descriptor.size // len(own)), most)
+        found[kind].add(features[atoms[kind]] / np.sqrt(count))
+        wanted[kind] = min(-(-rows // count), most)
     for turn in range(max(wanted.values(), default=0)):
         tangents = descriptor.jvp(neighbours, rng.normal(size=(neighbours.n_atoms, 3)))
         for kind, count in wanted.items():
             if turn < count:
-                own = tangents[kinds == kind] / scales[kind]
-                found[kind].add(own * (_STEP / np.sqrt(counts[kind] * count)))
+                own = tangents[atoms[kind]] / scales[kind]
+                found[kind].add(own * (_STEP / np.sqrt(len(own) * count)))
     return found

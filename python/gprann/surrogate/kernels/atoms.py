@@ -82,7 +82,7 @@ class AtomsKernel(Kernel):
     descriptor: DescriptorOption = option(
         "Descriptor of the environments; one of more than 100 components is compressed. Default: invariants of the "
         "density, angles within 4.0 or 5.0 Å, whichever predicts structures held out of the training set better, and "
-        "two radial functions in the 4-body part.",
+        "up to three elements two radial functions in the 4-body part.",
         None,
     )
     species_lengths: SpeciesLengths | None = option(
