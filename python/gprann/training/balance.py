@@ -62,14 +62,7 @@ def choose_alpha(
             USUAL_ALPHA,
             f"the usual share; {model.n_parameters} descriptor components are too many to tell",
         )
-    linear = EnergyForceObjective.build(
-        model,
-        shared.descriptor,
-        shared.neighbours,
-        shared.table,
-        shared.inverse_scale,
-        labels=labels,
-    )
+    linear = EnergyForceObjective(shared.with_model(model), labels, np.arange(len(labels.energies)))
     n = linear.n_parameters
     enough = max(_FEWEST_ROWS * n, min(_MOST_ROWS, int(_FLOPS / n**2)))
     chosen = _some(linear, useful, enough, np.random.default_rng((seed, 17)))

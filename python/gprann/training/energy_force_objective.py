@@ -80,7 +80,15 @@ class _Shared:
     table: FeatureTable
     inverse_scale: Array
     atoms: _core.AtomFeatures
+    products: _core.Descriptor
     loss: _core.CombinedLoss
+
+    def with_model(self, model: AtomModel) -> _Shared:
+        """Return the same for another model; derivatives that are stored are stored once."""
+        loss = _core.CombinedLoss(
+            model.core, self.products, self.neighbours.core, self.atoms, self.table.order, self.inverse_scale
+        )
+        return replace(self, model=model, loss=loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +149,9 @@ class EnergyForceObjective:
         """
         inverse_scale = np.ascontiguousarray(inverse_scale)
         atoms = table.core
-        loss = _core.CombinedLoss(
-            model.core, descriptor.core_for(neighbours), neighbours.core, atoms, table.order, inverse_scale
-        )
-        shared = _Shared(model, descriptor, neighbours, table, inverse_scale, atoms, loss)
+        products = descriptor.core_for(neighbours)
+        loss = _core.CombinedLoss(model.core, products, neighbours.core, atoms, table.order, inverse_scale)
+        shared = _Shared(model, descriptor, neighbours, table, inverse_scale, atoms, products, loss)
         return cls(shared, labels, np.arange(len(labels.energies)), **options)
 
     # ------------------------------------------------------------ structures
