@@ -250,9 +250,7 @@ def _leading(variances: Array, tolerance: float) -> int:
 
 def _principal_directions(samples: _Samples, most: int) -> tuple[Array, Array]:
     """Return the largest variances of samples, descending, and their directions (D, count)."""
-    if (
-        samples.moment is None
-    ):  # fewer samples than components: their products with each other are the smaller matrix
+    if samples.moment is None:  # the products of few samples with each other are the smaller matrix
         rows = np.concatenate(samples.rows)
         variances, vectors = np.linalg.eigh(rows @ rows.T)
         variances, vectors = variances[::-1][:most], vectors[:, ::-1][:, :most]

@@ -81,14 +81,22 @@ class _Shared:
     inverse_scale: Array
     atoms: _core.AtomFeatures
     products: _core.Descriptor
-    loss: _core.CombinedLoss
+    loss: _core.CombinedLoss = field(init=False)
+
+    def __post_init__(self) -> None:
+        loss = _core.CombinedLoss(
+            self.model.core,
+            self.products,
+            self.neighbours.core,
+            self.atoms,
+            self.table.order,
+            self.inverse_scale,
+        )
+        object.__setattr__(self, "loss", loss)
 
     def with_model(self, model: AtomModel) -> _Shared:
         """Return the same for another model; derivatives that are stored are stored once."""
-        loss = _core.CombinedLoss(
-            model.core, self.products, self.neighbours.core, self.atoms, self.table.order, self.inverse_scale
-        )
-        return replace(self, model=model, loss=loss)
+        return replace(self, model=model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +158,7 @@ class EnergyForceObjective:
         inverse_scale = np.ascontiguousarray(inverse_scale)
         atoms = table.core
         products = descriptor.core_for(neighbours)
-        loss = _core.CombinedLoss(model.core, products, neighbours.core, atoms, table.order, inverse_scale)
-        shared = _Shared(model, descriptor, neighbours, table, inverse_scale, atoms, products, loss)
+        shared = _Shared(model, descriptor, neighbours, table, inverse_scale, atoms, products)
         return cls(shared, labels, np.arange(len(labels.energies)), **options)
 
     # ------------------------------------------------------------ structures
