@@ -117,10 +117,11 @@ void DensityDescriptor::add_vjp(const Neighbours& batch, Surroundings& found, co
     }
 }
 
-/// Slopes of the components of one part, `first` the first pair of the atom.
-void DensityDescriptor::part_slopes(const Part& part, const Environment& env, std::int64_t first,
-                                    Found& found, double* slopes) const {
-  const DensityShell& shell = env.shell;
+/// Calls work(row) for every pair of the shell and direction, `found.change` the changes of the moments;
+/// `first` is the first pair of the atom.
+template <class Work>
+void DensityDescriptor::for_each_slope(const Part& part, const DensityShell& shell, std::int64_t first,
+                                       Found& found, Work&& work) const {
   found.change.resize(static_cast<std::size_t>(part.expansion.n_lanes()));
   for (const auto& segment : shell.segments)
     for (Index block = segment.first; block < segment.last; ++block) {
@@ -129,11 +130,45 @@ void DensityDescriptor::part_slopes(const Part& part, const Environment& env, st
         const std::int64_t pair = shell.pair[static_cast<std::size_t>(block * lane_width + e)];
         for (int d = 0; pair >= 0 && d < 3; ++d) {
           part.expansion.slope(shell, block, e, d, segment.species, found.expansion, found.change.data());
-          part.invariants->tangents(env.moments.data(), found.change.data(), found.invariants,
-                                    slopes + (3 * (pair - first) + d) * size_ + part.first);
+          work(3 * (pair - first) + d);
         }
       }
     }
+}
+
+/// Slopes of the components of one part: by their derivatives by the moments, or by tangents one by one.
+void DensityDescriptor::part_slopes(const Part& part, const Environment& env, std::int64_t first,
+                                    Found& found, double* slopes) const {
+  if (part.invariants->has_jacobian()) {
+    product_slopes(part, env, first, found, slopes);
+    return;
+  }
+  for_each_slope(part, env.shell, first, found, [&](Index row) {
+    part.invariants->tangents(env.moments.data(), found.change.data(), found.invariants,
+                              slopes + row * size_ + part.first);
+  });
+}
+
+void DensityDescriptor::product_slopes(const Part& part, const Environment& env, std::int64_t first,
+                                       Found& found, double* slopes) const {
+  const Index q = part.expansion.n_functions(), stride = part.expansion.stride() * lane_width;
+  const Index width = part.expansion.rows() * q;
+  DensityInvariants::Workspace& work = found.invariants;
+  work.jacobian.resize(part.invariants->size(), width);
+  part.invariants->jacobian(env.moments.data(), work, work.jacobian.data());
+  work.changes.resize(3 * lane_width * static_cast<Index>(env.shell.pair.size() / lane_width), width);
+  std::vector<Index> rows;
+  for_each_slope(part, env.shell, first, found, [&](Index row) {
+    const double* change = found.change.data()->data();
+    double* out = work.changes.row(static_cast<Index>(rows.size())).data();
+    for (Index lm = 0; lm < part.expansion.rows(); ++lm) std::copy_n(change + lm * stride, q, out + lm * q);
+    rows.push_back(row);
+  });
+  const auto n = static_cast<Index>(rows.size());
+  work.slopes.noalias() = work.changes.topRows(n) * work.jacobian.transpose();
+  for (Index k = 0; k < n; ++k)
+    std::copy_n(work.slopes.row(k).data(), work.slopes.cols(),
+                slopes + rows[static_cast<std::size_t>(k)] * size_ + part.first);
 }
 
 void DensityDescriptor::slopes(const Neighbours& batch, Surroundings& found, double* slopes) const {

@@ -74,6 +74,33 @@ class FourBodyInvariants final : public DensityInvariants {
     }
   }
 
+  bool has_jacobian() const override { return true; }
+
+  /// The factor that a moment has in a product is the fold of the two others: three tables for each coupling.
+  void jacobian(const Lane* moments, Workspace& work, double* derivatives) const override {
+    const Index width = n_rows_ * n_functions_;
+    std::fill_n(derivatives, size_ * width, 0.0);
+    for (const Coupling& coupling : couplings_) {
+      const std::array<int, 3> l{coupling.l1, coupling.l2, coupling.l3};
+      fold_others(coupling, moments, {2, 1, 0}, work.a);
+      fold_others(coupling, moments, {0, 2, 1}, work.b);
+      fold_others(coupling, moments, {0, 1, 2}, work.c);
+      const std::array<const double*, 3> table{work.a.data()->data(), work.b.data()->data(),
+                                               work.c.data()->data()};
+      for (const Kept& kept : coupling.kept) {
+        const auto [i, j, k] = kept.q;
+        const std::array<std::array<int, 2>, 3> others{{{k, j}, {i, k}, {i, j}}};
+        for (std::size_t slot = 0; slot < 3; ++slot) {
+          const Index stride = stride_ * lane_width, n = 2 * l[slot] + 1;
+          const double* factor = table[slot] + others[slot][0] * n * stride + others[slot][1];
+          double* out = derivatives + l[slot] * l[slot] * n_functions_ + kept.q[slot];
+          for (Index m = 0; m < n; ++m) out[m * n_functions_] += factor[m * stride];
+        }
+        derivatives += width;
+      }
+    }
+  }
+
  private:
   struct Kept {
     std::array<int, 3> q;
@@ -118,6 +145,24 @@ class FourBodyInvariants final : public DensityInvariants {
       Lane* out = work.a.data() + g.m3 * stride_;
       for (Index b = 0; b < stride_; ++b) out[b] += weight * in[b];
     }
+  }
+
+  /// T[q, m, q'] = sum over the two other m of G A_q A_q', q of slot `order[0]`, q' (lanes) and m of the
+  /// others.
+  void fold_others(const Coupling& coupling, const Lane* A, const std::array<std::size_t, 3>& order,
+                   std::vector<Lane>& folded) const {
+    const std::array<int, 3> l{coupling.l1, coupling.l2, coupling.l3};
+    const Index n = 2 * l[order[2]] + 1;
+    const int row1 = l[order[0]] * l[order[0]], row2 = l[order[1]] * l[order[1]];
+    folded.assign(static_cast<std::size_t>(n_functions_ * n * stride_), Lane::Zero());
+    for (Index q = 0; q < n_functions_; ++q)
+      for (const Gaunt& g : coupling.coefficients) {
+        const std::array<int, 3> m{g.m1, g.m2, g.m3};
+        const double weight = g.value * element(A, row1 + m[order[0]], q);
+        const Lane* in = A + (row2 + m[order[1]]) * stride_;
+        Lane* out = folded.data() + (q * n + m[order[2]]) * stride_;
+        for (Index b = 0; b < stride_; ++b) out[b] += weight * in[b];
+      }
   }
 
   /// Products [q, q3, q2] = sum over m3 of T[m3, q2] third_q3,l3m3, added or not.

@@ -56,6 +56,11 @@ class DensityDescriptor final : public Descriptor {
   struct Environment;
   struct Found;
 
+  template <class Work>
+  void for_each_slope(const Part& part, const DensityShell& shell, std::int64_t first, Found& found,
+                      Work&& work) const;
+  void product_slopes(const Part& part, const Environment& env, std::int64_t first, Found& found,
+                      double* slopes) const;
   void part_slopes(const Part& part, const Environment& env, std::int64_t first, Found& found,
                    double* slopes) const;
   void add_part(const DensityPart& part, double decay, const Matrix& weights,

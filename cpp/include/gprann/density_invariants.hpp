@@ -17,6 +17,7 @@ class DensityInvariants {
   /// Made once for each thread.
   struct Workspace {
     std::vector<Lane> a, b, c, d, e;
+    Matrix jacobian, changes, slopes;
   };
 
   /// One invariant: what is multiplied and summed. Unused places hold -1.
@@ -36,6 +37,11 @@ class DensityInvariants {
   virtual void tangents(const Lane* moments, const Lane* change, Workspace& work, double* tangents) const = 0;
   /// Sets `cotangent` of the moments from `beta` (size) of the invariants.
   virtual void gradients(const Lane* moments, const double* beta, Workspace& work, Lane* cotangent) const = 0;
+  /// Whether `jacobian` is there: where the slopes by all neighbours are wanted, it is made once for an atom.
+  virtual bool has_jacobian() const { return false; }
+  /// Sets the derivatives (size, n_moments) by the moments; these count (l, m) first, then q without its
+  /// padding.
+  virtual void jacobian(const Lane* /*moments*/, Workspace& /*work*/, double* /*derivatives*/) const {}
 };
 
 /// 2-body: A_q,00 themselves.

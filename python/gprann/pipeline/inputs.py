@@ -32,8 +32,8 @@ from gprann.runtime.resources import GIB, available_memory, memory_budget
 from gprann.surrogate.memory import FEATURES, features_per_atom
 from gprann.surrogate.sets.partition import averaged_descriptors, divide_data
 from gprann.surrogate.sets.partition import bisect as divide_by_similarity
-from gprann.surrogate.solvers.base import WithRepresentatives
 from gprann.surrogate.solvers.plan import memory_needed
+from gprann.surrogate.solvers.representatives import WithRepresentatives
 from gprann.training.optimizers import Workload
 
 if TYPE_CHECKING:

@@ -154,7 +154,8 @@ class Surrogate:
             self._kernel = candidates[self._selection.kernel]
             self._fingerprint = fingerprints[self._selection.kernel]
         if standardise_over is None:  # else features are to stay as they are while the training set grows
-            choose_descriptor(self._fingerprint, subset, self._options.fixed)
+            known = {"fixed": self._options.fixed, "memory": self._budget}
+            choose_descriptor(self._fingerprint, labels, subset, self._options.solver, **known)
         self._fingerprint.fit(standardise_over or add_rattled_copies(labels, self._seed))
         search = fit_length_scales(self._options.search(self._fingerprint, self._seed, self._budget), subset)
         mean = float(labels.energies.mean())

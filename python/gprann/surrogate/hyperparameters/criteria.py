@@ -24,6 +24,9 @@ from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.gaussian_process import Factor, factorise
 from gprann.surrogate.observations import Observations
 
+_COARSE_LENGTHS = (5.0, 12.0, 30.0)
+_COARSE_NOISES = (1e-8, 1e-6, 1e-5, 1e-4)
+
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
@@ -372,3 +375,13 @@ def scan(
             Scan(settings, errors.score, float(np.abs(errors.energy).mean()), float(np.mean(forces)))
         )
     return results
+
+
+def coarse_points(fixed: Fixed) -> list[Trial]:
+    """Return settings that are far apart, with those replaced that the user gives."""
+    points = [
+        with_fixed(Trial(length, noise, noise), fixed)
+        for length in _COARSE_LENGTHS
+        for noise in _COARSE_NOISES
+    ]
+    return list(dict.fromkeys(points))

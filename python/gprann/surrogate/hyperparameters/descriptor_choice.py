@@ -1,4 +1,4 @@
-"""Choice of the descriptor of the kernel `atoms` by structures of a subset of the training set that are held out."""
+"""Choice of the descriptor of the kernel `atoms` by structures that are held out."""
 
 from __future__ import annotations
 
@@ -7,31 +7,45 @@ import logging
 import numpy as np
 
 from gprann.data.structure import Dataset
-from gprann.surrogate.hyperparameters.criteria import Fixed, scan
-from gprann.surrogate.hyperparameters.search import coarse_points
+from gprann.surrogate.hyperparameters.criteria import Fixed
 from gprann.surrogate.kernels.atoms import AtomsFingerprint, AtomsKernel, default_descriptor
 from gprann.surrogate.kernels.base import Fingerprint
-from gprann.surrogate.observations import Observations, observe
+from gprann.surrogate.observations import observed_values
+from gprann.surrogate.solvers.base import Equations, Solver
 
 _log = logging.getLogger(__name__)
 CUTOFFS = (5.0, 4.0)
 """Cutoffs of angles that are compared, Å: what flexible molecules do farther away is noise to a small training set."""
 
 
-def choose_descriptor(fingerprint: Fingerprint, subset: Dataset, fixed: Fixed) -> None:
-    """Let the labels of a subset choose the descriptor of a fingerprint to which none was given.
+def choose_descriptor(
+    fingerprint: Fingerprint,
+    data: Dataset,
+    subset: Dataset,
+    solver: Solver,
+    *,
+    fixed: Fixed,
+    memory: float,
+) -> None:
+    """Let the labels choose the descriptor of a fingerprint to which none was given.
 
-    Each structure of the subset is predicted from the others. The likelihood would ask for no inverse, but is one of
-    the forces almost alone: it prefers short cutoffs, with which the energies of azobenzene are a fifth worse.
+    Structures are held out, as the solver that the training set asks for can do it: see `Solver.error`. The likelihood
+    would ask for no inverse, but is one of the forces almost alone: it prefers short cutoffs, with which the energies
+    of azobenzene are a fifth worse.
 
     Parameters
     ----------
     fingerprint : Fingerprint
         Of any kernel; those of the kernel `atoms` without a descriptor take one.
+    data : Dataset
+        The training set, baseline subtracted.
     subset : Dataset
-        Random structures of the training set, baseline subtracted.
+        Random structures of it.
+    solver : Solver
     fixed : tuple of length, energy noise and force noise
         Those that the user gives.
+    memory : float, GiB
+        Budget of the solver.
     """
     if not isinstance(fingerprint, AtomsFingerprint) or fingerprint.descriptor_given or len(subset) < 2:
         return
@@ -41,20 +55,14 @@ def choose_descriptor(fingerprint: Fingerprint, subset: Dataset, fixed: Fixed) -
             descriptor=default_descriptor(subset.species, cutoff), radial=fingerprint.kernel.radial
         ).fingerprint()
         candidate.fit(subset)
-        observations, _, _ = observe(candidate, subset, float(subset.energies.mean()))
-        if not observations.values.any():
+        mean = float(data.energies.mean())
+        if not any(np.any(observed_values(item, mean, candidate.invariant)) for item in subset):
             return
-        found[cutoff] = _error(observations, candidate.spread, fixed)
+        planned = solver.plan(data, candidate, memory).solver
+        found[cutoff] = planned.error(Equations(candidate, data, mean), subset, fixed)
     best = min(found, key=lambda cutoff: found[cutoff])
     fingerprint.angular_cutoff = best
     text = ", ".join(
         f"{np.exp(value - found[best]):.2f} with {cutoff:g} Å" for cutoff, value in found.items()
     )
-    _log.info(
-        "cutoff of the angles %g Å: relative error of %d structures left out %s", best, len(subset), text
-    )
-
-
-def _error(observations: Observations, spread: float, fixed: Fixed) -> float:
-    """Return the smallest leave-one-structure-out score over a few lengths and noises."""
-    return min((result.score for result in scan(observations, coarse_points(fixed), spread)), default=np.inf)
+    _log.info("cutoff of the angles %g Å: relative error of structures left out %s", best, text)

@@ -32,6 +32,7 @@ from gprann.surrogate.hyperparameters.criteria import (
     Fixed,
     Scan,
     Trial,
+    coarse_points,
     leave_out_in_turn,
     maximise_likelihood,
     scan,
@@ -57,8 +58,6 @@ _log = logging.getLogger(__name__)
 _STRETCH = (2.5, 1.5, 1.0, 0.6, 0.36)
 _NOISE = (1.0, 0.1, 0.01)
 _FINE, _SHORTER = 1 / 3, 0.8  # steps of the noises and of the length, where they are refined
-_COARSE_LENGTHS = (5.0, 12.0, 30.0)
-_COARSE_NOISES = (1e-8, 1e-6, 1e-5, 1e-4)
 _LOWEST = Trial(BOUNDS[0].length, 1e-12, 1e-12)
 _STEPS = 5  # in one direction, at most
 _FOLDS = 5  # groups in which structures are held out by k_fold
@@ -187,16 +186,6 @@ def maximum_likelihood(search: HyperparameterSearch, training: NestedSubsets) ->
     found, _ = maximise_likelihood([observations], start, search.fingerprint.spread, search.fixed)
     _log.info("likelihood: %s", found)
     return found
-
-
-def coarse_points(fixed: Fixed) -> list[Trial]:
-    """Return settings that are far apart, with those replaced that the user gives."""
-    points = [
-        with_fixed(Trial(length, noise, noise), fixed)
-        for length in _COARSE_LENGTHS
-        for noise in _COARSE_NOISES
-    ]
-    return list(dict.fromkeys(points))
 
 
 def beginning(search: HyperparameterSearch, training: NestedSubsets) -> Trial:

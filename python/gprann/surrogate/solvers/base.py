@@ -14,7 +14,7 @@ from gprann import _core
 from gprann.arrays import Array, Indices
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
-from gprann.options import Named, Registry, option
+from gprann.options import Named, Registry
 from gprann.runtime.resources import GIB
 from gprann.surrogate.gaussian_process import PosteriorMean
 from gprann.surrogate.hyperparameters.criteria import (
@@ -23,10 +23,12 @@ from gprann.surrogate.hyperparameters.criteria import (
     LeftOut,
     Search,
     Trial,
+    coarse_points,
+    scan,
     with_fixed,
 )
 from gprann.surrogate.kernels.base import Environments, Fingerprint, Rows
-from gprann.surrogate.memory import FEATURES, features_per_atom, jacobian_bytes, per_atom_bytes
+from gprann.surrogate.memory import FEATURES, features_per_atom, jacobian_bytes
 from gprann.surrogate.observations import Observations, observe, observed_values
 from gprann.surrogate.solvers.posterior import Posterior, structure_covariance
 
@@ -185,6 +187,24 @@ class Solver(Named):
         """Return the hyperparameters of a training set, those given kept; by default as the search finds them."""
         return search.find(equations.data, equations.mean)
 
+    def error(self, equations: Equations, subset: Dataset, fixed: Fixed) -> float:
+        """Return the logarithm of the error of structures held out, at the best of some hyperparameters.
+
+        By it descriptors are compared.
+
+        Parameters
+        ----------
+        equations : Equations
+            Of the training set.
+        subset : Dataset
+            Random structures of it, to which the fingerprint has been fitted; each is predicted from the others.
+        fixed : tuple of length, energy noise and force noise
+            Those that the user gives.
+        """
+        observations, _, _ = observe(equations.fingerprint, subset, float(subset.energies.mean()))
+        results = scan(observations, coarse_points(fixed), equations.fingerprint.spread)
+        return min((result.score for result in results), default=np.inf)
+
     @abstractmethod
     def solve(self, equations: Equations, settings: Trial) -> Solution:
         """Return the weights of a training set.
@@ -302,51 +322,6 @@ class Solver(Named):
 
 SOLVERS = Registry("solver", Solver)  # type: ignore[type-abstract]
 register_solver = SOLVERS.register
-
-
-class WithRepresentatives(Solver):
-    """A solver that factorises the covariance matrix of some representative structures alone."""
-
-    inducing: int | None = option(
-        "Number of representative structures. Default: what memory and time allow, to a limit.",
-        None,
-        ge=1,
-        example=50,
-    )
-
-    def wanted_observations(self, data: Dataset, fingerprint: Fingerprint) -> float:
-        """Return the observations of the representatives, where memory does not matter."""
-        raise NotImplementedError
-
-    def plan(self, data: Dataset, fingerprint: Fingerprint, budget: float) -> Plan:
-        """Choose the number of representatives, see `Solver.plan`."""
-        features = features_per_atom(data, fingerprint)
-        per_structure = max(structure.n_labels for structure in data)
-        wanted = int(self.wanted_observations(data, fingerprint))
-        count = min(self.inducing or max(1, wanted // per_structure), len(data))
-        found = self.replace(inducing=count)
-        while count > 1 and self.inducing is None and found.memory(data, features=features) > budget:
-            count -= 1
-            found = self.replace(inducing=count)
-        found._check_memory(data, features, budget)
-        return Plan(found, "asked for")
-
-    def memory(self, data: Dataset, *, features: float = FEATURES) -> float:
-        """Return the memory in GiB that a fit takes, with one representative where their number is left open."""
-        inducing = self.inducing or 1
-        atoms = int(data.n_atoms.max())
-        m = inducing * max(structure.n_labels for structure in data)
-        taken = self.representative_bytes(m, data, features) + inducing * jacobian_bytes(atoms, features)
-        return (taken + per_atom_bytes(features) * float(data.n_atoms.sum())) / GIB
-
-    def representative_bytes(self, m: int, data: Dataset, features: float) -> float:
-        """Return the bytes of the matrices for m observations of the representatives."""
-        raise NotImplementedError
-
-    def memory_at_most(self, data: Dataset, budget: float) -> float:
-        """Return the memory in GiB that a solution takes at most: with all structures, but within the budget."""
-        most = len(data) if self.inducing is None else min(self.inducing, len(data))
-        return min(budget, self.replace(inducing=most).memory(data))
 
 
 @dataclass(frozen=True, slots=True)

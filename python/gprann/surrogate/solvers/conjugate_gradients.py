@@ -45,11 +45,11 @@ from gprann.surrogate.solvers.base import (
     Equations,
     Fit,
     Solution,
-    WithRepresentatives,
     leave_out_together,
     register_solver,
 )
 from gprann.surrogate.solvers.posterior import DensePosterior, energy_variance, representatives
+from gprann.surrogate.solvers.representatives import WithRepresentatives
 
 _log = logging.getLogger(__name__)
 _MAX_ITERATIONS = 1000

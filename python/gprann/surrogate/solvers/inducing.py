@@ -29,10 +29,10 @@ from gprann.surrogate.solvers.base import (
     Equations,
     Fit,
     Solution,
-    WithRepresentatives,
     register_solver,
 )
 from gprann.surrogate.solvers.posterior import representatives
+from gprann.surrogate.solvers.representatives import WithRepresentatives
 
 _MOST_INDUCING = 10000  # observations of the representatives
 BLOCK_ROWS = 1024

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from gprann.data.structure import Dataset
 from gprann.surrogate.kernels.base import Fingerprint
 from gprann.surrogate.memory import FEATURES, features_per_atom
-from gprann.surrogate.solvers.base import SOLVERS, Plan, Solver, WithRepresentatives, register_solver
+from gprann.surrogate.solvers.base import SOLVERS, Plan, Solver, register_solver
 from gprann.surrogate.solvers.cholesky import Cholesky
 from gprann.surrogate.solvers.conjugate_gradients import ConjugateGradients, product_operations
 from gprann.surrogate.solvers.inducing import Inducing
+from gprann.surrogate.solvers.representatives import WithRepresentatives
 from gprann.surrogate.solvers.sparse import Sparse, WithEnvironments
 
 _SOME, _MANY = 8000, 30000
 """Observations beyond which sums over atoms are sparse, without and with the memory for the covariance matrix."""
+_LARGEST_MATRIX = 2e13
+"""Operations of the covariance matrix (ten minutes on two threads) beyond which a sum over atoms is sparse."""
 _LARGEST_PRODUCT = 1e12
 """Operations of one K x (half a minute on one thread) beyond which a hundred of them take too long."""
 
@@ -39,11 +44,11 @@ class AutoSolver(ConjugateGradients, WithEnvironments):
         matrix = f"the covariance matrix of {n_observations} observations takes {dense:.2g} GiB"
         sparse = Sparse(environments=self.environments)
         large = n_observations > (_MANY if dense <= budget else _SOME)
+        large = large or _matrix_operations(data, features) > _LARGEST_MATRIX
         if large and fingerprint.local and sparse.fits(data, fingerprint, budget):
             found = sparse.plan(data, fingerprint, budget)
-            return replace(
-                found, reason=f"{n_observations} observations of a sum over atoms: linear in structures"
-            )
+            size = f"{n_observations} observations of structures of up to {data.n_atoms.max()} atoms"
+            return replace(found, reason=f"{size}, a sum over atoms: linear in structures")
         if dense <= budget:  # no word of the budget: the same reason whatever else the machine is busy with
             return Plan(Cholesky(), f"{matrix}, which the memory allows")
         work = product_operations(data, fingerprint)
@@ -74,6 +79,13 @@ class AutoSolver(ConjugateGradients, WithEnvironments):
         if dense <= budget:
             return dense
         return max(solver.memory_at_most(data, budget) for solver in self._without_matrix())
+
+
+def _matrix_operations(data: Dataset, features: float) -> float:
+    """Return the operations of the covariance matrix of all gradients: a product of Jacobians for each pair."""
+    atoms = data.n_atoms.astype(float)
+    # Jacobians (atoms x features, 3 atoms) of the one and of the other: sum over pairs, n_a 3 n_a 3 n_b.
+    return float(9.0 * features * np.square(atoms).sum() * atoms.sum())
 
 
 def memory_needed(

@@ -19,7 +19,7 @@ from gprann.errors import ConfigError
 from gprann.options import option
 from gprann.runtime.resources import GIB, blas_and_threads
 from gprann.surrogate.gaussian_process import PosteriorMean
-from gprann.surrogate.hyperparameters.criteria import LeftOut, Search, Trial
+from gprann.surrogate.hyperparameters.criteria import Fixed, LeftOut, Search, Trial
 from gprann.surrogate.kernels.base import Environments, Fingerprint
 from gprann.surrogate.memory import FEATURES, features_per_atom, jacobian_bytes, per_atom_bytes
 from gprann.surrogate.observations import observed_values
@@ -34,7 +34,9 @@ from gprann.surrogate.solvers.environments import (
 )
 from gprann.surrogate.solvers.sparse_search import (
     append,
+    environments_within,
     find_hyperparameters,
+    held_out_score,
     mean_energies,
     noise_variances,
 )
@@ -44,9 +46,10 @@ _MOST = 3000  # environments, where memory and time allow more
 _LEAST = 500  # however long it takes
 _FEWEST = 200  # for which memory must be left
 _OPERATIONS = 3e12  # of the QR factorisation: a minute on one thread
-_PRODUCTS = 5e7  # of descriptors with their Jacobians, for the rows: a minute or two
+_PRODUCTS = 4.5e12  # operations of the covariances with environments: about three minutes on two threads
 _FRACTION = 1e-5  # of the noise of the gradients, the variance of environments that are not represented
-_FEWEST_TO_SEARCH = 20  # structures
+_FEWEST_TO_SEARCH = 20  # structures; a quarter of them, where they have this many
+_GRADIENTS_TO_SEARCH = 2000
 _HELD_OUT = 10, 50  # structures to calibrate with, a tenth of the training set otherwise
 _GROWN = 10.0  # times the variance of environments not represented: they are chosen anew
 
@@ -74,9 +77,15 @@ class Sparse(WithEnvironments):
     def find(self, equations: Equations, search: Search) -> Trial:
         """Return the hyperparameters: by structures held out of a sparse model, where there are enough."""
         data, fixed = equations.data, search.fixed
-        if all(fixed) or search.name != "held_out" or len(data) < _FEWEST_TO_SEARCH:
+        if all(fixed) or search.name != "held_out" or not _enough_to_search(data):
             return search.find(data, equations.mean)
         return find_hyperparameters(equations, fixed, self.environments or _affordable(data), search.seed)
+
+    def error(self, equations: Equations, subset: Dataset, fixed: Fixed) -> float:
+        """Return the error of structures held out of a sparse model of more than the subset, see `Solver.error`."""
+        if not _enough_to_search(equations.data):
+            return super().error(equations, subset, fixed)
+        return held_out_score(equations, fixed, self.environments or _affordable(equations.data), 0)
 
     def solve(self, equations: Equations, settings: Trial) -> Solution:
         """Return the weights, see `Solver.solve`."""
@@ -205,10 +214,16 @@ def _memory(count: int, data: Dataset, features: float) -> float:
 
 
 def _affordable(data: Dataset) -> int:
-    """Return how many environments a training set may have for the QR factorisation to take a reasonable time."""
+    """Return how many environments a training set may have for a fit to take a reasonable time."""
     rows, atoms = sum(structure.n_labels for structure in data), int(data.n_atoms.sum())
-    timely = min(_MOST, int(np.sqrt(_OPERATIONS / (2.0 * rows))), int(_PRODUCTS / atoms))
+    timely = min(_MOST, int(np.sqrt(_OPERATIONS / (2.0 * rows))), environments_within(data, _PRODUCTS))
     return min(atoms, max(_LEAST, timely))
+
+
+def _enough_to_search(data: Dataset) -> bool:
+    """Return whether there are enough structures, or large ones, to hold fifths of them out."""
+    large = 3 * int(data.n_atoms.sum()) >= _GRADIENTS_TO_SEARCH
+    return len(data) >= (_FEWEST_TO_SEARCH // 4 if large else _FEWEST_TO_SEARCH)
 
 
 def _kept_for_calibration(n: int) -> Indices:

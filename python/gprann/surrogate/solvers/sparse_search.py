@@ -15,12 +15,14 @@ import numpy as np
 
 from gprann import _core
 from gprann.arrays import Array
+from gprann.data.neighbours import build_neighbours
 from gprann.data.structure import Dataset, Structure, evenly_spread
 from gprann.errors import FactorisationError
 from gprann.runtime.resources import blas_and_threads
 from gprann.surrogate.hyperparameters.criteria import BOUNDS, Fixed, Trial, with_fixed
 from gprann.surrogate.kernels.base import Environments
 from gprann.surrogate.kernels.internal_coordinates import rigid_motions
+from gprann.surrogate.memory import FEATURES
 from gprann.surrogate.observations import observed_gradient
 from gprann.surrogate.solvers.base import Equations
 from gprann.surrogate.solvers.environments import (
@@ -35,8 +37,13 @@ _LENGTH, _STRETCH = 4.0, 1.6
 _GAIN = 0.03  # of the score, for which another length is taken
 _LENGTHS = 6  # tried in one direction, at most
 _FEW_ENVIRONMENTS, _FEW_ROWS = 500, 30000
+_COMPARED_ROWS = 5000  # gradients by which descriptors are compared
 _SOME_ENVIRONMENTS = 1200
 _MOST_ROWS = 60000
+_FEW_OPERATIONS, _MOST_OPERATIONS = 1.2e12, 2.5e12  # of the rows, a minute or two on two threads
+_SLOPES = 1500  # environments whose covariances cost as much as the slopes of the descriptor
+_USUAL_CUTOFF = 5.0  # Å
+_COUNTED = 5  # structures whose neighbours are counted
 _FOLDS = 5
 _MOST_HELD_OUT = 8000  # gradients by which noises are judged, all energies beside them
 _SAMPLED = 32  # structures that tell the unit of the noises
@@ -104,8 +111,11 @@ def find_hyperparameters(equations: Equations, fixed: Fixed, most: int, seed: in
     data = equations.data
     shuffled = data.select(np.random.default_rng(seed).permutation(len(data)))
     start = with_fixed(_START, fixed)
-    few, part = min(most, _FEW_ENVIRONMENTS), replace(equations, data=_first(shuffled, _FEW_ROWS))
-    some, whole = min(most, _SOME_ENVIRONMENTS), replace(equations, data=_first(shuffled, _MOST_ROWS))
+    few, some = min(most, _FEW_ENVIRONMENTS), min(most, _SOME_ENVIRONMENTS)
+    rows = min(_FEW_ROWS, rows_within(shuffled, few, _FEW_OPERATIONS))
+    part = replace(equations, data=_first(shuffled, rows))
+    rows = min(_MOST_ROWS, rows_within(shuffled, some, _MOST_OPERATIONS))
+    whole = replace(equations, data=_first(shuffled, rows))
     best = _descend(start, _scores(part, start, few), fixed)
     if fixed[0] is None:
         longer = _stretch(best, _STRETCH, lambda settings: _scores(part, settings, few), fixed)
@@ -117,6 +127,45 @@ def find_hyperparameters(equations: Equations, fixed: Fixed, most: int, seed: in
         best = _stretch(best, 1.0 / _STRETCH, lambda settings: _scores(whole, settings, some), fixed, -_GAIN)
     _log.info("sparse: fifths of %d structures held out: %s, score %.3f", len(whole.data), *best)
     return best[0]
+
+
+def held_out_score(equations: Equations, fixed: Fixed, most: int, seed: int) -> float:
+    """Return the score of structures held out of a part of the training set, at the best of some hyperparameters.
+
+    Parameters
+    ----------
+    equations : Equations
+        Of the training set, the fingerprint fitted to some of it.
+    fixed : tuple of length, energy noise and force noise
+        As the user gives them, None for the others.
+    most : int
+        Number of environments at most.
+    seed : int
+        Of the choice of the part.
+    """
+    data = equations.data.select(np.random.default_rng(seed).permutation(len(equations.data)))
+    part = replace(equations, data=_first(data, _COMPARED_ROWS))
+    lengths = (_LENGTH, _STRETCH * _LENGTH) if fixed[0] is None else fixed[:1]
+    starts = [with_fixed(replace(_START, length=length), fixed) for length in lengths]
+    few = min(most, _FEW_ENVIRONMENTS)
+    return 0.5 * min(_descend(one, _scores(part, one, few), fixed)[1] for one in starts)
+
+
+def row_operations(data: Dataset) -> float:
+    """Return the operations for one atom: of a product of the slopes of its features with one environment."""
+    some = list(data.select(evenly_spread(len(data), min(_COUNTED, len(data)))))
+    neighbours = build_neighbours(some, _USUAL_CUTOFF, data.species)
+    return 6.0 * FEATURES * max(float(neighbours.first_pair[-1]) / sum(map(len, some)), 1.0)
+
+
+def rows_within(data: Dataset, environments: int, operations: float) -> int:
+    """Return how many gradients have so many operations of their covariances with environments."""
+    return int(3.0 * operations / (row_operations(data) * (environments + _SLOPES)))
+
+
+def environments_within(data: Dataset, operations: float) -> int:
+    """Return the number of environments with which the covariances of all gradients take so many operations."""
+    return int(operations / (row_operations(data) * float(data.n_atoms.sum()))) - _SLOPES
 
 
 def _first(data: Dataset, rows: int) -> Dataset:
