@@ -23,7 +23,6 @@ from gprann.surrogate import saving
 from gprann.surrogate.calibration import Calibration, calibration_of, left_out_std, put_calibration_last
 from gprann.surrogate.compositions import calibrate_new_compositions, factors_of, subtract_mean
 from gprann.surrogate.hyperparameters.criteria import Hyperparameters, Trial
-from gprann.surrogate.hyperparameters.descriptor_choice import choose_descriptor
 from gprann.surrogate.hyperparameters.kernel_selection import KernelSelection, select_kernel
 from gprann.surrogate.hyperparameters.length_scales import fit_length_scales
 from gprann.surrogate.kernels.base import Fingerprint, Kernel, Rows
@@ -38,6 +37,7 @@ from gprann.surrogate.observations import (
 )
 from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.solvers.base import Equations, Fit, solve_raising_noise
+from gprann.surrogate.solvers.descriptor_choice import choose_descriptor
 from gprann.surrogate.solvers.posterior import energy_covariance, energy_variance, forces_std_of
 
 _log = logging.getLogger(__name__)
@@ -154,8 +154,8 @@ class Surrogate:
             self._kernel = candidates[self._selection.kernel]
             self._fingerprint = fingerprints[self._selection.kernel]
         if standardise_over is None:  # else features are to stay as they are while the training set grows
-            known = {"fixed": self._options.fixed, "memory": self._budget}
-            choose_descriptor(self._fingerprint, labels, subset, self._options.solver, **known)
+            solver, fixed = self._options.solver, self._options.fixed
+            choose_descriptor(self._fingerprint, labels, subset, solver, fixed=fixed, memory=self._budget)
         self._fingerprint.fit(standardise_over or add_rattled_copies(labels, self._seed))
         search = fit_length_scales(self._options.search(self._fingerprint, self._seed, self._budget), subset)
         mean = float(labels.energies.mean())

@@ -40,7 +40,7 @@ _FEW_ENVIRONMENTS, _FEW_ROWS = 500, 30000
 _COMPARED_ROWS = 5000  # gradients by which descriptors are compared
 _SOME_ENVIRONMENTS = 1200
 _MOST_ROWS = 60000
-_FEW_OPERATIONS, _MOST_OPERATIONS = 1.2e12, 2.5e12  # of the rows, a minute or two on two threads
+_FEW_OPERATIONS, _MOST_OPERATIONS = 6e11, 2.5e12  # of the rows, two minutes at most on two threads
 _SLOPES = 1500  # environments whose covariances cost as much as the slopes of the descriptor
 _USUAL_CUTOFF = 5.0  # Å
 _COUNTED = 5  # structures whose neighbours are counted
@@ -145,7 +145,7 @@ def held_out_score(equations: Equations, fixed: Fixed, most: int, seed: int) -> 
     """
     data = equations.data.select(np.random.default_rng(seed).permutation(len(equations.data)))
     part = replace(equations, data=_first(data, _COMPARED_ROWS))
-    lengths = (_LENGTH, _STRETCH * _LENGTH) if fixed[0] is None else fixed[:1]
+    lengths = (_LENGTH, _STRETCH * _LENGTH) if fixed[0] is None else (fixed[0],)
     starts = [with_fixed(replace(_START, length=length), fixed) for length in lengths]
     few = min(most, _FEW_ENVIRONMENTS)
     return 0.5 * min(_descend(one, _scores(part, one, few), fixed)[1] for one in starts)
