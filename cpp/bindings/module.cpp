@@ -10,6 +10,7 @@ PYBIND11_MODULE(GPRANN_MODULE_NAME, module) {
   gprann::bindings::bind_descriptors(module);
   gprann::bindings::bind_covariance(module);
   gprann::bindings::bind_environments(module);
+  gprann::bindings::bind_coulomb(module);
   gprann::bindings::bind_network(module);
   gprann::bindings::bind_combined_loss(module);
 }

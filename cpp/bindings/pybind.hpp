@@ -53,6 +53,7 @@ void bind_blas(py::module_& module);
 void bind_descriptors(py::module_& module);
 void bind_covariance(py::module_& module);
 void bind_environments(py::module_& module);
+void bind_coulomb(py::module_& module);
 void bind_network(py::module_& module);
 void bind_combined_loss(py::module_& module);
 

@@ -7,8 +7,11 @@ from gprann.active.select import select as select
 from gprann.augmentation import augment as augment
 from gprann.augmentation import taylor_augment as taylor_augment
 from gprann.baselines import Baseline as Baseline
+from gprann.baselines import CalculatorBaseline as CalculatorBaseline
 from gprann.baselines import Contribution as Contribution
+from gprann.baselines import Coulomb as Coulomb
 from gprann.baselines import ReferenceEnergies as ReferenceEnergies
+from gprann.baselines import Zbl as Zbl
 from gprann.baselines import register_baseline as register_baseline
 from gprann.calculator import Calculator as Calculator
 from gprann.data.structure import Dataset as Dataset

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from gprann import _core
 from gprann.arrays import Array
-from gprann.baselines import BASELINES, Baseline, BaselineSum, ReferenceEnergies, as_baseline, terms_of
+from gprann.baselines import (
+    BASELINES,
+    Baseline,
+    BaselineSum,
+    ReferenceEnergies,
+    given_baseline,
+    restore_baseline,
+    terms_of,
+)
 from gprann.baselines.reference_energies import is_spanned
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.prediction import Prediction, voigt_stress
@@ -255,8 +263,13 @@ class Potential:
         write_model_file(path, document, arrays)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Potential:
-        """Read a potential that `save` wrote.
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        baseline: Baseline | str | Mapping[str, Any] | Sequence[Any] | None = None,
+    ) -> Potential:
+        """Read a potential that `save` wrote; calculators among its baselines are handed over, see `gprann.load`.
 
         Raises
         ------
@@ -271,7 +284,7 @@ class Potential:
                 f"{os.fspath(path)}: holds {_with_article(kind)}, not a potential; gprann.load reads either"
             )
         try:
-            return _from_file(document, arrays)
+            return _from_file(document, arrays, given_baseline(baseline))
         except ConfigError as error:
             raise FormatError(f"{os.fspath(path)}: {error}") from error
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
@@ -280,8 +293,19 @@ class Potential:
             ) from error
 
 
-def load(path: str | os.PathLike[str]) -> Potential | Surrogate | SurrogateSet:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    baseline: Baseline | str | Mapping[str, Any] | Sequence[Any] | None = None,
+) -> Potential | Surrogate | SurrogateSet:
     """Read a potential, a surrogate or a set of surrogates that `save` wrote.
+
+    Parameters
+    ----------
+    path : path
+    baseline : Baseline, its name, or a list of these, optional
+        The calculators on which the potential builds, which a file does not name as code: as `CalculatorBaseline`, or
+        ASE calculators. Other baselines stand in the file.
 
     Raises
     ------
@@ -305,8 +329,8 @@ def load(path: str | os.PathLike[str]) -> Potential | Surrogate | SurrogateSet:
     if read_kind(path).startswith("surrogate"):
         from gprann.surrogate.sets.surrogate_set import load_surrogate
 
-        return load_surrogate(path)
-    return Potential.load(path)
+        return load_surrogate(path, baseline=baseline)
+    return Potential.load(path, baseline=baseline)
 
 
 def _std_factors(document: Mapping[str, Any]) -> tuple[float, float]:
@@ -316,7 +340,9 @@ def _std_factors(document: Mapping[str, Any]) -> tuple[float, float]:
     return energy, force
 
 
-def _from_file(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> Potential:
+def _from_file(
+    document: Mapping[str, Any], arrays: Mapping[str, Array], baseline: Baseline | None
+) -> Potential:
     """Return the potential that a model file describes."""
     descriptor = descriptor_from_dict(document["descriptor"])
     model = _load_model(document["model"]).build(descriptor.size, len(descriptor.species))
@@ -337,7 +363,7 @@ def _from_file(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> Pote
         Normalisation(arrays["feature_mean"], arrays["feature_inverse_scale"]),
         model,
         arrays["parameters"],
-        baseline=_load_baseline(document, arrays, descriptor.species),
+        baseline=_load_baseline(document, arrays, descriptor.species, baseline),
         energy_scale=scale,
         std_factors=_std_factors(document),
         provenance=dict(document.get("provenance", {})),
@@ -356,10 +382,10 @@ def _load_model(options: Mapping[str, Any]) -> Model:
 
 
 def _load_baseline(
-    document: Mapping[str, Any], arrays: Mapping[str, Array], species: Sequence[str]
+    document: Mapping[str, Any], arrays: Mapping[str, Array], species: Sequence[str], given: Baseline | None
 ) -> Baseline:
     """Return the baseline that a model file describes; version 1 knew reference energies alone."""
     if "baselines" in document:
-        return as_baseline(list(document["baselines"]))
+        return restore_baseline(document["baselines"], given)
     values = arrays["reference_energies"].tolist()
     return ReferenceEnergies(energies=dict(zip(species, values, strict=True)))

@@ -13,7 +13,7 @@ from gprann.data.structure import Dataset
 from gprann.evaluation import evaluate
 from gprann.surrogate import Surrogate
 from gprann.surrogate import calibration as module
-from gprann.surrogate.calibration import Calibration, calibrate, factor_of
+from gprann.surrogate.solvers.calibration import Calibration, calibrate, factor_of
 from gprann.surrogate.hyperparameters.criteria import LeftOut
 
 FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-8, "force_noise": 1e-8}

@@ -18,7 +18,7 @@ from gprann.data.structure import Dataset
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError
 from gprann.surrogate import AtomsKernel, PairsKernel, Surrogate, memory_needed
-from gprann.surrogate.calibration import calibration_of
+from gprann.surrogate.solvers.calibration import calibration_of
 from gprann.surrogate.hyperparameters.criteria import FREE, Trial
 from gprann.surrogate.kernels.base import Environments
 from gprann.surrogate.kernels.internal_coordinates import observed_directions

@@ -15,7 +15,7 @@ from gprann.errors import ConfigError, FactorisationError
 from gprann.options import Options, PathText, option
 from gprann.surrogate import Surrogate
 from gprann.surrogate.calculator import SurrogateCalculator
-from gprann.surrogate.calibration import few_structures_expected
+from gprann.surrogate.solvers.calibration import few_structures_expected
 
 _RATTLE = 0.1  # Å
 _COPIES = 24

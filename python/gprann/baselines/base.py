@@ -245,6 +245,13 @@ def as_baseline(given: Baseline | str | Mapping[str, Any] | Sequence[Any] | None
     return terms[0] if len(terms) == 1 else BaselineSum(terms=tuple(terms))
 
 
+def given_baseline(
+    given: Baseline | str | Mapping[str, Any] | Sequence[Any] | None,
+) -> Baseline | None:
+    """Return the baseline that is given, None where none is."""
+    return None if given is None else as_baseline(given)
+
+
 def _sums(first: Sequence[Array] | None, second: Sequence[Array] | None) -> list[Array] | None:
     """Return the sums of two lists of arrays, either of which may be absent."""
     if first is None or second is None:

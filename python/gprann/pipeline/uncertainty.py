@@ -11,7 +11,7 @@ import numpy as np
 
 from gprann.data.structure import Dataset
 from gprann.potential import Potential
-from gprann.surrogate.calibration import factor_of
+from gprann.surrogate.solvers.calibration import factor_of
 
 _log = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from gprann.baselines import Baseline, ReferenceEnergies
 from gprann.data.structure import Dataset, Structure, evenly_spread
 from gprann.errors import FactorisationError
 from gprann.runtime.resources import one_blas_thread
-from gprann.surrogate.calibration import Calibration, factor_of, force_errors
 from gprann.surrogate.hyperparameters.criteria import LeftOut
 from gprann.surrogate.observations import mixes_compositions
 from gprann.surrogate.solvers.base import Fit, leave_out_together
+from gprann.surrogate.solvers.calibration import Calibration, factor_of, force_errors
 
 _log = logging.getLogger(__name__)
 _MOST = 5  # compositions left out, each of which costs the solution for all others

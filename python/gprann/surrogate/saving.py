@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from gprann.baselines import BASELINES, as_baseline, terms_of
+from gprann.baselines import BASELINES, Baseline, restore_baseline, terms_of
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.descriptors import Descriptor, descriptor_to_dict
 from gprann.errors import FormatError
 from gprann.model_file import read_model_file, write_model_file
 from gprann.runtime.resources import one_blas_thread
-from gprann.surrogate.calibration import Calibration
 from gprann.surrogate.hyperparameters.criteria import Trial
 from gprann.surrogate.hyperparameters.kernel_selection import Candidate, KernelSelection
 from gprann.surrogate.kernels.base import KERNELS, Fingerprint
 from gprann.surrogate.solvers.base import SOLVERS, Equations, Fit, Plan, Solution
+from gprann.surrogate.solvers.calibration import Calibration
 
 _BASELINES = ("baseline", "given_baseline")
 _CALIBRATIONS = ("calibration", "new_calibration")
@@ -122,15 +122,15 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def state_of_plain(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state that `plain_state` took."""
+def state_of_plain(plain: Mapping[str, Any], baseline: Baseline | None) -> dict[str, Any]:
+    """Return the state that `plain_state` took, with calculators as `baseline` hands them over."""
     selection = plain["selection"]
     if selection is not None:
         candidates = {name: Candidate(**item) for name, item in selection["candidates"].items()}
         selection = KernelSelection(**{**selection, "candidates": candidates})
     return {
         **plain,
-        **{name: as_baseline(plain[name]) for name in _BASELINES},
+        **{name: restore_baseline(plain[name], baseline) for name in _BASELINES},
         "species": tuple(plain["species"]),
         "kernel": KERNELS.from_dict(plain["kernel"]),
         "selection": selection,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gprann.arrays import Array
-from gprann.baselines import Baseline, as_baseline, terms_of
+from gprann.baselines import Baseline, as_baseline, given_baseline, terms_of
 from gprann.data.prediction import Prediction, voigt_stress
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, check_whole
@@ -20,7 +20,6 @@ from gprann.io.reading import Source, structures
 from gprann.runtime.resources import memory_budget, one_blas_thread
 from gprann.signatures import takes
 from gprann.surrogate import saving
-from gprann.surrogate.calibration import Calibration, calibration_of, left_out_std, put_calibration_last
 from gprann.surrogate.compositions import calibrate_new_compositions, factors_of, subtract_mean
 from gprann.surrogate.hyperparameters.criteria import Hyperparameters, Trial
 from gprann.surrogate.hyperparameters.kernel_selection import KernelSelection, select_kernel
@@ -37,6 +36,12 @@ from gprann.surrogate.observations import (
 )
 from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.solvers.base import Equations, Fit, solve_raising_noise
+from gprann.surrogate.solvers.calibration import (
+    Calibration,
+    calibration_of,
+    left_out_std,
+    put_calibration_last,
+)
 from gprann.surrogate.solvers.descriptor_choice import choose_descriptor
 from gprann.surrogate.solvers.posterior import energy_covariance, energy_variance, forces_std_of
 
@@ -448,8 +453,10 @@ class Surrogate:
         saving.write_plain(path, "surrogate", self.to_plain(factor=factor))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Surrogate:
-        """Read a surrogate that `save` has written; it predicts and is extended as it was before.
+    def load(
+        cls, path: str | os.PathLike[str], *, baseline: Baseline | str | Sequence[Any] | None = None
+    ) -> Surrogate:
+        """Read a surrogate that `save` has written, see `gprann.load`; it predicts and is extended as it was before.
 
         Raises
         ------
@@ -469,7 +476,7 @@ class Surrogate:
         >>> bool((again.predict(data).energy_std == surrogate.predict(data).energy_std).all())
         True
         """
-        return cls.from_plain(saving.read_plain(path, "surrogate"))
+        return cls.from_plain(saving.read_plain(path, "surrogate"), given_baseline(baseline))
 
     def to_plain(self, *, factor: bool = False) -> dict[str, Any]:
         """Return options, training set and weights as plain data and arrays; see `save`."""
@@ -477,11 +484,11 @@ class Surrogate:
         return {**saving.plain_state(self._state(factor=factor)), "options": self._options.to_dict()}
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Surrogate:
-        """Make the surrogate that `to_plain` described."""
+    def from_plain(cls, plain: Mapping[str, Any], baseline: Baseline | None = None) -> Surrogate:
+        """Make the surrogate that `to_plain` described, with the calculators that `baseline` hands over."""
         surrogate = cls.__new__(cls)
         options = SurrogateOptions.from_dict(plain["options"])
-        surrogate.__setstate__({**saving.state_of_plain(plain), "options": options})
+        surrogate.__setstate__({**saving.state_of_plain(plain, baseline), "options": options})
         return surrogate
 
     def _state(self, *, factor: bool = False) -> dict[str, Any]:

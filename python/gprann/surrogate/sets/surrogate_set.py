@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gprann.arrays import Array, Indices
-from gprann.baselines import Baseline
+from gprann.baselines import Baseline, given_baseline
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError, GprannError
@@ -331,11 +331,13 @@ class SurrogateSet:
         write_plain(path, "surrogate set", {"members": members})
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SurrogateSet:
+    def load(
+        cls, path: str | os.PathLike[str], *, baseline: Baseline | str | Sequence[Any] | None = None
+    ) -> SurrogateSet:
         """Read surrogates that `save` has written, see `Surrogate.load`."""
         members = []
         for member in read_plain(path, "surrogate set")["members"]:
-            surrogate = Surrogate.from_plain(member["surrogate"])
+            surrogate = Surrogate.from_plain(member["surrogate"], given_baseline(baseline))
             indices = np.array(member["indices"], dtype=np.int64)
             members.append((surrogate, FittedSubset(member["name"], indices, surrogate.training_set)))
         return cls(members)
@@ -438,7 +440,11 @@ def fit_surrogates(
     )
 
 
-def load_surrogate(path: str | os.PathLike[str]) -> Surrogate | SurrogateSet:
+def load_surrogate(
+    path: str | os.PathLike[str],
+    *,
+    baseline: Baseline | str | Mapping[str, Any] | Sequence[Any] | None = None,
+) -> Surrogate | SurrogateSet:
     """Read what `Surrogate.save` or `SurrogateSet.save` has written.
 
     Raises
@@ -446,7 +452,8 @@ def load_surrogate(path: str | os.PathLike[str]) -> Surrogate | SurrogateSet:
     FormatError
         If the file is missing, damaged, or holds something else.
     """
-    return SurrogateSet.load(path) if read_kind(path) == "surrogate set" else Surrogate.load(path)
+    kind: type[Surrogate | SurrogateSet] = SurrogateSet if read_kind(path) == "surrogate set" else Surrogate
+    return kind.load(path, baseline=given_baseline(baseline))
 
 
 def fit_each(

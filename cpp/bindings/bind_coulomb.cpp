@@ -1,0 +1,62 @@
+#include "gprann/coulomb.hpp"
+#include "pybind.hpp"
+
+namespace gprann::bindings {
+
+namespace {
+
+/// Potentials (n), gradient (n, 3) and virial (3, 3).
+using Sums = std::tuple<Vector, Matrix, Matrix>;
+
+Charges view(const VectorIn& charges, const VectorIn& widths, ChargeShape shape) {
+  if (shape != ChargeShape::point) require_size(widths.size(), charges.size(), "widths");
+  return {charges.size(), charges.data(), widths.data(), shape};
+}
+
+template <class Work>
+Sums summed(const Charges& charges, Work&& work) {
+  Vector potential = Vector::Zero(charges.n);
+  Matrix gradient = Matrix::Zero(charges.n, 3), virial = Matrix::Zero(3, 3);
+  work(CoulombOutput{potential.data(), gradient.data(), virial.data()});
+  return {std::move(potential), std::move(gradient), std::move(virial)};
+}
+
+Sums molecule(const MatrixIn& positions, const VectorIn& charges, const VectorIn& widths, ChargeShape shape,
+              int n_threads) {
+  const Charges own = view(charges, widths, shape);
+  require_shape(positions, own.n, 3, "positions");
+  return summed(own,
+                [&](const CoulombOutput& out) { add_direct_sum(positions.data(), own, n_threads, out); });
+}
+
+Sums cell(const MatrixIn& positions, const MatrixIn& lattice, const VectorIn& charges, const VectorIn& widths,
+          ChargeShape shape, double splitting, double cutoff, double reciprocal_cutoff, int n_threads) {
+  const Charges own = view(charges, widths, shape);
+  require_shape(positions, own.n, 3, "positions");
+  require_shape(lattice, 3, 3, "lattice");
+  if (!(splitting > 0.0 && cutoff > 0.0))
+    throw std::invalid_argument("splitting and cutoff must be positive");
+  return summed(own, [&](const CoulombOutput& out) {
+    add_real_space(positions.data(), lattice.data(), own, splitting, cutoff, n_threads, out);
+    add_reciprocal_space(positions.data(), lattice.data(), own, splitting, reciprocal_cutoff, n_threads, out);
+  });
+}
+
+}  // namespace
+
+void bind_coulomb(py::module_& module) {
+  py::enum_<ChargeShape>(module, "ChargeShape")
+      .value("point", ChargeShape::point)
+      .value("gaussian", ChargeShape::gaussian)
+      .value("slater", ChargeShape::slater);
+  module.def("coulomb_molecule", &molecule, py::arg("positions").noconvert(), py::arg("charges").noconvert(),
+             py::arg("widths").noconvert(), py::arg("shape"), py::arg("n_threads"), ReleaseGil(),
+             "Potentials, gradient and virial of fixed charges by a direct sum.");
+  module.def("coulomb_cell", &cell, py::arg("positions").noconvert(), py::arg("lattice").noconvert(),
+             py::arg("charges").noconvert(), py::arg("widths").noconvert(), py::arg("shape"),
+             py::arg("splitting"), py::arg("cutoff"), py::arg("reciprocal_cutoff"), py::arg("n_threads"),
+             ReleaseGil(),
+             "Potentials, gradient and virial of fixed charges in a periodic cell, by Ewald's sum.");
+}
+
+}  // namespace gprann::bindings

@@ -1,0 +1,298 @@
+"""Any ASE calculator as a baseline: a semi-empirical method, a classical or a universal potential."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from ase.calculators.calculator import BaseCalculator
+from pydantic import Field, PrivateAttr, field_validator
+
+from gprann.arrays import Array
+from gprann.baselines.base import (
+    Baseline,
+    BaselineSum,
+    Contribution,
+    as_baseline,
+    register_baseline,
+    terms_of,
+)
+from gprann.data.structure import Dataset, Structure
+from gprann.errors import ConfigError, DataError
+from gprann.labelling import Record, geometry_key, label
+from gprann.labelling.calculators import CalculatorSpec
+from gprann.labelling.worker import compute
+from gprann.options import PathText, option
+
+_REMEMBERED = 512  # structures whose results are kept in memory, beside those of the cache
+_CHECKS = 3  # structures by which a model file recognises its baseline
+_ENERGY, _FORCE = 2e-4, 2e-3  # eV and eV/Å, by which their results may differ
+_QUIET = {"tblite": {"method": "GFN2-xTB", "verbosity": 0}}  # defaults
+
+
+@register_baseline
+class CalculatorBaseline(Baseline):
+    """Energies, forces and stresses of an ASE calculator: what a cheaper method knows already (delta learning).
+
+    A surrogate of the difference to a quantum-chemical method such as GFN2-xTB needs far fewer structures
+    (Ramakrishnan et al., J. Chem. Theory Comput. 11, 2087 (2015)). Each structure is computed once: results are kept in
+    memory, and with `cache` in a file.
+
+    A model file does not name code to run. It keeps three structures with their results instead, and the calculator is
+    handed over when the file is read, `gprann.load(file, baseline=...)`: one that gives other results is refused.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(3)
+    >>> emt = gprann.CalculatorBaseline(calculator="emt")
+    >>> left = emt.subtract(data)
+    >>> bool(abs(left.energies + emt.evaluate(data).energy - data.energies).max() < 1e-12)
+    True
+    """
+
+    name = "calculator"
+    calculator: Any = option(
+        "Name of a calculator of ASE, tblite for GFN-xTB (GFN2 by default); in Python also `module:Class`, or an ASE "
+        "calculator itself.",
+        example="tblite",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Keyword arguments of the calculator, if it is given by its name."
+    )
+    cache: PathText | None = option(
+        "Extended XYZ file of results, read and appended to, so that nothing is computed twice. Default: in memory "
+        "alone.",
+        None,
+        example="baseline.extxyz",
+    )
+    workers: int = option("Processes in which many structures are computed side by side.", 1, ge=1)
+    _made: BaseCalculator | None = PrivateAttr(default=None)
+    _record: Record | None = PrivateAttr(default=None)
+    _recent: OrderedDict[str, Structure] = PrivateAttr(default_factory=OrderedDict)
+    _checks: list[Structure] = PrivateAttr(default_factory=list)
+
+    @field_validator("calculator")
+    @classmethod
+    def _check_calculator(cls, given: Any) -> Any:
+        if not isinstance(given, str) and not hasattr(given, "get_property"):
+            raise ValueError(f"calculator: expected a name or an ASE calculator, got {type(given).__name__}")
+        return given
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """Make the baseline that a configuration describes.
+
+        Raises
+        ------
+        ConfigError
+            If it names code to import: a file may not.
+        """
+        if ":" in str(given.get("calculator", "")):
+            raise ConfigError(
+                f"baseline: calculator = '{given['calculator']}': a file may name calculators of ASE and tblite alone; "
+                "hand others over in Python"
+            )
+        return super().from_dict(given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a file keeps: what it is called, and structures by which it is recognised."""
+        return {"calculator": self.title, "checks": [_plain(item) for item in self._checks]}
+
+    @property
+    def title(self) -> str:
+        """Name and options of the calculator, or its class."""
+        if isinstance(self.calculator, str):
+            return " ".join([self.calculator, *(f"{name}={value}" for name, value in self._options.items())])
+        return type(self.calculator).__name__
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {**_QUIET.get(self.calculator, {}), **self.options}
+
+    def evaluate(self, data: Dataset) -> Contribution:
+        """Return the results of the calculator, those that are known from memory or from the cache.
+
+        Raises
+        ------
+        DataError
+            If a structure cannot be computed, after a second attempt.
+        """
+        known = [self._find(structure) for structure in data]
+        missing = Dataset([item for item, found in zip(data, known, strict=True) if found is None])
+        if len(missing) > 1 and self.workers > 1 and isinstance(self.calculator, str):
+            self._compute_in_processes(missing)
+        results = [
+            found or self._compute(item, keep=len(data) > 1) for item, found in zip(data, known, strict=True)
+        ]
+        return Contribution(
+            np.array([float(item.energy or 0.0) for item in results]),
+            [np.asarray(item.forces) for item in results],
+            np.array(
+                [np.full(6, np.nan) if item.stress is None else item.stress for item in results]
+            ).reshape(-1, 6),
+        )
+
+    def subtract(self, data: Dataset) -> Dataset:
+        """Return the structures with the labels that are left.
+
+        Raises
+        ------
+        DataError
+            If a structure has a stress and the calculator gives none.
+        """
+        left = super().subtract(data)
+        for structure in left:
+            if structure.stress is not None and not np.isfinite(structure.stress).all():
+                raise DataError(
+                    f"{structure.origin}: has a stress, but the baseline {self.title} gives none; leave stresses out "
+                    "of the data, or choose another calculator"
+                )
+        if not self._checks and len(data):
+            chosen = np.unique(np.linspace(0, len(data) - 1, _CHECKS).astype(int))
+            self._checks = [found for k in chosen.tolist() if (found := self._find(data[k])) is not None]
+        return left
+
+    def recognise(self, checks: Sequence[Mapping[str, Any]]) -> None:
+        """Compare the results of some structures with those that a model file keeps.
+
+        Raises
+        ------
+        ConfigError
+            If they differ.
+        """
+        kept = [_structure(item) for item in checks]
+        own = [self._find(item) or self._compute(item, keep=True) for item in kept]
+        for item, found in zip(kept, own, strict=True):
+            energy = abs(float(found.energy or 0.0) - float(item.energy or 0.0))
+            force = float(np.abs(np.asarray(found.forces) - item.forces).max())
+            if not (energy <= _ENERGY and force <= _FORCE):
+                raise ConfigError(
+                    f"the baseline that is handed over, {self.title}, is not the one of the file: energies differ by "
+                    f"{energy:.2g} eV, forces by {force:.2g} eV/Å; hand over the same method with the same options"
+                )
+        self._checks = kept
+
+    def _find(self, structure: Structure) -> Structure | None:
+        key = geometry_key(structure)
+        found = self._recent.get(key)
+        return found if found is not None else self._cache.find(structure)
+
+    @property
+    def _cache(self) -> Record:
+        if self._record is None:
+            self._record = Record(self.cache)
+        return self._record
+
+    def _keep(self, result: Structure, *, lasting: bool) -> None:
+        """Remember a result: for good where many are asked for, the latest of those asked for one by one."""
+        if lasting:
+            self._cache.append(result)
+            return
+        self._recent[geometry_key(result)] = result
+        while len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
+
+    def _compute_in_processes(self, data: Dataset) -> None:
+        target = self.cache or str(Path(_scratch()) / "baseline.extxyz")
+        done = label(
+            data, self.calculator, target, options=self._options, workers=self.workers, progress=None
+        )
+        if done.failures:
+            first = done.failures[0]
+            raise DataError(f"{first.origin}: the baseline {self.title} fails: {first.reason}")
+        self._record = Record(target)
+
+    def _compute(self, structure: Structure, *, keep: bool) -> Structure:
+        """Return a structure with the results of the calculator; a failure is tried once more, by a new one."""
+        if (found := self._find(structure)) is not None:  # computed by processes, or twice in the data
+            return found
+        reason = ""
+        for _ in range(2):
+            try:
+                result = self._attempt(structure)
+            # A calculator fails in whatever way it likes.
+            except Exception as error:
+                reason, self._made = f"{type(error).__name__}: {error}", None
+                continue
+            self._keep(result, lasting=keep)
+            return result
+        raise DataError(
+            f"{structure.origin}: the baseline {self.title} fails: {reason}; leave the structure out, or correct the "
+            "options of the calculator"
+        )
+
+    def _attempt(self, structure: Structure) -> Structure:
+        if self._made is None:
+            given = self.calculator
+            self._made = CalculatorSpec(given, self._options).build() if isinstance(given, str) else given
+        plain = structure.without_labels()
+        labels = compute(self._made, plain)
+        if "forces" not in labels:
+            raise ValueError("the calculator has no forces")
+        return plain.replace(
+            **{name: np.asarray(value) if name != "energy" else value for name, value in labels.items()}
+        )
+
+
+def restore_baseline(kept: Sequence[Mapping[str, Any]], given: Baseline | None) -> Baseline:
+    """Return the baseline that a model file describes; calculators in it are those that the caller hands over.
+
+    Parameters
+    ----------
+    kept : sequence of mappings
+        One for each term.
+    given : Baseline or None
+
+    Raises
+    ------
+    ConfigError
+        If a calculator is missing, is another one than that of the file, or belongs to nothing.
+    """
+    at_hand = [
+        term for term in ([] if given is None else terms_of(given)) if isinstance(term, CalculatorBaseline)
+    ]
+    terms: list[Baseline] = []
+    for item in kept:
+        if item["kind"] != CalculatorBaseline.name:
+            terms.append(as_baseline(item))
+            continue
+        if not at_hand:
+            raise ConfigError(
+                f"needs its baseline, the calculator {item['calculator']}, which a file cannot hold; hand it over: "
+                "gprann.load(file, baseline=gprann.CalculatorBaseline(calculator=...)), or --baseline"
+            )
+        found = at_hand.pop(0)
+        found.recognise(item["checks"])
+        terms.append(found)
+    if at_hand:
+        raise ConfigError(f"has no baseline {at_hand[0].title}: do not hand one over")
+    return terms[0] if len(terms) == 1 else BaselineSum(terms=tuple(terms))
+
+
+def _scratch() -> str:
+    import tempfile
+
+    return tempfile.mkdtemp(prefix="gprann-baseline-")
+
+
+def _plain(structure: Structure) -> dict[str, Any]:
+    return {
+        "symbols": list(structure.symbols),
+        "positions": structure.positions.tolist(),
+        "cell": structure.cell.tolist(),
+        "pbc": np.asarray(structure.pbc).tolist(),
+        "energy": structure.energy,
+        "forces": np.asarray(structure.forces).tolist(),
+    }
+
+
+def _structure(plain: Mapping[str, Any]) -> Structure:
+    numbers: dict[str, Array] = {
+        name: np.array(plain[name], dtype=float) for name in ("positions", "cell", "forces")
+    }
+    pbc = np.array(plain["pbc"], dtype=bool)
+    return Structure(tuple(plain["symbols"]), pbc=pbc, energy=float(plain["energy"]), **numbers)
