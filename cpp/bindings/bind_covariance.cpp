@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gprann/covariance_product.hpp"
+#include "gprann/parallel.hpp"
 #include "pybind.hpp"
 
 namespace gprann::bindings {
@@ -57,6 +58,29 @@ struct OwnedFeatureSets {
 
   Index observations() const { return first_observation.back(); }
 };
+
+/// Weights of the energies, for each structure, and those of the gradients times the Jacobians, (rows, D).
+std::pair<Vector, Matrix> fold(const OwnedFeatureSets& self, const VectorIn& weights, int n_threads) {
+  require_size(weights.size(), self.observations(), "weights");
+  if (self.observations() > self.view.n_structures)
+    require_size(self.jacobians.size(), self.first_jacobian.back(), "jacobians");
+  Vector energies(self.view.n_structures);
+  Matrix slopes(self.first_row.back(), self.view.size);
+  parallel_for(self.view.n_structures, n_threads, [&](Index a, int) {
+    const auto at = static_cast<std::size_t>(a);
+    const Index rows = (self.first_row[at + 1] - self.first_row[at]) * self.view.size;
+    const Index m = self.view.directions(a);
+    energies[a] = weights[self.first_observation[at]];
+    VectorMap own(slopes.data() + self.first_row[at] * self.view.size, rows);
+    if (m == 0) {
+      own.setZero();
+      return;
+    }
+    const ConstMatrixMap J(self.view.jacobians + self.first_jacobian[at], rows, m);
+    own.noalias() = J * weights.segment(self.first_observation[at] + 1, m);
+  });
+  return {std::move(energies), std::move(slopes)};
+}
 
 void require_matching(const OwnedFeatureSets& A, const OwnedFeatureSets& B) {
   if (A.view.size != B.view.size || A.view.n_kinds != B.view.n_kinds)
@@ -145,7 +169,11 @@ void bind_covariance(py::module_& module) {
       .def(py::init<Int64s, Doubles, Doubles, Int64s>(), py::arg("kind_rows").noconvert(),
            py::arg("features").noconvert(), py::arg("jacobians").noconvert(),
            py::arg("directions").noconvert())
-      .def_property_readonly("observations", &OwnedFeatureSets::observations);
+      .def_property_readonly("observations", &OwnedFeatureSets::observations)
+      .def_readonly("kind_rows", &OwnedFeatureSets::kind_rows)
+      .def_readonly("features", &OwnedFeatureSets::features)
+      .def("fold", &fold, py::arg("weights").noconvert(), py::arg("n_threads"), ReleaseGil(),
+           "Weights of observations as those of energies (n) and of features (rows, D).");
   module.def("covariance", &fill_covariance, py::arg("A"), py::arg("B"), py::arg("kernel"), py::arg("blas"),
              py::arg("lower"), py::arg("n_threads"), py::arg("K").noconvert(), ReleaseGil(),
              "Fills K (observations of A, observations of B).");

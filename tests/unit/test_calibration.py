@@ -12,9 +12,9 @@ from contracts import Array, assert_close
 from gprann.data.structure import Dataset
 from gprann.evaluation import evaluate
 from gprann.surrogate import Surrogate
-from gprann.surrogate import calibration as module
-from gprann.surrogate.solvers.calibration import Calibration, calibrate, factor_of
 from gprann.surrogate.hyperparameters.criteria import LeftOut
+from gprann.surrogate.solvers import calibration as module
+from gprann.surrogate.solvers.calibration import Calibration, calibrate, factor_of
 
 FIXED: dict[str, Any] = {"length": 4.0, "energy_noise": 1e-8, "force_noise": 1e-8}
 

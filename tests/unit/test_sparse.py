@@ -18,7 +18,6 @@ from gprann.data.structure import Dataset
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError
 from gprann.surrogate import AtomsKernel, PairsKernel, Surrogate, memory_needed
-from gprann.surrogate.solvers.calibration import calibration_of
 from gprann.surrogate.hyperparameters.criteria import FREE, Trial
 from gprann.surrogate.kernels.base import Environments
 from gprann.surrogate.kernels.internal_coordinates import observed_directions
@@ -26,6 +25,7 @@ from gprann.surrogate.observations import observe
 from gprann.surrogate.solvers import environments as algebra
 from gprann.surrogate.solvers import plan, sparse_search
 from gprann.surrogate.solvers.base import SOLVERS, Equations, Fit, Plan
+from gprann.surrogate.solvers.calibration import calibration_of
 from gprann.surrogate.solvers.environments import SparsePosterior, Triangle, choose_environments
 from samples import FIXED
 

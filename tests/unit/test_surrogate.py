@@ -16,7 +16,7 @@ from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import ConfigError, DataError
 from gprann.surrogate import Surrogate
-from gprann.surrogate import surrogate as module
+from gprann.surrogate import prediction as module
 from gprann.surrogate.kernels.cartesian import CartesianKernel
 from reference.chebyshev_oracle import cutoff_function
 from reference.gaussian_process_oracle import DenseProcess, Features

@@ -133,6 +133,11 @@ class Baseline(Named):
         """Return the structures with the labels that are left when the baseline is taken away.
 
         Labels that a structure does not have stay absent.
+
+        Raises
+        ------
+        DataError
+            If a structure has a stress for which the baseline gives none.
         """
         contribution = self._check_contribution(data)
         structures = []
@@ -143,6 +148,11 @@ class Baseline(Named):
             if structure.forces is not None and contribution.forces is not None:
                 changes["forces"] = structure.forces - contribution.forces[k]
             if structure.stress is not None and contribution.stress is not None:
+                if not np.isfinite(contribution.stress[k]).all():
+                    raise DataError(
+                        f"{structure.origin}: has a stress, but the baseline {self} gives none for it; leave stresses "
+                        "out of the data, or choose another baseline"
+                    )
                 changes["stress"] = structure.stress - contribution.stress[k]
             structures.append(structure.replace(**changes) if changes else structure)
         return Dataset(structures)

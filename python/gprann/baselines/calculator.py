@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.calculators.calculator import BaseCalculator
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
-from gprann.arrays import Array
 from gprann.baselines.base import (
     Baseline,
     BaselineSum,
@@ -22,11 +21,12 @@ from gprann.baselines.base import (
 )
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
-from gprann.labelling import Record, geometry_key, label
-from gprann.labelling.calculators import CalculatorSpec
-from gprann.labelling.worker import compute
 from gprann.options import PathText, option
 
+if TYPE_CHECKING:
+    from gprann.labelling import Record
+
+# Labelling reads and writes files of all kinds: it is imported where a calculator is used, not by every surrogate.
 _REMEMBERED = 512  # structures whose results are kept in memory, beside those of the cache
 _CHECKS = 3  # structures by which a model file recognises its baseline
 _ENERGY, _FORCE = 2e-4, 2e-3  # eV and eV/Å, by which their results may differ
@@ -71,32 +71,21 @@ class CalculatorBaseline(Baseline):
     )
     workers: int = option("Processes in which many structures are computed side by side.", 1, ge=1)
     _made: BaseCalculator | None = PrivateAttr(default=None)
-    _record: Record | None = PrivateAttr(default=None)
+    _record: Any = PrivateAttr(default=None)
     _recent: OrderedDict[str, Structure] = PrivateAttr(default_factory=OrderedDict)
     _checks: list[Structure] = PrivateAttr(default_factory=list)
 
     @field_validator("calculator")
     @classmethod
-    def _check_calculator(cls, given: Any) -> Any:
+    def _check_calculator(cls, given: Any, info: ValidationInfo) -> Any:
+        if info.context is not None and ":" in str(given):  # from a file
+            raise ValueError(
+                f"calculator = '{given}': a file may name calculators of ASE and tblite alone; hand others over in "
+                "Python"
+            )
         if not isinstance(given, str) and not hasattr(given, "get_property"):
             raise ValueError(f"calculator: expected a name or an ASE calculator, got {type(given).__name__}")
         return given
-
-    @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Self:
-        """Make the baseline that a configuration describes.
-
-        Raises
-        ------
-        ConfigError
-            If it names code to import: a file may not.
-        """
-        if ":" in str(given.get("calculator", "")):
-            raise ConfigError(
-                f"baseline: calculator = '{given['calculator']}': a file may name calculators of ASE and tblite alone; "
-                "hand others over in Python"
-            )
-        return super().from_dict(given)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a file keeps: what it is called, and structures by which it is recognised."""
@@ -137,20 +126,8 @@ class CalculatorBaseline(Baseline):
         )
 
     def subtract(self, data: Dataset) -> Dataset:
-        """Return the structures with the labels that are left.
-
-        Raises
-        ------
-        DataError
-            If a structure has a stress and the calculator gives none.
-        """
+        """Return the structures with the labels that are left. Results of three are kept for a model file."""
         left = super().subtract(data)
-        for structure in left:
-            if structure.stress is not None and not np.isfinite(structure.stress).all():
-                raise DataError(
-                    f"{structure.origin}: has a stress, but the baseline {self.title} gives none; leave stresses out "
-                    "of the data, or choose another calculator"
-                )
         if not self._checks and len(data):
             chosen = np.unique(np.linspace(0, len(data) - 1, _CHECKS).astype(int))
             self._checks = [found for k in chosen.tolist() if (found := self._find(data[k])) is not None]
@@ -177,18 +154,25 @@ class CalculatorBaseline(Baseline):
         self._checks = kept
 
     def _find(self, structure: Structure) -> Structure | None:
+        from gprann.labelling import geometry_key
+
         key = geometry_key(structure)
         found = self._recent.get(key)
         return found if found is not None else self._cache.find(structure)
 
     @property
     def _cache(self) -> Record:
+        from gprann.labelling import Record
+
         if self._record is None:
             self._record = Record(self.cache)
-        return self._record
+        record: Record = self._record
+        return record
 
     def _keep(self, result: Structure, *, lasting: bool) -> None:
         """Remember a result: for good where many are asked for, the latest of those asked for one by one."""
+        from gprann.labelling import geometry_key
+
         if lasting:
             self._cache.append(result)
             return
@@ -197,6 +181,8 @@ class CalculatorBaseline(Baseline):
             self._recent.popitem(last=False)
 
     def _compute_in_processes(self, data: Dataset) -> None:
+        from gprann.labelling import Record, label
+
         target = self.cache or str(Path(_scratch()) / "baseline.extxyz")
         done = label(
             data, self.calculator, target, options=self._options, workers=self.workers, progress=None
@@ -226,6 +212,9 @@ class CalculatorBaseline(Baseline):
         )
 
     def _attempt(self, structure: Structure) -> Structure:
+        from gprann.labelling.calculators import CalculatorSpec
+        from gprann.labelling.worker import compute
+
         if self._made is None:
             given = self.calculator
             self._made = CalculatorSpec(given, self._options).build() if isinstance(given, str) else given
@@ -291,8 +280,7 @@ def _plain(structure: Structure) -> dict[str, Any]:
 
 
 def _structure(plain: Mapping[str, Any]) -> Structure:
-    numbers: dict[str, Array] = {
-        name: np.array(plain[name], dtype=float) for name in ("positions", "cell", "forces")
-    }
+    positions, cell, forces = (np.array(plain[name], dtype=float) for name in ("positions", "cell", "forces"))
     pbc = np.array(plain["pbc"], dtype=bool)
-    return Structure(tuple(plain["symbols"]), pbc=pbc, energy=float(plain["energy"]), **numbers)
+    energy = float(plain["energy"])
+    return Structure(tuple(plain["symbols"]), positions, cell=cell, pbc=pbc, energy=energy, forces=forces)

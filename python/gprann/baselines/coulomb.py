@@ -153,7 +153,7 @@ class Coulomb(Baseline):
             )
         if n_periodic == 3:
             return _cell_sums(structure, charges, widths, shape)
-        padded, normal, height = _padded(structure)
+        padded, normal, height = _with_vacuum(structure)
         sums = _cell_sums(padded, charges, widths, shape)
         corrections = _slab_correction(padded, normal, height, charges)
         return sums[0] + corrections[0], sums[1] + corrections[1], sums[2] + corrections[2]
@@ -203,7 +203,7 @@ def _range(widths: Array, shape: _core.ChargeShape) -> float:
     return float((_DECAY + 4.0) / (2.0 * widths.min())) if shape == _core.ChargeShape.slater else 0.0
 
 
-def _padded(structure: Structure) -> tuple[Structure, Array, float]:
+def _with_vacuum(structure: Structure) -> tuple[Structure, Array, float]:
     """Return a slab with vacuum to spare, as a cell that is periodic in three directions, its normal and height."""
     free = int(np.flatnonzero(~np.asarray(structure.pbc))[0])
     first, second = (structure.cell[axis] for axis in range(3) if axis != free)

@@ -54,10 +54,11 @@ class Zbl(Baseline):
         energy, slope = _repulsion(r, numbers[first], numbers[second])
         value, change = _taper(r, cutoffs[first, second])
         energy, slope = energy * value, slope * value + energy * change
-        per_atom = np.bincount(neighbours.centres, 0.5 * energy, minlength=neighbours.n_atoms)
+        per_atom = np.zeros(neighbours.n_atoms)
+        np.add.at(per_atom, neighbours.centres, 0.5 * energy)
         gradient, virials = neighbours.collect((0.5 * slope / r)[:, None] * neighbours.vectors)
         edges = neighbours.first_atom[1:-1]
-        energies = np.split(per_atom, edges)
+        energies: list[Array] = np.split(per_atom, edges)
         return Contribution(
             np.array([float(own.sum()) for own in energies]),
             [-own for own in np.split(gradient, edges)],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from gprann.options import Options, option
 from gprann.surrogate.hyperparameters.criteria import Fixed
@@ -61,6 +61,15 @@ class SurrogateOptions(Options):
         'representative environments of atoms, "conjugate_gradient" without the matrix, "inducing" by its columns of '
         'representative structures; "auto" by the size of the training set and the memory.',
         "auto",
+    )
+    bound: Annotated[float, Field(gt=0)] | Literal["auto", "off"] | None = option(
+        "Standard deviation of an energy at which half of the correction to the baseline is left: it is weighed by "
+        '1 / (1 + variance / bound²), so that far from the training set the baseline alone remains. "auto": from the '
+        'errors of structures held out; "off": the correction is never weighed. Default: "auto" where the '
+        'baseline exerts forces on the training structures, otherwise "off".',
+        None,
+        unit="eV",
+        example=0.05,
     )
     memory: float | None = option(
         "Largest memory of the surrogates that are fitted at a time: decides on the solver, and with little of it "

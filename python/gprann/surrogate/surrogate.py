@@ -13,7 +13,7 @@ import numpy as np
 
 from gprann.arrays import Array
 from gprann.baselines import Baseline, as_baseline, given_baseline, terms_of
-from gprann.data.prediction import Prediction, voigt_stress
+from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, check_whole
 from gprann.io.reading import Source, structures
@@ -35,6 +35,7 @@ from gprann.surrogate.observations import (
     with_stress,
 )
 from gprann.surrogate.options import SurrogateOptions
+from gprann.surrogate.prediction import Query, choose_bound, exerts_forces, predict_corrections
 from gprann.surrogate.solvers.base import Equations, Fit, solve_raising_noise
 from gprann.surrogate.solvers.calibration import (
     Calibration,
@@ -43,10 +44,9 @@ from gprann.surrogate.solvers.calibration import (
     put_calibration_last,
 )
 from gprann.surrogate.solvers.descriptor_choice import choose_descriptor
-from gprann.surrogate.solvers.posterior import energy_covariance, energy_variance, forces_std_of
+from gprann.surrogate.solvers.posterior import energy_covariance
 
 _log = logging.getLogger(__name__)
-_BATCH = 512  # structures predicted at a time
 _CHOICES = ("options", "seed", "species", "kernel", "selection", "baseline", "given_baseline")
 _STATE = (*_CHOICES, "training_set", "calibration", "new_calibration")
 """Attributes that, with the fit, make a surrogate again."""
@@ -260,6 +260,17 @@ class Surrogate:
         return self._baseline
 
     @property
+    def bound(self) -> float | None:
+        """Standard deviation (eV) at which half of the correction is left; None if it is not weighed."""
+        given = self._options.bound
+        if isinstance(given, float):
+            return given
+        fit = self._require_fit()
+        if given == "off" or (given is None and not exerts_forces(self._training_set, fit.equations.data)):
+            return None
+        return choose_bound(fit, self.calibration.energy_error)
+
+    @property
     def selection(self) -> KernelSelection | None:
         """How the kernel was chosen; None if it was given."""
         return self._selection
@@ -338,37 +349,15 @@ class Surrogate:
             If the surrogate has not been fitted.
         """
         state = self._require_fit()
-        energies, stds = [np.zeros(0)], [np.zeros(0)]
-        force_list: list[Array] = []
-        stresses: list[Array] = []
-        force_stds: list[Array] = []
         data = with_stress(structures(data), stress=False)  # labels have no place in predictions
-        for begin in range(0, len(data), _BATCH):
-            batch = data[begin : begin + _BATCH]
-            check_known(batch, state.equations.data)
-            rows = self._fingerprint.rows(batch)
-            energy, slopes = state.solution.mean.predict(rows, state.kernel)
-            energies.append(energy + state.equations.mean)
-            if forces:
-                gradients, virials = rows.gradients(slopes)
-                force_list += [-gradient for gradient in gradients]
-                if virials is not None:
-                    stresses += [voigt_stress(*pair) for pair in zip(batch, virials, strict=True)]
-            if std:
-                variance = state.amplitude2 * energy_variance(state.posterior, rows.sets(), state.kernel)
-                stds.append(self._factors(batch)[0] * np.sqrt(np.maximum(variance, 0.0)))
-            if forces_std:
-                factors = self._factors(batch)[1] * np.sqrt(state.amplitude2)
-                relative = forces_std_of(state.posterior, self._fingerprint, batch, rows, state.kernel)
-                force_stds += [factor * std for factor, std in zip(factors, relative, strict=True)]
-            if progress is not None:
-                progress(len(batch))
-        prediction = Prediction(
-            np.concatenate(energies),
-            force_list,
-            energy_std=np.concatenate(stds) if std else None,
-            forces_std=force_stds if forces_std else None,
-            stress=np.array(stresses) if stresses else None,
+        check_known(data, state.equations.data)
+        prediction = predict_corrections(
+            Query(state, self._fingerprint, self._factors, self.bound),
+            data,
+            std=std,
+            forces=forces,
+            forces_std=forces_std,
+            progress=progress,
         )
         return self._baseline.add(data, prediction) if terms_of(self._baseline) else prediction
 

@@ -336,6 +336,11 @@ class SparsePosterior:
         explained, left = self.half_solve(cross)
         return prior - explained @ explained.T + left @ left.T
 
+    def weights_of(self, cross: Array) -> Array:
+        """Return (U⁻¹ U⁻ᵀ - R⁻¹ R⁻ᵀ) k, see `Posterior.weights_of`."""
+        prior = Factor(np.ascontiguousarray(self.root.T)).solve(cross)
+        return prior - Factor(self.solved.lower).solve(cross)
+
     @property
     def factors(self) -> list[Array]:
         """Triangles of energies and of gradients, for a file."""

@@ -154,6 +154,12 @@ class InducingApproximation:
         self.inner.half_solve(cross)
         return prior - explained + cross @ cross.T
 
+    def weights_of(self, cross: Array) -> Array:
+        """Return L⁻ᵀ (V - B⁻ᵀ B⁻¹ V) with V = L⁻¹ k, see `Posterior.weights_of`."""
+        half = self.half.half_solve(np.array(np.atleast_2d(cross), order="C"))
+        left = half - np.atleast_2d(self.inner.solve(half))
+        return self.half.half_solve_transposed(left).reshape(-1)
+
     def leave_out(self, part: Observations, kernel: _core.RadialKernel, noise: Array) -> tuple[Array, Array]:
         """Return errors of a structure of the training set without its observations, and their covariance.
 

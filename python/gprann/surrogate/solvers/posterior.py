@@ -34,6 +34,9 @@ class Posterior(Protocol):
     def covariance(self, prior: Array, cross: Array) -> Array:
         """Return covariances (q, q) from the prior ones and `cross`, which is overwritten."""
 
+    def weights_of(self, cross: Array) -> Array:
+        """Return z for one row k of covariances, (observations,): the variance is the prior one less k z."""
+
     @property
     def factors(self) -> list[Array]:
         """Cholesky factors, for a file."""
@@ -70,6 +73,10 @@ class DensePosterior:
         """Return covariances (q, q)."""
         self.factor.half_solve(cross)
         return prior - cross @ cross.T
+
+    def weights_of(self, cross: Array) -> Array:
+        """Return K⁻¹ k."""
+        return self.factor.solve(cross)
 
     @property
     def factors(self) -> list[Array]:
@@ -119,8 +126,9 @@ def forces_std_of(
 ) -> list[Array]:
     """Return sqrt(diag(B V Bᵀ)), (N, 3): V of the gradients along the internal directions B of each structure."""
     result = []
-    for index, (structure, jacobian) in enumerate(zip(data, fingerprint.jacobians(data), strict=True)):
-        sets = rows.sets([jacobian], first=index, last=index + 1)
+    for index, structure in enumerate(data):
+        # One by one: those of large structures take hundreds of megabytes.
+        sets = rows.sets(fingerprint.jacobians(Dataset([structure])), first=index, last=index + 1)
         if isinstance(posterior, WithRows):
             cross = posterior.cross(fingerprint, Dataset([structure]), kernel)
             variance = posterior.covariance(_covariance(sets, sets, kernel), cross)[1:, 1:]

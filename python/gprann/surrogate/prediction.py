@@ -1,0 +1,173 @@
+"""Predictions of a surrogate, weighed by their own certainty where they correct a baseline.
+
+A Gaussian process with the long lengths that predict best extrapolates like a polynomial. With the posterior variance v
+of the energy,
+
+    E = E_baseline + mean + W D,    W = 1 / (1 + v / b²),    dE/dx = dE_baseline/dx + W dD/dx - D W² / b² dv/dx
+
+are energies with exact derivatives: near the training set W is one, where the variance grows the correction vanishes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gprann import _core
+from gprann.arrays import Array
+from gprann.data.prediction import Prediction, voigt_stress
+from gprann.data.structure import Dataset
+from gprann.runtime.resources import blas_and_threads, n_threads
+from gprann.surrogate.gaussian_process import PosteriorMean
+from gprann.surrogate.kernels.base import Fingerprint, Rows
+from gprann.surrogate.solvers.base import Fit
+from gprann.surrogate.solvers.posterior import Posterior, energy_variance, forces_std_of
+
+_BATCH = 512  # structures predicted at a time
+_LOOKED_AT = 3  # structures
+_COST = 0.02  # of the error near the training set, that the weights may add
+_UNKNOWN = 0.1  # eV, where no structures were held out to tell the errors
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What predictions need.
+
+    Attributes
+    ----------
+    fit : Fit
+    fingerprint : Fingerprint
+    factors : callable
+        Takes structures, and returns the factors on the standard deviations of their energies and forces, (n,) each.
+    bound : float or None, eV
+        See `weigh`; None if corrections are not weighed.
+    """
+
+    fit: Fit
+    fingerprint: Fingerprint
+    factors: Callable[[Dataset], tuple[Array, Array]]
+    bound: float | None
+
+
+def predict_corrections(
+    query: Query,
+    data: Dataset,
+    *,
+    std: bool,
+    forces: bool,
+    forces_std: bool,
+    progress: Callable[[int], object] | None,
+) -> Prediction:
+    """Return the prediction without the baseline, see `Surrogate.predict`."""
+    fit, fingerprint = query.fit, query.fingerprint
+    energies, stds = [np.zeros(0)], [np.zeros(0)]
+    force_list: list[Array] = []
+    stresses: list[Array] = []
+    force_stds: list[Array] = []
+    for begin in range(0, len(data), _BATCH):
+        batch = data[begin : begin + _BATCH]
+        rows = fingerprint.rows(batch)
+        factors = query.factors(batch) if std or forces_std or query.bound else (np.zeros(0), np.zeros(0))
+        energy, slopes = fit.solution.mean.predict(rows, fit.kernel)
+        if query.bound is not None:
+            energy, slopes, variance = weigh(fit, rows, (energy, slopes), factors[0], query.bound)
+        elif std:
+            relative = energy_variance(fit.posterior, rows.sets(), fit.kernel)
+            variance = factors[0] ** 2 * fit.amplitude2 * np.maximum(relative, 0.0)
+        energies.append(energy + fit.equations.mean)
+        if std:
+            stds.append(np.sqrt(variance))
+        if forces:
+            gradients, virials = rows.gradients(slopes)
+            force_list += [-gradient for gradient in gradients]
+            if virials is not None:
+                stresses += [voigt_stress(*pair) for pair in zip(batch, virials, strict=True)]
+        if forces_std:
+            scales = factors[1] * np.sqrt(fit.amplitude2)
+            own = forces_std_of(fit.posterior, fingerprint, batch, rows, fit.kernel)
+            force_stds += [scale * one for scale, one in zip(scales, own, strict=True)]
+        if progress is not None:
+            progress(len(batch))
+    return Prediction(
+        np.concatenate(energies),
+        force_list,
+        energy_std=np.concatenate(stds) if std else None,
+        forces_std=force_stds if forces_std else None,
+        stress=np.array(stresses) if stresses else None,
+    )
+
+
+def exerts_forces(data: Dataset, labels: Dataset) -> bool:
+    """Return whether forces of a training set differ from what the baseline leaves of them, by a look at some."""
+    pairs = itertools.islice(zip(data, labels, strict=False), _LOOKED_AT)
+    return any(not np.array_equal(np.asarray(a.forces), np.asarray(b.forces)) for a, b in pairs)
+
+
+def choose_bound(fit: Fit, error: float | None) -> float:
+    """Return b, eV, with which weights cost little near the training set.
+
+    There they change an energy by D v / b²: a share `_COST` of the error, sqrt(v), with b² = D sqrt(v) / `_COST`.
+
+    Parameters
+    ----------
+    fit : Fit
+    error : float or None, eV/atom
+        Standard deviation of the energies of structures held out; None if there were none.
+    """
+    data = fit.equations.data
+    spread = float(np.std(data.energies))
+    if error is None or not (error > 0 and spread > 0):
+        return _UNKNOWN
+    error = error * float(data.n_atoms.mean())
+    return float(np.sqrt(max(spread, error) * error / _COST))
+
+
+def weigh(
+    fit: Fit, rows: Rows, corrections: tuple[Array, Array], factors: Array, bound: float
+) -> tuple[Array, Array, Array]:
+    """Return weighed corrections, their derivatives by the features, and the variances of the energies.
+
+    Parameters
+    ----------
+    fit : Fit
+    rows : Rows
+        Of the query structures.
+    corrections : tuple of ndarrays (n,) and (rows, D)
+        D and dD/d(features).
+    factors : ndarray, shape (n,)
+        Of the calibration, on standard deviations.
+    bound : float, eV
+    """
+    energy, slopes = corrections[0].copy(), corrections[1].copy()
+    variances = np.empty(len(energy))
+    for k in range(len(energy)):
+        begin, end = rows.kind_rows[k, 0], rows.kind_rows[k, -1]
+        own = replace(rows, kind_rows=rows.kind_rows[k : k + 1] - begin, features=rows.features[begin:end])
+        variance, change = _variance_and_slopes(fit.posterior, own, fit.kernel)
+        scale = fit.amplitude2 * factors[k] ** 2
+        variances[k] = scale * variance
+        weight = 1.0 / (1.0 + variances[k] / bound**2)
+        slopes[begin:end] *= weight
+        slopes[begin:end] -= energy[k] * weight**2 / bound**2 * scale * change
+        energy[k] *= weight
+    return energy, slopes, variances
+
+
+def _variance_and_slopes(posterior: Posterior, own: Rows, kernel: _core.RadialKernel) -> tuple[float, Array]:
+    """Return the relative variance of the energy of one structure, and its derivatives by the features, (rows, D)."""
+    sets = own.sets()
+    cross = np.zeros((1, posterior.sets.observations))
+    with blas_and_threads() as (blas, threads):
+        _core.energy_covariance(sets, posterior.sets, kernel, blas, threads, cross)
+    weights = posterior.weights_of(cross[0])
+    energies, slopes = posterior.sets.fold(weights, n_threads())
+    known = replace(own, kind_rows=posterior.sets.kind_rows, features=posterior.sets.features)
+    _, explained = PosteriorMean(known, energies, slopes).predict(own, kernel)
+    _, prior = PosteriorMean(own, np.ones(1), np.zeros_like(own.features)).predict(own, kernel)
+    variance = float(_core.energy_variance(sets, kernel)[0] - cross[0] @ weights)
+    if variance <= 0.0:  # rounding, at a training structure: there it is as small as it can be
+        return 0.0, np.zeros_like(own.features)
+    return variance, 2.0 * (prior - explained)
