@@ -1,5 +1,6 @@
 """ASE calculators as baselines: computed once, added back, handed over when a file is read."""
 
+import pickle
 from pathlib import Path
 from typing import ClassVar
 
@@ -157,3 +158,10 @@ def test_configurations_cannot_name_code(tmp_path: Path) -> None:
     file.write_text('[data]\ntrain = "x.extxyz"\n[baseline]\nkind = "calculator"\ncalculator = "os:system"\n')
     with pytest.raises(ConfigError, match="a file may name"):
         load_config(file)
+
+
+def test_it_can_be_sent_to_processes(data: gprann.Dataset) -> None:
+    baseline = gprann.CalculatorBaseline(calculator="emt")
+    energies = baseline.evaluate(data).energy
+    again = pickle.loads(pickle.dumps(baseline))
+    assert np.array_equal(again.evaluate(data).energy, energies)

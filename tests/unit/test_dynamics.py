@@ -36,15 +36,27 @@ def walked(surrogate: Surrogate, data: Dataset, length: Walk, **changes: object)
 
 
 def test_temperature_is_that_of_a_harmonic_ensemble(waters: Dataset, surrogate: Surrogate) -> None:
-    """Along the normal modes of one structure with the amplitudes of 200 K the forces tell 200 K."""
+    """Along the normal modes of one structure with the amplitudes of 100 K the forces tell 100 K."""
     data = Dataset([waters[0]])
     still = surrogate.predict(data).forces[0]
-    copies = augment(
-        data, surrogate, policy="normal_modes", temperature=200.0, copies=200, forces=True, min_distance=0.0
-    )[1:]
-    # The start is no minimum: its force is taken away.
-    thermal = Dataset(copy.replace(forces=copy.forces - still) for copy in copies if copy.forces is not None)
-    assert temperature_of(surrogate, thermal) == pytest.approx(200.0, rel=0.35)
+    found = []
+    for seed in range(5):  # forces along the stiffest modes count most: samples differ
+        copies = augment(
+            data,
+            surrogate,
+            policy="normal_modes",
+            temperature=100.0,
+            copies=200,
+            forces=True,
+            min_distance=0.0,
+            seed=seed,
+        )[1:]
+        # The start is no minimum: its force is taken away.
+        thermal = Dataset(
+            copy.replace(forces=copy.forces - still) for copy in copies if copy.forces is not None
+        )
+        found.append(temperature_of(surrogate, thermal))
+    assert np.median(found) == pytest.approx(100.0, rel=0.4)
 
 
 def test_temperature_grows_with_the_square_of_the_forces(waters: Dataset, surrogate: Surrogate) -> None:

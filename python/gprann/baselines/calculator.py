@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _REMEMBERED = 512  # structures whose results are kept in memory, beside those of the cache
 _CHECKS = 3  # structures by which a model file recognises its baseline
 _ENERGY, _FORCE = 2e-4, 2e-3  # eV and eV/Å, by which their results may differ
+_ONE_AT_A_TIME = threading.Lock()  # surrogates side by side share the calculator
 _QUIET = {"tblite": {"method": "GFN2-xTB", "verbosity": 0}}  # defaults
 
 
@@ -64,8 +67,8 @@ class CalculatorBaseline(Baseline):
         default_factory=dict, description="Keyword arguments of the calculator, if it is given by its name."
     )
     cache: PathText | None = option(
-        "Extended XYZ file of results, read and appended to, so that nothing is computed twice. Default: in memory "
-        "alone.",
+        "Extended XYZ file of the results of labelled structures, read and appended to, so that nothing is computed "
+        "twice. Default: in memory alone.",
         None,
         example="baseline.extxyz",
     )
@@ -86,6 +89,11 @@ class CalculatorBaseline(Baseline):
         if not isinstance(given, str) and not hasattr(given, "get_property"):
             raise ValueError(f"calculator: expected a name or an ASE calculator, got {type(given).__name__}")
         return given
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        private = state["__pydantic_private__"] or {}
+        return {**state, "__pydantic_private__": {**private, "_made": None}}  # processes make their own
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a file keeps: what it is called, and structures by which it is recognised."""
@@ -110,12 +118,18 @@ class CalculatorBaseline(Baseline):
         DataError
             If a structure cannot be computed, after a second attempt.
         """
+        return self._contribution(data, lasting=False)
+
+    def _contribution(self, data: Dataset, *, lasting: bool) -> Contribution:
+        """Return the results, and keep those that are computed now for good, or the latest of them alone."""
         known = [self._find(structure) for structure in data]
-        missing = Dataset([item for item, found in zip(data, known, strict=True) if found is None])
+        missing = [k for k, found in enumerate(known) if found is None]
         if len(missing) > 1 and self.workers > 1 and isinstance(self.calculator, str):
-            self._compute_in_processes(missing)
+            for k, result in zip(missing, self._compute_in_processes(data.select(missing)), strict=True):
+                known[k] = result
+                self._keep(result, lasting=lasting)
         results = [
-            found or self._compute(item, keep=len(data) > 1) for item, found in zip(data, known, strict=True)
+            found or self._compute(item, keep=lasting) for item, found in zip(data, known, strict=True)
         ]
         return Contribution(
             np.array([float(item.energy or 0.0) for item in results]),
@@ -126,7 +140,8 @@ class CalculatorBaseline(Baseline):
         )
 
     def subtract(self, data: Dataset) -> Dataset:
-        """Return the structures with the labels that are left. Results of three are kept for a model file."""
+        """Return the structures with the labels that are left. Results are kept, three of them for model files."""
+        self._contribution(data, lasting=True)
         left = super().subtract(data)
         if not self._checks and len(data):
             chosen = np.unique(np.linspace(0, len(data) - 1, _CHECKS).astype(int))
@@ -170,7 +185,7 @@ class CalculatorBaseline(Baseline):
         return record
 
     def _keep(self, result: Structure, *, lasting: bool) -> None:
-        """Remember a result: for good where many are asked for, the latest of those asked for one by one."""
+        """Remember a result: those of labelled structures for good, of all others the latest."""
         from gprann.labelling import geometry_key
 
         if lasting:
@@ -180,26 +195,26 @@ class CalculatorBaseline(Baseline):
         while len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
 
-    def _compute_in_processes(self, data: Dataset) -> None:
-        from gprann.labelling import Record, label
+    def _compute_in_processes(self, data: Dataset) -> Dataset:
+        from gprann.labelling import label
 
-        target = self.cache or str(Path(_scratch()) / "baseline.extxyz")
-        done = label(
-            data, self.calculator, target, options=self._options, workers=self.workers, progress=None
-        )
+        with tempfile.TemporaryDirectory(prefix="gprann-baseline-") as folder:
+            target = str(Path(folder) / "results.extxyz")
+            done = label(data, self.calculator, target, options=self._options, workers=self.workers)
         if done.failures:
             first = done.failures[0]
             raise DataError(f"{first.origin}: the baseline {self.title} fails: {first.reason}")
-        self._record = Record(target)
+        return done.labelled
 
     def _compute(self, structure: Structure, *, keep: bool) -> Structure:
         """Return a structure with the results of the calculator; a failure is tried once more, by a new one."""
-        if (found := self._find(structure)) is not None:  # computed by processes, or twice in the data
+        if (found := self._find(structure)) is not None:  # it stands twice in the data
             return found
         reason = ""
         for _ in range(2):
             try:
-                result = self._attempt(structure)
+                with _ONE_AT_A_TIME:
+                    result = self._attempt(structure)
             # A calculator fails in whatever way it likes.
             except Exception as error:
                 reason, self._made = f"{type(error).__name__}: {error}", None
@@ -260,12 +275,6 @@ def restore_baseline(kept: Sequence[Mapping[str, Any]], given: Baseline | None) 
     if at_hand:
         raise ConfigError(f"has no baseline {at_hand[0].title}: do not hand one over")
     return terms[0] if len(terms) == 1 else BaselineSum(terms=tuple(terms))
-
-
-def _scratch() -> str:
-    import tempfile
-
-    return tempfile.mkdtemp(prefix="gprann-baseline-")
 
 
 def _plain(structure: Structure) -> dict[str, Any]:
