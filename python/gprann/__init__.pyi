@@ -22,6 +22,15 @@ from gprann.descriptors import Descriptor as Descriptor
 from gprann.descriptors import ProjectedDescriptor as ProjectedDescriptor
 from gprann.descriptors import compress_descriptor as compress_descriptor
 from gprann.descriptors import register_descriptor as register_descriptor
+from gprann.electrostatics import BaselineCheck as BaselineCheck
+from gprann.electrostatics import ChargeFit as ChargeFit
+from gprann.electrostatics import HessianRows as HessianRows
+from gprann.electrostatics import Locality as Locality
+from gprann.electrostatics import check_baseline as check_baseline
+from gprann.electrostatics import fit_charge_scale as fit_charge_scale
+from gprann.electrostatics import fit_charges_to_dipoles as fit_charges_to_dipoles
+from gprann.electrostatics import fit_charges_to_locality as fit_charges_to_locality
+from gprann.electrostatics import locality as locality
 from gprann.errors import GprannError as GprannError
 from gprann.evaluation import check as check
 from gprann.evaluation import evaluate as evaluate

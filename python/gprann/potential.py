@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.arrays import Array
 from gprann.baselines import (
-    BASELINES,
     Baseline,
     BaselineSum,
     ReferenceEnergies,
     given_baseline,
+    keep_baseline,
     restore_baseline,
     terms_of,
 )
@@ -247,7 +247,7 @@ class Potential:
         """
         document = {
             "kind": "potential",
-            "baselines": [BASELINES.to_dict(term) for term in terms_of(self.baseline)],
+            "baselines": keep_baseline(self.baseline),
             "descriptor": descriptor_to_dict(self.descriptor),
             "model": MODELS.to_dict(self.model.options),
             "energy_scale": self.energy_scale,

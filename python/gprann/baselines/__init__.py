@@ -9,6 +9,7 @@ from gprann.baselines.base import given_baseline as given_baseline
 from gprann.baselines.base import register_baseline as register_baseline
 from gprann.baselines.base import terms_of as terms_of
 from gprann.baselines.calculator import CalculatorBaseline as CalculatorBaseline
+from gprann.baselines.calculator import keep_baseline as keep_baseline
 from gprann.baselines.calculator import restore_baseline as restore_baseline
 from gprann.baselines.coulomb import Coulomb as Coulomb
 from gprann.baselines.reference_energies import ReferenceEnergies as ReferenceEnergies

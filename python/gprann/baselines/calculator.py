@@ -14,6 +14,7 @@ from ase.calculators.calculator import BaseCalculator
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from gprann.baselines.base import (
+    BASELINES,
     Baseline,
     BaselineSum,
     Contribution,
@@ -95,9 +96,10 @@ class CalculatorBaseline(Baseline):
         private = state["__pydantic_private__"] or {}
         return {**state, "__pydantic_private__": {**private, "_made": None}}  # processes make their own
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what a file keeps: what it is called, and structures by which it is recognised."""
-        return {"calculator": self.title, "checks": [_plain(item) for item in self._checks]}
+    def for_file(self) -> dict[str, Any]:
+        """Return what a model file keeps: what it is called, and structures by which it is recognised."""
+        checks = [_plain(item) for item in self._checks]
+        return {"kind": self.name, "calculator": self.title, "checks": checks}
 
     @property
     def title(self) -> str:
@@ -240,6 +242,20 @@ class CalculatorBaseline(Baseline):
         return plain.replace(
             **{name: np.asarray(value) if name != "energy" else value for name, value in labels.items()}
         )
+
+
+def keep_baseline(baseline: Baseline) -> list[dict[str, Any]]:
+    """Return what a model file keeps of a baseline, term by term, see `restore_baseline`.
+
+    Raises
+    ------
+    ConfigError
+        If a term is not registered.
+    """
+    return [
+        term.for_file() if isinstance(term, CalculatorBaseline) else BASELINES.to_dict(term)
+        for term in terms_of(baseline)
+    ]
 
 
 def restore_baseline(kept: Sequence[Mapping[str, Any]], given: Baseline | None) -> Baseline:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gprann.baselines import BASELINES, Baseline, restore_baseline, terms_of
+from gprann.baselines import Baseline, keep_baseline, restore_baseline
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.descriptors import Descriptor, descriptor_to_dict
 from gprann.errors import FormatError
@@ -113,7 +113,7 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     selection = state["selection"]
     return {
         **state,
-        **{name: [BASELINES.to_dict(term) for term in terms_of(state[name])] for name in _BASELINES},
+        **{name: keep_baseline(state[name]) for name in _BASELINES},
         "kernel": KERNELS.to_dict(state["kernel"]),
         "selection": None if selection is None else asdict(selection),
         **{name: None if state[name] is None else asdict(state[name]) for name in _CALIBRATIONS},
