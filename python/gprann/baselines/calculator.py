@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.calculators.calculator import BaseCalculator
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import PrivateAttr, ValidationInfo, field_validator
 
 from gprann.baselines.base import (
     BASELINES,
@@ -64,8 +64,10 @@ class CalculatorBaseline(Baseline):
         "calculator itself.",
         example="tblite",
     )
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="Keyword arguments of the calculator, if it is given by its name."
+    options: dict[str, Any] | None = option(
+        "Keyword arguments of the calculator, if it is given by its name.",
+        None,
+        example={"method": "GFN1-xTB"},
     )
     cache: PathText | None = option(
         "Extended XYZ file of the results of labelled structures, read and appended to, so that nothing is computed "
@@ -110,7 +112,7 @@ class CalculatorBaseline(Baseline):
 
     @property
     def _options(self) -> dict[str, Any]:
-        return {**_QUIET.get(self.calculator, {}), **self.options}
+        return {**_QUIET.get(self.calculator, {}), **(self.options or {})}
 
     def evaluate(self, data: Dataset) -> Contribution:
         """Return the results of the calculator, those that are known from memory or from the cache.
