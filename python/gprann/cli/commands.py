@@ -14,6 +14,7 @@ from gprann.errors import ConfigError, GprannError
 from gprann.explain import option_name
 
 if TYPE_CHECKING:
+    from gprann.baselines import CalculatorBaseline
     from gprann.config import AugmentationSection, SurrogateSection
     from gprann.data.structure import Dataset
     from gprann.options import Options
@@ -139,7 +140,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from gprann.pipeline.run import history
     from gprann.potential import Potential, load
 
-    potential = load(arguments.potential)
+    potential = load(arguments.potential, baseline=_baseline(arguments))
     report = evaluate_potential(potential, _read(arguments, arguments.data))
     show(report.summary())
     if arguments.output is not None:
@@ -208,7 +209,50 @@ def _predictor(
     if given or arguments.max_subset is not None:
         option = option_name(given[0].partition(".")[2] if given else "max_subset")
         raise ConfigError(f"{option} is an option of the surrogate: it needs --train, not --potential")
-    return load(arguments.potential)
+    return load(arguments.potential, baseline=_baseline(arguments))
+
+
+def _baseline(arguments: argparse.Namespace) -> CalculatorBaseline | None:
+    """Return the calculator that is handed over beside a model file."""
+    if arguments.baseline is None:
+        if arguments.baseline_options:
+            raise ConfigError("--baseline-options has no effect without --baseline")
+        return None
+    from gprann.baselines import CalculatorBaseline
+
+    pairs = _pairs("--baseline-options", arguments.baseline_options)
+    options = {name: _toml(text) for name, text in pairs.items()}
+    return CalculatorBaseline(calculator=arguments.baseline, options=options or None)
+
+
+def locality(arguments: argparse.Namespace) -> None:
+    """Show what forces a cutoff can never explain."""
+    from gprann.baselines import CalculatorBaseline, Coulomb
+    from gprann.electrostatics import HessianRows, fit_charges_to_locality
+    from gprann.electrostatics import locality as test_locality
+
+    calculator = CalculatorBaseline(
+        calculator=arguments.calculator, options=_calculator_options(arguments) or None
+    )
+    charges = {name: _toml(text) for name, text in _pairs("--charges", arguments.charges).items()}
+    if arguments.fit and not charges:
+        raise ConfigError("--fit starts from formal charges: give --charges, for example Na=1 Cl=-1")
+    data = _read(arguments, arguments.input, require=())
+    rows = [HessianRows.of(item, calculator, arguments.atoms, seed=arguments.seed) for item in data]
+    baseline = Coulomb(charges=charges) if charges else None
+    if arguments.fit and baseline is not None:
+        fitted = fit_charges_to_locality(rows, baseline, radius=arguments.radius)
+        show(f"{fitted}\n")
+        baseline = fitted.baseline
+    for k, one in enumerate(rows):
+        found = test_locality(one, baseline)
+        show(f"{one.structure.origin}: {found.table()}")
+        if found.warning:
+            show(found.warning)
+        if arguments.output is not None:
+            folder = Path(arguments.output).expanduser()
+            found.save(folder, "" if len(rows) == 1 else f"_{k}")
+            show(f"written: {folder}")
 
 
 def label(arguments: argparse.Namespace) -> None:

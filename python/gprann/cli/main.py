@@ -182,6 +182,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("potential", metavar="POTENTIAL", help="model file")
     parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
     parser.add_argument("--output", metavar="FOLDER", help="write tables, metrics and plots")
+    _baseline(parser)
     _reading(parser)
 
 
@@ -216,6 +217,7 @@ def _select(parser: argparse.ArgumentParser) -> None:
         help=f"with --train: most structures of a surrogate (default: all, or {MAX_SIZE}, by kernel)",
     )
     _output(parser, ".extxyz file, or folder for ænet XSF")
+    _baseline(parser)
     _section_options(parser, "selection", SelectOptions)
     _reading(parser)
     _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))
@@ -226,6 +228,47 @@ def _label(parser: argparse.ArgumentParser) -> None:
 
     _input(parser)
     _output(parser, ".extxyz file, which grows by each result")
+    _calculator(parser)
+    parser.add_argument(
+        "--merge", nargs=2, metavar=("TRAIN", "MERGED"), help="write TRAIN with the new structures to MERGED"
+    )
+    _section_options(parser, "labelling", LabelOptions)
+    _reading(parser)
+
+
+def _locality(parser: argparse.ArgumentParser) -> None:
+    _input(parser)
+    _calculator(parser)
+    parser.add_argument(
+        "--charges",
+        nargs="+",
+        default=[],
+        metavar="ELEMENT=Q",
+        help="charges (e) of a Coulomb baseline, of which the test tells what it leaves",
+    )
+    parser.add_argument(
+        "--fit", action="store_true", help="fit the charges to the forces of distant atoms, from those given"
+    )
+    parser.add_argument(
+        "--radius",
+        type=float,
+        default=6.0,
+        metavar="X",
+        help="beyond which charges are fitted (Å, default 6)",
+    )
+    parser.add_argument(
+        "--atoms",
+        nargs="+",
+        type=int,
+        metavar="INT",
+        help="atoms that are displaced, counted from 0 (default: one of each element)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of the directions (default 0)")
+    parser.add_argument("--output", metavar="FOLDER", help="write the table, plain data and a plot")
+    _reading(parser)
+
+
+def _calculator(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calculator",
         required=True,
@@ -240,11 +283,22 @@ def _label(parser: argparse.ArgumentParser) -> None:
         help="keyword arguments of the calculator, X as in TOML; paths must be absolute",
     )
     parser.add_argument("--options-file", metavar="FILE", help="TOML file with such arguments")
+
+
+def _baseline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--merge", nargs=2, metavar=("TRAIN", "MERGED"), help="write TRAIN with the new structures to MERGED"
+        "--baseline",
+        metavar="NAME",
+        help="calculator on which the potential builds, which its file does not hold: tblite, emt, ...; or "
+        "module:Class",
     )
-    _section_options(parser, "labelling", LabelOptions)
-    _reading(parser)
+    parser.add_argument(
+        "--baseline-options",
+        nargs="+",
+        default=[],
+        metavar="NAME=X",
+        help="keyword arguments of this calculator, X as in TOML",
+    )
 
 
 def _info(parser: argparse.ArgumentParser) -> None:
@@ -344,6 +398,11 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]]
         _label,
         "compute energies and forces with any ASE calculator; goes on where it was interrupted",
         logging.INFO,
+    ),
+    "locality": (
+        _locality,
+        "forces that no cutoff can explain, and what charges leave of them",
+        logging.WARNING,
     ),
     "info": (_info, "describe a model file, structures or a configuration", logging.WARNING),
 }

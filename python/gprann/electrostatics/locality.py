@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from gprann.arrays import Array, Indices
 from gprann.baselines import Baseline
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
+from gprann.io import atomic_write
 
 _RADII = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)  # Å
 _FEWEST_BEYOND = 2  # atoms
@@ -160,6 +162,16 @@ class Locality:
             "with_baseline": with_baseline,
             "amplitude": self.amplitude,
         }
+
+    def save(self, folder: str | os.PathLike[str], suffix: str = "") -> None:
+        """Write table, plain data and plot into a folder: locality.txt, locality.json, locality.png."""
+        target = Path(folder).expanduser()
+        target.mkdir(parents=True, exist_ok=True)
+        with atomic_write(target / f"locality{suffix}.txt") as stream:
+            stream.write(self.table() + "\n")
+        with atomic_write(target / f"locality{suffix}.json") as stream:
+            json.dump(self.to_dict(), stream, indent=1)
+        self.plot(target / f"locality{suffix}.png")
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the forces over the radius, one line for each atom."""
