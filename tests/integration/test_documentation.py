@@ -63,7 +63,17 @@ SMALL = {
 """What makes the examples of the pages small enough for a test."""
 
 
-WITHOUT_EXAMPLES = {"Contribution", "GprannError", "ReadOptions", "SurrogateSet", "load_surrogate", "option"}
+WITHOUT_EXAMPLES = {
+    "BaselineCheck",
+    "ChargeFit",
+    "Locality",
+    "Contribution",
+    "GprannError",
+    "ReadOptions",
+    "SurrogateSet",
+    "load_surrogate",
+    "option",
+}
 """What is shown by the example of something else. So are kinds of kernels, solvers and the like: pages tell of them."""
 SLOW_EXAMPLES = {"neb"}
 """Only run where the doctests of the modules are."""

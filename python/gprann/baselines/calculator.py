@@ -285,7 +285,7 @@ def restore_baseline(kept: Sequence[Mapping[str, Any]], given: Baseline | None) 
         if not at_hand:
             raise ConfigError(
                 f"needs its baseline, the calculator {item['calculator']}, which a file cannot hold; hand it over: "
-                "gprann.load(file, baseline=gprann.CalculatorBaseline(calculator=...)), or --baseline"
+                "gprann.load(file, baseline=gprann.CalculatorBaseline(calculator=...)), or --calculator"
             )
         found = at_hand.pop(0)
         found.recognise(item["checks"])

@@ -214,15 +214,14 @@ def _predictor(
 
 def _baseline(arguments: argparse.Namespace) -> CalculatorBaseline | None:
     """Return the calculator that is handed over beside a model file."""
-    if arguments.baseline is None:
-        if arguments.baseline_options:
-            raise ConfigError("--baseline-options has no effect without --baseline")
+    options = _calculator_options(arguments)
+    if arguments.calculator is None:
+        if options:
+            raise ConfigError("--options are those of the calculator: give --calculator")
         return None
     from gprann.baselines import CalculatorBaseline
 
-    pairs = _pairs("--baseline-options", arguments.baseline_options)
-    options = {name: _toml(text) for name, text in pairs.items()}
-    return CalculatorBaseline(calculator=arguments.baseline, options=options or None)
+    return CalculatorBaseline(calculator=arguments.calculator, options=options or None)
 
 
 def locality(arguments: argparse.Namespace) -> None:

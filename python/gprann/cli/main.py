@@ -182,7 +182,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("potential", metavar="POTENTIAL", help="model file")
     parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
     parser.add_argument("--output", metavar="FOLDER", help="write tables, metrics and plots")
-    _baseline(parser)
+    _calculator(parser, of_file=True)
     _reading(parser)
 
 
@@ -217,7 +217,7 @@ def _select(parser: argparse.ArgumentParser) -> None:
         help=f"with --train: most structures of a surrogate (default: all, or {MAX_SIZE}, by kernel)",
     )
     _output(parser, ".extxyz file, or folder for ænet XSF")
-    _baseline(parser)
+    _calculator(parser, of_file=True)
     _section_options(parser, "selection", SelectOptions)
     _reading(parser)
     _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))
@@ -268,13 +268,10 @@ def _locality(parser: argparse.ArgumentParser) -> None:
     _reading(parser)
 
 
-def _calculator(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--calculator",
-        required=True,
-        metavar="NAME",
-        help="emt, vasp, espresso, ...; tblite for GFN-xTB; or module:Class",
-    )
+def _calculator(parser: argparse.ArgumentParser, *, of_file: bool = False) -> None:
+    names = "emt, vasp, espresso, ...; tblite for GFN-xTB; or module:Class"
+    text = f"baseline of the potential, which its file does not hold: {names}" if of_file else names
+    parser.add_argument("--calculator", required=not of_file, metavar="NAME", help=text)
     parser.add_argument(
         "--options",
         nargs="+",
@@ -283,22 +280,6 @@ def _calculator(parser: argparse.ArgumentParser) -> None:
         help="keyword arguments of the calculator, X as in TOML; paths must be absolute",
     )
     parser.add_argument("--options-file", metavar="FILE", help="TOML file with such arguments")
-
-
-def _baseline(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--baseline",
-        metavar="NAME",
-        help="calculator on which the potential builds, which its file does not hold: tblite, emt, ...; or "
-        "module:Class",
-    )
-    parser.add_argument(
-        "--baseline-options",
-        nargs="+",
-        default=[],
-        metavar="NAME=X",
-        help="keyword arguments of this calculator, X as in TOML",
-    )
 
 
 def _info(parser: argparse.ArgumentParser) -> None:

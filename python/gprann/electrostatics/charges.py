@@ -75,6 +75,14 @@ def fit_charge_scale(data: Source, formal: Coulomb, *, seed: int = 0, **options:
     -------
     ChargeFit
         Its standard deviation is the scatter between the fifths.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(12)
+    >>> found = gprann.fit_charge_scale(data, gprann.Coulomb(charges={"H": 1.0}), kernel="pairs")
+    >>> found.charges["H"] >= 0
+    True
     """
     data = structures(data)
     part = formal.evaluate(data)
@@ -83,9 +91,9 @@ def fit_charge_scale(data: Source, formal: Coulomb, *, seed: int = 0, **options:
         for k, one in enumerate(data)
     )
     settings = settings_of(data, options)
-    y, h = (_weighed(hold_out(labels, settings, seed)) for labels in (data, charged))
+    y, h = (_flatten(hold_out(labels, settings, seed)) for labels in (data, charged))
     unit = _units(y)
-    y, h = [_scaled(a, *unit) for a in y], [_scaled(a, *unit) for a in h]
+    y, h = [_in_units(a, *unit) for a in y], [_in_units(a, *unit) for a in h]
     products = np.array([[float(np.sum(a * b)), float(np.sum(a * a))] for a, b in zip(h, y, strict=True)])
     groups = np.array_split(np.random.default_rng(seed).permutation(len(data)), 5)
     parts = [products[group, 0].sum() / max(products[group, 1].sum(), 1e-300) for group in groups]
@@ -116,7 +124,7 @@ def _finish(
     return found
 
 
-def _weighed(residuals: Residuals) -> list[Array]:
+def _flatten(residuals: Residuals) -> list[Array]:
     """Return energies and forces of each structure in one vector."""
     return [
         np.concatenate([[energy], np.asarray(force).ravel()])
@@ -131,7 +139,7 @@ def _units(rows: Sequence[Array]) -> tuple[float, float]:
     return max(float(energies), 1e-300), max(float(forces), 1e-300)
 
 
-def _scaled(row: Array, energy: float, force: float) -> Array:
+def _in_units(row: Array, energy: float, force: float) -> Array:
     """Return energy and forces of a structure so that both count the same."""
     return np.concatenate([row[:1] / energy, row[1:] / (force * np.sqrt(len(row) - 1))])
 
@@ -155,6 +163,16 @@ def fit_charges_to_locality(
     -------
     ChargeFit
         The structures stay neutral if the formal charges make them so. Standard deviations are those of least squares.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> from ase.build import bulk
+    >>> salt = gprann.Structure.from_ase(bulk("NaCl", "rocksalt", a=5.64, cubic=True).repeat(2))
+    >>> true, formal = (gprann.Coulomb(charges={"Na": q, "Cl": -q}) for q in (0.8, 1.0))
+    >>> rows = gprann.HessianRows.of(salt, true)
+    >>> round(gprann.fit_charges_to_locality([rows], formal, radius=5.0).charges["Na"], 3)
+    0.8
     """
     if isinstance(formal.charges, str):
         raise ConfigError("charges: give formal charges by element")
@@ -266,6 +284,16 @@ def fit_charges_to_dipoles(data: Source, formal: Coulomb, *, name: str = "dipole
     -------
     ChargeFit
         Neutral for every composition in the data.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> from ase.build import molecule
+    >>> water = molecule("H2O")
+    >>> water.info["dipole"] = [0.4, 0.4, -0.8] @ water.positions[[1, 2, 0]]
+    >>> formal = gprann.Coulomb(charges={"O": -2.0, "H": 1.0})
+    >>> round(gprann.fit_charges_to_dipoles(water, formal).charges["O"], 3)
+    -0.8
     """
     data = structures(data)
     if isinstance(formal.charges, str):

@@ -34,7 +34,7 @@ _UNKNOWN = 0.1  # eV, where no structures were held out to tell the errors
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What predictions need.
+    """A fit, and all else that predictions need.
 
     Attributes
     ----------
