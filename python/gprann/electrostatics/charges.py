@@ -57,8 +57,8 @@ def fit_charge_scale(data: Source, formal: Coulomb, *, seed: int = 0, **options:
     """Find the factor on formal charges that explains what structures held out of a surrogate leave unexplained.
 
     The residuals r_y of labels and r_h of the energies and forces of the formal charges come from surrogates with the
-    same hyperparameters. The squared factor is that which makes |r_y - q² r_h| smallest: long-ranged energies are what
-    the surrogate cannot explain, so that short-ranged physics does not count.
+    same hyperparameters. The squared factor q² is that for which the squares of r_y - q² r_h are least: long-ranged
+    energies are what the surrogate cannot explain, so that short-ranged physics does not count.
 
     Parameters
     ----------

@@ -209,7 +209,7 @@ def locality(
     """Return what forces a cutoff can never explain, and what a baseline leaves of them.
 
     The force on atom i along n that atoms beyond a radius induce, displaced by `amplitude` in random directions, is
-    amplitude times the root of the sum over these atoms j of |n . H_ij|², to first order.
+    amplitude times the root of the sum over these atoms j of the squares of n . H_ij, to first order.
 
     Parameters
     ----------
