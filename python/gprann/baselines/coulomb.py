@@ -72,6 +72,7 @@ class Coulomb(Baseline):
         "`charges` times `scale`.",
         None,
         unit="e",
+        example={"Na": 1.0, "Cl": -1.0},
     )
 
     @model_validator(mode="after")
