@@ -1,4 +1,7 @@
 #include "gprann/coulomb.hpp"
+
+#include <string>
+
 #include "pybind.hpp"
 
 namespace gprann::bindings {
@@ -8,7 +11,15 @@ namespace {
 /// Potentials (n), gradient (n, 3) and virial (3, 3).
 using Sums = std::tuple<Vector, Matrix, Matrix>;
 
-Charges view(const VectorIn& charges, const VectorIn& widths, ChargeShape shape) {
+ChargeShape shape_of(const std::string& name) {
+  if (name == "point") return ChargeShape::point;
+  if (name == "gaussian") return ChargeShape::gaussian;
+  if (name == "slater") return ChargeShape::slater;
+  throw std::invalid_argument("unknown shape of charges: " + name);
+}
+
+Charges view(const VectorIn& charges, const VectorIn& widths, const std::string& name) {
+  const ChargeShape shape = shape_of(name);
   if (shape != ChargeShape::point) require_size(widths.size(), charges.size(), "widths");
   return {charges.size(), charges.data(), widths.data(), shape};
 }
@@ -21,8 +32,8 @@ Sums summed(const Charges& charges, Work&& work) {
   return {std::move(potential), std::move(gradient), std::move(virial)};
 }
 
-Sums molecule(const MatrixIn& positions, const VectorIn& charges, const VectorIn& widths, ChargeShape shape,
-              int n_threads) {
+Sums molecule(const MatrixIn& positions, const VectorIn& charges, const VectorIn& widths,
+              const std::string& shape, int n_threads) {
   const Charges own = view(charges, widths, shape);
   require_shape(positions, own.n, 3, "positions");
   return summed(own,
@@ -30,7 +41,8 @@ Sums molecule(const MatrixIn& positions, const VectorIn& charges, const VectorIn
 }
 
 Sums cell(const MatrixIn& positions, const MatrixIn& lattice, const VectorIn& charges, const VectorIn& widths,
-          ChargeShape shape, double splitting, double cutoff, double reciprocal_cutoff, int n_threads) {
+          const std::string& shape, double splitting, double cutoff, double reciprocal_cutoff,
+          int n_threads) {
   const Charges own = view(charges, widths, shape);
   require_shape(positions, own.n, 3, "positions");
   require_shape(lattice, 3, 3, "lattice");
@@ -45,10 +57,6 @@ Sums cell(const MatrixIn& positions, const MatrixIn& lattice, const VectorIn& ch
 }  // namespace
 
 void bind_coulomb(py::module_& module) {
-  py::enum_<ChargeShape>(module, "ChargeShape")
-      .value("point", ChargeShape::point)
-      .value("gaussian", ChargeShape::gaussian)
-      .value("slater", ChargeShape::slater);
   module.def("coulomb_molecule", &molecule, py::arg("positions").noconvert(), py::arg("charges").noconvert(),
              py::arg("widths").noconvert(), py::arg("shape"), py::arg("n_threads"), ReleaseGil(),
              "Potentials, gradient and virial of fixed charges by a direct sum.");

@@ -128,21 +128,15 @@ def covariance_product(
     blas: Blas,
     n_threads: int,
 ) -> tuple[Array, Array]: ...
-
-class ChargeShape:
-    point: ChargeShape
-    gaussian: ChargeShape
-    slater: ChargeShape
-
 def coulomb_molecule(
-    positions: Array, charges: Array, widths: Array, shape: ChargeShape, n_threads: int
+    positions: Array, charges: Array, widths: Array, shape: str, n_threads: int
 ) -> tuple[Array, Array, Array]: ...
 def coulomb_cell(
     positions: Array,
     lattice: Array,
     charges: Array,
     widths: Array,
-    shape: ChargeShape,
+    shape: str,
     splitting: float,
     cutoff: float,
     reciprocal_cutoff: float,

@@ -481,5 +481,6 @@ def _unless_none(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
 Widths = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
+ThreeNumbers = Annotated[tuple[float, float, float], BeforeValidator(_as_tuple)]
 OrderOrNone = Annotated[int | None, BeforeValidator(_unless_none)]
 PathText = Annotated[str, BeforeValidator(_path), Field(min_length=1)]

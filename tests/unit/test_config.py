@@ -14,7 +14,7 @@ import gprann
 from gprann import Baseline, Descriptor, Kernel, Model, Optimizer, Solver
 from gprann.augmentation.policies import CopyOptions
 from gprann.augmentation.taylor import TaylorOptions
-from gprann.baselines import ReferenceEnergies
+from gprann.baselines import BASELINES, ReferenceEnergies
 from gprann.config import (
     AugmentationSection,
     Config,
@@ -340,12 +340,15 @@ class TestTemplate:
         """Every commented key is a valid example once the sign in front of it is removed, with the kind it is of."""
         text = re.sub(r"^# (\w+ = |\[)", r"\1", to_toml(default_config()), flags=re.MULTILINE)
         tables = tomllib.loads(text)
-        for table in (
-            tables,
-            tables["surrogate"],
-            tables["training"],
-        ):  # keys of other kinds of baselines exclude these
-            table["baseline"] = {key: table["baseline"][key] for key in ("kind", "energies")}
+        for table in (tables, tables["surrogate"], tables["training"]):
+            shown = table["baseline"]
+            own = {key: shown.pop(key) for key in ("kind", "energies")}
+            for kind in BASELINES:  # of each kind all that the table shows of it, as one baseline
+                options = {key: shown.pop(key) for key in keys(BASELINES[kind]) if key in shown}
+                options |= {"shape": "gaussian"} if "widths" in options else {}  # points have no widths
+                assert BASELINES.from_dict({"kind": kind, **options}).name == kind
+            assert not shown
+            table["baseline"] = own
         grid = tables["surrogate"].pop("grid")  # excludes hyperparameters that are given
         SurrogateSection(hyperparameters="grid", grid=grid)
         energies = tables["training"].pop("reference_energies")  # excludes a baseline that has some

@@ -56,7 +56,7 @@ def test_temperature_is_that_of_a_harmonic_ensemble(waters: Dataset, surrogate: 
             copy.replace(forces=copy.forces - still) for copy in copies if copy.forces is not None
         )
         found.append(temperature_of(surrogate, thermal))
-    assert np.median(found) == pytest.approx(100.0, rel=0.4)
+    assert np.median(found) == pytest.approx(100.0, rel=0.35)
 
 
 def test_temperature_grows_with_the_square_of_the_forces(waters: Dataset, surrogate: Surrogate) -> None:

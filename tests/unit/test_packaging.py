@@ -125,9 +125,7 @@ class TestStub:
         names = {name: value for name, value in vars(module).items() if not name.startswith("_")}
         compiled = {name for name, value in names.items() if not isinstance(value, type)}
         for owner, value in names.items():
-            if isinstance(value, type) and not hasattr(
-                value, "__members__"
-            ):  # enumerations have no signatures
+            if isinstance(value, type):
                 members = [name for name in vars(value) if name == "__init__" or not name.startswith("_")]
                 compiled |= {f"{owner}.{member}" for member in members}
         abstract = {"Descriptor.__init__", "RadialKernel.__init__"}

@@ -14,7 +14,7 @@ from gprann.baselines.base import Baseline, Contribution, register_baseline
 from gprann.data.prediction import voigt_stress, volume
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError
-from gprann.options import option
+from gprann.options import ThreeNumbers, option
 from gprann.runtime.resources import n_threads
 
 CONSTANT = 14.399645478425668
@@ -61,7 +61,7 @@ class Coulomb(Baseline):
         None,
         example={"Na": 1.2, "Cl": 1.6},
     )
-    field: tuple[float, float, float] | None = option(
+    field: ThreeNumbers | None = option(
         "External electric field; each charge q contributes -q F . R, atoms as the files place them.",
         None,
         unit="V/Å",
@@ -142,20 +142,19 @@ class Coulomb(Baseline):
 
     def _sums(self, structure: Structure, charges: Array) -> tuple[Array, Array, Array]:
         widths = np.zeros(0) if self.widths is None else _per_atom(structure, self.widths, "width")
-        shape = getattr(_core.ChargeShape, self.shape)
         n_periodic = int(np.count_nonzero(structure.pbc))
         if n_periodic == 0:
             positions = np.ascontiguousarray(structure.positions)
-            return _core.coulomb_molecule(positions, charges, widths, shape, n_threads())
+            return _core.coulomb_molecule(positions, charges, widths, self.shape, n_threads())
         if n_periodic == 1:
             raise DataError(
                 f"{structure.origin}: baseline coulomb: structures that are periodic in one direction are not summed; "
                 "make the cell periodic in all directions, with vacuum around the wire"
             )
         if n_periodic == 3:
-            return _cell_sums(structure, charges, widths, shape)
+            return _cell_sums(structure, charges, widths, self.shape)
         padded, normal, height = _with_vacuum(structure)
-        sums = _cell_sums(padded, charges, widths, shape)
+        sums = _cell_sums(padded, charges, widths, self.shape)
         corrections = _slab_correction(padded, normal, height, charges)
         return sums[0] + corrections[0], sums[1] + corrections[1], sums[2] + corrections[2]
 
@@ -178,9 +177,7 @@ def choose_splitting(structure: Structure) -> float:
     return float((_PAIR_COST * 2.0 * np.pi**3 * n / size**2) ** (1 / 6))
 
 
-def _cell_sums(
-    structure: Structure, charges: Array, widths: Array, shape: _core.ChargeShape
-) -> tuple[Array, Array, Array]:
+def _cell_sums(structure: Structure, charges: Array, widths: Array, shape: str) -> tuple[Array, Array, Array]:
     """Return potentials, gradient and virial of a cell that is periodic in three directions."""
     splitting = choose_splitting(structure)
     cutoff = max(_DIGITS / splitting, _range(widths, shape))
@@ -197,11 +194,11 @@ def _cell_sums(
     )
 
 
-def _range(widths: Array, shape: _core.ChargeShape) -> float:
+def _range(widths: Array, shape: str) -> float:
     """Return the distance beyond which smeared charges are points, Å."""
-    if shape == _core.ChargeShape.gaussian:
+    if shape == "gaussian":
         return float(2.0 * _DIGITS * widths.max())
-    return float((_DECAY + 4.0) / (2.0 * widths.min())) if shape == _core.ChargeShape.slater else 0.0
+    return float((_DECAY + 4.0) / (2.0 * widths.min())) if shape == "slater" else 0.0
 
 
 def _with_vacuum(structure: Structure) -> tuple[Structure, Array, float]:
