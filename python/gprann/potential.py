@@ -15,9 +15,9 @@ from gprann import _core
 from gprann.arrays import Array
 from gprann.baselines import (
     Baseline,
+    BaselineLike,
     BaselineSum,
     ReferenceEnergies,
-    given_baseline,
     keep_baseline,
     restore_baseline,
     terms_of,
@@ -267,7 +267,7 @@ class Potential:
         cls,
         path: str | os.PathLike[str],
         *,
-        baseline: Baseline | str | Mapping[str, Any] | Sequence[Any] | None = None,
+        baseline: BaselineLike = None,
     ) -> Potential:
         """Read a potential that `save` wrote; calculators among its baselines are handed over, see `gprann.load`.
 
@@ -284,7 +284,7 @@ class Potential:
                 f"{os.fspath(path)}: holds {_with_article(kind)}, not a potential; gprann.load reads either"
             )
         try:
-            return _from_file(document, arrays, given_baseline(baseline))
+            return _from_file(document, arrays, baseline)
         except ConfigError as error:
             raise FormatError(f"{os.fspath(path)}: {error}") from error
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
@@ -296,7 +296,7 @@ class Potential:
 def load(
     path: str | os.PathLike[str],
     *,
-    baseline: Baseline | str | Mapping[str, Any] | Sequence[Any] | None = None,
+    baseline: BaselineLike = None,
 ) -> Potential | Surrogate | SurrogateSet:
     """Read a potential, a surrogate or a set of surrogates that `save` wrote.
 
@@ -304,8 +304,8 @@ def load(
     ----------
     path : path
     baseline : Baseline, its name, or a list of these, optional
-        The calculators on which the potential builds, which a file does not name as code: as `CalculatorBaseline`, or
-        ASE calculators. Other baselines stand in the file.
+        The calculators on which the potential builds, which a file does not name as code: as `CalculatorBaseline`.
+        Other baselines stand in the file.
 
     Raises
     ------
@@ -340,9 +340,7 @@ def _std_factors(document: Mapping[str, Any]) -> tuple[float, float]:
     return energy, force
 
 
-def _from_file(
-    document: Mapping[str, Any], arrays: Mapping[str, Array], baseline: Baseline | None
-) -> Potential:
+def _from_file(document: Mapping[str, Any], arrays: Mapping[str, Array], baseline: BaselineLike) -> Potential:
     """Return the potential that a model file describes."""
     descriptor = descriptor_from_dict(document["descriptor"])
     model = _load_model(document["model"]).build(descriptor.size, len(descriptor.species))
@@ -382,7 +380,7 @@ def _load_model(options: Mapping[str, Any]) -> Model:
 
 
 def _load_baseline(
-    document: Mapping[str, Any], arrays: Mapping[str, Array], species: Sequence[str], given: Baseline | None
+    document: Mapping[str, Any], arrays: Mapping[str, Array], species: Sequence[str], given: BaselineLike
 ) -> Baseline:
     """Return the baseline that a model file describes; version 1 knew reference energies alone."""
     if "baselines" in document:

@@ -2,10 +2,10 @@
 
 from gprann.baselines.base import BASELINES as BASELINES
 from gprann.baselines.base import Baseline as Baseline
+from gprann.baselines.base import BaselineLike as BaselineLike
 from gprann.baselines.base import BaselineSum as BaselineSum
 from gprann.baselines.base import Contribution as Contribution
 from gprann.baselines.base import as_baseline as as_baseline
-from gprann.baselines.base import given_baseline as given_baseline
 from gprann.baselines.base import register_baseline as register_baseline
 from gprann.baselines.base import terms_of as terms_of
 from gprann.baselines.calculator import CalculatorBaseline as CalculatorBaseline

@@ -178,6 +178,8 @@ class Baseline(Named):
         return replace(prediction, **changes)
 
 
+BaselineLike = Baseline | str | Mapping[str, Any] | Sequence[Any] | None
+"""What `as_baseline` takes."""
 BASELINES = Registry("baseline", Baseline)  # type: ignore[type-abstract]
 register_baseline = BASELINES.register
 
@@ -230,7 +232,7 @@ def terms_of(baseline: Baseline) -> tuple[Baseline, ...]:
     return baseline.terms if isinstance(baseline, BaselineSum) else (baseline,)
 
 
-def as_baseline(given: Baseline | str | Mapping[str, Any] | Sequence[Any] | None) -> Baseline:
+def as_baseline(given: BaselineLike) -> Baseline:
     """Return a baseline: given as one, by its name, as a table `{"kind": name, ...}`, or as a list of these.
 
     Raises
@@ -253,13 +255,6 @@ def as_baseline(given: Baseline | str | Mapping[str, Any] | Sequence[Any] | None
         raise ConfigError(f"baseline: expected a Baseline, its name or a list of them, got {given!r}")
     terms = [term for item in given or () for term in terms_of(as_baseline(item))]
     return terms[0] if len(terms) == 1 else BaselineSum(terms=tuple(terms))
-
-
-def given_baseline(
-    given: Baseline | str | Mapping[str, Any] | Sequence[Any] | None,
-) -> Baseline | None:
-    """Return the baseline that is given, None where none is."""
-    return None if given is None else as_baseline(given)
 
 
 def _sums(first: Sequence[Array] | None, second: Sequence[Array] | None) -> list[Array] | None:

@@ -16,6 +16,7 @@ from pydantic import PrivateAttr, ValidationInfo, field_validator
 from gprann.baselines.base import (
     BASELINES,
     Baseline,
+    BaselineLike,
     BaselineSum,
     Contribution,
     as_baseline,
@@ -160,7 +161,7 @@ class CalculatorBaseline(Baseline):
         ConfigError
             If they differ.
         """
-        kept = [_structure(item) for item in checks]
+        kept = [Structure(**item) for item in checks]
         own = [self._find(item) or self._compute(item, keep=True) for item in kept]
         for item, found in zip(kept, own, strict=True):
             energy = abs(float(found.energy or 0.0) - float(item.energy or 0.0))
@@ -260,23 +261,22 @@ def keep_baseline(baseline: Baseline) -> list[dict[str, Any]]:
     ]
 
 
-def restore_baseline(kept: Sequence[Mapping[str, Any]], given: Baseline | None) -> Baseline:
+def restore_baseline(kept: Sequence[Mapping[str, Any]], given: BaselineLike) -> Baseline:
     """Return the baseline that a model file describes; calculators in it are those that the caller hands over.
 
     Parameters
     ----------
     kept : sequence of mappings
         One for each term.
-    given : Baseline or None
+    given : Baseline, its name, or a list of these, or None
+        What the caller hands over.
 
     Raises
     ------
     ConfigError
         If a calculator is missing, is another one than that of the file, or belongs to nothing.
     """
-    at_hand = [
-        term for term in ([] if given is None else terms_of(given)) if isinstance(term, CalculatorBaseline)
-    ]
+    at_hand = [term for term in terms_of(as_baseline(given)) if isinstance(term, CalculatorBaseline)]
     terms: list[Baseline] = []
     for item in kept:
         if item["kind"] != CalculatorBaseline.name:
@@ -304,10 +304,3 @@ def _plain(structure: Structure) -> dict[str, Any]:
         "energy": structure.energy,
         "forces": np.asarray(structure.forces).tolist(),
     }
-
-
-def _structure(plain: Mapping[str, Any]) -> Structure:
-    positions, cell, forces = (np.array(plain[name], dtype=float) for name in ("positions", "cell", "forces"))
-    pbc = np.array(plain["pbc"], dtype=bool)
-    energy = float(plain["energy"])
-    return Structure(tuple(plain["symbols"]), positions, cell=cell, pbc=pbc, energy=energy, forces=forces)

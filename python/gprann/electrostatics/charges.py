@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -207,13 +207,7 @@ def fit_charges_to_locality(
         if errors[1] < errors[0]
         else "no charges explain the forces of distant atoms: leave the baseline out"
     )
-    found = ChargeFit(
-        formal.replace(charges=dict(zip(symbols, charges.tolist(), strict=True)), scale=1.0),
-        dict(zip(symbols, charges.tolist(), strict=True)),
-        dict(zip(symbols, np.sqrt(np.diagonal(covariance)).tolist(), strict=True)),
-        *errors,
-        warning,
-    )
+    found = _charge_fit(formal, charges, covariance, errors, warning)
     (_log.warning if warning else _log.info)("locality beyond %g Å: %s", radius, found)
     return found
 
@@ -321,11 +315,14 @@ def fit_charges_to_dipoles(data: Source, formal: Coulomb, *, name: str = "dipole
     left = b - A @ y
     variance = float(left @ left) / max(len(b) - len(y), 1)
     covariance = basis @ np.linalg.pinv(A.T @ A) @ basis.T * variance
-    charges: Mapping[str, float] = dict(zip(symbols, (basis @ y).tolist(), strict=True))
-    return ChargeFit(
-        formal.replace(charges=dict(charges), scale=1.0),
-        dict(charges),
-        dict(zip(symbols, np.sqrt(np.diagonal(covariance)).tolist(), strict=True)),
-        float(np.sqrt(np.mean(b**2))),
-        float(np.sqrt(np.mean(left**2))),
-    )
+    errors = float(np.sqrt(np.mean(b**2))), float(np.sqrt(np.mean(left**2)))
+    return _charge_fit(formal, basis @ y, covariance, errors)
+
+
+def _charge_fit(
+    formal: Coulomb, charges: Array, covariance: Array, errors: tuple[float, float], warning: str = ""
+) -> ChargeFit:
+    """Return charges, in the order of the formal ones, that were found by least squares."""
+    found = dict(zip(formal.charges, charges.tolist(), strict=True))
+    std = dict(zip(formal.charges, np.sqrt(np.diagonal(covariance)).tolist(), strict=True))
+    return ChargeFit(formal.replace(charges=found, scale=1.0), found, std, *errors, warning)

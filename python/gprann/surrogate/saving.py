@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gprann.baselines import Baseline, keep_baseline, restore_baseline
+from gprann.baselines import BaselineLike, as_baseline, keep_baseline, restore_baseline
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.descriptors import Descriptor, descriptor_to_dict
 from gprann.errors import FormatError
@@ -122,15 +122,15 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def state_of_plain(plain: Mapping[str, Any], baseline: Baseline | None) -> dict[str, Any]:
+def state_of_plain(plain: Mapping[str, Any], baseline: BaselineLike) -> dict[str, Any]:
     """Return the state that `plain_state` took, with calculators as `baseline` hands them over."""
-    selection = plain["selection"]
+    selection, handed_over = plain["selection"], as_baseline(baseline)
     if selection is not None:
         candidates = {name: Candidate(**item) for name, item in selection["candidates"].items()}
         selection = KernelSelection(**{**selection, "candidates": candidates})
     return {
         **plain,
-        **{name: restore_baseline(plain[name], baseline) for name in _BASELINES},
+        **{name: restore_baseline(plain[name], handed_over) for name in _BASELINES},
         "species": tuple(plain["species"]),
         "kernel": KERNELS.from_dict(plain["kernel"]),
         "selection": selection,

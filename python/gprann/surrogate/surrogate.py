@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gprann.arrays import Array
-from gprann.baselines import Baseline, as_baseline, given_baseline, terms_of
+from gprann.baselines import Baseline, BaselineLike, as_baseline, terms_of
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, check_whole
@@ -67,7 +67,7 @@ class Surrogate:
         self,
         kernel: str | Kernel = "atoms",
         *,
-        baseline: Baseline | str | Mapping[str, Any] | Sequence[Any] | None = None,
+        baseline: BaselineLike = None,
         seed: int = 0,
         **options: Any,
     ) -> None:
@@ -442,9 +442,7 @@ class Surrogate:
         saving.write_plain(path, "surrogate", self.to_plain(factor=factor))
 
     @classmethod
-    def load(
-        cls, path: str | os.PathLike[str], *, baseline: Baseline | str | Sequence[Any] | None = None
-    ) -> Surrogate:
+    def load(cls, path: str | os.PathLike[str], *, baseline: BaselineLike = None) -> Surrogate:
         """Read a surrogate that `save` has written, see `gprann.load`; it predicts and is extended as it was before.
 
         Raises
@@ -465,7 +463,7 @@ class Surrogate:
         >>> bool((again.predict(data).energy_std == surrogate.predict(data).energy_std).all())
         True
         """
-        return cls.from_plain(saving.read_plain(path, "surrogate"), given_baseline(baseline))
+        return cls.from_plain(saving.read_plain(path, "surrogate"), baseline)
 
     def to_plain(self, *, factor: bool = False) -> dict[str, Any]:
         """Return options, training set and weights as plain data and arrays; see `save`."""
@@ -473,7 +471,7 @@ class Surrogate:
         return {**saving.plain_state(self._state(factor=factor)), "options": self._options.to_dict()}
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any], baseline: Baseline | None = None) -> Surrogate:
+    def from_plain(cls, plain: Mapping[str, Any], baseline: BaselineLike = None) -> Surrogate:
         """Make the surrogate that `to_plain` described, with the calculators that `baseline` hands over."""
         surrogate = cls.__new__(cls)
         options = SurrogateOptions.from_dict(plain["options"])

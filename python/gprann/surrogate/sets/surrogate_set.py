@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gprann.arrays import Array, Indices
-from gprann.baselines import Baseline, given_baseline
+from gprann.baselines import BaselineLike
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import DataError, GprannError
@@ -331,13 +331,11 @@ class SurrogateSet:
         write_plain(path, "surrogate set", {"members": members})
 
     @classmethod
-    def load(
-        cls, path: str | os.PathLike[str], *, baseline: Baseline | str | Sequence[Any] | None = None
-    ) -> SurrogateSet:
+    def load(cls, path: str | os.PathLike[str], *, baseline: BaselineLike = None) -> SurrogateSet:
         """Read surrogates that `save` has written, see `Surrogate.load`."""
         members = []
         for member in read_plain(path, "surrogate set")["members"]:
-            surrogate = Surrogate.from_plain(member["surrogate"], given_baseline(baseline))
+            surrogate = Surrogate.from_plain(member["surrogate"], baseline)
             indices = np.array(member["indices"], dtype=np.int64)
             members.append((surrogate, FittedSubset(member["name"], indices, surrogate.training_set)))
         return cls(members)
@@ -383,7 +381,7 @@ def _join(parts: Sequence[Prediction], order: Indices) -> Prediction:
 def fit_surrogates(
     data: Source,
     *,
-    baseline: Baseline | str | Mapping[str, Any] | Sequence[Any] | None = None,
+    baseline: BaselineLike = None,
     seed: int = 0,
     progress: bool | None = None,
     **options: Any,
@@ -443,7 +441,7 @@ def fit_surrogates(
 def load_surrogate(
     path: str | os.PathLike[str],
     *,
-    baseline: Baseline | str | Mapping[str, Any] | Sequence[Any] | None = None,
+    baseline: BaselineLike = None,
 ) -> Surrogate | SurrogateSet:
     """Read what `Surrogate.save` or `SurrogateSet.save` has written.
 
@@ -453,7 +451,7 @@ def load_surrogate(
         If the file is missing, damaged, or holds something else.
     """
     kind: type[Surrogate | SurrogateSet] = SurrogateSet if read_kind(path) == "surrogate set" else Surrogate
-    return kind.load(path, baseline=given_baseline(baseline))
+    return kind.load(path, baseline=baseline)
 
 
 def fit_each(
