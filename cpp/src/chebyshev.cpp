@@ -233,8 +233,9 @@ void ChebyshevDescriptor::angular_gradients(Environment& env, Sums& sums, const 
   for (auto* v : {&sums.dx, &sums.dy, &sums.dz}) v->resize(m);
   sums.cotangent.resize(n_channels(), harmonics_.size());
   Vector self(n_channels());  // d(beta . G)/d(sum of squares)
+  Vector beta;  // a copy: how the sum of a view is rounded depends on where the caller's array lies in memory
   for (Index c = 0; c < n_channels(); ++c) {
-    const ConstVectorMap beta(cotangent + angular_at(c, 0), angular_order_ + 1);
+    beta = ConstVectorMap(cotangent + angular_at(c, 0), angular_order_ + 1);
     self[c] = -0.5 * beta.sum();  // sum_l A_al = T_a(1) = 1
     const Vector gamma = legendre_.transpose() * beta;
     for (Index l = 0; l <= angular_order_; ++l)

@@ -486,10 +486,12 @@ def test_bits_do_not_depend_on_where_arrays_lie(name: str, rng: np.random.Genera
     u = rng.normal(size=(n.n_atoms, descriptor.size))
     results = []
     for offset in range(4):
-        vectors = np.empty(n.vectors.size + 4)[offset : offset + n.vectors.size].reshape(n.vectors.shape)
-        vectors[:] = n.vectors
+        vectors, cotangent = (
+            np.empty(a.size + 4)[offset : offset + a.size].reshape(a.shape) for a in (n.vectors, u)
+        )
+        vectors[:], cotangent[:] = n.vectors, u
         kernel = _core.Neighbours(n.first_atom, n.first_pair, n.neighbour, vectors, n.species)
-        results.append([descriptor.core.values(kernel, 1), *descriptor.core.vjp(kernel, u, 1)])
+        results.append([descriptor.core.values(kernel, 1), *descriptor.core.vjp(kernel, cotangent, 1)])
     contracts.assert_same_bits(results)
 
 
