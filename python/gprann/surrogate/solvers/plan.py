@@ -47,8 +47,8 @@ class AutoSolver(ConjugateGradients, WithEnvironments):
         large = large or _matrix_operations(data, features) > _LARGEST_MATRIX
         if large and fingerprint.local and sparse.fits(data, fingerprint, budget):
             found = sparse.plan(data, fingerprint, budget)
-            size = f"{n_observations} observations of structures of up to {data.n_atoms.max()} atoms"
-            return replace(found, reason=f"{size}, a sum over atoms: linear in structures")
+            size = f"{n_observations} observations of a sum over atoms, of up to {data.n_atoms.max()} in a structure"
+            return replace(found, reason=f"{size}: linear in structures")
         if dense <= budget:  # no word of the budget: the same reason whatever else the machine is busy with
             return Plan(Cholesky(), f"{matrix}, which the memory allows")
         work = product_operations(data, fingerprint)
