@@ -479,7 +479,7 @@ def test_number_of_threads_does_not_matter(
     contracts.assert_adjoint(u, descriptor.jvp(neighbours, v), v, descriptor.vjp(neighbours, u)[0])
 
 
-@pytest.mark.parametrize("name", ["12/4, three species", "density, three species"])
+@pytest.mark.parametrize("name", list(FACTORIES))
 def test_bits_do_not_depend_on_where_arrays_lie(name: str, rng: np.random.Generator) -> None:
     descriptor = FACTORIES[name]()
     n = descriptor.neighbours([make_structure("triclinic", descriptor.species)])
