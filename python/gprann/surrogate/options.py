@@ -64,7 +64,7 @@ class SurrogateOptions(Options):
     )
     bound: Annotated[float, Field(gt=0)] | Literal["auto", "off"] | None = option(
         "Standard deviation of an energy at which half of the correction to the baseline is left: it is weighed by "
-        '1 / (1 + variance / bound²), so that far from the training set the baseline alone remains. "auto": from the '
+        '1 / (1 + (std / bound)⁴), so that far from the training set the baseline alone remains. "auto": from the '
         'errors of structures held out; "off": the correction is never weighed. Default: "auto" where the '
         'baseline exerts forces on the training structures, otherwise "off".',
         None,

@@ -3,9 +3,12 @@
 A Gaussian process with the long lengths that predict best extrapolates like a polynomial. With the posterior variance v
 of the energy,
 
-    E = E_baseline + mean + W D,    W = 1 / (1 + v / b²),    dE/dx = dE_baseline/dx + W dD/dx - D W² / b² dv/dx
+    E = E_baseline + mean + W D,    W = 1 / (1 + (v / b²)²),    dE/dx = dE_baseline/dx + W dD/dx + D dW/dv dv/dx
 
 are energies with exact derivatives: near the training set W is one, where the variance grows the correction vanishes.
+For large training sets v is the variance that representative environments leave, at the same hyperparameters: it is
+larger near the training set, where the square makes it negligible, and as large far away; the exact one reads all
+Jacobians of the training set twice for each structure.
 """
 
 from __future__ import annotations
@@ -25,11 +28,17 @@ from gprann.surrogate.gaussian_process import PosteriorMean
 from gprann.surrogate.kernels.base import Fingerprint, Rows
 from gprann.surrogate.solvers.base import Fit
 from gprann.surrogate.solvers.posterior import Posterior, energy_variance, forces_std_of
+from gprann.surrogate.solvers.sparse import Sparse, kept_for_calibration
 
 _BATCH = 512  # structures predicted at a time
 _LOOKED_AT = 3  # structures
 _COST = 0.02  # of the error near the training set, that the weights may add
+_RARE = (
+    4.0  # times the squared error, the variance of structures that are the least certain of those held out
+)
 _UNKNOWN = 0.1  # eV, where no structures were held out to tell the errors
+_EXACT = 2000  # observations up to which the exact variance is quick enough
+_ENVIRONMENTS = 1500  # that tell how certain corrections are, beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +82,8 @@ def predict_corrections(
         factors = query.factors(batch) if std or forces_std or query.bound else (np.zeros(0), np.zeros(0))
         energy, slopes = fit.solution.mean.predict(rows, fit.kernel)
         if query.bound is not None:
-            energy, slopes, variance = weigh(fit, rows, (energy, slopes), factors[0], query.bound)
-        elif std:
+            energy, slopes = weigh(fit, rows, (energy, slopes), factors[0], query.bound)
+        if std:
             relative = energy_variance(fit.posterior, rows.sets(), fit.kernel)
             variance = factors[0] ** 2 * fit.amplitude2 * np.maximum(relative, 0.0)
         energies.append(energy + fit.equations.mean)
@@ -106,29 +115,48 @@ def exerts_forces(data: Dataset, labels: Dataset) -> bool:
     return any(not np.array_equal(np.asarray(a.forces), np.asarray(b.forces)) for a, b in pairs)
 
 
-def choose_bound(fit: Fit, error: float | None) -> float:
+def choose_bound(fit: Fit, error: float | None, scale: float) -> float:
     """Return b, eV, with which weights cost little near the training set.
 
-    There they change an energy by D v / b²: a share `_COST` of the error, sqrt(v), with b² = D sqrt(v) / `_COST`.
+    There they change an energy by D (v / b²)²: a share `_COST` of the error, e, with b⁴ = D v² / (e `_COST`).
 
     Parameters
     ----------
     fit : Fit
     error : float or None, eV/atom
         Standard deviation of the energies of structures held out; None if there were none.
+    scale : float, eV²
+        Of relative variances: amplitude, calibration.
     """
     data = fit.equations.data
     spread = float(np.std(data.energies))
     if error is None or not (error > 0 and spread > 0):
         return _UNKNOWN
     error = error * float(data.n_atoms.mean())
-    return float(np.sqrt(max(spread, error) * error / _COST))
+    variance = _RARE * error**2
+    posterior = certainty_of(fit)
+    if posterior is not fit.posterior:
+        held_out = fit.equations.fingerprint.rows(data.select(kept_for_calibration(len(data))))
+        found = scale * energy_variance(posterior, held_out.sets(), fit.kernel)
+        variance = max(variance, float(np.max(found)))
+    return float((max(spread, error) * variance**2 / (error * _COST)) ** 0.25)
+
+
+def certainty_of(fit: Fit) -> Posterior:
+    """Return the posterior whose variances weigh corrections: the exact one, unless that takes long."""
+    if fit.certainty is None:
+        posterior: Posterior | None = fit.posterior
+        data = fit.equations.data
+        if fit.posterior.sets.observations > _EXACT and len(kept_for_calibration(len(data))) > 0:
+            posterior = Sparse(environments=_ENVIRONMENTS).solve(fit.equations, fit.settings).posterior
+        fit.certainty = posterior or fit.posterior
+    return fit.certainty
 
 
 def weigh(
     fit: Fit, rows: Rows, corrections: tuple[Array, Array], factors: Array, bound: float
-) -> tuple[Array, Array, Array]:
-    """Return weighed corrections, their derivatives by the features, and the variances of the energies.
+) -> tuple[Array, Array]:
+    """Return weighed corrections, and their derivatives by the features.
 
     Parameters
     ----------
@@ -141,19 +169,18 @@ def weigh(
         Of the calibration, on standard deviations.
     bound : float, eV
     """
+    posterior, scales = certainty_of(fit), fit.amplitude2 * factors**2
     energy, slopes = corrections[0].copy(), corrections[1].copy()
-    variances = np.empty(len(energy))
     for k in range(len(energy)):
         begin, end = rows.kind_rows[k, 0], rows.kind_rows[k, -1]
         own = replace(rows, kind_rows=rows.kind_rows[k : k + 1] - begin, features=rows.features[begin:end])
-        variance, change = _variance_and_slopes(fit.posterior, own, fit.kernel)
-        scale = fit.amplitude2 * factors[k] ** 2
-        variances[k] = scale * variance
-        weight = 1.0 / (1.0 + variances[k] / bound**2)
+        relative, change = _variance_and_slopes(posterior, own, fit.kernel)
+        variance = scales[k] * relative
+        weight = 1.0 / (1.0 + (variance / bound**2) ** 2)
         slopes[begin:end] *= weight
-        slopes[begin:end] -= energy[k] * weight**2 / bound**2 * scale * change
+        slopes[begin:end] -= energy[k] * weight**2 * 2.0 * variance / bound**4 * scales[k] * change
         energy[k] *= weight
-    return energy, slopes, variances
+    return energy, slopes
 
 
 def _variance_and_slopes(posterior: Posterior, own: Rows, kernel: _core.RadialKernel) -> tuple[float, Array]:

@@ -268,7 +268,8 @@ class Surrogate:
         fit = self._require_fit()
         if given == "off" or (given is None and not exerts_forces(self._training_set, fit.equations.data)):
             return None
-        return choose_bound(fit, self.calibration.energy_error)
+        calibration = self.calibration
+        return choose_bound(fit, calibration.energy_error, fit.amplitude2 * calibration.energy**2)
 
     @property
     def selection(self) -> KernelSelection | None:

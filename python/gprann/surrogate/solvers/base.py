@@ -353,6 +353,8 @@ class Fit:
     solution : Solution
     factors : list of ndarray
         Factors of the posterior that were loaded, if they were saved.
+    certainty : Posterior or None
+        Variances that weigh corrections, once they have been asked for; see `gprann.surrogate.prediction`.
     """
 
     equations: Equations
@@ -361,6 +363,7 @@ class Fit:
     plan: Plan
     solution: Solution
     factors: list[Array] = field(default_factory=list)
+    certainty: Posterior | None = None
 
     @property
     def kernel(self) -> _core.RadialKernel:

@@ -92,7 +92,7 @@ class Sparse(WithEnvironments):
         kernel, noise = equations.kernel(settings), noise_variances(equations, settings)
         most = self.environments or _affordable(equations.data)
         tolerance = 0.0 if self.environments else _FRACTION * settings.force_noise
-        sources = np.setdiff1d(np.arange(len(equations.data)), _kept_for_calibration(len(equations.data)))
+        sources = np.setdiff1d(np.arange(len(equations.data)), kept_for_calibration(len(equations.data)))
         environments, residual = choose_environments(
             equations.fingerprint, equations.data.select(sources), kernel, most, tolerance
         )
@@ -226,7 +226,7 @@ def _enough_to_search(data: Dataset) -> bool:
     return len(data) >= (_FEWEST_TO_SEARCH // 4 if large else _FEWEST_TO_SEARCH)
 
 
-def _kept_for_calibration(n: int) -> Indices:
+def kept_for_calibration(n: int) -> Indices:
     """Return the structures whose environments are none of the representatives: they tell the errors of others."""
     if n < 4 * _HELD_OUT[0]:
         return np.zeros(0, dtype=np.int64)
