@@ -176,7 +176,11 @@ class Sampler:
         # The median standard deviation of the energies of training structures given all others.
         limit = max(float(np.median(self.surrogate.left_out_std(_LEFT_OUT))), 1e-9)
         size = _USUAL[name] if options.policy == "md" else self.largest_size(_BOUNDS[name], limit)
-        threshold = _OUTLIER * limit / len(data[0]) if options.threshold is None else options.threshold
+        threshold = options.threshold
+        if (
+            threshold is None and self.surrogate.bound is None
+        ):  # else the baseline is right where nothing is known
+            threshold = _OUTLIER * limit / len(data[0])
         unit = "Å" if name == "displacement" else "K"
         _log.info(
             "%s of the copies: %.3g %s; standard deviation of the energies of structures held out: %.2g eV",

@@ -40,9 +40,9 @@ from gprann.models.network import Mlp
 from gprann.options import Options
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
 from gprann.pipeline.choices import Candidate, Choice, Plan
-from gprann.pipeline.inputs import split_test_set, surrogate_within_memory
+from gprann.pipeline.inputs import split_test_set, surrogate_within_memory, with_hyperparameters
 from gprann.surrogate.compression import compress_surrogate
-from gprann.surrogate.kernels.atoms import AtomsFingerprint, default_descriptor
+from gprann.surrogate.kernels.atoms import AtomsFingerprint
 from gprann.surrogate.sets.surrogate_set import SurrogateSet, fit_each
 from gprann.training.optimizers import Optimizer, Workload
 from gprann.training.train import train
@@ -56,6 +56,7 @@ _WIDTHS = ((5, 5), (10, 10), (16, 16), (20, 20), (24, 24))
 _EQUATIONS = 3.0  # energies and force components for each weight of a network, at least
 _LABELS = 8.0  # the same of a network that learns from copies, which cost little
 _COPIES = (2, 36)  # of each structure
+_WORTH = 0.05  # part of its errors by which twice as many copies must improve a network
 _RATE = 6e10  # floating-point operations of training in a second, on two usual processors
 _TRIALS = 0.3  # part of the time that goes into trials
 _ITERATIONS = 60  # of a network, usually
@@ -261,6 +262,31 @@ class _Chooser:
         way.augmentation = given.replace(**chosen)
         return way
 
+    def _with_copies(self, way: _Way, teacher: SurrogateSet) -> tuple[_Way, float]:
+        """Return training on copies, twice as many as long as that lowers the errors and time allows, and their score.
+
+        Networks are judged on the structures left out. A number of copies that is given is kept.
+        """
+        best, best_score, tried = way, np.inf, way
+        while True:
+            options = CopyOptions.part_of(tried.augmentation).changes()
+            score = self._try(tried, augment(self.rest, teacher, progress=False, **options)).score(
+                self._scale
+            )
+            worth = score < (1.0 - _WORTH) * best_score
+            if score < best_score:
+                best, best_score = tried, score
+            known = tried.augmentation.copies or _COPIES[1]
+            count = known if self.config.augmentation.copies else min(2 * known, _COPIES[1])
+            more = way.augmentation.replace(copies=count)
+            tried = replace(way, name=f"taught, {count} copies", augmentation=more)
+            slow = self._seconds(tried, self._rows(tried)) > self._time * (1 - _TRIALS)
+            if not worth or slow or count == known:
+                break
+        if best is not way:
+            self.note("augmentation.copies", best.augmentation.copies, "errors of networks fell up to here")
+        return best, best_score
+
     def _features(self, teacher: SurrogateSet) -> tuple[DescriptorSection, Descriptor]:
         """Return the descriptor of networks that learn from a surrogate: the directions its energy depends on."""
         given = self.config.descriptor
@@ -282,6 +308,9 @@ class _Chooser:
                 what, "gaussian", f"{len(indices)} structures are too few for dynamics with their surrogate"
             )
             return "gaussian"
+        if surrogate.bound is not None:
+            self.note(what, "mixture", "where the surrogate knows nothing, the baseline carries its dynamics")
+            return "mixture"
         data, given = surrogate.training_set, self.config.augmentation
         ratio = strangeness(surrogate, data, DistanceLimits.of(data, given.min_distance), seed=given.seed)
         reason = f"frames of its dynamics are {ratio:.2g} times as uncertain as structures left out"
@@ -386,7 +415,7 @@ class _Chooser:
         kernels = ", ".join(dict.fromkeys(surrogate.kernel.name for surrogate, _ in teacher))
         self.note("surrogate.kernel", kernels, "its hyperparameters from the training structures alone")
         if len(subset) == len(self.rest):
-            self._surrogate = _with_hyperparameters(self.config.surrogate, teacher, self.data)
+            self._surrogate = with_hyperparameters(self.config.surrogate, teacher, self.data)
             if self._surrogate != self.config.surrogate:
                 length = f"{self._surrogate.length:.3g}"
                 self.note(
@@ -436,11 +465,7 @@ class _Chooser:
             reason = f"errors of direct training are {ratio:.2g} times the surrogate's: no teacher is needed"
             self.note("augmentation.method", "none", reason)
             return direct
-        taught = self._taught(teacher)
-        copies = augment(
-            self.rest, teacher, progress=False, **CopyOptions.part_of(taught.augmentation).changes()
-        )
-        scores["taught"] = self._try(taught, copies).score(self._scale)
+        taught, scores["taught"] = self._with_copies(self._taught(teacher), teacher)
         ratio = scores["taught"] / max(scores["direct"], 1e-12)
         best = taught if ratio < 1 else direct
         if (
@@ -455,25 +480,6 @@ class _Chooser:
         )
         self.note("augmentation.method", best.augmentation.method, reason)
         return best
-
-
-def _with_hyperparameters(
-    section: SurrogateSection, teacher: SurrogateSet, data: Dataset
-) -> SurrogateSection:
-    """Return the section with what the trial has found, so that it need not be searched for again."""
-    if len(teacher) != 1 or "hyperparameters" in _options_given(section):
-        return section
-    surrogate, _ = next(iter(teacher))
-    found: dict[str, Any] = {
-        key: value
-        for key, value in surrogate.hyperparameters.options().items()
-        if getattr(section, key) is None
-    }
-    fingerprint = surrogate.fingerprint
-    if isinstance(fingerprint, AtomsFingerprint) and not fingerprint.descriptor_given:
-        default = default_descriptor(data.species, fingerprint.angular_cutoff)
-        found["descriptor"] = DescriptorSection.from_dict({"kind": default.name, **default.to_dict()})
-    return section.replace(**found)
 
 
 def _parameters(way: _Way) -> int:

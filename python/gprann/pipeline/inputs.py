@@ -29,6 +29,7 @@ from gprann.io import DataWarning, ReadOptions
 from gprann.io.formats import find_files
 from gprann.potential import Potential
 from gprann.runtime.resources import GIB, available_memory, memory_budget
+from gprann.surrogate.kernels.atoms import AtomsFingerprint, default_descriptor
 from gprann.surrogate.memory import FEATURES, features_per_atom
 from gprann.surrogate.sets.partition import averaged_descriptors, divide_data
 from gprann.surrogate.sets.partition import bisect as divide_by_similarity
@@ -38,6 +39,7 @@ from gprann.training.optimizers import Workload
 
 if TYPE_CHECKING:
     from gprann.config.sections import Config, SurrogateSection
+    from gprann.surrogate.sets.surrogate_set import SurrogateSet
 
 _log = logging.getLogger(__name__)
 _PROGRAM = 0.3  # GiB; interpreter and libraries
@@ -331,3 +333,20 @@ def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrog
         f"{begin}; lower augmentation.max_subset (now {config.augmentation.max_subset or len(data)}) to {fitting} or "
         f"less, or {without}"
     )
+
+
+def with_hyperparameters(section: SurrogateSection, teacher: SurrogateSet, data: Dataset) -> SurrogateSection:
+    """Return the section with what the trial has found, so that it need not be searched for again."""
+    if len(teacher) != 1 or "hyperparameters" in section.changes():
+        return section
+    surrogate, _ = next(iter(teacher))
+    found: dict[str, Any] = {
+        key: value
+        for key, value in surrogate.hyperparameters.options().items()
+        if getattr(section, key) is None
+    }
+    fingerprint = surrogate.fingerprint
+    if isinstance(fingerprint, AtomsFingerprint) and not fingerprint.descriptor_given:
+        default = default_descriptor(data.species, fingerprint.angular_cutoff)
+        found["descriptor"] = {"kind": default.name, **default.to_dict()}
+    return section.replace(**found)
