@@ -34,7 +34,7 @@ LENGTH = 10.0  # ps
 HOT = 3000.0  # K: the molecules are torn apart
 EVERY = 20  # steps between two looks at the energy
 CONFIGURATION = """
-output = "{output}"
+output.folder = "{output}"
 
 [data]
 train = "{train}"
