@@ -13,7 +13,7 @@ import gprann
 import samples
 from gprann.config import Config, default_config, load_config
 from gprann.config.template import to_toml
-from gprann.pipeline import run
+from gprann.pipeline import auto, run
 from gprann.pipeline.auto import choose
 from gprann.pipeline.checkpoints import Stages
 from gprann.pipeline.choices import Candidate, Choice, Plan
@@ -43,6 +43,28 @@ def test_candidates_are_judged_by_structures_left_out(tmp_path: Path) -> None:
     best = min(plan.candidates[1:], key=lambda candidate: candidate.score(Candidate("", 1.0, 1.0, 0.0)))
     assert (plan.config.augmentation.method == "gpr") == best.name.startswith("taught")
     assert plan.config.training.forces
+
+
+@pytest.mark.parametrize(
+    ("forces", "chosen"), [([0.1, 0.02, 0.01, 0.0099], 8), ([0.1, 0.02, 0.03], 4), ([0.1], 2)]
+)
+def test_copies_are_doubled_while_networks_improve(
+    forces: list[float], chosen: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "_LABELS", 1.0)
+    numbers: list[int] = []
+
+    def judged(self: Any, way: Any, data: gprann.Dataset) -> Candidate:
+        if not way.name.startswith("taught"):
+            return Candidate(way.name, 1.0, 1.0, 0.0)
+        numbers.append(way.augmentation.copies)
+        return Candidate(way.name, 0.01, forces[min(len(numbers), len(forces)) - 1], 0.0)
+
+    monkeypatch.setattr(auto._Chooser, "_try", judged)
+    monkeypatch.setattr(auto, "augment", lambda data, teacher, **options: data)
+    plan = plan_of(tmp_path, samples.waters(30))
+    assert plan.config.augmentation.copies == chosen
+    assert numbers == [2, 4, 8, 16][: len(numbers)]
 
 
 def test_few_structures_are_all_used(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import samples
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
 from gprann.surrogate import prediction
+from gprann.surrogate.solvers.environments import SparsePosterior
 
 SOLVERS: dict[str, dict[str, Any]] = {
     "cholesky": {},
@@ -41,6 +42,32 @@ def test_forces_are_the_gradient_of_the_weighed_energy(solver: str) -> None:
     found = surrogate.predict(Dataset([item]))
     mean = float(np.mean(samples.waters(6).energies))
     assert found.energy[0] - mean == pytest.approx(0.5 * (plain.energy[0] - mean), rel=1e-3)
+    slope = -float(np.sum(found.forces[0] * direction))
+    errors = []
+    for step in (0.008, 0.004):
+        moved = [item.replace(positions=item.positions + s * direction) for s in (step, -step)]
+        energies = surrogate.predict(Dataset(moved)).energy
+        errors.append(abs(float(energies[0] - energies[1]) / (2.0 * step) - slope))
+    assert errors[0] / errors[1] == pytest.approx(4.0, rel=0.15)
+
+
+def test_large_sets_are_weighed_by_representative_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction, "_EXACT", 10)
+    monkeypatch.setattr(prediction, "_ENVIRONMENTS", 12)
+    monkeypatch.setattr(prediction, "kept_for_calibration", lambda _: np.array([1]))
+    item = displaced(0.15)
+    direction = np.random.default_rng(1).normal(size=item.positions.shape)
+    fit = fitted(1.0)._require_fit()
+    posterior = prediction.certainty_of(fit)
+    assert isinstance(posterior, SparsePosterior)
+    relative = prediction.energy_variance(
+        posterior, fit.equations.fingerprint.rows(Dataset([item])).sets(), fit.kernel
+    )
+    surrogate = fitted(float(np.sqrt(fit.amplitude2 * relative[0])))  # a weight of one half
+    found, exact = (one.predict(Dataset([item])) for one in (surrogate, fitted("off")))
+    mean = float(np.mean(samples.waters(6).energies))
+    assert found.energy_std == pytest.approx(exact.energy_std)  # as always
+    assert found.energy[0] - mean == pytest.approx(0.5 * (exact.energy[0] - mean), rel=1e-3)
     slope = -float(np.sum(found.forces[0] * direction))
     errors = []
     for step in (0.008, 0.004):

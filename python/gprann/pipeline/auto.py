@@ -273,15 +273,15 @@ class _Chooser:
             score = self._try(tried, augment(self.rest, teacher, progress=False, **options)).score(
                 self._scale
             )
-            worth = score < (1.0 - _WORTH) * best_score
-            if score < best_score:
-                best, best_score = tried, score
+            if not score < (1.0 - _WORTH) * best_score:
+                break
+            best, best_score = tried, score
             known = tried.augmentation.copies or _COPIES[1]
             count = known if self.config.augmentation.copies else min(2 * known, _COPIES[1])
             more = way.augmentation.replace(copies=count)
             tried = replace(way, name=f"taught, {count} copies", augmentation=more)
             slow = self._seconds(tried, self._rows(tried)) > self._time * (1 - _TRIALS)
-            if not worth or slow or count == known:
+            if slow or count == known:
                 break
         if best is not way:
             self.note("augmentation.copies", best.augmentation.copies, "errors of networks fell up to here")
