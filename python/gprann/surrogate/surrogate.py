@@ -268,8 +268,10 @@ class Surrogate:
         fit = self._require_fit()
         if given == "off" or (given is None and not exerts_forces(self._training_set, fit.equations.data)):
             return None
-        calibration = self.calibration
-        return choose_bound(fit, calibration.energy_error, fit.amplitude2 * calibration.energy**2)
+        if fit.bound is None:
+            scale = fit.amplitude2 * self.calibration.energy**2
+            fit.bound = choose_bound(fit, self.calibration.energy_error, scale)
+        return fit.bound
 
     @property
     def selection(self) -> KernelSelection | None:

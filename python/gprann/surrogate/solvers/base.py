@@ -355,6 +355,8 @@ class Fit:
         Factors of the posterior that were loaded, if they were saved.
     certainty : Posterior or None
         Variances that weigh corrections, once they have been asked for; see `gprann.surrogate.prediction`.
+    bound : float or None, eV
+        Automatic bound of corrections, once it has been asked for.
     """
 
     equations: Equations
@@ -364,6 +366,7 @@ class Fit:
     solution: Solution
     factors: list[Array] = field(default_factory=list)
     certainty: Posterior | None = None
+    bound: float | None = None
 
     @property
     def kernel(self) -> _core.RadialKernel:
