@@ -324,16 +324,14 @@ def _toml(text: str) -> Any:
 
 def export(arguments: argparse.Namespace) -> None:
     """Write a potential in the files of another program."""
-    from gprann.formats.aenet import write_aenet
-    from gprann.potential import load
+    from gprann.formats.aenet import check_document, write_aenet
+    from gprann.model_file import read_model_file
+    from gprann.potential import Potential
 
     file = Path(arguments.file).expanduser()
-    potential = load(file)
+    check_document(file, read_model_file(file)[0])
     folder = file.with_name(f"{file.stem}_aenet") if arguments.output is None else arguments.output
-    try:
-        written = write_aenet(potential, folder, ascii=arguments.ascii)  # type: ignore[arg-type]
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from error
+    written = write_aenet(Potential.load(file), folder, ascii=arguments.ascii)
     show("written: " + ", ".join(str(path) for path in written))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from gprann.baselines import CalculatorBaseline
 from gprann.errors import ConfigError, FormatError, listing
 from gprann.formats.aenet.network_file import BINARY, TEXT, AenetNetwork, read_network, write_network
 from gprann.formats.aenet.networks import DESCRIPTION, check_exportable, networks_of
@@ -88,6 +90,33 @@ def write_aenet(potential: Potential, folder: str | os.PathLike[str], *, ascii: 
             write_setup(files[-2], setup, DESCRIPTION)
             write_network(files[-1], network)
     return files
+
+
+def check_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Refuse model files that ænet cannot have, before what they build on is asked for.
+
+    Parameters
+    ----------
+    path : Path
+    document : mapping
+        The description in the file, see `gprann.model_file`.
+
+    Raises
+    ------
+    ConfigError
+        If it holds no potential, or one on a calculator.
+    """
+    kind = document.get("kind", "potential")
+    if kind != "potential":
+        raise ConfigError(
+            f"{path}: holds a {kind}, ænet has potentials of networks alone; train one with gprann train, or gprann run"
+        )
+    for term in document.get("baselines", ()):
+        if term.get("kind") == CalculatorBaseline.name:
+            raise ConfigError(
+                f"{path}: builds on the calculator {term.get('calculator')}: ænet has no baseline but reference "
+                "energies; train without it for ænet"
+            )
 
 
 def read_aenet(source: Paths) -> Potential:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.errors import FormatError
 from gprann.formats.aenet.network_file import LINEAR, MTANH, PARAMETERS, SIGMOID, TANH, TWIST, AenetNetwork
 from gprann.formats.aenet.setup_file import AenetSetup
-from gprann.models import NetworkModel, Normalisation
+from gprann.models import Mlp, Model, Normalisation
 from gprann.models.network import Activation
 from gprann.potential import Potential
 
@@ -70,7 +70,7 @@ class _Element:
         )
 
     def parameters(self, common: _Element, hidden: Sequence[int]) -> list[Array]:
-        """Return the parameters for the normalisation, unit and reference energy of another member.
+        """Return the parameters for the normalisation, unit and reference energy that all members have.
 
         Hidden layers of more nodes get nodes whose value is 0.
         """
@@ -112,13 +112,15 @@ def potential_of(members: Sequence[Member]) -> Potential:
         _check_elements(member)
     activation, hidden = _activation(files), _hidden(files)
     descriptor, chosen = _descriptor(files)
-    model = NetworkModel(descriptor.size, hidden, len(descriptor.species), activation)
+    options: Model = Mlp(hidden=tuple(hidden), activation=activation)
+    model = options.build(descriptor.size, len(descriptor.species))
     if model.n_parameters > _MOST:
         raise FormatError(
             f"{files[0][0]}: the networks have {model.n_parameters} weights, which gprann cannot hold"
         )
     each = [[_Element.of(member[symbol][1], chosen) for symbol in descriptor.species] for member in members]
-    common = [_common(own) for own in zip(*each, strict=True)]
+    unit = each[0][0].unit
+    common = [replace(_common(own), unit=unit) for own in zip(*each, strict=True)]
     parameters = [
         np.concatenate(
             [part for one, shared in zip(own, common, strict=True) for part in one.parameters(shared, hidden)]
@@ -132,7 +134,7 @@ def potential_of(members: Sequence[Member]) -> Potential:
         model,
         np.array(parameters),
         baseline=ReferenceEnergies(energies=references),
-        energy_scale=common[0].unit,
+        energy_scale=unit,
         provenance={"converted": {"program": "ænet", "files": [str(path.absolute()) for path, _ in files]}},
     )
 
@@ -144,7 +146,7 @@ def _common(members: Sequence[_Element]) -> _Element:
     for other in members[1:]:
         lacking = (inverse == 0) & (other.inverse > 0)
         mean[lacking], inverse[lacking] = other.mean[lacking], other.inverse[lacking]
-    return _Element(first.layers, mean, inverse, first.unit, first.reference)
+    return replace(first, mean=mean, inverse=inverse)
 
 
 def _check_basis(path: Path, network: AenetNetwork, first: tuple[Path, AenetNetwork]) -> None:

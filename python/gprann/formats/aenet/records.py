@@ -195,6 +195,12 @@ def _real(word: str) -> float:
     return float(word if sign < 1 or word[sign - 1] == "E" else f"{word[:sign]}E{word[sign:]}")
 
 
+def _column(value: float) -> str:
+    """Return a number in 24 characters; Fortran leaves the E out where it has no room."""
+    word = f"{value:24.17E}"
+    return word if len(word) == 24 else word.replace("E", "")
+
+
 def read_records(path: Path, records: Sequence[Record], *, text: bool) -> dict[str, Any]:
     """Read a file.
 
@@ -263,5 +269,5 @@ def text_content(records: Sequence[Record], values: Values) -> bytes:
 def _table(values: Array | NDArray[np.int64]) -> list[str]:
     """Return lines of four numbers each."""
     integers = np.issubdtype(values.dtype, np.integer)
-    words = [f" {value:17d}" if integers else f" {value:24.17E}" for value in values.ravel().tolist()]
+    words = [f" {value:17d}" if integers else f" {_column(value)}" for value in values.ravel().tolist()]
     return ["".join(words[k : k + _PER_LINE]) for k in range(0, len(words), _PER_LINE)]

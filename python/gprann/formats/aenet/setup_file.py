@@ -124,7 +124,8 @@ def read_setup(path: Path) -> AenetSetup:
         lines = _without_comments(path.read_text(encoding="latin-1"))
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}; give a .stp file of ænet") from error
-    element, environment, parameters = "", (), None
+    element, parameters = "", None
+    environment: tuple[str, ...] = ()
     for line in lines:
         key, *words = line.split()
         if key.upper() == "ATOM" and words:
