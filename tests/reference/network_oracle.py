@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
     "silu": (lambda z: z * sigmoid(z), lambda z: sigmoid(z) + z * sigmoid(z) * sigmoid(-z)),
     "twist": (
         lambda z: 1.7159 * np.tanh(0.666666666666667 * z) + 0.1 * z,
-        lambda z: 1.7159 * 0.666666666666667 * np.cosh(0.666666666666667 * z) ** -2.0 + 0.1,
+        lambda z: 1.7159 * 0.666666666666667 * 4 * sigmoid(4 / 3 * z) * sigmoid(-4 / 3 * z) + 0.1,
     ),
 }
 

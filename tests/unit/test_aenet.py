@@ -680,6 +680,7 @@ def test_hostile_sizes(binary: tuple[Path, bytes]) -> None:
         ("scale", np.inf, "'scale' holds numbers that are not finite"),
         ("weights", np.full(133, np.nan), "'weights' holds numbers that are not finite"),
         ("elements", ("H", "C"), "there is no energy of the atom O"),
+        ("elements", ("\x1b[", "O"), "no printable text"),
         ("environment", ("H", "H"), "the neighbours are H H, expected each element once"),
     ],
 )

@@ -6,7 +6,8 @@ namespace gprann {
 
 enum class Activation { linear, tanh, softplus, silu, twist };
 
-/// a tanh(b z) + c z with the constants of LeCun et al., Efficient BackProp (1998), as the ænet program has them.
+/// a tanh(b z) + c z with the constants of LeCun et al., Efficient BackProp (1998), as the ænet program has
+/// them.
 struct Twist {
   static constexpr double a = 1.7159, b = 0.666666666666667, c = 0.1;
 };

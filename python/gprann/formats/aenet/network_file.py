@@ -97,7 +97,7 @@ class AenetNetwork:
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         follow = {
             name: np.array(numbers) if name.startswith("first_") else numbers[0]
-            for name, numbers in _expected(self.nodes.tolist()).items()
+            for name, numbers in _consequences(self.nodes.tolist()).items()
         }
         return {
             **own,
@@ -175,11 +175,13 @@ def _contradiction(network: AenetNetwork, values: dict[str, Any]) -> str | None:
     nodes = network.nodes.tolist()
     if len(nodes) < 2 or min(nodes) < 1:
         return f"the layers have {nodes} nodes, expected two layers or more, none of them empty"
-    for name, expected in _expected(nodes).items():
+    for name, expected in _consequences(nodes).items():
         if np.atleast_1d(values[name]).tolist() != expected:
             return f"'{name}' is {_short(values[name])}, which layers of {_short(network.nodes)} nodes contradict"
     around = network.environment
+    names = (network.element, network.basis, *around, *network.elements)
     wrong = {
+        "names of elements and of the basis are no printable text": not all(map(str.isprintable, names)),
         f"the network has {nodes[-1]} outputs, expected the energy alone": nodes[-1] != 1,
         f"the scale of the energies is {network.scale:g}, expected a positive number": network.scale <= 0,
         f"the neighbours are {' '.join(around) or 'none'}, expected each element once": len(set(around))
@@ -189,7 +191,7 @@ def _contradiction(network: AenetNetwork, values: dict[str, Any]) -> str | None:
     return next((text for text, holds in wrong.items() if holds), None)
 
 
-def _expected(nodes: list[int]) -> dict[str, list[int]]:
+def _consequences(nodes: list[int]) -> dict[str, list[int]]:
     """Return what follows from the nodes of the layers: in exact numbers, whatever sizes a file claims."""
     weights, values = [0], [0]
     for below, above in itertools.pairwise(nodes):
