@@ -150,6 +150,7 @@ BENCHMARK(BM_normal_equations)
 BENCHMARK_TEMPLATE(BM_activation, Activation::tanh)->UseRealTime();
 BENCHMARK_TEMPLATE(BM_activation, Activation::softplus)->UseRealTime();
 BENCHMARK_TEMPLATE(BM_activation, Activation::silu)->UseRealTime();
+BENCHMARK_TEMPLATE(BM_activation, Activation::twist)->UseRealTime();
 
 }  // namespace
 }  // namespace gprann::bench

@@ -12,6 +12,7 @@ Activation activation_of(const std::string& name) {
   if (name == "tanh") return Activation::tanh;
   if (name == "softplus") return Activation::softplus;
   if (name == "silu") return Activation::silu;
+  if (name == "twist") return Activation::twist;
   throw std::invalid_argument("unknown activation '" + name + "'");
 }
 

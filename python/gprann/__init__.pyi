@@ -34,6 +34,9 @@ from gprann.electrostatics import locality as locality
 from gprann.errors import GprannError as GprannError
 from gprann.evaluation import check as check
 from gprann.evaluation import evaluate as evaluate
+from gprann.formats.aenet import read_aenet as read_aenet
+from gprann.formats.aenet import read_aenet_setup as read_aenet_setup
+from gprann.formats.aenet import write_aenet as write_aenet
 from gprann.io import FileFormat as FileFormat
 from gprann.io import ReadOptions as ReadOptions
 from gprann.io import read as read

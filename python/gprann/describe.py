@@ -15,7 +15,9 @@ import numpy as np
 
 from gprann.config import load_config, to_toml
 from gprann.data.structure import Dataset
+from gprann.errors import listing
 from gprann.evaluation.metrics import number, table
+from gprann.formats.aenet import holds_networks, read_aenet
 from gprann.io import read
 from gprann.potential import Potential, load
 from gprann.surrogate import Surrogate, SurrogateSet
@@ -25,7 +27,7 @@ _SHOWN = 20
 
 
 def describe(path: str | os.PathLike[str]) -> str:
-    """Describe a model file, a configuration file, or structures in any form that `read` takes.
+    """Describe a model file, networks of ænet, a configuration file, or structures in any form that `read` takes.
 
     Raises
     ------
@@ -40,6 +42,8 @@ def describe(path: str | os.PathLike[str]) -> str:
         if not isinstance(model, Potential):
             return _describe_surrogates(model)
         return describe_potential(model) + (f"\n{_entry('test errors', tested)}" if tested else "")
+    if holds_networks(file):
+        return describe_potential(read_aenet(file))
     return describe_data(read(path, require=()))
 
 
@@ -176,6 +180,11 @@ def _provenance(provenance: Mapping[str, Any]) -> dict[str, str]:
         reference = training.get("n_reference", training["n_structures"])
         facts["trained on"] = (
             f"{reference} reference structures, {training['n_structures'] - reference} copies"
+        )
+    if "converted" in provenance:
+        converted = provenance["converted"]
+        facts["made by"] = (
+            f"{converted['program']}: {listing([Path(name).name for name in converted['files']])}"
         )
     data = provenance.get("config", {}).get("data", {})
     for name, key in (("training data", "train"), ("test data", "test")):

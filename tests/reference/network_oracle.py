@@ -23,6 +23,10 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
     "tanh": (np.tanh, lambda z: np.cosh(z) ** -2.0),
     "softplus": (lambda z: np.logaddexp(0.0, z), sigmoid),
     "silu": (lambda z: z * sigmoid(z), lambda z: sigmoid(z) + z * sigmoid(z) * sigmoid(-z)),
+    "twist": (
+        lambda z: 1.7159 * np.tanh(0.666666666666667 * z) + 0.1 * z,
+        lambda z: 1.7159 * 0.666666666666667 * 4 * sigmoid(4 / 3 * z) * sigmoid(-4 / 3 * z) + 0.1,
+    ),
 }
 
 

@@ -23,7 +23,7 @@ from gprann.training.optimizers import levenberg_marquardt
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 DATA = samples.crystals(3, seed=1) + samples.waters(2, seed=2)
-CASES = [((4, 3), "tanh"), ((5,), "softplus"), ((3, 4, 2), "silu"), ((), "linear")]
+CASES = [((4, 3), "tanh"), ((5,), "softplus"), ((3, 4, 2), "silu"), ((3, 4), "twist"), ((), "linear")]
 
 
 def labels(data: Dataset, rng: np.random.Generator, **changes: Any) -> LabelTable:

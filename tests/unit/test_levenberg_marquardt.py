@@ -58,7 +58,7 @@ def test_it_ends_when_no_step_lowers_the_loss() -> None:
     assert_close(state.best, regression.best_linear(train), relative=1e-6)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "softplus", "silu"])
+@pytest.mark.parametrize("activation", ["tanh", "softplus", "silu", "twist"])
 def test_a_network_finds_back_to_the_parameters_that_made_the_targets(activation: str) -> None:
     train, teacher = regression.problem(200, hidden=(3,), activation=activation)
     near = teacher + 0.02 * np.random.default_rng(1).normal(size=len(teacher))

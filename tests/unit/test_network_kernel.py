@@ -234,7 +234,7 @@ def test_tanh_is_accurate() -> None:
     np.testing.assert_array_equal(activation_at("tanh", -z)[0], -values)
 
 
-@pytest.mark.parametrize("name", ["softplus", "silu", "linear"])
+@pytest.mark.parametrize("name", ["softplus", "silu", "twist", "linear"])
 def test_other_activations_are_accurate(name: str) -> None:
     z = np.concatenate([np.linspace(-50, 50, 20001), [0.0, 700.0, -700.0, -800.0, 800.0, 1e300, -1e300]])
     values, slopes = activation_at(name, z)

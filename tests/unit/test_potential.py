@@ -62,7 +62,8 @@ def observer(potential: Potential) -> Callable[[Structure], Observed]:
 
 
 @pytest.mark.parametrize(
-    ("hidden", "activation"), [((), "linear"), ((5, 4), "tanh"), ((3,), "softplus"), ((4,), "silu")]
+    ("hidden", "activation"),
+    [((), "linear"), ((5, 4), "tanh"), ((3,), "softplus"), ((4,), "silu"), ((4,), "twist")],
 )
 def test_energies_are_those_of_a_network_for_each_atom(
     structure: Structure, hidden: tuple[int, ...], activation: str

@@ -4,7 +4,13 @@
 
 namespace gprann {
 
-enum class Activation { linear, tanh, softplus, silu };
+enum class Activation { linear, tanh, softplus, silu, twist };
+
+/// a tanh(b z) + c z with the constants of LeCun et al., Efficient BackProp (1998), as the ænet program has
+/// them.
+struct Twist {
+  static constexpr double a = 1.7159, b = 0.666666666666667, c = 0.1;
+};
 
 /// Replaces z by phi(z) and writes phi'(z) to `slope`, both arrays of the same shape.
 /// tanh through exp with a series for |z| < 0.07, accurate to 2.3e-16 absolute; Eigen's own is scalar and ten
@@ -39,13 +45,21 @@ void activate(Activation kind, Z& z, S& slope) {
       slope += z * (1.0 - slope);
       return;
     }
+    case Activation::twist: {
+      const typename Z::PlainObject input = z;
+      z *= Twist::b;
+      activate(Activation::tanh, z, slope);
+      z = Twist::a * z + Twist::c * input;
+      slope = Twist::a * Twist::b * slope + Twist::c;
+      return;
+    }
   }
 }
 
 /// The same, and phi''(z) to `curvature`.
 template <class Z, class S>
 void activate(Activation kind, Z& z, S& slope, S& curvature) {
-  if (kind == Activation::silu) curvature = z;
+  if (kind == Activation::silu || kind == Activation::twist) curvature = z;
   activate(kind, z, slope);
   switch (kind) {
     case Activation::linear:
@@ -62,6 +76,9 @@ void activate(Activation kind, Z& z, S& slope, S& curvature) {
       curvature = sigmoid * (1.0 - sigmoid) * (2.0 + curvature * (1.0 - 2.0 * sigmoid));
       return;
     }
+    case Activation::twist:  // -2 a b^2 tanh(b z) (1 - tanh^2(b z)), of value and slope
+      curvature = -2.0 * Twist::b / Twist::a * (z - Twist::c * curvature) * (slope - Twist::c);
+      return;
   }
 }
 

@@ -138,9 +138,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Show the errors of a potential."""
     from gprann.evaluation import evaluate as evaluate_potential
     from gprann.pipeline.run import history
-    from gprann.potential import Potential, load
+    from gprann.potential import Potential
 
-    potential = load(arguments.potential, baseline=_baseline(arguments))
+    potential = _load(arguments)
     report = evaluate_potential(potential, _read(arguments, arguments.data))
     show(report.summary())
     if arguments.output is not None:
@@ -194,7 +194,6 @@ def _predictor(
     arguments: argparse.Namespace, section: SurrogateSection
 ) -> Potential | Surrogate | SurrogateSet:
     """Return the model whose uncertainty counts."""
-    from gprann.potential import load
     from gprann.surrogate.sets.surrogate_set import fit_each
 
     if arguments.potential is None:
@@ -209,7 +208,20 @@ def _predictor(
     if given or arguments.max_subset is not None:
         option = option_name(given[0].partition(".")[2] if given else "max_subset")
         raise ConfigError(f"{option} is an option of the surrogate: it needs --train, not --potential")
-    return load(arguments.potential, baseline=_baseline(arguments))
+    return _load(arguments)
+
+
+def _load(arguments: argparse.Namespace) -> Potential | Surrogate | SurrogateSet:
+    """Return the model of a model file, or of networks of ænet."""
+    from gprann.formats.aenet import holds_networks, read_aenet
+    from gprann.potential import load
+
+    baseline = _baseline(arguments)
+    if not holds_networks(arguments.potential):
+        return load(arguments.potential, baseline=baseline)
+    if baseline is not None:
+        raise ConfigError("--calculator has no effect: networks of ænet build on no calculator; leave it out")
+    return read_aenet(arguments.potential)
 
 
 def _baseline(arguments: argparse.Namespace) -> CalculatorBaseline | None:
@@ -308,6 +320,19 @@ def _toml(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     return value if isinstance(value, bool | int | float | str | list | dict) else text
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write a potential in the files of another program."""
+    from gprann.formats.aenet import check_document, write_aenet
+    from gprann.model_file import read_model_file
+    from gprann.potential import Potential
+
+    file = Path(arguments.file).expanduser()
+    check_document(file, read_model_file(file)[0])
+    folder = file.with_name(f"{file.stem}_aenet") if arguments.output is None else arguments.output
+    written = write_aenet(Potential.load(file), folder, ascii=arguments.ascii)
+    show("written: " + ", ".join(str(path) for path in written))
 
 
 def info(arguments: argparse.Namespace) -> None:

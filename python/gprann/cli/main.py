@@ -179,7 +179,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("potential", metavar="POTENTIAL", help="model file")
+    parser.add_argument("potential", metavar="POTENTIAL", help="model file, or folder of networks of ænet")
     parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
     parser.add_argument("--output", metavar="FOLDER", help="write tables, metrics and plots")
     _calculator(parser, of_file=True)
@@ -280,6 +280,15 @@ def _calculator(parser: argparse.ArgumentParser, *, of_file: bool = False) -> No
         help="keyword arguments of the calculator, X as in TOML; paths must be absolute",
     )
     parser.add_argument("--options-file", metavar="FILE", help="TOML file with such arguments")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE.gprann", help="model file of a potential")
+    parser.add_argument("--format", required=True, choices=["aenet"], help="program that is to read it")
+    parser.add_argument(
+        "--output", metavar="FOLDER", help="where the files go (default: FILE_aenet beside the model file)"
+    )
+    parser.add_argument("--ascii", action="store_true", help="text (.nn.ascii) instead of binary files (.nn)")
 
 
 def _info(parser: argparse.ArgumentParser) -> None:
@@ -385,6 +394,7 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]]
         "forces that no cutoff can explain, and what charges leave of them",
         logging.WARNING,
     ),
+    "export": (_export, "write a potential in the files of another program", logging.WARNING),
     "info": (_info, "describe a model file, structures or a configuration", logging.WARNING),
 }
 """The options of each command, what it does, and the level from which messages are shown."""

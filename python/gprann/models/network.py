@@ -15,7 +15,7 @@ from gprann.errors import ConfigError
 from gprann.models.base import Model, register_model
 from gprann.options import Widths, option
 
-Activation = Literal["tanh", "softplus", "silu", "linear"]
+Activation = Literal["tanh", "softplus", "silu", "twist", "linear"]
 
 
 @register_model
@@ -31,7 +31,8 @@ class Mlp(Model):
     name = "mlp"
     hidden: Widths = option("Widths of the hidden layers; none for a linear model.", (10, 10))
     activation: Activation = option(
-        'Activation of the hidden layers: "tanh", "softplus", "silu" or "linear".', "tanh"
+        'Activation of the hidden layers: "tanh", "softplus", "silu", "twist" (1.7159 tanh(2z/3) + z/10) or "linear".',
+        "tanh",
     )
 
     @field_validator("hidden")
@@ -56,7 +57,7 @@ class NetworkModel:
     hidden : sequence of int
         Widths of the hidden layers; empty for a linear model.
     n_species : int
-    activation : {'tanh', 'softplus', 'silu', 'linear'}
+    activation : {'tanh', 'softplus', 'silu', 'twist', 'linear'}
 
     Raises
     ------
