@@ -10,6 +10,7 @@ from gprann.baselines import Baseline as Baseline
 from gprann.baselines import CalculatorBaseline as CalculatorBaseline
 from gprann.baselines import Contribution as Contribution
 from gprann.baselines import Coulomb as Coulomb
+from gprann.baselines import Dispersion as Dispersion
 from gprann.baselines import ReferenceEnergies as ReferenceEnergies
 from gprann.baselines import Zbl as Zbl
 from gprann.baselines import register_baseline as register_baseline
@@ -24,6 +25,7 @@ from gprann.descriptors import compress_descriptor as compress_descriptor
 from gprann.descriptors import register_descriptor as register_descriptor
 from gprann.electrostatics import BaselineCheck as BaselineCheck
 from gprann.electrostatics import ChargeFit as ChargeFit
+from gprann.electrostatics import FieldCalculator as FieldCalculator
 from gprann.electrostatics import HessianRows as HessianRows
 from gprann.electrostatics import Locality as Locality
 from gprann.electrostatics import check_baseline as check_baseline
