@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from gprann.baselines import (
     terms_of,
 )
 from gprann.baselines.reference_energies import is_spanned
+from gprann.data.moving import MovingStructure
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.prediction import Prediction, voigt_stress
 from gprann.data.structure import Composition, Dataset, format_composition
@@ -141,7 +143,7 @@ class Potential:
         return f"Potential({len(self)} x {self.model!r}; {self.descriptor!r})"
 
     # -------------------------------------------------------------- predict
-    def evaluate(self, neighbours: Neighbourhood) -> AtomicPrediction:
+    def evaluate(self, neighbours: Neighbourhood | MovingStructure) -> AtomicPrediction:
         """Return what the networks add to the baseline, for prepared neighbour lists."""
         energies, gradients, virials = _core.evaluate_committee(
             self.model.core,
@@ -179,30 +181,42 @@ class Potential:
         that are no linear combination of its compositions, where no reference energies were given.
         """
         data = structures(data)
+        parts = []
+        for begin in range(0, len(data), _BATCH):
+            batch = data[begin : begin + _BATCH]
+            parts.append((batch, self.evaluate(self.descriptor.neighbours(batch))))
+        return self._complete(data, parts)
+
+    def predict_moving(self, moving: MovingStructure) -> Prediction:
+        """Predict as `predict` does, for one structure whose neighbour lists are kept: what calculators need."""
+        data = Dataset([moving.structure])
+        return self._complete(data, [(data, self.evaluate(moving))])
+
+    def _complete(self, data: Dataset, parts: Sequence[tuple[Dataset, AtomicPrediction]]) -> Prediction:
+        """Return the prediction for all batches, with baseline, mean and standard deviation."""
         energies: list[Array] = [np.zeros((len(self), 0))]
         stresses: list[Array] = [np.zeros((0, 6))]
         forces: list[Array] = []
         atom_energies: list[Array] = []
-        for begin in range(0, len(data), _BATCH):
-            batch = data[begin : begin + _BATCH]
-            result = self.evaluate(self.descriptor.neighbours(batch))
-            virials = result.virials.mean(axis=0)
+        for batch, result in parts:
+            virials = _mean(result.virials)
             energies.append(result.energies)
             stresses.append(np.array([voigt_stress(s, v) for s, v in zip(batch, virials, strict=True)]))
-            forces += np.split(result.forces, result.first_atom[1:-1], axis=1)
-            atom_energies += np.split(result.atom_energies, result.first_atom[1:-1], axis=1)
+            for first, end in pairwise(result.first_atom.tolist()):
+                forces.append(result.forces[:, first:end])
+                atom_energies.append(result.atom_energies[:, first:end])
         member_energy = np.concatenate(energies, axis=1)
         committee = len(self) > 1
         by_energy, by_force = self.std_factors
         networks = Prediction(
-            member_energy.mean(axis=0),
-            [own.mean(axis=0) for own in forces],
+            _mean(member_energy),
+            [_mean(own) for own in forces],
             energy_std=by_energy * member_energy.std(axis=0) if committee else None,
             forces_std=[by_force * own.std(axis=0) for own in forces] if committee else None,
             stress=np.concatenate(stresses),
             member_energy=member_energy if committee else None,
             member_forces=forces if committee else None,
-            atom_energies=[own.mean(axis=0) for own in atom_energies],
+            atom_energies=[_mean(own) for own in atom_energies],
             atom_energies_std=[by_energy * own.std(axis=0) for own in atom_energies] if committee else None,
         )
         self._compare_compositions(data)
@@ -291,6 +305,11 @@ class Potential:
             raise FormatError(
                 f"{os.fspath(path)}: the description of the potential is incomplete or damaged ({error})"
             ) from error
+
+
+def _mean(members: Array) -> Array:
+    """Return the mean over the members; of one itself."""
+    return np.asarray(members[0] if len(members) == 1 else members.mean(axis=0))
 
 
 def load(

@@ -1,4 +1,4 @@
-"""Neighbour lists of batches of structures: small ones by trying all pairs, large ones with vesin."""
+"""Neighbour lists of batches of structures: small ones by trying all pairs, large ones by linked cells."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import vesin
 from ase.geometry.minkowski_reduction import minkowski_reduce
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from gprann.errors import AtomsTooCloseError, DataError
 from gprann.runtime.resources import n_threads
 
 _CLOSEST = 0.05  # Å; below it two atoms are one, and every descriptor is meaningless
-_SMALL = 300  # atoms up to which trying all pairs is faster than vesin, whatever the cell
+_SMALL = 300  # atoms up to which trying all pairs is as fast as linked cells, whatever the cell
 _Lists = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], int]
 
 
@@ -118,15 +117,24 @@ def species_indices(structure: Structure, species: Sequence[str]) -> NDArray[np.
     DataError
         If an element is not listed.
     """
-    table = {symbol: index for index, symbol in enumerate(species)}
-    unknown = sorted(set(structure.symbols) - set(table))
+    indices = _indices(structure.symbols, tuple(species))
+    unknown = sorted({structure.symbols[i] for i in np.flatnonzero(indices < 0)})
     if unknown:
         raise DataError(
             f"{structure.origin}: element {', '.join(unknown)} is not among the species "
             f"{', '.join(species)}; "
             "train with it or leave the structure out"
         )
-    return np.array([table[symbol] for symbol in structure.symbols], dtype=np.int32)
+    return indices
+
+
+@functools.lru_cache(maxsize=64)  # for structures that move
+def _indices(symbols: tuple[str, ...], species: tuple[str, ...]) -> NDArray[np.int32]:
+    """Return the position of each symbol in `species`, or -1."""
+    table = {symbol: index for index, symbol in enumerate(species)}
+    indices = np.array([table.get(symbol, -1) for symbol in symbols], dtype=np.int32)
+    indices.flags.writeable = False
+    return indices
 
 
 def build_neighbours(structures: Sequence[Structure], cutoff: float, species: Sequence[str]) -> Neighbourhood:
@@ -153,8 +161,8 @@ def build_neighbours(structures: Sequence[Structure], cutoff: float, species: Se
 
     Notes
     -----
-    Lists of small structures are made by trying all pairs and images, for the whole batch in one call: a list
-    of 20 atoms costs a fortieth of a call of vesin. Batches with a large structure go to vesin.
+    Lists of small structures are made by trying all pairs and images, for the whole batch in one call; those of batches
+    with a large structure by linked cells, one structure after the other. Both give the same lists to the last bit.
     """
     structures = list(structures)
     first_atom = np.concatenate([[0], np.cumsum([len(structure) for structure in structures])]).astype(
@@ -222,15 +230,17 @@ def _all_pairs(
 
 
 def _cell_lists(structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float) -> _Lists:
-    finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
     counts, neighbours, vectors = [], [], []
     for structure, cell, first in zip(structures, reduce_cells(structures), first_atom, strict=False):
-        periodic = [bool(p) for p in structure.pbc]
-        i, j, vector = finder.compute(structure.positions, cell, periodic, "ijD")
-        order = np.argsort(i, kind="stable")
-        counts.append(np.bincount(i, minlength=len(structure)))
-        neighbours.append(j[order].astype(np.int32) + np.int32(first))
-        vectors.append(vector[order])
+        finder = _core.MovingNeighbours(np.zeros(len(structure), np.int32), cutoff, 0.0)
+        try:
+            finder.update(structure.positions, np.ascontiguousarray(cell), structure.pbc)
+        except ValueError as error:
+            raise DataError(f"{structure.origin}: {error}; wrap the atoms into the cell") from None
+        starts, j, vector = finder.arrays()
+        counts.append(np.diff(starts))
+        neighbours.append(j + np.int32(first))
+        vectors.append(vector)
     first_pair = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
     flat = np.concatenate(vectors)
     nearest = int(np.argmin(np.einsum("pk,pk->p", flat, flat))) if len(flat) else -1
@@ -240,13 +250,27 @@ def _cell_lists(structures: Sequence[Structure], first_atom: NDArray[np.int64], 
 def _check_distance(structures: Sequence[Structure], first_atom: NDArray[np.int64], lists: _Lists) -> None:
     """Refuse atoms on top of each other."""
     first_pair, neighbour, vectors, nearest = lists
-    distance = float(np.linalg.norm(vectors[nearest])) if nearest >= 0 else np.inf
-    if distance >= _CLOSEST:
+    if nearest < 0:
         return
     i = int(np.searchsorted(first_pair, nearest, side="right")) - 1
     s = int(np.searchsorted(first_atom, i, side="right")) - 1
-    raise AtomsTooCloseError(
-        f"{structures[s].origin}: atoms {i - first_atom[s]} and {neighbour[nearest] - first_atom[s]} are "
-        f"{distance:.3g} Å apart",
-        "remove the structure or correct its geometry",
+    check_shortest(
+        structures[s],
+        i - int(first_atom[s]),
+        int(neighbour[nearest] - first_atom[s]),
+        float(np.linalg.norm(vectors[nearest])),
     )
+
+
+def check_shortest(structure: Structure, i: int, j: int, distance: float) -> None:
+    """Refuse a structure whose nearest atoms i and j lie on top of each other.
+
+    Raises
+    ------
+    AtomsTooCloseError
+    """
+    if distance < _CLOSEST:
+        raise AtomsTooCloseError(
+            f"{structure.origin}: atoms {i} and {j} are {distance:.3g} Å apart",
+            "remove the structure or correct its geometry",
+        )

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import ase
 import numpy as np
 
 from gprann.arrays import Array
 from gprann.baselines import Coulomb, terms_of
 from gprann.calculator import Calculator
 from gprann.data.ase_calculator import PredictionCalculator
+from gprann.data.moving import bare_structure
 from gprann.data.prediction import Prediction
-from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
 from gprann.potential import Potential
 from gprann.surrogate import Surrogate, SurrogateCalculator
@@ -74,18 +75,14 @@ class FieldCalculator(PredictionCalculator):
                 "give charges"
             )
 
-    def predict(self, data: Dataset, properties: Sequence[str]) -> Prediction:
+    def predict(self, atoms: ase.Atoms, properties: Sequence[str]) -> Prediction:
         """Return the prediction of the model, with the energy and the forces of its charges in the field."""
-        found = self._model.predict(data, properties)
-        charges: list[Array] = [
-            np.sum([term.charges_of(structure) for term in self._charges], axis=0) for structure in data
-        ]
-        parts = [
-            -own * (structure.positions @ self.field) for own, structure in zip(charges, data, strict=True)
-        ]
-        forces = [force + own[:, None] * self.field for force, own in zip(found.forces, charges, strict=True)]
-        energies = None
-        if found.atom_energies is not None:
-            energies = [energy + part for energy, part in zip(found.atom_energies, parts, strict=True)]
-        total = found.energy + np.array([float(part.sum()) for part in parts])
-        return replace(found, energy=total, forces=forces, atom_energies=energies)
+        found, structure = self._model.predict(atoms, properties), bare_structure(atoms)
+        charges: Array = np.sum([term.charges_of(structure) for term in self._charges], axis=0)
+        parts: Array = -charges * (structure.positions @ self.field)
+        return replace(
+            found,
+            energy=found.energy + parts.sum(),
+            forces=[found.forces[0] + charges[:, None] * self.field],
+            atom_energies=None if found.atom_energies is None else [found.atom_energies[0] + parts],
+        )
