@@ -40,18 +40,18 @@ Sums molecule(const MatrixIn& positions, const VectorIn& charges, const VectorIn
                 [&](const CoulombOutput& out) { add_direct_sum(positions.data(), own, n_threads, out); });
 }
 
-Sums cell(const MatrixIn& positions, const MatrixIn& lattice, const VectorIn& charges, const VectorIn& widths,
-          const std::string& shape, double splitting, double cutoff, double reciprocal_cutoff,
-          int n_threads) {
-  const Charges own = view(charges, widths, shape);
-  require_shape(positions, own.n, 3, "positions");
+EwaldSum ewald(const MatrixIn& lattice, double splitting, double cutoff, double reciprocal_cutoff) {
   require_shape(lattice, 3, 3, "lattice");
   if (!(splitting > 0.0 && cutoff > 0.0))
     throw std::invalid_argument("splitting and cutoff must be positive");
-  return summed(own, [&](const CoulombOutput& out) {
-    add_real_space(positions.data(), lattice.data(), own, splitting, cutoff, n_threads, out);
-    add_reciprocal_space(positions.data(), lattice.data(), own, splitting, reciprocal_cutoff, n_threads, out);
-  });
+  return EwaldSum(lattice.data(), splitting, cutoff, reciprocal_cutoff);
+}
+
+Sums cell(const EwaldSum& sum, const MatrixIn& positions, const VectorIn& charges, const VectorIn& widths,
+          const std::string& shape, int n_threads) {
+  const Charges own = view(charges, widths, shape);
+  require_shape(positions, own.n, 3, "positions");
+  return summed(own, [&](const CoulombOutput& out) { sum.add(positions.data(), own, n_threads, out); });
 }
 
 }  // namespace
@@ -60,11 +60,12 @@ void bind_coulomb(py::module_& module) {
   module.def("coulomb_molecule", &molecule, py::arg("positions").noconvert(), py::arg("charges").noconvert(),
              py::arg("widths").noconvert(), py::arg("shape"), py::arg("n_threads"), ReleaseGil(),
              "Potentials, gradient and virial of fixed charges by a direct sum.");
-  module.def("coulomb_cell", &cell, py::arg("positions").noconvert(), py::arg("lattice").noconvert(),
-             py::arg("charges").noconvert(), py::arg("widths").noconvert(), py::arg("shape"),
-             py::arg("splitting"), py::arg("cutoff"), py::arg("reciprocal_cutoff"), py::arg("n_threads"),
-             ReleaseGil(),
-             "Potentials, gradient and virial of fixed charges in a periodic cell, by Ewald's sum.");
+  py::class_<EwaldSum>(module, "EwaldSum", "Ewald's sum in one cell, for any positions and charges.")
+      .def(py::init(&ewald), py::arg("lattice").noconvert(), py::arg("splitting"), py::arg("cutoff"),
+           py::arg("reciprocal_cutoff"))
+      .def("sums", &cell, py::arg("positions").noconvert(), py::arg("charges").noconvert(),
+           py::arg("widths").noconvert(), py::arg("shape"), py::arg("n_threads"), ReleaseGil(),
+           "Potentials, gradient and virial of fixed charges.");
 }
 
 }  // namespace gprann::bindings

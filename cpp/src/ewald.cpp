@@ -9,183 +9,232 @@ namespace gprann {
 
 namespace {
 
-using Array = Eigen::ArrayXd;
-using Cell = Eigen::Matrix<double, 3, 3, Eigen::RowMajor>;
+constexpr Index atoms_together = 64;  // whose sums over all vectors are taken as one product of matrices
+constexpr Index columns_together = 32;
 
-constexpr Index block_size = 64;  // atoms whose sums over all vectors are taken together
-using Block = Eigen::Array<double, block_size, 1>;
+Eigen::Map<const Lane> lane(const Matrix& rows, Index row, Index atom) {
+  return Eigen::Map<const Lane>(rows.data() + row * rows.cols() + atom);
+}
 
-/// Reciprocal vectors h1 b1 + h2 b2 + h3 b3 with the same h1 and h2, one of each pair k, -k.
-struct Column {
-  int h1, h2, low, high;
-  Index first;  // of its coefficients
-};
-
-/// cos and sin of h theta for h = 0..highest along one reciprocal axis, one row of atoms for each h.
-class Phases {
- public:
-  Phases(const Array& theta, int highest) : cos_(highest + 1, theta.size()), sin_(highest + 1, theta.size()) {
-    for (int h = 0; h <= highest; ++h) {
-      cos_.row(h) = (h * theta).cos().transpose();
-      sin_.row(h) = (h * theta).sin().transpose();
+/// cos and sin of h t for h = 0..highest and every atom: rows cos 0, cos t, sin t, cos 2t, sin 2t, ...
+Matrix powers(const Vector& t, int highest) {
+  Matrix table(2 * highest + 1, t.size());
+  Vector cos = t.array().cos(), sin = t.array().sin(), re = cos, im = sin;
+  table.row(0).setOnes();
+  for (int h = 1; h <= highest; ++h) {
+    table.row(2 * h - 1) = re.transpose();
+    table.row(2 * h) = im.transpose();
+    for (Index i = 0; i < t.size(); ++i) {
+      const double next = re[i] * cos[i] - im[i] * sin[i];
+      im[i] = re[i] * sin[i] + im[i] * cos[i];
+      re[i] = next;
     }
   }
-  const double* cos(int h) const { return cos_.row(std::abs(h)).data(); }
-  const double* sin(int h) const { return sin_.row(std::abs(h)).data(); }
-
- private:
-  Eigen::Array<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> cos_, sin_;
-};
-
-class ReciprocalSum {
- public:
-  ReciprocalSum(const double* positions, const double* cell, const Charges& charges, double splitting,
-                double cutoff)
-      : n_(charges.n),
-        n_blocks_(chunk_count(n_, block_size)),
-        splitting_(splitting),
-        lattice_(Eigen::Map<const Cell>(cell)),
-        reciprocal_(2.0 * pi * lattice_.inverse().transpose()),
-        volume_(std::abs(lattice_.determinant())),
-        charge_(Array::Zero(n_blocks_ * block_size)) {
-    charge_.head(n_) = Eigen::Map<const Array>(charges.charge, n_);
-    const MatrixMap R(const_cast<double*>(positions), n_, 3);
-    int highest[3];
-    for (int d = 0; d < 3; ++d)
-      highest[d] = static_cast<int>(std::ceil(cutoff * lattice_.row(d).norm() / (2.0 * pi)));
-    for (int d = 0; d < 3; ++d) {
-      Array theta = Array::Zero(charge_.size());
-      theta.head(n_) = (R * reciprocal_.row(d).transpose()).array();
-      phases_.emplace_back(theta, highest[d]);
-    }
-    for (int h1 = 0; h1 <= highest[0]; ++h1)
-      for (int h2 = h1 == 0 ? 0 : -highest[1]; h2 <= highest[1]; ++h2) add_column(h1, h2, highest[2], cutoff);
-  }
-
-  void add(const Charges& charges, int n_threads, const CoulombOutput& out) {
-    find_structure_factors(n_threads);
-    Matrix sums(charge_.size(), 4);  // potential and its derivatives along the reciprocal axes
-    parallel_for(n_blocks_, n_threads, [&](Index block, int) { sum_block(block * block_size, sums); });
-    const double total = charge_.sum();
-    for (Index i = 0; i < n_; ++i) {
-      out.potential[i] +=
-          sums(i, 0) - coulomb_constant * (2.0 * splitting_ * charges.charge[i] / std::sqrt(pi) +
-                                           pi * total / (volume_ * splitting_ * splitting_));
-      for (int d = 0; d < 3; ++d)
-        for (int axis = 0; axis < 3; ++axis)
-          out.gradient[3 * i + d] += charges.charge[i] * sums(i, 1 + axis) * reciprocal_(axis, d);
-    }
-    add_virial(total, out.virial);
-  }
-
- private:
-  /// Appends the vectors (h1, h2, ...) within the cutoff: an interval of h3.
-  void add_column(int h1, int h2, int highest, double cutoff) {
-    Column column{h1, h2, 1, 0, static_cast<Index>(weight_.size())};
-    for (int h3 = h1 == 0 && h2 == 0 ? 1 : -highest; h3 <= highest; ++h3) {
-      const Eigen::RowVector3d k = vector(h1, h2, h3);
-      const double k2 = k.squaredNorm();
-      if (k2 >= cutoff * cutoff) continue;
-      if (column.low > column.high) column.low = h3;
-      column.high = h3;
-      weight_.push_back(8.0 * pi * coulomb_constant / volume_ *
-                        std::exp(-k2 / (4.0 * splitting_ * splitting_)) / k2);
-    }
-    if (column.low <= column.high) columns_.push_back(column);
-  }
-
-  Eigen::RowVector3d vector(int h1, int h2, int h3) const {
-    return h1 * reciprocal_.row(0) + h2 * reciprocal_.row(1) + h3 * reciprocal_.row(2);
-  }
-
-  /// Phase factors exp(i (h1 t1 + h2 t2)) of the atoms of one block.
-  void column_phases(const Column& column, Index atom, Block& re, Block& im) const {
-    const Eigen::Map<const Block> c1(phases_[0].cos(column.h1) + atom), s1(phases_[0].sin(column.h1) + atom),
-        c2(phases_[1].cos(column.h2) + atom), s2(phases_[1].sin(column.h2) + atom);
-    const double sign = column.h2 < 0 ? -1.0 : 1.0;  // h1 is none
-    re = c1 * c2 - sign * s1 * s2;
-    im = s1 * c2 + sign * c1 * s2;
-  }
-
-  /// S of all vectors; every column is summed by one thread, block after block.
-  void find_structure_factors(int n_threads) {
-    S_cos_.assign(weight_.size(), 0.0);
-    S_sin_.assign(weight_.size(), 0.0);
-    parallel_for(static_cast<Index>(columns_.size()), n_threads, [&](Index c, int) {
-      const Column& column = columns_[static_cast<std::size_t>(c)];
-      Block re, im;
-      for (Index atom = 0; atom < charge_.size(); atom += block_size) {
-        column_phases(column, atom, re, im);
-        const Eigen::Map<const Block> q(charge_.data() + atom);
-        re *= q;
-        im *= q;
-        for (int h = column.low; h <= column.high; ++h) {
-          const Eigen::Map<const Block> c3(phases_[2].cos(h) + atom), s3(phases_[2].sin(h) + atom);
-          const double sign = h < 0 ? -1.0 : 1.0;
-          const auto at = static_cast<std::size_t>(column.first + h - column.low);
-          S_cos_[at] += (re * c3).sum() - sign * (im * s3).sum();
-          S_sin_[at] += (im * c3).sum() + sign * (re * s3).sum();
-        }
-      }
-    });
-  }
-
-  void sum_block(Index atom, Matrix& sums) const {
-    Block re, im, potential = Block::Zero();
-    Block slopes[3] = {Block::Zero(), Block::Zero(), Block::Zero()};
-    for (const Column& column : columns_) {
-      column_phases(column, atom, re, im);
-      Block slope = Block::Zero();
-      for (int h = column.low; h <= column.high; ++h) {
-        const Eigen::Map<const Block> c3(phases_[2].cos(h) + atom), s3(phases_[2].sin(h) + atom);
-        const double sign = h < 0 ? -1.0 : 1.0;
-        const auto at = static_cast<std::size_t>(column.first + h - column.low);
-        const double of_cos = weight_[at] * S_cos_[at], of_sin = weight_[at] * S_sin_[at];
-        const Block cos = re * c3 - sign * im * s3, sin = im * c3 + sign * re * s3;
-        potential += of_cos * cos + of_sin * sin;
-        const Block change = of_sin * cos - of_cos * sin;
-        slope += change;
-        slopes[2] += h * change;
-      }
-      slopes[0] += column.h1 * slope;
-      slopes[1] += column.h2 * slope;
-    }
-    sums.col(0).segment(atom, block_size) = potential;
-    for (int axis = 0; axis < 3; ++axis) sums.col(1 + axis).segment(atom, block_size) = slopes[axis];
-  }
-
-  void add_virial(double total, double* virial) const {
-    Cell sum = Cell::Zero();
-    double energy = 0.0;
-    for (const Column& column : columns_)
-      for (int h = column.low; h <= column.high; ++h) {
-        const auto at = static_cast<std::size_t>(column.first + h - column.low);
-        const double own = 0.5 * weight_[at] * (S_cos_[at] * S_cos_[at] + S_sin_[at] * S_sin_[at]);
-        const Eigen::RowVector3d k = vector(column.h1, column.h2, h);
-        energy += own;
-        sum +=
-            own * 2.0 * (1.0 / k.squaredNorm() + 1.0 / (4.0 * splitting_ * splitting_)) * k.transpose() * k;
-      }
-    energy -= coulomb_constant * pi * total * total / (2.0 * volume_ * splitting_ * splitting_);
-    for (int d = 0; d < 3; ++d) sum(d, d) -= energy;
-    for (Index d = 0; d < 9; ++d) virial[d] += sum.data()[d];
-  }
-
-  Index n_, n_blocks_;
-  double splitting_;
-  Cell lattice_, reciprocal_;  // rows
-  double volume_;
-  Array charge_;  // zeros behind the last atom
-  std::vector<Phases> phases_;
-  std::vector<Column> columns_;
-  std::vector<double> weight_, S_cos_, S_sin_;
-};
+  return table;
+}
 
 }  // namespace
 
-void add_reciprocal_space(const double* positions, const double* cell, const Charges& charges,
-                          double splitting, double cutoff, int n_threads, const CoulombOutput& out) {
-  ReciprocalSum(positions, cell, charges, splitting, cutoff).add(charges, n_threads, out);
+/// Phases of all atoms along the reciprocal axes, and their charges; zeros behind the last atom.
+struct EwaldSum::Phases {
+  Phases(const double* positions, const Charges& charges, const EwaldSum& own)
+      : n(chunk_count(charges.n, lane_width) * lane_width), charge(Vector::Zero(n)) {
+    std::copy_n(charges.charge, charges.n, charge.data());
+    for (int axis = 0; axis < 3; ++axis) {
+      Vector t = Vector::Zero(n);
+      for (Index i = 0; i < charges.n; ++i)
+        for (int d = 0; d < 3; ++d) t[i] += positions[3 * i + d] * own.reciprocal_(axis, d);
+      table[axis] = powers(t, own.highest_[axis]);
+    }
+  }
+
+  /// exp(i (h1 t1 + h2 t2)) of eight atoms.
+  void of_column(const Column& column, Index atom, Lane& re, Lane& im) const {
+    const int h2 = std::abs(column.h2);  // h1 is not negative
+    Lane c1 = Lane::Ones(), s1 = Lane::Zero(), c2 = Lane::Ones(), s2 = Lane::Zero();
+    if (column.h1 > 0) {
+      c1 = lane(table[0], 2 * column.h1 - 1, atom);
+      s1 = lane(table[0], 2 * column.h1, atom);
+    }
+    if (h2 > 0) {
+      c2 = lane(table[1], 2 * h2 - 1, atom);
+      s2 = lane(table[1], 2 * h2, atom);
+      if (column.h2 < 0) s2 = -s2;
+    }
+    re = c1 * c2 - s1 * s2;
+    im = s1 * c2 + c1 * s2;
+  }
+
+  Index n;
+  Vector charge;
+  Matrix table[3];
+};
+
+EwaldSum::EwaldSum(const double* cell, double splitting, double cutoff, double reciprocal_cutoff)
+    : lattice_(Eigen::Map<const Cell>(cell)),
+      reciprocal_(2.0 * pi * lattice_.inverse().transpose()),
+      volume_(std::abs(lattice_.determinant())),
+      splitting_(splitting),
+      cutoff_(cutoff) {
+  for (int d = 0; d < 3; ++d)
+    highest_[d] = static_cast<int>(std::ceil(reciprocal_cutoff * lattice_.row(d).norm() / (2.0 * pi)));
+  find_columns(reciprocal_cutoff);
+  find_weights(reciprocal_cutoff);
+}
+
+Eigen::RowVector3d EwaldSum::vector(int h1, int h2, int h3) const {
+  return h1 * reciprocal_.row(0) + h2 * reciprocal_.row(1) + h3 * reciprocal_.row(2);
+}
+
+/// Columns that reach into the sphere, the longest first.
+void EwaldSum::find_columns(double cutoff) {
+  for (int h1 = 0; h1 <= highest_[0]; ++h1)
+    for (int h2 = h1 == 0 ? 0 : -highest_[1]; h2 <= highest_[1]; ++h2) {
+      int reach = -1;
+      for (int h3 = -highest_[2]; h3 <= highest_[2]; ++h3)
+        if (vector(h1, h2, h3).norm() < cutoff) reach = std::max(reach, std::abs(h3));
+      if (reach >= 0) columns_.push_back({h1, h2, reach});
+    }
+  std::stable_sort(columns_.begin(), columns_.end(),
+                   [](const Column& a, const Column& b) { return a.reach > b.reach; });
+  const auto n = static_cast<Index>(columns_.size());
+  for (Index first = 0; first < n; first += columns_together)
+    groups_.push_back({first, std::min(columns_together, n - first),
+                       2 * columns_[static_cast<std::size_t>(first)].reach + 1});
+}
+
+void EwaldSum::find_weights(double cutoff) {
+  weight_ = Matrix::Zero(static_cast<Index>(columns_.size()), 2 * highest_[2] + 1);
+  for (std::size_t c = 0; c < columns_.size(); ++c)
+    for (int h3 = -columns_[c].reach; h3 <= columns_[c].reach; ++h3) {
+      if (columns_[c].h1 == 0 && columns_[c].h2 == 0 && h3 <= 0) continue;
+      const double k2 = vector(columns_[c].h1, columns_[c].h2, h3).squaredNorm();
+      if (k2 < cutoff * cutoff)
+        weight_(static_cast<Index>(c), h3 + highest_[2]) =
+            8.0 * pi * coulomb_constant / volume_ * std::exp(-k2 / (4.0 * splitting_ * splitting_)) / k2;
+    }
+}
+
+/// Rows 2c and 2c + 1 of the factors: sum_j q_j Re, Im exp(i (h1 t1 + h2 t2)) times the table of the third
+/// axis.
+void EwaldSum::sum_structure_factors(const Group& group, const Phases& phases, Matrix& factors) const {
+  Matrix charges(2 * group.count, atoms_together);
+  Lane re, im;
+  for (Index atom = 0; atom < phases.n; atom += atoms_together) {
+    const Index count = std::min(atoms_together, phases.n - atom);
+    for (Index c = 0; c < group.count; ++c)
+      for (Index k = 0; k < count; k += lane_width) {
+        phases.of_column(columns_[static_cast<std::size_t>(group.first + c)], atom + k, re, im);
+        const Eigen::Map<const Lane> q(phases.charge.data() + atom + k);
+        Eigen::Map<Lane>(charges.data() + 2 * c * atoms_together + k) = q * re;
+        Eigen::Map<Lane>(charges.data() + (2 * c + 1) * atoms_together + k) = q * im;
+      }
+    factors.block(2 * group.first, 0, 2 * group.count, group.rows).noalias() +=
+        charges.leftCols(count) * phases.table[2].block(0, atom, group.rows, count).transpose();
+  }
+}
+
+/// Rows 4c to 4c + 3 of the coefficients: with D_h = w_h S_h, the real and imaginary part of
+///
+///     G = sum_h D_h exp(-i h t3)    and    G' = sum_h h D_h exp(-i h t3)
+///
+/// in terms of the table of the third axis. Also energy and its derivative by strain, from the factors.
+void EwaldSum::find_coefficients(const Group& group, const Matrix& factors, Matrix& coefficients,
+                                 double* energy_and_virial) const {
+  Cell virial = Cell::Zero();
+  double energy = 0.0;
+  for (Index c = group.first; c < group.first + group.count; ++c) {
+    const Column& column = columns_[static_cast<std::size_t>(c)];
+    const auto re = factors.row(2 * c), im = factors.row(2 * c + 1);
+    auto own = coefficients.middleRows(4 * c, 4);
+    const auto add = [&](int h, double S_re, double S_im) {
+      const double weight = weight_(c, h + highest_[2]);
+      const Eigen::RowVector3d k = vector(column.h1, column.h2, h);
+      const double part = 0.5 * weight * (S_re * S_re + S_im * S_im);
+      energy += part;
+      if (part > 0.0)
+        virial +=
+            part * 2.0 * (1.0 / k.squaredNorm() + 1.0 / (4.0 * splitting_ * splitting_)) * k.transpose() * k;
+      return weight;
+    };
+    const double middle = add(0, re[0], im[0]);
+    own.col(0) << middle * re[0], middle * im[0], 0.0, 0.0;
+    for (int h = 1; h <= column.reach; ++h) {
+      const Index cos = 2 * h - 1, sin = 2 * h;
+      const double up_re = re[cos] - im[sin], up_im = im[cos] + re[sin];
+      const double down_re = re[cos] + im[sin], down_im = im[cos] - re[sin];
+      const double up = add(h, up_re, up_im), down = add(-h, down_re, down_im);
+      const double sum_re = up * up_re + down * down_re, sum_im = up * up_im + down * down_im;
+      const double change_re = up * up_re - down * down_re, change_im = up * up_im - down * down_im;
+      own.col(cos) << sum_re, sum_im, h * change_re, h * change_im;
+      own.col(sin) << change_im, -change_re, h * sum_im, -h * sum_re;
+    }
+  }
+  energy_and_virial[0] = energy;
+  std::copy_n(virial.data(), 9, energy_and_virial + 1);
+}
+
+/// Potential and its derivatives along the reciprocal axes, of some atoms.
+void EwaldSum::sum_atoms(Index atom, Index count, const Phases& phases, const Matrix& coefficients,
+                         Matrix& sums) const {
+  Matrix products(4 * columns_together, count);
+  Lane re, im;
+  for (const Group& group : groups_) {
+    products.topRows(4 * group.count).noalias() =
+        coefficients.block(4 * group.first, 0, 4 * group.count, group.rows) *
+        phases.table[2].block(0, atom, group.rows, count);
+    for (Index k = 0; k < count; k += lane_width) {
+      Lane potential = Lane::Zero(), first = Lane::Zero(), second = Lane::Zero(), third = Lane::Zero();
+      for (Index c = 0; c < group.count; ++c) {
+        const Column& column = columns_[static_cast<std::size_t>(group.first + c)];
+        phases.of_column(column, atom + k, re, im);
+        const auto value_re = lane(products, 4 * c, k), value_im = lane(products, 4 * c + 1, k);
+        potential += re * value_re + im * value_im;
+        const Lane change = re * value_im - im * value_re;
+        first += column.h1 * change;
+        second += column.h2 * change;
+        third += re * lane(products, 4 * c + 3, k) - im * lane(products, 4 * c + 2, k);
+      }
+      Index row = 0;
+      for (const Lane* part : {&potential, &first, &second, &third})
+        Eigen::Map<Lane>(sums.data() + row++ * sums.cols() + atom + k) += *part;
+    }
+  }
+}
+
+void EwaldSum::add(const double* positions, const Charges& charges, int n_threads,
+                   const CoulombOutput& out) const {
+  add_real_space(positions, lattice_.data(), charges, splitting_, cutoff_, n_threads, out);
+  const Phases phases(positions, charges, *this);
+  const auto n_columns = static_cast<Index>(columns_.size());
+  const auto n_groups = static_cast<Index>(groups_.size());
+  Matrix factors = Matrix::Zero(2 * n_columns, weight_.cols());
+  Matrix coefficients = Matrix::Zero(4 * n_columns, weight_.cols());
+  Matrix parts(n_groups, 10), sums = Matrix::Zero(4, phases.n);
+  parallel_for(n_groups, n_threads, [&](Index g, int) {
+    sum_structure_factors(groups_[static_cast<std::size_t>(g)], phases, factors);
+    find_coefficients(groups_[static_cast<std::size_t>(g)], factors, coefficients, parts.row(g).data());
+  });
+  parallel_for(chunk_count(phases.n, atoms_together), n_threads, [&](Index block, int) {
+    const Index atom = block * atoms_together;
+    sum_atoms(atom, std::min(atoms_together, phases.n - atom), phases, coefficients, sums);
+  });
+
+  const double total = phases.charge.sum(), area = splitting_ * splitting_;
+  for (Index i = 0; i < charges.n; ++i) {
+    out.potential[i] +=
+        sums(0, i) - coulomb_constant * (2.0 * splitting_ * charges.charge[i] / std::sqrt(pi) +
+                                         pi * total / (volume_ * area));
+    for (int d = 0; d < 3; ++d)
+      for (int axis = 0; axis < 3; ++axis)
+        out.gradient[3 * i + d] += charges.charge[i] * sums(1 + axis, i) * reciprocal_(axis, d);
+  }
+  double energy = -coulomb_constant * pi * total * total / (2.0 * volume_ * area);
+  for (Index g = 0; g < n_groups; ++g) {
+    energy += parts(g, 0);
+    for (Index d = 0; d < 9; ++d) out.virial[d] += parts(g, 1 + d);
+  }
+  for (Index d = 0; d < 3; ++d) out.virial[4 * d] -= energy;
 }
 
 }  // namespace gprann

@@ -131,17 +131,15 @@ def covariance_product(
 def coulomb_molecule(
     positions: Array, charges: Array, widths: Array, shape: str, n_threads: int
 ) -> tuple[Array, Array, Array]: ...
-def coulomb_cell(
-    positions: Array,
-    lattice: Array,
-    charges: Array,
-    widths: Array,
-    shape: str,
-    splitting: float,
-    cutoff: float,
-    reciprocal_cutoff: float,
-    n_threads: int,
-) -> tuple[Array, Array, Array]: ...
+
+class EwaldSum:
+    def __init__(
+        self, lattice: Array, splitting: float, cutoff: float, reciprocal_cutoff: float
+    ) -> None: ...
+    def sums(
+        self, positions: Array, charges: Array, widths: Array, shape: str, n_threads: int
+    ) -> tuple[Array, Array, Array]: ...
+
 def environment_rows(
     descriptor: Descriptor,
     neighbours: Neighbours,

@@ -1,12 +1,13 @@
 """The baselines `coulomb` and `zbl`: constants of crystals, direct sums, derivatives, invariances, bad input."""
 
-import ase
+import ase.build
+import ase.neighborlist
 import numpy as np
 import pytest
 from ase.build import bulk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import erf
+from scipy.special import erf, erfc
 
 import contracts
 import gprann
@@ -200,6 +201,107 @@ def test_the_number_of_threads_does_not_matter(monkeypatch: pytest.MonkeyPatch) 
         return [found.energy, found.forces[0], found.stress]
 
     contracts.assert_threads(compute, monkeypatch)
+
+
+def test_threads_do_not_matter_where_there_are_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    atoms = bulk("NaCl", "rocksalt", a=5.64, cubic=True).repeat((3, 3, 2))
+    atoms.rattle(0.1, seed=1)
+    item, baseline = gprann.Structure.from_ase(atoms), gprann.Coulomb(charges={"Na": 1.0, "Cl": -0.9})
+
+    def compute() -> list[np.ndarray]:
+        found = contribution(baseline, item)
+        return [found.energy, found.forces[0], found.stress]
+
+    contracts.assert_threads(compute, monkeypatch)
+
+
+def test_reciprocal_vectors_are_found_once_for_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in molecular dynamics; a changed cell finds its own."""
+    made = []
+
+    class Counting(coulomb._core.EwaldSum):
+        def __init__(self, *args: object) -> None:
+            made.append(args)
+            super().__init__(*args)
+
+    monkeypatch.setattr(coulomb._core, "EwaldSum", Counting)
+    coulomb._ewald_sum.cache_clear()
+    baseline, item = gprann.Coulomb(charges={"Na": 1.0, "Cl": -1.0}), structure(11)
+    strained = item.replace(cell=1.01 * item.cell, positions=1.01 * item.positions)
+    for step in range(4):
+        for one in (item, strained):
+            moved = one.replace(positions=one.positions + 0.01 * step * np.arange(3.0))
+            kept = contribution(baseline, moved)
+            found = coulomb._ewald_sum.cache_info().misses
+    assert len(made) == found == 2
+    coulomb._ewald_sum.cache_clear()
+    fresh = contribution(baseline, moved)
+    assert np.array_equal(fresh.energy, kept.energy)
+    assert np.array_equal(fresh.forces[0], kept.forces[0])
+    coulomb._ewald_sum.cache_clear()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_long_and_skewed_cells(shape: str) -> None:
+    """The same crystal in cells of other shapes, whose reciprocal vectors fill spheres in other ways."""
+    crystal = structure(12)
+    baseline = gprann.Coulomb(charges={"Na": 1.0, "Cl": -0.7}, **SHAPES[shape])
+    expected = contribution(baseline, crystal)
+    for matrix in (np.diag([1, 1, 6]), np.array([[1, 0, 0], [2, 1, 0], [-3, 1, 1]])):
+        atoms = ase.build.make_supercell(crystal.to_ase(), matrix, wrap=False)
+        copies = round(abs(np.linalg.det(matrix)))
+        found = contribution(baseline, gprann.Structure.from_ase(atoms))
+        assert found.energy[0] == pytest.approx(copies * expected.energy[0], rel=1e-9)
+        np.testing.assert_allclose(found.stress, expected.stress, atol=1e-10)
+
+
+def test_atoms_on_top_of_each_other_are_refused() -> None:
+    item = structure(13)
+    positions = item.positions.copy()
+    positions[3] = positions[0]
+    for pbc in (True, False):
+        both = item.replace(positions=positions, pbc=np.full(3, pbc))
+        with pytest.raises(DataError, match="is not finite"):
+            gprann.Coulomb(charges={"Na": 1.0, "Cl": -1.0}).subtract(
+                gprann.Dataset([both.replace(energy=0.0)])
+            )
+
+
+@pytest.mark.parametrize("distance", [0.05, 0.3, 1.0, 2.5, 4.0, 7.0])
+def test_error_function_of_pairs(distance: float) -> None:
+    """Energies of Gaussians, whose V - 1/r is the complementary error function."""
+    pair = gprann.Structure(("Na", "Cl"), np.array([[0.0, 0, 0], [distance, 0, 0]]))
+    widths = {"Na": 0.6, "Cl": 0.8}  # sqrt(2 (0.6² + 0.8²)) = sqrt(2)
+    baseline = gprann.Coulomb(charges={"Na": 1.0, "Cl": 1.0}, shape="gaussian", widths=widths)
+    expected = CONSTANT * erf(distance / np.sqrt(2.0)) / distance
+    assert energy(baseline, pair) == pytest.approx(expected, rel=1e-12)
+
+
+def test_against_particle_mesh_ewald() -> None:
+    """Another library, helpme-py, where it is installed; its pairs are summed here one by one."""
+    helpme = pytest.importorskip("helpme_py")
+    atoms = bulk("NaCl", "rocksalt", a=5.64, cubic=True).repeat(2)
+    atoms.set_cell([11.0, 11.5, 12.0, 82.0, 95.0, 100.0], scale_atoms=True)
+    atoms.rattle(0.2, seed=3)
+    item, baseline = gprann.Structure.from_ase(atoms), gprann.Coulomb(charges={"Na": 1.0, "Cl": -1.0})
+    charges, splitting = baseline.charges_of(item), 0.45
+    pme = helpme.PMEInstanceD()
+    pme.setup(1, splitting, 12, 64, 64, 64, CONSTANT, 1)
+    pme.set_lattice_vectors(*atoms.cell.cellpar(), helpme.LatticeType.XAligned)
+    forces = np.zeros((len(atoms), 3))
+    arrays = [helpme.MatrixD(array) for array in (charges[:, None].copy(), atoms.positions.copy(), forces)]
+    expected = pme.compute_EF_rec(0, *arrays)  # the last is a view of the forces
+    expected -= CONSTANT * splitting / np.sqrt(np.pi) * float(charges @ charges)
+    i, j, d, D = ase.neighborlist.neighbor_list("ijdD", atoms, 13.0)
+    product = CONSTANT * charges[i] * charges[j]
+    expected += 0.5 * float(np.sum(product * erfc(splitting * d) / d))
+    slope = (
+        erfc(splitting * d) / d**2 + 2.0 * splitting / np.sqrt(np.pi) * np.exp(-((splitting * d) ** 2)) / d
+    )
+    np.add.at(forces, i, -(product * slope / d)[:, None] * D)
+    found = contribution(baseline, item)
+    assert found.energy[0] == pytest.approx(expected, rel=1e-10)
+    np.testing.assert_allclose(found.forces[0], forces, atol=1e-8)
 
 
 def test_field() -> None:

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "gprann/types.hpp"
 
 namespace gprann {
@@ -51,8 +53,43 @@ void add_direct_sum(const double* positions, const Charges& charges, int n_threa
 void add_real_space(const double* positions, const double* cell, const Charges& charges, double splitting,
                     double cutoff, int n_threads, const CoulombOutput& out);
 
-/// Adds the sum over reciprocal vectors shorter than a cutoff (1/Å), self energies and the background.
-void add_reciprocal_space(const double* positions, const double* cell, const Charges& charges,
-                          double splitting, double cutoff, int n_threads, const CoulombOutput& out);
+/// Ewald's sum in one cell. Reciprocal vectors and their weights are found once, for any positions and
+/// charges.
+class EwaldSum {
+ public:
+  /// cell: (3, 3), rows are the lattice vectors. Cutoffs of pairs (Å) and of reciprocal vectors (1/Å).
+  EwaldSum(const double* cell, double splitting, double cutoff, double reciprocal_cutoff);
+
+  void add(const double* positions, const Charges& charges, int n_threads, const CoulombOutput& out) const;
+
+ private:
+  using Cell = Eigen::Matrix<double, 3, 3, Eigen::RowMajor>;
+  struct Phases;
+
+  /// Reciprocal vectors h1 b1 + h2 b2 + h3 b3 with the same h1 and h2; of k and -k one is taken.
+  struct Column {
+    int h1, h2, reach;  // h3 = -reach..reach
+  };
+  /// Columns of similar reach that are summed together.
+  struct Group {
+    Index first, count, rows;  // rows of the table of the third axis: cos 0, cos t, sin t, cos 2t, ...
+  };
+
+  void find_columns(double cutoff);
+  void find_weights(double cutoff);
+  Eigen::RowVector3d vector(int h1, int h2, int h3) const;
+  void sum_structure_factors(const Group& group, const Phases& phases, Matrix& factors) const;
+  void find_coefficients(const Group& group, const Matrix& factors, Matrix& coefficients,
+                         double* energy_and_virial) const;
+  void sum_atoms(Index atom, Index count, const Phases& phases, const Matrix& coefficients,
+                 Matrix& sums) const;
+
+  Cell lattice_, reciprocal_;  // rows
+  double volume_, splitting_, cutoff_;
+  int highest_[3];
+  std::vector<Column> columns_;
+  std::vector<Group> groups_;
+  Matrix weight_;  // (columns, 2 highest_[2] + 1); zero beyond the cutoff
+};
 
 }  // namespace gprann

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ CONSTANT = 14.399645478425668
 _DIGITS = 5.26  # root of -ln(1e-12): both sums of Ewald end where their terms fall below
 _PAIR_COST = 40.0  # of a pair in real space, in units of an atom and a vector in reciprocal space
 _DECAY = 24.0  # exponent at which the tails of Slater densities are cut
+_KEPT_CELLS = 8  # whose reciprocal vectors are kept
 _GAP = 25.0  # exponent: what periodic images of a slab feel of its structure
 
 
@@ -177,21 +179,20 @@ def choose_splitting(structure: Structure) -> float:
     return float((_PAIR_COST * 2.0 * np.pi**3 * n / size**2) ** (1 / 6))
 
 
+@lru_cache(maxsize=_KEPT_CELLS)
+def _ewald_sum(lattice: bytes, splitting: float, cutoff: float) -> _core.EwaldSum:
+    """Return Ewald's sum of a cell: molecular dynamics in one cell finds its reciprocal vectors once."""
+    cell = np.frombuffer(lattice).reshape(3, 3)
+    return _core.EwaldSum(cell, splitting, cutoff, 2.0 * _DIGITS * splitting)
+
+
 def _cell_sums(structure: Structure, charges: Array, widths: Array, shape: str) -> tuple[Array, Array, Array]:
     """Return potentials, gradient and virial of a cell that is periodic in three directions."""
     splitting = choose_splitting(structure)
     cutoff = max(_DIGITS / splitting, _range(widths, shape))
-    return _core.coulomb_cell(
-        np.ascontiguousarray(structure.positions),
-        np.ascontiguousarray(structure.cell),
-        charges,
-        widths,
-        shape,
-        splitting,
-        cutoff,
-        2.0 * _DIGITS * splitting,
-        n_threads(),
-    )
+    lattice = np.ascontiguousarray(structure.cell, dtype=float).tobytes()
+    positions = np.ascontiguousarray(structure.positions)
+    return _ewald_sum(lattice, splitting, cutoff).sums(positions, charges, widths, shape, n_threads())
 
 
 def _range(widths: Array, shape: str) -> float:

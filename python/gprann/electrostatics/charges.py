@@ -21,6 +21,7 @@ from gprann.errors import ConfigError, DataError
 from gprann.io.reading import Source, structures
 
 _log = logging.getLogger(__name__)
+_DIGITS = 12  # of charges; what lies behind is rounding, and would charge structures that are to be neutral
 _TIE = 0.1  # weight of formal charges among three or more elements, relative to the data's own curvature
 
 
@@ -196,7 +197,7 @@ def fit_charges_to_locality(
         (least_squares(misfit, scale * y0, jac=slopes) for scale in (1.0, 0.5, 0.2)),
         key=lambda r: float(r.cost),
     )
-    charges = basis @ best.x
+    charges = np.round(basis @ best.x, _DIGITS)
     charges = charges if charges @ start >= 0 else -charges
     left = terms.reference - terms.values(charges)
     variance = float(left @ left) / max(len(left) - len(best.x), 1)
