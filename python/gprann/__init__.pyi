@@ -10,6 +10,7 @@ from gprann.baselines import Baseline as Baseline
 from gprann.baselines import CalculatorBaseline as CalculatorBaseline
 from gprann.baselines import Contribution as Contribution
 from gprann.baselines import Coulomb as Coulomb
+from gprann.baselines import Dispersion as Dispersion
 from gprann.baselines import ReferenceEnergies as ReferenceEnergies
 from gprann.baselines import Zbl as Zbl
 from gprann.baselines import register_baseline as register_baseline

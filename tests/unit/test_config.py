@@ -346,6 +346,8 @@ class TestTemplate:
             for kind in BASELINES:  # of each kind all that the table shows of it, as one baseline
                 options = {key: shown.pop(key) for key in keys(BASELINES[kind]) if key in shown}
                 options |= {"shape": "gaussian"} if "widths" in options else {}  # points have no widths
+                if "damping" in options:  # instead of a functional
+                    assert BASELINES.from_dict({"kind": kind, "damping": options.pop("damping")}).name == kind
                 assert BASELINES.from_dict({"kind": kind, **options}).name == kind
             assert not shown
             table["baseline"] = own

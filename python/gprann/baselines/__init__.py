@@ -12,6 +12,7 @@ from gprann.baselines.calculator import CalculatorBaseline as CalculatorBaseline
 from gprann.baselines.calculator import keep_baseline as keep_baseline
 from gprann.baselines.calculator import restore_baseline as restore_baseline
 from gprann.baselines.coulomb import Coulomb as Coulomb
+from gprann.baselines.dispersion import Dispersion as Dispersion
 from gprann.baselines.reference_energies import ReferenceEnergies as ReferenceEnergies
 from gprann.baselines.reference_energies import fit_baseline as fit_baseline
 from gprann.baselines.zbl import Zbl as Zbl
