@@ -12,6 +12,7 @@ from ase.calculators.emt import EMT
 import gprann
 from gprann.config import load_config
 from gprann.errors import ConfigError, DataError, GprannError
+from gprann.labelling import worker
 
 
 class Counting(EMT):
@@ -85,6 +86,73 @@ def test_processes_give_the_same(data: gprann.Dataset, tmp_path: Path) -> None:
     cache = str(tmp_path / "baseline.extxyz")
     together = gprann.CalculatorBaseline(calculator="emt", workers=2, cache=cache).evaluate(data)
     np.testing.assert_allclose(together.energy, alone.energy, atol=1e-10)
+
+
+def test_processes_that_fail_leave_what_is_finished(data: gprann.Dataset, tmp_path: Path) -> None:
+    cache = tmp_path / "baseline.extxyz"
+    baseline = gprann.CalculatorBaseline(calculator="emt", workers=2, cache=str(cache))
+    iron = gprann.Structure(("Fe", "Fe"), [[0.0, 0, 0], [0, 0, 2.0]], energy=0.0)
+    with pytest.raises(DataError, match="fails"):
+        baseline.evaluate(data + gprann.Dataset([iron]))
+    (left,) = tmp_path.glob("*.workers.extxyz")
+    assert len(gprann.read(left)) == len(data)
+    gprann.CalculatorBaseline(calculator="emt", workers=2, cache=str(cache)).evaluate(data)
+    assert [file.name for file in tmp_path.iterdir()] == ["baseline.extxyz"]
+    assert len(gprann.read(cache)) == len(data)
+
+
+CONFIG = """
+data.train = "train.extxyz"
+output.plots = false
+[baseline]
+kind = "calculator"
+calculator = "emt"
+[surrogate]
+kernel = "pairs"
+[augmentation]
+copies = 2
+[training]
+hidden = [3]
+iterations = 2
+starts = 1
+"""
+
+
+def test_a_run_computes_no_labelled_structure_twice(
+    data: gprann.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even one that was interrupted before it had finished anything, or failed."""
+    gprann.write(tmp_path / "train.extxyz", gprann.examples.hydrogen(12))
+    (tmp_path / "run.toml").write_text(CONFIG)
+    computed: list[bytes] = []
+    own = worker.compute
+
+    def counted(calculator: object, structure: gprann.Structure) -> dict[str, object]:
+        computed.append(structure.positions.tobytes())
+        return own(calculator, structure)
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("stop")
+
+    monkeypatch.setattr(worker, "compute", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(gprann.Surrogate, "predict", interrupted)
+        with pytest.raises(RuntimeError, match="stop"):
+            gprann.run(tmp_path / "run.toml")
+    first = set(computed)
+    assert len(first) == len(computed) >= 11
+    folder = gprann.run(tmp_path / "run.toml").folder
+    (file,) = (folder / "checkpoints").glob("baseline-*.extxyz")
+    assert len(gprann.read(file)) >= len(first)
+    assert not first & set(computed[len(first) :])
+    count = len(computed)
+    (tmp_path / "run.toml").write_text(CONFIG.replace("iterations = 2", "iterations = 3"))
+    gprann.run(tmp_path / "run.toml")
+    assert not first & set(computed[count:])
+    (tmp_path / "run.toml").write_text(CONFIG.replace('"emt"', '"emt"\noptions.asap_cutoff = true'))
+    gprann.run(tmp_path / "run.toml")
+    assert first <= set(computed[count:])  # other options, other results
+    assert len(list((folder / "checkpoints").glob("baseline-*.extxyz"))) == 2
 
 
 def test_a_failure_is_tried_once_more(data: gprann.Dataset) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 import threading
 from collections import OrderedDict
@@ -72,12 +74,13 @@ class CalculatorBaseline(Baseline):
     )
     cache: PathText | None = option(
         "Extended XYZ file of the results of labelled structures, read and appended to, so that nothing is computed "
-        "twice. Default: in memory alone.",
+        "twice. Default: a file in the output folder of a run, otherwise in memory alone.",
         None,
         example="baseline.extxyz",
     )
     workers: int = option("Processes in which many structures are computed side by side.", 1, ge=1)
     _made: BaseCalculator | None = PrivateAttr(default=None)
+    _file: str | None = PrivateAttr(default=None)
     _record: Any = PrivateAttr(default=None)
     _recent: OrderedDict[str, Structure] = PrivateAttr(default_factory=OrderedDict)
     _checks: list[Structure] = PrivateAttr(default_factory=list)
@@ -123,19 +126,12 @@ class CalculatorBaseline(Baseline):
         DataError
             If a structure cannot be computed, after a second attempt.
         """
-        return self._contribution(data, lasting=False)
-
-    def _contribution(self, data: Dataset, *, lasting: bool) -> Contribution:
-        """Return the results, and keep those that are computed now for good, or the latest of them alone."""
         known = [self._find(structure) for structure in data]
         missing = [k for k, found in enumerate(known) if found is None]
         if len(missing) > 1 and self.workers > 1 and isinstance(self.calculator, str):
             for k, result in zip(missing, self._compute_in_processes(data.select(missing)), strict=True):
                 known[k] = result
-                self._keep(result, lasting=lasting)
-        results = [
-            found or self._compute(item, keep=lasting) for item, found in zip(data, known, strict=True)
-        ]
+        results = [found or self._compute(item) for item, found in zip(data, known, strict=True)]
         return Contribution(
             np.array([float(item.energy or 0.0) for item in results]),
             [np.asarray(item.forces) for item in results],
@@ -145,8 +141,7 @@ class CalculatorBaseline(Baseline):
         )
 
     def subtract(self, data: Dataset) -> Dataset:
-        """Return the structures with the labels that are left. Results are kept, three of them for model files."""
-        self._contribution(data, lasting=True)
+        """Return the structures with the labels that are left. Three results are kept for model files."""
         left = super().subtract(data)
         if not self._checks and len(data):
             chosen = np.unique(np.linspace(0, len(data) - 1, _CHECKS).astype(int))
@@ -162,7 +157,7 @@ class CalculatorBaseline(Baseline):
             If they differ.
         """
         kept = [Structure(**item) for item in checks]
-        own = [self._find(item) or self._compute(item, keep=True) for item in kept]
+        own = [self._find(item) or self._compute(item) for item in kept]
         for item, found in zip(kept, own, strict=True):
             energy = abs(float(found.energy or 0.0) - float(item.energy or 0.0))
             force = float(np.abs(np.asarray(found.forces) - item.forces).max())
@@ -185,9 +180,18 @@ class CalculatorBaseline(Baseline):
         from gprann.labelling import Record
 
         if self._record is None:
-            self._record = Record(self.cache)
+            self._record = Record(self.cache or self._file)
         record: Record = self._record
         return record
+
+    def remember_in(self, folder: Path) -> None:
+        """Keep results of labelled structures in a folder, unless `cache` says where; those of a run in its own.
+
+        The file is named after the calculator and its options: another one does not find them.
+        """
+        if self.cache is None and isinstance(self.calculator, str):
+            number = hashlib.sha256(json.dumps([self.calculator, self._options], sort_keys=True).encode())
+            self._file, self._record = str(folder / f"baseline-{number.hexdigest()[:12]}.extxyz"), None
 
     def _keep(self, result: Structure, *, lasting: bool) -> None:
         """Remember a result: those of labelled structures for good, of all others the latest."""
@@ -201,17 +205,24 @@ class CalculatorBaseline(Baseline):
             self._recent.popitem(last=False)
 
     def _compute_in_processes(self, data: Dataset) -> Dataset:
+        """Return the structures with results; an interruption spares those that are finished, if there is a cache."""
         from gprann.labelling import label
 
-        with tempfile.TemporaryDirectory(prefix="gprann-baseline-") as folder:
-            target = str(Path(folder) / "results.extxyz")
+        with tempfile.TemporaryDirectory(prefix="gprann-baseline-") as name:
+            folder = Path(name) if self._cache.path is None else self._cache.path.parent
+            stem = "results" if self._cache.path is None else self._cache.path.stem
+            target = folder / f"{stem}.workers.extxyz"
             done = label(data, self.calculator, target, options=self._options, workers=self.workers)
-        if done.failures:
-            first = done.failures[0]
-            raise DataError(f"{first.origin}: the baseline {self.title} fails: {first.reason}")
+            if done.failures:
+                first = done.failures[0]
+                raise DataError(f"{first.origin}: the baseline {self.title} fails: {first.reason}")
+            for item, result in zip(data, done.labelled, strict=True):
+                self._keep(result, lasting=_is_labelled(item))
+            for file in folder.glob(f"{target.name}*"):
+                file.unlink()
         return done.labelled
 
-    def _compute(self, structure: Structure, *, keep: bool) -> Structure:
+    def _compute(self, structure: Structure) -> Structure:
         """Return a structure with the results of the calculator; a failure is tried once more, by a new one."""
         if (found := self._find(structure)) is not None:  # it stands twice in the data
             return found
@@ -224,7 +235,7 @@ class CalculatorBaseline(Baseline):
             except Exception as error:
                 reason, self._made = f"{type(error).__name__}: {error}", None
                 continue
-            self._keep(result, lasting=keep)
+            self._keep(result, lasting=_is_labelled(structure))
             return result
         raise DataError(
             f"{structure.origin}: the baseline {self.title} fails: {reason}; leave the structure out, or correct the "
@@ -293,6 +304,11 @@ def restore_baseline(kept: Sequence[Mapping[str, Any]], given: BaselineLike) -> 
     if at_hand:
         raise ConfigError(f"has no baseline {at_hand[0].title}: do not hand one over")
     return terms[0] if len(terms) == 1 else BaselineSum(terms=tuple(terms))
+
+
+def _is_labelled(structure: Structure) -> bool:
+    """Return whether results will be wanted again: those of data, not those of steps of molecular dynamics."""
+    return structure.energy is not None or structure.forces is not None
 
 
 def _plain(structure: Structure) -> dict[str, Any]:

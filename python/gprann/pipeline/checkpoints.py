@@ -158,7 +158,7 @@ def claim_folder(folder: Path, source: Path | None = None, around: Stages | None
     """Make the output folder and keep other runs out of it until the block ends.
 
     The folder belongs to the configuration file of the first run that leaves a record. A run that fails before leaves
-    a folder behind only if there was one before.
+    a folder behind only if there was one before, or results of a baseline in it.
 
     Parameters
     ----------
@@ -194,7 +194,8 @@ def claim_folder(folder: Path, source: Path | None = None, around: Stages | None
             stages.check_source()
             yield stages
     except Exception:
-        if new and not any(_RECORDS in path.parts for path in folder.rglob("*.json")):
+        kept = [*folder.rglob("*.json"), *folder.rglob("*.extxyz")]
+        if new and not any(_RECORDS in path.parts for path in kept):
             shutil.rmtree(folder, ignore_errors=True)
         raise
 

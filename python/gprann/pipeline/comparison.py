@@ -20,7 +20,7 @@ from gprann.evaluation.metrics import table, units
 from gprann.evaluation.residuals import compare as residuals_of
 from gprann.io import atomic_write
 from gprann.pipeline.checkpoints import Stages, claim_folder, data_digest, digest, file_digest
-from gprann.pipeline.inputs import check_run, read_data
+from gprann.pipeline.inputs import check_run, read_data, remember_baselines
 from gprann.pipeline.run import RunResult, finish, log_run
 from gprann.potential import Potential
 from gprann.units import MEV
@@ -153,12 +153,17 @@ def compare(
             )
         for variant in variants.values():
             check_run(variant, data)
+            remember_baselines(variant, stages.checkpoints)
         runs = {}
         for name, variant in variants.items():
             _log.info("method: %s", METHODS[name].title)
             with claim_folder(Path(variant.output.folder), around=stages) as own:
                 runs[name] = finish(variant, own, data)
-        return _write_comparison(stages, runs, data.test, plots=config.output.plots)
+        potentials = {
+            name: Potential.load(run.potential, baseline=variants[name].training.baseline)
+            for name, run in runs.items()
+        }
+        return _write_comparison(stages, runs, potentials, data.test, plots=config.output.plots)
 
 
 def _choose_methods(methods: Iterable[str] | None) -> list[str]:
@@ -190,12 +195,17 @@ def _variant(config: Config, name: str) -> Config:
 
 
 def _write_comparison(
-    stages: Stages, runs: Mapping[str, RunResult], test: Dataset, *, plots: bool
+    stages: Stages,
+    runs: Mapping[str, RunResult],
+    potentials: Mapping[str, Potential],
+    test: Dataset,
+    *,
+    plots: bool,
 ) -> Comparison:
     """Write the table as text, Markdown and JSON, and the figures."""
-    metrics = {name: _metrics(run) for name, run in runs.items()}
+    metrics = {name: _metrics(run, potentials[name]) for name, run in runs.items()}
     texts = [stages.folder / f"comparison.{suffix}" for suffix in ("txt", "md", "json")]
-    figures = _figures(stages, runs, test) if plots else []
+    figures = _figures(stages, runs, potentials, test) if plots else []
     result = Comparison(stages.folder, metrics, dict(runs), (*texts, *figures))
     content = {
         "methods": {name: {"title": METHODS[name].title, **values} for name, values in metrics.items()},
@@ -208,9 +218,9 @@ def _write_comparison(
     return result
 
 
-def _metrics(run: RunResult) -> dict[str, Any]:
+def _metrics(run: RunResult, potential: Potential) -> dict[str, Any]:
     """Return the metrics of the test set without its tables, the size of the training set, and the times."""
-    provenance = Potential.load(run.potential).provenance
+    provenance = potential.provenance
     return {
         "structures": provenance["training"]["n_structures"],
         "label_seconds": provenance["label_seconds"],
@@ -219,7 +229,9 @@ def _metrics(run: RunResult) -> dict[str, Any]:
     }
 
 
-def _figures(stages: Stages, runs: Mapping[str, RunResult], test: Dataset) -> list[Path]:
+def _figures(
+    stages: Stages, runs: Mapping[str, RunResult], potentials: Mapping[str, Potential], test: Dataset
+) -> list[Path]:
     """Draw the figures, unless an earlier call has drawn them of the same potentials and structures."""
     if importlib.util.find_spec("matplotlib") is None:
         _log.warning("no figures in %s: matplotlib is missing, pip install 'gprann[plot]'", stages.folder)
@@ -229,7 +241,6 @@ def _figures(stages: Stages, runs: Mapping[str, RunResult], test: Dataset) -> li
     inputs = digest({name: file_digest(run.potential) for name, run in runs.items()}, data_digest(test))
     left = stages.find("figures", inputs)
     if left is None:
-        potentials = {name: Potential.load(run.potential) for name, run in runs.items()}
         residuals = {n: residuals_of(test, model.predict(test)) for n, model in potentials.items()}
         files = save_methods(residuals, stages.folder)
         left = {"names": [path.name for path in files]}

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from gprann.augmentation.displacements import require_forces, with_unique_origins
 from gprann.augmentation.taylor import read_hessians
+from gprann.baselines import CalculatorBaseline, terms_of
 from gprann.data.structure import Dataset
 from gprann.descriptors import ProjectedDescriptor
 from gprann.descriptors.base import MOST_STORED
@@ -99,6 +100,14 @@ def read_data(config: Config) -> RunData:
     if checked.test is not None:
         return RunData(data, checked.test, check=checked.summary())
     return replace(_with_split(data, config), check=checked.summary())
+
+
+def remember_baselines(config: Config, folder: Path) -> None:
+    """Let calculators that are baselines keep their results in a folder, so that a restart does not repeat them."""
+    for baseline in (config.baseline, config.surrogate.baseline, config.training.baseline):
+        for term in () if baseline is None else terms_of(baseline):
+            if isinstance(term, CalculatorBaseline):
+                term.remember_in(folder)
 
 
 def _with_split(data: Dataset, config: Config) -> RunData:

@@ -25,7 +25,13 @@ from gprann.io.reading import structures
 from gprann.pipeline.auto import choose
 from gprann.pipeline.checkpoints import Stage, Stages, claim_folder, data_digest, digest, file_digest
 from gprann.pipeline.choices import Plan
-from gprann.pipeline.inputs import RunData, check_run, read_data, surrogate_within_memory
+from gprann.pipeline.inputs import (
+    RunData,
+    check_run,
+    read_data,
+    remember_baselines,
+    surrogate_within_memory,
+)
 from gprann.pipeline.subsets import (
     SubsetStore,
     SurrogateTest,
@@ -121,9 +127,11 @@ def run(config: Config | str | os.PathLike[str], *, source: Path | None = None) 
     config.augmentation.check_use(config.surrogate, lambda section, key: f"{begin}{section}.{key}")
     folder = Path(config.output.folder)
     with claim_folder(folder, source) as stages, log_run(folder, source):
+        remember_baselines(config, stages.checkpoints)
         data = read_data(config)
         plan = None if config.method == "manual" else choose(config, data.train, stages)
         config = config if plan is None else plan.config
+        remember_baselines(config, stages.checkpoints)
         check_run(config, data)
         return finish(config, stages, data, plan)
 
@@ -318,7 +326,8 @@ class _Run:
         stage = self.stages.begin("report", digest(trained.inputs, test, self._draws_plots(), choices))
         if stage.skipped:
             return stage
-        files, metrics, texts = self._evaluate(Potential.load(self.stages.folder / _POTENTIAL))
+        potential = Potential.load(self.stages.folder / _POTENTIAL, baseline=self.config.training.baseline)
+        files, metrics, texts = self._evaluate(potential)
         if tested is not None and tested.left["metrics"] is not None:
             metrics["surrogate"] = tested.left["metrics"]
             remark = loss_remark(metrics["test"], tested.left["metrics"])
