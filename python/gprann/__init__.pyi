@@ -25,6 +25,7 @@ from gprann.descriptors import compress_descriptor as compress_descriptor
 from gprann.descriptors import register_descriptor as register_descriptor
 from gprann.electrostatics import BaselineCheck as BaselineCheck
 from gprann.electrostatics import ChargeFit as ChargeFit
+from gprann.electrostatics import FieldCalculator as FieldCalculator
 from gprann.electrostatics import HessianRows as HessianRows
 from gprann.electrostatics import Locality as Locality
 from gprann.electrostatics import check_baseline as check_baseline

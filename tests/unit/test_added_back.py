@@ -93,6 +93,28 @@ def test_calculators(
             np.testing.assert_allclose(atoms.get_forces(), expected.forces[k], atol=1e-9)
 
 
+def test_calculators_hand_charges_on(data: gprann.Dataset) -> None:
+    """Charges of atoms, and what else a baseline needs of them."""
+    rng = np.random.default_rng(0)
+    columns = rng.uniform(-0.5, 0.5, (len(data), 2))
+    charged = gprann.Dataset(
+        structure.replace(arrays={"initial_charges": own})
+        for structure, own in zip(data, columns, strict=True)
+    )
+    baseline = gprann.Coulomb(charges="initial_charges")
+    surrogate = gprann.Surrogate(kernel="pairs", baseline=baseline).fit(charged)
+    descriptor = gprann.ChebyshevDescriptor(["H"], angular_order=None)
+    potential = gprann.train(charged, descriptor, baseline=baseline, **NETWORK)
+    for model, calculator in (
+        (surrogate, gprann.SurrogateCalculator(surrogate)),
+        (potential, gprann.Calculator(potential)),
+    ):
+        for k in (0, 5):
+            atoms = charged[k].to_ase()
+            atoms.calc = calculator
+            assert atoms.get_potential_energy() == pytest.approx(float(model.predict(charged).energy[k]))
+
+
 def test_evaluate(
     whole: gprann.Surrogate, rest: gprann.Surrogate, data: gprann.Dataset, test: gprann.Dataset
 ) -> None:

@@ -111,6 +111,38 @@ def test_charges_from_dipoles() -> None:
         gprann.fit_charges_to_dipoles(Dataset(data), FORMAL, name="mu")
 
 
+def test_calculator_in_a_field() -> None:
+    """Energies and forces of charges in a field, for both kinds of models; they fit each other."""
+    data = gprann.examples.hydrogen(8)
+    charged = gprann.Coulomb(charges={"H": 0.5}, scale=0.8)
+    surrogate = gprann.Surrogate(kernel="pairs", baseline=charged).fit(data)
+    descriptor = gprann.ChebyshevDescriptor(["H"], angular_order=None)
+    potential = gprann.train(data, descriptor, hidden=(3,), iterations=2, baseline=charged, progress=False)
+    field = np.array([0.1, -0.2, 0.3])
+    for model in (surrogate, potential):
+        for charges, q in ((None, 0.4), ({"H": 1.5}, 1.5)):
+            atoms = data[3].to_ase()
+            plain = model.predict(Dataset([data[3]]))
+            atoms.calc = gprann.FieldCalculator(model, field, charges)
+            expected = float(plain.energy[0]) - q * float((atoms.positions @ field).sum())
+            assert atoms.get_potential_energy() == pytest.approx(expected, abs=1e-9)
+            np.testing.assert_allclose(atoms.get_forces(), plain.forces[0] + q * field, atol=1e-9)
+            h, forces = 1e-3, atoms.get_forces()
+            moved = []
+            for sign in (1, -1):
+                atoms.positions[1, 0] += sign * h
+                moved.append(atoms.get_potential_energy())
+                atoms.positions[1, 0] -= sign * h
+            assert (moved[1] - moved[0]) / (2 * h) == pytest.approx(forces[1, 0], abs=1e-3)
+    assert atoms.get_potential_energies().sum() == pytest.approx(atoms.get_potential_energy())
+    with pytest.raises(ConfigError, match="does not feel a field"):
+        gprann.FieldCalculator(gprann.Surrogate(kernel="pairs").fit(data), field)
+    with pytest.raises(ConfigError, match="three numbers"):
+        gprann.FieldCalculator(surrogate, [0.1])
+    with pytest.raises(ConfigError, match="expected a Potential"):
+        gprann.FieldCalculator("model", field)
+
+
 def test_bad_input() -> None:
     with pytest.raises(DataError, match="too few"):
         hold_out(labelled(4), {}, 0)

@@ -11,9 +11,12 @@ import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError, all_changes
 
+from gprann.data.attachments import attachments_of, is_derived
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import AtomsTooCloseError
+
+_GEOMETRY = {"numbers", "positions", "momenta", "tags", "masses"}  # arrays of atoms that no baseline needs
 
 
 class PredictionCalculator(AseCalculator):
@@ -113,7 +116,9 @@ class PredictionCalculator(AseCalculator):
 
 
 def bare_structure(atoms: ase.Atoms | None) -> Structure:
-    """Return positions and cell alone: labels of another calculator have no place here.
+    """Return positions, cell, and what is attached to them, as charges and spins; labels have no place here.
+
+    A baseline may need the charges of atoms, or the total charge.
 
     Raises
     ------
@@ -122,6 +127,15 @@ def bare_structure(atoms: ase.Atoms | None) -> Structure:
     """
     if atoms is None:
         raise CalculatorSetupError("no atoms: assign the calculator to an Atoms object, or pass one")
+    info: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
+    if len(atoms.info) or not _GEOMETRY.issuperset(atoms.arrays):
+        info, arrays, _ = attachments_of(atoms)
     return Structure(
-        tuple(atoms.get_chemical_symbols()), atoms.positions, np.asarray(atoms.cell[:]), np.asarray(atoms.pbc)
+        tuple(atoms.get_chemical_symbols()),
+        atoms.positions,
+        np.asarray(atoms.cell[:]),
+        np.asarray(atoms.pbc),
+        info={name: value for name, value in info.items() if not is_derived(name)},
+        arrays={name: array for name, array in arrays.items() if not is_derived(name)},
     )
