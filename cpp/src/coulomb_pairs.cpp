@@ -154,7 +154,7 @@ class PairSum {
     Lane width;
     for (Index k = 0; k < lane_width; ++k) width[k] = charges_.width[atoms[k]];
     if (charges_.shape == ChargeShape::gaussian) {
-      change = screened(r, inverse, (2.0 * (width * width + own * own)).rsqrt());
+      change = screened(r, inverse, 1.0 / (2.0 * (width * width + own * own)).sqrt());
       return {pairs.value - change.value, pairs.slope - change.slope};
     }
     for (Index k = 0; k < lane_width; ++k) {
