@@ -115,8 +115,9 @@ int evaluate(gprann_potential* potential, const gprann_atoms* atoms, int n_threa
              const gprann_results* results) {
   return guarded("", [&] {
     if (potential == nullptr) throw Failure(GPRANN_ARGUMENT_ERROR, "gprann_evaluate needs a potential");
-    potential->evaluation.run(adopt(atoms, "atoms"), std::clamp(n_threads, 1, 1024),
-                              adopt(results, "results"));
+    const gprann_atoms given = adopt(atoms, "atoms");
+    const gprann_results wanted = adopt(results, "results");
+    potential->evaluation.run(given, std::clamp(n_threads, 1, 1024), wanted);
   });
 }
 

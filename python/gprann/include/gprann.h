@@ -2,8 +2,8 @@
  *
  * One potential is loaded from a .gprann file and evaluated for atoms and neighbour lists that the program has, ghosts
  * (periodic images, atoms of other processes) included. Link with libgprann, which picks the build that suits the
- * processor (base, v3 with AVX2, v4 with AVX-512) when it is first called. `python -m gprann interface` prints where
- * header and library are.
+ * processor (base, v3 with AVX2, v4 with AVX-512) when it is first called. `gprann interface` prints where header and library
+ * are.
  *
  * Units: eV, Angstrom. Functions that can fail return GPRANN_OK (0) or another code, and then `gprann_message` gives one
  * sentence about what was wrong. No C++ exception leaves the library, and nothing that is read from a file is executed.
@@ -93,14 +93,8 @@ typedef struct {
   double *member_forces;     /* members x n_atoms x 3: `forces` of each */
 } gprann_results;
 
-#ifdef __cplusplus
-#define GPRANN_ATOMS {sizeof(gprann_atoms), 0, 0, nullptr, nullptr, nullptr, nullptr, nullptr, 0}
-#define GPRANN_RESULTS                                                                                                 \
-  {sizeof(gprann_results), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr}
-#else
-#define GPRANN_ATOMS {sizeof(gprann_atoms)}
-#define GPRANN_RESULTS {sizeof(gprann_results)}
-#endif
+#define GPRANN_ATOMS {sizeof(gprann_atoms), 0, 0, NULL, NULL, NULL, NULL, NULL, 0}
+#define GPRANN_RESULTS {sizeof(gprann_results), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 
 /* GPRANN_INTERFACE_VERSION of the library; 0 if there is no build for this processor, see `gprann_message`. */
 GPRANN_PUBLIC int gprann_interface_version(void);
