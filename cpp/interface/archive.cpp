@@ -15,6 +15,8 @@ namespace gprann {
 namespace {
 
 constexpr std::size_t end_record = 22, central_record = 46, local_record = 30;
+constexpr unsigned utf8_names = 1U << 11;
+constexpr unsigned newest_zip = 63;  // version 6.3 of the format, the newest that Python reads
 
 Bytes read_file(const std::string& path) {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), &std::fclose);
@@ -58,6 +60,7 @@ void Archive::read_directory() {
   const std::size_t end = find_directory();
   const unsigned n_entries = number(end + 10, 2);
   std::size_t at = number(end + 16, 4);
+  if (at > end || end - at != number(end + 12, 4)) throw damaged("its directory is damaged");
   std::size_t total = 0;
   for (unsigned k = 0; k < n_entries; ++k) {
     if (number(at, 4) != 0x02014b50) throw damaged("its directory is damaged");
@@ -65,8 +68,8 @@ void Archive::read_directory() {
     const std::size_t size = number(at + 24, 4);
     const unsigned name_length = number(at + 28, 2);
     const std::size_t next = at + central_record + name_length + number(at + 30, 2) + number(at + 32, 2);
-    if (next > end) throw damaged("its directory is damaged");
-    if ((flags & 1U) != 0 || method != 0 || size == 0xffffffffU || number(at + 20, 4) != size)
+    if (next > end || number(at + 6, 1) > newest_zip) throw damaged("its directory is damaged");
+    if ((flags & ~utf8_names) != 0 || method != 0 || size == 0xffffffffU || number(at + 20, 4) != size)
       throw damaged("its members are compressed or encrypted, which no model file of gprann is");
     if (number(local, 4) != 0x04034b50) throw damaged("its directory is damaged");
     const std::size_t begin = local + local_record + number(local + 26, 2) + number(local + 28, 2);
@@ -81,6 +84,7 @@ void Archive::read_directory() {
     entries_.push_back({text, begin, size, number(at + 16, 4)});
     at = next;
   }
+  if (at != end) throw damaged("its directory is damaged");
 }
 
 std::pair<const unsigned char*, std::size_t> Archive::member(const std::string& name) const {

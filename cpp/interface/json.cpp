@@ -203,7 +203,7 @@ class JsonParser {
     stream_.clear();
     stream_.str(text_.substr(begin, at_ - begin));
     stream_ >> value.number_;
-    if (!std::isfinite(value.number_)) fail("a number is too large");
+    if (stream_.fail() || !std::isfinite(value.number_)) fail("a number is too large");
   }
 
   const std::string& text_;

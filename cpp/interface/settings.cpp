@@ -34,7 +34,7 @@ std::string Settings::text(const std::string& key) const {
 }
 
 double Settings::number(const std::string& key, double missing, double least, double most) const {
-  const Json* found = value(key);
+  const Json* found = table_.find(key);
   if (found == nullptr) return missing;
   if (!found->is(Json::Kind::number) || !(found->number() >= least && found->number() <= most)) {
     std::ostringstream bounds;
@@ -46,7 +46,7 @@ double Settings::number(const std::string& key, double missing, double least, do
 }
 
 int Settings::whole(const std::string& key, int missing, int least, int most) const {
-  const Json* found = value(key);
+  const Json* found = table_.find(key);
   if (found != nullptr && !found->is_whole()) fail(key, "a whole number");
   return static_cast<int>(number(key, missing, least, most));
 }

@@ -14,11 +14,14 @@ class Settings {
   /// what: how messages call it, such as "the descriptor".
   Settings(const Json& table, std::string what);
 
+  /// Whether a key is there, be it null.
+  bool has(const std::string& key) const { return table_.find(key) != nullptr; }
   /// The value of a key, or null if it is missing or null.
   const Json* value(const std::string& key) const;
   /// The value of a key that must be there.
   const Json& require(const std::string& key) const;
 
+  // `missing` stands for a key that is missing, not for null.
   std::string text(const std::string& key) const;
   double number(const std::string& key, double missing, double least, double most) const;
   int whole(const std::string& key, int missing, int least, int most) const;

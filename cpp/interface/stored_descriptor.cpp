@@ -49,7 +49,8 @@ std::shared_ptr<const Descriptor> make_chebyshev(const Settings& settings, std::
       {"kind", "species", "radial_order", "radial_cutoff", "angular_order", "angular_cutoff", "weights"});
   read_species(settings, species);
   const Json* angular = settings.value("angular_order");
-  const bool none = angular == nullptr || (angular->is(Json::Kind::text) && angular->text() == "none");
+  const bool none = angular == nullptr ? settings.has("angular_order")
+                                       : (angular->is(Json::Kind::text) && angular->text() == "none");
   const int radial_order = settings.whole("radial_order", 12, 0, 200);
   const int angular_order = none ? -1 : settings.whole("angular_order", 4, 0, 24);
   const Matrix channels = read_channels(settings, species.size(), true);
@@ -70,7 +71,9 @@ std::shared_ptr<const Descriptor> make_density(const Settings& settings, std::si
   const DensityPart three{settings.whole("n_max", 6, 0, 20), settings.whole("l_max", 4, 0, 8),
                           angular_cutoff};
   const DensityPart four{settings.whole("four_body", 1, 0, 10), settings.whole("four_body_l", 4, 2, 6),
-                         settings.number("four_body_cutoff", angular_cutoff, shortest, longest)};
+                         settings.value("four_body_cutoff") == nullptr
+                             ? angular_cutoff
+                             : settings.number("four_body_cutoff", angular_cutoff, shortest, longest)};
   const Matrix channels = read_channels(settings, species.size(), false);
   const auto n = static_cast<double>(channels.rows());
   const double q3 = n * three.n_max, q4 = n * four.n_max;

@@ -50,7 +50,7 @@ const Array& require_array(const std::map<std::string, Array>& arrays, const std
 }
 
 Activation read_activation(const Settings& settings) {
-  const std::string name = settings.value("activation") == nullptr ? "tanh" : settings.text("activation");
+  const std::string name = !settings.has("activation") ? "tanh" : settings.text("activation");
   if (name == "linear") return Activation::linear;
   if (name == "tanh") return Activation::tanh;
   if (name == "softplus") return Activation::softplus;
@@ -68,7 +68,8 @@ void make_network(const Json& table, const Array& parameters, StoredPotential& p
   settings.allow({"kind", "hidden", "activation"});
   std::vector<Index> sizes = {potential.descriptor->size()};
   const Json* hidden = settings.value("hidden");
-  if (hidden == nullptr) sizes.insert(sizes.end(), {10, 10});
+  if (!settings.has("hidden")) sizes.insert(sizes.end(), {10, 10});
+  if (settings.has("hidden") && hidden == nullptr) throw damaged("'hidden' of the model is no list");
   if (hidden != nullptr && !hidden->is(Json::Kind::list)) throw damaged("'hidden' of the model is no list");
   for (std::size_t k = 0; hidden != nullptr && k < hidden->items().size(); ++k) {
     const Json& width = hidden->items()[k];
@@ -113,7 +114,7 @@ void add_coulomb(const Settings& settings, bool without, StoredPotential& potent
   settings.allow({"kind", "charges", "scale", "shape", "widths", "field", "field_charges"});
   std::string obstacle;
   if (settings.require("charges").is(Json::Kind::text)) obstacle = "its charges stand in structure files";
-  if (settings.value("shape") != nullptr && settings.text("shape") != "point")
+  if (settings.has("shape") && settings.text("shape") != "point")
     obstacle = "its charges are smeared (" + settings.text("shape") + ")";
   if (settings.value("field") != nullptr) obstacle = "it has an external field";
   if (obstacle.empty()) {

@@ -146,9 +146,16 @@ def _any_atoms(model: Potential) -> Atoms:
 
 
 def _open_directions(atoms: Atoms) -> None:
-    """Give a box to the directions that are not periodic: LAMMPS wants all atoms in it."""
+    """Give directions that are not periodic lattice vectors that reach 2 Å beyond the atoms, as LAMMPS wants it."""
+    cell = atoms.cell.complete().array
     for axis in np.flatnonzero(~atoms.pbc):
-        atoms.center(vacuum=2.0, axis=int(axis))
+        height = abs(np.linalg.det(cell)) / float(np.linalg.norm(np.cross(cell[axis - 1], cell[axis - 2])))
+        along = (
+            atoms.positions @ np.linalg.inv(cell)[:, axis]
+        )  # shifts along one vector leave the others alone
+        atoms.positions += (2.0 / height - along.min()) * cell[axis]
+        cell[axis] *= np.ptp(along) + 4.0 / height
+    atoms.set_cell(cell)
 
 
 def _write_input(folder: Path, atoms: Atoms, model: Potential, file: Path) -> Any:

@@ -41,7 +41,7 @@ class Plugin:
             return (
                 f"{name}\nThis LAMMPS has no command plugin. Run scripts by Python:\n\n"
                 "    import ctypes\n    from lammps import lammps\n\n    lmp = lammps()\n"
-                f'    ctypes.CDLL("{self.file}").gprann_register(ctypes.c_void_p(lmp.lmp))\n'
+                f'    ctypes.CDLL("{self.file}").gprann_register(lmp.lmp)\n'
                 '    lmp.file("in.lammps")\n'
             )
         if self.installation.command[0] == sys.executable:
