@@ -11,7 +11,7 @@ from gprann.errors import GprannError
 
 @dataclass(frozen=True, slots=True)
 class CInterface:
-    """What a C compiler needs.
+    """Places of header and library for a C compiler.
 
     Attributes
     ----------

@@ -174,7 +174,7 @@ def _write_input(folder: Path, atoms: Atoms, model: Potential, file: Path) -> An
     )
     (folder / "in.lammps").write_text(
         _INPUT.format(
-            boundary=" ".join("p" if periodic else "s" for periodic in atoms.pbc),
+            boundary=" ".join("p" if periodic else "f" for periodic in atoms.pbc),
             potential=file,
             elements=" ".join(model.species),
         ),

