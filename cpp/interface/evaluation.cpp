@@ -139,12 +139,14 @@ void Evaluation::write_forces(const gprann_results& results) const {
           -gradients_[static_cast<std::size_t>(member * size + k)];
 }
 
+/// Counted as forces are: minus the derivatives by the strain.
 void Evaluation::write_virials(const gprann_results& results) const {
   for (Index k = 0; results.virial != nullptr && k < 9; ++k)
-    results.virial[k] = Spread(virials_.data() + k, potential_.members, 9).mean;
+    results.virial[k] = -Spread(virials_.data() + k, potential_.members, 9).mean;
   if (results.atom_virials == nullptr) return;
   for (Index i = 0; i < n_atoms_; ++i)
-    std::copy_n(atom_virials_.data() + 9 * i, 9, results.atom_virials + 9 * lists_.given(i));
+    for (Index k = 0; k < 9; ++k)
+      results.atom_virials[9 * lists_.given(i) + k] = -atom_virials_[static_cast<std::size_t>(9 * i + k)];
 }
 
 }  // namespace gprann

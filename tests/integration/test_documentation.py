@@ -66,6 +66,7 @@ SMALL = {
 
 WITHOUT_EXAMPLES = {
     "BaselineCheck",
+    "CInterface",
     "ChargeFit",
     "Locality",
     "Contribution",

@@ -94,7 +94,7 @@ def assert_same_as_python(model: Potential, structure: Structure, path: Path) ->
     np.testing.assert_allclose(got["virial"], got["virial"].T, atol=1e-11)
     if structure.pbc.all():
         assert expected.stress is not None
-        xx, yy, zz, yz, xz, xy = expected.stress[0] * abs(np.linalg.det(structure.cell))
+        xx, yy, zz, yz, xz, xy = -expected.stress[0] * abs(np.linalg.det(structure.cell))
         np.testing.assert_allclose(got["virial"], [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]], atol=1e-11)
     if len(model) == 1:
         assert got["energy_std"][0] == 0
@@ -227,7 +227,7 @@ class TestVirialsOfAtoms:
         np.testing.assert_allclose(got["forces"], plain["forces"], atol=1e-13)
 
     def test_belongs_to_the_neighbour(self, tmp_path: Path) -> None:
-        """W_j = sum_i r_ij (x) dE_i/dR_j, by differences of the energies of the others when j moves."""
+        """W_j = -sum_i r_ij (x) dE_i/dR_j, by differences of the energies of the others when j moves."""
         loaded = CPotential(saved(potential(members=1), tmp_path))
         structure, j, step = STRUCTURES["molecule"], 1, 1e-5
         got = loaded.evaluate(found_lists(structure, loaded))["atom_virials"][j]
@@ -242,7 +242,7 @@ class TestVirialsOfAtoms:
             slopes = (energies[0] - energies[1]) / (2 * step)
             for i in range(len(structure)):
                 if i != j:
-                    expected[:, b] += (structure.positions[j] - structure.positions[i]) * slopes[i]
+                    expected[:, b] -= (structure.positions[j] - structure.positions[i]) * slopes[i]
         np.testing.assert_allclose(got, expected, atol=1e-8)
 
 

@@ -79,11 +79,11 @@ typedef struct {
   double *atom_energies;     /* n_centres, in the order of `centres` */
   double *forces;            /* n_atoms x 3, eV/Angstrom: minus the derivative of `energy`. What a ghost gets belongs to
                                 the atom of which it is an image. */
-  double *virial;            /* 9, eV: dE/d(strain), row by row; over the volume it is the stress (pressure: minus a third
-                                of its trace) */
-  double *atom_virials;      /* n_atoms x 9, eV: W_j = sum over centres i of r_ij (x) dE_i/dr_ij, r_ij = R_j - R_i, which
+  double *virial;            /* 9, eV: -dE/d(strain), row by row; minus the stress times the volume. A third of its trace
+                                over the volume is the pressure. */
+  double *atom_virials;      /* n_atoms x 9, eV: W_j = -sum over centres i of r_ij (x) dE_i/dr_ij, r_ij = R_j - R_i, which
                                 belongs to the neighbour j; [3 a + b]: component a of r, b of the derivative. Their sum
-                                is the virial, and -sum_j W_j v_j the potential part of the heat flux (Fan et al., Phys.
+                                is the virial, and sum_j W_j v_j the potential part of the heat flux (Fan et al., Phys.
                                 Rev. B 92, 094301 (2015)). What a ghost gets belongs to its atom. */
   double *energy_std;        /* 1: standard deviation of the members' energies */
   double *atom_energies_std; /* n_centres */

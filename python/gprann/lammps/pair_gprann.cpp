@@ -271,16 +271,16 @@ class PairGprann : public Pair {
     for (int k = 0; k < list->inum; k++) eatom[list->ilist[k]] += atom_energies_[k];
   }
 
-  // LAMMPS counts positions times forces: minus the derivative by the strain.
+  // The order of LAMMPS: xx, yy, zz, xy, xz, yz, and for the other half yx, zx, zy.
   void add_virials(int nall) {
     static const int rows[9] = {0, 1, 2, 0, 0, 1, 1, 2, 2}, columns[9] = {0, 1, 2, 1, 2, 2, 0, 0, 1};
-    for (int k = 0; k < 6 && vflag_global; k++) virial[k] -= virial_[3 * rows[k] + columns[k]];
+    for (int k = 0; k < 6 && vflag_global; k++) virial[k] += virial_[3 * rows[k] + columns[k]];
     for (int i = 0; i < nall && vflag_atom; i++)
       for (int k = 0; k < 6; k++)
-        vatom[i][k] -= 0.5 * (atom_virials_[9 * i + 3 * rows[k] + columns[k]] +
+        vatom[i][k] += 0.5 * (atom_virials_[9 * i + 3 * rows[k] + columns[k]] +
                               atom_virials_[9 * i + 3 * columns[k] + rows[k]]);
     for (int i = 0; i < nall && cvflag_atom; i++)
-      for (int k = 0; k < 9; k++) cvatom[i][k] -= atom_virials_[9 * i + 3 * rows[k] + columns[k]];
+      for (int k = 0; k < 9; k++) cvatom[i][k] += atom_virials_[9 * i + 3 * rows[k] + columns[k]];
   }
 
   // Numbers of the centres as numbers of the atoms.
