@@ -188,6 +188,9 @@ class Network:
         b: Array,
     ) -> float: ...
 
+class CommitteeWorkspace:
+    def __init__(self) -> None: ...
+
 def evaluate_committee(
     network: Network,
     descriptor: Descriptor,
@@ -196,6 +199,7 @@ def evaluate_committee(
     parameters: Array,
     neighbours: Neighbours,
     n_threads: int,
+    workspace: CommitteeWorkspace,
 ) -> tuple[Array, Array, Array]: ...
 
 class Labels:
