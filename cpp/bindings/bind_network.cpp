@@ -1,3 +1,6 @@
+#include <memory>
+#include <mutex>
+
 #include "gprann/committee.hpp"
 #include "gprann/network.hpp"
 
@@ -71,9 +74,23 @@ double normal_equations(const Network& self, const VectorIn& parameters, const O
                                H.data(), b.data());
 }
 
-py::tuple evaluate_committee(const Network& network, const Descriptor& descriptor, const MatrixIn& mean,
-                             const MatrixIn& inverse_scale, const MatrixIn& parameters,
-                             const OwnedNeighbours& batch, int n_threads) {
+/// Memory of evaluations that Python keeps. A second thread that comes meanwhile takes its own.
+struct KeptWorkspace {
+  std::mutex lock;
+  Committee::Workspace content;
+  std::shared_ptr<const Descriptor> descriptor;  // for which it was made
+
+  void suit(const std::shared_ptr<Descriptor>& wanted) {
+    if (descriptor == wanted) return;
+    content = Committee::Workspace();
+    descriptor = wanted;
+  }
+};
+
+py::tuple evaluate_committee(const Network& network, const std::shared_ptr<Descriptor>& shared,
+                             const MatrixIn& mean, const MatrixIn& inverse_scale, const MatrixIn& parameters,
+                             const OwnedNeighbours& batch, int n_threads, KeptWorkspace& workspace) {
+  const Descriptor& descriptor = *shared;
   require_species(descriptor, batch);
   require_size(descriptor.size(), network.input_size(), "a descriptor");
   require_size(descriptor.n_species(), network.n_species(), "species of the descriptor");
@@ -87,10 +104,14 @@ py::tuple evaluate_committee(const Network& network, const Descriptor& descripto
   double* E = energies.mutable_data();
   double* dE = gradients.mutable_data();
   double* V = virials.mutable_data();
+  const std::unique_lock<std::mutex> own(workspace.lock, std::try_to_lock);
+  Committee::Workspace other;
+  if (own.owns_lock()) workspace.suit(shared);
   {
     const py::gil_scoped_release release;
     Committee(network, descriptor, mean.data(), inverse_scale.data())
-        .evaluate(parameters.data(), members, batch.view, n_threads, E, dE, V);
+        .evaluate(parameters.data(), members, {batch.view}, n_threads,
+                  own.owns_lock() ? workspace.content : other, {E, dE, V});
   }
   return py::make_tuple(energies, gradients, virials);
 }
@@ -120,10 +141,15 @@ void bind_network(py::module_& module) {
            py::arg("targets").noconvert(), py::arg("weights").noconvert(), py::arg("blas"),
            py::arg("n_threads"), py::arg("H").noconvert(), py::arg("b").noconvert(), ReleaseGil(),
            "Fills H (lower triangle) and b of the normal equations; returns the loss.");
+  py::class_<KeptWorkspace>(module, "CommitteeWorkspace", "Memory of evaluations, kept from one to the next.")
+      .def(py::init<>())
+      .def("__reduce__", [](const py::object& self) {  // a copy begins with none
+        return py::make_tuple(py::type::of(self), py::tuple());
+      });
   module.def("evaluate_committee", &evaluate_committee, py::arg("network"), py::arg("descriptor"),
              py::arg("mean").noconvert(), py::arg("inverse_scale").noconvert(),
              py::arg("parameters").noconvert(), py::arg("neighbours"), py::arg("n_threads"),
-             "Atomic energies (K, n_atoms), dE/dR (K, n_atoms, 3) and virials (K, n, 3, 3).");
+             py::arg("workspace"), "Atomic energies (K, n_atoms), dE/dR (K, n_atoms, 3) and virials (K, n, 3, 3).");
 }
 
 }  // namespace gprann::bindings

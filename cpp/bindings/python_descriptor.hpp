@@ -30,6 +30,7 @@ class PythonDescriptor final : public Descriptor {
   Index n_species() const override { return n_species_; }
   double cutoff() const override { return cutoff_; }
   bool divisible() const override { return false; }
+  bool has_pair_gradients() const override { return false; }
 
   std::unique_ptr<Surroundings> make_surroundings() const override { return std::make_unique<Found>(); }
 

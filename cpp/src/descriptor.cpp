@@ -55,8 +55,10 @@ void Descriptor::jvp(const Neighbours& batch, const double* direction, const dou
 void Descriptor::vjp(const Neighbours& batch, const double* cotangent, int n_threads, double* gradient,
                      double* virials) const {
   std::vector<std::unique_ptr<Surroundings>> found(static_cast<std::size_t>(std::max(n_threads, 1)));
+  std::vector<GradientPiece> pieces;
+  divide_into_pieces(batch, divisible(), -1, pieces);
   sum_gradient_pieces(
-      batch, 1, divisible(), n_threads, gradient, virials, [&](GradientPiece& piece, int thread) {
+      batch, 1, pieces, n_threads, {gradient, virials}, [&](GradientPiece& piece, int thread) {
         std::unique_ptr<Surroundings>& own = found[static_cast<std::size_t>(thread)];
         if (own == nullptr) own = make_surroundings();
         const Index step = divisible() ? atoms_at_once() : piece.end - piece.begin;

@@ -47,6 +47,8 @@ from gprann.io import read as read
 from gprann.io import register_format as register_format
 from gprann.io import write as write
 from gprann.labelling import label as label
+from gprann.libraries import CInterface as CInterface
+from gprann.libraries import c_interface as c_interface
 from gprann.models import Model as Model
 from gprann.models import register_model as register_model
 from gprann.options import option as option

@@ -192,6 +192,9 @@ class Network:
         b: Array,
     ) -> float: ...
 
+class CommitteeWorkspace:
+    def __init__(self) -> None: ...
+
 def evaluate_committee(
     network: Network,
     descriptor: Descriptor,
@@ -200,6 +203,7 @@ def evaluate_committee(
     parameters: Array,
     neighbours: Neighbours,
     n_threads: int,
+    workspace: CommitteeWorkspace,
 ) -> tuple[Array, Array, Array]: ...
 
 class Labels:

@@ -2,7 +2,8 @@
 
 The blocks of a page run one after the other in one folder. ```python blocks share their names, ```sh blocks are lines
 of a shell, ```console blocks are commands (`$ `) with what they print (`...` stands for anything), ```toml blocks are
-checked, and written to the file that `<!-- file: NAME -->` before them names. `<!-- not run: REASON -->` excepts one.
+checked, and written to the file that `<!-- file: NAME -->` before them names. ```c blocks are compiled and run by
+`tests/unit/test_c_interface.py`. `<!-- not run: REASON -->` excepts one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTR
 BLOCK = re.compile(
     r"^(?:<!-- (?P<mark>[^>]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
-LANGUAGES = ("python", "sh", "console", "toml", "text")
+LANGUAGES = ("python", "sh", "console", "toml", "text", "c")
 
 RUN = """members = 2
 hidden = [3]
@@ -68,6 +69,7 @@ SMALL = {
 
 WITHOUT_EXAMPLES = {
     "BaselineCheck",
+    "CInterface",
     "ChargeFit",
     "Locality",
     "Contribution",

@@ -22,6 +22,9 @@ PACKAGE = Path(_core.__file__).parent
 OPTIONAL = {"matplotlib", "dscribe", "tblite", "mpi4py", "dask", "torch", "pandas", "IPython", "pytest"}
 PLOTTING = {"gprann.evaluation.drawing", "gprann.evaluation.method_plots", "gprann.evaluation.plots"}
 
+WANTED_SOURCES = {"gprann/include/gprann.h", "gprann/lammps/pair_gprann.cpp"}
+"""Of the C interface, and of the pair style that is compiled where LAMMPS is."""
+
 LIST_MODULES = """
 import json, pkgutil, sys
 import gprann
@@ -88,16 +91,29 @@ class TestFiles:
         assert expected <= installed_files
 
     def test_nothing_else_is_installed(self, installed_files: set[str]) -> None:
-        place = re.compile(r"gprann/.+|gprann-[^/]+\.dist-info/.+|.+/(bin|Scripts)/gprann(\.exe)?")
+        place = re.compile(
+            r"(gprann|gprann_lammps)/.+|gprann-[^/]+\.dist-info/.+|.+/(bin|Scripts)/gprann(\.exe)?"
+        )
         assert {name for name in installed_files if not place.fullmatch(name)} == set()
         foreign = re.compile(r".+\.(cpp|hpp|h|a|o|cmake|txt)|(.+/)?(\.|test).*")
         package = {name for name in installed_files if name.startswith("gprann/")}
-        assert {name for name in package if foreign.fullmatch(name)} == set()
+        assert {name for name in package if foreign.fullmatch(name)} == WANTED_SOURCES
 
     def test_a_build_is_there_for_this_processor(self, installed_files: set[str]) -> None:
         builds = {found[1] for name in installed_files if (found := re.match(r"gprann/_core_(\w+)\.", name))}
         assert builds & {"base", _cpu.instruction_set()}  # a wheel has all, an installation from source one
         assert builds <= {"base", "v3", "v4"}
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="there is no C interface for Windows")
+    def test_each_build_has_a_library_of_the_c_interface(self, installed_files: set[str]) -> None:
+        builds = {found[1] for name in installed_files if (found := re.match(r"gprann/_core_(\w+)\.", name))}
+        names = {name.partition(".")[0] for name in installed_files if name.startswith("gprann/libgprann")}
+        assert names == {"gprann/libgprann", *(f"gprann/libgprann_{level}" for level in builds)}
+
+    def test_lammps_finds_the_pair_style(self) -> None:
+        (entry,) = importlib.metadata.entry_points(group="lammps.plugins", name="gprann")
+        assert entry.value == "gprann_lammps:plugin_path"
+        assert isinstance(entry.load()(), str)
 
 
 class TestStub:

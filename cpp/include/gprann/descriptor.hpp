@@ -38,6 +38,10 @@ class Descriptor {
   /// Whether a few atoms of a structure cost less than all of them.
   virtual bool divisible() const { return true; }
 
+  /// Whether `add_vjp` takes atoms and neighbours of its gradients from the lists it is given then, so that
+  /// lists in which every pair has an atom of its own yield the gradient of each pair.
+  virtual bool has_pair_gradients() const { return true; }
+
   /// How many atoms are best surveyed together: one, of which what is found stays in the cache, or so many
   /// that a matrix is read once for all of them.
   virtual Index atoms_at_once() const { return 1; }

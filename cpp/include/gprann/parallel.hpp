@@ -4,9 +4,8 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
-#include <thread>
-#include <vector>
 
+#include "gprann/thread_pool.hpp"
 #include "gprann/types.hpp"
 
 namespace gprann {
@@ -16,7 +15,8 @@ namespace gprann {
 /// Items are handed out one by one, so any of them may run on any thread: `work` must write to places that
 /// belong to the item alone, and sums over items are taken afterwards in the order of the items. Then the
 /// result has the same bits for every number of threads. `thread` counts from 0 and selects a workspace.
-/// An exception thrown by `work` stops the hand-out and is rethrown on the caller.
+/// Threads wait for work from one call to the next; starting them each time would cost as much as a few
+/// atoms. An exception thrown by `work` stops the hand-out and is rethrown on the caller.
 template <class Work>
 void parallel_for(Index n_items, int n_threads, Work&& work) {
   const int used = static_cast<int>(std::min<Index>(std::max(n_threads, 1), n_items));
@@ -36,11 +36,7 @@ void parallel_for(Index n_items, int n_threads, Work&& work) {
       next = n_items;
     }
   };
-  std::vector<std::thread> threads;
-  threads.reserve(static_cast<std::size_t>(used - 1));
-  for (int thread = 1; thread < used; ++thread) threads.emplace_back(run, thread);
-  run(0);
-  for (auto& thread : threads) thread.join();
+  run_on_threads(used - 1, run);
   if (failure) std::rethrow_exception(failure);
 }
 

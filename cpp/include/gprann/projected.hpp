@@ -23,6 +23,7 @@ class ProjectedDescriptor final : public Descriptor {
   Index n_species() const override { return base_->n_species(); }
   double cutoff() const override { return base_->cutoff(); }
   bool divisible() const override { return base_->divisible(); }
+  bool has_pair_gradients() const override { return base_->has_pair_gradients(); }
   Index atoms_at_once() const override { return 32; }
 
   using Descriptor::jvp;

@@ -354,6 +354,35 @@ def export(arguments: argparse.Namespace) -> None:
     show("written: " + ", ".join(str(path) for path in written))
 
 
+def lammps(arguments: argparse.Namespace) -> int:
+    """Compile the pair style for LAMMPS, or compare it with the ASE calculator."""
+    from gprann.lammps import build
+    from gprann.lammps import check as check_lammps
+
+    if arguments.build:
+        if arguments.structure is not None or arguments.ranks != 1:
+            raise ConfigError("--structure and --ranks belong to --check")
+        show(build(arguments.lammps).instructions())
+        return 0
+    atoms = None
+    if arguments.structure is not None:
+        from gprann.io import read
+
+        data = read(arguments.structure, require=())
+        atoms = data[0].to_ase()
+    result = check_lammps(arguments.check, atoms, lammps=arguments.lammps, ranks=arguments.ranks)
+    show(result.table())
+    return 0 if result.good else 1
+
+
+def interface(arguments: argparse.Namespace) -> None:
+    """Show where header and library of the C interface are."""
+    from gprann.libraries import c_interface
+
+    found = c_interface()
+    show(found.flags if arguments.flags else f"include: {found.include}\nlibrary: {found.library}")
+
+
 def info(arguments: argparse.Namespace) -> None:
     """Describe a file."""
     from gprann.describe import describe
