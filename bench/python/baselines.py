@@ -264,14 +264,18 @@ def ec_dimer(data: Path) -> dict[str, Any]:
 def ec_networks(data: Path) -> dict[str, Any]:
     """Networks on energies and forces of the same dimers, without a baseline and with GFN2-xTB."""
     train, test = (gprann.read(data / f"ec_dimer/{name}.extxyz") for name in ("train", "dev"))
+    train, xtb = train[:20], gprann.CalculatorBaseline(calculator="tblite")
+    descriptor = gprann.ChebyshevDescriptor(train.species)
     result: dict[str, Any] = {}
-    for name, baseline in (("without", None), ("with_gfn2", gprann.CalculatorBaseline(calculator="tblite"))):
-        left = train[:20] if baseline is None else baseline.subtract(train[:20])
-        descriptor = gprann.compress_descriptor(
-            gprann.DensityDescriptor.for_kernel(train.species), left, most=60
-        )
+    for name, baseline, hidden in (
+        ("without", None, (10, 10)),
+        ("with_gfn2", xtb, (10, 10)),
+        ("with_gfn2_one_layer_of_five", xtb, (5,)),
+    ):
         started = time.perf_counter()
-        network = gprann.train(train[:20], descriptor, forces=True, baseline=baseline, progress=False)
+        network = gprann.train(
+            train, descriptor, hidden=hidden, forces=True, baseline=baseline, progress=False
+        )
         seconds = time.perf_counter() - started
         result[name] = {**errors(network, test), "train_seconds": seconds}
     return result
