@@ -149,7 +149,8 @@ void bind_network(py::module_& module) {
   module.def("evaluate_committee", &evaluate_committee, py::arg("network"), py::arg("descriptor"),
              py::arg("mean").noconvert(), py::arg("inverse_scale").noconvert(),
              py::arg("parameters").noconvert(), py::arg("neighbours"), py::arg("n_threads"),
-             py::arg("workspace"), "Atomic energies (K, n_atoms), dE/dR (K, n_atoms, 3) and virials (K, n, 3, 3).");
+             py::arg("workspace"),
+             "Atomic energies (K, n_atoms), dE/dR (K, n_atoms, 3) and virials (K, n, 3, 3).");
 }
 
 }  // namespace gprann::bindings

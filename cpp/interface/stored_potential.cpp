@@ -55,6 +55,7 @@ Activation read_activation(const Settings& settings) {
   if (name == "tanh") return Activation::tanh;
   if (name == "softplus") return Activation::softplus;
   if (name == "silu") return Activation::silu;
+  if (name == "twist") return Activation::twist;
   throw Failure(GPRANN_UNSUPPORTED, "its activation '" + name + "' is not known here; update gprann");
 }
 

@@ -107,9 +107,7 @@ class Potential:
     energy_scale: float = 1.0
     std_factors: tuple[float, float] = (1.0, 1.0)
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    _workspace: _core.CommitteeWorkspace = field(
-        default_factory=lambda: _core.CommitteeWorkspace(), init=False
-    )
+    _workspace: _core.CommitteeWorkspace = field(default_factory=_core.CommitteeWorkspace, init=False)
     _compared: set[Composition] = field(default_factory=set, init=False)  # with those of the training set
 
     def __post_init__(self) -> None:

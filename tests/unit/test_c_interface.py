@@ -125,7 +125,7 @@ class TestNumbers:
         model = potential(descriptor, members=2)
         assert_same_as_python(model, STRUCTURES[name], saved(model, tmp_path))
 
-    @pytest.mark.parametrize("activation", ["tanh", "softplus", "silu", "linear"])
+    @pytest.mark.parametrize("activation", ["tanh", "softplus", "silu", "linear", "twist"])
     def test_activations(self, activation: str, tmp_path: Path) -> None:
         model = potential(members=1, activation=activation)
         assert_same_as_python(model, STRUCTURES["crystal"], saved(model, tmp_path))

@@ -29,7 +29,7 @@ LIST_MODULES = """
 import json, pkgutil, sys
 import gprann
 names = [m.name for m in pkgutil.walk_packages(gprann.__path__, "gprann.")]
-names = [n for n in names if not n.endswith("__main__") and not n.startswith("gprann._core_")]
+names = [n for n in names if not n.endswith("__main__") and not n.startswith(("gprann._core_", "gprann.libgprann"))]
 """
 
 

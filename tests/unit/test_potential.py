@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -396,3 +399,32 @@ def test_a_structure_of_several_pieces_is_its_cell_repeated() -> None:
     assert_close(whole.atom_energies, np.tile(small.atom_energies, (1, count)), relative=1e-10)
     assert_close(whole.forces, np.tile(small.forces, (1, count, 1)), relative=1e-9)
     assert_close(whole.virials, count * small.virials, relative=1e-9)
+
+
+# Memory that is kept from one evaluation to the next -------------------------
+
+
+def test_evaluations_leave_nothing_behind() -> None:
+    """Whatever was evaluated before, and in whichever potential, the bits are the same."""
+    data = [samples.crystals(1)[0], samples.waters(1)[0], samples.crystals(4, seed=2)[3]]
+    model, other = samples.potential(), samples.potential(seed=3)
+    fresh = [samples.potential().predict([one]) for one in data]
+    for one, expected in [*zip(data, fresh, strict=True), *zip(data[::-1], fresh[::-1], strict=True)]:
+        other.predict([one])
+        got = model.predict([one])
+        contracts.assert_same_bits([[got.energy, got.forces[0]], [expected.energy, expected.forces[0]]])
+
+
+def test_threads_of_python_share_a_potential() -> None:
+    model, data = samples.potential(), list(samples.crystals(24))
+    expected = [model.predict([one]).energy[0] for one in data]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: model.predict([one]).energy[0], data))
+    assert found == expected
+
+
+def test_copies_of_a_potential_begin_without_memory() -> None:
+    model, data = samples.potential(), samples.crystals(2)
+    expected = model.predict(data).energy
+    for other in (copy.copy(model), copy.deepcopy(model), model[:], pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(other.predict(data).energy, expected)

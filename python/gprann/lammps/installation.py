@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from gprann.errors import ConfigError, GprannError
@@ -153,6 +154,7 @@ def _pip_package() -> Path | None:
     return folder if (folder / "lmp").is_file() else None
 
 
+@lru_cache(maxsize=16)  # the program takes longer to start than to tell
 def _look(prefix: Path, command: tuple[str, ...]) -> Installation:
     try:
         answer = subprocess.run([*command, "-h"], capture_output=True, text=True, timeout=120, check=False)
