@@ -13,4 +13,5 @@ PYBIND11_MODULE(GPRANN_MODULE_NAME, module) {
   gprann::bindings::bind_coulomb(module);
   gprann::bindings::bind_network(module);
   gprann::bindings::bind_combined_loss(module);
+  gprann::bindings::bind_verlet_list(module);
 }

@@ -18,6 +18,8 @@ struct OwnedNeighbours {
   Int32s species;
   Neighbours view;
 
+  OwnedNeighbours() = default;  // for lists that fill their view themselves
+
   OwnedNeighbours(Int64s first_atom_, Int64s first_pair_, Int32s neighbour_, Doubles vectors_,
                   Int32s species_)
       : first_atom(std::move(first_atom_)),

@@ -1,43 +1,24 @@
 #include "gprann/neighbour_list.hpp"
 
-#include <Eigen/Geometry>
-#include <Eigen/LU>
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "gprann/parallel.hpp"
+#include "lattice.hpp"
 
 namespace gprann {
 
 namespace {
 
-using Matrix3 = Eigen::Matrix<double, 3, 3, Eigen::RowMajor>;
 constexpr Index chunk = 8;  // structures a thread takes at a time
-
-/// The cell with its directions that are not periodic replaced by unit vectors at right angles to the others:
-/// these may be missing, and no image is taken along them.
-Matrix3 completed(const double* cell, const std::uint8_t* periodic) {
-  Matrix3 full = Eigen::Map<const Matrix3>(cell);
-  const int count = (periodic[0] != 0) + (periodic[1] != 0) + (periodic[2] != 0);
-  if (count == 0) return Matrix3::Identity();
-  for (int d = 0; d < 3 && count == 1; ++d) {
-    if (periodic[d] == 0) continue;
-    const Eigen::RowVector3d along = full.row(d).normalized();
-    full.row((d + 1) % 3) = along.unitOrthogonal();
-    full.row((d + 2) % 3) = along.cross(full.row((d + 1) % 3));
-  }
-  for (int d = 0; d < 3 && count == 2; ++d)
-    if (periodic[d] == 0) full.row(d) = full.row((d + 1) % 3).cross(full.row((d + 2) % 3)).normalized();
-  return full;
-}
 
 }  // namespace
 
 template <class Found>
 void NeighbourList::visit(Index s, Found&& found) const {
   const std::uint8_t* periodic = cells_.periodic + 3 * s;
-  const Matrix3 cell = completed(cells_.cells + 9 * s, periodic);
+  const Matrix3 cell = complete_cell(cells_.cells + 9 * s, periodic);
   const Matrix3 inverse = cell.inverse();
   double reach[3];  // cutoff over the distance of lattice planes
   for (int d = 0; d < 3; ++d) reach[d] = cutoff_ * inverse.col(d).norm();

@@ -23,6 +23,7 @@ from gprann.baselines import (
     terms_of,
 )
 from gprann.baselines.reference_energies import is_spanned
+from gprann.data.moving import MovingStructure
 from gprann.data.neighbours import Neighbourhood
 from gprann.data.prediction import Prediction, voigt_stress
 from gprann.data.structure import Composition, Dataset, format_composition
@@ -141,7 +142,7 @@ class Potential:
         return f"Potential({len(self)} x {self.model!r}; {self.descriptor!r})"
 
     # -------------------------------------------------------------- predict
-    def evaluate(self, neighbours: Neighbourhood) -> AtomicPrediction:
+    def evaluate(self, neighbours: Neighbourhood | MovingStructure) -> AtomicPrediction:
         """Return what the networks add to the baseline, for prepared neighbour lists."""
         energies, gradients, virials = _core.evaluate_committee(
             self.model.core,
@@ -179,13 +180,24 @@ class Potential:
         that are no linear combination of its compositions, where no reference energies were given.
         """
         data = structures(data)
+        parts = []
+        for begin in range(0, len(data), _BATCH):
+            batch = data[begin : begin + _BATCH]
+            parts.append((batch, self.evaluate(self.descriptor.neighbours(batch))))
+        return self._complete(data, parts)
+
+    def predict_moving(self, moving: MovingStructure) -> Prediction:
+        """Predict as `predict` does, for one structure whose neighbour lists are kept: what calculators need."""
+        data = Dataset([moving.structure])
+        return self._complete(data, [(data, self.evaluate(moving))])
+
+    def _complete(self, data: Dataset, parts: Sequence[tuple[Dataset, AtomicPrediction]]) -> Prediction:
+        """Return the prediction for all batches, with baseline, mean and standard deviation."""
         energies: list[Array] = [np.zeros((len(self), 0))]
         stresses: list[Array] = [np.zeros((0, 6))]
         forces: list[Array] = []
         atom_energies: list[Array] = []
-        for begin in range(0, len(data), _BATCH):
-            batch = data[begin : begin + _BATCH]
-            result = self.evaluate(self.descriptor.neighbours(batch))
+        for batch, result in parts:
             virials = result.virials.mean(axis=0)
             energies.append(result.energies)
             stresses.append(np.array([voigt_stress(s, v) for s, v in zip(batch, virials, strict=True)]))

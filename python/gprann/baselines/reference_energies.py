@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -103,8 +104,13 @@ class ReferenceEnergies(Baseline):
 def count_species(data: Dataset, species: Sequence[str]) -> Array:
     """Return the number of atoms of each species in each structure, shape (n, S)."""
     return np.array(
-        [[structure.symbols.count(symbol) for symbol in species] for structure in data], dtype=float
+        [_counts(structure.symbols, tuple(species)) for structure in data], dtype=float
     ).reshape(len(data), len(species))
+
+
+@lru_cache(maxsize=64)  # for structures that move
+def _counts(symbols: tuple[str, ...], species: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(symbols.count(symbol) for symbol in species)
 
 
 def spanning_compositions(compositions: Iterable[Composition]) -> list[Composition]:

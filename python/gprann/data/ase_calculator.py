@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import ase
 import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError, all_changes
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from gprann.data.prediction import Prediction
-from gprann.data.structure import Dataset, Structure
 from gprann.errors import AtomsTooCloseError
 
 
@@ -38,13 +38,28 @@ class PredictionCalculator(AseCalculator):
         super().__init__(**kwargs)
 
     @abstractmethod
-    def predict(self, data: Dataset, properties: Sequence[str]) -> Prediction:
-        """Return the prediction for a structure, with the standard deviations among the properties."""
+    def predict(self, atoms: ase.Atoms, properties: Sequence[str]) -> Prediction:
+        """Return the prediction for atoms, with the standard deviations among the properties."""
 
     def reset(self) -> None:
         """Forget all results."""
         super().reset()
         self.deviations = {}
+
+    def check_state(self, atoms: ase.Atoms, tol: float = 0.0) -> list[str]:  # noqa: ARG002 - any change counts
+        """Return what has changed since the last calculation, by ASE's names."""
+        known = self.atoms
+        if known is None or len(known) != len(atoms):
+            return list(all_changes)
+        changes = [name for name in _INITIAL if not _same(known.arrays.get(name), atoms.arrays.get(name))]
+        for name in ("positions", "numbers"):
+            if not (known.arrays[name] == atoms.arrays[name]).all():
+                changes.append(name)
+        if not (known.cell.array == atoms.cell.array).all():
+            changes.append("cell")
+        if not (known.pbc == atoms.pbc).all():
+            changes.append("pbc")
+        return changes
 
     def get_property(self, name: str, atoms: ase.Atoms | None = None, allow_calculation: bool = True) -> Any:
         """Return a result for atoms, computed where it is not known.
@@ -54,17 +69,44 @@ class PredictionCalculator(AseCalculator):
         PropertyNotImplementedError
             If there is no such property, or none of these atoms.
         """
-        if name not in self.deviation_names:
-            return super().get_property(name, atoms, allow_calculation)
-        if atoms is not None and self.check_state(atoms):
-            self.reset()
-        if name not in self.deviations and allow_calculation:
-            self.calculate(self.atoms if atoms is None else atoms, [name], [])
-        if name not in self.deviations:
-            if allow_calculation:
-                raise PropertyNotImplementedError(f"{name}: it needs a committee of at least two members")
-            return None
-        return np.copy(self.deviations[name]) if np.ndim(self.deviations[name]) else self.deviations[name]
+        deviation = name in self.deviation_names
+        if not deviation and name not in self.implemented_properties:
+            raise PropertyNotImplementedError(f"{name}: no property of this calculator")
+        changes = [] if atoms is None else self.check_state(atoms)
+        if changes:
+            self.results, self.deviations = {}, {}
+        if name not in (self.deviations if deviation else self.results) and allow_calculation:
+            self.calculate(self.atoms if atoms is None else atoms, [name], changes)
+        value = (self.deviations if deviation else self.results).get(name)
+        if value is None and allow_calculation:
+            raise PropertyNotImplementedError(f"{name}: it needs a committee of at least two members")
+        return np.copy(value) if isinstance(value, np.ndarray) else value
+
+    def snapshot(self, atoms: ase.Atoms) -> ase.Atoms:
+        """Return a copy of atoms with their results, as ASE copies, writes and reads them.
+
+        Energies, forces and the stress are results of a `SinglePointCalculator`; the standard deviations that were
+        computed stand in `info` (`energy_std`) and in `arrays` (`forces_std`, `energies_std`).
+
+        Examples
+        --------
+        >>> import ase.io, gprann, tempfile
+        >>> data = gprann.examples.hydrogen(7)
+        >>> descriptor = gprann.ChebyshevDescriptor(["H"], angular_order=None)
+        >>> committee = gprann.train(data, descriptor, hidden=(3,), iterations=2, starts=1, members=2)
+        >>> atoms, calculator = data[0].to_ase(), gprann.Calculator(committee)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ase.io.write(f"{folder}/one.extxyz", calculator.snapshot(atoms))
+        ...     again = ase.io.read(f"{folder}/one.extxyz")
+        >>> bool(abs(again.arrays["forces_std"] - calculator.deviations["forces_std"]).max() < 1e-7)
+        True
+        """
+        self.get_property("energy", atoms)
+        copy = atoms.copy()
+        copy.calc = SinglePointCalculator(copy, **_copies(self.results))
+        for name, value in _copies(self.deviations).items():
+            (copy.arrays if np.ndim(value) else copy.info)[name] = value
+        return copy
 
     def calculate(
         self,
@@ -76,25 +118,28 @@ class PredictionCalculator(AseCalculator):
 
         Raises
         ------
+        CalculatorSetupError
+            If there are no atoms.
         DataError
             If the elements are not those of the model, or two atoms lie on top of each other.
         PropertyNotImplementedError
             If the stress is asked for and not known.
         """
-        super().calculate(atoms, properties, system_changes)
+        if atoms is None:
+            raise CalculatorSetupError("no atoms: assign the calculator to an Atoms object, or pass one")
         if system_changes:
             self.results, self.deviations = {}, {}
-        structure = bare_structure(self.atoms)
-        if "stress" in properties and not structure.pbc.all():
+        if "stress" in properties and not atoms.pbc.all():
             raise PropertyNotImplementedError(f"stress: {self.no_stress}")
         try:
-            found = self.predict(Dataset([structure]), properties)
+            found = self.predict(atoms, properties)
         except AtomsTooCloseError as error:
             raise AtomsTooCloseError(
                 error.fact,
                 "in a simulation the structure has left what the model learned: use a shorter time step or a lower "
                 "temperature, or train with structures from before this step (gprann.select finds them)",
             ) from None
+        self._remember(atoms)
         energy = float(found.energy[0])
         # For unchanged atoms ASE asks for one property after the other: what is known stays.
         self.results.update(energy=energy, free_energy=energy, forces=found.forces[0])
@@ -111,17 +156,30 @@ class PredictionCalculator(AseCalculator):
         if found.atom_energies_std is not None:
             self.deviations["energies_std"] = found.atom_energies_std[0]
 
+    def _remember(self, atoms: ase.Atoms) -> None:
+        """Keep a copy of what the results belong to, the last one with new positions where nothing else differs."""
+        known = self.atoms
+        if known is atoms:
+            return
+        if known is None or set(self.check_state(atoms)) - {"positions", "cell"}:
+            self.atoms = ase.Atoms(
+                numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc
+            )
+            for name in _INITIAL:
+                if name in atoms.arrays:
+                    self.atoms.set_array(name, atoms.arrays[name])
+        else:
+            known.positions[...] = atoms.positions
+            known.cell[...] = atoms.cell
 
-def bare_structure(atoms: ase.Atoms | None) -> Structure:
-    """Return positions and cell alone: labels of another calculator have no place here.
 
-    Raises
-    ------
-    CalculatorSetupError
-        If there are no atoms.
-    """
-    if atoms is None:
-        raise CalculatorSetupError("no atoms: assign the calculator to an Atoms object, or pass one")
-    return Structure(
-        tuple(atoms.get_chemical_symbols()), atoms.positions, np.asarray(atoms.cell[:]), np.asarray(atoms.pbc)
-    )
+_INITIAL = ("initial_charges", "initial_magmoms")
+"""Do not matter to a model, but ASE asks for them."""
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (a is not None and b is not None and np.array_equal(a, b))
+
+
+def _copies(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: np.copy(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}

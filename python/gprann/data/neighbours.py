@@ -118,15 +118,24 @@ def species_indices(structure: Structure, species: Sequence[str]) -> NDArray[np.
     DataError
         If an element is not listed.
     """
-    table = {symbol: index for index, symbol in enumerate(species)}
-    unknown = sorted(set(structure.symbols) - set(table))
+    indices = _indices(structure.symbols, tuple(species))
+    unknown = sorted({structure.symbols[i] for i in np.flatnonzero(indices < 0)})
     if unknown:
         raise DataError(
             f"{structure.origin}: element {', '.join(unknown)} is not among the species "
             f"{', '.join(species)}; "
             "train with it or leave the structure out"
         )
-    return np.array([table[symbol] for symbol in structure.symbols], dtype=np.int32)
+    return indices
+
+
+@functools.lru_cache(maxsize=64)  # for structures that move
+def _indices(symbols: tuple[str, ...], species: tuple[str, ...]) -> NDArray[np.int32]:
+    """Return the position of each symbol in `species`, or -1."""
+    table = {symbol: index for index, symbol in enumerate(species)}
+    indices = np.array([table.get(symbol, -1) for symbol in symbols], dtype=np.int32)
+    indices.flags.writeable = False
+    return indices
 
 
 def build_neighbours(structures: Sequence[Structure], cutoff: float, species: Sequence[str]) -> Neighbourhood:
@@ -240,13 +249,27 @@ def _cell_lists(structures: Sequence[Structure], first_atom: NDArray[np.int64], 
 def _check_distance(structures: Sequence[Structure], first_atom: NDArray[np.int64], lists: _Lists) -> None:
     """Refuse atoms on top of each other."""
     first_pair, neighbour, vectors, nearest = lists
-    distance = float(np.linalg.norm(vectors[nearest])) if nearest >= 0 else np.inf
-    if distance >= _CLOSEST:
+    if nearest < 0:
         return
     i = int(np.searchsorted(first_pair, nearest, side="right")) - 1
     s = int(np.searchsorted(first_atom, i, side="right")) - 1
-    raise AtomsTooCloseError(
-        f"{structures[s].origin}: atoms {i - first_atom[s]} and {neighbour[nearest] - first_atom[s]} are "
-        f"{distance:.3g} Å apart",
-        "remove the structure or correct its geometry",
+    check_shortest(
+        structures[s],
+        i - int(first_atom[s]),
+        int(neighbour[nearest] - first_atom[s]),
+        float(np.linalg.norm(vectors[nearest])),
     )
+
+
+def check_shortest(structure: Structure, i: int, j: int, distance: float) -> None:
+    """Refuse a structure whose nearest atoms i and j lie on top of each other.
+
+    Raises
+    ------
+    AtomsTooCloseError
+    """
+    if distance < _CLOSEST:
+        raise AtomsTooCloseError(
+            f"{structure.origin}: atoms {i} and {j} are {distance:.3g} Å apart",
+            "remove the structure or correct its geometry",
+        )

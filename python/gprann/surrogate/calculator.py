@@ -6,7 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import ase
+
 from gprann.data.ase_calculator import PredictionCalculator
+from gprann.data.moving import bare_structure
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
@@ -50,8 +53,8 @@ class SurrogateCalculator(PredictionCalculator):
             raise ConfigError(f"surrogate: expected a fitted Surrogate, got {type(surrogate).__name__}")
         self.surrogate = surrogate
 
-    def predict(self, data: Dataset, properties: Sequence[str]) -> Prediction:
+    def predict(self, atoms: ase.Atoms, properties: Sequence[str]) -> Prediction:
         """Return the prediction of the surrogate, with those standard deviations that are asked for."""
         return self.surrogate.predict(
-            data, std="energy_std" in properties, forces_std="forces_std" in properties
+            Dataset([bare_structure(atoms)]), std="energy_std" in properties, forces_std="forces_std" in properties
         )

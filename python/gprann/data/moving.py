@@ -1,0 +1,113 @@
+"""One structure that moves, step by step: its neighbour lists are kept, and what stays the same is checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ase
+import numpy as np
+from numpy.typing import NDArray
+
+from gprann import _core
+from gprann.arrays import Array
+from gprann.data.neighbours import check_shortest, reduce_cells, species_indices
+from gprann.data.structure import Structure
+from gprann.errors import DataError
+
+SKIN = 0.5
+"""Å; see `MovingStructure`. The time of a step of molecular dynamics hardly depends on it between 0.3 and 1 Å."""
+
+
+class MovingStructure:
+    """The latest positions of a structure, with neighbour lists that follow them.
+
+    Pairs within the cutoff and a skin are kept until an atom has moved by half the skin, or the cell, the elements or
+    the periodic directions change. Lists and vectors are to the last bit the same whatever the skin, and whatever the
+    structure has been through: a simulation that is resumed gives the same numbers.
+
+    Parameters
+    ----------
+    cutoff : float, Å
+    species : sequence of str
+        Elements in the order in which the caller counts them.
+    skin : float, Å
+
+    Attributes
+    ----------
+    structure : Structure
+        As it was given last, without labels and attachments.
+    core : compiled neighbour lists of it
+    first_atom : ndarray of int64, shape (2,)
+    searches : int
+        How often the pairs were looked for.
+
+    Examples
+    --------
+    >>> moving = MovingStructure(4.0, ["H"])
+    >>> atoms = ase.Atoms("H2", [[0, 0, 0], [0.8, 0, 0]])
+    >>> for _ in range(5):
+    ...     atoms.positions[1, 0] += 0.02
+    ...     moving.follow(atoms)
+    >>> moving.structure.positions[1, 0].round(2), moving.core.nearest()[2].round(2), moving.searches
+    (0.9, 0.9, 1)
+    """
+
+    def __init__(self, cutoff: float, species: Sequence[str], skin: float = SKIN) -> None:
+        self._cutoff, self._species, self._skin = cutoff, tuple(species), skin
+        self._numbers = np.zeros(0, dtype=int)
+        self._cell = np.zeros((3, 3))
+        self.searches = 0
+        self.structure: Structure
+        self.core: _core.MovingNeighbours
+        self.first_atom: NDArray[np.int64]
+
+    def __reduce__(self) -> tuple[type[MovingStructure], tuple[float, tuple[str, ...], float]]:
+        return type(self), (self._cutoff, self._species, self._skin)  # a copy begins with lists of its own
+
+    def follow(self, atoms: ase.Atoms) -> None:
+        """Take positions, cell, elements and periodic directions of atoms, any number of them.
+
+        Raises
+        ------
+        DataError
+            If they cannot be described: an unknown element, atoms on top of each other, positions that are not finite.
+        """
+        if not (
+            len(self._numbers)
+            and np.array_equal(atoms.numbers, self._numbers)
+            and np.array_equal(atoms.pbc, self.structure.pbc)
+        ):
+            self._begin(atoms)
+        elif not np.array_equal(atoms.cell.array, self.structure.cell):
+            self._take_cell(bare_structure(atoms))
+        positions = np.array(atoms.positions, dtype=np.float64, order="C")
+        positions.flags.writeable = False
+        try:
+            self.searches += self.core.update(positions, self._cell, self.structure.pbc)
+        except ValueError as error:
+            self._numbers = self._numbers[:0]
+            bare_structure(atoms)  # says which position is not finite
+            raise DataError(f"{self.structure.origin}: {error}; wrap the atoms into the cell") from None
+        self.structure = self.structure.move(positions)
+        check_shortest(self.structure, *self.core.nearest())
+
+    def _begin(self, atoms: ase.Atoms) -> None:
+        self._numbers = self._numbers[:0]  # should one of these fail
+        structure = bare_structure(atoms)
+        self.core = _core.MovingNeighbours(
+            species_indices(structure, self._species), self._cutoff, self._skin
+        )
+        self.first_atom = np.array([0, len(structure)])
+        self._take_cell(structure)
+        self._numbers = np.array(atoms.numbers)
+
+    def _take_cell(self, checked: Structure) -> None:
+        self.structure = checked
+        self._cell = np.ascontiguousarray(reduce_cells([checked])[0])
+
+
+def bare_structure(atoms: ase.Atoms) -> Structure:
+    """Return positions and cell alone, checked: labels of another calculator have no place here."""
+    return Structure(
+        tuple(atoms.get_chemical_symbols()), atoms.positions, np.asarray(atoms.cell[:]), np.asarray(atoms.pbc)
+    )
