@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -198,23 +199,24 @@ class Potential:
         forces: list[Array] = []
         atom_energies: list[Array] = []
         for batch, result in parts:
-            virials = result.virials.mean(axis=0)
+            virials = _mean(result.virials)
             energies.append(result.energies)
             stresses.append(np.array([voigt_stress(s, v) for s, v in zip(batch, virials, strict=True)]))
-            forces += np.split(result.forces, result.first_atom[1:-1], axis=1)
-            atom_energies += np.split(result.atom_energies, result.first_atom[1:-1], axis=1)
+            for first, end in pairwise(result.first_atom.tolist()):
+                forces.append(result.forces[:, first:end])
+                atom_energies.append(result.atom_energies[:, first:end])
         member_energy = np.concatenate(energies, axis=1)
         committee = len(self) > 1
         by_energy, by_force = self.std_factors
         networks = Prediction(
-            member_energy.mean(axis=0),
-            [own.mean(axis=0) for own in forces],
+            _mean(member_energy),
+            [_mean(own) for own in forces],
             energy_std=by_energy * member_energy.std(axis=0) if committee else None,
             forces_std=[by_force * own.std(axis=0) for own in forces] if committee else None,
             stress=np.concatenate(stresses),
             member_energy=member_energy if committee else None,
             member_forces=forces if committee else None,
-            atom_energies=[own.mean(axis=0) for own in atom_energies],
+            atom_energies=[_mean(own) for own in atom_energies],
             atom_energies_std=[by_energy * own.std(axis=0) for own in atom_energies] if committee else None,
         )
         self._compare_compositions(data)
@@ -303,6 +305,11 @@ class Potential:
             raise FormatError(
                 f"{os.fspath(path)}: the description of the potential is incomplete or damaged ({error})"
             ) from error
+
+
+def _mean(members: Array) -> Array:
+    """Return the mean over the members; of one itself."""
+    return np.asarray(members[0] if len(members) == 1 else members.mean(axis=0))
 
 
 def load(

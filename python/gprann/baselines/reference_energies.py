@@ -103,9 +103,9 @@ class ReferenceEnergies(Baseline):
 
 def count_species(data: Dataset, species: Sequence[str]) -> Array:
     """Return the number of atoms of each species in each structure, shape (n, S)."""
-    return np.array(
-        [_counts(structure.symbols, tuple(species)) for structure in data], dtype=float
-    ).reshape(len(data), len(species))
+    return np.array([_counts(structure.symbols, tuple(species)) for structure in data], dtype=float).reshape(
+        len(data), len(species)
+    )
 
 
 @lru_cache(maxsize=64)  # for structures that move

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, overload
 
 import ase
@@ -227,11 +228,7 @@ class Structure:
     def _check_cell(self) -> None:
         periodic = self.cell[self.pbc]
         lengths = np.sqrt((periodic**2).sum(axis=1))
-        if (
-            len(periodic) == 3
-            and abs(_determinant(periodic)) > 1e-3 * lengths.prod()
-            and lengths.min() > 1e-2
-        ):
+        if len(periodic) == 3 and abs(determinant(periodic)) > 1e-3 * lengths.prod() and lengths.min() > 1e-2:
             return  # clearly independent, without a decomposition
         if len(periodic) and np.linalg.matrix_rank(periodic, tol=1e-6) < len(periodic):
             raise DataError(
@@ -245,7 +242,7 @@ class Structure:
     @property
     def composition(self) -> Composition:
         """Numbers of atoms by element, sorted by symbol."""
-        return tuple(sorted(Counter(self.symbols).items()))
+        return _composition(self.symbols)
 
     def __repr__(self) -> str:
         facts = [self.formula, *(["periodic"] if self.pbc.any() else [])]
@@ -482,7 +479,13 @@ class Dataset(Sequence[Structure]):
         return all(structure.forces is not None for structure in self)
 
 
-def _determinant(rows: NDArray[np.float64]) -> float:
+@lru_cache(maxsize=64)  # for structures that move
+def _composition(symbols: tuple[str, ...]) -> Composition:
+    return tuple(sorted(Counter(symbols).items()))
+
+
+def determinant(rows: NDArray[np.float64]) -> float:
+    """Return the determinant of a matrix of three rows, faster than a decomposition."""
     (a, b, c), (d, e, f), (g, h, i) = rows.tolist()
     return float(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
 

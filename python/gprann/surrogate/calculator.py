@@ -56,5 +56,7 @@ class SurrogateCalculator(PredictionCalculator):
     def predict(self, atoms: ase.Atoms, properties: Sequence[str]) -> Prediction:
         """Return the prediction of the surrogate, with those standard deviations that are asked for."""
         return self.surrogate.predict(
-            Dataset([bare_structure(atoms)]), std="energy_std" in properties, forces_std="forces_std" in properties
+            Dataset([bare_structure(atoms)]),
+            std="energy_std" in properties,
+            forces_std="forces_std" in properties,
         )
