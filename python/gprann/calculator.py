@@ -24,8 +24,8 @@ class Calculator(PredictionCalculator):
     potential : Potential or path
         A trained potential, or the file it was saved to.
     skin : float, Å
-        Neighbour lists hold all pairs within the cutoff and this, and are kept until an atom has moved by half of it. The
-        results do not depend on it; 0 looks for the pairs at every step.
+        Neighbour lists hold all pairs within the cutoff and this, and are kept until an atom has moved by half of it.
+        The results do not depend on it; 0 looks for the pairs at every step.
 
     Notes
     -----

@@ -9,7 +9,7 @@ import ase
 import numpy as np
 
 from gprann.arrays import Array
-from gprann.data.ase_calculator import bare_structure
+from gprann.data.moving import bare_structure
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, FactorisationError
 from gprann.options import Options, PathText, option

@@ -23,7 +23,7 @@ from ase.optimize import FIRE
 from gprann.active.learner import Learner, SearchOptions
 from gprann.active.reference import Reference, check_atoms, largest_force, with_labels
 from gprann.arrays import Array
-from gprann.data.ase_calculator import bare_structure
+from gprann.data.moving import bare_structure
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError, check_whole
 from gprann.options import option

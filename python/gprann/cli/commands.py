@@ -150,6 +150,25 @@ def evaluate(arguments: argparse.Namespace) -> None:
         show(f"written: {arguments.output}")
 
 
+def md(arguments: argparse.Namespace) -> int:
+    """Run molecular dynamics."""
+    from gprann.dynamics import MdOptions
+    from gprann.dynamics import md as run_md
+    from gprann.potential import load
+
+    options = _section(arguments, MdOptions)
+    model = load(arguments.potential, baseline=_baseline(arguments))
+    data = _read(arguments, [arguments.structure], require=())
+    if len(data) != 1:
+        raise ConfigError(
+            f"{arguments.structure}: holds {len(data)} structures; choose the first one with --index 0"
+        )
+    result = run_md(model, data, arguments.output, **options.to_dict())
+    show(result.summary())
+    show(f"written: {result.folder}")
+    return 1 if result.reason else 0
+
+
 def check(arguments: argparse.Namespace) -> int:
     """Show the verdict on a data set."""
     from gprann.evaluation.data_check import check as check_data

@@ -268,6 +268,27 @@ def _locality(parser: argparse.ArgumentParser) -> None:
     _reading(parser)
 
 
+def _md(parser: argparse.ArgumentParser) -> None:
+    from gprann.dynamics import MdOptions
+
+    parser.add_argument("potential", metavar="POTENTIAL", help="model file of a potential or a surrogate")
+    parser.add_argument(
+        "structure",
+        metavar="STRUCTURE",
+        help="file with the start; --index chooses one of several structures",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="md",
+        metavar="FOLDER",
+        help="where results go, and where a run that was interrupted is found again (default md)",
+    )
+    _calculator(parser, of_file=True)
+    _section_options(parser, "dynamics", MdOptions)
+    _reading(parser)
+
+
 def _calculator(parser: argparse.ArgumentParser, *, of_file: bool = False) -> None:
     names = "emt, vasp, espresso, ...; tblite for GFN-xTB; or module:Class"
     text = f"baseline of the potential, which its file does not hold: {names}" if of_file else names
@@ -395,6 +416,7 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]]
         logging.WARNING,
     ),
     "export": (_export, "write a potential in the files of another program", logging.WARNING),
+    "md": (_md, "molecular dynamics; goes on where it was interrupted, stops where it fails", logging.INFO),
     "info": (_info, "describe a model file, structures or a configuration", logging.WARNING),
 }
 """The options of each command, what it does, and the level from which messages are shown."""
@@ -474,6 +496,10 @@ def _how_to_go_on(namespace: argparse.Namespace) -> str:
         return f"what is finished is kept, go on with: gprann {command} {namespace.config}"
     if command == "label":
         return f"what is finished is kept in {namespace.output}, the same command goes on"
+    if command == "md":
+        return (
+            f"what was done up to the last checkpoint is kept in {namespace.output}, the same command goes on"
+        )
     if command == "train" and namespace.checkpoint is not None:
         return f"the state is kept in {namespace.checkpoint}, the same command goes on"
     if command == "train":

@@ -101,7 +101,7 @@ class PredictionCalculator(AseCalculator):
         True
         """
         self.get_property("energy", atoms)
-        copy = atoms.copy()
+        copy: ase.Atoms = atoms.copy()
         copy.calc = SinglePointCalculator(copy, **_copies(self.results))
         for name, value in _copies(self.deviations).items():
             (copy.arrays if np.ndim(value) else copy.info)[name] = value

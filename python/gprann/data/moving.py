@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
-from gprann.arrays import Array
 from gprann.data.neighbours import check_shortest, reduce_cells, species_indices
 from gprann.data.structure import Structure
 from gprann.errors import DataError

@@ -1,0 +1,207 @@
+"""Files of a simulation: trajectory and log, which grow, and the checkpoint from which it goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from gprann.arrays import Array
+from gprann.data.structure import Structure
+from gprann.dynamics.integrators import State
+from gprann.dynamics.options import MdOptions
+from gprann.errors import ConfigError, FormatError
+from gprann.runtime.atomic_write import WriteError, atomic_write
+
+_VERSION = 1
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+_ARRAYS = ("positions", "momenta", "cell", "forces")
+
+
+class GrowingFile:
+    """A file that only grows, and is cut back to the length that the checkpoint knows.
+
+    Parameters
+    ----------
+    path : Path
+    size : int or None
+        Length in bytes to which an existing file is cut; None for a new one.
+
+    Raises
+    ------
+    FormatError
+        If the file is shorter than that.
+    WriteError
+        If it cannot be opened.
+    """
+
+    def __init__(self, path: Path, size: int | None) -> None:
+        self._path = path
+        try:
+            self._stream = path.open("r+b" if size is not None else "w+b")
+        except OSError as error:
+            raise WriteError(
+                f"{path}: cannot be opened for writing: {error.strerror}; check the folder"
+            ) from error
+        if size is not None and os.fstat(self._stream.fileno()).st_size < size:
+            self._stream.close()
+            raise FormatError(
+                f"{path}: is shorter than the checkpoint says; begin anew in another folder, or restore the file"
+            )
+        self._stream.truncate(size or 0)
+        self._stream.seek(0, os.SEEK_END)
+
+    def write(self, text: str) -> None:
+        """Append a text."""
+        self._stream.write(text.encode("utf-8"))
+
+    def flush(self) -> int:
+        """Bring everything to the disk; return the length, bytes."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        return self._stream.tell()
+
+    def close(self) -> None:
+        """Write what is left and close the file."""
+        self._stream.close()
+
+
+@dataclass(slots=True)
+class Frames:
+    """The last frames: steps, positions and cells.
+
+    Attributes
+    ----------
+    most : int
+        How many are kept.
+    """
+
+    most: int
+    steps: list[int] = field(default_factory=list)
+    positions: list[Array] = field(default_factory=list)
+    cells: list[Array] = field(default_factory=list)
+
+    def add(self, state: State) -> None:
+        """Add the frame of now, and drop the oldest where there are too many."""
+        self.steps.append(state.step)
+        self.positions.append(state.positions.copy())
+        self.cells.append(state.cell.copy())
+        for kept in (self.steps, self.positions, self.cells):
+            del kept[: max(0, len(kept) - self.most)]
+
+    def structures(self, structure: Structure) -> list[Structure]:
+        """Return them as structures without labels."""
+        return [
+            structure.with_positions(positions, cell=cell)
+            for positions, cell in zip(self.positions, self.cells, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All that a simulation needs to go on.
+
+    Attributes
+    ----------
+    values : mapping
+        Plain data: options, step, energy, heat, state of the generator, lengths of files, ...
+    arrays : mapping of name to ndarray
+        Positions, momenta, cell, forces, stress, last frames.
+    """
+
+    values: Mapping[str, Any]
+    arrays: Mapping[str, Array]
+
+    @classmethod
+    def of(
+        cls, state: State, frames: Frames, options: MdOptions, structure: Structure, **values: Any
+    ) -> Self:
+        """Gather it from the running simulation."""
+        arrays = {name: getattr(state, name).copy() for name in _ARRAYS}
+        if state.stress is not None:
+            arrays["stress"] = np.array(state.stress)
+        shape = state.positions.shape
+        arrays["frame_positions"] = np.array(frames.positions).reshape(-1, *shape)
+        arrays["frame_cells"] = np.array(frames.cells).reshape(-1, 3, 3)
+        return cls(
+            {
+                "version": _VERSION,
+                "options": options.to_dict(),
+                "symbols": list(structure.symbols),
+                "pbc": structure.pbc.tolist(),
+                "step": state.step,
+                "energy": state.energy,
+                "heat": state.heat,
+                "generator": state.rng.bit_generator.state,
+                "frame_steps": frames.steps,
+                **values,
+            },
+            arrays,
+        )
+
+    def write(self, path: Path) -> None:
+        """Write it to a file; the old one stays until the new one is complete."""
+        stream = io.BytesIO()
+        text = np.frombuffer(json.dumps(self.values).encode("utf-8"), dtype=np.uint8)
+        np.savez(stream, **{**self.arrays, "values": text})  # type: ignore[arg-type]
+        with atomic_write(path, "wb") as file:
+            file.write(stream.getbuffer())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        FormatError
+            If the file is damaged or of another version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            values = json.loads(arrays.pop("values").tobytes().decode("utf-8"))
+            if values["version"] != _VERSION:
+                raise FormatError(
+                    f"{path}: is of version {values['version']}, this program reads {_VERSION}; begin anew in "
+                    "another folder"
+                )
+        except FormatError:
+            raise
+        except _DAMAGED as error:
+            raise FormatError(
+                f"{path}: is no checkpoint, or damaged ({error}); begin anew in another folder"
+            ) from error
+        return cls(values, arrays)
+
+    def restore(self, state: State, frames: Frames) -> None:
+        """Set a state and the last frames to those of the checkpoint."""
+        for name in _ARRAYS:
+            getattr(state, name)[...] = self.arrays[name]
+        state.stress = self.arrays.get("stress")
+        state.step, state.energy = self.values["step"], self.values["energy"]
+        state.heat = self.values["heat"]
+        state.rng.bit_generator.state = self.values["generator"]
+        frames.steps[:] = self.values["frame_steps"][-frames.most :]
+        frames.positions[:] = list(self.arrays["frame_positions"][-frames.most :])
+        frames.cells[:] = list(self.arrays["frame_cells"][-frames.most :])
+
+    def check(self, structure: Structure, options: MdOptions) -> None:
+        """Refuse to go on with another structure or other options.
+
+        Raises
+        ------
+        ConfigError
+            Naming what differs.
+        """
+        if self.values["symbols"] != list(structure.symbols) or self.values["pbc"] != structure.pbc.tolist():
+            raise ConfigError(
+                f"{structure.origin}: the run in this folder was begun with other atoms; give another folder"
+            )
+        options.check_resumed(MdOptions.from_dict(self.values["options"]))
