@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gprann import _core
+from gprann.arrays import Array
 from gprann.data.neighbours import check_shortest, reduce_cells, species_indices
 from gprann.data.structure import Structure
 from gprann.errors import DataError
@@ -87,7 +88,7 @@ class MovingStructure:
             self._numbers = self._numbers[:0]
             bare_structure(atoms)  # says which position is not finite
             raise DataError(f"{self.structure.origin}: {error}; wrap the atoms into the cell") from None
-        self.structure = self.structure.move(positions)
+        self.structure = _at(self.structure, positions)
         check_shortest(self.structure, *self.core.nearest())
 
     def _begin(self, atoms: ase.Atoms) -> None:
@@ -103,6 +104,14 @@ class MovingStructure:
     def _take_cell(self, checked: Structure) -> None:
         self.structure = checked
         self._cell = np.ascontiguousarray(reduce_cells([checked])[0])
+
+
+def _at(structure: Structure, positions: Array) -> Structure:
+    """Return a copy of a bare structure at other positions, finite and read-only: nothing is checked or copied."""
+    copy: Structure = object.__new__(Structure)
+    for name in structure.__dataclass_fields__:
+        object.__setattr__(copy, name, positions if name == "positions" else getattr(structure, name))
+    return copy
 
 
 def bare_structure(atoms: ase.Atoms) -> Structure:

@@ -290,16 +290,6 @@ class Structure:
         """Return a copy without energy, forces, stress and other results of a calculation."""
         return self._replace_without(is_result)
 
-    def move(self, positions: NDArray[np.float64]) -> Structure:
-        """Return a copy at other positions, which must be finite and read-only: nothing is checked, nothing copied.
-
-        For a structure without labels and attachments, which would be left as they are.
-        """
-        copy: Structure = object.__new__(type(self))
-        for name in self.__dataclass_fields__:
-            object.__setattr__(copy, name, positions if name == "positions" else getattr(self, name))
-        return copy
-
     def with_positions(self, positions: ArrayLike, **changes: Any) -> Structure:
         """Return a copy at other positions (N, 3), Å, without anything that follows from the old ones."""
         return self._replace_without(is_derived, positions=positions, **changes)

@@ -31,8 +31,8 @@ class GrowingFile:
     Parameters
     ----------
     path : Path
-    size : int or None
-        Length in bytes to which an existing file is cut; None for a new one.
+    size : int
+        Length in bytes to which an existing file is cut; 0 for a new one.
 
     Raises
     ------
@@ -42,20 +42,20 @@ class GrowingFile:
         If it cannot be opened.
     """
 
-    def __init__(self, path: Path, size: int | None) -> None:
+    def __init__(self, path: Path, size: int) -> None:
         self._path = path
         try:
-            self._stream = path.open("r+b" if size is not None else "w+b")
+            self._stream = path.open("r+b" if size else "w+b")
         except OSError as error:
             raise WriteError(
                 f"{path}: cannot be opened for writing: {error.strerror}; check the folder"
             ) from error
-        if size is not None and os.fstat(self._stream.fileno()).st_size < size:
+        if os.fstat(self._stream.fileno()).st_size < size:
             self._stream.close()
             raise FormatError(
                 f"{path}: is shorter than the checkpoint says; begin anew in another folder, or restore the file"
             )
-        self._stream.truncate(size or 0)
+        self._stream.truncate(size)
         self._stream.seek(0, os.SEEK_END)
 
     def write(self, text: str) -> None:

@@ -27,7 +27,7 @@ from gprann.potential import Potential, load
 from gprann.runtime.atomic_write import atomic_write, make_folder
 from gprann.runtime.messages import progress_bar
 from gprann.signatures import takes
-from gprann.surrogate import Surrogate
+from gprann.surrogate import Surrogate, SurrogateSet
 
 _log = logging.getLogger(__name__)
 _SECONDS = 60.0  # between two checkpoints at most
@@ -37,7 +37,7 @@ SUMMARY, PICTURE, TO_LABEL = "summary.txt", "md.png", "to_label.extxyz"
 
 @takes(MdOptions)
 def md(
-    model: Potential | Surrogate | str | os.PathLike[str],
+    model: Potential | Surrogate | SurrogateSet | str | os.PathLike[str],
     structure: Source,
     folder: str | os.PathLike[str],
     *,
@@ -87,6 +87,8 @@ def md(
 
 def _model(given: Any) -> Potential | Surrogate:
     model = load(given) if isinstance(given, str | os.PathLike) else given
+    if isinstance(model, SurrogateSet) and len(model) == 1:
+        model = next(iter(model))[0]
     if not isinstance(model, Potential | Surrogate):
         raise ConfigError(
             f"model: expected a Potential or a Surrogate, got {type(model).__name__}; of a set of surrogates give one "
@@ -125,11 +127,11 @@ class Simulation:
         self._state = begin(structure, self._engine.atoms, options)
         self._watch = Watch(self._engine, structure, options)
         self._checkpoint_file = folder / CHECKPOINT
-        resumed = self._checkpoint_file.exists()
-        sizes: dict[str, int] = self._resume() if resumed else self._begin()
+        sizes = self._resume() if self._checkpoint_file.exists() else self._begin()
         self._saved = time.monotonic()
         self._saved_step = self._state.step
-        self._files = {name: GrowingFile(folder / name, sizes.get(name)) for name in (TRAJECTORY, LOG)}
+        self._files = {name: GrowingFile(folder / name, size) for name, size in sizes.items()}
+        self._is_new = sizes[LOG] == 0
 
     def _begin(self) -> dict[str, int]:
         for name in (TRAJECTORY, LOG):
@@ -141,7 +143,9 @@ class Simulation:
         stop = self._watch.look(self._state, closely=True)
         if stop is not None:
             raise DataError(f"{self._structure.origin}: the run would stop at once: {stop.reason}")
-        return {}
+        sizes = {TRAJECTORY: 0, LOG: 0}
+        self._write_checkpoint(sizes)  # before the files, which without it would belong to nobody
+        return sizes
 
     def _resume(self) -> dict[str, int]:
         found = Checkpoint.read(self._checkpoint_file)
@@ -167,7 +171,7 @@ class Simulation:
         """Make the steps that are left, and write what came out."""
         state, options = self._state, self._options
         stop: Stop | None = None
-        if state.step == 0:
+        if self._is_new:
             self._files[LOG].write(",".join(COLUMNS) + "\n")
             self._record(log=True, frame=True)
             self._save()
@@ -229,7 +233,10 @@ class Simulation:
         )
 
     def _save(self) -> None:
-        sizes = {name: file.flush() for name, file in self._files.items()}
+        self._write_checkpoint({name: file.flush() for name, file in self._files.items()})
+        self._saved, self._saved_step = time.monotonic(), self._state.step
+
+    def _write_checkpoint(self, sizes: dict[str, int]) -> None:
         checkpoint = Checkpoint.of(
             self._state,
             self._frames,
@@ -239,7 +246,6 @@ class Simulation:
             worst=list(self._watch.worst),
         )
         checkpoint.write(self._checkpoint_file)
-        self._saved, self._saved_step = time.monotonic(), self._state.step
 
     def _finish(self, stop: Stop | None) -> MdResult:
         state, options = self._state, self._options
