@@ -22,7 +22,6 @@ from gprann.descriptors import Descriptor as Descriptor
 from gprann.descriptors import ProjectedDescriptor as ProjectedDescriptor
 from gprann.descriptors import compress_descriptor as compress_descriptor
 from gprann.descriptors import register_descriptor as register_descriptor
-from gprann.dynamics import MdOptions as MdOptions
 from gprann.dynamics import MdResult as MdResult
 from gprann.dynamics import md as md
 from gprann.electrostatics import BaselineCheck as BaselineCheck

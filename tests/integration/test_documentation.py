@@ -69,6 +69,7 @@ WITHOUT_EXAMPLES = {
     "Locality",
     "Contribution",
     "GprannError",
+    "MdResult",
     "ReadOptions",
     "SurrogateSet",
     "load_surrogate",

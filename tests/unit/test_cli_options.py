@@ -19,6 +19,7 @@ from gprann.config import (
     SurrogateSection,
     TrainingSection,
 )
+from gprann.dynamics import MdOptions
 from gprann.errors import ConfigError
 from gprann.explain import keys
 from gprann.io import ReadOptions
@@ -31,6 +32,7 @@ SECTIONS: dict[str, type[Options]] = {
         AugmentationSection,
         DescriptorSection,
         LabelOptions,
+        MdOptions,
         ReadOptions,
         ResourcesSection,
         SelectOptions,
@@ -42,6 +44,7 @@ COMMANDS = {
     "augment": ["a.extxyz", "-o", "b.extxyz"],
     "train": ["a.extxyz", "-o", "b.gprann"],
     "select": ["a.extxyz", "-o", "b.extxyz", "--train", "c.extxyz"],
+    "md": ["a.gprann", "b.extxyz"],
     "label": ["a.extxyz", "-o", "b.extxyz", "--calculator", "emt"],
 }
 OTHER: dict[tuple[str, str], list[tuple[list[str], Any]]] = {

@@ -164,7 +164,7 @@ class Checkpoint:
             If the file is damaged or of another version.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             values = json.loads(arrays.pop("values").tobytes().decode("utf-8"))
             if values["version"] != _VERSION:

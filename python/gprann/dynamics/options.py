@@ -86,7 +86,8 @@ class MdOptions(Options):
         ge=0,
     )
     max_temperature: float | None = option(
-        "The run stops above this temperature. Default: five times the temperature, at least 1000.",
+        "The run stops above this temperature. Default: five times the temperature, at least 1000, and 1 + 10/f times "
+        "that with f degrees of freedom, so that few atoms may fluctuate.",
         None,
         unit="K",
         example=1500.0,
@@ -132,12 +133,13 @@ class MdOptions(Options):
         """Number of time steps."""
         return round(1000.0 * self.length / self.time_step)
 
-    @property
-    def highest_temperature(self) -> float:
-        """Temperature above which the run stops, K."""
+    def highest_temperature(self, degrees: int) -> float:
+        """Return the temperature above which the run stops, K, of so many degrees of freedom."""
         if self.max_temperature is not None:
             return self.max_temperature
-        return max(1000.0, 5.0 * max(self.temperature, self.final_temperature or 0.0))
+        return max(1000.0, 5.0 * max(self.temperature, self.final_temperature or 0.0)) * (
+            1.0 + 10.0 / degrees
+        )
 
     def temperature_at(self, step: int) -> float:
         """Return the temperature of the thermostat in a step, K."""

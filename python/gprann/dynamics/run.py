@@ -77,7 +77,7 @@ def md(
     >>> data = gprann.examples.hydrogen(12)
     >>> surrogate = gprann.Surrogate(kernel="pairs").fit(data)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     result = gprann.md(surrogate, data[4], folder, ensemble="nve", length=0.01, temperature=100.0)
+    ...     result = gprann.md(surrogate, data[2], folder, ensemble="nve", length=0.01, temperature=100.0)
     >>> result.steps, result.reason
     (20, '')
     """
@@ -172,6 +172,7 @@ class Simulation:
         state, options = self._state, self._options
         stop: Stop | None = None
         if self._is_new:
+            self._watch.look(state, closely=True)
             self._files[LOG].write(",".join(COLUMNS) + "\n")
             self._record(log=True, frame=True)
             self._save()

@@ -96,12 +96,12 @@ class Watch:
         return Stop(f"the energy is {state.energy}, and the force on {self._name(atom)} not finite", atom)
 
     def _motion(self, state: State) -> Stop | None:
-        temperature, limit = state.temperature, self._options.highest_temperature
+        temperature, limit = state.temperature, self._options.highest_temperature(state.degrees)
         velocities = state.momenta / state.masses
         squares = np.einsum("ik,ik->i", velocities, velocities)
         if not np.isfinite(temperature) or temperature > limit:
             atom = int(np.argmax(squares * state.masses[:, 0]))
-            text = f"the temperature is {temperature:.0f} K, above max_temperature = {limit:g} K; the hottest is "
+            text = f"the temperature is {temperature:.0f} K, above max_temperature = {limit:.0f} K; the hottest is "
             return Stop(text + self._name(atom), atom)
         atom = int(np.argmax(squares))
         leap = float(np.sqrt(squares[atom])) * self._options.time_step * fs
