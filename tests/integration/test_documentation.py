@@ -52,6 +52,9 @@ plots = false
 """
 SMALL = {
     "members=10": "members=2",
+    "--members 4": "--members 2 --hidden 3 --iterations 3 --starts 1",
+    "--length 10": "--length 0.002",
+    "length=10.0": "length=0.002",
     "members = 4": RUN,
     "copies=36": "copies=2",
     "copies=12": "copies=2",

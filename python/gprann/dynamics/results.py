@@ -87,6 +87,7 @@ class MdResult:
     title : str
         What was run.
     n_atoms : int
+    time_step : float, fs
     """
 
     folder: Path
@@ -97,6 +98,7 @@ class MdResult:
     worst: tuple[float, int, int]
     title: str
     n_atoms: int
+    time_step: float
 
     def __repr__(self) -> str:
         return f"MdResult({self.steps} steps: {self.reason or 'complete'})"
@@ -114,9 +116,8 @@ class MdResult:
 
     def summary(self) -> str:
         """Return the page of text."""
-        time = self.log["time_ps"]
         lines = [self.title, f"{'stopped' if self.reason else 'complete'}: {self.steps} steps"]
-        lines[-1] += f", {time[-1]:.6g} ps" if len(time) else ""
+        lines[-1] += f", {1e-3 * self.steps * self.time_step:.6g} ps"
         if self.reason:
             lines += [f"reason: {self.reason}", "frames before the end, for labelling: to_label.extxyz"]
         lines += [""]

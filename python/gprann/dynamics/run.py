@@ -260,6 +260,7 @@ class Simulation:
             f"{self._structure.formula}, {len(self._structure)} atoms, from {self._structure.origin}: "
             f"{options.ensemble}, {options.temperature:g} K, {options.time_step:g} fs, seed {options.seed}",
             len(self._structure),
+            options.time_step,
         )
         if stop is not None:
             _log.warning("stopped in %s", stop.reason)

@@ -1,0 +1,239 @@
+"""Molecular dynamics of EC on Li(100): speed against the calculator of before, skin, drift of the energy, memory.
+
+    python bench/python/dynamics.py DATA [--potential FILE]
+
+into bench/results/dynamics.json. DATA is the folder with li_ec/. The potential is that of `measure.py direct_li`, with
+two members instead of ten; with --potential a file is taken, or written where there is none. Speeds are atom-steps for
+each second of processor time of one thread (GPRANN_NUM_THREADS=1), medians; ways that are compared take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+from ase import units
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import all_changes
+from ase.md.verlet import VelocityVerlet
+from ase.optimize import FIRE
+from measure import RESULTS, machine
+
+import gprann
+from gprann.data.structure import Dataset, Structure
+from gprann.dynamics.engine import Engine
+from gprann.dynamics.integrators import Integrator
+from gprann.dynamics.options import MdOptions
+from gprann.dynamics.start import begin
+from gprann.dynamics.watch import Watch
+
+FILE = RESULTS / "dynamics.json"
+SKINS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5)
+
+
+class Before(AseCalculator):  # type: ignore[misc]
+    """The calculator as it was: ASE's comparisons and copies, a structure checked and lists made anew at every step."""
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
+
+    def __init__(self, potential: gprann.Potential) -> None:
+        super().__init__()
+        self.potential = potential
+
+    def calculate(
+        self, atoms: Any = None, properties: Sequence[str] = (), system_changes: Sequence[str] = all_changes
+    ) -> None:
+        """Predict."""
+        super().calculate(atoms, properties, system_changes)
+        now = self.atoms
+        structure = Structure(tuple(now.get_chemical_symbols()), now.positions, now.cell[:], now.pbc)
+        found = self.potential.predict(Dataset([structure]))
+        energy = float(found.energy[0])
+        self.results = {"energy": energy, "free_energy": energy, "forces": found.forces[0]}
+        assert found.atom_energies is not None
+        assert found.stress is not None
+        self.results |= {"energies": found.atom_energies[0], "stress": found.stress[0]}
+
+
+class Nothing(AseCalculator):  # type: ignore[misc]
+    """No forces at no cost: what is left is ASE's own time."""
+
+    implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012
+
+    def calculate(
+        self, atoms: Any = None, properties: Sequence[str] = (), system_changes: Sequence[str] = all_changes
+    ) -> None:
+        """Give zeros."""
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": 0.0, "free_energy": 0.0, "forces": np.zeros((len(self.atoms), 3))}
+
+
+def potential_of(data: Path, file: Path | None) -> gprann.Potential:
+    """Return the potential, from the file if it exists."""
+    if file is not None and file.exists():
+        return gprann.Potential.load(file)
+    train = gprann.read(data / "li_ec" / "train.extxyz")
+    potential = gprann.train(
+        train, gprann.ChebyshevDescriptor(train.species), forces=True, optimizer="lm", members=2, seed=0
+    )
+    if file is not None:
+        potential.save(file)
+    return potential
+
+
+def relaxed(data: Path, potential: gprann.Potential) -> ase.Atoms:
+    """Return the first held-out structure, relaxed."""
+    atoms: ase.Atoms = gprann.read(data / "li_ec" / "dev.extxyz")[0].without_labels().to_ase()
+    atoms.calc = gprann.Calculator(potential)
+    FIRE(atoms, logfile=None).run(fmax=0.05, steps=500)
+    atoms.calc = None
+    return atoms
+
+
+def thermal(atoms: ase.Atoms) -> ase.Atoms:
+    """Return a copy with velocities of 300 K."""
+    copy: ase.Atoms = atoms.copy()
+    rng = np.random.default_rng(0)
+    copy.set_momenta(
+        np.sqrt(copy.get_masses()[:, None] * units.kB * 300) * rng.standard_normal((len(copy), 3))
+    )
+    return copy
+
+
+def ase_steps(atoms: ase.Atoms, calculator: Any) -> Callable[[int], None]:
+    """Return what makes steps of NVE in ASE."""
+    copy = thermal(atoms)
+    copy.calc = calculator
+    dynamics = VelocityVerlet(copy, 0.5 * units.fs)
+
+    def run(steps: int) -> None:
+        dynamics.run(steps)
+
+    return run
+
+
+def own_steps(atoms: ase.Atoms, potential: gprann.Potential, skin: float = 0.5) -> Callable[[int], None]:
+    """Return what makes steps of NVE as gprann.md does, with everything it looks at, without files."""
+    structure = Structure.from_ase(atoms)
+    options = MdOptions(ensemble="nve", skin=skin)
+    engine = Engine(potential, structure, options)
+    state = begin(structure, engine.atoms, options)
+    watch, integrator = Watch(engine, structure, options), Integrator(options)
+    engine.evaluate(state)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            integrator.step(state, lambda: engine.evaluate(state))
+            stop = watch.look(state, closely=(state.step + 1) % options.log_every == 0)
+            assert stop is None, stop
+
+    return run
+
+
+def milliseconds(ways: dict[str, Callable[[int], None]], steps: int, rounds: int) -> dict[str, float]:
+    """Return the median processor time of a step of each way, which take turns, ms."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for run in ways.values():
+        run(2)
+    for _ in range(rounds):
+        for name, run in ways.items():
+            started = time.process_time()
+            run(steps)
+            times[name].append(1e3 * (time.process_time() - started) / steps)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def speed(atoms: ase.Atoms, potential: gprann.Potential) -> dict[str, Any]:
+    """Compare the calculators, gprann.md and the kernel alone, for one size."""
+    neighbours = potential.descriptor.neighbours([Structure.from_ase(atoms)])
+
+    def kernel(steps: int) -> None:
+        for _ in range(steps):
+            potential.evaluate(neighbours)
+
+    ways = {
+        "before": ase_steps(atoms, Before(potential)),
+        "calculator": ase_steps(atoms, gprann.Calculator(potential)),
+        "md": own_steps(atoms, potential),
+        "kernel": kernel,
+        "ase_alone": ase_steps(atoms, Nothing()),
+    }
+    found = milliseconds(ways, *((100, 15) if len(atoms) < 1000 else (5, 9)))
+    return {
+        "atoms": len(atoms),
+        "milliseconds_of_a_step": found,
+        "atom_steps_per_second": {name: 1e3 * len(atoms) / value for name, value in found.items()},
+        "calculator_against_before": found["before"] / found["calculator"],
+        "md_against_before": found["before"] / found["md"],
+        "overhead_beyond_the_kernel_ms": found["calculator"] - found["kernel"] - found["ase_alone"],
+    }
+
+
+def skins(atoms: ase.Atoms, potential: gprann.Potential) -> dict[str, float]:
+    """Return the time of a step for several skins, ms."""
+    ways = {str(skin): own_steps(atoms, potential, skin) for skin in SKINS}
+    return milliseconds(ways, *((200, 7) if len(atoms) < 1000 else (20, 3)))
+
+
+def resident_mib() -> float:
+    """Return the resident memory, MiB."""
+    with Path("/proc/self/statm").open() as stream:
+        return int(stream.read().split()[1]) * resource.getpagesize() / 2**20
+
+
+def drift(atoms: ase.Atoms, potential: gprann.Potential, folder: Path) -> dict[str, Any]:
+    """NVE for 50 ps at 300 K, after 2 ps of a thermostat; energy, memory and time."""
+    common: dict[str, Any] = {"time_step": 0.5, "progress": False}
+    gprann.md(potential, atoms, folder / "warm", ensemble="langevin", length=2.0, seed=1, **common)
+    last = gprann.read(folder / "warm" / "trajectory.extxyz", index="-1", require=())
+    gprann.md(potential, last, folder / "nve", ensemble="nve", start="file", length=5.0, **common)
+    memory, started = resident_mib(), time.perf_counter()
+    result = gprann.md(potential, last, folder / "nve", ensemble="nve", start="file", length=50.0, **common)
+    seconds = time.perf_counter() - started
+    energy = 1e3 * result.log["conserved_eV"] / result.n_atoms
+    return {
+        "steps": result.steps,
+        "reason": result.reason,
+        "temperature_K": float(result.log["temperature_K"].mean()),
+        "drift_meV_per_atom_ps": result.drift,
+        "fluctuation_meV_per_atom": float(energy.std()),
+        "largest_deviation_eV_per_A": result.worst[0],
+        "seconds_of_45_ps": seconds,
+        "growth_of_memory_in_90000_steps_MiB": resident_mib() - memory,
+        "members": len(potential),
+    }
+
+
+def main() -> None:
+    """Measure everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--potential", type=Path)
+    arguments = parser.parse_args()
+    committee = potential_of(arguments.data, arguments.potential)
+    one, atoms = committee[0], relaxed(arguments.data, committee)
+    large = atoms.repeat((5, 5, 4))
+    result: dict[str, Any] = {"machine": machine(), "load_average": os.getloadavg()[0]}
+    result["speed"] = {str(len(item)): speed(item, one) for item in (atoms, large)}
+    result["milliseconds_by_skin"] = {str(len(item)): skins(item, one) for item in (atoms, large)}
+    with tempfile.TemporaryDirectory() as folder:
+        result["nve"] = {
+            name: drift(atoms, potential, Path(folder) / name)
+            for name, potential in (("one network", one), ("committee", committee))
+        }
+    FILE.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
