@@ -1,9 +1,10 @@
 """Molecular dynamics of EC on Li(100): speed against the calculator of before, skin, drift of the energy, memory.
 
-    python bench/python/dynamics.py DATA [--potential FILE]
+    python bench/python/dynamics.py DATA [--potentials FOLDER]
 
-into bench/results/dynamics.json. DATA is the folder with li_ec/. The potential is that of `measure.py direct_li`, with
-two members instead of ten; with --potential a file is taken, or written where there is none. Speeds are atom-steps for
+into bench/results/dynamics.json. DATA is the folder with li_ec/. Speeds are those of one network on the Chebyshev
+descriptor (the first one of `measure.py direct_li`); the drift is that of this one and of the network of the README
+(`public.py li_ec/all/network`). With --potentials both are taken from a folder, or kept there. Speeds are atom-steps for
 each second of processor time of one thread (GPRANN_NUM_THREADS=1), medians; ways that are compared take turns.
 """
 
@@ -78,26 +79,38 @@ class Nothing(AseCalculator):  # type: ignore[misc]
         self.results = {"energy": 0.0, "free_energy": 0.0, "forces": np.zeros((len(self.atoms), 3))}
 
 
-def potential_of(data: Path, file: Path | None) -> gprann.Potential:
-    """Return the potential, from the file if it exists."""
+def chebyshev(train: Dataset) -> gprann.Potential:
+    """Return a network on the Chebyshev descriptor."""
+    descriptor = gprann.ChebyshevDescriptor(train.species)
+    return gprann.train(train, descriptor, forces=True, optimizer="lm", seed=0)
+
+
+def of_readme(train: Dataset) -> gprann.Potential:
+    """Return the network of the README."""
+    whole = gprann.DensityDescriptor.for_kernel(train.species)
+    return gprann.train(train, gprann.compress_descriptor(whole, train, most=60), forces=True, seed=0)
+
+
+def potential_of(
+    make: Callable[[Dataset], gprann.Potential], data: Path, folder: Path | None
+) -> gprann.Potential:
+    """Return a potential, from the folder if it is there."""
+    file = None if folder is None else folder / f"{make.__name__}.gprann"
     if file is not None and file.exists():
         return gprann.Potential.load(file)
-    train = gprann.read(data / "li_ec" / "train.extxyz")
-    potential = gprann.train(
-        train, gprann.ChebyshevDescriptor(train.species), forces=True, optimizer="lm", members=2, seed=0
-    )
+    potential = make(gprann.read(data / "li_ec" / "train.extxyz"))
     if file is not None:
         potential.save(file)
     return potential
 
 
-def relaxed(data: Path, potential: gprann.Potential) -> ase.Atoms:
-    """Return the first held-out structure, relaxed."""
-    atoms: ase.Atoms = gprann.read(data / "li_ec" / "dev.extxyz")[0].without_labels().to_ase()
-    atoms.calc = gprann.Calculator(potential)
-    FIRE(atoms, logfile=None).run(fmax=0.05, steps=500)
-    atoms.calc = None
-    return atoms
+def relaxed(atoms: ase.Atoms, potential: gprann.Potential) -> ase.Atoms:
+    """Return the atoms relaxed."""
+    copy: ase.Atoms = atoms.copy()
+    copy.calc = gprann.Calculator(potential)
+    FIRE(copy, logfile=None).run(fmax=0.05, steps=500)
+    copy.calc = None
+    return copy
 
 
 def thermal(atoms: ase.Atoms) -> ase.Atoms:
@@ -194,23 +207,23 @@ def resident_mib() -> float:
 def drift(atoms: ase.Atoms, potential: gprann.Potential, folder: Path) -> dict[str, Any]:
     """NVE for 50 ps at 300 K, after 2 ps of a thermostat; energy, memory and time."""
     common: dict[str, Any] = {"time_step": 0.5, "progress": False}
-    gprann.md(potential, atoms, folder / "warm", ensemble="langevin", length=2.0, seed=1, **common)
+    warm = gprann.md(potential, atoms, folder / "warm", ensemble="langevin", length=2.0, seed=1, **common)
     last = gprann.read(folder / "warm" / "trajectory.extxyz", index="-1", require=())
-    gprann.md(potential, last, folder / "nve", ensemble="nve", start="file", length=5.0, **common)
+    first = gprann.md(potential, last, folder / "nve", ensemble="nve", start="file", length=1.0, **common)
     memory, started = resident_mib(), time.perf_counter()
     result = gprann.md(potential, last, folder / "nve", ensemble="nve", start="file", length=50.0, **common)
     seconds = time.perf_counter() - started
     energy = 1e3 * result.log["conserved_eV"] / result.n_atoms
     return {
+        "stopped_while_warming": warm.reason,
+        "stopped": result.reason,
         "steps": result.steps,
-        "reason": result.reason,
         "temperature_K": float(result.log["temperature_K"].mean()),
         "drift_meV_per_atom_ps": result.drift,
         "fluctuation_meV_per_atom": float(energy.std()),
-        "largest_deviation_eV_per_A": result.worst[0],
-        "seconds_of_45_ps": seconds,
-        "growth_of_memory_in_90000_steps_MiB": resident_mib() - memory,
-        "members": len(potential),
+        "seconds": seconds,
+        "steps_timed": result.steps - first.steps,
+        "growth_of_memory_MiB": resident_mib() - memory,
     }
 
 
@@ -218,20 +231,22 @@ def main() -> None:
     """Measure everything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--potential", type=Path)
+    parser.add_argument("--potentials", type=Path)
     arguments = parser.parse_args()
-    committee = potential_of(arguments.data, arguments.potential)
-    one, atoms = committee[0], relaxed(arguments.data, committee)
-    large = atoms.repeat((5, 5, 4))
+    potential = potential_of(chebyshev, arguments.data, arguments.potentials)
+    atoms: ase.Atoms = gprann.read(arguments.data / "li_ec" / "dev.extxyz")[0].without_labels().to_ase()
+    sizes = {str(len(item)): item for item in (atoms, atoms.repeat((5, 5, 4)))}
     result: dict[str, Any] = {"machine": machine(), "load_average": os.getloadavg()[0]}
-    result["speed"] = {str(len(item)): speed(item, one) for item in (atoms, large)}
-    result["milliseconds_by_skin"] = {str(len(item)): skins(item, one) for item in (atoms, large)}
-    with tempfile.TemporaryDirectory() as folder:
-        result["nve"] = {
-            name: drift(atoms, potential, Path(folder) / name)
-            for name, potential in (("one network", one), ("committee", committee))
-        }
+    result["speed"] = {name: speed(item, potential) for name, item in sizes.items()}
+    result["milliseconds_by_skin"] = {name: skins(item, potential) for name, item in sizes.items()}
     FILE.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result["nve"] = {}
+    for make in (chebyshev, of_readme):
+        model = potential_of(make, arguments.data, arguments.potentials)
+        for name, start in (("relaxed", relaxed(atoms, model)), ("held-out structure", atoms)):
+            with tempfile.TemporaryDirectory() as folder:
+                result["nve"][f"{make.__name__}, from {name}"] = drift(start, model, Path(folder))
+            FILE.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
 
 
