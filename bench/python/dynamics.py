@@ -4,7 +4,7 @@
 
 into bench/results/dynamics.json. DATA is the folder with li_ec/. Speeds are those of one network on the Chebyshev
 descriptor (the first one of `measure.py direct_li`); the drift is that of this one and of the network of the README
-(`public.py li_ec/all/network`). With --potentials both are taken from a folder, or kept there. Speeds are atom-steps for
+(`public.py li_ec/all/network`). With --potentials both are taken from a folder, or kept there. Speeds are atom-steps in
 each second of processor time of one thread (GPRANN_NUM_THREADS=1), medians; ways that are compared take turns.
 """
 
@@ -213,7 +213,7 @@ def drift(atoms: ase.Atoms, potential: gprann.Potential, folder: Path) -> dict[s
     memory, started = resident_mib(), time.perf_counter()
     result = gprann.md(potential, last, folder / "nve", ensemble="nve", start="file", length=50.0, **common)
     seconds = time.perf_counter() - started
-    energy = 1e3 * result.log["conserved_eV"] / result.n_atoms
+    energy = 1e3 * result.log["conserved_eV"] / result.size
     return {
         "stopped_while_warming": warm.reason,
         "stopped": result.reason,

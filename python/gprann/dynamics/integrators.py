@@ -54,7 +54,8 @@ class State:
     @property
     def kinetic_energy(self) -> float:
         """Kinetic energy, eV."""
-        return 0.5 * float(np.vdot(self.momenta, self.momenta / self.masses))
+        # Not a dot product: that of BLAS starts threads, and its last bits depend on their number.
+        return 0.5 * float((self.momenta * self.momenta / self.masses).sum())
 
     @property
     def temperature(self) -> float:

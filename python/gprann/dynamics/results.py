@@ -86,7 +86,8 @@ class MdResult:
         Largest standard deviation of a force (eV/Å), its atom and its step; atom -1 if none is known.
     title : str
         What was run.
-    n_atoms : int
+    size : int
+        Number of atoms.
     time_step : float, fs
     """
 
@@ -97,7 +98,7 @@ class MdResult:
     atom: int | None
     worst: tuple[float, int, int]
     title: str
-    n_atoms: int
+    size: int
     time_step: float
 
     def __repr__(self) -> str:
@@ -112,7 +113,7 @@ class MdResult:
         time, energy = self.log["time_ps"], self.log["conserved_eV"]
         if len(time) < 2 or not np.isfinite(energy).all():
             return float("nan")
-        return float(1e3 / self.n_atoms * np.polyfit(time - time.mean(), energy - energy[0], 1)[0])
+        return float(1e3 / self.size * np.polyfit(time - time.mean(), energy - energy[0], 1)[0])
 
     def summary(self) -> str:
         """Return the page of text."""
@@ -135,7 +136,7 @@ class MdResult:
                     f"({values.min():.6g} to {values.max():.6g})"
                 )
         if np.isfinite(self.drift):
-            energy = 1e3 * self.log["conserved_eV"] / self.n_atoms
+            energy = 1e3 * self.log["conserved_eV"] / self.size
             lines.append(f"{'drift of the conserved energy':<34}{self.drift:.2e} meV/atom/ps")
             lines.append(f"{'fluctuation of it':<34}{energy.std():.2e} meV/atom")
         value, atom, step = self.worst
@@ -155,7 +156,7 @@ class MdResult:
         """
         from gprann.evaluation.drawing import BLUE, new_axes, new_figure
 
-        energy = 1e3 * (self.log["conserved_eV"] - self.log["conserved_eV"][:1]) / self.n_atoms
+        energy = 1e3 * (self.log["conserved_eV"] - self.log["conserved_eV"][:1]) / self.size
         panels = [
             ("temperature, K", self.log["temperature_K"]),
             ("conserved energy, meV/atom", energy),
