@@ -112,6 +112,18 @@ def test_pairs_are_looked_for_only_when_an_atom_has_moved_half_the_skin() -> Non
     assert moving.searches == 5
 
 
+@pytest.mark.parametrize("share", [0.3, 0.45, 0.55, 0.7, 0.95, 1.2])
+def test_atoms_that_approach_from_both_sides_are_found(share: float) -> None:
+    """Just outside of cutoff and skin, and each moves by a share of the skin: also where each alone would not matter."""
+    skin = 0.8
+    atoms = ase.Atoms("CO", [[0.0, 0.0, 0.0], [CUTOFF + skin + 0.01, 0.0, 0.0]])
+    moving = MovingStructure(CUTOFF, SPECIES, skin)
+    follow(moving, atoms)
+    atoms.positions[:, 0] += [share * skin, -share * skin]
+    follow(moving, atoms)
+    assert len(moving.core.arrays()[1]) == (2 if 2 * share * skin > skin + 0.01 else 0)
+
+
 def test_a_list_without_skin_is_made_at_every_step() -> None:
     moving = MovingStructure(CUTOFF, SPECIES, 0.0)
     atoms = samples.CRYSTAL.to_ase()
