@@ -114,7 +114,7 @@ def test_pairs_are_looked_for_only_when_an_atom_has_moved_half_the_skin() -> Non
 
 @pytest.mark.parametrize("share", [0.3, 0.45, 0.55, 0.7, 0.95, 1.2])
 def test_atoms_that_approach_from_both_sides_are_found(share: float) -> None:
-    """Just outside of cutoff and skin, and each moves by a share of the skin: also where each alone would not matter."""
+    """Just outside of cutoff and skin, each moves by a share of the skin: also where one alone would not matter."""
     skin = 0.8
     atoms = ase.Atoms("CO", [[0.0, 0.0, 0.0], [CUTOFF + skin + 0.01, 0.0, 0.0]])
     moving = MovingStructure(CUTOFF, SPECIES, skin)

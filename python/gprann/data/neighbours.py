@@ -1,4 +1,4 @@
-"""Neighbour lists of batches of structures: small ones by trying all pairs, large ones with vesin."""
+"""Neighbour lists of batches of structures: small ones by trying all pairs, large ones by linked cells."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import vesin
 from ase.geometry.minkowski_reduction import minkowski_reduce
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from gprann.errors import AtomsTooCloseError, DataError
 from gprann.runtime.resources import n_threads
 
 _CLOSEST = 0.05  # Å; below it two atoms are one, and every descriptor is meaningless
-_SMALL = 300  # atoms up to which trying all pairs is faster than vesin, whatever the cell
+_SMALL = 300  # atoms up to which trying all pairs is as fast as linked cells, whatever the cell
 _Lists = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], int]
 
 
@@ -162,8 +161,8 @@ def build_neighbours(structures: Sequence[Structure], cutoff: float, species: Se
 
     Notes
     -----
-    Lists of small structures are made by trying all pairs and images, for the whole batch in one call: a list
-    of 20 atoms costs a fortieth of a call of vesin. Batches with a large structure go to vesin.
+    Lists of small structures are made by trying all pairs and images, for the whole batch in one call; those of batches
+    with a large structure by linked cells, one structure after the other. Both give the same lists to the last bit.
     """
     structures = list(structures)
     first_atom = np.concatenate([[0], np.cumsum([len(structure) for structure in structures])]).astype(
@@ -231,15 +230,17 @@ def _all_pairs(
 
 
 def _cell_lists(structures: Sequence[Structure], first_atom: NDArray[np.int64], cutoff: float) -> _Lists:
-    finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
     counts, neighbours, vectors = [], [], []
     for structure, cell, first in zip(structures, reduce_cells(structures), first_atom, strict=False):
-        periodic = [bool(p) for p in structure.pbc]
-        i, j, vector = finder.compute(structure.positions, cell, periodic, "ijD")
-        order = np.argsort(i, kind="stable")
-        counts.append(np.bincount(i, minlength=len(structure)))
-        neighbours.append(j[order].astype(np.int32) + np.int32(first))
-        vectors.append(vector[order])
+        finder = _core.MovingNeighbours(np.zeros(len(structure), np.int32), cutoff, 0.0)
+        try:
+            finder.update(structure.positions, np.ascontiguousarray(cell), structure.pbc)
+        except ValueError as error:
+            raise DataError(f"{structure.origin}: {error}; wrap the atoms into the cell") from None
+        starts, j, vector = finder.arrays()
+        counts.append(np.diff(starts))
+        neighbours.append(j + np.int32(first))
+        vectors.append(vector)
     first_pair = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
     flat = np.concatenate(vectors)
     nearest = int(np.argmin(np.einsum("pk,pk->p", flat, flat))) if len(flat) else -1
