@@ -7,16 +7,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_origin
+from typing import Any, NoReturn
 
 from gprann.cli.console import messages, show, show_error
+from gprann.cli.section_options import section_options
 from gprann.errors import ConfigError, DataError, GprannError, nearest_name
 from gprann.version import __version__
-
-if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
-
-    from gprann.options import Options
 
 _DESCRIPTION = """\
 Neural-network interatomic potentials from a few hundred first-principles energies and forces.
@@ -160,8 +156,8 @@ def _augment(parser: argparse.ArgumentParser) -> None:
         help="file for those copies beyond the threshold that are worth labelling (default: they are left out)",
     )
     _reading(parser)
-    _section_options(parser, "copies", AugmentationSection, leave_out=("label_next",))
-    _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor", "soap"))
+    section_options(parser, "copies", AugmentationSection, leave_out=("label_next",))
+    section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor", "soap"))
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
@@ -173,9 +169,9 @@ def _train(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", metavar="FOLDER", help="keep the states here, to go on after an interruption"
     )
     _reading(parser, leave_out=("species",))  # named like the option of the descriptor
-    _section_options(parser, "training", TrainingSection)
-    _section_options(parser, "descriptor", DescriptorSection)
-    _section_options(parser, "resources", ResourcesSection, leave_out=("memory",))
+    section_options(parser, "training", TrainingSection)
+    section_options(parser, "descriptor", DescriptorSection)
+    section_options(parser, "resources", ResourcesSection, leave_out=("memory",))
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -192,7 +188,7 @@ def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
     parser.add_argument("--test", nargs="+", metavar="FILE", help="structures that are to be predicted")
     parser.add_argument("--output", metavar="FOLDER", help="write the text, and plots of the distributions")
-    _section_options(parser, "reading", ReadOptions)
+    section_options(parser, "reading", ReadOptions)
 
 
 def _select(parser: argparse.ArgumentParser) -> None:
@@ -218,9 +214,9 @@ def _select(parser: argparse.ArgumentParser) -> None:
     )
     _output(parser, ".extxyz file, or folder for ænet XSF")
     _calculator(parser, of_file=True)
-    _section_options(parser, "selection", SelectOptions)
+    section_options(parser, "selection", SelectOptions)
     _reading(parser)
-    _section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))
+    section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))
 
 
 def _label(parser: argparse.ArgumentParser) -> None:
@@ -232,7 +228,7 @@ def _label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge", nargs=2, metavar=("TRAIN", "MERGED"), help="write TRAIN with the new structures to MERGED"
     )
-    _section_options(parser, "labelling", LabelOptions)
+    section_options(parser, "labelling", LabelOptions)
     _reading(parser)
 
 
@@ -285,7 +281,7 @@ def _md(parser: argparse.ArgumentParser) -> None:
         help="where results go, and where a run that was interrupted is found again (default md)",
     )
     _calculator(parser, of_file=True)
-    _section_options(parser, "dynamics", MdOptions)
+    section_options(parser, "dynamics", MdOptions)
     _reading(parser)
 
 
@@ -331,52 +327,7 @@ def _output(parser: argparse.ArgumentParser, text: str) -> None:
 def _reading(parser: argparse.ArgumentParser, leave_out: Sequence[str] = ()) -> None:
     from gprann.io import ReadOptions
 
-    _section_options(parser, "data", ReadOptions, leave_out)
-
-
-def _section_options(
-    parser: argparse.ArgumentParser, title: str, section: type[Options], leave_out: Sequence[str] = ()
-) -> None:
-    """Add an option for each key of a section; values stay texts, which the section converts and checks."""
-    from gprann.config.template import key_facts
-    from gprann.explain import keys, option_name
-
-    group = parser.add_argument_group(f"options of the {title}")
-    for name, key in keys(section).items():
-        if name in leave_out:
-            continue
-        text, facts = key.sentence.replace("%", "%%"), key_facts(key).replace("%", "%%")
-        options: dict[str, Any] = {
-            "dest": f"{section.__name__}.{name}",
-            "default": argparse.SUPPRESS,
-            "help": f"{text} ({facts})" if facts else text,
-        }
-        if _holds(key.field, bool):
-            group.add_argument(option_name(name), action="store_const", const="true", **options)
-        elif _holds(key.field, tuple) or isinstance(key.extra["example"], list):
-            group.add_argument(option_name(name), nargs="*", metavar=_placeholder(key.field), **options)
-        elif _holds(key.field, dict) or isinstance(key.extra["example"], dict):
-            group.add_argument(option_name(name), nargs="+", metavar="NAME=X", **options)
-        else:
-            group.add_argument(option_name(name), metavar=_placeholder(key.field), **options)
-
-
-def _placeholder(field: FieldInfo) -> str:
-    """Return what stands for the value of an option in its help."""
-    kinds = {int: "INT", float: "NUMBER"}
-    return next((word for kind, word in kinds.items() if _holds(field, kind)), "X")
-
-
-def _holds(field: FieldInfo, kind: type) -> bool:
-    """Return whether a key holds values of a kind, or none."""
-    candidates = [field.annotation, *get_args(field.annotation)]
-    return any(item is kind or get_origin(item) is kind or _mentions(item, kind) for item in candidates)
-
-
-def _mentions(item: Any, kind: type) -> bool:
-    inner = get_args(item)[:1] if hasattr(item, "__metadata__") else ()
-    choices = [choice for entry in inner for choice in (entry, *get_args(entry))]
-    return any(choice is kind or get_origin(choice) is kind for choice in choices)
+    section_options(parser, "data", ReadOptions, leave_out)
 
 
 _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] = {
