@@ -1,6 +1,6 @@
 """Molecular dynamics of EC on Li(100): speed against the calculator of before, skin, drift of the energy, memory.
 
-    python bench/python/dynamics.py DATA [--potentials FOLDER]
+    python bench/python/dynamics.py DATA [speed] [nve] [--potentials FOLDER]
 
 into bench/results/dynamics.json. DATA is the folder with li_ec/. Speeds are those of one network on the Chebyshev
 descriptor (the first one of `measure.py direct_li`); the drift is that of this one, of the network of the README
@@ -241,17 +241,14 @@ def resident_mib() -> float:
 
 
 def drift(atoms: ase.Atoms, potential: gprann.Potential, folder: Path) -> dict[str, Any]:
-    """NVE for 50 ps at 300 K, after 2 ps of a thermostat; energy, memory and time."""
-    common: dict[str, Any] = {"time_step": 0.5, "progress": False}
-    warm = gprann.md(potential, atoms, folder / "warm", ensemble="langevin", length=2.0, seed=1, **common)
-    last = gprann.read(folder / "warm" / "trajectory.extxyz", index="-1", require=())
-    first = gprann.md(potential, last, folder / "nve", ensemble="nve", start="file", length=1.0, **common)
+    """NVE for 50 ps with velocities of 300 K; energy, memory and time."""
+    common: dict[str, Any] = {"ensemble": "nve", "time_step": 0.5, "progress": False}
+    first = gprann.md(potential, atoms, folder, length=1.0, **common)
     memory, started = resident_mib(), time.perf_counter()
-    result = gprann.md(potential, last, folder / "nve", ensemble="nve", start="file", length=50.0, **common)
+    result = gprann.md(potential, atoms, folder, length=50.0, **common)  # goes on
     seconds = time.perf_counter() - started
     energy = 1e3 * result.log["conserved_eV"] / result.size
     return {
-        "stopped_while_warming": warm.reason,
         "stopped": result.reason,
         "steps": result.steps,
         "temperature_K": float(result.log["temperature_K"].mean()),
@@ -263,27 +260,45 @@ def drift(atoms: ase.Atoms, potential: gprann.Potential, folder: Path) -> dict[s
     }
 
 
+def measure_speed(data: Path, folder: Path | None) -> dict[str, Any]:
+    """Return speeds and times by skin for both sizes."""
+    potential = potential_of(chebyshev, data, folder)
+    atoms: ase.Atoms = gprann.read(data / "li_ec" / "dev.extxyz")[0].without_labels().to_ase()
+    sizes = {str(len(item)): item for item in (atoms, atoms.repeat((5, 5, 4)))}
+    return {
+        **{name: speed(item, potential) for name, item in sizes.items()},
+        "milliseconds_by_skin": {name: skins(item, potential) for name, item in sizes.items()},
+    }
+
+
+def measure_nve(data: Path, folder: Path | None) -> dict[str, Any]:
+    """Return the drift of three potentials from two starts."""
+    atoms: ase.Atoms = gprann.read(data / "li_ec" / "dev.extxyz")[0].without_labels().to_ase()
+    result = {}
+    for make in (chebyshev, of_readme, with_repulsion):
+        model = potential_of(make, data, folder)
+        for name, start in (("relaxed", relaxed(atoms, model)), ("held-out structure", atoms)):
+            with tempfile.TemporaryDirectory() as own:
+                result[f"{make.__name__}, from {name}"] = drift(start, model, Path(own))
+    return result
+
+
 def main() -> None:
-    """Measure everything."""
+    """Measure the parts that are named."""
+    parts = {"speed": measure_speed, "nve": measure_nve}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="speed, nve (default both)")
     parser.add_argument("--potentials", type=Path)
     arguments = parser.parse_args()
-    potential = potential_of(chebyshev, arguments.data, arguments.potentials)
-    atoms: ase.Atoms = gprann.read(arguments.data / "li_ec" / "dev.extxyz")[0].without_labels().to_ase()
-    sizes = {str(len(item)): item for item in (atoms, atoms.repeat((5, 5, 4)))}
-    result: dict[str, Any] = {"machine": machine(), "load_average": os.getloadavg()[0]}
-    result["speed"] = {name: speed(item, potential) for name, item in sizes.items()}
-    result["milliseconds_by_skin"] = {name: skins(item, potential) for name, item in sizes.items()}
-    FILE.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    result["nve"] = {}
-    for make in (chebyshev, of_readme, with_repulsion):
-        model = potential_of(make, arguments.data, arguments.potentials)
-        for name, start in (("relaxed", relaxed(atoms, model)), ("held-out structure", atoms)):
-            with tempfile.TemporaryDirectory() as folder:
-                result["nve"][f"{make.__name__}, from {name}"] = drift(start, model, Path(folder))
-            FILE.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
+    result: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    for part in arguments.parts or parts:
+        result["machine"] = machine()
+        result[part] = {
+            "load_average": os.getloadavg()[0],
+            **parts[part](arguments.data, arguments.potentials),
+        }
+        FILE.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

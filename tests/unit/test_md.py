@@ -14,7 +14,8 @@ import ase.io
 import numpy as np
 import pytest
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
-from ase.units import GPa, kB
+from ase.md.verlet import VelocityVerlet
+from ase.units import GPa, fs, kB
 
 import gprann
 import samples
@@ -109,6 +110,21 @@ def test_energy_is_conserved_to_second_order(tmp_path: Path) -> None:
         spreads.append(np.std(energy))
     assert spreads[0] / spreads[1] == pytest.approx(4.0, rel=0.15)
     assert spreads[1] / spreads[2] == pytest.approx(4.0, rel=0.15)
+
+
+def test_nve_takes_the_way_of_ase(tmp_path: Path) -> None:
+    """The same start, potential and time step in ASE's velocity Verlet: the same positions to rounding."""
+    potential = samples.potential(members=1)
+    run(potential, CRYSTAL, tmp_path, ensemble="nve", temperature=100.0, length=0.02, trajectory_every=1)
+    frames = ase.io.read(tmp_path / "trajectory.extxyz", index=":")
+    atoms = frames[0].copy()
+    atoms.calc = gprann.Calculator(potential)
+    dynamics = VelocityVerlet(atoms, timestep=0.5 * fs)
+    for frame in frames[1:]:
+        dynamics.run(1)
+        np.testing.assert_allclose(atoms.positions, frame.positions, atol=1e-7)  # ASE reads eight digits
+    assert len(frames) == 41
+    assert np.abs(frames[-1].positions - frames[0].positions).max() > 0.05
 
 
 def integrate(
