@@ -1,4 +1,7 @@
+#include <optional>
+
 #include "gprann/committee.hpp"
+#include "gprann/guard.hpp"
 #include "gprann/network.hpp"
 
 #include "owned.hpp"
@@ -71,28 +74,56 @@ double normal_equations(const Network& self, const VectorIn& parameters, const O
                                H.data(), b.data());
 }
 
+/// A guard that keeps its arrays alive.
+struct OwnedGuard {
+  Doubles factors, offset;
+  Guard view;
+
+  OwnedGuard(Doubles factors_, Doubles offset_)
+      : factors(checked(std::move(factors_), offset_)),
+        offset(std::move(offset_)),
+        view(factors.data(), offset.data(), factors.shape(0), factors.shape(1), factors.shape(2)) {}
+
+ private:
+  static Doubles checked(Doubles factors, const Doubles& offset) {
+    if (factors.ndim() != 3 || offset.ndim() != 2)
+      throw std::invalid_argument("factors must have three dimensions, offset two");
+    require_size(offset.shape(0), factors.shape(0), "first dimension of offset");
+    require_size(offset.shape(1), factors.shape(2), "second dimension of offset");
+    return factors;
+  }
+};
+
 py::tuple evaluate_committee(const Network& network, const Descriptor& descriptor, const MatrixIn& mean,
                              const MatrixIn& inverse_scale, const MatrixIn& parameters,
-                             const OwnedNeighbours& batch, int n_threads) {
+                             const OwnedNeighbours& batch, int n_threads, const OwnedGuard* guard) {
   require_species(descriptor, batch);
   require_size(descriptor.size(), network.input_size(), "a descriptor");
   require_size(descriptor.n_species(), network.n_species(), "species of the descriptor");
   require_shape(mean, network.n_species(), network.input_size(), "mean");
   require_shape(inverse_scale, network.n_species(), network.input_size(), "inverse_scale");
   require_shape(parameters, parameters.rows(), network.n_parameters(), "parameters");
+  if (guard != nullptr) {
+    require_size(guard->view.n_species(), network.n_species(), "species of the guard");
+    require_size(guard->view.size(), network.input_size(), "a descriptor of the guard");
+  }
   const Index members = parameters.rows();
   Doubles energies({members, batch.view.n_atoms});
   Doubles gradients({members, batch.view.n_atoms, Index{3}});
   Doubles virials({members, batch.view.n_structures, Index{3}, Index{3}});
+  std::optional<Doubles> grades;
+  if (guard != nullptr) grades.emplace(Index{batch.view.n_atoms});
   double* E = energies.mutable_data();
   double* dE = gradients.mutable_data();
   double* V = virials.mutable_data();
+  double* grade = grades ? grades->mutable_data() : nullptr;
   {
     const py::gil_scoped_release release;
-    Committee(network, descriptor, mean.data(), inverse_scale.data())
-        .evaluate(parameters.data(), members, batch.view, n_threads, E, dE, V);
+    Committee(network, descriptor, mean.data(), inverse_scale.data(),
+              guard == nullptr ? nullptr : &guard->view)
+        .evaluate(parameters.data(), members, batch.view, n_threads, E, dE, V, grade);
   }
-  return py::make_tuple(energies, gradients, virials);
+  return py::make_tuple(energies, gradients, virials, grades);
 }
 
 }  // namespace
@@ -120,10 +151,14 @@ void bind_network(py::module_& module) {
            py::arg("targets").noconvert(), py::arg("weights").noconvert(), py::arg("blas"),
            py::arg("n_threads"), py::arg("H").noconvert(), py::arg("b").noconvert(), ReleaseGil(),
            "Fills H (lower triangle) and b of the normal equations; returns the loss.");
-  module.def("evaluate_committee", &evaluate_committee, py::arg("network"), py::arg("descriptor"),
-             py::arg("mean").noconvert(), py::arg("inverse_scale").noconvert(),
-             py::arg("parameters").noconvert(), py::arg("neighbours"), py::arg("n_threads"),
-             "Atomic energies (K, n_atoms), dE/dR (K, n_atoms, 3) and virials (K, n, 3, 3).");
+  py::class_<OwnedGuard>(module, "Guard", "Distances of environments to those of a training set.")
+      .def(py::init<Doubles, Doubles>(), py::arg("factors").noconvert(), py::arg("offset").noconvert());
+  module.def(
+      "evaluate_committee", &evaluate_committee, py::arg("network"), py::arg("descriptor"),
+      py::arg("mean").noconvert(), py::arg("inverse_scale").noconvert(), py::arg("parameters").noconvert(),
+      py::arg("neighbours"), py::arg("n_threads"), py::arg("guard") = py::none(),
+      "Atomic energies (K, n_atoms), dE/dR (K, n_atoms, 3), virials (K, n, 3, 3), and grades (n_atoms) or "
+      "None.");
 }
 
 }  // namespace gprann::bindings

@@ -13,6 +13,8 @@ struct Committee::Work {
   std::vector<Index> order;            // atom of each row of `features`
   std::vector<Index> first;            // (S + 1), rows of each species
   Mlp::Pass pass;
+  Matrix whitened;       // of the guard
+  Vector sorted_grades;  // of the atoms in the order of `features`
 };
 
 void Committee::sort_by_species(const Neighbours& batch, Index begin, Index count, Work& work) const {
@@ -33,8 +35,22 @@ void Committee::sort_by_species(const Neighbours& batch, Index begin, Index coun
   }
 }
 
+/// Grades of the atoms of a block, in its order.
+void Committee::grade_block(Work& work, double* grades) const {
+  work.sorted_grades.resize(static_cast<Index>(work.order.size()));
+  for (Index t = 0; t < network_.n_species(); ++t) {
+    const Index first = work.first[static_cast<std::size_t>(t)];
+    const Index rows = work.first[static_cast<std::size_t>(t + 1)] - first;
+    if (rows > 0)
+      guard_->grade(t, work.features.data() + first * descriptor_.size(), rows, work.whitened,
+                    work.sorted_grades.data() + first);
+  }
+  for (std::size_t row = 0; row < work.order.size(); ++row)
+    grades[work.order[row]] = work.sorted_grades[static_cast<Index>(row)];
+}
+
 void Committee::evaluate_piece(const double* parameters, Index members, const Neighbours& batch, Work& work,
-                               GradientPiece& piece, double* energies) const {
+                               GradientPiece& piece, double* energies, double* grades) const {
   const Mlp& mlp = network_.mlp();
   const Index D = descriptor_.size();
   // Atoms that go through the networks at once.
@@ -46,6 +62,7 @@ void Committee::evaluate_piece(const double* parameters, Index members, const Ne
     descriptor_.survey(batch, piece.structure, begin, begin + count, *work.surroundings);
     descriptor_.values(*work.surroundings, work.values.data());
     sort_by_species(batch, begin, count, work);
+    if (grades != nullptr) grade_block(work, grades + begin);
     for (Index member = 0; member < members; ++member) {
       for (Index t = 0; t < network_.n_species(); ++t) {
         const Index first = work.first[static_cast<std::size_t>(t)];
@@ -68,14 +85,15 @@ void Committee::evaluate_piece(const double* parameters, Index members, const Ne
 }
 
 void Committee::evaluate(const double* parameters, Index members, const Neighbours& batch, int n_threads,
-                         double* energies, double* gradients, double* virials) const {
+                         double* energies, double* gradients, double* virials, double* grades) const {
+  if (guard_ == nullptr) grades = nullptr;
   std::vector<Work> works(static_cast<std::size_t>(std::max(n_threads, 1)));
   // Starting a thread costs as much as a few atoms.
   const int threads = batch.n_atoms < 200 ? 1 : n_threads;
   sum_gradient_pieces(batch, members, descriptor_.divisible(), threads, gradients, virials,
                       [&](GradientPiece& piece, int thread) {
                         evaluate_piece(parameters, members, batch, works[static_cast<std::size_t>(thread)],
-                                       piece, energies);
+                                       piece, energies, grades);
                       });
 }
 

@@ -188,6 +188,9 @@ class Network:
         b: Array,
     ) -> float: ...
 
+class Guard:
+    def __init__(self, factors: Array, offset: Array) -> None: ...
+
 def evaluate_committee(
     network: Network,
     descriptor: Descriptor,
@@ -196,7 +199,8 @@ def evaluate_committee(
     parameters: Array,
     neighbours: Neighbours,
     n_threads: int,
-) -> tuple[Array, Array, Array]: ...
+    guard: Guard | None = ...,
+) -> tuple[Array, Array, Array, Array | None]: ...
 
 class Labels:
     def __init__(

@@ -30,7 +30,7 @@ from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_d
 from gprann.errors import ConfigError, FormatError, listing
 from gprann.io.reading import Source, structures
 from gprann.model_file import read_kind, read_model_file, write_model_file
-from gprann.models import MODELS, AtomModel, Mlp, Model, Normalisation
+from gprann.models import MODELS, AtomModel, Guard, Mlp, Model, Normalisation
 from gprann.runtime.resources import n_threads
 
 if TYPE_CHECKING:
@@ -52,12 +52,15 @@ class AtomicPrediction:
     virials : ndarray, shape (K, n, 3, 3), eV
         dE/d(strain).
     first_atom : ndarray of int64, shape (n + 1,)
+    grades : ndarray, shape (n_atoms,), or None
+        Of the extrapolation guard.
     """
 
     atom_energies: Array
     forces: Array
     virials: Array
     first_atom: NDArray[np.int64]
+    grades: Array | None = None
 
     @property
     def energies(self) -> Array:
@@ -85,6 +88,9 @@ class Potential:
         On the standard deviations of energies and forces over the members, see `calibrate_committee`.
     provenance : mapping
         How the potential was made: plain data.
+    guard : Guard, optional
+        Grades the environments of atoms by their distance to those of the training set; None for potentials of before
+        there were guards.
 
     Examples
     --------
@@ -105,6 +111,7 @@ class Potential:
     energy_scale: float = 1.0
     std_factors: tuple[float, float] = (1.0, 1.0)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    guard: Guard | None = None
     _compared: set[Composition] = field(default_factory=set, init=False)  # with those of the training set
 
     def __post_init__(self) -> None:
@@ -143,7 +150,7 @@ class Potential:
     # -------------------------------------------------------------- predict
     def evaluate(self, neighbours: Neighbourhood) -> AtomicPrediction:
         """Return what the networks add to the baseline, for prepared neighbour lists."""
-        energies, gradients, virials = _core.evaluate_committee(
+        energies, gradients, virials, grades = _core.evaluate_committee(
             self.model.core,
             self.descriptor.core,
             self.normalisation.mean,
@@ -151,11 +158,12 @@ class Potential:
             self.parameters,
             neighbours.core,
             n_threads(),
+            None if self.guard is None else self.guard.core,
         )
         energies *= self.energy_scale
         gradients *= -self.energy_scale
         virials *= self.energy_scale
-        return AtomicPrediction(energies, gradients, virials, neighbours.first_atom)
+        return AtomicPrediction(energies, gradients, virials, neighbours.first_atom, grades)
 
     def predict(self, data: Source) -> Prediction:
         """Predict energies, forces and stresses; a committee with mean and standard deviation.
@@ -183,6 +191,7 @@ class Potential:
         stresses: list[Array] = [np.zeros((0, 6))]
         forces: list[Array] = []
         atom_energies: list[Array] = []
+        grades: list[Array] = []
         for begin in range(0, len(data), _BATCH):
             batch = data[begin : begin + _BATCH]
             result = self.evaluate(self.descriptor.neighbours(batch))
@@ -191,6 +200,8 @@ class Potential:
             stresses.append(np.array([voigt_stress(s, v) for s, v in zip(batch, virials, strict=True)]))
             forces += np.split(result.forces, result.first_atom[1:-1], axis=1)
             atom_energies += np.split(result.atom_energies, result.first_atom[1:-1], axis=1)
+            if result.grades is not None:
+                grades += np.split(result.grades, result.first_atom[1:-1])
         member_energy = np.concatenate(energies, axis=1)
         committee = len(self) > 1
         by_energy, by_force = self.std_factors
@@ -204,6 +215,7 @@ class Potential:
             member_forces=forces if committee else None,
             atom_energies=[own.mean(axis=0) for own in atom_energies],
             atom_energies_std=[by_energy * own.std(axis=0) for own in atom_energies] if committee else None,
+            grades=None if self.guard is None else grades,
         )
         self._compare_compositions(data)
         return self.baseline.add(data, networks)
@@ -255,10 +267,13 @@ class Potential:
             "units": {"energy": "eV", "length": "Å"},
             "provenance": self.provenance,
         }
+        if self.guard is not None:
+            document["guard"] = {"reach": dict(self.guard.reach)}
         arrays = {
             "parameters": self.parameters,
             "feature_mean": self.normalisation.mean,
             "feature_inverse_scale": self.normalisation.inverse_scale,
+            **({} if self.guard is None else self.guard.arrays),
         }
         write_model_file(path, document, arrays)
 
@@ -365,6 +380,7 @@ def _from_file(document: Mapping[str, Any], arrays: Mapping[str, Array], baselin
         energy_scale=scale,
         std_factors=_std_factors(document),
         provenance=dict(document.get("provenance", {})),
+        guard=Guard.from_arrays(arrays, document.get("guard", {}), *table),
     )
 
 

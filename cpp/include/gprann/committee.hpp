@@ -1,6 +1,7 @@
 #pragma once
 
 #include "gprann/descriptor.hpp"
+#include "gprann/guard.hpp"
 #include "gprann/network.hpp"
 
 namespace gprann {
@@ -13,30 +14,38 @@ struct GradientPiece;
 /// member.
 class Committee {
  public:
-  /// mean, inverse_scale: (S, D), g = (G - mean) inverse_scale. All must outlive this.
+  /// mean, inverse_scale: (S, D), g = (G - mean) inverse_scale. guard: grades every atom, or null. All must
+  /// outlive this.
   Committee(const Network& network, const Descriptor& descriptor, const double* mean,
-            const double* inverse_scale)
-      : network_(network), descriptor_(descriptor), mean_(mean), inverse_scale_(inverse_scale) {}
+            const double* inverse_scale, const Guard* guard = nullptr)
+      : network_(network),
+        descriptor_(descriptor),
+        mean_(mean),
+        inverse_scale_(inverse_scale),
+        guard_(guard) {}
 
   const Network& network() const { return network_; }
   const Descriptor& descriptor() const { return descriptor_; }
 
   /// parameters: (members, P); energies: (members, n_atoms); gradients dE/dR: (members, n_atoms, 3);
-  /// virials dE/d(strain): (members, n_structures, 9). The same bits for any number of threads.
+  /// virials dE/d(strain): (members, n_structures, 9); grades: (n_atoms) of the guard, or null. The same bits
+  /// for any number of threads.
   void evaluate(const double* parameters, Index members, const Neighbours& batch, int n_threads,
-                double* energies, double* gradients, double* virials) const;
+                double* energies, double* gradients, double* virials, double* grades = nullptr) const;
 
  private:
   struct Work;
 
   void evaluate_piece(const double* parameters, Index members, const Neighbours& batch, Work& work,
-                      GradientPiece& piece, double* energies) const;
+                      GradientPiece& piece, double* energies, double* grades) const;
+  void grade_block(Work& work, double* grades) const;
   void sort_by_species(const Neighbours& batch, Index begin, Index count, Work& work) const;
 
   const Network& network_;
   const Descriptor& descriptor_;
   const double* mean_;
   const double* inverse_scale_;
+  const Guard* guard_;
 };
 
 }  // namespace gprann
