@@ -61,10 +61,16 @@ class ExtrapolationWatch:
     ) -> None:
         if mode not in get_args(GuardMode):
             raise ConfigError(f"guard = {mode!r}: expected one of {', '.join(get_args(GuardMode))}")
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold < np.inf:
+        if (
+            isinstance(threshold, bool)
+            or not isinstance(threshold, int | float)
+            or not 0 < threshold < np.inf
+        ):
             raise ConfigError(f"guard_threshold = {threshold!r}: expected a positive number")
         if file is not None and mode != "collect":
-            raise ConfigError(f'guard_file: nothing is collected with guard = "{mode}"; use guard = "collect"')
+            raise ConfigError(
+                f'guard_file: nothing is collected with guard = "{mode}"; use guard = "collect"'
+            )
         self.mode, self.threshold = mode, float(threshold)
         self.file = None if file is None else Path(file)
         self.collected: list[ase.Atoms] = []

@@ -455,7 +455,9 @@ def _grades_table(guard: GuardMetrics) -> str:
         rows.append([name, str(part.n_atoms), share, number(part.force_mae), number(part.force_rmse)])
     lines = [table(rows, headers=2), "1: the edge of the training set"]
     if guard.roc_area is not None:
-        std = "" if guard.roc_area_std is None else f"; by their standard deviations: {guard.roc_area_std:.3f}"
+        std = (
+            "" if guard.roc_area_std is None else f"; by their standard deviations: {guard.roc_area_std:.3f}"
+        )
         lines.append(
             f"force errors above {LARGE:g} times the median ({guard.n_large} atoms) told by the grades: area under "
             f"the ROC curve {guard.roc_area:.3f}{std}"

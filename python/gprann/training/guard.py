@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +26,29 @@ _STRUCTURES, _ATOMS = 20, 2000  # that are displaced at most
 _FOLDS = 5
 
 
+class Environments(NamedTuple):
+    """The environments of the atoms of a training set.
+
+    Attributes
+    ----------
+    features : ndarray, shape (n_atoms, D)
+        Standardised descriptors.
+    kinds : ndarray of int32, shape (n_atoms,)
+        Species.
+    folds : ndarray of int64, shape (n_atoms,)
+        Atoms with the same number are held out together to find the edge of what was seen.
+    """
+
+    features: Array
+    kinds: NDArray[np.int32]
+    folds: Indices
+
+
 def fit_guard(
     data: Dataset,
     descriptor: Descriptor,
     normalisation: Normalisation,
-    features: Array,
-    kinds: NDArray[np.int32],
-    folds: Indices,
+    environments: Environments,
 ) -> Guard:
     """Fit the guard of a training set, and displace its atoms to see what the guard notices.
 
@@ -40,17 +57,14 @@ def fit_guard(
     data : Dataset
     descriptor : Descriptor
     normalisation : Normalisation
-    features : ndarray, shape (n_atoms, D)
-        Standardised descriptors.
-    kinds : ndarray of int32, shape (n_atoms,)
-    folds : ndarray of int64, shape (n_atoms,)
-        Atoms with the same number are held out together to find the edge of what was seen.
+    environments : Environments
+        Those of the atoms of `data`.
 
     Returns
     -------
     Guard
     """
-    guard = Guard.fit(features, kinds, folds, len(descriptor.species))
+    guard = Guard.fit(*environments, len(descriptor.species))
     guard = replace(guard, reach=_reach(guard, _some(data), descriptor, normalisation))
     _log.info(
         "extrapolation guard: half of the atoms are noticed once they are displaced by %s",
@@ -91,9 +105,8 @@ def add_guard(potential: Potential, data: Source) -> Potential:
     values, kinds, first = descriptor_values(potential.descriptor, data)
     features = potential.normalisation.apply(values, kinds)
     kin, kind = kinship(data, features, first)
-    guard = fit_guard(
-        data, potential.descriptor, potential.normalisation, features, kinds, atom_folds(kin, kind, first)
-    )
+    environments = Environments(features, kinds, atom_folds(kin, kind, first))
+    guard = fit_guard(data, potential.descriptor, potential.normalisation, environments)
     return replace(potential, guard=guard)
 
 
@@ -137,7 +150,9 @@ def _reach(
         return {}
     lengths = np.log(_DISPLACEMENTS[: len(medians)])
     result: dict[str, float | None] = {}
-    for kind, own in zip(np.unique(kinds).tolist(), np.maximum.accumulate(np.array(medians), axis=0).T, strict=True):
+    for kind, own in zip(
+        np.unique(kinds).tolist(), np.maximum.accumulate(np.array(medians), axis=0).T, strict=True
+    ):
         found = float(np.exp(np.interp(0.0, np.log(np.maximum(own, 1e-9)), lengths)))
         result[descriptor.species[kind]] = found if own[-1] >= 1 else None
     return result

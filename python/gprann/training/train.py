@@ -29,7 +29,7 @@ from gprann.signatures import takes
 from gprann.training.balance import choose_alpha
 from gprann.training.committee import MemberProgress, train_members
 from gprann.training.energy_force_objective import EnergyForceObjective
-from gprann.training.guard import atom_folds, fit_guard, kinship
+from gprann.training.guard import Environments, atom_folds, fit_guard, kinship
 from gprann.training.member import CommitteeTask
 from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OptimizerState, Workload
@@ -242,7 +242,7 @@ def _task(
     settings: TrainingOptions,
     base: Potential | None,
 ) -> tuple[Normalisation, Guard, CommitteeTask, dict[str, str]]:
-    """Return normalisation and guard of the environments, what is to be minimised, and how energies and forces are weighed."""
+    """Return normalisation, guard, what is to be minimised, and how energies and forces are weighed."""
     settings, weighting = _compare_sizes(settings, data)
     scale = energy_scale(data.energies, forces=settings.forces) if base is None else base.energy_scale
     n_species = len(descriptor.species)
@@ -254,7 +254,8 @@ def _task(
     _report_components(descriptor, kinds, normalisation)
     features = normalisation.apply(values, kinds)
     kin, kind = kinship(data, features, first)
-    guard = fit_guard(data, descriptor, normalisation, features, kinds, atom_folds(kin, kind, first))
+    environments = Environments(features, kinds, atom_folds(kin, kind, first))
+    guard = fit_guard(data, descriptor, normalisation, environments)
     table = FeatureTable.sort(features, kinds, first, n_species)
     objective: EnergyObjective | EnergyForceObjective
     if settings.forces or settings.huber_energy is not None or settings.optimizer.needs_products:
