@@ -184,7 +184,7 @@ class Calculator(PredictionCalculator):
             If the stress is asked for and not known.
         """
         super().calculate(atoms, properties, system_changes)
-        if "grades" in self.deviations:
+        if "grades" in self.deviations and self.atoms is not None:
             try:
                 self.watch.look(self.atoms, self.deviations["grades"])
             except ExtrapolationError:

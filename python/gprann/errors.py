@@ -42,6 +42,13 @@ class ExtrapolationError(GprannError, ArithmeticError):
         The atom with the largest grade, counted from 0.
     symbol : str
     grade, threshold : float
+
+    Examples
+    --------
+    >>> import gprann
+    >>> error = gprann.ExtrapolationError(3, "H", 4.21, 2.0)
+    >>> error.atom, str(error)[:58]
+    (3, 'atom 3 (H): its environment has the extrapolation grade 4.')
     """
 
     def __init__(self, atom: int, symbol: str, grade: float, threshold: float) -> None:

@@ -125,7 +125,7 @@ class Guard:
 class _Sums(NamedTuple):
     """Number, sum and sum of the outer products of some vectors."""
 
-    count: float
+    number: float
     first: Array
     second: Array
 
@@ -136,12 +136,12 @@ class _Sums(NamedTuple):
 
     def minus(self, other: _Sums) -> _Sums:
         """Return the sums without those of some of the vectors."""
-        return _Sums(self.count - other.count, self.first - other.first, self.second - other.second)
+        return _Sums(self.number - other.number, self.first - other.first, self.second - other.second)
 
     def whiten(self) -> tuple[Array, Array, float]:
         """Return mean, matrix (D, D) that makes the regularised covariance 1, and the trace of what it makes of C."""
-        mean = self.first / self.count
-        variances, axes = np.linalg.eigh(self.second / self.count - np.outer(mean, mean))
+        mean = self.first / self.number
+        variances, axes = np.linalg.eigh(self.second / self.number - np.outer(mean, mean))
         variances = np.maximum(variances, 0.0)
         regular = variances + max(_RIDGE * variances[-1], 1e-12)
         return mean, axes / np.sqrt(regular), float(np.sum(variances / regular))
@@ -152,8 +152,8 @@ def _whiten(x: Array, folds: Indices) -> tuple[Array, Array, float]:
     total = _Sums.of(x)
     mean, whiten, freedom = total.whiten()
     distances = []
-    for number in np.unique(folds):
-        held = x[folds == number]
+    for fold in np.unique(folds):
+        held = x[folds == fold]
         if len(held) < len(x):
             middle, matrix, _ = total.minus(_Sums.of(held)).whiten()
             distances.append(np.linalg.norm((held - middle) @ matrix, axis=1))
