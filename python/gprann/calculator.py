@@ -27,7 +27,7 @@ GuardMode = Literal["warn", "stop", "collect", "off"]
 
 
 class ExtrapolationWatch:
-    """What is done about structures with atoms whose extrapolation grade is too large.
+    """A look at extrapolation grades, and a reaction to large ones: warn, stop or collect the structure.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class ExtrapolationWatch:
         self._warned = False
 
     def look(self, atoms: ase.Atoms, grades: Array) -> None:
-        """Look at the grades, shape (N,), of a structure, and do what is to be done.
+        """Look at the grades, shape (N,), of a structure, and react.
 
         Raises
         ------
