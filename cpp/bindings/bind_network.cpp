@@ -90,6 +90,9 @@ struct OwnedGuard {
       throw std::invalid_argument("factors must have three dimensions, offset two");
     require_size(offset.shape(0), factors.shape(0), "first dimension of offset");
     require_size(offset.shape(1), factors.shape(2), "second dimension of offset");
+    if (factors.shape(2) % lane_width != 0)
+      throw std::invalid_argument("the third dimension of factors must be a multiple of " +
+                                  std::to_string(lane_width));
     return factors;
   }
 };

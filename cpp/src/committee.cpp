@@ -13,7 +13,6 @@ struct Committee::Work {
   std::vector<Index> order;            // atom of each row of `features`
   std::vector<Index> first;            // (S + 1), rows of each species
   Mlp::Pass pass;
-  Matrix whitened;       // of the guard
   Vector sorted_grades;  // of the atoms in the order of `features`
 };
 
@@ -42,7 +41,7 @@ void Committee::grade_block(Work& work, double* grades) const {
     const Index first = work.first[static_cast<std::size_t>(t)];
     const Index rows = work.first[static_cast<std::size_t>(t + 1)] - first;
     if (rows > 0)
-      guard_->grade(t, work.features.data() + first * descriptor_.size(), rows, work.whitened,
+      guard_->grade(t, work.features.data() + first * descriptor_.size(), rows,
                     work.sorted_grades.data() + first);
   }
   for (std::size_t row = 0; row < work.order.size(); ++row)

@@ -280,10 +280,12 @@ def test_damaged_guards_are_refused(name: str, usual: gprann.Potential, tmp_path
 
 def test_core_refuses_arrays_that_do_not_fit(usual: gprann.Potential, fresh: Dataset) -> None:
     with pytest.raises(ValueError, match="offset"):
-        _core.Guard(np.zeros((2, 3, 3)), np.zeros((2, 4)))
+        _core.Guard(np.zeros((2, 3, 8)), np.zeros((2, 4)))
+    with pytest.raises(ValueError, match="multiple of 8"):
+        _core.Guard(np.zeros((2, 3, 3)), np.zeros((2, 3)))
     with pytest.raises(ValueError, match="three dimensions"):
         _core.Guard(np.zeros((2, 3)), np.zeros((2, 3)))
-    wrong = replace(usual, guard=Guard(np.zeros((2, 3, 3)), np.zeros((2, 3))))
+    wrong = replace(usual, guard=Guard(np.zeros((2, 3, 8)), np.zeros((2, 8))))
     with pytest.raises(ValueError, match="guard"):
         wrong.predict(fresh)
 

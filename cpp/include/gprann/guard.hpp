@@ -14,15 +14,16 @@ namespace gprann {
 // clang-format on
 class Guard {
  public:
-  /// factors T: (S, D, R); offset b: (S, R). Both must outlive this.
+  /// factors T: (S, D, R); offset b: (S, R); R a multiple of the lane width. Both must outlive this.
   Guard(const double* factors, const double* offset, Index n_species, Index size, Index rank)
       : factors_(factors), offset_(offset), n_species_(n_species), size_(size), rank_(rank) {}
 
   Index n_species() const { return n_species_; }
   Index size() const { return size_; }
 
-  /// Grades of `rows` atoms of one species from their features (rows, D). `work` is scratch.
-  void grade(Index species, const double* features, Index rows, Matrix& work, double* grades) const;
+  /// Grades of `rows` atoms of one species from their features (rows, D); those of an atom have the same bits
+  /// whichever atoms stand beside it.
+  void grade(Index species, const double* features, Index rows, double* grades) const;
 
  private:
   const double* factors_;

@@ -14,6 +14,7 @@ from gprann.arrays import Array, Indices
 
 _RIDGE = 1e-4  # of the largest variance: chosen on azobenzene and Si, between 1e-6 and 1e-2 it changes little
 _EDGE = 0.999  # share of the held-out atoms that lie inside
+_LANE = 8  # the width of the core's lanes
 _UNSEEN = 1e6  # grade of atoms of elements without a training environment
 STOP = 2.0
 """Grade at which simulations stop and warnings are given unless another is asked for."""
@@ -32,9 +33,9 @@ class Guard:
 
     Attributes
     ----------
-    factors : ndarray, shape (S, D, D)
-        T.
-    offset : ndarray, shape (S, D)
+    factors : ndarray, shape (S, D, R)
+        T; R is D rounded up to a multiple of 8, the rest zeros.
+    offset : ndarray, shape (S, R)
         b.
     reach : mapping of str to float or None, Å
         By element: the random displacement (standard deviation of each coordinate) of all atoms of training structures
@@ -69,14 +70,15 @@ class Guard:
         n_species : int
         """
         size = features.shape[1]
-        factors, offset = np.zeros((n_species, size, size)), np.zeros((n_species, size))
+        rank = -(-size // _LANE) * _LANE
+        factors, offset = np.zeros((n_species, size, rank)), np.zeros((n_species, rank))
         for kind in range(n_species):
             own = kinds == kind
             if not own.any():
-                offset[kind] = _UNSEEN / np.sqrt(size)
+                offset[kind, 0] = _UNSEEN
                 continue
             mean, whiten, edge = _whiten(features[own], folds[own])
-            factors[kind] = whiten / edge
+            factors[kind, :, :size] = whiten / edge
             offset[kind] = -mean @ factors[kind]
         return cls(factors, offset)
 
@@ -94,9 +96,14 @@ class Guard:
         if "guard_factors" not in arrays:
             return None
         factors, offset = arrays["guard_factors"], arrays["guard_offset"]
+        rank = factors.shape[-1]
+        if rank == 0 or rank % _LANE:
+            raise ValueError(
+                f"'guard_factors' has shape {factors.shape}, expected a multiple of {_LANE} in the end"
+            )
         for name, array, shape in (
-            ("guard_factors", factors, (n_species, size, size)),
-            ("guard_offset", offset, (n_species, size)),
+            ("guard_factors", factors, (n_species, size, rank)),
+            ("guard_offset", offset, (n_species, rank)),
         ):
             if array.shape != shape:
                 raise ValueError(f"'{name}' has shape {array.shape}, expected {shape}")
