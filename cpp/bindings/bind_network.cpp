@@ -1,7 +1,9 @@
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "gprann/committee.hpp"
+#include "gprann/guard.hpp"
 #include "gprann/network.hpp"
 
 #include "owned.hpp"
@@ -87,9 +89,33 @@ struct KeptWorkspace {
   }
 };
 
+/// A guard that keeps its arrays alive.
+struct OwnedGuard {
+  Doubles factors, offset;
+  Guard view;
+
+  OwnedGuard(Doubles factors_, Doubles offset_)
+      : factors(checked(std::move(factors_), offset_)),
+        offset(std::move(offset_)),
+        view(factors.data(), offset.data(), factors.shape(0), factors.shape(1), factors.shape(2)) {}
+
+ private:
+  static Doubles checked(Doubles factors, const Doubles& offset) {
+    if (factors.ndim() != 3 || offset.ndim() != 2)
+      throw std::invalid_argument("factors must have three dimensions, offset two");
+    require_size(offset.shape(0), factors.shape(0), "first dimension of offset");
+    require_size(offset.shape(1), factors.shape(2), "second dimension of offset");
+    if (factors.shape(2) % lane_width != 0)
+      throw std::invalid_argument("the third dimension of factors must be a multiple of " +
+                                  std::to_string(lane_width));
+    return factors;
+  }
+};
+
 py::tuple evaluate_committee(const Network& network, const std::shared_ptr<Descriptor>& shared,
                              const MatrixIn& mean, const MatrixIn& inverse_scale, const MatrixIn& parameters,
-                             const OwnedNeighbours& batch, int n_threads, KeptWorkspace& workspace) {
+                             const OwnedNeighbours& batch, int n_threads, KeptWorkspace& workspace,
+                             const OwnedGuard* guard) {
   const Descriptor& descriptor = *shared;
   require_species(descriptor, batch);
   require_size(descriptor.size(), network.input_size(), "a descriptor");
@@ -97,23 +123,31 @@ py::tuple evaluate_committee(const Network& network, const std::shared_ptr<Descr
   require_shape(mean, network.n_species(), network.input_size(), "mean");
   require_shape(inverse_scale, network.n_species(), network.input_size(), "inverse_scale");
   require_shape(parameters, parameters.rows(), network.n_parameters(), "parameters");
+  if (guard != nullptr) {
+    require_size(guard->view.n_species(), network.n_species(), "species of the guard");
+    require_size(guard->view.size(), network.input_size(), "a descriptor of the guard");
+  }
   const Index members = parameters.rows();
   Doubles energies({members, batch.view.n_atoms});
   Doubles gradients({members, batch.view.n_atoms, Index{3}});
   Doubles virials({members, batch.view.n_structures, Index{3}, Index{3}});
+  std::optional<Doubles> grades;
+  if (guard != nullptr) grades.emplace(Index{batch.view.n_atoms});
   double* E = energies.mutable_data();
   double* dE = gradients.mutable_data();
   double* V = virials.mutable_data();
+  double* grade = grades ? grades->mutable_data() : nullptr;
   const std::unique_lock<std::mutex> own(workspace.lock, std::try_to_lock);
   Committee::Workspace other;
   if (own.owns_lock()) workspace.suit(shared);
   {
     const py::gil_scoped_release release;
-    Committee(network, descriptor, mean.data(), inverse_scale.data())
+    Committee(network, descriptor, mean.data(), inverse_scale.data(),
+              guard == nullptr ? nullptr : &guard->view)
         .evaluate(parameters.data(), members, {batch.view}, n_threads,
-                  own.owns_lock() ? workspace.content : other, {E, dE, V});
+                  own.owns_lock() ? workspace.content : other, {E, dE, V, nullptr, grade});
   }
-  return py::make_tuple(energies, gradients, virials);
+  return py::make_tuple(energies, gradients, virials, grades);
 }
 
 }  // namespace
@@ -146,11 +180,14 @@ void bind_network(py::module_& module) {
       .def("__reduce__", [](const py::object& self) {  // a copy begins with none
         return py::make_tuple(py::type::of(self), py::tuple());
       });
-  module.def("evaluate_committee", &evaluate_committee, py::arg("network"), py::arg("descriptor"),
-             py::arg("mean").noconvert(), py::arg("inverse_scale").noconvert(),
-             py::arg("parameters").noconvert(), py::arg("neighbours"), py::arg("n_threads"),
-             py::arg("workspace"),
-             "Atomic energies (K, n_atoms), dE/dR (K, n_atoms, 3) and virials (K, n, 3, 3).");
+  py::class_<OwnedGuard>(module, "Guard", "Distances of environments to those of a training set.")
+      .def(py::init<Doubles, Doubles>(), py::arg("factors").noconvert(), py::arg("offset").noconvert());
+  module.def(
+      "evaluate_committee", &evaluate_committee, py::arg("network"), py::arg("descriptor"),
+      py::arg("mean").noconvert(), py::arg("inverse_scale").noconvert(), py::arg("parameters").noconvert(),
+      py::arg("neighbours"), py::arg("n_threads"), py::arg("workspace"), py::arg("guard") = py::none(),
+      "Atomic energies (K, n_atoms), dE/dR (K, n_atoms, 3), virials (K, n, 3, 3), and grades (n_atoms) "
+      "or None.");
 }
 
 }  // namespace gprann::bindings

@@ -17,6 +17,7 @@ struct Committee::Work {
   Mlp::Pass pass;
   std::vector<std::int32_t> pair_atoms;  // each pair of a block as an atom of its own
   std::vector<double> pair_gradients;    // (atoms of the block and its pairs, 3)
+  Vector sorted_grades;                  // of the atoms in the order of `features`
 };
 
 struct Committee::Workspace::Content {
@@ -45,6 +46,20 @@ void Committee::sort_by_species(const Neighbours& batch, Index begin, Index coun
         (work.values.row(i) - ConstVectorMap(mean_ + t * D, D).transpose())
             .cwiseProduct(ConstVectorMap(inverse_scale_ + t * D, D).transpose());
   }
+}
+
+/// Grades of the atoms of a block, in its order.
+void Committee::grade_block(Work& work, double* grades) const {
+  work.sorted_grades.resize(static_cast<Index>(work.order.size()));
+  for (Index t = 0; t < network_.n_species(); ++t) {
+    const Index first = work.first[static_cast<std::size_t>(t)];
+    const Index rows = work.first[static_cast<std::size_t>(t + 1)] - first;
+    if (rows > 0)
+      guard_->grade(t, work.features.data() + first * descriptor_.size(), rows,
+                    work.sorted_grades.data() + first);
+  }
+  for (std::size_t row = 0; row < work.order.size(); ++row)
+    grades[work.order[row]] = work.sorted_grades[static_cast<Index>(row)];
 }
 
 /// Adds the gradients and virials of one member that `work.cotangent` makes.
@@ -103,6 +118,7 @@ void Committee::evaluate_piece(const double* parameters, Index members, const Co
     descriptor_.survey(lists, piece.structure, begin, begin + count, *work.surroundings);
     descriptor_.values(*work.surroundings, work.values.data());
     sort_by_species(batch, begin, count, work);
+    if (output.grades != nullptr && guard_ != nullptr) grade_block(work, output.grades + begin);
     for (Index member = 0; member < members; ++member) {
       for (Index t = 0; t < network_.n_species(); ++t) {
         const Index first = work.first[static_cast<std::size_t>(t)];

@@ -35,6 +35,7 @@ from gprann.electrostatics import fit_charge_scale as fit_charge_scale
 from gprann.electrostatics import fit_charges_to_dipoles as fit_charges_to_dipoles
 from gprann.electrostatics import fit_charges_to_locality as fit_charges_to_locality
 from gprann.electrostatics import locality as locality
+from gprann.errors import ExtrapolationError as ExtrapolationError
 from gprann.errors import GprannError as GprannError
 from gprann.evaluation import check as check
 from gprann.evaluation import evaluate as evaluate
@@ -74,6 +75,7 @@ from gprann.surrogate import load_surrogate as load_surrogate
 from gprann.surrogate import register_kernel as register_kernel
 from gprann.surrogate import register_solver as register_solver
 from gprann.training import train as train
+from gprann.training.guard import add_guard as add_guard
 from gprann.training.optimizers import AdamW as AdamW
 from gprann.training.optimizers import GaussNewtonCG as GaussNewtonCG
 from gprann.training.optimizers import Lbfgs as Lbfgs

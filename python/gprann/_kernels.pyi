@@ -195,6 +195,9 @@ class Network:
 class CommitteeWorkspace:
     def __init__(self) -> None: ...
 
+class Guard:
+    def __init__(self, factors: Array, offset: Array) -> None: ...
+
 def evaluate_committee(
     network: Network,
     descriptor: Descriptor,
@@ -204,7 +207,8 @@ def evaluate_committee(
     neighbours: Neighbours,
     n_threads: int,
     workspace: CommitteeWorkspace,
-) -> tuple[Array, Array, Array]: ...
+    guard: Guard | None = ...,
+) -> tuple[Array, Array, Array, Array | None]: ...
 
 class Labels:
     def __init__(

@@ -133,10 +133,22 @@ def describe_potential(potential: Potential) -> str:
         "elements": " ".join(potential.species),
         "descriptor": repr(potential.descriptor),
         "reference energies": _energies_of_elements(potential.reference_energies),
+        "extrapolation guard": _guard(potential),
         "units": "eV, Å, eV/Å, eV/Å³; total energies",
         **_provenance(potential.provenance),
     }
     return "\n".join(_entry(name, text) for name, text in facts.items())
+
+
+def _guard(potential: Potential) -> str:
+    """Return what the extrapolation guard notices."""
+    if potential.guard is None:
+        return "none: trained before there were guards (gprann.add_guard makes one)"
+    lengths = [
+        f"{symbol} {'more than 0.5' if length is None else format(length, '.2g')} Å"
+        for symbol, length in potential.guard.reach.items()
+    ]
+    return f"notices random displacements of {', '.join(lengths)}" if lengths else "yes"
 
 
 def _energies_of_elements(energies: Mapping[str, float]) -> str:

@@ -33,6 +33,36 @@ class AtomsTooCloseError(DataError):
         return type(self), (self.fact, str(self)[len(self.fact) + 2 :])
 
 
+class ExtrapolationError(GprannError, ArithmeticError):
+    """A structure outside what the training set has shown, where a calculator was told to stop.
+
+    Parameters
+    ----------
+    atom : int
+        The atom with the largest grade, counted from 0.
+    symbol : str
+    grade, threshold : float
+
+    Examples
+    --------
+    >>> import gprann
+    >>> error = gprann.ExtrapolationError(3, "H", 4.21, 2.0)
+    >>> error.atom, str(error)[:58]
+    (3, 'atom 3 (H): its environment has the extrapolation grade 4.')
+    """
+
+    def __init__(self, atom: int, symbol: str, grade: float, threshold: float) -> None:
+        super().__init__(
+            f"atom {atom} ({symbol}): its environment has the extrapolation grade {grade:.3g}, above the threshold "
+            f"{threshold:g} (1 is the edge of the training set): the prediction is not to be trusted; label structures "
+            "from before this step and train again, or give a larger guard_threshold"
+        )
+        self.atom, self.symbol, self.grade, self.threshold = atom, symbol, grade, threshold
+
+    def __reduce__(self) -> tuple[type, tuple[int, str, float, float]]:
+        return type(self), (self.atom, self.symbol, self.grade, self.threshold)
+
+
 class FormatError(DataError):
     """A file that is truncated, damaged or not of the format it claims to be."""
 

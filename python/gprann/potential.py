@@ -32,7 +32,7 @@ from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_d
 from gprann.errors import ConfigError, FormatError, listing
 from gprann.io.reading import Source, structures
 from gprann.model_file import read_kind, read_model_file, write_model_file
-from gprann.models import MODELS, AtomModel, Mlp, Model, Normalisation
+from gprann.models import MODELS, AtomModel, Guard, Mlp, Model, Normalisation
 from gprann.runtime.resources import n_threads
 
 if TYPE_CHECKING:
@@ -54,12 +54,15 @@ class AtomicPrediction:
     virials : ndarray, shape (K, n, 3, 3), eV
         dE/d(strain).
     first_atom : ndarray of int64, shape (n + 1,)
+    grades : ndarray, shape (n_atoms,), or None
+        Of the extrapolation guard.
     """
 
     atom_energies: Array
     forces: Array
     virials: Array
     first_atom: NDArray[np.int64]
+    grades: Array | None = None
 
     @property
     def energies(self) -> Array:
@@ -87,6 +90,9 @@ class Potential:
         On the standard deviations of energies and forces over the members, see `calibrate_committee`.
     provenance : mapping
         How the potential was made: plain data.
+    guard : Guard, optional
+        Grades the environments of atoms by their distance to those of the training set; None for potentials of before
+        there were guards.
 
     Examples
     --------
@@ -107,6 +113,7 @@ class Potential:
     energy_scale: float = 1.0
     std_factors: tuple[float, float] = (1.0, 1.0)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    guard: Guard | None = None
     _workspace: _core.CommitteeWorkspace = field(default_factory=_core.CommitteeWorkspace, init=False)
     _compared: set[Composition] = field(default_factory=set, init=False)  # with those of the training set
 
@@ -146,7 +153,7 @@ class Potential:
     # -------------------------------------------------------------- predict
     def evaluate(self, neighbours: Neighbourhood | MovingStructure) -> AtomicPrediction:
         """Return what the networks add to the baseline, for prepared neighbour lists."""
-        energies, gradients, virials = _core.evaluate_committee(
+        energies, gradients, virials, grades = _core.evaluate_committee(
             self.model.core,
             self.descriptor.core,
             self.normalisation.mean,
@@ -155,11 +162,12 @@ class Potential:
             neighbours.core,
             n_threads(),
             self._workspace,
+            None if self.guard is None else self.guard.core,
         )
         energies *= self.energy_scale
         gradients *= -self.energy_scale
         virials *= self.energy_scale
-        return AtomicPrediction(energies, gradients, virials, neighbours.first_atom)
+        return AtomicPrediction(energies, gradients, virials, neighbours.first_atom, grades)
 
     def predict(self, data: Source) -> Prediction:
         """Predict energies, forces and stresses; a committee with mean and standard deviation.
@@ -200,6 +208,7 @@ class Potential:
         stresses: list[Array] = [np.zeros((0, 6))]
         forces: list[Array] = []
         atom_energies: list[Array] = []
+        grades: list[Array] = []
         for batch, result in parts:
             virials = _mean(result.virials)
             energies.append(result.energies)
@@ -207,6 +216,8 @@ class Potential:
             for first, end in pairwise(result.first_atom.tolist()):
                 forces.append(result.forces[:, first:end])
                 atom_energies.append(result.atom_energies[:, first:end])
+                if result.grades is not None:
+                    grades.append(result.grades[first:end])
         member_energy = np.concatenate(energies, axis=1)
         committee = len(self) > 1
         by_energy, by_force = self.std_factors
@@ -220,6 +231,7 @@ class Potential:
             member_forces=forces if committee else None,
             atom_energies=[_mean(own) for own in atom_energies],
             atom_energies_std=[by_energy * own.std(axis=0) for own in atom_energies] if committee else None,
+            grades=None if self.guard is None else grades,
         )
         self._compare_compositions(data)
         return self.baseline.add(data, networks)
@@ -271,10 +283,13 @@ class Potential:
             "units": {"energy": "eV", "length": "Å"},
             "provenance": self.provenance,
         }
+        if self.guard is not None:
+            document["guard"] = {"reach": dict(self.guard.reach)}
         arrays = {
             "parameters": self.parameters,
             "feature_mean": self.normalisation.mean,
             "feature_inverse_scale": self.normalisation.inverse_scale,
+            **({} if self.guard is None else self.guard.arrays),
         }
         write_model_file(path, document, arrays)
 
@@ -386,6 +401,7 @@ def _from_file(document: Mapping[str, Any], arrays: Mapping[str, Array], baselin
         energy_scale=scale,
         std_factors=_std_factors(document),
         provenance=dict(document.get("provenance", {})),
+        guard=Guard.from_arrays(arrays, document.get("guard", {}), *table),
     )
 
 

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "gprann/descriptor.hpp"
+#include "gprann/guard.hpp"
 #include "gprann/neighbour_source.hpp"
 #include "gprann/network.hpp"
 
@@ -27,6 +28,7 @@ struct CommitteeOutput {
   double* gradients;               // (members, n_atoms, 3): dE/dR
   double* virials;                 // (members, n_structures, 9): dE/d(strain)
   double* atom_virials = nullptr;  // (n_atoms, 9), sums over the members, or null: see `Committee::evaluate`
+  double* grades = nullptr;        // (n_atoms), or (n_centres), of the guard, or null
 };
 
 /// Networks of one shape on one descriptor, in use: energies, forces and virials of all members from one look
@@ -49,10 +51,15 @@ class Committee {
     std::unique_ptr<Content> content_;
   };
 
-  /// mean, inverse_scale: (S, D), g = (G - mean) inverse_scale. All must outlive this.
+  /// mean, inverse_scale: (S, D), g = (G - mean) inverse_scale. guard: grades every atom, or null. All must
+  /// outlive this.
   Committee(const Network& network, const Descriptor& descriptor, const double* mean,
-            const double* inverse_scale)
-      : network_(network), descriptor_(descriptor), mean_(mean), inverse_scale_(inverse_scale) {}
+            const double* inverse_scale, const Guard* guard = nullptr)
+      : network_(network),
+        descriptor_(descriptor),
+        mean_(mean),
+        inverse_scale_(inverse_scale),
+        guard_(guard) {}
 
   const Network& network() const { return network_; }
   const Descriptor& descriptor() const { return descriptor_; }
@@ -80,6 +87,7 @@ class Committee {
 
   void evaluate_piece(const double* parameters, Index members, const CommitteeInput& input, int thread,
                       Work& work, GradientPiece& piece, const CommitteeOutput& output) const;
+  void grade_block(Work& work, double* grades) const;
   void sort_by_species(const Neighbours& batch, Index begin, Index count, Work& work) const;
   void add_gradients(const Neighbours& lists, Index begin, Index count, Index member, Work& work,
                      GradientPiece& piece) const;
@@ -88,6 +96,7 @@ class Committee {
   const Descriptor& descriptor_;
   const double* mean_;
   const double* inverse_scale_;
+  const Guard* guard_;
 };
 
 }  // namespace gprann

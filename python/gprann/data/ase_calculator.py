@@ -25,12 +25,13 @@ class PredictionCalculator(AseCalculator):
     Attributes
     ----------
     deviations : dict
-        `energy_std` (eV), `forces_std` (N, 3) (eV/Å) and `energies_std` (N,) (eV), as far as they were computed.
+        `energy_std` (eV), `forces_std` (N, 3) (eV/Å) and `energies_std` (N,) (eV), and the extrapolation `grades` (N,),
+        as far as they were computed.
     """
 
     # ASE declares a list of the instance here, and so must we.
     implemented_properties: list[str] = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
-    deviation_names: ClassVar[tuple[str, ...]] = ("energy_std", "forces_std", "energies_std")
+    deviation_names: ClassVar[tuple[str, ...]] = ("energy_std", "forces_std", "energies_std", "grades")
     no_stress: ClassVar[str] = "needs a structure that is periodic in three directions"
 
     def __init__(self, **kwargs: Any) -> None:
@@ -78,7 +79,8 @@ class PredictionCalculator(AseCalculator):
             self.calculate(self.atoms if atoms is None else atoms, [name], changes)
         value = (self.deviations if deviation else self.results).get(name)
         if value is None and allow_calculation:
-            raise PropertyNotImplementedError(f"{name}: it needs a committee of at least two members")
+            needed = "a model with a guard" if name == "grades" else "a committee of at least two members"
+            raise PropertyNotImplementedError(f"{name}: it needs {needed}")
         return np.copy(value) if isinstance(value, np.ndarray) else value
 
     def snapshot(self, atoms: ase.Atoms) -> ase.Atoms:
@@ -154,6 +156,8 @@ class PredictionCalculator(AseCalculator):
             self.deviations["forces_std"] = found.forces_std[0]
         if found.atom_energies_std is not None:
             self.deviations["energies_std"] = found.atom_energies_std[0]
+        if found.grades is not None:
+            self.deviations["grades"] = found.grades[0]
 
     def _remember(self, atoms: ase.Atoms) -> None:
         """Keep a copy of what the results belong to, the last one with new positions where nothing else differs."""

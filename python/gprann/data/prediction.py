@@ -33,6 +33,9 @@ class Prediction:
     member_forces : list of n ndarrays, shape (members, N, 3), eV/Å, or None
     atom_energies, atom_energies_std : list of n ndarrays, shape (N,), eV, or None
         The energies divided among the atoms, where the model does so, and their standard deviations.
+    grades : list of n ndarrays, shape (N,), or None
+        How far the environment of each atom lies outside the training set: 1 is the edge of what it has shown, see
+        `Potential.guard`.
 
     Examples
     --------
@@ -49,6 +52,12 @@ class Prediction:
     member_forces: list[Array] | None = None
     atom_energies: list[Array] | None = None
     atom_energies_std: list[Array] | None = None
+    grades: list[Array] | None = None
+
+    @property
+    def largest_grades(self) -> Array | None:
+        """The largest grade of each structure, shape (n,)."""
+        return None if self.grades is None else np.array([grades.max(initial=0.0) for grades in self.grades])
 
     @property
     def required_energy_std(self) -> Array:

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from gprann.arrays import Array
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset
+from gprann.evaluation.grades import LARGE
 from gprann.evaluation.residuals import TINY_FORCE, ForceResiduals, Residuals, angle_between, compare
 from gprann.units import EV_PER_ANGSTROM3_TO_GPA, MEV
 
 if TYPE_CHECKING:
+    from gprann.evaluation.grades import GuardMetrics
     from gprann.evaluation.report import Report
 
 
@@ -384,6 +386,8 @@ def summarise(report: Report) -> str:
     parts = [_title(metrics), _overview(metrics), _notes(report.residuals, metrics)]
     if report.by_species:
         parts.append(_metrics_table("species", "atoms", report.by_species, _FORCE_COLUMNS))
+    if report.guard is not None:
+        parts.append(_grades_table(report.guard))
     columns = _ENERGY_COLUMNS + (_FORCE_COLUMNS if metrics.n_force_atoms else ())
     if len(report.by_group) > 1:
         parts.append(_group_table(report.by_group, columns))
@@ -439,6 +443,26 @@ def _notes(residuals: Residuals, metrics: Metrics) -> str:
     error = number(float(residuals.energy_error[worst]), 1 / MEV)
     notes.append(f"largest energy error: {error} meV, {residuals.origins[worst]}")
     return "\n".join(notes)
+
+
+def _grades_table(guard: GuardMetrics) -> str:
+    """Return the table of force errors by extrapolation grade, and how well grades tell large errors."""
+    rows = [["extrapolation grade", "atoms", "share", "F MAE", "F RMSE"], ["", "", "%", "eV/Å", "eV/Å"]]
+    for part in guard.ranges:
+        upper = "" if part.upper is None else f" to {part.upper:g}"
+        name = f"{part.lower:g}{upper}" if upper else f"above {part.lower:g}"
+        share = number(part.share, 100)
+        rows.append([name, str(part.n_atoms), share, number(part.force_mae), number(part.force_rmse)])
+    lines = [table(rows, headers=2), "1: the edge of the training set"]
+    if guard.roc_area is not None:
+        std = (
+            "" if guard.roc_area_std is None else f"; by their standard deviations: {guard.roc_area_std:.3f}"
+        )
+        lines.append(
+            f"force errors above {LARGE:g} times the median ({guard.n_large} atoms) told by the grades: area under "
+            f"the ROC curve {guard.roc_area:.3f}{std}"
+        )
+    return "\n".join(lines)
 
 
 def _group_table(groups: Mapping[str, Metrics], columns: _Columns) -> str:

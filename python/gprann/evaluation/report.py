@@ -18,6 +18,7 @@ from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, evenly_spread
 from gprann.errors import nearest_name
 from gprann.evaluation.data_check import shared_structures
+from gprann.evaluation.grades import GuardMetrics, guard_metrics
 from gprann.evaluation.metrics import (
     ForceMetrics,
     Metrics,
@@ -65,6 +66,8 @@ class Report:
         Median over the members, metric by metric.
     residuals : Residuals
         Labels and predictions themselves; the plots are made from them.
+    guard : GuardMetrics or None
+        Force errors by extrapolation grade, where the model gives grades and there are reference forces.
 
     Examples
     --------
@@ -81,6 +84,7 @@ class Report:
     by_member: list[Metrics]
     median_member: Metrics | None
     residuals: Residuals
+    guard: GuardMetrics | None = None
 
     @classmethod
     def from_prediction(cls, reference: Dataset, prediction: Prediction) -> Report:
@@ -100,6 +104,7 @@ class Report:
             members,
             median_metrics(members),
             residuals,
+            guard_metrics(residuals.forces),
         )
 
     def __getattr__(self, name: str) -> Any:
@@ -140,6 +145,7 @@ class Report:
             "by_group": {name: asdict(row) for name, row in self.by_group.items()},
             "by_member": [asdict(row) for row in self.by_member],
             "median_member": None if self.median_member is None else asdict(self.median_member),
+            "guard": None if self.guard is None else asdict(self.guard),
             "units": units(),
         }
         plain: dict[str, Any] = _plain(content)

@@ -72,6 +72,8 @@ class ForceResiduals:
     reference, predicted : ndarray, shape (A, 3), eV/Å
     std : ndarray, shape (A, 3), eV/Å, or None
     members : ndarray, shape (members, A, 3), eV/Å, or None
+    grades : ndarray, shape (A,), or None
+        Of the extrapolation guard.
     """
 
     structure: NDArray[np.int64]
@@ -80,6 +82,7 @@ class ForceResiduals:
     predicted: Array
     std: Array | None = None
     members: Array | None = None
+    grades: Array | None = None
 
     def __len__(self) -> int:
         """Return the number of atoms."""
@@ -122,6 +125,7 @@ class ForceResiduals:
             self.predicted[atoms],
             None if self.std is None else self.std[atoms],
             None if self.members is None else self.members[:, atoms],
+            None if self.grades is None else self.grades[atoms],
         )
 
 
@@ -319,6 +323,7 @@ def _compare_forces(reference: Dataset, prediction: Prediction) -> ForceResidual
         members=None
         if prediction.member_forces is None
         else _join(prediction.member_forces, indices, axis=1),
+        grades=None if prediction.grades is None else _join(prediction.grades, indices, axis=0),
     )
 
 

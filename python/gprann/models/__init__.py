@@ -6,5 +6,6 @@ from gprann.models.base import Model as Model
 from gprann.models.base import register_model as register_model
 from gprann.models.features import FeatureTable as FeatureTable
 from gprann.models.features import Normalisation as Normalisation
+from gprann.models.guard import Guard as Guard
 from gprann.models.network import Mlp as Mlp
 from gprann.models.network import NetworkModel as NetworkModel

@@ -21,7 +21,7 @@ from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, DataError, TrainingError
 from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, structures
-from gprann.models import AtomModel, FeatureTable, Normalisation
+from gprann.models import AtomModel, FeatureTable, Guard, Normalisation
 from gprann.models.features import descriptor_values
 from gprann.potential import Potential
 from gprann.runtime.messages import progress_bar
@@ -29,7 +29,7 @@ from gprann.signatures import takes
 from gprann.training.balance import choose_alpha
 from gprann.training.committee import MemberProgress, train_members
 from gprann.training.energy_force_objective import EnergyForceObjective
-from gprann.training.hold_out import families, join_trajectories, strata
+from gprann.training.guard import Environments, atom_folds, fit_guard, kinship
 from gprann.training.member import CommitteeTask
 from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OptimizerState, Workload
@@ -120,7 +120,7 @@ def train(
     compositions = _record_compositions(data, settings, base)
     settings = settings.replace(optimizer=optimizer, baseline=None, reference_energies=None)
     data = baseline.subtract(data)
-    normalisation, task, weighting = _task(data, descriptor, model, settings, base)
+    normalisation, guard, task, weighting = _task(data, descriptor, model, settings, base)
     folder = None if checkpoint is None else Path(checkpoint)
     with _Bar(settings, task.energy_scale, progress) as bar:
         states = train_members(task, folder=folder, workers=workers, progress=bar)
@@ -131,6 +131,7 @@ def train(
         _best_parameters(states),
         baseline=baseline,
         energy_scale=task.energy_scale,
+        guard=guard,
         provenance={
             "training": {
                 **_record(data, task, states, started),
@@ -240,8 +241,8 @@ def _task(
     model: AtomModel,
     settings: TrainingOptions,
     base: Potential | None,
-) -> tuple[Normalisation, CommitteeTask, dict[str, str]]:
-    """Return the normalisation of the descriptors, what is to be minimised, and how energies and forces are weighed."""
+) -> tuple[Normalisation, Guard, CommitteeTask, dict[str, str]]:
+    """Return normalisation, guard, what is to be minimised, and how energies and forces are weighed."""
     settings, weighting = _compare_sizes(settings, data)
     scale = energy_scale(data.energies, forces=settings.forces) if base is None else base.energy_scale
     n_species = len(descriptor.species)
@@ -252,8 +253,9 @@ def _task(
         normalisation = base.normalisation.complete(normalisation)
     _report_components(descriptor, kinds, normalisation)
     features = normalisation.apply(values, kinds)
-    kin, kind = families(data), strata(data)
-    kin = join_trajectories(kin, kind, np.add.reduceat(features, first[:-1]) / np.diff(first)[:, None])
+    kin, kind = kinship(data, features, first)
+    environments = Environments(features, kinds, atom_folds(kin, kind, first))
+    guard = fit_guard(data, descriptor, normalisation, environments)
     table = FeatureTable.sort(features, kinds, first, n_species)
     objective: EnergyObjective | EnergyForceObjective
     if settings.forces or settings.huber_energy is not None or settings.optimizer.needs_products:
@@ -277,7 +279,7 @@ def _task(
         objective = objective.relabel(label_table(data, scale, descriptor.species, settings))
         _log.info("alpha = %g: %s", alpha, weighting["alpha"])
     initial = None if base is None else base.parameters
-    return normalisation, CommitteeTask(objective, kin, kind, settings, scale, initial), weighting
+    return normalisation, guard, CommitteeTask(objective, kin, kind, settings, scale, initial), weighting
 
 
 def _compare_sizes(settings: TrainingOptions, data: Dataset) -> tuple[TrainingOptions, dict[str, str]]:
