@@ -304,7 +304,7 @@ def lithium(work: Work, frames: int = 40) -> dict[str, Any]:
     """
     train, test, _ = work.labelled("li_ec")
     potential = work.potential("li_ec.reference", train)
-    usual = float(np.median(scores(potential, test)["error"]))
+    tested = scores(potential, test)
     start = relaxed(test[0], potential)
     atoms = thermal(start, 0)
     calculator = gprann.Calculator(potential, guard="off")
@@ -316,18 +316,24 @@ def lithium(work: Work, frames: int = 40) -> dict[str, Any]:
         copy.calc = None
         seen.append(copy)
     found = scores(potential, gprann.read(label(seen, SETS["li_ec"][-1])))
-    errors, grades = (found[key].reshape(-1, len(start)) for key in ("error", "grade"))
+
+    def per_structure(values: dict[str, Any]) -> dict[str, Any]:
+        errors, grades = (values[key].reshape(-1, len(start)) for key in ("error", "grade"))
+        return {
+            "structures": len(errors),
+            "median_error": float(np.median(errors)),
+            "median_of_largest_errors": float(np.median(errors.max(axis=1))),
+            "median_of_largest_grades": float(np.median(grades.max(axis=1))),
+            "share_with_a_grade_above_2": float(np.mean(grades.max(axis=1) >= STOP)),
+        }
+
+    n = len(start)
     return {
         "picoseconds": len(temperatures) / 2000,
         "largest_temperature": max(temperatures),
-        "median_error_test": usual,
-        "relaxed_start": {"largest_grade": float(grades[0].max()), "largest_error": float(errors[0].max())},
-        "frames": len(errors) - 1,
-        "frames_above_2": float(np.mean(grades[1:].max(axis=1) >= STOP)),
-        "frames_with_bad_forces": float(np.mean(errors[1:].max(axis=1) > LARGE * usual)),
-        "median_of_largest_grades": float(np.median(grades[1:].max(axis=1))),
-        "median_of_largest_errors": float(np.median(errors[1:].max(axis=1))),
-        "area_grade": roc_area(grades[1:].ravel(), errors[1:].ravel() > LARGE * usual),
+        "test": per_structure(tested),
+        "relaxed_start": per_structure({key: values[:n] for key, values in found.items()}),
+        "simulation": per_structure({key: values[n:] for key, values in found.items()}),
     }
 
 
