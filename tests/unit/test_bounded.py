@@ -33,16 +33,10 @@ def displaced(size: float) -> gprann.Structure:
     )
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_forces_are_the_gradient_of_the_weighed_energy(solver: str) -> None:
-    item = displaced(0.15)
+def assert_forces_are_gradients(surrogate: gprann.Surrogate, item: gprann.Structure) -> None:
+    """Compare forces with central differences of the energy, whose error falls by four with half the step."""
     direction = np.random.default_rng(1).normal(size=item.positions.shape)
-    plain = fitted("off", solver).predict(Dataset([item]))
-    surrogate = fitted(float(plain.energy_std[0]), solver)  # a weight of one half
-    found = surrogate.predict(Dataset([item]))
-    mean = float(np.mean(samples.waters(6).energies))
-    assert found.energy[0] - mean == pytest.approx(0.5 * (plain.energy[0] - mean), rel=1e-3)
-    slope = -float(np.sum(found.forces[0] * direction))
+    slope = -float(np.sum(surrogate.predict(Dataset([item])).forces[0] * direction))
     errors = []
     for step in (0.008, 0.004):
         moved = [item.replace(positions=item.positions + s * direction) for s in (step, -step)]
@@ -51,12 +45,22 @@ def test_forces_are_the_gradient_of_the_weighed_energy(solver: str) -> None:
     assert errors[0] / errors[1] == pytest.approx(4.0, rel=0.15)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_forces_are_the_gradient_of_the_weighed_energy(solver: str) -> None:
+    item = displaced(0.15)
+    plain = fitted("off", solver).predict(Dataset([item]))
+    surrogate = fitted(float(plain.energy_std[0]), solver)  # a weight of one half
+    found = surrogate.predict(Dataset([item]))
+    mean = float(np.mean(samples.waters(6).energies))
+    assert found.energy[0] - mean == pytest.approx(0.5 * (plain.energy[0] - mean), rel=1e-3)
+    assert_forces_are_gradients(surrogate, item)
+
+
 def test_large_sets_are_weighed_by_representative_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction, "_EXACT", 10)
-    monkeypatch.setattr(prediction, "_ENVIRONMENTS", 12)
+    monkeypatch.setattr(prediction, "_ENVIRONMENTS", 8)
     monkeypatch.setattr(prediction, "kept_for_calibration", lambda _: np.array([1]))
     item = displaced(0.15)
-    direction = np.random.default_rng(1).normal(size=item.positions.shape)
     fit = fitted(1.0)._require_fit()
     posterior = prediction.certainty_of(fit)
     assert isinstance(posterior, SparsePosterior)
@@ -68,13 +72,7 @@ def test_large_sets_are_weighed_by_representative_environments(monkeypatch: pyte
     mean = float(np.mean(samples.waters(6).energies))
     assert found.energy_std == pytest.approx(exact.energy_std)  # as always
     assert found.energy[0] - mean == pytest.approx(0.5 * (exact.energy[0] - mean), rel=1e-3)
-    slope = -float(np.sum(found.forces[0] * direction))
-    errors = []
-    for step in (0.008, 0.004):
-        moved = [item.replace(positions=item.positions + s * direction) for s in (step, -step)]
-        energies = surrogate.predict(Dataset(moved)).energy
-        errors.append(abs(float(energies[0] - energies[1]) / (2.0 * step) - slope))
-    assert errors[0] / errors[1] == pytest.approx(4.0, rel=0.15)
+    assert_forces_are_gradients(surrogate, item)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
