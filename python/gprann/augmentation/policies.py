@@ -210,11 +210,15 @@ class Sampler:
         """
         (low, high), size = bounds, bounds[1]
         spread = float(self.data.energies.std()) or np.inf
+        # Some copies of a mixture are displaced by more than the size; energies rise with its square.
+        farthest = max(_MIXED_SIZES) if self.options.policy == "mixture" else 1.0
         for _ in range(_HALVINGS + 1):
             try:
                 change, std = self._try_copies(_PARENTS, size)
                 rise = float(np.sqrt(np.mean(change**2))) if len(change) else 0.0
-                near = len(change) == 0 or (float(np.median(std)) <= limit and rise <= _SPREADS * spread)
+                near = len(change) == 0 or (
+                    float(np.median(std)) <= limit and farthest**2 * rise <= _SPREADS * spread
+                )
             except DataError:  # the Cartesian kernel refuses copies that have left the places of the others
                 near = False
             low, high = (size, high) if near else (low, size)
