@@ -251,7 +251,7 @@ class _Chooser:
         """Return the descriptors of networks that learn from a surrogate, the fastest first."""
         given = self.config.descriptor
         if _options_given(given):
-            return [Student("taught", given, given.compress(self.data), "given by you")]
+            return [Student("taught", given.to_dict(), given.compress(self.data), "given by you")]
         return students(teacher, self.data)
 
     def _taught(self, teacher: SurrogateSet, student: Student) -> _Way:
@@ -262,7 +262,8 @@ class _Chooser:
         training = training.replace(forces=forces)
         if not {"policy", "displacement"} & _options_given(given):
             chosen["policy"] = self._policy(teacher)
-        way = _Way(student.name, given, training, student.section, student.built)
+        section = DescriptorSection.from_dict(student.options)
+        way = _Way(student.name, given, training, section, student.built)
         way = self._with_size(way, np.inf, _LABELS)
         if given.copies is None:
             wanted = _LABELS * _parameters(way) / max(_equations(self.data), 1)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gprann.config.sections import DescriptorSection
 from gprann.data.structure import Dataset
-from gprann.descriptors import Descriptor
+from gprann.descriptors import ChebyshevDescriptor, DensityDescriptor, Descriptor, compress_descriptor
 from gprann.surrogate.compression import compress_surrogate
 from gprann.surrogate.kernels.atoms import AtomsFingerprint
 from gprann.surrogate.sets.surrogate_set import SurrogateSet
@@ -26,7 +25,7 @@ class Student:
     ----------
     name : str
         Of the networks, in tables.
-    section : DescriptorSection
+    options : dict
         By which a configuration names it.
     built : Descriptor
     reason : str
@@ -34,7 +33,7 @@ class Student:
     """
 
     name: str
-    section: DescriptorSection
+    options: dict[str, Any]
     built: Descriptor
     reason: str
 
@@ -47,14 +46,14 @@ def students(teacher: SurrogateSet, data: Dataset) -> list[Student]:
     """
     surrogate, _ = max(teacher, key=lambda item: len(item[1]))
     if not isinstance(surrogate.fingerprint, AtomsFingerprint):
-        section = DescriptorSection()
-        return [Student("taught", section, section.compress(data), "the surrogate has no features of atoms")]
-    section = DescriptorSection.from_dict(_FAST)
+        return [
+            Student("taught", {}, ChebyshevDescriptor(data.species), "the surrogate has no features of atoms")
+        ]
+    small = DensityDescriptor(data.species, n_max=_FAST["n_max"], four_body=_FAST["four_body"])
     reason = "a small one, which is ten times as fast as the features of the surrogate"
-    fast = Student("taught", section, section.compress(data), reason)
+    fast = Student("taught", _FAST, compress_descriptor(small, data, most=FEATURES), reason)
     if set(surrogate.training_set.species) != set(data.species):
         return [fast]
-    section = DescriptorSection.from_dict(_TEACHERS)
     reason = "directions on which the energy of the surrogate depends most: slow, but more accurate"
     built = compress_surrogate(surrogate, n_features=FEATURES)
-    return [fast, Student("taught, features of the surrogate", section, built, reason)]
+    return [fast, Student("taught, features of the surrogate", _TEACHERS, built, reason)]
