@@ -21,7 +21,7 @@ from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, DataError, TrainingError
 from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, structures
-from gprann.models import AtomModel, FeatureTable, Guard, Normalisation, PolynomialModel
+from gprann.models import AtomModel, FeatureTable, Guard, Linear, Normalisation, PolynomialModel, Quadratic
 from gprann.models.features import descriptor_values
 from gprann.potential import Potential
 from gprann.runtime.messages import progress_bar
@@ -149,7 +149,15 @@ def train(
 
 
 @takes(TrainingOptions)
-def fit_linear(data: Source, descriptor: Descriptor, *, quadratic: bool = False, **options: Any) -> Potential:
+def fit_linear(
+    data: Source,
+    descriptor: Descriptor,
+    *,
+    quadratic: bool = False,
+    ridge: str | float = "evidence",
+    folds: int = 5,
+    **options: Any,
+) -> Potential:
     """Fit a linear or quadratic potential in closed form to energies, and to the forces of structures that have some.
 
     The same as `train(..., model="linear")` or `model="quadratic"`, with eight draws from the posterior as members,
@@ -162,8 +170,13 @@ def fit_linear(data: Source, descriptor: Descriptor, *, quadratic: bool = False,
         With `DensityDescriptor` the linear potential is linear ACE.
     quadratic : bool
         Whether products of two components of the descriptor count too.
+    ridge : {"evidence", "cross_validation", "ard"} or float
+        Most probable ridge (marginal likelihood), that of the smallest errors of held-out structures, one ridge for each
+        coefficient by evidence, or a number in units of the mean square of the equations.
+    folds : int
+        Parts of the data that are held out in turn, to find what is not given and to calibrate standard deviations.
     **options
-        Those of `train` that do not belong to networks, `ridge` and `folds`.
+        Those of `train` that do not belong to networks.
 
     Returns
     -------
@@ -191,7 +204,8 @@ def fit_linear(data: Source, descriptor: Descriptor, *, quadratic: bool = False,
     data = structures(data)
     forces = any(item.forces is not None for item in data)
     defaults = {"forces": forces, "members": _DRAWS}
-    return train(data, descriptor, **{**defaults, **options, "model": "quadratic" if quadratic else "linear"})
+    model = (Quadratic if quadratic else Linear)(ridge=ridge, folds=folds)  # type: ignore[arg-type]
+    return train(data, descriptor, **{**defaults, **options, "model": model})
 
 
 def _fit_in_closed_form(
