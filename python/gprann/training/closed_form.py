@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular, svd
+from scipy.linalg import solve_triangular, svd
 from scipy.optimize import minimize_scalar
 
 from gprann.arrays import Array
 from gprann.errors import TrainingError
-from gprann.training.equations import Equations, Weights
+from gprann.training.equations import Equations, Weights, triangular
 
 _log = logging.getLogger(__name__)
 _RIDGES = (
@@ -27,6 +27,7 @@ _FEWEST_FOLDS = 3
 _WITHIN = 1.1  # times the smallest product of errors: what counts as equally good
 _SCANNED = 1500  # parameters, or equations if these are fewer, up to which the balance is sought
 _TRUSTED = 1e-30
+_ROUNDING = 1e-12  # of labels, below which nothing is fitted
 _ARD_STEPS = 100
 _ARD_LIMIT = 1e12  # times the smallest precision: such a coefficient is zero
 
@@ -131,7 +132,7 @@ class Spectrum:
         found = minimize_scalar(
             lambda power: self.evidence(largest * 10.0**power), bounds=(best - 1, best + 1), method="bounded"
         )
-        return largest * 10.0 ** float(found.x)
+        return largest * float(10.0 ** float(found.x))
 
     def coefficients(self, ridge: float) -> Array:
         """Return the coefficients x, shape (P,)."""
@@ -156,33 +157,38 @@ def relevance(factor: Array, widths: Array, count: int) -> Solution:
     Automatic relevance determination with MacKay's updates: alpha_k = gamma_k / z_k², gamma_k = 1 - alpha_k S_kk
     (Tipping, J. Mach. Learn. Res. 1, 211 (2001)). Coefficients that the data do not need vanish.
     """
-    scaled = factor[:, :-1] * widths
-    moments, along = scaled.T @ scaled, scaled.T @ factor[:, -1]
-    square = float(factor[:, -1] @ factor[:, -1])
+    scaled, right = factor[:, :-1] * widths, factor[:, -1]
     start = Spectrum(factor, widths, count)
-    sigma2 = start.misfit(start.most_probable_ridge()) / count
-    alpha = np.full(len(widths), start.most_probable_ridge() / sigma2)
-    alive = widths > 0
+    ridge = start.most_probable_ridge()
+    sigma2 = start.misfit(ridge) / count
+    smallest = _ROUNDING**2 * float(right @ right) / count
+    alpha, alive = np.full(len(widths), ridge / sigma2), widths > 0
     for _ in range(_ARD_STEPS):
         k = np.flatnonzero(alive)
-        lower = cho_factor(moments[np.ix_(k, k)] / sigma2 + np.diag(alpha[k]), lower=True)
-        z = cho_solve(lower, along[k]) / sigma2
-        inverse = solve_triangular(lower[0], np.eye(len(k)), lower=True)
-        gamma = np.clip(1.0 - alpha[k] * np.sum(inverse**2, axis=0), 1e-12, 1.0)
+        z, root = _with_precisions(scaled[:, k], right, alpha[k], sigma2)
+        gamma = np.clip(1.0 - alpha[k] * np.sum(root**2, axis=1), 1e-12, 1.0)
         updated = gamma / np.maximum(z**2, _TRUSTED)
-        misfit = max(square - 2 * float(along[k] @ z) + float(z @ moments[np.ix_(k, k)] @ z), _TRUSTED)
-        sigma2 = misfit / max(count - float(gamma.sum()), 1.0)
+        misfit = float(np.sum((scaled[:, k] @ z - right) ** 2))
+        sigma2 = max(misfit / max(count - float(gamma.sum()), 1.0), smallest)
         change = float(np.max(np.abs(np.log(updated / alpha[k]))))
         alpha[k] = updated
         alive[k] = updated < _ARD_LIMIT * updated.min()
         if change < 1e-3:
             break
     k = np.flatnonzero(alive)
-    lower = cho_factor(moments[np.ix_(k, k)] / sigma2 + np.diag(alpha[k]), lower=True)
+    z, own = _with_precisions(scaled[:, k], right, alpha[k], sigma2)
     x, root = np.zeros(len(widths)), np.zeros((len(widths), len(k)))
-    x[k] = widths[k] * cho_solve(lower, along[k]) / sigma2
-    root[k] = widths[k, None] * solve_triangular(lower[0], np.eye(len(k)), lower=True).T
+    x[k], root[k] = widths[k] * z, widths[k, None] * own
     return Solution(x, root, float(np.median(alpha[k]) * sigma2 / start.unit), float(gamma.sum()))
+
+
+def _with_precisions(scaled: Array, right: Array, alpha: Array, sigma2: float) -> tuple[Array, Array]:
+    """Return the most probable coefficients and a root of their covariance, for given precisions of prior and noise."""
+    sigma = np.sqrt(sigma2)
+    prior = np.column_stack([np.diag(np.sqrt(alpha)), np.zeros(len(alpha))])
+    upper = triangular(np.vstack([np.column_stack([scaled, right]) / sigma, prior]))
+    root = solve_triangular(upper[: len(alpha), :-1], np.eye(len(alpha)))
+    return root @ upper[: len(alpha), -1], root
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +283,10 @@ def choose_ratio(equations: Equations, prior: Prior) -> tuple[float, str, list[S
         return _USUAL_RATIO, "the usual one; too few structures to tell", []
     if min(len(prior.widths), rows) > _SCANNED:
         return _USUAL_RATIO, f"the usual one; {len(prior.widths)} coefficients are too many to tell", []
-    scans = scan_ratios(equations, prior)
+    # The most probable ridge takes one factorisation, the other choices dozens.
+    scans = scan_ratios(
+        equations, prior if isinstance(prior.ridge, float) else prior._replace(ridge="evidence")
+    )
     best = min(scan.score for scan in scans)
     good = [scan.ratio for scan in scans if scan.score <= _WITHIN * best]
     ratio = min(good, key=lambda value: abs(np.log(value / _USUAL_RATIO)))

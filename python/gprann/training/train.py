@@ -171,8 +171,8 @@ def fit_linear(
     quadratic : bool
         Whether products of two components of the descriptor count too.
     ridge : {"evidence", "cross_validation", "ard"} or float
-        Most probable ridge (marginal likelihood), that of the smallest errors of held-out structures, one ridge for each
-        coefficient by evidence, or a number in units of the mean square of the equations.
+        Most probable ridge (marginal likelihood), that of the smallest errors of held-out structures, one ridge for
+        each coefficient by evidence, or a number in units of the mean square of the equations.
     folds : int
         Parts of the data that are held out in turn, to find what is not given and to calibrate standard deviations.
     **options
