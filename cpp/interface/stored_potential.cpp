@@ -63,7 +63,7 @@ Activation read_activation(const Settings& settings) {
 
 std::unique_ptr<AtomModel> make_polynomial(const Settings& settings, Index degree,
                                            const StoredPotential& potential) {
-  settings.allow({"kind", "ridge", "folds"});  // of the fit
+  settings.allow({"kind", "regularisation", "folds"});  // of the fit
   return std::make_unique<Polynomial>(potential.descriptor->size(), degree,
                                       static_cast<Index>(potential.species.size()));
 }

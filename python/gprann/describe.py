@@ -21,6 +21,7 @@ from gprann.errors import listing
 from gprann.evaluation.metrics import number, table
 from gprann.formats.aenet import holds_networks, read_aenet
 from gprann.io import read
+from gprann.models import PolynomialModel
 from gprann.potential import Potential, load
 from gprann.surrogate import Surrogate, SurrogateSet
 from gprann.units import MEV
@@ -129,10 +130,15 @@ def describe_potential(potential: Potential) -> str:
     >>> print(describe_potential(potential).splitlines()[1])
     parameters:          96 per network
     """
-    count = "a single network" if len(potential) == 1 else f"a committee of {len(potential)} networks"
+    single, several = (
+        ("polynomial", "draws of polynomials")
+        if isinstance(potential.model, PolynomialModel)
+        else ("network", "networks")
+    )
+    count = f"a single {single}" if len(potential) == 1 else f"a committee of {len(potential)} {several}"
     facts = {
         "potential": f"{count} for each element, {potential.model!r}",
-        "parameters": f"{potential.model.n_parameters} per network",
+        "parameters": f"{potential.model.n_parameters} per {single}",
         "elements": " ".join(potential.species),
         "descriptor": repr(potential.descriptor),
         "reference energies": _energies_of_elements(potential.reference_energies),

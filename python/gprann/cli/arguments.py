@@ -68,6 +68,33 @@ def _train(parser: argparse.ArgumentParser) -> None:
     section_options(parser, "resources", ResourcesSection, leave_out=("memory",))
 
 
+def _scan(parser: argparse.ArgumentParser) -> None:
+    from gprann.config import DescriptorSection
+
+    _input(parser)
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="write table, plain data and plot")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=["linear", "quadratic"],
+        metavar="NAME",
+        help="linear, quadratic, or widths of a network as 10-10 (default linear quadratic)",
+    )
+    parser.add_argument(
+        "--ratios",
+        nargs="+",
+        type=float,
+        metavar="X",
+        help="weights of the forces relative to those of the energies (default 1e-4 to 1e4)",
+    )
+    parser.add_argument(
+        "--folds", type=int, default=5, metavar="INT", help="parts held out in turn (default 5)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of the folds (default 0)")
+    _reading(parser, leave_out=("species",))  # named like the option of the descriptor
+    section_options(parser, "descriptor", DescriptorSection)
+
+
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("potential", metavar="POTENTIAL", help="model file, or folder of networks of ænet")
     parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
@@ -277,6 +304,11 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] 
     ),
     "augment": (_augment, "add displaced copies, labelled with energies, to structures", logging.INFO),
     "train": (_train, "train a potential on energies, or with --forces on energies and forces", logging.INFO),
+    "scan": (
+        _scan,
+        "errors of energies against errors of forces: models and weights compared by cross-validation",
+        logging.INFO,
+    ),
     "evaluate": (_evaluate, "errors of a potential on structures with labels", logging.WARNING),
     "select": (_select, "choose the structures that are most worth labelling next", logging.INFO),
     "label": (

@@ -255,6 +255,32 @@ def _baseline(arguments: argparse.Namespace) -> CalculatorBaseline | None:
     return CalculatorBaseline(calculator=arguments.calculator, options=options or None)
 
 
+def scan(arguments: argparse.Namespace) -> None:
+    """Compare models and weights of the forces."""
+    from gprann.config import DescriptorSection
+    from gprann.pipeline.scan import scan as scan_models
+    from gprann.training.closed_form import RATIOS
+
+    data = _read(arguments, arguments.input)
+    found = scan_models(
+        data,
+        _section(arguments, DescriptorSection).compress(data),
+        models=[_widths(name) for name in arguments.models],
+        ratios=arguments.ratios or RATIOS,
+        folds=arguments.folds,
+        seed=arguments.seed,
+    )
+    show(str(found))
+    if arguments.output is not None:
+        show("written: " + ", ".join(str(file) for file in found.save(arguments.output)))
+
+
+def _widths(name: str) -> str | tuple[int, ...]:
+    """Return the widths of a network that are written as 10-10, else the name."""
+    parts = name.split("-")
+    return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else name
+
+
 def locality(arguments: argparse.Namespace) -> None:
     """Show what forces a cutoff can never explain."""
     from gprann.baselines import CalculatorBaseline, Coulomb

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from gprann import _core
 from gprann.arrays import Array
@@ -18,7 +19,7 @@ from gprann.options import option
 class Polynomial(Model):
     """Options that linear and quadratic models share."""
 
-    ridge: Literal["evidence", "cross_validation", "ard"] | float = option(
+    regularisation: Annotated[float, Field(gt=0)] | Literal["evidence", "cross_validation", "ard"] = option(
         'Ridge of the equations: "evidence" the most probable one (marginal likelihood); "cross_validation" that of '
         'the smallest errors; "ard" one for each parameter, by evidence; or a number, in units of the mean square of '
         "the equations.",

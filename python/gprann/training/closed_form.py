@@ -33,14 +33,14 @@ _ARD_LIMIT = 1e12  # times the smallest precision: such a coefficient is zero
 
 
 class Prior(NamedTuple):
-    """What is known of the coefficients before the fit.
+    """Knowledge of the coefficients before the fit.
 
     Attributes
     ----------
     widths : ndarray, shape (P,)
         Relative standard deviations; zero for coefficients of components that are constant.
     ridge : str or float
-        See `gprann.models.polynomial.Polynomial`.
+        The `regularisation` of `gprann.models.polynomial.Polynomial`.
     """
 
     widths: Array

@@ -108,7 +108,7 @@ def prepare(
     labels = label_table(data, 1.0, descriptor.species, settings)
     numbers = _folds(kin, kind, model.options, settings.seed)
     equations = gather(model, descriptor, normalisation, data, labels=labels, folds=numbers)
-    prior = Prior(model.widths(_importance(descriptor, normalisation)), model.options.ridge)
+    prior = Prior(model.widths(_importance(descriptor, normalisation)), model.options.regularisation)
     return Prepared(equations, prior, normalisation, guard)
 
 
@@ -167,7 +167,7 @@ def _folds(kin: Indices, kind: Indices, options: Polynomial, seed: int) -> Indic
         If the ridge is to be found by cross-validation and there are too few structures.
     """
     count = min(options.folds, len(np.unique(kin)))
-    if options.ridge == "cross_validation" and count < 2:
+    if options.regularisation == "cross_validation" and count < 2:
         raise ConfigError(
             "ridge = cross_validation: needs two structures at least; take evidence, or a number"
         )

@@ -204,7 +204,7 @@ def fit_linear(
     data = structures(data)
     forces = any(item.forces is not None for item in data)
     defaults = {"forces": forces, "members": _DRAWS}
-    model = (Quadratic if quadratic else Linear)(ridge=ridge, folds=folds)  # type: ignore[arg-type]
+    model = (Quadratic if quadratic else Linear)(regularisation=ridge, folds=folds)  # type: ignore[arg-type]
     return train(data, descriptor, **{**defaults, **options, "model": model})
 
 
