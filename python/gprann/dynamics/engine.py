@@ -46,6 +46,12 @@ class Engine:
                 "deviation; train a committee (members), or leave it out"
             )
 
+        if options.max_grade is not None and not (isinstance(model, Potential) and model.guard is not None):
+            raise ConfigError(
+                f"max_grade = {options.max_grade}: the model has no extrapolation guard; leave it out, or give a "
+                "potential to gprann.add_guard"
+            )
+
     def evaluate(self, state: State) -> None:
         """Compute energy, forces and, where there is one, the stress at the positions of a state.
 
@@ -75,6 +81,11 @@ class Engine:
             self.calculator.get_property("forces_std", self.atoms)
         found: Array = self.calculator.deviations["forces_std"]
         return np.asarray(np.sqrt(np.einsum("ik,ik->i", found, found)))
+
+    def grades(self) -> Array | None:
+        """Return the extrapolation grade of each atom at the last evaluation, shape (N,); None without a guard."""
+        found: Array | None = self.calculator.deviations.get("grades")
+        return found
 
     def nearest(self) -> tuple[int, int, float] | None:
         """Return the nearest atoms and their distance, where the calculator has looked for them."""

@@ -115,12 +115,21 @@ class Simulation:
     structure : Structure
     folder : Path
     options : MdOptions
+    picture : bool
+        Whether to draw it.
     """
 
     def __init__(
-        self, model: Potential | Surrogate, structure: Structure, folder: Path, options: MdOptions
+        self,
+        model: Potential | Surrogate,
+        structure: Structure,
+        folder: Path,
+        options: MdOptions,
+        *,
+        picture: bool = True,
     ) -> None:
         self._structure, self._folder, self._options = structure, folder, options
+        self._picture = picture
         self._engine = Engine(model, structure, options)
         self._frames = Frames(options.keep)
         self._integrator = Integrator(options)
@@ -270,8 +279,8 @@ class Simulation:
             write(self._folder / TO_LABEL, Dataset(frames))
         with atomic_write(self._folder / SUMMARY) as stream:
             stream.write(result.summary())
-        if importlib.util.find_spec("matplotlib") is None:
+        if self._picture and importlib.util.find_spec("matplotlib") is None:
             _log.warning("no plot in %s: matplotlib is missing, pip install 'gprann[plot]'", self._folder)
-        else:
+        elif self._picture:
             result.draw().savefig(self._folder / PICTURE, dpi=150)
         return result

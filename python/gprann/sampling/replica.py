@@ -1,0 +1,179 @@
+"""One simulation of a potential on trial, and the frames that it leaves."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import covalent_radii
+from ase.neighborlist import neighbor_list
+
+from gprann.arrays import Array
+from gprann.data.structure import Dataset, Structure
+from gprann.dynamics.options import MdOptions
+from gprann.dynamics.window import temperature_window
+from gprann.errors import DataError
+from gprann.io import atomic_write, write
+from gprann.io.reading import structures
+from gprann.potential import Potential
+from gprann.surrogate import Surrogate
+
+_log = logging.getLogger(__name__)
+_RELAXED, _OUTCOME = "relaxed.extxyz", "outcome.json"
+_CALM = 1e-3  # probability of temperatures that are left out
+_FMAX, _RELAXATION = 0.05, 200  # eV/Å and steps at which a relaxation ends
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a replica ended.
+
+    Attributes
+    ----------
+    steps : int
+        Time steps made.
+    time : float, ps
+    reason : str
+        Why it failed; empty if it survived.
+    atom : int or None
+        The atom that the reason is about, counted from 0.
+    """
+
+    steps: int
+    time: float
+    reason: str
+    atom: int | None
+
+    @property
+    def survived(self) -> bool:
+        """Whether it reached its whole length."""
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame of a replica.
+
+    Attributes
+    ----------
+    replica, step : int
+    temperature : float, K
+    structure : Structure
+        Without labels.
+    momenta : ndarray, shape (N, 3)
+    """
+
+    replica: int
+    step: int
+    temperature: float
+    structure: Structure
+    momenta: Array
+
+
+def run_replica(
+    model: Potential | Surrogate, start: Structure, folder: Path, options: MdOptions, *, relax: bool
+) -> Outcome:
+    """Run a replica, go on with it where it was interrupted, or return how it ended.
+
+    Raises
+    ------
+    ConfigError
+        If the options do not suit the structure or the model.
+    """
+    from gprann.dynamics.run import Simulation
+
+    file = folder / _OUTCOME
+    if file.exists():
+        return Outcome(**json.loads(file.read_text(encoding="utf-8")))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        begin = _relax(model, start, folder / _RELAXED) if relax else start
+        result = Simulation(model, begin, folder, options, picture=False).run(None)
+        outcome = Outcome(result.steps, 1e-3 * result.steps * options.time_step, result.reason, result.atom)
+    except DataError as error:  # the model refuses the start, or fails there
+        outcome = Outcome(0, 0.0, str(error), None)
+    with atomic_write(file) as stream:
+        stream.write(json.dumps(asdict(outcome), indent=1) + "\n")
+    return outcome
+
+
+def _relax(model: Potential | Surrogate, start: Structure, file: Path) -> Structure:
+    """Return the structure relaxed by the model, as far as some steps lead."""
+    from ase.optimize import FIRE
+
+    from gprann.dynamics.engine import make_calculator
+
+    if not file.exists():
+        atoms = start.without_labels().to_ase()
+        atoms.calc = make_calculator(model, 0.0)
+        FIRE(atoms, logfile=None).run(fmax=_FMAX, steps=_RELAXATION)
+        write(file, Dataset([start.with_positions(np.array(atoms.positions))]))
+    return start.with_positions(structures(file)[0].positions)
+
+
+def read_frames(folder: Path, start: Structure, replica: int) -> list[Frame]:
+    """Return the frames of a replica in the order of their steps; none if it failed before the first."""
+    file = folder / "trajectory.extxyz"
+    if not file.exists() or file.stat().st_size == 0:
+        return []
+    return [
+        Frame(
+            replica,
+            int(item.info["step"]),
+            float(item.info["temperature_K"]),
+            start.with_positions(item.positions, cell=item.cell),
+            np.array(item.arrays["momenta"]),
+        )
+        for item in structures(file)
+    ]
+
+
+def sound_frames(frames: list[Frame], options: MdOptions, degrees: int, closest: float) -> list[Frame]:
+    """Return the frames that have not blown up: calm ones, whose atoms keep their distances.
+
+    Parameters
+    ----------
+    frames : list of Frame
+    options : MdOptions
+        Of the replica.
+    degrees : int
+        Degrees of freedom.
+    closest : float
+        Smallest distance, relative to the sum of covalent radii.
+    """
+    low, high = temperature_window(degrees, _CALM)
+
+    def is_calm(frame: Frame) -> bool:
+        thermostat = options.temperature_at(frame.step)
+        cold = frame.temperature < low * thermostat and frame.step >= options.settled
+        return not cold and frame.temperature <= high * thermostat
+
+    return [frame for frame in frames if is_calm(frame) and not _collides(frame.structure, closest)]
+
+
+def _collides(structure: Structure, closest: float) -> bool:
+    atoms = structure.to_ase()
+    found = neighbor_list("i", atoms, [closest * covalent_radii[number] for number in atoms.numbers])
+    return len(found) > 0
+
+
+def degrees_of_freedom(start: Structure, options: MdOptions) -> int:
+    """Return the degrees of freedom that a simulation from a structure has.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If it cannot begin there.
+    """
+    from gprann.dynamics.start import begin
+
+    return begin(start, start.without_labels().to_ase(), options.replace(start="thermal")).degrees
+
+
+def describe(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as plain data."""
+    return asdict(outcome)
