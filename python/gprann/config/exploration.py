@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from gprann.config.files import find_config, read_config
 from gprann.config.sections import DescriptorSection, OutputSection, SurrogateSection, TrainingSection
-from gprann.errors import refuse_unused
+from gprann.errors import ConfigError, refuse_unused
 from gprann.options import Options, option
 from gprann.sampling.options import (
     ChoiceOptions,
@@ -67,6 +67,11 @@ class ExploreConfig(Options):
         if self.model == "network":
             several = {} if "members" in self.training.model_fields_set else {"members": _MEMBERS}
             training = self.training.model_copy(update={"forces": True, **several})
+            if training.members == 1 and self.choice.rule == "informative":
+                raise ConfigError(
+                    "training.members = 1: a single network does not know how uncertain it is; give more, or another "
+                    "choice.rule"
+                )
             object.__setattr__(self, "training", training)
         return self
 

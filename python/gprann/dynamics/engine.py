@@ -9,7 +9,7 @@ import numpy as np
 from ase.calculators.calculator import PropertyNotImplementedError
 
 from gprann.arrays import Array
-from gprann.calculator import Calculator
+from gprann.calculator import Calculator, GuardMode
 from gprann.data.ase_calculator import PredictionCalculator
 from gprann.data.structure import Structure
 from gprann.dynamics.integrators import State
@@ -27,6 +27,8 @@ class Engine:
     model : Potential or Surrogate
     structure : Structure
     options : MdOptions
+    guard : {'warn', 'stop', 'collect', 'off'}
+        What a potential does where it extrapolates.
 
     Raises
     ------
@@ -34,9 +36,16 @@ class Engine:
         If the options ask for something that the model does not know.
     """
 
-    def __init__(self, model: Potential | Surrogate, structure: Structure, options: MdOptions) -> None:
+    def __init__(
+        self,
+        model: Potential | Surrogate,
+        structure: Structure,
+        options: MdOptions,
+        *,
+        guard: GuardMode = "warn",
+    ) -> None:
         self.atoms: ase.Atoms = structure.without_labels().to_ase()
-        self.calculator = make_calculator(model, options.skin)
+        self.calculator = make_calculator(model, options.skin, guard)
         self._properties: Sequence[str] = ("forces", "stress") if options.ensemble == "npt" else ("forces",)
         self.deviates = not isinstance(model, Potential) or len(model) > 1
         self.deviates_always = isinstance(model, Potential) and self.deviates
@@ -98,6 +107,12 @@ class Engine:
         self.atoms.cell[...] = state.cell
 
 
-def make_calculator(model: Potential | Surrogate, skin: float) -> PredictionCalculator:
+def make_calculator(
+    model: Potential | Surrogate, skin: float, guard: GuardMode = "warn"
+) -> PredictionCalculator:
     """Return the calculator of a model."""
-    return Calculator(model, skin=skin) if isinstance(model, Potential) else SurrogateCalculator(model)
+    return (
+        Calculator(model, skin=skin, guard=guard)
+        if isinstance(model, Potential)
+        else SurrogateCalculator(model)
+    )

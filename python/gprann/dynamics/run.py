@@ -115,8 +115,8 @@ class Simulation:
     structure : Structure
     folder : Path
     options : MdOptions
-    picture : bool
-        Whether to draw it.
+    on_trial : bool
+        Of a model that may fail: without a picture, and without warnings of what it does not know.
     """
 
     def __init__(
@@ -126,11 +126,11 @@ class Simulation:
         folder: Path,
         options: MdOptions,
         *,
-        picture: bool = True,
+        on_trial: bool = False,
     ) -> None:
         self._structure, self._folder, self._options = structure, folder, options
-        self._picture = picture
-        self._engine = Engine(model, structure, options)
+        self._on_trial = on_trial
+        self._engine = Engine(model, structure, options, guard="off" if on_trial else "warn")
         self._frames = Frames(options.keep)
         self._integrator = Integrator(options)
         self._state = begin(structure, self._engine.atoms, options)
@@ -272,15 +272,17 @@ class Simulation:
             options.time_step,
         )
         if stop is not None:
-            _log.warning("stopped in %s", stop.reason)
+            _log.log(logging.INFO if self._on_trial else logging.WARNING, "stopped in %s", stop.reason)
             frames = self._frames.structures(self._structure)
             if stop.sound:
                 frames.append(self._structure.with_positions(state.positions, cell=state.cell))
             write(self._folder / TO_LABEL, Dataset(frames))
         with atomic_write(self._folder / SUMMARY) as stream:
             stream.write(result.summary())
-        if self._picture and importlib.util.find_spec("matplotlib") is None:
+        if self._on_trial:
+            return result
+        if importlib.util.find_spec("matplotlib") is None:
             _log.warning("no plot in %s: matplotlib is missing, pip install 'gprann[plot]'", self._folder)
-        elif self._picture:
+        else:
             result.draw().savefig(self._folder / PICTURE, dpi=150)
         return result

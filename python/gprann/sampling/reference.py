@@ -13,6 +13,7 @@ import numpy as np
 from gprann.data.structure import Dataset, Structure
 from gprann.dynamics.options import MdOptions
 from gprann.errors import ConfigError, GprannError
+from gprann.io.reading import structures
 from gprann.labelling import LabelOptions, Record, label
 from gprann.labelling.calculators import CalculatorSpec
 from gprann.labelling.process import LabellingError, WorkerProcess
@@ -169,4 +170,4 @@ class Reference:
     def calls(self) -> int:
         """Structures computed so far, those of simulations included."""
         files = [self._folder / LABELS, self._folder / CALLS]
-        return sum(len(Record(file).structures) for file in files if file.exists())
+        return sum(len(structures(file)) for file in files if file.exists())

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase.data import covalent_radii
@@ -22,7 +20,6 @@ from gprann.io.reading import structures
 from gprann.potential import Potential
 from gprann.surrogate import Surrogate
 
-_log = logging.getLogger(__name__)
 _RELAXED, _OUTCOME = "relaxed.extxyz", "outcome.json"
 _CALM = 1e-3  # probability of temperatures that are left out
 _FMAX, _RELAXATION = 0.05, 200  # eV/Å and steps at which a relaxation ends
@@ -92,7 +89,7 @@ def run_replica(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         begin = _relax(model, start, folder / _RELAXED) if relax else start
-        result = Simulation(model, begin, folder, options, picture=False).run(None)
+        result = Simulation(model, begin, folder, options, on_trial=True).run(None)
         outcome = Outcome(result.steps, 1e-3 * result.steps * options.time_step, result.reason, result.atom)
     except DataError as error:  # the model refuses the start, or fails there
         outcome = Outcome(0, 0.0, str(error), None)
@@ -109,7 +106,7 @@ def _relax(model: Potential | Surrogate, start: Structure, file: Path) -> Struct
 
     if not file.exists():
         atoms = start.without_labels().to_ase()
-        atoms.calc = make_calculator(model, 0.0)
+        atoms.calc = make_calculator(model, 0.0, "off")
         FIRE(atoms, logfile=None).run(fmax=_FMAX, steps=_RELAXATION)
         write(file, Dataset([start.with_positions(np.array(atoms.positions))]))
     return start.with_positions(structures(file)[0].positions)
@@ -172,8 +169,3 @@ def degrees_of_freedom(start: Structure, options: MdOptions) -> int:
     from gprann.dynamics.start import begin
 
     return begin(start, start.without_labels().to_ase(), options.replace(start="thermal")).degrees
-
-
-def describe(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome as plain data."""
-    return asdict(outcome)
