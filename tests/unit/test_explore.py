@@ -243,8 +243,9 @@ def test_frames_that_have_blown_up_are_no_candidates() -> None:
     near[1] = near[0] + [1.2, 0.0, 0.0]  # the covalent radius of copper is 1.32
     own.append(Frame(0, 50, 300.0, CLUSTER.with_positions(near), own[0].momenta))
     own.append(Frame(0, 60, 1500.0, own[0].structure, own[0].momenta))
-    options = MdOptions(false_alarm=1e-10)
-    assert sound_frames(own, options, 12, 0.55) == own[:4]
+    options = MdOptions(false_alarm=1e-10, min_contact=0.55)
+    assert sound_frames(own, options, 12) == own[:4]
+    assert sound_frames(own, options.replace(min_contact=None), 12) == own[:5]
 
 
 def test_labels_with_absurd_forces_are_refused(folder: Path) -> None:

@@ -33,6 +33,8 @@ _MAY_CHANGE = frozenset(
         "settling",
         "min_distance",
         "max_distance",
+        "max_stretch",
+        "min_contact",
     }
 )
 
@@ -134,6 +136,21 @@ class MdOptions(Options):
     min_distance: float = option("The run stops where two atoms come closer than this.", 0.5, unit="Å", gt=0)
     max_distance: float = option(
         "The run stops where an atom has lost all neighbours within this distance.", 6.0, unit="Å", gt=0
+    )
+    min_contact: float | None = option(
+        "The run stops where two atoms are closer than this times the sum of their covalent radii. Default: "
+        "`min_distance` alone counts.",
+        None,
+        example=0.65,
+        gt=0,
+        lt=1,
+    )
+    max_stretch: float | None = option(
+        "The run stops where a bond between non-metals (nearer than 1.25 times the sum of their covalent radii at the "
+        "start) has become longer than this times that sum: a molecule has come apart. Default: it is not looked at.",
+        None,
+        example=1.8,
+        gt=1.25,
     )
     keep: int = option(
         "Frames of the last lines of the log that are written for labelling when the run stops early.",

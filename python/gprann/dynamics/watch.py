@@ -12,6 +12,7 @@ from gprann import _core
 from gprann.arrays import Array
 from gprann.data.neighbours import reduce_cells
 from gprann.data.structure import Structure
+from gprann.dynamics.bonds import Bonds, find_contact
 from gprann.dynamics.engine import Engine
 from gprann.dynamics.integrators import State
 from gprann.dynamics.options import MdOptions
@@ -66,6 +67,7 @@ class Watch:
         self._cell, self._reduced = b"", np.zeros((3, 3))
         self._window: tuple[int, float, float] | None = None  # degrees of freedom, and limits for these
         self._alone = self._lonely(structure.positions, structure.cell)
+        self._bonds = None if options.max_stretch is None else Bonds(structure)
 
     def look(self, state: State, *, closely: bool) -> Stop | None:
         """Return a reason to stop, or None.
@@ -82,7 +84,7 @@ class Watch:
         if found is None and (self._engine.deviates_always or (closely and self._wanted)):
             found = self._deviation(state)
         if found is None and closely:
-            found = self._losses(state)
+            found = self._losses(state) or self._stretch(state) or self._contact(state)
         return found
 
     @property
@@ -172,6 +174,28 @@ class Watch:
             return None
         atom, limit = int(np.argmax(lost)), self._options.max_distance
         return Stop(f"{self._name(atom)} has no neighbour within max_distance = {limit:g} Å any more", atom)
+
+    def _contact(self, state: State) -> Stop | None:
+        limit = self._options.min_contact
+        if limit is None:
+            return None
+        found = find_contact(self._structure.with_positions(state.positions, cell=state.cell), limit)
+        if found is None:
+            return None
+        text = f"{self._name(found.atom)} and {self._name(found.other)} are {found.length:.2f} Å apart"
+        text += f", {found.stretch:.2f} times the sum of their covalent radii, below min_contact = {limit:g}"
+        return Stop(text, found.atom)
+
+    def _stretch(self, state: State) -> Stop | None:
+        limit = self._options.max_stretch
+        longest = None if self._bonds is None else self._bonds.longest(state.positions, state.cell)
+        if limit is None or longest is None or longest.stretch <= limit:
+            return None
+        text = f"the bond of {self._name(longest.atom)} and {self._name(longest.other)} is {longest.length:.2f} Å long"
+        text += (
+            f", {longest.stretch:.2f} times the sum of their covalent radii, above max_stretch = {limit:g}"
+        )
+        return Stop(text, longest.atom)
 
     def _lonely(self, positions: Array, cell: Array) -> NDArray[np.bool_]:
         """Return which atoms have no neighbour within `max_distance`, shape (N,)."""

@@ -62,18 +62,18 @@ def explore(
 
     Examples
     --------
-    >>> import gprann, tempfile
-    >>> from pathlib import Path
+    >>> import ase, gprann, tempfile
+    >>> cluster = ase.Atoms("Cu4", [[0, 0, 0], [2.3, 0, 0], [1.1, 2.0, 0], [1.1, 0.7, 1.9]])
     >>> with tempfile.TemporaryDirectory() as name:
-    ...     gprann.write(f"{name}/start.extxyz", gprann.examples.hydrogen(7)[3:4])
+    ...     gprann.write(f"{name}/start.extxyz", cluster)
     ...     result = gprann.explore(
     ...         {
-    ...             "model": "surrogate",
-    ...             "surrogate": {"kernel": "pairs"},
+    ...             "model": "network",
+    ...             "training": {"hidden": [3], "members": 2, "iterations": 5, "starts": 1},
     ...             "start": {"structures": f"{name}/start.extxyz", "count": 6},
     ...             "reference": {"calculator": "emt"},
-    ...             "dynamics": {"length": 0.01, "temperature": 50.0, "replicas": 1},
-    ...             "convergence": {"force_error": 10.0, "check": 2},
+    ...             "dynamics": {"length": 0.01, "replicas": 1},
+    ...             "convergence": {"force_error": 10.0, "check": 2, "generations": 2},
     ...             "output": {"folder": f"{name}/results", "plots": False},
     ...         }
     ...     )

@@ -312,7 +312,7 @@ class _Run:
             start = plan.starts[k % len(plan.starts)]
             frames = read_frames(self._place(number) / f"replica_{k}", start, k)
             options = plan.replicas.of_replica(0)
-            sound = sound_frames(frames, options, degrees_of_freedom(start, options), plan.choice.closest)
+            sound = sound_frames(frames, options, degrees_of_freedom(start, options))
             found.append(new_frames(sound, data))
         return [own for own in found if own]
 

@@ -79,6 +79,19 @@ class ReplicaOptions(MdOptions):
         gt=0,
         lt=0.1,
     )
+    min_contact: float | None = option(
+        "A replica has failed where two atoms are closer than this times the sum of their covalent radii; frames like "
+        "this are not labelled.",
+        0.65,
+        gt=0,
+        lt=1,
+    )
+    max_stretch: float | None = option(
+        "A replica has failed where a bond between non-metals (atoms nearer than 1.25 times the sum of their covalent "
+        "radii at the start) has become longer than this times that sum. Where molecules are to react: a large number.",
+        1.8,
+        gt=1.25,
+    )
     trajectory_every: int = option(
         "Steps from one frame to the next, among which structures to label are chosen.", 10, ge=1
     )
@@ -115,12 +128,6 @@ class ChoiceOptions(Options):
     )
     stride: int = option(
         "With rule reference_md: steps from one structure that is kept to the next.", 10, ge=1
-    )
-    closest: float = option(
-        "Frames in which two atoms are closer than this, relative to the sum of their covalent radii, are left out.",
-        0.55,
-        gt=0,
-        lt=1,
     )
 
     @model_validator(mode="after")

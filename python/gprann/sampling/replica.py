@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from ase.data import covalent_radii
-from ase.neighborlist import neighbor_list
 
 from gprann.arrays import Array
 from gprann.data.structure import Dataset, Structure
+from gprann.dynamics.bonds import find_contact
 from gprann.dynamics.options import MdOptions
 from gprann.dynamics.window import temperature_window
 from gprann.errors import DataError
@@ -129,7 +128,7 @@ def read_frames(folder: Path, start: Structure, replica: int) -> list[Frame]:
     ]
 
 
-def sound_frames(frames: list[Frame], options: MdOptions, degrees: int, closest: float) -> list[Frame]:
+def sound_frames(frames: list[Frame], options: MdOptions, degrees: int) -> list[Frame]:
     """Return the frames that have not blown up: calm ones, whose atoms keep their distances.
 
     Parameters
@@ -139,8 +138,6 @@ def sound_frames(frames: list[Frame], options: MdOptions, degrees: int, closest:
         Of the replica.
     degrees : int
         Degrees of freedom.
-    closest : float
-        Smallest distance, relative to the sum of covalent radii.
     """
     low, high = temperature_window(degrees, _CALM)
 
@@ -149,13 +146,11 @@ def sound_frames(frames: list[Frame], options: MdOptions, degrees: int, closest:
         cold = frame.temperature < low * thermostat and frame.step >= options.settled
         return not cold and frame.temperature <= high * thermostat
 
-    return [frame for frame in frames if is_calm(frame) and not _collides(frame.structure, closest)]
+    def collides(frame: Frame) -> bool:
+        least = options.min_contact
+        return least is not None and find_contact(frame.structure, least) is not None
 
-
-def _collides(structure: Structure, closest: float) -> bool:
-    atoms = structure.to_ase()
-    found = neighbor_list("i", atoms, [closest * covalent_radii[number] for number in atoms.numbers])
-    return len(found) > 0
+    return [frame for frame in frames if is_calm(frame) and not collides(frame)]
 
 
 def degrees_of_freedom(start: Structure, options: MdOptions) -> int:
