@@ -51,7 +51,7 @@ _START, _CHOICE, _REFERENCE, _REPLICAS = range(4)  # what random numbers are for
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an exploration works on, and its options.
+    """Structures and options of an exploration.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class _Run:
             result = self._report(done, reason, data)
             if reason:
                 return result
-            data = data + self._added(generation)
+            data = data + self._labels_of(generation)
 
     def _end(self, done: Sequence[Generation]) -> str:
         """Return why to end now, nothing if there is no reason."""
@@ -160,19 +160,19 @@ class _Run:
         """Return the labels that were given, or computed at the start."""
         plan, file = self._plan, self._folder / "start.extxyz"
         if plan.labels is not None:
-            return _numbered(plan.labels, "start")
+            return _number(plan.labels, "start")
         if not file.exists():
             options = plan.start
             if options.method == "rattle":
-                moved = self._displaced(options.count, options.displacement, self._rng(_START))
+                moved = self._displace(options.count, options.displacement, self._rng(_START))
                 found = self._reference.label(moved)
             else:
                 found = self._start_by_reference()
             self._warn(found, "start")
             write(file, found.data)
-        return _numbered(structures(file), "start")
+        return _number(structures(file), "start")
 
-    def _displaced(self, count: int, size: float, rng: np.random.Generator) -> list[Structure]:
+    def _displace(self, count: int, size: float, rng: np.random.Generator) -> list[Structure]:
         """Return displaced copies of the structures in which replicas begin; fixed atoms move too."""
         starts = self._plan.starts
         chosen = [starts[k % len(starts)] for k in range(count)]
@@ -258,12 +258,12 @@ class _Run:
             stream.write(json.dumps(generation.to_dict(), indent=1, ensure_ascii=False) + "\n")
         return generation
 
-    def _added(self, generation: Generation) -> Dataset:
+    def _labels_of(self, generation: Generation) -> Dataset:
         """Return the labels that a generation has added."""
         place = self._place(generation.number)
         if not generation.added:
             return Dataset()
-        return _numbered(structures(place / "new.extxyz"), place.name)
+        return _number(structures(place / "new.extxyz"), place.name)
 
     def _model(self, place: Path, data: Dataset) -> Potential | Surrogate:
         """Return the model of a generation as its file holds it: the same bits now and after an interruption."""
@@ -335,7 +335,7 @@ class _Run:
         items = [frame.structure for frame in picked]
         if not items:
             _log.warning("%s: no frame can be used; displaced copies of the start are labelled", place.name)
-            items = self._displaced(plan.choice.count, plan.start.displacement, rng)
+            items = self._displace(plan.choice.count, plan.start.displacement, rng)
             chosen = [(-1, -1)] * len(items)
         write(place / "chosen.extxyz", Dataset(items))
         with atomic_write(place / "chosen.json") as stream:
@@ -362,7 +362,7 @@ def _is_calm(frame: Frame, replicas: ReplicaOptions) -> bool:
     return abs(frame.temperature / thermostat - 1.0) < 2.0 * math.sqrt(2.0 / (3 * len(frame.structure)))
 
 
-def _numbered(data: Dataset, name: str) -> Dataset:
+def _number(data: Dataset, name: str) -> Dataset:
     """Return structures with origins that do not depend on where the folder is."""
     return Dataset(item.replace(origin=Origin(name, k)) for k, item in enumerate(data))
 

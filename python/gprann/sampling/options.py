@@ -13,7 +13,7 @@ from gprann.options import Names, Options, option
 
 
 class StartOptions(Options):
-    """What an exploration begins with: structures, and labels if there are some."""
+    """Structures in which an exploration begins, and labels if there are some."""
 
     structures: Names = option(
         "Structures in which simulations begin, in turn: a file, folder or glob pattern, or a list of these. Labels "
@@ -111,7 +111,7 @@ class ReplicaOptions(MdOptions):
 
 
 class ChoiceOptions(Options):
-    """Which structures of failed simulations are labelled."""
+    """Rule by which structures of failed simulations are chosen."""
 
     rule: Literal["informative", "frames", "random", "reference_md"] = option(
         'How structures are chosen from before the failure: "informative" those that lower the variance of the '

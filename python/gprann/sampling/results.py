@@ -1,4 +1,4 @@
-"""What an exploration leaves: generations as a table, as plain data and as a picture."""
+"""Results of an exploration: generations as a table, as plain data and as a picture."""
 
 from __future__ import annotations
 
