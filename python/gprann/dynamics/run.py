@@ -176,9 +176,10 @@ class Simulation:
         return sizes
 
     # ------------------------------------------------------------------ run
-    def run(self, progress: bool | None) -> MdResult:
-        """Make the steps that are left, and write what came out."""
+    def run(self, progress: bool | None, until: int | None = None) -> MdResult:
+        """Make the steps that are left, or those until a step before the end, and write what came out."""
         state, options = self._state, self._options
+        end = options.steps if until is None else min(until, options.steps)
         stop: Stop | None = None
         if self._is_new:
             self._watch.look(state, closely=True)
@@ -186,11 +187,11 @@ class Simulation:
             self._record(log=True, frame=True)
             self._save()
         try:
-            with progress_bar(options.steps, "dynamics", unit="steps", show=progress) as bar:
+            with progress_bar(end, "dynamics", unit="steps", show=progress) as bar:
                 bar.update(state.step)
-                while state.step < options.steps and stop is None:
+                while state.step < end and stop is None:
                     before = state.step
-                    stop = self._advance(min(options.steps, before + options.log_every))
+                    stop = self._advance(min(end, before + options.log_every))
                     bar.set_postfix_str(f"{state.temperature:.0f} K", refresh=False)
                     bar.update(state.step - before)
             if stop is None:

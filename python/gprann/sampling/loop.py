@@ -46,6 +46,7 @@ _log = logging.getLogger(__name__)
 Fit = Callable[[Dataset, Path], "Potential | Surrogate"]
 """Fits a model to all labels from scratch; the folder is for checkpoints."""
 _FRUITLESS = 3  # generations without new labels after which nothing more is to be expected
+_LEAST = 1.0  # ps, to which a replica runs even if another one has failed
 _START, _CHOICE, _REFERENCE, _REPLICAS = range(4)  # what random numbers are for; generations follow the last
 
 
@@ -233,7 +234,9 @@ class _Run:
         model = self._model(place, fitted)
         held_out = aside if self._plan.test is None else self._plan.test
         error = _force_error(model, held_out) if len(held_out) else None
-        outcomes = [self._replica(number, k, model) for k in range(self._plan.replicas.replicas)]
+        outcomes: list[Outcome] = []
+        for k in range(self._plan.replicas.replicas):
+            outcomes.append(self._replica(number, k, model, outcomes))
         survived = all(item.survived for item in outcomes)
         done = survived and error is not None and error < limits.force_error
         chosen, new = ([], Labelled(Dataset(), ())) if done else self._learn(number, model, outcomes, data)
@@ -275,11 +278,18 @@ class _Run:
             return found
         return next(iter(found))[0]  # a set of one
 
-    def _replica(self, number: int, k: int, model: Potential | Surrogate) -> Outcome:
+    def _replica(
+        self, number: int, k: int, model: Potential | Surrogate, before: Sequence[Outcome]
+    ) -> Outcome:
+        """Run a replica, not for long if one before it has failed."""
         replicas, starts = self._plan.replicas, self._plan.starts
         options = replicas.of_replica(int(self._rng(_REPLICAS + number, k).integers(2**31)))
         place = self._place(number) / f"replica_{k}"
-        return run_replica(model, starts[k % len(starts)], place, options, relax=replicas.relax)
+        failed = [item.steps for item in before if item.failed]
+        least = round(1000.0 * _LEAST / options.time_step)
+        until = max(least, round(replicas.patience * min(failed))) if failed else None
+        start = starts[k % len(starts)]
+        return run_replica(model, start, place, options, relax=replicas.relax, until=until)
 
     # --------------------------------------------------------------- choice
     def _learn(
@@ -307,7 +317,7 @@ class _Run:
         plan, survived = self._plan, all(item.survived for item in outcomes)
         found = []
         for k, outcome in enumerate(outcomes):
-            if outcome.survived and not survived:
+            if not (outcome.failed or survived):
                 continue
             start = plan.starts[k % len(plan.starts)]
             frames = read_frames(self._place(number) / f"replica_{k}", start, k)

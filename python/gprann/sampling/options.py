@@ -71,6 +71,12 @@ class ReplicaOptions(MdOptions):
     """Simulations in which each potential is tried: replicas with seeds and velocities of their own."""
 
     replicas: int = option("Simulations of each generation, all of which have to survive.", 3, ge=1)
+    patience: float = option(
+        "Once a replica has failed, and a new potential will be fitted anyway, those after it run to so many times its "
+        "length at most, and to 1 ps at least.",
+        4.0,
+        ge=1,
+    )
     relax: bool = option("Relax the structures with the potential before the simulations.", False)
     false_alarm: float | None = option(
         "A replica has failed at the first step whose temperature a correct potential would reach in one step with "

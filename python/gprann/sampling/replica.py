@@ -37,17 +37,25 @@ class Outcome:
         Why it failed; empty if it survived.
     atom : int or None
         The atom that the reason is about, counted from 0.
+    cut : bool
+        Whether it was ended before its time, since another replica had failed.
     """
 
     steps: int
     time: float
     reason: str
     atom: int | None
+    cut: bool = False
 
     @property
     def survived(self) -> bool:
         """Whether it reached its whole length."""
-        return not self.reason
+        return not self.reason and not self.cut
+
+    @property
+    def failed(self) -> bool:
+        """Whether there was a reason to stop it."""
+        return bool(self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +79,26 @@ class Frame:
 
 
 def run_replica(
-    model: Potential | Surrogate, start: Structure, folder: Path, options: MdOptions, *, relax: bool
+    model: Potential | Surrogate,
+    start: Structure,
+    folder: Path,
+    options: MdOptions,
+    *,
+    relax: bool,
+    until: int | None,
 ) -> Outcome:
     """Run a replica, go on with it where it was interrupted, or return how it ended.
+
+    Parameters
+    ----------
+    model : Potential or Surrogate
+    start : Structure
+    folder : Path
+    options : MdOptions
+    relax : bool
+        Whether to relax the start first.
+    until : int or None
+        Step at which it is cut, if it lives that long.
 
     Raises
     ------
@@ -88,8 +113,10 @@ def run_replica(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         begin = _relax(model, start, folder / _RELAXED) if relax else start
-        result = Simulation(model, begin, folder, options, on_trial=True).run(None)
-        outcome = Outcome(result.steps, 1e-3 * result.steps * options.time_step, result.reason, result.atom)
+        result = Simulation(model, begin, folder, options, on_trial=True).run(None, until)
+        cut = not result.reason and result.steps < options.steps
+        time = 1e-3 * result.steps * options.time_step
+        outcome = Outcome(result.steps, time, result.reason, result.atom, cut)
     except DataError as error:  # the model refuses the start, or fails there
         outcome = Outcome(0, 0.0, str(error), None)
     with atomic_write(file) as stream:

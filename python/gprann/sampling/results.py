@@ -124,7 +124,9 @@ class Exploration:
         """Return the table of the generations, and how it ended."""
         lines = [f"{'':>3}{'labels':>8}{'calls':>7}{'force error':>16}{'of the chosen':>15}  replicas, ps"]
         for one in self.generations:
-            times = " ".join(f"{item.time:.3g}{'' if item.survived else '*'}" for item in one.replicas)
+            times = " ".join(
+                f"{item.time:.3g}{'*' if item.failed else '+' if item.cut else ''}" for item in one.replicas
+            )
             error = "-" if one.error is None else f"{1e3 * one.error:.0f} meV/Å"
             new = "-" if one.new_error is None else f"{1e3 * one.new_error:.0f} meV/Å"
             lines.append(f"{one.number:>3}{one.labels:>8}{one.calls:>7}{error:>16}{new:>15}  {times}")
@@ -172,12 +174,12 @@ class Exploration:
         figure = new_figure(6.4, 5.0)
         grid = figure.add_gridspec(2, 1)
         times, errors = new_axes(figure, grid[0]), new_axes(figure, grid[1])
-        for survived, color, label in ((True, BLUE, "survived"), (False, ORANGE, "failed")):
+        for failed, color, label in ((False, BLUE, "alive at the end"), (True, ORANGE, "failed")):
             points = [
                 (one.labels, max(item.time, 1e-3))
                 for one in self.generations
                 for item in one.replicas
-                if item.survived == survived
+                if item.failed == failed
             ]
             if points:
                 times.plot(*zip(*points, strict=True), "o", color=color, ms=4, label=label)
