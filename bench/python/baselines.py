@@ -10,7 +10,6 @@ its defaults, which were chosen on azobenzene; one run each.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
@@ -22,7 +21,8 @@ import numpy as np
 from ase.build import bulk
 from ase.io import read as read_atoms
 from ase.units import Bohr
-from measure import RESULTS, machine, peak_gib
+from measure import RESULTS
+from parts import Part, run_parts
 from public_sets import SETS
 
 import gprann
@@ -296,7 +296,7 @@ def rmd17(name: str) -> Callable[[Path], dict[str, Any]]:
     return measure
 
 
-PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+PARTS: dict[str, Part] = {
     "coulomb": coulomb,
     "steps": steps,
     "locality": locality,
@@ -311,22 +311,5 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 
-def main() -> None:
-    """Measure the parts that are asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path, metavar="DATA")
-    parser.add_argument("parts", nargs="*", metavar="PART", default=list(PARTS))
-    arguments = parser.parse_args()
-    for name in arguments.parts:
-        result = {"machine": machine(), **PARTS[name](arguments.data), "peak_GiB": peak_gib()}
-        print(name, json.dumps(result, default=str), flush=True)
-        known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
-        everything = {**known, name: result}
-        ordered = {part: everything[part] for part in PARTS if part in everything}
-        FILE.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    run_parts(PARTS, FILE, __doc__)

@@ -10,11 +10,9 @@ and the baseline for the surrogate alone; one run each.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,8 @@ import numpy as np
 from ase import units
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
 from ase.md.verlet import VelocityVerlet
-from measure import RESULTS, machine, peak_gib
+from measure import RESULTS
+from parts import Part, run_parts
 from public_sets import SETS
 
 import gprann
@@ -61,7 +60,7 @@ def simulate(calculator: Any, start: gprann.Structure, seed: int) -> dict[str, A
         times.append(1e-3 * TIMESTEP * dynamics.nsteps)
         energies.append(1e3 * atoms.get_total_energy() / len(atoms))
         hottest = max(hottest, float(atoms.get_temperature()))
-    result = {
+    return {
         "seed": seed,
         "ps": times[-1],
         "stable": hottest < HOT,
@@ -70,8 +69,17 @@ def simulate(calculator: Any, start: gprann.Structure, seed: int) -> dict[str, A
         "largest_change": float(np.max(np.abs(np.array(energies) - energies[0]))),
         "ms_per_step": 1e3 * (time.perf_counter() - started) / dynamics.nsteps,
     }
-    print(json.dumps(result), flush=True)
-    return result
+
+
+def simulations(
+    calculator: Any, start: gprann.Structure, seeds: int, found: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield what was found before, with the simulations that have ended."""
+    runs: list[dict[str, Any]] = []
+    yield {**found, "runs": runs}
+    for seed in range(seeds):
+        runs.append(simulate(calculator, start, seed))
+        yield {**found, "runs": runs}
 
 
 def errors(model: Any, test: gprann.Dataset) -> dict[str, float]:
@@ -80,14 +88,12 @@ def errors(model: Any, test: gprann.Dataset) -> dict[str, float]:
     return {"energy_mae": 1e3 * report.energy_mae, "force_mae": 1e3 * (report.force_mae or 0.0)}
 
 
-def ec_teacher(data: Path) -> dict[str, Any]:
+def ec_teacher(data: Path) -> Iterator[dict[str, Any]]:
     """GFN2-xTB + surrogate of 100 EC dimers: errors, and three simulations."""
     train, test = (gprann.read(data / f"ec_dimer/{name}.extxyz") for name in ("train", "dev"))
     surrogate = gprann.Surrogate(baseline=gprann.CalculatorBaseline(calculator="tblite")).fit(train[:100])
     found = {"n_train": 100, "bound": surrogate.bound, **errors(surrogate, test)}
-    print(json.dumps(found), flush=True)
-    runs = [simulate(gprann.SurrogateCalculator(surrogate), test[0], seed) for seed in range(3)]
-    return {**found, "runs": runs}
+    yield from simulations(gprann.SurrogateCalculator(surrogate), test[0], 3, found)
 
 
 def taught(train: Path, test: Path) -> tuple[gprann.Potential, dict[str, Any]]:
@@ -119,14 +125,11 @@ def speed(potential: gprann.Potential, data: gprann.Dataset) -> float:
     return 5 * int(data.n_atoms.sum()) / (time.perf_counter() - started)
 
 
-def ec_taught(data: Path) -> dict[str, Any]:
+def ec_taught(data: Path) -> Iterator[dict[str, Any]]:
     """A network taught by GFN2-xTB + surrogate of 250 EC dimers: errors, and five simulations."""
     train, test = (data / f"ec_dimer/{name}.extxyz" for name in ("train", "dev"))
     potential, found = taught(train, test)
-    print(json.dumps(found), flush=True)
-    start = gprann.read(test)[0]
-    runs = [simulate(gprann.Calculator(potential), start, seed) for seed in range(5)]
-    return {**found, "runs": runs}
+    yield from simulations(gprann.Calculator(potential), gprann.read(test)[0], 5, found)
 
 
 def rmd17(name: str) -> Callable[[Path], dict[str, Any]]:
@@ -138,7 +141,7 @@ def rmd17(name: str) -> Callable[[Path], dict[str, Any]]:
     return measure
 
 
-PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+PARTS: dict[str, Part] = {
     "ec_teacher": ec_teacher,
     "ec_taught": ec_taught,
     "ethanol_taught": rmd17("ethanol"),
@@ -146,22 +149,5 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 
-def main() -> None:
-    """Measure the parts that are asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path, metavar="DATA")
-    parser.add_argument("parts", nargs="*", metavar="PART", default=list(PARTS))
-    arguments = parser.parse_args()
-    for name in arguments.parts:
-        result = {"machine": machine(), **PARTS[name](arguments.data.resolve()), "peak_GiB": peak_gib()}
-        print(name, json.dumps(result, default=str), flush=True)
-        known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
-        everything = {**known, name: result}
-        ordered = {part: everything[part] for part in PARTS if part in everything}
-        FILE.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    run_parts(PARTS, FILE, __doc__)

@@ -80,12 +80,15 @@ double normal_equations(const Network& self, const VectorIn& parameters, const O
 struct KeptWorkspace {
   std::mutex lock;
   Committee::Workspace content;
-  std::shared_ptr<const Descriptor> descriptor;  // for which it was made
+  // for which it was made
+  std::shared_ptr<const AtomModel> model;
+  std::shared_ptr<const Descriptor> descriptor;
 
-  void suit(const std::shared_ptr<Descriptor>& wanted) {
-    if (descriptor == wanted) return;
+  void suit(const std::shared_ptr<AtomModel>& own_model, const std::shared_ptr<Descriptor>& own_descriptor) {
+    if (model == own_model && descriptor == own_descriptor) return;
     content = Committee::Workspace();
-    descriptor = wanted;
+    model = own_model;
+    descriptor = own_descriptor;
   }
 };
 
@@ -112,20 +115,22 @@ struct OwnedGuard {
   }
 };
 
-py::tuple evaluate_committee(const Network& network, const std::shared_ptr<Descriptor>& shared,
-                             const MatrixIn& mean, const MatrixIn& inverse_scale, const MatrixIn& parameters,
+py::tuple evaluate_committee(const std::shared_ptr<AtomModel>& shared_model,
+                             const std::shared_ptr<Descriptor>& shared, const MatrixIn& mean,
+                             const MatrixIn& inverse_scale, const MatrixIn& parameters,
                              const OwnedNeighbours& batch, int n_threads, KeptWorkspace& workspace,
                              const OwnedGuard* guard) {
+  const AtomModel& model = *shared_model;
   const Descriptor& descriptor = *shared;
   require_species(descriptor, batch);
-  require_size(descriptor.size(), network.input_size(), "a descriptor");
-  require_size(descriptor.n_species(), network.n_species(), "species of the descriptor");
-  require_shape(mean, network.n_species(), network.input_size(), "mean");
-  require_shape(inverse_scale, network.n_species(), network.input_size(), "inverse_scale");
-  require_shape(parameters, parameters.rows(), network.n_parameters(), "parameters");
+  require_size(descriptor.size(), model.input_size(), "a descriptor");
+  require_size(descriptor.n_species(), model.n_species(), "species of the descriptor");
+  require_shape(mean, model.n_species(), model.input_size(), "mean");
+  require_shape(inverse_scale, model.n_species(), model.input_size(), "inverse_scale");
+  require_shape(parameters, parameters.rows(), model.n_parameters(), "parameters");
   if (guard != nullptr) {
-    require_size(guard->view.n_species(), network.n_species(), "species of the guard");
-    require_size(guard->view.size(), network.input_size(), "a descriptor of the guard");
+    require_size(guard->view.n_species(), model.n_species(), "species of the guard");
+    require_size(guard->view.size(), model.input_size(), "a descriptor of the guard");
   }
   const Index members = parameters.rows();
   Doubles energies({members, batch.view.n_atoms});
@@ -139,11 +144,10 @@ py::tuple evaluate_committee(const Network& network, const std::shared_ptr<Descr
   double* grade = grades ? grades->mutable_data() : nullptr;
   const std::unique_lock<std::mutex> own(workspace.lock, std::try_to_lock);
   Committee::Workspace other;
-  if (own.owns_lock()) workspace.suit(shared);
+  if (own.owns_lock()) workspace.suit(shared_model, shared);
   {
     const py::gil_scoped_release release;
-    Committee(network, descriptor, mean.data(), inverse_scale.data(),
-              guard == nullptr ? nullptr : &guard->view)
+    Committee(model, descriptor, mean.data(), inverse_scale.data(), guard == nullptr ? nullptr : &guard->view)
         .evaluate(parameters.data(), members, {batch.view}, n_threads,
                   own.owns_lock() ? workspace.content : other, {E, dE, V, nullptr, grade});
   }
@@ -156,12 +160,15 @@ void bind_network(py::module_& module) {
   py::class_<OwnedAtomFeatures>(module, "AtomFeatures",
                                 "Standardised descriptors sorted by species and structure.")
       .def(py::init<Doubles, Int64s>(), py::arg("features").noconvert(), py::arg("rows").noconvert());
-  py::class_<Network>(module, "Network", "One multilayer perceptron per species.")
+  py::class_<AtomModel, std::shared_ptr<AtomModel>>(module, "AtomModel",
+                                                    "Energies of atoms as a function of their descriptors.")
+      .def_property_readonly("n_parameters", &AtomModel::n_parameters);
+  py::class_<Network, AtomModel, std::shared_ptr<Network>>(module, "Network",
+                                                           "One multilayer perceptron per species.")
       .def(py::init([](std::vector<Index> sizes, const std::string& activation, Index n_species) {
              return Network(std::move(sizes), activation_of(activation), n_species);
            }),
            py::arg("sizes"), py::arg("activation"), py::arg("n_species"))
-      .def_property_readonly("n_parameters", &Network::n_parameters)
       .def("energies", &energies, py::arg("parameters").noconvert(), py::arg("atoms"), py::arg("n_threads"),
            ReleaseGil(), "Energies (n).")
       .def("atoms", &atom_energies, py::arg("parameters").noconvert(), py::arg("atoms"), py::arg("n_threads"),
@@ -183,7 +190,7 @@ void bind_network(py::module_& module) {
   py::class_<OwnedGuard>(module, "Guard", "Distances of environments to those of a training set.")
       .def(py::init<Doubles, Doubles>(), py::arg("factors").noconvert(), py::arg("offset").noconvert());
   module.def(
-      "evaluate_committee", &evaluate_committee, py::arg("network"), py::arg("descriptor"),
+      "evaluate_committee", &evaluate_committee, py::arg("model"), py::arg("descriptor"),
       py::arg("mean").noconvert(), py::arg("inverse_scale").noconvert(), py::arg("parameters").noconvert(),
       py::arg("neighbours"), py::arg("n_threads"), py::arg("workspace"), py::arg("guard") = py::none(),
       "Atomic energies (K, n_atoms), dE/dR (K, n_atoms, 3), virials (K, n, 3, 3), and grades (n_atoms) "

@@ -12,6 +12,7 @@ PYBIND11_MODULE(GPRANN_MODULE_NAME, module) {
   gprann::bindings::bind_environments(module);
   gprann::bindings::bind_coulomb(module);
   gprann::bindings::bind_network(module);
+  gprann::bindings::bind_polynomial(module);
   gprann::bindings::bind_combined_loss(module);
   gprann::bindings::bind_verlet_list(module);
 }

@@ -55,6 +55,7 @@ void bind_covariance(py::module_& module);
 void bind_environments(py::module_& module);
 void bind_coulomb(py::module_& module);
 void bind_network(py::module_& module);
+void bind_polynomial(py::module_& module);
 void bind_combined_loss(py::module_& module);
 void bind_verlet_list(py::module_& module);
 

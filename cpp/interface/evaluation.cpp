@@ -32,7 +32,7 @@ Evaluation::Evaluation(StoredPotential potential)
     : potential_(std::move(potential)),
       cutoff_(potential_.cutoff()),
       near_(nearest_cutoff(potential_)),
-      committee_(*potential_.network, *potential_.descriptor, potential_.mean.data(),
+      committee_(*potential_.model, *potential_.descriptor, potential_.mean.data(),
                  potential_.inverse_scale.data()) {}
 
 void Evaluation::run(const gprann_atoms& atoms, int n_threads, const gprann_results& results) {

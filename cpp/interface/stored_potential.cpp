@@ -7,6 +7,8 @@
 
 #include "checksums.hpp"
 #include "failure.hpp"
+#include "gprann/network.hpp"
+#include "gprann/polynomial.hpp"
 #include "settings.hpp"
 
 namespace gprann {
@@ -59,13 +61,14 @@ Activation read_activation(const Settings& settings) {
   throw Failure(GPRANN_UNSUPPORTED, "its activation '" + name + "' is not known here; update gprann");
 }
 
-/// Makes the networks, if the parameters of the file fit them.
-void make_network(const Json& table, const Array& parameters, StoredPotential& potential) {
-  const Settings settings(table, "the model");
-  const std::string kind = settings.text("kind");
-  if (kind != "mlp" && kind != "network")
-    throw Failure(GPRANN_UNSUPPORTED,
-                  "its model '" + kind + "' is not known here; use the potential in Python");
+std::unique_ptr<AtomModel> make_polynomial(const Settings& settings, Index degree,
+                                           const StoredPotential& potential) {
+  settings.allow({"kind"});
+  return std::make_unique<Polynomial>(potential.descriptor->size(), degree,
+                                      static_cast<Index>(potential.species.size()));
+}
+
+std::unique_ptr<AtomModel> make_network(const Settings& settings, const StoredPotential& potential) {
   settings.allow({"kind", "hidden", "activation"});
   std::vector<Index> sizes = {potential.descriptor->size()};
   const Json* hidden = settings.value("hidden");
@@ -79,15 +82,25 @@ void make_network(const Json& table, const Array& parameters, StoredPotential& p
     sizes.push_back(static_cast<Index>(width.number()));
   }
   sizes.push_back(1);
-  double count = 0.0;  // exact far beyond what a file holds
-  for (std::size_t k = 1; k < sizes.size(); ++k)
-    count += (static_cast<double>(sizes[k - 1]) + 1.0) * static_cast<double>(sizes[k]);
-  count *= static_cast<double>(potential.species.size());
+  return std::make_unique<Network>(sizes, read_activation(settings),
+                                   static_cast<Index>(potential.species.size()));
+}
+
+/// Makes the model, if the parameters of the file fit it.
+void make_model(const Json& table, const Array& parameters, StoredPotential& potential) {
+  const Settings settings(table, "the model");
+  const std::string kind = settings.text("kind");
+  if (kind == "mlp" || kind == "network") {
+    potential.model = make_network(settings, potential);
+  } else if (kind == "linear" || kind == "quadratic") {
+    potential.model = make_polynomial(settings, kind == "linear" ? 1 : 2, potential);
+  } else {
+    throw Failure(GPRANN_UNSUPPORTED,
+                  "its model '" + kind + "' is not known here; use the potential in Python");
+  }
   if (parameters.shape.size() != 2 || parameters.shape[0] < 1 ||
-      static_cast<double>(parameters.shape[1]) != count)
-    throw damaged("'parameters' do not fit the networks");
-  potential.network = std::make_unique<Network>(sizes, read_activation(settings),
-                                                static_cast<Index>(potential.species.size()));
+      static_cast<Index>(parameters.shape[1]) != potential.model->n_parameters())
+    throw damaged("'parameters' do not fit the model");
   potential.members = static_cast<Index>(parameters.shape[0]);
   potential.parameters = parameters.values;
 }
@@ -204,7 +217,7 @@ StoredPotential read_potential(const std::string& path, bool without_coulomb) {
       make_descriptor(settings.require("descriptor"), arrays, mean.shape[1], potential.species);
   if (mean.shape[0] != potential.species.size() || inverse_scale.shape != mean.shape)
     throw damaged("'feature_mean' or 'feature_inverse_scale' has the wrong shape");
-  make_network(settings.require("model"), require_array(arrays, "parameters"), potential);
+  make_model(settings.require("model"), require_array(arrays, "parameters"), potential);
   potential.mean = mean.values;
   potential.inverse_scale = inverse_scale.values;
   settings.require("energy_scale");

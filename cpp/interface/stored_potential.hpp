@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "archive.hpp"
+#include "gprann/atom_model.hpp"
 #include "gprann/descriptor.hpp"
-#include "gprann/network.hpp"
 #include "json.hpp"
 #include "screened_repulsion.hpp"
 
@@ -17,7 +17,7 @@ namespace gprann {
 struct StoredPotential {
   std::vector<std::string> species;
   std::shared_ptr<const Descriptor> descriptor;
-  std::unique_ptr<Network> network;
+  std::unique_ptr<AtomModel> model;
   Index members = 0;
   std::vector<double> mean, inverse_scale, parameters;
   double energy_scale = 1.0;  // eV

@@ -14,7 +14,7 @@ struct Committee::Work {
   Matrix values, features, cotangent;  // (block, D)
   std::vector<Index> order;            // atom of each row of `features`
   std::vector<Index> first;            // (S + 1), rows of each species
-  Mlp::Pass pass;
+  std::unique_ptr<AtomModel::Workspace> model;
   std::vector<std::int32_t> pair_atoms;  // each pair of a block as an atom of its own
   std::vector<double> pair_gradients;    // (atoms of the block and its pairs, 3)
   Vector sorted_grades;                  // of the atoms in the order of `features`
@@ -34,7 +34,7 @@ void Committee::sort_by_species(const Neighbours& batch, Index begin, Index coun
   const Index D = descriptor_.size();
   work.order.clear();
   work.first.assign(1, 0);
-  for (Index t = 0; t < network_.n_species(); ++t) {
+  for (Index t = 0; t < model_.n_species(); ++t) {
     for (Index i = 0; i < count; ++i)
       if (batch.species[begin + i] == t) work.order.push_back(i);
     work.first.push_back(static_cast<Index>(work.order.size()));
@@ -51,7 +51,7 @@ void Committee::sort_by_species(const Neighbours& batch, Index begin, Index coun
 /// Grades of the atoms of a block, in its order.
 void Committee::grade_block(Work& work, double* grades) const {
   work.sorted_grades.resize(static_cast<Index>(work.order.size()));
-  for (Index t = 0; t < network_.n_species(); ++t) {
+  for (Index t = 0; t < model_.n_species(); ++t) {
     const Index first = work.first[static_cast<std::size_t>(t)];
     const Index rows = work.first[static_cast<std::size_t>(t + 1)] - first;
     if (rows > 0)
@@ -104,13 +104,13 @@ void Committee::evaluate_piece(const double* parameters, Index members, const Co
                                int thread, Work& work, GradientPiece& piece,
                                const CommitteeOutput& output) const {
   const Neighbours& batch = input.batch;
-  const Mlp& mlp = network_.mlp();
   const Index D = descriptor_.size();
   const Index n_energies = input.n_centres < 0 ? batch.n_atoms : input.n_centres;  // of one member
   // Atoms that go through the networks at once.
   const Index block = std::min<Index>(descriptor_.divisible() ? 32 : batch.n_atoms, piece.end - piece.begin);
   for (Matrix* array : {&work.values, &work.features, &work.cotangent}) array->resize(block, D);
   if (work.surroundings == nullptr) work.surroundings = descriptor_.make_surroundings();
+  if (work.model == nullptr) work.model = model_.make_workspace();
   for (Index begin = piece.begin; begin < piece.end; begin += block) {
     const Index count = std::min(block, piece.end - begin);
     const Neighbours& lists =
@@ -120,18 +120,19 @@ void Committee::evaluate_piece(const double* parameters, Index members, const Co
     sort_by_species(batch, begin, count, work);
     if (output.grades != nullptr && guard_ != nullptr) grade_block(work, output.grades + begin);
     for (Index member = 0; member < members; ++member) {
-      for (Index t = 0; t < network_.n_species(); ++t) {
+      for (Index t = 0; t < model_.n_species(); ++t) {
         const Index first = work.first[static_cast<std::size_t>(t)];
         const Index rows = work.first[static_cast<std::size_t>(t + 1)] - first;
         if (rows == 0) continue;
-        const double* w = parameters + member * network_.n_parameters() + t * mlp.n_parameters();
-        mlp.forward(w, {work.features.data() + first * D, rows, D}, work.pass);
-        mlp.backward(w, work.pass, true);
+        const AtomModel::Result found =
+            model_.evaluate(parameters + member * model_.n_parameters(), t,
+                            {work.features.data() + first * D, rows, D}, *work.model);
+        const ConstMatrixMap slopes(found.slopes, rows, D);
         for (Index row = 0; row < rows; ++row) {
           const Index i = work.order[static_cast<std::size_t>(first + row)];
-          output.energies[member * n_energies + begin + i] = work.pass.energy[row];
-          work.cotangent.row(i) = work.pass.input.row(row).matrix().cwiseProduct(
-              ConstVectorMap(inverse_scale_ + t * D, D).transpose());
+          output.energies[member * n_energies + begin + i] = found.energies[row];
+          work.cotangent.row(i) =
+              slopes.row(row).cwiseProduct(ConstVectorMap(inverse_scale_ + t * D, D).transpose());
         }
       }
       add_gradients(lists, begin, count, member, work, piece);

@@ -46,6 +46,27 @@ Network::Network(std::vector<Index> sizes, Activation activation, Index n_specie
   if (n_species < 1) throw std::invalid_argument("at least one species is needed");
 }
 
+namespace {
+
+struct PassWorkspace final : AtomModel::Workspace {
+  Mlp::Pass pass;
+};
+
+}  // namespace
+
+std::unique_ptr<AtomModel::Workspace> Network::make_workspace() const {
+  return std::make_unique<PassWorkspace>();
+}
+
+AtomModel::Result Network::evaluate(const double* parameters, Index species, ConstMatrixMap features,
+                                    Workspace& workspace) const {
+  Mlp::Pass& pass = static_cast<PassWorkspace&>(workspace).pass;
+  const double* own = parameters + species * mlp_.n_parameters();
+  mlp_.forward(own, features, pass);
+  mlp_.backward(own, pass, true);
+  return {pass.energy.data(), pass.input.data()};
+}
+
 void Network::atoms(const double* parameters, const AtomFeatures& atoms, int n_threads, double* atom_energies,
                     double* slopes) const {
   constexpr Index chunk = 256;

@@ -76,6 +76,7 @@ from gprann.surrogate import fit_surrogates as fit_surrogates
 from gprann.surrogate import load_surrogate as load_surrogate
 from gprann.surrogate import register_kernel as register_kernel
 from gprann.surrogate import register_solver as register_solver
+from gprann.training import fit_linear as fit_linear
 from gprann.training import train as train
 from gprann.training.guard import add_guard as add_guard
 from gprann.training.optimizers import AdamW as AdamW

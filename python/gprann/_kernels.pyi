@@ -164,10 +164,12 @@ def environment_rows(
 class AtomFeatures:
     def __init__(self, features: Array, rows: Int64s) -> None: ...
 
-class Network:
-    def __init__(self, sizes: list[int], activation: str, n_species: int) -> None: ...
+class AtomModel:
     @property
     def n_parameters(self) -> int: ...
+
+class Network(AtomModel):
+    def __init__(self, sizes: list[int], activation: str, n_species: int) -> None: ...
     def energies(self, parameters: Array, atoms: AtomFeatures, n_threads: int) -> Array: ...
     def atoms(self, parameters: Array, atoms: AtomFeatures, n_threads: int) -> tuple[Array, Array]: ...
     def energy_loss(
@@ -198,8 +200,22 @@ class CommitteeWorkspace:
 class Guard:
     def __init__(self, factors: Array, offset: Array) -> None: ...
 
+class Polynomial(AtomModel):
+    def __init__(self, input_size: int, degree: int, n_species: int) -> None: ...
+
+def polynomial_rows(
+    model: Polynomial,
+    descriptor: Descriptor,
+    neighbours: Neighbours,
+    features: Array,
+    inverse_scale: Array,
+    n_threads: int,
+    energies: Array,
+    forces: Array | None,
+    strains: Array | None,
+) -> None: ...
 def evaluate_committee(
-    network: Network,
+    model: AtomModel,
     descriptor: Descriptor,
     mean: Array,
     inverse_scale: Array,

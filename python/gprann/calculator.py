@@ -15,7 +15,7 @@ from ase.calculators.calculator import all_changes
 from ase.io import write
 
 from gprann.arrays import Array
-from gprann.baselines import ReferenceEnergies, terms_of
+from gprann.baselines import terms_of
 from gprann.data.ase_calculator import PredictionCalculator
 from gprann.data.moving import SKIN, MovingStructure
 from gprann.data.prediction import Prediction
@@ -169,8 +169,7 @@ class Calculator(PredictionCalculator):
         if not (isinstance(skin, int | float) and 0 <= skin < math.inf):
             raise ConfigError(f"skin = {skin}: expected a length in Å, 0 or more")
         self.potential = potential if isinstance(potential, Potential) else Potential.load(potential)
-        known = terms_of(self.potential.baseline)
-        attached = not all(isinstance(term, ReferenceEnergies) for term in known)
+        attached = any(term.reads_attachments for term in terms_of(self.potential.baseline))
         self.moving = MovingStructure(self.potential.cutoff, self.potential.species, skin, attached=attached)
         self.watch = ExtrapolationWatch(guard, guard_threshold, guard_file)
 

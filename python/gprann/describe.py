@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from gprann.baselines import Baseline, ReferenceEnergies, terms_of
+from gprann.baselines.calculator import DescribedCalculator
 from gprann.config import load_config, to_toml
 from gprann.data.structure import Dataset
 from gprann.errors import listing
@@ -38,7 +40,7 @@ def describe(path: str | os.PathLike[str]) -> str:
     if file.suffix == ".toml":
         return to_toml(load_config(file), comments=False)
     if file.suffix == ".gprann" or (file.is_file() and zipfile.is_zipfile(file)):
-        tested, model = _test_errors(file), load(file)
+        tested, model = _test_errors(file), load(file, baseline=DescribedCalculator())
         if not isinstance(model, Potential):
             return _describe_surrogates(model)
         return describe_potential(model) + (f"\n{_entry('test errors', tested)}" if tested else "")
@@ -54,6 +56,7 @@ def _describe_surrogates(model: Surrogate | SurrogateSet) -> str:
     for surrogate in each:
         facts = {
             "surrogate": repr(surrogate),
+            **_other_baselines(surrogate.baseline),
             **{n: _facts(v) if isinstance(v, Mapping) else str(v) for n, v in surrogate.to_dict().items()},
         }
         texts.append("\n".join(_entry(name.replace("_", " "), text) for name, text in facts.items()))
@@ -133,11 +136,18 @@ def describe_potential(potential: Potential) -> str:
         "elements": " ".join(potential.species),
         "descriptor": repr(potential.descriptor),
         "reference energies": _energies_of_elements(potential.reference_energies),
+        **_other_baselines(potential.baseline),
         "extrapolation guard": _guard(potential),
         "units": "eV, Å, eV/Å, eV/Å³; total energies",
         **_provenance(potential.provenance),
     }
     return "\n".join(_entry(name, text) for name, text in facts.items())
+
+
+def _other_baselines(baseline: Baseline) -> dict[str, str]:
+    """Return the baselines beside the reference energies, if there are some."""
+    others = [term for term in terms_of(baseline) if not isinstance(term, ReferenceEnergies)]
+    return {"baseline": " + ".join(map(repr, others))} if others else {}
 
 
 def _guard(potential: Potential) -> str:

@@ -230,3 +230,29 @@ def test_networks_learn_on_the_features_of_their_surrogate(tmp_path: Path) -> No
     (tmp_path / "out" / "potential.gprann").unlink()
     again = gprann.load(run(config).potential)
     np.testing.assert_array_equal(first.parameters, again.parameters)
+
+
+@pytest.mark.parametrize(("slow", "chosen"), [(0.09, "fast"), (0.05, "slow")])
+def test_slow_features_must_be_clearly_better(
+    slow: float, chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled: list[int] = []
+
+    def judged(self: Any, way: Any, data: gprann.Dataset) -> Candidate:
+        error = {"direct": 1.0, "taught": 0.1}[way.name.split(",")[0]]
+        if way.name == "taught, features of the surrogate":
+            error = slow
+            assert labelled[-1] == id(data)  # the copies are not labelled again
+        labelled.append(id(data))
+        return Candidate(way.name, error, error, 0.0)
+
+    monkeypatch.setattr(auto._Chooser, "_try", judged)
+    surrogate = {"length": 8.0, "energy_noise": 1e-8, "force_noise": 1e-8}
+    data = {"train": "train.extxyz"}
+    config = Config.model_validate({"method": "auto", "data": data, "surrogate": surrogate})
+    config = config.replace(augmentation=config.augmentation.replace(copies=2, displacement=0.03))
+    plan = choose(config, samples.waters(24), Stages(tmp_path))
+    kind = plan.config.descriptor.kind
+    assert plan.config.augmentation.method == "gpr"
+    assert kind.changes() == ({"n_max": 4, "four_body": 0} if chosen == "fast" else {})
+    assert ("slow" in reasons(plan)["descriptor.kind"].reason) == (chosen == "slow")

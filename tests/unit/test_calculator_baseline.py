@@ -11,6 +11,7 @@ from ase.calculators.emt import EMT
 
 import gprann
 from gprann.config import load_config
+from gprann.describe import describe
 from gprann.errors import ConfigError, DataError, GprannError
 from gprann.labelling import worker
 
@@ -198,6 +199,17 @@ def test_potentials_add_it_back(data: gprann.Dataset, tmp_path: Path) -> None:
     potential.save(tmp_path / "potential.gprann")
     again = gprann.load(tmp_path / "potential.gprann", baseline=emt)
     assert np.array_equal(again.predict(data).energy, potential.predict(data).energy)
+
+
+def test_files_are_described_without_their_calculator(data: gprann.Dataset, tmp_path: Path) -> None:
+    descriptor = gprann.ChebyshevDescriptor(["H"], radial_order=4, angular_order=None)
+    emt = gprann.CalculatorBaseline(calculator="emt")
+    potential = gprann.train(data, descriptor, hidden=(2,), iterations=2, starts=1, baseline=[emt, "zbl"])
+    potential.save(tmp_path / "potential.gprann")
+    text = describe(tmp_path / "potential.gprann")
+    assert "the calculator emt, which is handed over at loading + Zbl" in " ".join(text.split())
+    gprann.Surrogate(baseline=emt).fit(data).save(tmp_path / "surrogate.gprann")
+    assert "emt" in describe(tmp_path / "surrogate.gprann")
 
 
 def test_stresses_that_the_calculator_lacks_are_refused() -> None:

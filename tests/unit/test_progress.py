@@ -43,6 +43,17 @@ def test_lines_on_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.startswith("labelling: 4 of 10 structures after 0 s, about 0 s left (fitting subset 1)")
 
 
+def test_preparations_do_not_count_as_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 100.0, 110.0])
+    monkeypatch.setattr(messages, "_EVERY", 1000.0)
+    with progress_bar(10, "labelling") as bar, monkeypatch.context() as patch:
+        bar._started = bar._counted = next(clock)
+        patch.setattr(messages, "time", type("Clock", (), {"monotonic": lambda: next(clock)}))
+        bar.set_postfix_str("")  # what was done for 100 s has ended
+        bar.update(5)
+        assert bar.line() == "labelling: 5 of 10 structures after 110 s, about 10 s left"
+
+
 def test_lines_in_a_log_that_shows_them() -> None:
     stream = Waiting()
     handler, logger = logging.StreamHandler(stream), logging.getLogger("gprann")

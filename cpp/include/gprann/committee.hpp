@@ -2,10 +2,10 @@
 
 #include <memory>
 
+#include "gprann/atom_model.hpp"
 #include "gprann/descriptor.hpp"
 #include "gprann/guard.hpp"
 #include "gprann/neighbour_source.hpp"
-#include "gprann/network.hpp"
 
 namespace gprann {
 
@@ -31,13 +31,14 @@ struct CommitteeOutput {
   double* grades = nullptr;        // (n_atoms), or (n_centres), of the guard, or null
 };
 
-/// Networks of one shape on one descriptor, in use: energies, forces and virials of all members from one look
+/// Models of one shape on one descriptor, in use: energies, forces and virials of all members from one look
 /// at the neighbours of each atom. A few dozen atoms at a time, so that everything between neighbour list and
-/// forces stays in the cache: values, networks forward and back, one sweep over the neighbours for each
+/// forces stays in the cache: values, models forward and back, one sweep over the neighbours for each
 /// member.
 class Committee {
  public:
-  /// The arrays that evaluations need, kept from one to the next. For one evaluation at a time.
+  /// The arrays that evaluations need, kept from one to the next of the same model and descriptor. For one
+  /// evaluation at a time.
   class Workspace {
    public:
     Workspace();
@@ -53,15 +54,11 @@ class Committee {
 
   /// mean, inverse_scale: (S, D), g = (G - mean) inverse_scale. guard: grades every atom, or null. All must
   /// outlive this.
-  Committee(const Network& network, const Descriptor& descriptor, const double* mean,
+  Committee(const AtomModel& model, const Descriptor& descriptor, const double* mean,
             const double* inverse_scale, const Guard* guard = nullptr)
-      : network_(network),
-        descriptor_(descriptor),
-        mean_(mean),
-        inverse_scale_(inverse_scale),
-        guard_(guard) {}
+      : model_(model), descriptor_(descriptor), mean_(mean), inverse_scale_(inverse_scale), guard_(guard) {}
 
-  const Network& network() const { return network_; }
+  const AtomModel& model() const { return model_; }
   const Descriptor& descriptor() const { return descriptor_; }
 
   /// parameters: (members, P); energies: (members, n_atoms); gradients dE/dR: (members, n_atoms, 3);
@@ -92,7 +89,7 @@ class Committee {
   void add_gradients(const Neighbours& lists, Index begin, Index count, Index member, Work& work,
                      GradientPiece& piece) const;
 
-  const Network& network_;
+  const AtomModel& model_;
   const Descriptor& descriptor_;
   const double* mean_;
   const double* inverse_scale_;

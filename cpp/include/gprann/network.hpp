@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "gprann/atom_model.hpp"
 #include "gprann/blas.hpp"
 #include "gprann/mlp.hpp"
 #include "gprann/types.hpp"
@@ -26,14 +27,17 @@ struct AtomFeatures {
 ///
 /// A pure function of one parameter vector, species by species. Sums over atoms run in an order that does not
 /// depend on the number of threads.
-class Network {
+class Network final : public AtomModel {
  public:
   /// sizes: D, hidden layers..., 1.
   Network(std::vector<Index> sizes, Activation activation, Index n_species);
 
-  Index n_parameters() const { return n_species_ * mlp_.n_parameters(); }
-  Index n_species() const { return n_species_; }
-  Index input_size() const { return mlp_.input_size(); }
+  Index n_parameters() const override { return n_species_ * mlp_.n_parameters(); }
+  Index n_species() const override { return n_species_; }
+  Index input_size() const override { return mlp_.input_size(); }
+  std::unique_ptr<Workspace> make_workspace() const override;
+  Result evaluate(const double* parameters, Index species, ConstMatrixMap features,
+                  Workspace& workspace) const override;
   /// The shape that all species share.
   const Mlp& mlp() const { return mlp_; }
 

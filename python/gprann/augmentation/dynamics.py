@@ -149,13 +149,12 @@ class _Walkers:
         walkers.momenta = thermal * walkers._normal()
         return walkers
 
-    def find_forces(self, surrogate: Surrogate) -> Array:
-        """Return the forces at the positions."""
-        here = Dataset(
-            structure.with_positions(self.positions[part])
-            for structure, part in zip(self.data, self.parts, strict=True)
-        )
-        return np.concatenate(surrogate.predict(here, std=False).forces)
+    def find_forces(self, surrogate: Surrogate, which: NDArray[np.bool_] | None = None) -> None:
+        """Find the forces at the positions, of some structures or of all."""
+        chosen = range(len(self.data)) if which is None else np.flatnonzero(which).tolist()
+        here = Dataset(self.data[k].with_positions(self.positions[self.parts[k]]) for k in chosen)
+        for k, forces in zip(chosen, surrogate.predict(here, std=False).forces, strict=True):
+            self.forces[self.parts[k]] = forces
 
     def kick(self) -> None:
         """Let the forces act for half a step."""
@@ -173,12 +172,12 @@ class _Walkers:
         """Find the forces; put structures back to their start that have left what is known, and return which."""
         lost = np.array([not self._is_allowed(k, limits) for k in range(len(self.data))], dtype=bool)
         self._restart(lost)
-        self.forces = self.find_forces(surrogate)
+        self.find_forces(surrogate)
         wild = ~(np.abs(self.forces).max(axis=1) <= largest)  # what is not a number too
         far = np.array([wild[part].any() for part in self.parts], dtype=bool)
         if far.any():
             self._restart(far)
-            self.forces = self.find_forces(surrogate)
+            self.find_forces(surrogate, far)
         return np.asarray(lost | far)
 
     def _restart(self, which: NDArray[np.bool_]) -> None:
@@ -256,7 +255,7 @@ def walk(
     walkers = _Walkers.at(data, moving, length.temperature, streams)
     known = [float(np.abs(s.forces).max(initial=0.0)) for s in surrogate.training_set if s.forces is not None]
     largest = _WILD * max(known, default=np.inf)
-    walkers.forces = walkers.find_forces(surrogate)
+    walkers.find_forces(surrogate)
     kept: list[list[Array]] = [[] for _ in data]
     stops = length.stops
     for step in range(1, length.steps + 1):

@@ -302,7 +302,8 @@ def label_copies(
     sampler.find_temperature()
     options = sampler.options
     bar.extend(options.total(data) - expected)
-    copies = sampler.copies(numbers)
+    with bar.about(f"sampling, policy {options.policy}"):
+        copies = sampler.copies(numbers)
     not_made = options.total(data) - len(copies)
     bar.update(not_made)
     labelled = label(surrogate, copies, options.threshold, bar, forces=options.forces)

@@ -43,7 +43,9 @@ _LEFT_OUT = 16  # structures of which uncertainties are computed
 _PARENTS = 32  # structures of which copies are tried to find the size
 _SPREADS = 3.0  # standard deviations of the energies, by which copies may rise
 _MIXED_SIZES = (0.5, 1.0, 2.0)  # of the policy "mixture", in units of the displacement
-_FRAME = 40  # steps of its dynamics for each frame, at least: 20 fs
+_FRAME = 20  # steps of its dynamics for each frame, at least: 10 fs
+_LEAST_STEPS = 200  # of it: 100 fs, after which nothing but the slowest motion remembers the start
+_WALKERS = 16  # structures that walk, at least
 _HALVINGS = 7  # of the interval of the logarithm: 2 % of a displacement
 
 
@@ -67,7 +69,8 @@ class CopyOptions(DisplacementOptions, SubsetOptions):
         gt=0,
     )
     steps: int = option(
-        "With policy md or mixture: steps of 0.5 fs from each structure; mixture makes 40 for each frame at least.",
+        "With policy md: steps of 0.5 fs from each structure; mixture makes 200 at least, from as many structures as "
+        "frames every 20 steps need.",
         100,
         ge=1,
     )
@@ -207,11 +210,15 @@ class Sampler:
         """
         (low, high), size = bounds, bounds[1]
         spread = float(self.data.energies.std()) or np.inf
+        # Some copies of a mixture are displaced by more than the size; energies rise with its square.
+        farthest = max(_MIXED_SIZES) if self.options.policy == "mixture" else 1.0
         for _ in range(_HALVINGS + 1):
             try:
                 change, std = self._try_copies(_PARENTS, size)
                 rise = float(np.sqrt(np.mean(change**2))) if len(change) else 0.0
-                near = len(change) == 0 or (float(np.median(std)) <= limit and rise <= _SPREADS * spread)
+                near = len(change) == 0 or (
+                    float(np.median(std)) <= limit and farthest**2 * rise <= _SPREADS * spread
+                )
             except DataError:  # the Cartesian kernel refuses copies that have left the places of the others
                 near = False
             low, high = (size, high) if near else (low, size)
@@ -307,27 +314,39 @@ class Sampler:
         """Return displacements (m, N, 3) of each structure: along dynamics, then gaussian of several sizes."""
         options, data = self.options, self.data
         size = options.displacement
-        moving = [moving_atoms(structure, options.min_force) for structure in data]
-        streams = [(options.seed, number, 0) for number in numbers]
         counts = [options.count(structure) for structure in data]
-        frames = (max(counts) + 1) // 2
-        walked = walk(
-            self.surrogate,
-            data,
-            self.limits,
-            Walk(options.temperature or _USUAL["temperature"], max(options.steps, _FRAME * frames), frames),
-            moving=moving,
-            streams=streams,
-        )
+        walked = self._frames(numbers, [count - count // 2 for count in counts])
         result: list[Array] = []
         for structure, number, count, own in zip(data, numbers, counts, walked, strict=True):
             sizes = atom_sizes(structure, size or _USUAL["displacement"], options.min_force)
             rattled = gaussian(len(structure), count // 2, sizes, (options.seed, number))
             factors = np.resize(_MIXED_SIZES, count // 2)[:, None, None]
-            moved = moving[len(result)].any()
-            result.append(
-                np.concatenate([own[: count - count // 2], factors * rattled]) if moved else own[:0]
-            )
+            moves = moving_atoms(structure, options.min_force).any()
+            result.append(np.concatenate([own, factors * rattled]) if moves else own[:0])
+        return result
+
+    def _frames(self, numbers: list[int], counts: list[int]) -> list[Array]:
+        """Return displacements (m, N, 3) of each structure along dynamics, `counts` of them on average.
+
+        Many structures do not all walk: those that do walk far enough to forget where they came from.
+        """
+        options, data = self.options, self.data
+        wanted, steps = sum(counts), max(options.steps, _LEAST_STEPS)
+        walkers = evenly_spread(len(data), max(_WALKERS, -(-wanted * _FRAME // steps)))
+        frames = -(-wanted // len(walkers))
+        moving = [moving_atoms(data[k], options.min_force) for k in walkers]
+        walked = walk(
+            self.surrogate,
+            data.select(walkers),
+            self.limits,
+            Walk(options.temperature or _USUAL["temperature"], max(steps, _FRAME * frames), frames),
+            moving=moving,
+            streams=[(options.seed, numbers[k], 0) for k in walkers],
+        )
+        shares = np.diff(np.linspace(0, wanted, len(walkers) + 1).round().astype(int)).tolist()
+        result = [np.zeros((0, len(structure), 3)) for structure in data]
+        for k, own, share in zip(walkers.tolist(), walked, shares, strict=True):
+            result[k] = own[: counts[k] if len(walkers) == len(data) else share]
         return result
 
     def _are_comparable(self, copies: Dataset) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import ConfigDict
@@ -104,6 +104,8 @@ class Baseline(Named):
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
+    reads_attachments: ClassVar[bool] = True
+    """Whether it reads more of a structure than elements, positions and cell: charges, say."""
 
     @abstractmethod
     def evaluate(self, data: Dataset) -> Contribution:

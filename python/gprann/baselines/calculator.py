@@ -272,6 +272,29 @@ def keep_baseline(baseline: Baseline) -> list[dict[str, Any]]:
     ]
 
 
+class DescribedCalculator(Baseline):
+    """Stands for calculators of a model file that is read to be described, not to be evaluated."""
+
+    title: str = ""
+
+    def __repr__(self) -> str:
+        return f"the calculator {self.title}, which is handed over at loading"
+
+    def evaluate(self, data: Dataset) -> Contribution:  # noqa: ARG002
+        """Refuse.
+
+        Raises
+        ------
+        ConfigError
+            Always.
+        """
+        raise ConfigError(f"the model file was read without its baseline, the calculator {self.title}")
+
+    def subtract(self, data: Dataset) -> Dataset:
+        """Return the structures as they are: a surrogate subtracts when it is read, before anything is asked of it."""
+        return data
+
+
 def restore_baseline(kept: Sequence[Mapping[str, Any]], given: BaselineLike) -> Baseline:
     """Return the baseline that a model file describes; calculators in it are those that the caller hands over.
 
@@ -280,18 +303,22 @@ def restore_baseline(kept: Sequence[Mapping[str, Any]], given: BaselineLike) -> 
     kept : sequence of mappings
         One for each term.
     given : Baseline, its name, or a list of these, or None
-        What the caller hands over.
+        What the caller hands over. A `DescribedCalculator` stands for all calculators.
 
     Raises
     ------
     ConfigError
         If a calculator is missing, is another one than that of the file, or belongs to nothing.
     """
+    described = isinstance(given, DescribedCalculator)
     at_hand = [term for term in terms_of(as_baseline(given)) if isinstance(term, CalculatorBaseline)]
     terms: list[Baseline] = []
     for item in kept:
         if item["kind"] != CalculatorBaseline.name:
             terms.append(as_baseline(item))
+            continue
+        if described:
+            terms.append(DescribedCalculator(title=item["calculator"]))
             continue
         if not at_hand:
             raise ConfigError(

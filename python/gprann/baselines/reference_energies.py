@@ -45,6 +45,7 @@ class ReferenceEnergies(Baseline):
     """
 
     name = "reference_energies"
+    reads_attachments = False
     energies: dict[str, float] | None = option(
         "Energy of each element. Default: of isolated atoms in the data, or by least squares on the compositions.",
         None,

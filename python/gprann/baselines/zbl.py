@@ -39,6 +39,7 @@ class Zbl(Baseline):
     """
 
     name = "zbl"
+    reads_attachments = False
     cutoff: float = option("Where the repulsion ends, in units of the sum of the covalent radii.", 0.75, gt=0)
 
     def evaluate(self, data: Dataset) -> Contribution:

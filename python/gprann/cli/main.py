@@ -1,4 +1,4 @@
-"""The command `gprann`: its arguments, and how commands end."""
+"""The command `gprann`: how it reads its arguments, and how commands end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from gprann.cli.arguments import COMMANDS
 from gprann.cli.console import messages, show, show_error
-from gprann.cli.section_options import section_options
 from gprann.errors import ConfigError, DataError, GprannError, nearest_name
 from gprann.version import __version__
 
@@ -59,15 +59,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     3
     """
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
-    if command is not None and command not in _COMMANDS and arguments[0] == command:
-        raise ConfigError(f"unknown command '{command}'; {nearest_name(command, _COMMANDS)}")
+    if command is not None and command not in COMMANDS and arguments[0] == command:
+        raise ConfigError(f"unknown command '{command}'; {nearest_name(command, COMMANDS)}")
     parser, subparsers = _parser(command or "")
     namespace, rest = parser.parse_known_args(list(arguments))
     if rest:
         known = parser if command is None else subparsers.get(command, parser)
         raise ConfigError(_unknown(rest, known, command))
     if namespace.command is None:
-        raise ConfigError(f"a command is missing; {nearest_name('', _COMMANDS)}; see gprann --help")
+        raise ConfigError(f"a command is missing; {nearest_name('', COMMANDS)}; see gprann --help")
     return namespace
 
 
@@ -95,7 +95,7 @@ def _parser(command: str | None = None) -> tuple[_Parser, dict[str, argparse.Arg
         title="commands", metavar="COMMAND", dest="command", required=False, parser_class=_Parser
     )
     subparsers: dict[str, argparse.ArgumentParser] = {}
-    for name, (add, text, level) in _COMMANDS.items():
+    for name, (add, text, level) in COMMANDS.items():
         subparsers[name] = own = group.add_parser(
             name, help=text, description=text[0].upper() + text[1:] + "."
         )
@@ -113,301 +113,6 @@ def _messages(parser: argparse.ArgumentParser, level: int) -> None:
         ("-q", "--quiet", logging.WARNING, "show warnings only"),
     ):
         amount.add_argument(short, long, dest="level", action="store_const", const=value, help=meaning)
-
-
-def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="INT", help="seed of the committees (default 0)"
-    )
-    parser.add_argument(
-        "--members", type=int, default=10, metavar="INT", help="potentials of a committee (default 10)"
-    )
-    parser.add_argument(
-        "--output", default="gprann-demo", metavar="FOLDER", help="where results go (default gprann-demo)"
-    )
-
-
-def _init(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="?", default="config.toml", metavar="FILE", help="default: config.toml")
-    parser.add_argument("--force", action="store_true", help="replace a file that exists")
-    parser.add_argument("--explore", action="store_true", help="configuration of gprann explore")
-
-
-def _run(parser: argparse.ArgumentParser) -> None:
-    _config(parser, "configuration, as gprann init (of explore: gprann init --explore) writes it")
-
-
-def _compare(parser: argparse.ArgumentParser) -> None:
-    from gprann.evaluation.methods import METHODS
-
-    _config(parser, "configuration with a test set")
-    parser.add_argument(
-        "--methods", nargs="+", metavar="NAME", help=f"some of {', '.join(METHODS)} (default all)"
-    )
-
-
-def _augment(parser: argparse.ArgumentParser) -> None:
-    from gprann.config import AugmentationSection, SurrogateSection
-
-    _input(parser)
-    _output(parser, ".extxyz file, or folder for ænet XSF")
-    parser.add_argument(
-        "--label-next",
-        metavar="FILE",
-        help="file for those copies beyond the threshold that are worth labelling (default: they are left out)",
-    )
-    _reading(parser)
-    section_options(parser, "copies", AugmentationSection, leave_out=("label_next",))
-    section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor", "soap"))
-
-
-def _train(parser: argparse.ArgumentParser) -> None:
-    from gprann.config import DescriptorSection, ResourcesSection, TrainingSection
-
-    _input(parser)
-    _output(parser, "model file, for example potential.gprann")
-    parser.add_argument(
-        "--checkpoint", metavar="FOLDER", help="keep the states here, to go on after an interruption"
-    )
-    _reading(parser, leave_out=("species",))  # named like the option of the descriptor
-    section_options(parser, "training", TrainingSection)
-    section_options(parser, "descriptor", DescriptorSection)
-    section_options(parser, "resources", ResourcesSection, leave_out=("memory",))
-
-
-def _evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("potential", metavar="POTENTIAL", help="model file, or folder of networks of ænet")
-    parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
-    parser.add_argument("--output", metavar="FOLDER", help="write tables, metrics and plots")
-    _calculator(parser, of_file=True)
-    _reading(parser)
-
-
-def _check(parser: argparse.ArgumentParser) -> None:
-    from gprann.io import ReadOptions
-
-    parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
-    parser.add_argument("--test", nargs="+", metavar="FILE", help="structures that are to be predicted")
-    parser.add_argument("--output", metavar="FOLDER", help="write the text, and plots of the distributions")
-    section_options(parser, "reading", ReadOptions)
-
-
-def _select(parser: argparse.ArgumentParser) -> None:
-    from gprann.active.select import SelectOptions
-    from gprann.config import SurrogateSection
-    from gprann.surrogate.sets.partition import MAX_SIZE
-
-    _input(parser)
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument(
-        "--potential",
-        metavar="FILE",
-        help="potential with several members, or surrogate, whose uncertainty counts",
-    )
-    model.add_argument(
-        "--train", nargs="+", metavar="FILE", help="structures to fit surrogates to, of any compositions"
-    )
-    parser.add_argument(
-        "--max-subset",
-        type=int,
-        metavar="INT",
-        help=f"with --train: most structures of a surrogate (default: all, or {MAX_SIZE}, by kernel)",
-    )
-    _output(parser, ".extxyz file, or folder for ænet XSF")
-    _calculator(parser, of_file=True)
-    section_options(parser, "selection", SelectOptions)
-    _reading(parser)
-    section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))
-
-
-def _label(parser: argparse.ArgumentParser) -> None:
-    from gprann.labelling import LabelOptions
-
-    _input(parser)
-    _output(parser, ".extxyz file, which grows by each result")
-    _calculator(parser)
-    parser.add_argument(
-        "--merge", nargs=2, metavar=("TRAIN", "MERGED"), help="write TRAIN with the new structures to MERGED"
-    )
-    section_options(parser, "labelling", LabelOptions)
-    _reading(parser)
-
-
-def _locality(parser: argparse.ArgumentParser) -> None:
-    _input(parser)
-    _calculator(parser)
-    parser.add_argument(
-        "--charges",
-        nargs="+",
-        default=[],
-        metavar="ELEMENT=Q",
-        help="charges (e) of a Coulomb baseline, of which the test tells what it leaves",
-    )
-    parser.add_argument(
-        "--fit", action="store_true", help="fit the charges to the forces of distant atoms, from those given"
-    )
-    parser.add_argument(
-        "--radius",
-        type=float,
-        default=6.0,
-        metavar="X",
-        help="beyond which charges are fitted (Å, default 6)",
-    )
-    parser.add_argument(
-        "--atoms",
-        nargs="+",
-        type=int,
-        metavar="INT",
-        help="atoms that are displaced, counted from 0 (default: one of each element)",
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of the directions (default 0)")
-    parser.add_argument("--output", metavar="FOLDER", help="write the table, plain data and a plot")
-    _reading(parser)
-
-
-def _md(parser: argparse.ArgumentParser) -> None:
-    from gprann.dynamics import MdOptions
-
-    parser.add_argument("potential", metavar="POTENTIAL", help="model file of a potential or a surrogate")
-    parser.add_argument(
-        "structure",
-        metavar="STRUCTURE",
-        help="file with the start; --index chooses one of several structures",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        default="md",
-        metavar="FOLDER",
-        help="where results go, and where a run that was interrupted is found again (default md)",
-    )
-    _calculator(parser, of_file=True)
-    section_options(parser, "dynamics", MdOptions)
-    _reading(parser)
-
-
-def _calculator(parser: argparse.ArgumentParser, *, of_file: bool = False) -> None:
-    names = "emt, vasp, espresso, ...; tblite for GFN-xTB; or module:Class"
-    text = f"baseline of the potential, which its file does not hold: {names}" if of_file else names
-    parser.add_argument("--calculator", required=not of_file, metavar="NAME", help=text)
-    parser.add_argument(
-        "--options",
-        nargs="+",
-        default=[],
-        metavar="NAME=X",
-        help="keyword arguments of the calculator, X as in TOML; paths must be absolute",
-    )
-    parser.add_argument("--options-file", metavar="FILE", help="TOML file with such arguments")
-
-
-def _export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE.gprann", help="model file of a potential")
-    parser.add_argument("--format", required=True, choices=["aenet"], help="program that is to read it")
-    parser.add_argument(
-        "--output", metavar="FOLDER", help="where the files go (default: FILE_aenet beside the model file)"
-    )
-    parser.add_argument("--ascii", action="store_true", help="text (.nn.ascii) instead of binary files (.nn)")
-
-
-def _lammps(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--build", action="store_true", help="compile pair_style gprann for the LAMMPS at hand")
-    what.add_argument(
-        "--check",
-        metavar="FILE",
-        help="compile it, and compare energy, forces and pressure of a potential with those of the ASE calculator",
-    )
-    parser.add_argument(
-        "--structure",
-        metavar="FILE",
-        help="with --check: structure to compare (default: some atoms at random)",
-    )
-    parser.add_argument(
-        "--ranks", type=int, default=1, metavar="INT", help="with --check: processes (default 1)"
-    )
-    parser.add_argument(
-        "--lammps",
-        metavar="PREFIX",
-        help="where LAMMPS was installed, or its source (default: that of this Python, or of the command lmp)",
-    )
-
-
-def _interface(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--flags", action="store_true", help="print one line of options for a compiler instead of the places"
-    )
-
-
-def _info(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE")
-
-
-def _config(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("config", nargs="?", metavar="CONFIG.toml", help=text)
-
-
-def _input(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", nargs="+", metavar="INPUT", help="files, folders or glob patterns")
-
-
-def _output(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help=text)
-
-
-def _reading(parser: argparse.ArgumentParser, leave_out: Sequence[str] = ()) -> None:
-    from gprann.io import ReadOptions
-
-    section_options(parser, "data", ReadOptions, leave_out)
-
-
-_COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] = {
-    "demo": (
-        _demo,
-        "the first experiment of the paper: potentials for H2 from seven structures",
-        logging.WARNING,
-    ),
-    "init": (_init, "write a commented configuration", logging.WARNING),
-    "check": (
-        _check,
-        "look at structures without fitting anything: what they are, what is suspicious",
-        logging.WARNING,
-    ),
-    "run": (
-        _run,
-        "the whole pipeline: read, check, augment, train, evaluate; goes on where it was interrupted",
-        logging.INFO,
-    ),
-    "compare": (
-        _compare,
-        "train on energies, with Taylor and GPR copies, and on forces directly; compare on the test set",
-        logging.INFO,
-    ),
-    "augment": (_augment, "add displaced copies, labelled with energies, to structures", logging.INFO),
-    "train": (_train, "train a potential on energies, or with --forces on energies and forces", logging.INFO),
-    "evaluate": (_evaluate, "errors of a potential on structures with labels", logging.WARNING),
-    "select": (_select, "choose the structures that are most worth labelling next", logging.INFO),
-    "label": (
-        _label,
-        "compute energies and forces with any ASE calculator; goes on where it was interrupted",
-        logging.INFO,
-    ),
-    "locality": (
-        _locality,
-        "forces that no cutoff can explain, and what charges leave of them",
-        logging.WARNING,
-    ),
-    "explore": (
-        _run,
-        "from one structure and a calculator to a stable potential; goes on where it was interrupted",
-        logging.INFO,
-    ),
-    "export": (_export, "write a potential in the files of another program", logging.WARNING),
-    "md": (_md, "molecular dynamics; goes on where it was interrupted, stops where it fails", logging.INFO),
-    "lammps": (_lammps, "compile the pair style for LAMMPS, and test it", logging.ERROR),
-    "interface": (_interface, "where header and library of the C interface are", logging.WARNING),
-    "info": (_info, "describe a model file, structures or a configuration", logging.WARNING),
-}
-"""The options of each command, what it does, and the level from which messages are shown."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

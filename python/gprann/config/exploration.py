@@ -36,10 +36,10 @@ class ExploreConfig(Options):
     (3, 'informative')
     """
 
-    model: Literal["network", "surrogate"] = option(
-        'What is fitted to all labels in each generation: "network" a committee of networks, on energies and forces; '
-        '"surrogate" the Gaussian process.',
-        "network",
+    model: Literal["quadratic", "linear", "network", "surrogate"] = option(
+        'What is fitted to all labels, energies and forces, in each generation: "quadratic" and "linear" polynomials of '
+        'the descriptor, in closed form; "network" a committee of networks; "surrogate" the Gaussian process.',
+        "quadratic",
     )
     start: StartOptions
     reference: ReferenceOptions
@@ -53,12 +53,20 @@ class ExploreConfig(Options):
 
     @model_validator(mode="after")
     def _check_tables(self) -> Self:
-        owners = {"training": ("network",), "surrogate": ("surrogate",), "descriptor": ("network",)}
-        for name, models in owners.items():
-            table: Options = getattr(self, name)
-            reason = f"it belongs to model = '{' or '.join(models)}', not to '{self.model}'"
-            unused = {} if self.model in models else dict.fromkeys(table.changes(), reason)
-            refuse_unused(unused, table, partial("{}.{}".format, name))
+        if self.model == "surrogate":
+            tables: tuple[Options, ...] = (self.training, self.descriptor)
+            names = ("training", "descriptor")
+        else:
+            tables, names = (self.surrogate,), ("surrogate",)
+        for name, table in zip(names, tables, strict=True):
+            reason = f"it does not belong to model = '{self.model}'"
+            refuse_unused(dict.fromkeys(table.changes(), reason), table, partial("{}.{}".format, name))
+        named = "model" in self.training.model_fields_set
+        if named and self.training.model.name != ("mlp" if self.model == "network" else self.model):
+            raise ConfigError(
+                f"training.model = '{self.training.model}': is not the model = '{self.model}' of the exploration; leave "
+                "one of them out"
+            )
         return self
 
     @model_validator(mode="after")

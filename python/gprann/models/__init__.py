@@ -9,3 +9,7 @@ from gprann.models.features import Normalisation as Normalisation
 from gprann.models.guard import Guard as Guard
 from gprann.models.network import Mlp as Mlp
 from gprann.models.network import NetworkModel as NetworkModel
+from gprann.models.polynomial import Linear as Linear
+from gprann.models.polynomial import Polynomial as Polynomial
+from gprann.models.polynomial import PolynomialModel as PolynomialModel
+from gprann.models.polynomial import Quadratic as Quadratic

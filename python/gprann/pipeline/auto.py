@@ -41,8 +41,7 @@ from gprann.options import Options
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
 from gprann.pipeline.choices import Candidate, Choice, Plan
 from gprann.pipeline.inputs import split_test_set, surrogate_within_memory, with_hyperparameters
-from gprann.surrogate.compression import compress_surrogate
-from gprann.surrogate.kernels.atoms import AtomsFingerprint
+from gprann.pipeline.students import FEATURES, Student, students
 from gprann.surrogate.sets.surrogate_set import SurrogateSet, fit_each
 from gprann.training.optimizers import Optimizer, Workload
 from gprann.training.train import train
@@ -57,6 +56,7 @@ _EQUATIONS = 3.0  # energies and force components for each weight of a network, 
 _LABELS = 8.0  # the same of a network that learns from copies, which cost little
 _COPIES = (2, 36)  # of each structure
 _WORTH = 0.05  # part of its errors by which twice as many copies must improve a network
+_WORTH_SPEED = 0.2  # part of its errors by which a slow descriptor must improve a network
 _RATE = 6e10  # floating-point operations of training in a second, on two usual processors
 _TRIALS = 0.3  # part of the time that goes into trials
 _ITERATIONS = 60  # of a network, usually
@@ -68,8 +68,7 @@ _NOTHING_TO_LEARN = (
     0.9  # errors of a direct network in units of the surrogate's, below which it needs no teacher
 )
 _MEMBERS = 4
-_FEATURES = 48  # of compressed descriptors
-_DESCRIPTORS: tuple[dict[str, Any], ...] = ({"kind": "chebyshev"}, {"kind": "density", "features": _FEATURES})
+_DESCRIPTORS: tuple[dict[str, Any], ...] = ({"kind": "chebyshev"}, {"kind": "density", "features": FEATURES})
 _SECTIONS = ("descriptor", "surrogate", "augmentation", "training")
 _FEWEST_FOR_DYNAMICS = 10  # structures
 _STRANGE = 4.0  # times as uncertain as structures left out: dynamics leads away from the data
@@ -129,6 +128,8 @@ class _Chooser:
         count = int(np.floor(min(_LEFT_OUT * len(data), _MOST_LEFT_OUT)))
         held = split_test_set(data, count / max(len(data), 1), config.augmentation.seed)
         self._surrogate = config.surrogate
+        self._student: Student | None = None  # that networks take which are taught
+        self._labelled: tuple[CopyOptions, Dataset] | None = None
         self.judges = data.select(held if len(held) >= _FEWEST_LEFT_OUT else held[:0])
         kept = np.setdiff1d(np.arange(len(data)), held if len(self.judges) else held[:0])
         self.rest = data.select(kept)
@@ -197,14 +198,14 @@ class _Chooser:
             )
             return self._best_direct()
         if "method" in _options_given(given):
-            return self._taught(teacher)
+            return self._taught(teacher, self._students(teacher)[-1])
         if not len(self.judges):
             self.note(
                 "augmentation.method",
                 "gpr",
                 f"{len(self.data)} structures are too few to leave some out: copies labelled by the surrogate",
             )
-            return self._taught(teacher)
+            return self._taught(teacher, self._students(teacher)[-1])
         return self._better(teacher)
 
     def _energies(self) -> _Way:
@@ -246,7 +247,14 @@ class _Chooser:
         scores = [self._try(way, self.rest).score(self._scale) for way in ways]
         return ways[int(np.argmin(scores))]
 
-    def _taught(self, teacher: SurrogateSet) -> _Way:
+    def _students(self, teacher: SurrogateSet) -> list[Student]:
+        """Return the descriptors of networks that learn from a surrogate, the fastest first."""
+        given = self.config.descriptor
+        if _options_given(given):
+            return [Student("taught", given.to_dict(), given.compress(self.data), "given by you")]
+        return students(teacher, self.data)
+
+    def _taught(self, teacher: SurrogateSet, student: Student) -> _Way:
         """Return training on copies that a surrogate labels with energies and forces."""
         given, training = self.config.augmentation, self.config.training
         forces = next((part.forces for part in (training, given) if "forces" in _options_given(part)), True)
@@ -254,13 +262,33 @@ class _Chooser:
         training = training.replace(forces=forces)
         if not {"policy", "displacement"} & _options_given(given):
             chosen["policy"] = self._policy(teacher)
-        section, built = self._features(teacher)
-        way = self._with_size(_Way("taught", given, training, section, built), np.inf, _LABELS)
+        section = DescriptorSection.from_dict(student.options)
+        way = _Way(student.name, given, training, section, student.built)
+        way = self._with_size(way, np.inf, _LABELS)
         if given.copies is None:
             wanted = _LABELS * _parameters(way) / max(_equations(self.data), 1)
             chosen["copies"] = int(np.clip(np.ceil(wanted), *_COPIES))
         way.augmentation = given.replace(**chosen)
         return way
+
+    def _best_taught(self, teacher: SurrogateSet) -> tuple[_Way, float]:
+        """Return training on copies with the best descriptor, and its score; slow ones must be clearly better."""
+        chosen, *slower = self._students(teacher)
+        best, best_score = self._with_copies(self._taught(teacher, chosen), teacher)
+        for student in slower:
+            way = replace(self._taught(teacher, student), augmentation=best.augmentation)
+            score = self._try(way, self._copies(way, teacher)).score(self._scale)
+            if score < (1.0 - _WORTH_SPEED) * best_score:
+                best, best_score, chosen = way, score, student
+        self._student = chosen
+        return best, best_score
+
+    def _copies(self, way: _Way, teacher: SurrogateSet) -> Dataset:
+        """Return the structures that are not left out with copies; the last ones are kept for the next network."""
+        options = CopyOptions.part_of(way.augmentation)
+        if self._labelled is None or self._labelled[0] != options:
+            self._labelled = options, augment(self.rest, teacher, progress=False, **options.changes())
+        return self._labelled[1]
 
     def _with_copies(self, way: _Way, teacher: SurrogateSet) -> tuple[_Way, float]:
         """Return training on copies, twice as many as long as that lowers the errors and time allows, and their score.
@@ -269,10 +297,7 @@ class _Chooser:
         """
         best, best_score, tried = way, np.inf, way
         while True:
-            options = CopyOptions.part_of(tried.augmentation).changes()
-            score = self._try(tried, augment(self.rest, teacher, progress=False, **options)).score(
-                self._scale
-            )
+            score = self._try(tried, self._copies(tried, teacher)).score(self._scale)
             if not score < (1.0 - _WORTH) * best_score:
                 break
             best, best_score = tried, score
@@ -286,18 +311,6 @@ class _Chooser:
         if best is not way:
             self.note("augmentation.copies", best.augmentation.copies, "errors of networks fell up to here")
         return best, best_score
-
-    def _features(self, teacher: SurrogateSet) -> tuple[DescriptorSection, Descriptor]:
-        """Return the descriptor of networks that learn from a surrogate: the directions its energy depends on."""
-        given = self.config.descriptor
-        surrogate, _ = max(teacher, key=lambda item: len(item[1]))
-        if _options_given(given) or not isinstance(surrogate.fingerprint, AtomsFingerprint):
-            self.note("descriptor.kind", given.kind.name, "the surrogate has no features of atoms")
-            return given, given.compress(self.data)
-        section = DescriptorSection.from_dict(_DESCRIPTORS[-1])
-        if set(surrogate.training_set.species) == set(self.data.species):
-            return section, compress_surrogate(surrogate, n_features=_FEATURES)
-        return section, section.compress(self.data)
 
     def _policy(self, teacher: SurrogateSet) -> str:
         """Return how copies are made: along dynamics, too, where the surrogate knows its structures."""
@@ -465,16 +478,11 @@ class _Chooser:
             reason = f"errors of direct training are {ratio:.2g} times the surrogate's: no teacher is needed"
             self.note("augmentation.method", "none", reason)
             return direct
-        taught, scores["taught"] = self._with_copies(self._taught(teacher), teacher)
+        taught, scores["taught"] = self._best_taught(teacher)
         ratio = scores["taught"] / max(scores["direct"], 1e-12)
         best = taught if ratio < 1 else direct
-        if (
-            best is taught
-            and not _options_given(self.config.descriptor)
-            and taught.descriptor.features is not None
-        ):
-            reason = "directions on which the energy of the surrogate depends most"
-            self.note("descriptor.features", taught.descriptor.features, reason)
+        if best is taught and self._student is not None and not _options_given(self.config.descriptor):
+            self.note("descriptor.kind", taught.descriptor.kind.name, self._student.reason)
         reason = (
             f"errors with copies that the surrogate labels are {ratio:.2g} times those of direct training"
         )

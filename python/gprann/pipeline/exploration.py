@@ -22,7 +22,7 @@ from gprann.potential import Potential
 from gprann.sampling.loop import Plan, explore_plan
 from gprann.sampling.results import Exploration
 from gprann.surrogate import Surrogate
-from gprann.training.train import train
+from gprann.training.train import fit_linear, train
 
 _log = logging.getLogger(__name__)
 _MAY_CHANGE = ("convergence", "output")
@@ -204,10 +204,10 @@ class _Fit:
         config = self._config
         if config.model == "surrogate":
             return config.surrogate.build(self._species, config.dynamics.seed).fit(data)
-        return train(
-            data,
-            config.descriptor.compress(data),
-            start_from=config.training.start_from,
-            checkpoint=folder,
-            **config.training.options(),
-        )
+        descriptor, options = config.descriptor.compress(data), config.training.options()
+        if config.model == "network":
+            start = config.training.start_from
+            return train(data, descriptor, start_from=start, checkpoint=folder, **options)
+        model = options.pop("model", None)
+        own = {} if model is None else model.changes()
+        return fit_linear(data, descriptor, quadratic=config.model == "quadratic", **options, **own)

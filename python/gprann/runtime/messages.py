@@ -142,7 +142,7 @@ class LineProgress:
     def __init__(self, total: int, label: str, unit: str) -> None:
         self.total, self.n = total, 0
         self._label, self._unit, self._about = label, unit, ""
-        self._started = time.monotonic()
+        self._started = self._counted = time.monotonic()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._report, daemon=True)
         self._thread.start()
@@ -168,12 +168,15 @@ class LineProgress:
     def set_postfix_str(self, text: str, refresh: bool = True) -> None:  # noqa: ARG002 - as tqdm has it
         """Say what is being done at the moment."""
         self._about = text
+        if self.n == 0:  # what came before the first step tells nothing of the time that steps take
+            self._counted = time.monotonic()
 
     def line(self) -> str:
         """Return the line of now."""
-        seconds = time.monotonic() - self._started
+        now = time.monotonic()
+        seconds, counted = now - self._started, now - self._counted
         left = (
-            f", about {_duration(seconds * (self.total / self.n - 1))} left"
+            f", about {_duration(counted * (self.total / self.n - 1))} left"
             if 0 < self.n < self.total
             else ""
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +113,7 @@ def run_replica(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         begin = _relax(model, start, folder / _RELAXED) if relax else start
-        result = Simulation(model, begin, folder, options, on_trial=True).run(None, until)
+        result = Simulation(_lean(model, options), begin, folder, options, on_trial=True).run(None, until)
         cut = not result.reason and result.steps < options.steps
         time = 1e-3 * result.steps * options.time_step
         outcome = Outcome(result.steps, time, result.reason, result.atom, cut)
@@ -122,6 +122,13 @@ def run_replica(
     with atomic_write(file) as stream:
         stream.write(json.dumps(asdict(outcome), indent=1) + "\n")
     return outcome
+
+
+def _lean(model: Potential | Surrogate, options: MdOptions) -> Potential | Surrogate:
+    """Return the model, of a linear one the mean of its members alone: the same forces in a fraction of the time."""
+    if isinstance(model, Potential) and model.model.linear and options.max_deviation is None:
+        return replace(model, parameters=model.parameters.mean(axis=0))
+    return model
 
 
 def _relax(model: Potential | Surrogate, start: Structure, file: Path) -> Structure:

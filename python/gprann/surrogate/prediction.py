@@ -145,11 +145,13 @@ def choose_bound(fit: Fit, error: float | None, scale: float) -> float:
 def certainty_of(fit: Fit) -> Posterior:
     """Return the posterior whose variances weigh corrections: the exact one, unless that takes long."""
     if fit.certainty is None:
-        posterior: Posterior | None = fit.posterior
-        data = fit.equations.data
-        if fit.posterior.sets.observations > _EXACT and len(kept_for_calibration(len(data))) > 0:
+        posterior: Posterior | None = None
+        held_out = kept_for_calibration(len(fit.equations.data))
+        if fit.equations.n_observations > _EXACT and len(held_out) > 0:
             posterior = Sparse(environments=_ENVIRONMENTS).solve(fit.equations, fit.settings).posterior
-        fit.certainty = posterior or fit.posterior
+        fit.certainty = (
+            posterior or fit.posterior
+        )  # the exact one of a loaded surrogate is not yet factorised
     return fit.certainty
 
 

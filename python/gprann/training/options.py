@@ -88,7 +88,11 @@ class Auto(LevenbergMarquardt):
 class TrainingOptions(Options):
     """How a potential is trained on energies, or on energies and forces."""
 
-    model: Model = option('Model of the atomic energies: "mlp", a network for each element.', Mlp.name)
+    model: Model = option(
+        'Model of the atomic energies: "mlp", a network for each element; "linear" or "quadratic" in the components of '
+        "the descriptor, fitted in closed form.",
+        Mlp.name,
+    )
     optimizer: Optimizer = option(
         'Optimiser: "lm" (Levenberg-Marquardt), "gauss_newton_cg" (the same without a matrix), "lbfgs", "adamw", or '
         '"auto": by the numbers of parameters and structures.',

@@ -21,7 +21,7 @@ from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, DataError, TrainingError
 from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, structures
-from gprann.models import AtomModel, FeatureTable, Guard, Normalisation
+from gprann.models import AtomModel, FeatureTable, Guard, Normalisation, PolynomialModel
 from gprann.models.features import descriptor_values
 from gprann.potential import Potential
 from gprann.runtime.messages import progress_bar
@@ -30,6 +30,7 @@ from gprann.training.balance import choose_alpha
 from gprann.training.committee import MemberProgress, train_members
 from gprann.training.energy_force_objective import EnergyForceObjective
 from gprann.training.guard import Environments, atom_folds, fit_guard, kinship
+from gprann.training.linear import fit_polynomials, refuse_options_of_networks
 from gprann.training.member import CommitteeTask
 from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OptimizerState, Workload
@@ -38,6 +39,7 @@ from gprann.training.targets import energy_scale, energy_weights, label_table, s
 from gprann.version import __version__
 
 _log = logging.getLogger(__name__)
+_DRAWS = 8  # from the posterior of linear models
 
 
 @takes(TrainingOptions)
@@ -111,6 +113,8 @@ def train(
     started = time.perf_counter()
     model = settings.model.build(descriptor.size, len(descriptor.species))
     model.frozen_parameters(settings.frozen)  # raises if there are no such layers
+    if isinstance(model, PolynomialModel):
+        return _fit_in_closed_form(data, descriptor, model, settings, base)
     workload = _workload(data, model, settings)
     optimizer, reason = settings.optimizer.resolve(workload)
     _log.info("optimizer %s: %s", optimizer.name or type(optimizer).__name__, reason)
@@ -134,12 +138,92 @@ def train(
         guard=guard,
         provenance={
             "training": {
-                **_record(data, task, states, started),
+                **_record(data, task.options),
+                **_record_members(task, states, started),
                 **compositions,
                 "optimizer_reason": reason,
                 "weighting": weighting,
             }
         },
+    )
+
+
+@takes(TrainingOptions)
+def fit_linear(data: Source, descriptor: Descriptor, *, quadratic: bool = False, **options: Any) -> Potential:
+    """Fit a linear or quadratic potential in closed form to energies, and to the forces of structures that have some.
+
+    The same as `train(..., model="linear")` or `model="quadratic"`, with eight draws from the posterior as members, whose
+    spread is the standard deviation of predictions.
+
+    Parameters
+    ----------
+    data : Dataset, or anything that `gprann.read` takes
+    descriptor : Descriptor
+        With `DensityDescriptor` the linear potential is linear ACE.
+    quadratic : bool
+        Whether products of two components of the descriptor count too.
+    **options
+        Those of `train` that do not belong to networks, `ridge` and `folds`.
+
+    Returns
+    -------
+    Potential
+
+    Raises
+    ------
+    ConfigError, DataError
+        As `train` does.
+
+    Notes
+    -----
+    Linear: Thompson et al., J. Comput. Phys. 285, 316 (2015); quadratic: Wood, Thompson, J. Chem. Phys. 148, 241721
+    (2018); on the density descriptor: Drautz, Phys. Rev. B 99, 014104 (2019).
+
+    Examples
+    --------
+    >>> import gprann
+    >>> data = gprann.examples.hydrogen(20)
+    >>> descriptor = gprann.ChebyshevDescriptor(["H"], radial_order=10, radial_cutoff=8.0, angular_order=None)
+    >>> potential = gprann.fit_linear(data, descriptor, quadratic=True)
+    >>> potential.model, len(potential)
+    (quadratic, 11 components, 8)
+    """
+    data = structures(data)
+    forces = any(item.forces is not None for item in data)
+    defaults = {"forces": forces, "members": _DRAWS}
+    return train(data, descriptor, **{**defaults, **options, "model": "quadratic" if quadratic else "linear"})
+
+
+def _fit_in_closed_form(
+    data: Dataset,
+    descriptor: Descriptor,
+    model: PolynomialModel,
+    settings: TrainingOptions,
+    base: Potential | None,
+) -> Potential:
+    """Fit a linear or quadratic potential, which needs no start and no optimiser."""
+    started = time.perf_counter()
+    if base is not None:
+        raise ConfigError(
+            f"start_from: a {model.options.name} model is fitted anew to all data, there is nothing to start from; "
+            "leave it out, and give old and new structures together"
+        )
+    refuse_options_of_networks(settings)
+    baseline = _fit_baseline(data, descriptor.species, settings, base)
+    compositions = _record_compositions(data, settings, base)
+    settings = settings.replace(baseline=None, reference_energies=None)
+    fitted = fit_polynomials(baseline.subtract(data), descriptor, model, settings)
+    prepared = fitted.prepared
+    record = {**_record(data, settings), **fitted.facts, "seconds": round(time.perf_counter() - started, 1)}
+    return Potential(
+        descriptor,
+        prepared.normalisation,
+        model,
+        fitted.parameters,
+        baseline=baseline,
+        std_factors=fitted.std_factors,
+        guard=prepared.guard,
+        provenance={"training": {**record, **compositions}},
     )
 
 
@@ -306,17 +390,21 @@ def _best_parameters(states: list[OptimizerState]) -> Array:
     return parameters
 
 
-def _record(
-    data: Dataset, task: CommitteeTask, states: list[OptimizerState], started: float
-) -> dict[str, Any]:
-    """Return how the potential was trained, as plain data for its file."""
+def _record(data: Dataset, settings: TrainingOptions) -> dict[str, Any]:
+    """Return what the potential was trained on and how, as plain data for its file."""
     return {
         "program": f"gprann {__version__}",
         "n_structures": len(data),
         "n_reference": sum(structure.origin.method == "reference" for structure in data),
         # An evaluation warns of test structures that have been trained on.
         "structures": [geometry_digest(item) for item in data if item.origin.method == "reference"],
-        "options": _describe(task.options),
+        "options": _describe(settings),
+    }
+
+
+def _record_members(task: CommitteeTask, states: list[OptimizerState], started: float) -> dict[str, Any]:
+    """Return how the members were trained, as plain data."""
+    return {
         "seconds": round(time.perf_counter() - started, 1),
         "member_seconds": [round(state.seconds, 2) for state in states],
         "history": [_history(state, task.energy_scale) for state in states],

@@ -53,6 +53,11 @@ class Equations:
     data: Dataset
     mean: float
 
+    @property
+    def n_observations(self) -> int:
+        """Number of energies and force components of the training set."""
+        return sum(structure.n_labels for structure in self.data)
+
     def length(self, settings: Trial) -> float:
         """Return the kernel length in the units of the features."""
         return settings.length * self.fingerprint.spread
