@@ -18,14 +18,15 @@ class AtomModel(Protocol):
 
     Attributes
     ----------
-    options : Model
-        By which it was built.
     n_features, n_species, n_parameters : int
     """
 
-    options: Model
     n_features: int
     n_species: int
+
+    @property
+    def options(self) -> Model:
+        """By which it was built."""
 
     @property
     def n_parameters(self) -> int:

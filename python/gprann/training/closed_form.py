@@ -108,7 +108,7 @@ class Spectrum:
             factor[:, :-1] * widths, full_matrices=False, overwrite_a=True, check_finite=False
         )
         self.along = self.left.T @ factor[:, -1]
-        self.beyond = max(float(factor[:, -1] @ factor[:, -1] - self.along @ self.along), 0.0)
+        self.beyond = max(float(factor[:, -1] @ factor[:, -1]) - float(self.along @ self.along), 0.0)
         self.unit = float(np.sum(self.values**2)) / max(int(np.count_nonzero(widths)), 1)
 
     def misfit(self, ridge: float) -> float:
@@ -120,7 +120,7 @@ class Spectrum:
         """Return twice the negative logarithm of the marginal likelihood, up to a constant, for the best sigma."""
         squares = self.values**2
         misfit = max(self.misfit(ridge), _TRUSTED)
-        return self.count * np.log(misfit / self.count) + float(np.sum(np.log1p(squares / ridge)))
+        return self.count * float(np.log(misfit / self.count)) + float(np.sum(np.log1p(squares / ridge)))
 
     def most_probable_ridge(self) -> float:
         """Return the ridge of the largest evidence."""

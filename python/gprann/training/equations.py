@@ -1,7 +1,7 @@
 """The linear equations of polynomials, gathered once and kept as triangular factors, from which every fit is made.
 
-Energies, forces and virials are linear in the coefficients x of a polynomial: A x = y. Of each fold of the data and each
-kind of label the factor R of (A, y) = Q R is kept: |A x - y|² = |R (x, -1)|² for every x. Weights, ridges and
+Energies, forces and virials are linear in the coefficients x of a polynomial: A x = y. Of each fold of the data and
+each kind of label the factor R of (A, y) = Q R is kept: |A x - y|² = |R (x, -1)|² for every x. Weights, ridges and
 cross-validation need no more than these factors, whose condition is that of the equations and not its square (tall and
 skinny QR: Demmel, Grigori, Hoemmen, Langou, SIAM J. Sci. Comput. 34, A206 (2012)).
 """
@@ -126,6 +126,7 @@ def gather(
     descriptor: Descriptor,
     normalisation: Normalisation,
     data: Dataset,
+    *,
     labels: LabelTable,
     folds: Indices,
 ) -> Equations:
@@ -171,37 +172,36 @@ def gather(
             forces,
             virials,
         )
-        own = np.repeat(folds[begin:end], np.diff(first[begin : end + 1]))
+        own, of_atoms = folds[begin:end], np.repeat(folds[begin:end], np.diff(first[begin : end + 1]))
         sources = (
-            (energies, labels.energies[begin:end], labels.energy_weights[begin:end], folds[begin:end]),
-            (forces, labels.forces[atoms].ravel(), labels.force_weights[atoms].ravel(), np.repeat(own, 3)),
+            (energies, labels.energies[begin:end], labels.energy_weights[begin:end], own),
+            (
+                forces,
+                labels.forces[atoms].ravel(),
+                labels.force_weights[atoms].ravel(),
+                np.repeat(of_atoms, 3),
+            ),
             (
                 virials,
                 labels.virials[begin:end].ravel(),
                 labels.virial_weights[begin:end].ravel(),
-                np.repeat(folds[begin:end], 6),
+                np.repeat(own, 6),
             ),
         )
         for kind, (rows, values, weights, numbers) in enumerate(sources):
             if rows is not None:
-                _add(factors, kind, rows, values, weights, numbers)
+                weighted = np.column_stack([rows, values]) * np.sqrt(weights)[:, None]
+                _add([fold[kind] for fold in factors], weighted, numbers)
     return Equations(model, factors)
 
 
-def _add(
-    factors: Sequence[tuple[Factor, Factor, Factor]],
-    kind: int,
-    rows: Array,
-    values: Array,
-    weights: Array,
-    folds: Indices,
-) -> None:
-    """Add the weighted equations of a batch to the factors of their folds; those of weight zero do not count."""
+def _add(factors: Sequence[Factor], rows: Array, folds: Indices) -> None:
+    """Add weighted equations to the factors of their folds; those of weight zero do not count."""
+    counts = rows.any(axis=1)
     for fold in np.unique(folds).tolist():
-        chosen = (folds == fold) & (weights > 0)
+        chosen = (folds == fold) & counts
         if chosen.any():
-            joined = np.column_stack([rows[chosen], values[chosen]])
-            factors[fold][kind].add(joined * np.sqrt(weights[chosen])[:, None])
+            factors[fold].add(rows[chosen])
 
 
 def _batches(sizes: Indices, n_parameters: int) -> Iterator[tuple[int, int]]:

@@ -107,7 +107,7 @@ def prepare(
     )
     labels = label_table(data, 1.0, descriptor.species, settings)
     numbers = _folds(kin, kind, model.options, settings.seed)
-    equations = gather(model, descriptor, normalisation, data, labels, numbers)
+    equations = gather(model, descriptor, normalisation, data, labels=labels, folds=numbers)
     prior = Prior(model.widths(_importance(descriptor, normalisation)), model.options.ridge)
     return Prepared(equations, prior, normalisation, guard)
 
@@ -175,7 +175,7 @@ def _folds(kin: Indices, kind: Indices, options: Polynomial, seed: int) -> Indic
 
 
 def _importance(descriptor: Descriptor, normalisation: Normalisation) -> Array:
-    """Return the relative importance of the standardised components, (S, D), at most 1: that which kernels give them."""
+    """Return the relative importance of the standardised components, (S, D), at most 1: the one of kernels."""
     varies = normalisation.inverse_scale > 0
     deviations = np.divide(
         1.0, normalisation.inverse_scale, where=varies, out=np.zeros_like(normalisation.mean)

@@ -152,8 +152,8 @@ def train(
 def fit_linear(data: Source, descriptor: Descriptor, *, quadratic: bool = False, **options: Any) -> Potential:
     """Fit a linear or quadratic potential in closed form to energies, and to the forces of structures that have some.
 
-    The same as `train(..., model="linear")` or `model="quadratic"`, with eight draws from the posterior as members, whose
-    spread is the standard deviation of predictions.
+    The same as `train(..., model="linear")` or `model="quadratic"`, with eight draws from the posterior as members,
+    whose spread is the standard deviation of predictions.
 
     Parameters
     ----------
