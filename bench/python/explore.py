@@ -109,7 +109,7 @@ def files(name: str, system: System, data: Path, work: Path, seed: int) -> tuple
         )
     if not test.exists():
         gprann.write(
-            test, frames(system, data, temperature=system.temperature, count=200, every=50, seed=1000)
+            test, frames(system, data, temperature=system.temperature, count=100, every=50, seed=1000)
         )
     return start, labels, test
 

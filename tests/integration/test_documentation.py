@@ -53,11 +53,9 @@ plots = false
 """
 EXPLORATION = """force_error = 9.0
 check = 2
-[training]
-hidden = [3]
-members = 2
-iterations = 3
-starts = 1
+[descriptor]
+radial_order = 4
+angular_order = 1
 """
 SMALL = {
     "length = 20.0        # ps": "length = 0.02",

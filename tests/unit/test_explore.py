@@ -25,7 +25,7 @@ from gprann.errors import ConfigError, GprannError
 from gprann.sampling.choice import choose, evenly
 from gprann.sampling.options import ChoiceOptions, ConvergenceOptions, ReferenceOptions
 from gprann.sampling.reference import Reference
-from gprann.sampling.replica import Frame, Outcome, sound_frames
+from gprann.sampling.replica import Frame, Outcome, lean_model, sound_frames
 from gprann.sampling.results import Exploration, Generation
 
 
@@ -154,6 +154,34 @@ def test_an_exploration_ends_with_a_stable_and_accurate_potential(folder: Path) 
     assert not more.converged
     with pytest.raises(ConfigError, match=r"holds an exploration with another dynamics\.temperature"):
         gprann.explore(tables(dynamics={"temperature": 301.0}))
+
+
+@pytest.mark.parametrize("model", ["quadratic", "linear", "surrogate"])
+def test_other_models_are_fitted(model: str, folder: Path) -> None:
+    none: dict[str, Any] = dict.fromkeys(TABLES["training"])
+    others = {"descriptor": dict.fromkeys(TABLES["descriptor"])} if model == "surrogate" else {}
+    result = gprann.explore(
+        {**tables(training=none, convergence={"generations": 1}, **others), "model": model}
+    )
+    found = gprann.load(result.potential)
+    assert result.generations[0].error is not None
+    if isinstance(found, gprann.Potential):
+        assert repr(found.model).startswith(model)
+        assert len(found) > 1  # they know how uncertain they are
+
+
+def test_replicas_of_linear_models_have_the_forces_of_all_members() -> None:
+    descriptor = gprann.ChebyshevDescriptor(["H"], radial_order=6, radial_cutoff=8.0, angular_order=None)
+    data = gprann.examples.hydrogen(20)
+    model = gprann.fit_linear(data, descriptor, quadratic=True)
+    lean = lean_model(model, MdOptions())
+    assert isinstance(lean, gprann.Potential)
+    assert len(lean) == 1
+    for one, all_members in zip(lean.predict(data).forces, model.predict(data).forces, strict=True):
+        assert one == pytest.approx(all_members, abs=1e-9)
+    assert lean_model(model, MdOptions(max_deviation=1.0)) is model
+    network = small_potential()
+    assert lean_model(network, MdOptions()) is network
 
 
 def test_failed_replicas_tell_what_to_label(folder: Path) -> None:
@@ -301,7 +329,11 @@ BAD: list[tuple[dict[str, dict[str, Any]], str]] = [
     ),
     (
         {"surrogate": {"length": 3.0}},
-        r"surrogate\.length = 3.0: has no effect, it belongs to model = 'surrogate'",
+        r"surrogate\.length = 3\.0: has no effect, it does not belong to model = 'network'",
+    ),
+    (
+        {"training": {"model": "linear", "hidden": None}},
+        "training.model: belongs to 'linear', not to the model = 'network'",
     ),
     ({"dynamics": {"replicass": 2}}, "did you mean 'replicas'"),
 ]

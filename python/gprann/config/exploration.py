@@ -37,8 +37,8 @@ class ExploreConfig(Options):
     """
 
     model: Literal["quadratic", "linear", "network", "surrogate"] = option(
-        'What is fitted to all labels, energies and forces, in each generation: "quadratic" and "linear" polynomials of '
-        'the descriptor, in closed form; "network" a committee of networks; "surrogate" the Gaussian process.',
+        'What is fitted to all labels, energies and forces, in each generation: "quadratic" and "linear" polynomials '
+        'of the descriptor, in closed form; "network" a committee of networks; "surrogate" the Gaussian process.',
         "quadratic",
     )
     start: StartOptions
@@ -53,34 +53,33 @@ class ExploreConfig(Options):
 
     @model_validator(mode="after")
     def _check_tables(self) -> Self:
-        if self.model == "surrogate":
-            tables: tuple[Options, ...] = (self.training, self.descriptor)
-            names = ("training", "descriptor")
-        else:
-            tables, names = (self.surrogate,), ("surrogate",)
-        for name, table in zip(names, tables, strict=True):
+        unused = ("training", "descriptor") if self.model == "surrogate" else ("surrogate",)
+        for name in unused:
+            table: Options = getattr(self, name)
             reason = f"it does not belong to model = '{self.model}'"
             refuse_unused(dict.fromkeys(table.changes(), reason), table, partial("{}.{}".format, name))
-        named = "model" in self.training.model_fields_set
-        if named and self.training.model.name != ("mlp" if self.model == "network" else self.model):
+        kind, expected = self.training.model, "mlp" if self.model == "network" else self.model
+        if kind.name != expected and (kind.name != "mlp" or kind.changes()):
+            options = ", ".join(f"training.{name}" for name in ("model", *kind.changes()))
             raise ConfigError(
-                f"training.model = '{self.training.model}': is not the model = '{self.model}' of the exploration; leave "
-                "one of them out"
+                f"{options}: belongs to '{kind.name}', not to model = '{self.model}' of the exploration; leave it out"
             )
         return self
 
     @model_validator(mode="after")
     def _fit_forces(self) -> Self:
-        """Let networks learn forces, and be several."""
-        if self.model == "network":
-            several = {} if "members" in self.training.model_fields_set else {"members": _MEMBERS}
-            training = self.training.model_copy(update={"forces": True, **several})
-            if training.members == 1 and self.choice.rule == "informative":
-                raise ConfigError(
-                    "training.members = 1: a single network does not know how uncertain it is; give more, or another "
-                    "choice.rule"
-                )
-            object.__setattr__(self, "training", training)
+        """Let potentials learn forces, and networks be several."""
+        if self.model == "surrogate":
+            return self
+        several = self.model == "network" and "members" not in self.training.model_fields_set
+        changes = {"forces": True, **({"members": _MEMBERS} if several else {})}
+        training = self.training.model_copy(update=changes)
+        if self.model == "network" and training.members == 1 and self.choice.rule == "informative":
+            raise ConfigError(
+                "training.members = 1: a single network does not know how uncertain it is; give more, or another "
+                "choice.rule"
+            )
+        object.__setattr__(self, "training", training)
         return self
 
     def resolve(self, base: Path) -> ExploreConfig:

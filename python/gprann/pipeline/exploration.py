@@ -16,6 +16,7 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, listing
 from gprann.io import atomic_write, read
 from gprann.labelling.calculators import CalculatorSpec
+from gprann.models import Polynomial
 from gprann.pipeline.checkpoints import Stages, claim_folder, data_digest
 from gprann.pipeline.run import log_run
 from gprann.potential import Potential
@@ -25,6 +26,8 @@ from gprann.surrogate import Surrogate
 from gprann.training.train import fit_linear, train
 
 _log = logging.getLogger(__name__)
+# Calibrate the deviations of polynomials, of which the order alone matters here; five take three times as long.
+_FOLDS = 2
 _MAY_CHANGE = ("convergence", "output")
 _MAY_CHANGE_IN_REFERENCE = ("workers", "retries", "timeout", "scratch")
 
@@ -209,5 +212,5 @@ class _Fit:
             start = config.training.start_from
             return train(data, descriptor, start_from=start, checkpoint=folder, **options)
         model = options.pop("model", None)
-        own = {} if model is None else model.changes()
+        own = {"folds": _FOLDS, **(model.changes() if isinstance(model, Polynomial) else {})}
         return fit_linear(data, descriptor, quadratic=config.model == "quadratic", **options, **own)

@@ -113,7 +113,9 @@ def run_replica(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         begin = _relax(model, start, folder / _RELAXED) if relax else start
-        result = Simulation(_lean(model, options), begin, folder, options, on_trial=True).run(None, until)
+        result = Simulation(lean_model(model, options), begin, folder, options, on_trial=True).run(
+            None, until
+        )
         cut = not result.reason and result.steps < options.steps
         time = 1e-3 * result.steps * options.time_step
         outcome = Outcome(result.steps, time, result.reason, result.atom, cut)
@@ -124,7 +126,7 @@ def run_replica(
     return outcome
 
 
-def _lean(model: Potential | Surrogate, options: MdOptions) -> Potential | Surrogate:
+def lean_model(model: Potential | Surrogate, options: MdOptions) -> Potential | Surrogate:
     """Return the model, of a linear one the mean of its members alone: the same forces in a fraction of the time."""
     if isinstance(model, Potential) and model.model.linear and options.max_deviation is None:
         return replace(model, parameters=model.parameters.mean(axis=0))
