@@ -358,6 +358,27 @@ def test_a_calculator_that_fails_for_all_structures(folder: Path) -> None:
         gprann.explore(tables())
 
 
+def test_runs_whose_frames_are_refused_are_no_sign_of_convergence(folder: Path) -> None:
+    """They survive, but the reference says that what they show has blown up."""
+    calm = {"displacement": 0.01}
+    sound = gprann.explore(tables(start=calm, convergence={"generations": 1, "force_error": 50.0}))
+    assert sound.converged
+    largest = max(np.abs(item.forces).max() for item in gprann.read("results/generation_000/new.extxyz"))
+    config = tables(
+        start=calm,
+        reference={"max_force": 0.9 * float(largest)},
+        convergence={"generations": 1, "force_error": 50.0},
+        output={"folder": "other"},
+    )
+    result = gprann.explore(config)
+    assert result.generations[0].survived
+    assert result.generations[0].refused
+    assert result.generations[0].error is None
+    assert not result.converged
+    with pytest.raises(GprannError, match="start: no structure could be labelled: the force on atom"):
+        gprann.explore(tables(reference={"max_force": 1e-6}, output={"folder": "none"}))
+
+
 def test_single_networks_cannot_tell_what_is_informative(folder: Path) -> None:
     with pytest.raises(ConfigError, match="members = 1: a single network does not know how uncertain it is"):
         gprann.explore(tables(training={"members": 1}))

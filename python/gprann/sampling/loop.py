@@ -19,6 +19,7 @@ import numpy as np
 
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.dynamics.options import MdOptions
+from gprann.errors import GprannError, listing
 from gprann.io import atomic_write, write
 from gprann.io.reading import structures
 from gprann.potential import Potential, load
@@ -46,6 +47,7 @@ _log = logging.getLogger(__name__)
 Fit = Callable[[Dataset, Path], "Potential | Surrogate"]
 """Fits a model to all labels from scratch; the folder is for checkpoints."""
 _FRUITLESS = 3  # generations without new labels after which nothing more is to be expected
+_COPY = (-1, -1)  # in the place of replica and step
 _LEAST = 1.0  # ps, to which a replica runs even if another one has failed
 _START, _CHOICE, _REFERENCE, _REPLICAS = range(4)  # what random numbers are for; generations follow the last
 
@@ -170,6 +172,11 @@ class _Run:
             else:
                 found = self._start_by_reference()
             self._warn(found, "start")
+            if not len(found.data):
+                raise GprannError(
+                    f"start: no structure could be labelled: {listing(found.refused, 1)}; give other structures, or a "
+                    "larger reference.max_force"
+                )
             write(file, found.data)
         return _number(structures(file), "start")
 
@@ -242,7 +249,8 @@ class _Run:
         chosen, new = ([], Labelled(Dataset(), ())) if done else self._learn(number, model, outcomes, data)
         new_error = _force_error(model, new.data) if len(new.data) else None
         tested = len(held_out)
-        if survived and not tested and new_error is not None:  # labels along the surviving runs
+        # Labels along the surviving runs. One that is refused, or none that can be used, is no good sign.
+        if survived and not tested and chosen and not new.refused and _COPY not in chosen:
             error, tested = new_error, len(new.data)
         self._warn(new, place.name)
         generation = Generation(
@@ -302,11 +310,11 @@ class _Run:
         survived = all(item.survived for item in outcomes)
         if self._plan.choice.rule == "reference_md" and not survived and frames:
             found = self._simulate_reference(number, frames)
-            chosen = [(-1, -1)] * len(found.data)
+            chosen = [_COPY] * len(found.data)
         else:
             if not picks.exists():
                 self._write_choice(number, model, frames, survived)
-            chosen = [tuple(item) for item in json.loads(picks.read_text(encoding="utf-8"))]
+            chosen = [(item[0], item[1]) for item in json.loads(picks.read_text(encoding="utf-8"))]
             found = self._reference.label(list(structures(place / "chosen.extxyz")))
         if len(found.data):
             write(new, found.data)
@@ -346,7 +354,7 @@ class _Run:
         if not items:
             _log.warning("%s: no frame can be used; displaced copies of the start are labelled", place.name)
             items = self._displace(plan.choice.count, plan.start.displacement, rng)
-            chosen = [(-1, -1)] * len(items)
+            chosen = [_COPY] * len(items)
         write(place / "chosen.extxyz", Dataset(items))
         with atomic_write(place / "chosen.json") as stream:
             stream.write(json.dumps(chosen) + "\n")
