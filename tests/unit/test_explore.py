@@ -360,17 +360,13 @@ def test_a_calculator_that_fails_for_all_structures(folder: Path) -> None:
 
 def test_runs_whose_frames_are_refused_are_no_sign_of_convergence(folder: Path) -> None:
     """They survive, but the reference says that what they show has blown up."""
-    calm = {"displacement": 0.01}
-    sound = gprann.explore(tables(start=calm, convergence={"generations": 1, "force_error": 50.0}))
-    assert sound.converged
-    largest = max(np.abs(item.forces).max() for item in gprann.read("results/generation_000/new.extxyz"))
-    config = tables(
-        start=calm,
-        reference={"max_force": 0.9 * float(largest)},
-        convergence={"generations": 1, "force_error": 50.0},
-        output={"folder": "other"},
-    )
-    result = gprann.explore(config)
+    options: dict[str, dict[str, Any]] = {
+        "start": {"displacement": 0.01},
+        "dynamics": {"temperature": 3000.0, "min_contact": 0.1, "max_distance": 20.0},
+        "convergence": {"generations": 1, "force_error": 50.0},
+    }
+    assert gprann.explore(tables(**options, reference={"max_force": 1000.0})).converged
+    result = gprann.explore(tables(**options, output={"folder": "other"}))
     assert result.generations[0].survived
     assert result.generations[0].refused
     assert result.generations[0].error is None
