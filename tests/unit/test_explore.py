@@ -333,7 +333,7 @@ BAD: list[tuple[dict[str, dict[str, Any]], str]] = [
     ),
     (
         {"training": {"model": "linear", "hidden": None}},
-        "training.model: belongs to 'linear', not to the model = 'network'",
+        "training.model: belongs to 'linear', not to model = 'network' of the exploration",
     ),
     ({"dynamics": {"replicass": 2}}, "did you mean 'replicas'"),
 ]
