@@ -22,7 +22,7 @@ from gprann.data.structure import Dataset, Structure
 from gprann.dynamics.options import MdOptions
 from gprann.dynamics.window import temperature_window
 from gprann.errors import ConfigError, GprannError
-from gprann.sampling.choice import choose, evenly
+from gprann.sampling.choice import choose, evenly, thin
 from gprann.sampling.options import ChoiceOptions, ConvergenceOptions, ReferenceOptions
 from gprann.sampling.reference import Reference
 from gprann.sampling.replica import Frame, Outcome, lean_model, sound_frames
@@ -263,6 +263,10 @@ def test_each_rule_chooses_what_it_says() -> None:
     assert len(choose([own[:3]], model, ChoiceOptions(count=4), 1.0, rng)) == 3
     assert choose([[], []], model, ChoiceOptions(rule="random"), 1.0, rng) == []
     assert [frame.step for frame in evenly(own, 4)] == [100, 200, 290, 390]
+    many = own * 20
+    assert len(thin(many)) == 700
+    assert thin(many)[-100:] == many[-100:]
+    assert thin(own) == own
 
 
 def test_frames_that_have_blown_up_are_no_candidates() -> None:

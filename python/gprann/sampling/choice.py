@@ -13,6 +13,8 @@ from gprann.labelling import geometry_key
 from gprann.potential import Potential
 from gprann.sampling.options import ChoiceOptions
 
+_LAST, _BEFORE = 100, 600  # frames of a simulation that are looked at
+
 if TYPE_CHECKING:
     from gprann.sampling.replica import Frame
     from gprann.surrogate import Surrogate
@@ -67,6 +69,12 @@ def evenly(frames: Sequence[Frame], most: int) -> list[Frame]:
         return list(frames)
     places = np.linspace(len(frames) - 1, 0, most, endpoint=False)
     return [frames[k] for k in np.unique(np.round(places).astype(int))]
+
+
+def thin(frames: Sequence[Frame]) -> list[Frame]:
+    """Return the last frames, and of those before them so many, evenly, as are looked at in a reasonable time."""
+    before, last = frames[:-_LAST], frames[-_LAST:]
+    return [*evenly(before, _BEFORE), *last]
 
 
 def shares(count: int, parts: int) -> list[int]:

@@ -23,7 +23,7 @@ from gprann.errors import GprannError, listing
 from gprann.io import atomic_write, write
 from gprann.io.reading import structures
 from gprann.potential import Potential, load
-from gprann.sampling.choice import choose, evenly, new_frames, shares
+from gprann.sampling.choice import choose, evenly, new_frames, shares, thin
 from gprann.sampling.options import (
     ChoiceOptions,
     ConvergenceOptions,
@@ -330,7 +330,7 @@ class _Run:
             start = plan.starts[k % len(plan.starts)]
             frames = read_frames(self._place(number) / f"replica_{k}", start, k)
             options = plan.replicas.of_replica(0)
-            sound = sound_frames(frames, options, degrees_of_freedom(start, options))
+            sound = sound_frames(thin(frames), options, degrees_of_freedom(start, options))
             found.append(new_frames(sound, data))
         return [own for own in found if own]
 
