@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from gprann.cli.main import _parser
-from gprann.config import Config, toml_value
+from gprann.config import Config, ExploreConfig, toml_value
 from gprann.explain import Key, bounds, choices, keys
 from gprann.options import Options
 
@@ -18,7 +18,8 @@ __all__ = ["write_pages"]
 def write_pages(folder: Path) -> None:
     """Write `commands/NAME.md` and `options/NAME.md`; files whose content is the same stay untouched."""
     _write(folder / "commands", {name: _command_page(name, p) for name, p in _parser()[1].items()})
-    _write(folder / "options", {name: _options_page(name, key) for name, key in keys(Config).items()})
+    pages = {name: _options_page(name, key) for name, key in keys(Config).items()}
+    _write(folder / "options", {**pages, "explore": _exploration_page()})
 
 
 def _write(folder: Path, pages: Mapping[str, str]) -> None:
@@ -98,6 +99,17 @@ def _options_page(name: str, key: Key) -> str:
     lines += [_escaped(key.sentence), "", f"`kind`\n: {', '.join(f'`{kind}`' for kind in registry)}\n"]
     for kind in registry:
         lines += [f'## kind = "{kind}"', "", *_table(f"{name}.{kind}", registry[kind], level=3)]
+    return "\n".join(lines)
+
+
+def _exploration_page() -> str:
+    """Return the page of the tables that explorations alone have."""
+    lines = ["# Explorations", "", "Tables of the configuration of `gprann explore` that no other has.", ""]
+    for name, key in keys(ExploreConfig).items():
+        if not _is_table(key.field.annotation):
+            lines += [f"`{name}`{_facts(key)}\n: {_escaped(key.sentence)}\n"]
+        elif name not in keys(Config):
+            lines += [f"## [{name}]", "", *_table(name, key.field.annotation, level=3)]
     return "\n".join(lines)
 
 

@@ -51,7 +51,15 @@ force_noise = 1e-6
 [output]
 plots = false
 """
+EXPLORATION = """force_error = 9.0
+check = 2
+[descriptor]
+radial_order = 4
+angular_order = 1
+"""
 SMALL = {
+    "length = 20.0        # ps": "length = 0.02",
+    "force_error = 0.03   # eV/Å\n": EXPLORATION,
     "members=10": "members=2",
     "--members 4": "--members 2 --hidden 3 --iterations 3 --starts 1",
     "--length 10": "--length 0.002",
@@ -71,6 +79,7 @@ WITHOUT_EXAMPLES = {
     "BaselineCheck",
     "CInterface",
     "ChargeFit",
+    "Exploration",
     "Locality",
     "Contribution",
     "GprannError",

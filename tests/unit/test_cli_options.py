@@ -72,6 +72,7 @@ WITH = {
     ("DescriptorSection", "weights"): ["--species", "H", "O"],
     ("SelectOptions", "threshold"): ["--count", "1"],
     ("AugmentationSection", "hessians"): ["--order", "2"],
+    ("MdOptions", "settling"): ["--false-alarm", "1e-10"],
     ("SurrogateSection", "soap"): ["--kernel", "soap"],
     ("SurrogateSection", "grid"): ["--hyperparameters", "grid"],
     **{

@@ -24,10 +24,11 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 def _init(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default="config.toml", metavar="FILE", help="default: config.toml")
     parser.add_argument("--force", action="store_true", help="replace a file that exists")
+    parser.add_argument("--explore", action="store_true", help="configuration of gprann explore")
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    _config(parser, "configuration, as gprann init writes it")
+    _config(parser, "configuration, as gprann init (of explore: gprann init --explore) writes it")
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
@@ -320,6 +321,11 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] 
         _locality,
         "forces that no cutoff can explain, and what charges leave of them",
         logging.WARNING,
+    ),
+    "explore": (
+        _run,
+        "from one structure and a calculator to a stable potential; goes on where it was interrupted",
+        logging.INFO,
     ),
     "export": (_export, "write a potential in the files of another program", logging.WARNING),
     "md": (_md, "molecular dynamics; goes on where it was interrupted, stops where it fails", logging.INFO),

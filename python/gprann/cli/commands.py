@@ -39,15 +39,18 @@ def demo(arguments: argparse.Namespace) -> None:
 
 def init(arguments: argparse.Namespace) -> None:
     """Write a commented configuration."""
-    from gprann.config import default_config, to_toml
+    from gprann.config import default_config, default_exploration, to_toml
     from gprann.io import atomic_write
 
     file = Path(arguments.file).expanduser()
     if file.exists() and not arguments.force:
         raise ConfigError(f"{file}: exists; give another name, or --force to replace it")
     with atomic_write(file) as stream:
-        stream.write(to_toml(default_config()))
-    show(f"{file}: name your files under [data], then: gprann run {file}")
+        stream.write(to_toml(default_exploration() if arguments.explore else default_config()))
+    if arguments.explore:
+        show(f"{file}: name structures under [start] and a calculator, then: gprann explore {file}")
+    else:
+        show(f"{file}: name your files under [data], then: gprann run {file}")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -59,6 +62,18 @@ def run(arguments: argparse.Namespace) -> None:
     result = run_configuration(load_config(file), source=Path(file))
     show(result.summary)
     show(f"\npotential: {result.potential}\nreport:    {result.folder / 'report'}")
+
+
+def explore(arguments: argparse.Namespace) -> int:
+    """Explore until the simulations of a potential are stable."""
+    from gprann.config import load_exploration
+    from gprann.pipeline.exploration import explore as explore_configuration
+
+    file = _config(arguments)
+    result = explore_configuration(load_exploration(file), source=Path(file))
+    show(result.summary())
+    show(f"potential: {result.potential}\nlabels:    {result.folder / 'train.extxyz'}")
+    return 0 if result.converged else 1
 
 
 def compare(arguments: argparse.Namespace) -> None:

@@ -185,7 +185,7 @@ def _execute(namespace: argparse.Namespace) -> int:
 
 def _how_to_go_on(namespace: argparse.Namespace) -> str:
     command = namespace.command
-    if command in ("run", "compare"):
+    if command in ("run", "compare", "explore"):
         return f"what is finished is kept, go on with: gprann {command} {namespace.config}"
     if command == "label":
         return f"what is finished is kept in {namespace.output}, the same command goes on"

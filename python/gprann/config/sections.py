@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationError, create_model, model_validator
+from pydantic import Field, create_model, model_validator
 
 from gprann.augmentation.policies import CopyOptions
 from gprann.augmentation.taylor import TaylorOptions
 from gprann.baselines import Baseline
+from gprann.config.files import find_config, read_config
 from gprann.data.structure import Dataset, Structure
 from gprann.descriptors import DESCRIPTORS, Descriptor, ProjectedDescriptor, compress_descriptor
 from gprann.errors import ConfigError, refuse_unused
-from gprann.explain import explain
 from gprann.io import ReadOptions
-from gprann.options import FILE, Named, Names, Options, Registry, option
+from gprann.options import Named, Names, Options, Registry, option
 from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.surrogate import Surrogate
 from gprann.training.options import TrainingOptions
@@ -449,50 +447,4 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     'auto'
     """
     file = find_config(path)
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        content = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}; check its permissions") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: is not a text file in UTF-8; {_EXPECTED}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: is not valid TOML: {error}{_toml_hint(file, str(error))}") from error
-    try:
-        config = Config.model_validate(content, context=FILE)
-    except ValidationError as error:
-        sentences = [f"{file}: {sentence}" for sentence in explain(error, Config, file=True)]
-        raise ConfigError("\n".join(sentences)) from None
-    return config.resolve(file.parent)
-
-
-def find_config(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a configuration file that exists.
-
-    Raises
-    ------
-    ConfigError
-        If there is none, with the nearest name, or how to make one.
-    """
-    file = Path(path).expanduser()
-    if file.is_file():
-        return file
-    if file.is_dir():
-        raise ConfigError(
-            f"{file}: is a folder; give the configuration file, for example {file / 'config.toml'}"
-        )
-    others = [other.name for other in file.parent.glob("*.toml")] if file.parent.is_dir() else []
-    close = difflib.get_close_matches(file.name, others, n=1)
-    hint = f"did you mean '{file.with_name(close[0])}'?" if close else f"make one with: gprann init {file}"
-    raise ConfigError(f"{file}: no such file; {hint}")
-
-
-_EXPECTED = "a configuration is expected here, gprann init writes one"
-
-
-def _toml_hint(file: Path, message: str) -> str:
-    if file.suffix.lower() != ".toml":
-        return f"; {_EXPECTED}"
-    if "Invalid value" in message:
-        return '; texts need quotes ("..."), and truth values are true and false'
-    return ""
+    return read_config(file, Config).resolve(file.parent)

@@ -9,7 +9,7 @@ import numpy as np
 from ase.calculators.calculator import PropertyNotImplementedError
 
 from gprann.arrays import Array
-from gprann.calculator import Calculator
+from gprann.calculator import Calculator, GuardMode
 from gprann.data.ase_calculator import PredictionCalculator
 from gprann.data.structure import Structure
 from gprann.dynamics.integrators import State
@@ -27,6 +27,8 @@ class Engine:
     model : Potential or Surrogate
     structure : Structure
     options : MdOptions
+    guard : {'warn', 'stop', 'collect', 'off'}
+        What a potential does where it extrapolates.
 
     Raises
     ------
@@ -34,9 +36,16 @@ class Engine:
         If the options ask for something that the model does not know.
     """
 
-    def __init__(self, model: Potential | Surrogate, structure: Structure, options: MdOptions) -> None:
+    def __init__(
+        self,
+        model: Potential | Surrogate,
+        structure: Structure,
+        options: MdOptions,
+        *,
+        guard: GuardMode = "warn",
+    ) -> None:
         self.atoms: ase.Atoms = structure.without_labels().to_ase()
-        self.calculator = make_calculator(model, options.skin)
+        self.calculator = make_calculator(model, options.skin, guard)
         self._properties: Sequence[str] = ("forces", "stress") if options.ensemble == "npt" else ("forces",)
         self.deviates = not isinstance(model, Potential) or len(model) > 1
         self.deviates_always = isinstance(model, Potential) and self.deviates
@@ -44,6 +53,12 @@ class Engine:
             raise ConfigError(
                 f"max_deviation = {options.max_deviation}: the potential is a single network, which has no standard "
                 "deviation; train a committee (members), or leave it out"
+            )
+
+        if options.max_grade is not None and not (isinstance(model, Potential) and model.guard is not None):
+            raise ConfigError(
+                f"max_grade = {options.max_grade}: the model has no extrapolation guard; leave it out, or give a "
+                "potential to gprann.add_guard"
             )
 
     def evaluate(self, state: State) -> None:
@@ -76,6 +91,11 @@ class Engine:
         found: Array = self.calculator.deviations["forces_std"]
         return np.asarray(np.sqrt(np.einsum("ik,ik->i", found, found)))
 
+    def grades(self) -> Array | None:
+        """Return the extrapolation grade of each atom at the last evaluation, shape (N,); None without a guard."""
+        found: Array | None = self.calculator.deviations.get("grades")
+        return found
+
     def nearest(self) -> tuple[int, int, float] | None:
         """Return the nearest atoms and their distance, where the calculator has looked for them."""
         if not isinstance(self.calculator, Calculator):
@@ -87,6 +107,12 @@ class Engine:
         self.atoms.cell[...] = state.cell
 
 
-def make_calculator(model: Potential | Surrogate, skin: float) -> PredictionCalculator:
+def make_calculator(
+    model: Potential | Surrogate, skin: float, guard: GuardMode = "warn"
+) -> PredictionCalculator:
     """Return the calculator of a model."""
-    return Calculator(model, skin=skin) if isinstance(model, Potential) else SurrogateCalculator(model)
+    return (
+        Calculator(model, skin=skin, guard=guard)
+        if isinstance(model, Potential)
+        else SurrogateCalculator(model)
+    )

@@ -17,6 +17,8 @@ _BELONGS = {
     "pressure_time": ("npt",),
     "compressibility": ("npt",),
     "final_temperature": ("langevin", "bussi", "npt"),
+    "false_alarm": ("langevin", "bussi", "npt"),
+    "settling": ("langevin", "bussi", "npt"),
 }
 """Options that some ensembles alone use."""
 _MAY_CHANGE = frozenset(
@@ -26,8 +28,13 @@ _MAY_CHANGE = frozenset(
         "skin",
         "max_temperature",
         "max_deviation",
+        "max_grade",
+        "false_alarm",
+        "settling",
         "min_distance",
         "max_distance",
+        "max_stretch",
+        "min_contact",
     }
 )
 
@@ -93,6 +100,30 @@ class MdOptions(Options):
         example=1500.0,
         gt=0,
     )
+    false_alarm: float | None = option(
+        "The run stops where the temperature of a step is one that a correct potential would reach in one step with "
+        "this probability: outside quantiles of the canonical ensemble (chi-square) for the degrees of freedom. "
+        "Default: it is not looked at.",
+        None,
+        example=1e-10,
+        gt=0,
+        lt=0.1,
+    )
+    settling: float | None = option(
+        "With false_alarm: time at the beginning in which it is not looked at, since a structure that is relaxed, or "
+        "of another temperature, needs it to share its energy. Default: five times that of the thermostat.",
+        None,
+        unit="ps",
+        example=0.5,
+        ge=0,
+    )
+    max_grade: float | None = option(
+        "The run stops where the extrapolation grade of an atom exceeds this; 1 is the edge of the training set. "
+        "Default: it never does.",
+        None,
+        example=3.0,
+        gt=0,
+    )
     max_deviation: float | None = option(
         "The run stops where the standard deviation of the force on an atom (length of the vector of the standard "
         "deviations of its components) exceeds this: needs a committee, where every step is looked at, or a surrogate, "
@@ -105,6 +136,21 @@ class MdOptions(Options):
     min_distance: float = option("The run stops where two atoms come closer than this.", 0.5, unit="Å", gt=0)
     max_distance: float = option(
         "The run stops where an atom has lost all neighbours within this distance.", 6.0, unit="Å", gt=0
+    )
+    min_contact: float | None = option(
+        "The run stops where two atoms are closer than this times the sum of their covalent radii. Default: "
+        "`min_distance` alone counts.",
+        None,
+        example=0.65,
+        gt=0,
+        lt=1,
+    )
+    max_stretch: float | None = option(
+        "The run stops where a bond between non-metals (nearer than 1.25 times the sum of their covalent radii at the "
+        "start) has become longer than this times that sum: a molecule has come apart. Default: it is not looked at.",
+        None,
+        example=1.8,
+        gt=1.25,
     )
     keep: int = option(
         "Frames of the last lines of the log that are written for labelling when the run stops early.",
@@ -119,6 +165,8 @@ class MdOptions(Options):
             for name in self.changes()
             if self.ensemble not in _BELONGS.get(name, (self.ensemble,))
         }
+        if self.settling is not None and self.false_alarm is None:
+            unused["settling"] = "it belongs to false_alarm, which is not set"
         refuse_unused(unused, self)
         if self.steps < 1:
             raise ConfigError(
@@ -127,6 +175,14 @@ class MdOptions(Options):
         if self.max_distance <= self.min_distance:
             raise ConfigError(f"max_distance = {self.max_distance}: expected more than min_distance")
         return self
+
+    @property
+    def settled(self) -> float:
+        """Step from which on the temperature has to be canonical."""
+        if self.false_alarm is None:
+            return float("inf")
+        thermostat = 1.0 / self.friction if self.ensemble == "langevin" else 1e-3 * self.coupling_time
+        return 1000.0 * (5.0 * thermostat if self.settling is None else self.settling) / self.time_step
 
     @property
     def steps(self) -> int:

@@ -115,13 +115,22 @@ class Simulation:
     structure : Structure
     folder : Path
     options : MdOptions
+    on_trial : bool
+        Of a model that may fail: without a picture, and without warnings of what it does not know.
     """
 
     def __init__(
-        self, model: Potential | Surrogate, structure: Structure, folder: Path, options: MdOptions
+        self,
+        model: Potential | Surrogate,
+        structure: Structure,
+        folder: Path,
+        options: MdOptions,
+        *,
+        on_trial: bool = False,
     ) -> None:
         self._structure, self._folder, self._options = structure, folder, options
-        self._engine = Engine(model, structure, options)
+        self._on_trial = on_trial
+        self._engine = Engine(model, structure, options, guard="off" if on_trial else "warn")
         self._frames = Frames(options.keep)
         self._integrator = Integrator(options)
         self._state = begin(structure, self._engine.atoms, options)
@@ -167,9 +176,10 @@ class Simulation:
         return sizes
 
     # ------------------------------------------------------------------ run
-    def run(self, progress: bool | None) -> MdResult:
-        """Make the steps that are left, and write what came out."""
+    def run(self, progress: bool | None, until: int | None = None) -> MdResult:
+        """Make the steps that are left, or those until a step before the end, and write what came out."""
         state, options = self._state, self._options
+        end = options.steps if until is None else min(until, options.steps)
         stop: Stop | None = None
         if self._is_new:
             self._watch.look(state, closely=True)
@@ -177,11 +187,11 @@ class Simulation:
             self._record(log=True, frame=True)
             self._save()
         try:
-            with progress_bar(options.steps, "dynamics", unit="steps", show=progress) as bar:
+            with progress_bar(end, "dynamics", unit="steps", show=progress) as bar:
                 bar.update(state.step)
-                while state.step < options.steps and stop is None:
+                while state.step < end and stop is None:
                     before = state.step
-                    stop = self._advance(min(options.steps, before + options.log_every))
+                    stop = self._advance(min(end, before + options.log_every))
                     bar.set_postfix_str(f"{state.temperature:.0f} K", refresh=False)
                     bar.update(state.step - before)
             if stop is None:
@@ -263,13 +273,15 @@ class Simulation:
             options.time_step,
         )
         if stop is not None:
-            _log.warning("stopped in %s", stop.reason)
+            _log.log(logging.INFO if self._on_trial else logging.WARNING, "stopped in %s", stop.reason)
             frames = self._frames.structures(self._structure)
             if stop.sound:
                 frames.append(self._structure.with_positions(state.positions, cell=state.cell))
             write(self._folder / TO_LABEL, Dataset(frames))
         with atomic_write(self._folder / SUMMARY) as stream:
             stream.write(result.summary())
+        if self._on_trial:
+            return result
         if importlib.util.find_spec("matplotlib") is None:
             _log.warning("no plot in %s: matplotlib is missing, pip install 'gprann[plot]'", self._folder)
         else:

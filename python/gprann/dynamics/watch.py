@@ -12,9 +12,11 @@ from gprann import _core
 from gprann.arrays import Array
 from gprann.data.neighbours import reduce_cells
 from gprann.data.structure import Structure
+from gprann.dynamics.bonds import Bonds, find_contact
 from gprann.dynamics.engine import Engine
 from gprann.dynamics.integrators import State
 from gprann.dynamics.options import MdOptions
+from gprann.dynamics.window import temperature_window
 
 _LEAP = 0.5  # Å; an atom that moves farther in one time step has left every potential
 
@@ -63,7 +65,9 @@ class Watch:
         self._near = _core.MovingNeighbours(kinds, options.min_distance, 1.0)
         self._far = _core.MovingNeighbours(kinds, options.max_distance, 1.0)
         self._cell, self._reduced = b"", np.zeros((3, 3))
+        self._window: tuple[int, float, float] | None = None  # degrees of freedom, and limits for these
         self._alone = self._lonely(structure.positions, structure.cell)
+        self._bonds = None if options.max_stretch is None else Bonds(structure)
 
     def look(self, state: State, *, closely: bool) -> Stop | None:
         """Return a reason to stop, or None.
@@ -76,10 +80,11 @@ class Watch:
             Whether a line of the log is due, for which what takes time is looked at too.
         """
         found = self._numbers(state) or self._motion(state) or self._distances(state)
+        found = found or self._fluctuation(state) or self._grade()
         if found is None and (self._engine.deviates_always or (closely and self._wanted)):
             found = self._deviation(state)
         if found is None and closely:
-            found = self._losses(state)
+            found = self._losses(state) or self._stretch(state) or self._contact(state)
         return found
 
     @property
@@ -108,6 +113,35 @@ class Watch:
         if leap > _LEAP:
             return Stop(f"{self._name(atom)} moves by {leap:.2f} Å in one time step", atom)
         return None
+
+    def _fluctuation(self, state: State) -> Stop | None:
+        """Compare the temperature with those of a canonical ensemble."""
+        chance = self._options.false_alarm
+        if chance is None or state.step < self._options.settled:
+            return None
+        if self._window is None or self._window[0] != state.degrees:
+            self._window = (state.degrees, *temperature_window(state.degrees, chance))
+        thermostat, temperature = self._options.temperature_at(state.step), state.temperature
+        low, high = (limit * thermostat for limit in self._window[1:])
+        if low <= temperature <= high:
+            return None
+        energies = np.einsum("ik,ik->i", state.momenta, state.momenta) / state.masses[:, 0]
+        hot = temperature > high
+        atom = int(
+            np.argmax(energies) if hot else np.argmin(np.where(state.free.any(axis=1), energies, np.inf))
+        )
+        text = f"the temperature is {temperature:.0f} K, outside {low:.0f} to {high:.0f} K, where {thermostat:.0f} K "
+        text += f"of {state.degrees} degrees of freedom stay (false_alarm = {chance:g}); the "
+        return Stop(text + f"{'hottest' if hot else 'coldest'} is {self._name(atom)}", atom)
+
+    def _grade(self) -> Stop | None:
+        limit = self._options.max_grade
+        grades = None if limit is None else self._engine.grades()
+        if grades is None or limit is None or grades.max() <= limit:
+            return None
+        atom = int(np.argmax(grades))
+        text = f"the extrapolation grade of {self._name(atom)} is {grades[atom]:.3g}, above max_grade = {limit:g}"
+        return Stop(text, atom, sound=True)
 
     def _distances(self, state: State) -> Stop | None:
         nearest = self._engine.nearest()
@@ -140,6 +174,28 @@ class Watch:
             return None
         atom, limit = int(np.argmax(lost)), self._options.max_distance
         return Stop(f"{self._name(atom)} has no neighbour within max_distance = {limit:g} Å any more", atom)
+
+    def _contact(self, state: State) -> Stop | None:
+        limit = self._options.min_contact
+        if limit is None:
+            return None
+        found = find_contact(self._structure.with_positions(state.positions, cell=state.cell), limit)
+        if found is None:
+            return None
+        text = f"{self._name(found.atom)} and {self._name(found.other)} are {found.length:.2f} Å apart"
+        text += f", {found.stretch:.2f} times the sum of their covalent radii, below min_contact = {limit:g}"
+        return Stop(text, found.atom)
+
+    def _stretch(self, state: State) -> Stop | None:
+        limit = self._options.max_stretch
+        longest = None if self._bonds is None else self._bonds.longest(state.positions, state.cell)
+        if limit is None or longest is None or longest.stretch <= limit:
+            return None
+        text = f"the bond of {self._name(longest.atom)} and {self._name(longest.other)} is {longest.length:.2f} Å long"
+        text += (
+            f", {longest.stretch:.2f} times the sum of their covalent radii, above max_stretch = {limit:g}"
+        )
+        return Stop(text, longest.atom)
 
     def _lonely(self, positions: Array, cell: Array) -> NDArray[np.bool_]:
         """Return which atoms have no neighbour within `max_distance`, shape (N,)."""
