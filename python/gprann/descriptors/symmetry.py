@@ -57,6 +57,11 @@ class SymmetryFunction(NamedTuple):
     cutoff: float
 
 
+def _as_tuple(value: object) -> object:
+    plain = value.tolist() if isinstance(value, np.ndarray) else value
+    return tuple(plain) if isinstance(plain, list) else plain
+
+
 def _rows(functions: Any) -> tuple[tuple[float, ...], ...] | None:
     if functions is None:
         return None
@@ -134,7 +139,7 @@ class SymmetryFunctionDescriptor(CompiledDescriptor):
     nearest: float = option("Smallest distance, or width, of the radial functions.", 0.8, unit="Å", gt=0)
     angular: int = option("Number of widths of the angular functions; 0 for none.", 2, ge=0, le=20)
     angular_cutoff: float = option("Cutoff of the angular functions.", 5.0, unit="Å", gt=0)
-    zetas: Annotated[tuple[float, ...], BeforeValidator(lambda value: tuple(value))] = option(
+    zetas: Annotated[tuple[float, ...], BeforeValidator(_as_tuple)] = option(
         "Exponents of the angular functions.", (1.0, 4.0)
     )
     wide: bool = option("Whether angular functions leave out the distance of the two neighbours.", False)
