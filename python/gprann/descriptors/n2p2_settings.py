@@ -22,7 +22,7 @@ _CUTOFF_TYPES = range(1, 9)
 
 
 class N2p2Settings(NamedTuple):
-    """What `input.nn` says about symmetry functions, in Å; rows as `SymmetryFunctionDescriptor` takes them."""
+    """Symmetry functions of an `input.nn`, in Å; rows as `SymmetryFunctionDescriptor` takes them."""
 
     elements: tuple[str, ...]
     rows: list[list[float]]
