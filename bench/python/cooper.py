@@ -80,9 +80,7 @@ def main(folder: str, target: str) -> None:
             "descriptor": str(descriptor),
             "rows": rows,
         }
-        Path(target).write_text(
-            json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        Path(target).write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
