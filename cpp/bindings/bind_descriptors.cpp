@@ -5,6 +5,7 @@
 #include "gprann/parallel.hpp"
 #include "gprann/projected.hpp"
 #include "gprann/stored.hpp"
+#include "gprann/symmetry.hpp"
 #include "owned.hpp"
 #include "python_descriptor.hpp"
 
@@ -138,6 +139,10 @@ void bind_descriptors(py::module_& module) {
            py::arg("n_max"), py::arg("l_max"), py::arg("cutoffs"), py::arg("decay"), py::arg("weights"))
       .def("terms", &density_terms,
            "Body order, channels, n and l of every component, (D, 10); -1 for none.");
+  py::class_<SymmetryFunctionDescriptor, Descriptor, std::shared_ptr<SymmetryFunctionDescriptor>>(
+      module, "SymmetryFunctionDescriptor", "Symmetry functions of Behler and Parrinello.")
+      .def(py::init<Index, const Matrix&, int, double>(), py::arg("n_species"), py::arg("functions"),
+           py::arg("cutoff_type"), py::arg("inner_cutoff"));
   py::class_<ProjectedDescriptor, Descriptor, std::shared_ptr<ProjectedDescriptor>>(
       module, "ProjectedDescriptor", "Another descriptor, seen through one matrix for each species.")
       .def(py::init([](std::shared_ptr<Descriptor> base, const std::vector<Matrix>& matrices,

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <stdexcept>
 #include <utility>
 
 #include "elements.hpp"
@@ -5,6 +7,7 @@
 #include "gprann/chebyshev.hpp"
 #include "gprann/density.hpp"
 #include "gprann/projected.hpp"
+#include "gprann/symmetry.hpp"
 #include "settings.hpp"
 #include "stored_potential.hpp"
 
@@ -82,6 +85,32 @@ std::shared_ptr<const Descriptor> make_density(const Settings& settings, std::si
                                              channels);
 }
 
+int find_cutoff_type(const std::string& name) {
+  const std::vector<std::string> names{"cosine", "tanhu", "tanh", "exp", "poly1", "poly2", "poly3", "poly4"};
+  const auto found = std::find(names.begin(), names.end(), name);
+  if (found == names.end()) throw damaged("the descriptor has no cutoff function '" + name + "'");
+  return static_cast<int>(found - names.begin()) + 1;
+}
+
+std::shared_ptr<const Descriptor> make_symmetry(const Settings& settings, std::vector<std::string>& species) {
+  constexpr std::size_t columns = SymmetryFunctionDescriptor::n_columns;
+  // The functions themselves are in the file, so that the options of the rule say nothing more.
+  settings.allow({"kind", "species", "functions", "cutoff_function", "inner_cutoff", "radial",
+                  "radial_cutoff", "grid", "nearest", "angular", "angular_cutoff", "zetas", "wide"});
+  read_species(settings, species);
+  const std::vector<std::vector<double>> rows = settings.rows("functions", columns);
+  Matrix functions(static_cast<Index>(rows.size()), static_cast<Index>(columns));
+  for (std::size_t f = 0; f < rows.size(); ++f)
+    functions.row(static_cast<Index>(f)) = ConstVectorMap(rows[f].data(), functions.cols()).transpose();
+  try {
+    return std::make_shared<SymmetryFunctionDescriptor>(static_cast<Index>(species.size()), functions,
+                                                        find_cutoff_type(settings.text("cutoff_function")),
+                                                        settings.number("inner_cutoff", 0.0, 0.0, 1.0));
+  } catch (const std::invalid_argument& error) {
+    throw damaged(std::string("the descriptor is impossible: ") + error.what());
+  }
+}
+
 const Array& find_array(const Settings& settings, const std::string& key,
                         const std::map<std::string, Array>& arrays) {
   const Settings place(settings.require(key), "'" + key + "'");
@@ -123,13 +152,15 @@ std::shared_ptr<const Descriptor> make_descriptor(const Json& table,
     made = make_chebyshev(settings, size, species);
   else if (kind == "density")
     made = make_density(settings, size, species);
+  else if (kind == "symmetry_functions")
+    made = make_symmetry(settings, species);
   else if (kind == "projected")
     made = make_projected(settings, arrays, size, species);
   else
     throw Failure(GPRANN_UNSUPPORTED,
                   "its descriptor '" + kind +
                       "' is written in Python, which this interface does not run; train with the "
-                      "descriptor chebyshev or density");
+                      "descriptor chebyshev, density or symmetry_functions");
   if (made->size() != static_cast<Index>(size))
     throw damaged("the descriptor does not fit the arrays of the file");
   return made;

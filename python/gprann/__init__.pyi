@@ -21,6 +21,7 @@ from gprann.descriptors import ChebyshevDescriptor as ChebyshevDescriptor
 from gprann.descriptors import DensityDescriptor as DensityDescriptor
 from gprann.descriptors import Descriptor as Descriptor
 from gprann.descriptors import ProjectedDescriptor as ProjectedDescriptor
+from gprann.descriptors import SymmetryFunctionDescriptor as SymmetryFunctionDescriptor
 from gprann.descriptors import compress_descriptor as compress_descriptor
 from gprann.descriptors import register_descriptor as register_descriptor
 from gprann.dynamics import MdResult as MdResult

@@ -31,6 +31,7 @@ from gprann import (
     DensityDescriptor,
     Descriptor,
     Potential,
+    SymmetryFunctionDescriptor,
     Zbl,
     c_interface,
     compress_descriptor,
@@ -44,6 +45,9 @@ from gprann.model_file import read_model_file, write_model_file
 SPECIES = ["H", "O"]
 DENSITY = DensityDescriptor(
     SPECIES, radial_order=4, radial_cutoff=3.6, n_max=2, l_max=2, angular_cutoff=3.2, four_body_l=2
+)
+SYMMETRY = SymmetryFunctionDescriptor(
+    SPECIES, radial=3, radial_cutoff=3.6, angular_cutoff=3.2, cutoff_function="poly2", inner_cutoff=0.1
 )
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -119,7 +123,9 @@ class TestNumbers:
         model = replace(potential(), std_factors=(1.3, 0.6))
         assert_same_as_python(model, structure, saved(model, tmp_path))
 
-    @pytest.mark.parametrize("descriptor", [DENSITY, projected()], ids=["density", "projected"])
+    @pytest.mark.parametrize(
+        "descriptor", [DENSITY, projected(), SYMMETRY], ids=["density", "projected", "symmetry"]
+    )
     @pytest.mark.parametrize("name", ["crystal", "large"])
     def test_descriptors(self, descriptor: Any, name: str, tmp_path: Path) -> None:
         model = potential(descriptor, members=2)

@@ -19,6 +19,7 @@ from gprann.descriptors import (
     DensityDescriptor,
     Descriptor,
     ProjectedDescriptor,
+    SymmetryFunctionDescriptor,
     descriptor_from_dict,
     descriptor_to_dict,
 )
@@ -27,6 +28,7 @@ from gprann.errors import ConfigError, DataError
 from reference.chebyshev_oracle import chebyshev_oracle
 from reference.density_oracle import density_oracle
 from reference.numpy_descriptor import NumpyRadial
+from reference.symmetry_oracle import symmetry_oracle
 
 # Å; longer than the cells below, and not longer than the loops of the oracle allow
 RADIAL, ANGULAR = 4.3, 3.4
@@ -135,6 +137,48 @@ def make_density(name: str) -> DensityDescriptor:
     return DensityDescriptor(settings.pop("species"), **settings)
 
 
+# Rows of central species, type, species of the neighbours, eta, Rs, lambda, zeta, cutoff.
+SYMMETRIES: dict[str, dict[str, Any]] = {
+    "symmetry functions, three species": {
+        "species": ["C", "H", "O"],
+        "radial": 3,
+        "radial_cutoff": RADIAL,
+        "angular": 2,
+        "angular_cutoff": ANGULAR,
+    },
+    "symmetry functions, mixed": {
+        "species": ["O", "H"],
+        "cutoff_function": "poly2",
+        "inner_cutoff": 0.1,
+        "functions": [
+            [0, 2, 1, 1, 0.5, 0.0, 0.0, 1.0, RADIAL],
+            [0, 3, 1, 0, 0.1, 0.0, 1.0, 1.0, ANGULAR],
+            [0, 9, 0, 0, 0.0, 0.0, -1.0, 4.0, RADIAL],
+            [0, 9, 1, 1, 0.2, 0.5, -0.5, 2.5, RADIAL],
+            [0, 9, 0, 1, 0.2, 0.5, 1.0, 2.5, RADIAL],
+            [1, 2, 0, 0, 2.0, 1.1, 0.0, 1.0, ANGULAR],
+            [1, 2, 1, 1, 2.0, 1.1, 0.0, 1.0, RADIAL],
+            [1, 3, 1, 0, 0.1, 0.4, -1.0, 16.0, RADIAL],
+        ],
+    },
+    "symmetry functions, one species, wide, tanh": {
+        "species": ["Cu"],
+        "radial": 2,
+        "radial_cutoff": ANGULAR,
+        "grid": "centred",
+        "angular": 1,
+        "angular_cutoff": RADIAL,
+        "wide": True,
+        "cutoff_function": "tanh",
+    },
+}
+
+
+def make_symmetry(name: str) -> SymmetryFunctionDescriptor:
+    settings = dict(SYMMETRIES[name])
+    return SymmetryFunctionDescriptor(settings.pop("species"), **settings)
+
+
 def make_projected(base: Descriptor, size: int) -> ProjectedDescriptor:
     """Random matrices; of equal size the inverse is another one, so that nothing is lost."""
     rng = np.random.default_rng(6)
@@ -152,6 +196,7 @@ def make_descriptor(name: str) -> ChebyshevDescriptor:
 FACTORIES: dict[str, Callable[[], Descriptor]] = {
     **{name: (lambda name=name: make_descriptor(name)) for name in SETTINGS},
     **{name: (lambda name=name: make_density(name)) for name in DENSITIES},
+    **{name: (lambda name=name: make_symmetry(name)) for name in SYMMETRIES},
     "density, projected": lambda: make_projected(make_density("density, three species"), 9),
     "Chebyshev, projected": lambda: make_projected(make_descriptor("12/4, three species"), 36),
     "NumPy, two species": lambda: NumpyRadial(["O", "H"], order=5, range=RADIAL),
@@ -203,6 +248,9 @@ def oracle(descriptor: Descriptor, structure: Structure) -> Array:
         return np.einsum("id,idk->ik", oracle(descriptor.base, structure), descriptor.matrices[kinds])
     if isinstance(descriptor, DensityDescriptor):
         return density_oracle(structure, descriptor)
+    if isinstance(descriptor, SymmetryFunctionDescriptor):
+        fade = (descriptor.cutoff_function, descriptor.inner_cutoff)
+        return symmetry_oracle(structure, descriptor.species, descriptor.functions, *fade)
     if isinstance(descriptor, NumpyRadial):
         descriptor = descriptor.twin()
     assert isinstance(descriptor, ChebyshevDescriptor)
@@ -460,7 +508,9 @@ def large_batch(descriptor: ChebyshevDescriptor) -> list[Structure]:
     return [crystal, *(make_structure("molecule", descriptor.species, seed) for seed in range(20))]
 
 
-@pytest.mark.parametrize("name", ["12/4, three species", "density, three species"])
+@pytest.mark.parametrize(
+    "name", ["12/4, three species", "density, three species", "symmetry functions, mixed"]
+)
 def test_number_of_threads_does_not_matter(
     name: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
@@ -517,7 +567,7 @@ def test_inputs_are_not_modified(rng: np.random.Generator) -> None:
 # Settings and wrong input -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*SETTINGS, *DENSITIES])
+@pytest.mark.parametrize("name", [*SETTINGS, *DENSITIES, *SYMMETRIES])
 def test_settings_survive_a_round_trip(name: str) -> None:
     descriptor = FACTORIES[name]()
     again = descriptor_from_dict(json.loads(json.dumps(descriptor_to_dict(descriptor))))

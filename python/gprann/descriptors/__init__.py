@@ -10,3 +10,4 @@ from gprann.descriptors.density import Component as Component
 from gprann.descriptors.density import DensityDescriptor as DensityDescriptor
 from gprann.descriptors.projected import ProjectedDescriptor as ProjectedDescriptor
 from gprann.descriptors.projected import compress_descriptor as compress_descriptor
+from gprann.descriptors.symmetry import SymmetryFunctionDescriptor as SymmetryFunctionDescriptor
