@@ -55,8 +55,8 @@ from gprann.models import Model as Model
 from gprann.models import register_model as register_model
 from gprann.options import option as option
 from gprann.pipeline import run as run
-from gprann.pipeline.scan import scan as scan
 from gprann.pipeline.exploration import explore as explore
+from gprann.pipeline.scan import scan as scan
 from gprann.potential import Potential as Potential
 from gprann.potential import load as load
 from gprann.sampling import Exploration as Exploration
