@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
@@ -29,6 +29,8 @@ _EXPECTED = {
     "model_type": "a table of keys",
     "model_attributes_type": "a table of keys",
 }
+_BRANCHES = ("constrained-", "literal[", "float", "int", "str")
+"""Beginnings of the names of types in the errors of an option that may have several."""
 _LIMITS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
 
 
@@ -123,7 +125,31 @@ def explain(error: ValidationError, model: type[BaseModel], *, file: bool = Fals
 
     Of a `file` unknown keys are keys, else options of the Python interface.
     """
-    return [_sentence(item, model, file=file) for item in error.errors(include_url=False)]
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for item in error.errors(include_url=False):
+        location = item["loc"]
+        groups.setdefault(location[:-1] if _is_branch(location) else location, []).append(item)
+    return [
+        _sentence(items[0], model, file=file) if len(items) == 1 else _alternatives(items, model, file=file)
+        for items in groups.values()
+    ]
+
+
+def _is_branch(location: tuple[Any, ...]) -> bool:
+    """Return whether the end of a location names one of several types that an option may have, not a key."""
+    return len(location) > 1 and str(location[-1]).startswith(_BRANCHES)
+
+
+def _alternatives(items: Sequence[Any], model: type[BaseModel], *, file: bool) -> str:
+    """Return the sentence for an option of several types, of which the value has none."""
+    wanted = []
+    for item in items:
+        if item["type"] == "literal_error":
+            wanted.append(item["ctx"]["expected"])
+        else:
+            wanted.append(_sentence(item, model, file=file).rpartition("expected ")[2].partition(", got ")[0])
+    value = spell_value(items[0]["input"], file=file)
+    return f"{_spell_path(items[0]['loc'][:-1])} = {value}: expected {', or '.join(wanted)}"
 
 
 def option_name(key: str) -> str:

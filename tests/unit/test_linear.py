@@ -264,7 +264,7 @@ def test_bad_input() -> None:
         ({"optimizer": "adamw"}, "optimizer"),
         ({"huber_force": 0.1}, "huber_force"),
         ({"frozen": (0,)}, "frozen"),
-        ({"ridge": "none"}, "regularisation"),
+        ({"ridge": "none"}, "regularisation = 'none': expected a number, or 'evidence', "),
         ({"ridge": -1.0}, "regularisation"),
         ({"folds": 1}, "folds"),
         ({"forces": True, "start_from": potential_of(SMALL, Linear(), data)}, "start_from"),
