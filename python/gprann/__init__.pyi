@@ -59,6 +59,15 @@ from gprann.pipeline.exploration import explore as explore
 from gprann.pipeline.scan import scan as scan
 from gprann.potential import Potential as Potential
 from gprann.potential import load as load
+from gprann.properties import Diffusion as Diffusion
+from gprann.properties import ElasticConstants as ElasticConstants
+from gprann.properties import EquationOfState as EquationOfState
+from gprann.properties import Rdf as Rdf
+from gprann.properties import diffusion as diffusion
+from gprann.properties import elastic_constants as elastic_constants
+from gprann.properties import equation_of_state as equation_of_state
+from gprann.properties import mean_squared_displacement as mean_squared_displacement
+from gprann.properties import rdf as rdf
 from gprann.sampling import Exploration as Exploration
 from gprann.surrogate import AtomsKernel as AtomsKernel
 from gprann.surrogate import CartesianKernel as CartesianKernel
