@@ -55,6 +55,9 @@ OTHER: dict[tuple[str, str], list[tuple[list[str], Any]]] = {
     ("AugmentationSection", "order"): [(["1"], 1), (["2"], 2)],
     ("DescriptorSection", "angular_order"): [(["none"], None), (["5"], 5)],
     ("DescriptorSection", "weights"): [(["-1", "2"], ((-1.0, 2.0),))],
+    ("DescriptorSection", "functions"): [
+        (["[0, 2, 0, 0, 0.5, 0.0, 0.0, 1.0, 6.0]"], ((0, 2, 0, 0, 0.5, 0.0, 0.0, 1.0, 6.0),))
+    ],
     ("SelectOptions", "count"): [(["3"], 3)],
     ("SurrogateSection", "soap"): [
         (["r_cut=4.5", "n_max=6", "centers=[0, 1]"], {"r_cut": 4.5, "n_max": 6, "centers": [0, 1]})

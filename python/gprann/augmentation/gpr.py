@@ -5,6 +5,7 @@ Yeu et al., npj Comput. Mater. 11, 156 (2025).
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
@@ -302,7 +303,8 @@ def label_copies(
     sampler.find_temperature()
     options = sampler.options
     bar.extend(options.total(data) - expected)
-    with bar.about(f"sampling, policy {options.policy}"):
+    quick = options.sized_by == "displacement" and options.policy != "mixture"
+    with contextlib.nullcontext() if quick else bar.about(f"sampling, policy {options.policy}"):
         copies = sampler.copies(numbers)
     not_made = options.total(data) - len(copies)
     bar.update(not_made)

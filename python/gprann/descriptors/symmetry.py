@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
@@ -66,7 +67,10 @@ def _rows(functions: Any) -> tuple[tuple[float, ...], ...] | None:
     if functions is None:
         return None
     try:
-        table = np.asarray(functions, dtype=np.float64)
+        given = [
+            json.loads(row) if isinstance(row, str) else row for row in functions
+        ]  # texts of a command line
+        table = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError("functions: expected rows of nine numbers") from error
     if table.ndim != 2 or table.shape[1] != _COLUMNS or not len(table) or not np.isfinite(table).all():
