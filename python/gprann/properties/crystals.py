@@ -161,6 +161,15 @@ def elastic_constants(
         If the strain is impossible.
     GprannError
         If the atoms do not come to rest.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> from ase.build import bulk
+    >>> from ase.calculators.emt import EMT
+    >>> found = gprann.elastic_constants(gprann.Structure.from_ase(bulk("Cu")), EMT())
+    >>> round(found.bulk_modulus / 10), found.asymmetry < 1
+    (13, True)
     """
     if not 0 < strain < 0.1:
         raise ConfigError(f"strain = {strain}: expected a small positive number")

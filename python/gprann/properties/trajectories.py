@@ -123,8 +123,10 @@ def mean_squared_displacement(positions: Array) -> Array:
 
     Examples
     --------
+    >>> import gprann
+    >>> import numpy as np
     >>> line = np.arange(4.0)[:, None, None] * np.ones((4, 1, 3))
-    >>> mean_squared_displacement(line).round(9).tolist()
+    >>> gprann.mean_squared_displacement(line).round(9).tolist()
     [0.0, 3.0, 12.0, 27.0]
     """
     positions = np.asarray(positions, dtype=float)
@@ -148,7 +150,7 @@ class Diffusion:
     msd : ndarray, shape (n,), Å²
         Mean squared displacement.
     coefficient, error : float, Å²/ps
-        Of self-diffusion, and its standard error from blocks of the trajectory. 1 Å²/ps = 1e-4 cm²/s.
+        Of self-diffusion, the mean of five blocks of the trajectory, and its standard error. 1 Å²/ps = 1e-4 cm²/s.
     density : float, 1/Å³
         Atoms per volume; zero without a cell.
     """
@@ -200,7 +202,8 @@ def diffusion(
     interval : float, ps
         From one frame to the next.
     fit : tuple of two floats
-        Parts of the length between which a straight line is fitted.
+        Parts of a block, a fifth of the length, between which a straight line is fitted to its mean squared
+        displacement; the result is the mean of the blocks. Longer times are known from too few independent pieces.
 
     Returns
     -------
@@ -212,6 +215,18 @@ def diffusion(
         If the frames differ in their atoms, are too few, or lack the element.
     ConfigError
         If interval or fit are impossible.
+
+    Examples
+    --------
+    >>> import gprann
+    >>> import numpy as np
+    >>> lattice = 9.0 * np.indices((3, 3, 3)).reshape(3, 27).T
+    >>> steps = np.random.default_rng(0).normal(size=(400, 27, 3), scale=0.1)  # in 0.1 ps each: D = 0.1² / 0.2
+    >>> walk = lattice + np.cumsum(steps, axis=0)
+    >>> frames = [gprann.Structure(("Li",) * 27, positions) for positions in walk]
+    >>> found = gprann.diffusion(frames, "Li", 0.1)
+    >>> abs(found.coefficient - 0.05) < 0.01, found.error < 0.01
+    (True, True)
     """
     if not 0 < interval < np.inf:
         raise ConfigError(f"interval = {interval}: expected a time in ps")
@@ -235,7 +250,7 @@ def diffusion(
     periodic = bool(frames[0].pbc.all())
     density = float(chosen.sum()) / float(np.mean([volume(frame) for frame in frames])) if periodic else 0.0
     time = interval * np.arange(len(own), dtype=np.float64)
-    return Diffusion(time, mean_squared_displacement(own), _slope(own, interval, fit), error, density)
+    return Diffusion(time, mean_squared_displacement(own), float(np.mean(blocks)), error, density)
 
 
 def unwrap(frames: Dataset) -> Array:
