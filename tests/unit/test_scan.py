@@ -14,6 +14,8 @@ from gprann.cli.main import main
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError
 from gprann.pipeline.scan import ScanPoint, ScanResult
+from gprann.training.linear import divide
+from gprann.training.standardised import Standardised
 
 SMALL = gprann.ChebyshevDescriptor(
     ["H", "O"], radial_order=3, radial_cutoff=3.7, angular_order=2, angular_cutoff=3.1
@@ -33,9 +35,7 @@ def test_errors_are_those_of_predictions_of_held_out_folds() -> None:
     """Of structures of one size, so that weights are alike; the mean over the folds of root mean squares."""
     data = samples.waters(30)
     found = gprann.scan(data, SMALL, models=["linear"], ratios=[3.0], folds=3).points[0]
-    from gprann.pipeline.scan import _divide
-
-    numbers = _divide(data, SMALL, 3, 0)
+    numbers = divide(Standardised.of(data, SMALL), 3, 0)
     energy, force = [], []
     for fold in range(3):
         rest, held = (data.select(np.flatnonzero(which)) for which in (numbers != fold, numbers == fold))

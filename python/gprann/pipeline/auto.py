@@ -111,6 +111,7 @@ class _Way:
     training: TrainingSection
     descriptor: DescriptorSection
     built: Descriptor
+    reason: str = "that of the best candidate"  # for the descriptor
 
 
 def _options_given(section: Options) -> set[str]:
@@ -128,7 +129,6 @@ class _Chooser:
         count = int(np.floor(min(_LEFT_OUT * len(data), _MOST_LEFT_OUT)))
         held = split_test_set(data, count / max(len(data), 1), config.augmentation.seed)
         self._surrogate = config.surrogate
-        self._student: Student | None = None  # that networks take which are taught
         self._labelled: tuple[CopyOptions, Dataset] | None = None
         self.judges = data.select(held if len(held) >= _FEWEST_LEFT_OUT else held[:0])
         kept = np.setdiff1d(np.arange(len(data)), held if len(self.judges) else held[:0])
@@ -174,7 +174,7 @@ class _Chooser:
         if isinstance(training.model, Mlp) and training.start_from is None:
             reason = f"{count} parameters: the most that labels and time allow"
             self.note("training.hidden", list(training.model.hidden), reason)
-        self.note("descriptor.kind", way.descriptor.kind.name, "that of the best candidate")
+        self.note("descriptor.kind", way.descriptor.kind.name, way.reason)
         if augmentation.uses_surrogate:
             reason = f"about {_LABELS:.0f} labels for each of {count} parameters"
             self.note("augmentation.copies", augmentation.copies, reason)
@@ -251,7 +251,7 @@ class _Chooser:
         """Return the descriptors of networks that learn from a surrogate, the fastest first."""
         given = self.config.descriptor
         if _options_given(given):
-            return [Student("taught", given.to_dict(), given.compress(self.data), "given by you")]
+            return [Student("taught", given.to_dict(), given.compress(self.data), "you gave its options")]
         return students(teacher, self.data)
 
     def _taught(self, teacher: SurrogateSet, student: Student) -> _Way:
@@ -263,7 +263,7 @@ class _Chooser:
         if not {"policy", "displacement"} & _options_given(given):
             chosen["policy"] = self._policy(teacher)
         section = DescriptorSection.from_dict(student.options)
-        way = _Way(student.name, given, training, section, student.built)
+        way = _Way(student.name, given, training, section, student.built, student.reason)
         way = self._with_size(way, np.inf, _LABELS)
         if given.copies is None:
             wanted = _LABELS * _parameters(way) / max(_equations(self.data), 1)
@@ -273,14 +273,13 @@ class _Chooser:
 
     def _best_taught(self, teacher: SurrogateSet) -> tuple[_Way, float]:
         """Return training on copies with the best descriptor, and its score; slow ones must be clearly better."""
-        chosen, *slower = self._students(teacher)
-        best, best_score = self._with_copies(self._taught(teacher, chosen), teacher)
+        fastest, *slower = self._students(teacher)
+        best, best_score = self._with_copies(self._taught(teacher, fastest), teacher)
         for student in slower:
             way = replace(self._taught(teacher, student), augmentation=best.augmentation)
             score = self._try(way, self._copies(way, teacher)).score(self._scale)
             if score < (1.0 - _WORTH_SPEED) * best_score:
-                best, best_score, chosen = way, score, student
-        self._student = chosen
+                best, best_score = way, score
         return best, best_score
 
     def _copies(self, way: _Way, teacher: SurrogateSet) -> Dataset:
@@ -481,8 +480,6 @@ class _Chooser:
         taught, scores["taught"] = self._best_taught(teacher)
         ratio = scores["taught"] / max(scores["direct"], 1e-12)
         best = taught if ratio < 1 else direct
-        if best is taught and self._student is not None and not _options_given(self.config.descriptor):
-            self.note("descriptor.kind", taught.descriptor.kind.name, self._student.reason)
         reason = (
             f"errors with copies that the surrogate labels are {ratio:.2g} times those of direct training"
         )

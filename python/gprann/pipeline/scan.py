@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gprann.arrays import Array, Indices
+from gprann.arrays import Array
 from gprann.baselines import as_baseline, fit_baseline
 from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
@@ -26,13 +26,11 @@ from gprann.evaluation.report import evaluate
 from gprann.io import atomic_write
 from gprann.io.reading import Source, structures
 from gprann.models import MODELS, Mlp, Model, Polynomial
-from gprann.models.features import descriptor_values
 from gprann.runtime.resources import one_blas_thread
 from gprann.training.closed_form import RATIOS, balance, solve
-from gprann.training.guard import kinship
-from gprann.training.hold_out import folds as divide
-from gprann.training.linear import prepare
+from gprann.training.linear import divide, prepare
 from gprann.training.options import TrainingOptions
+from gprann.training.standardised import Standardised
 from gprann.training.train import train
 
 _log = logging.getLogger(__name__)
@@ -265,7 +263,7 @@ def _scan_network(
     data: Dataset, descriptor: Descriptor, options: TrainingOptions, ratios: tuple[float, ...], folds: int
 ) -> list[ScanPoint]:
     """Return the points of networks, trained for each weight and fold."""
-    numbers = _divide(data, descriptor, folds, options.seed)
+    numbers = divide(Standardised.of(data, descriptor), folds, options.seed)  # those of linear models
     points = []
     for ratio in ratios:
         started = time.perf_counter()
@@ -281,13 +279,6 @@ def _scan_network(
         )
         _log.info("%s, w(F)/w(E) = %g: %s meV/Å", points[-1].model, ratio, number(points[-1].force, 1e3))
     return points
-
-
-def _divide(data: Dataset, descriptor: Descriptor, folds: int, seed: int) -> Indices:
-    """Return the fold of each structure: that which linear models have."""
-    values, _, first = descriptor_values(descriptor, data)
-    kin, kind = kinship(data, values, first)
-    return divide(kin, kind, folds, np.random.default_rng((seed, 20)))
 
 
 def _point(name: str, ratio: float, errors: Array, started: float, parameters: int) -> ScanPoint:

@@ -55,11 +55,14 @@ class Solution:
     ----------
     x : ndarray, shape (P,)
     root : ndarray, shape (P, m)
-        The covariance is root root^T, plus `rest`² on the complement of its columns.
+        The covariance is root root^T, and what `complement` adds.
     ridge : float
         In units of the mean square of the scaled equations.
     effective : float
         Number of parameters that the data determine.
+    complement : tuple of ndarrays (m, P) and (P,) and a float, or None
+        Orthonormal directions that the equations see, widths, and the standard deviation of scaled coefficients in all
+        other directions; None where there are no others.
     """
 
     x: Array
@@ -105,10 +108,10 @@ class Spectrum:
 
     def __init__(self, factor: Array, widths: Array, count: int) -> None:
         self.widths, self.count = widths, count
-        self.left, self.values, self.basis = svd(
+        left, self.values, self.basis = svd(
             factor[:, :-1] * widths, full_matrices=False, overwrite_a=True, check_finite=False
         )
-        self.along = self.left.T @ factor[:, -1]
+        self.along = left.T @ factor[:, -1]
         self.beyond = max(float(factor[:, -1] @ factor[:, -1]) - float(self.along @ self.along), 0.0)
         self.unit = float(np.sum(self.values**2)) / max(int(np.count_nonzero(widths)), 1)
 
@@ -255,15 +258,13 @@ def _cross_validated_ridge(
     return float(10.0 ** powers[int(np.argmin(total))])
 
 
-def scan_ratios(
-    equations: Equations, prior: Prior, ratios: Sequence[float] = RATIOS, *, virials: float = 1.0
-) -> list[Scan]:
+def scan_ratios(equations: Equations, prior: Prior, ratios: Sequence[float] = RATIOS) -> list[Scan]:
     """Return cross-validated errors for some balances of energies and forces."""
     everything = range(equations.n_folds)
     squares = np.array([sum(fold[kind].square for fold in equations.factors) for kind in (0, 1)])
     found = []
     for ratio in ratios:
-        weights = balance(ratio, virials)
+        weights = balance(ratio)
         wrong = np.zeros(2)
         for fold in everything:
             x = solve(equations, weights, prior, [other for other in everything if other != fold]).x
@@ -278,7 +279,7 @@ def choose_ratio(equations: Equations, prior: Prior) -> tuple[float, str, list[S
 
     The usual one is kept unless another one has a product of cross-validated errors that is smaller by a tenth.
     """
-    rows = equations.count(balance(1.0, 1.0), range(equations.n_folds))
+    rows = equations.count(balance(1.0), range(equations.n_folds))
     if equations.n_folds < _FEWEST_FOLDS or not all(f.count for fold in equations.factors for f in fold[:2]):
         return _USUAL_RATIO, "the usual one; too few structures to tell", []
     if min(len(prior.widths), rows) > _SCANNED:
@@ -296,9 +297,9 @@ def choose_ratio(equations: Equations, prior: Prior) -> tuple[float, str, list[S
     return ratio, reason, scans
 
 
-def balance(ratio: float, virials: float = 1.0) -> Weights:
+def balance(ratio: float) -> Weights:
     """Return weights of energies and forces with a given ratio and the sum two, as `alpha` = 1/2 has."""
-    return Weights(2.0 / (1.0 + ratio), 2.0 * ratio / (1.0 + ratio), virials)
+    return Weights(2.0 / (1.0 + ratio), 2.0 * ratio / (1.0 + ratio), 1.0)
 
 
 def calibrate(equations: Equations, weights: Weights, prior: Prior) -> tuple[float, float]:

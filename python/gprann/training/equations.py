@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.linalg import qr
@@ -19,9 +19,12 @@ from gprann import _core
 from gprann.arrays import Array, Indices
 from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
-from gprann.models import Normalisation, PolynomialModel
+from gprann.models import PolynomialModel
 from gprann.runtime.resources import n_threads
 from gprann.training.energy_force_objective import LabelTable
+
+if TYPE_CHECKING:
+    from gprann.training.standardised import Standardised
 
 _ELEMENTS = 2e7  # of the rows of a batch of structures
 _TALL = 3  # times as many rows as columns: then they are factorised
@@ -124,7 +127,7 @@ class Equations:
 def gather(
     model: PolynomialModel,
     descriptor: Descriptor,
-    normalisation: Normalisation,
+    known: Standardised,
     data: Dataset,
     *,
     labels: LabelTable,
@@ -136,7 +139,8 @@ def gather(
     ----------
     model : PolynomialModel
     descriptor : Descriptor
-    normalisation : Normalisation
+    known : Standardised
+        Its descriptors.
     data : Dataset
     labels : LabelTable
         Of the same structures, in eV and Å; rows are weighted by the roots of its weights.
@@ -147,7 +151,7 @@ def gather(
     Equations
     """
     factors = [(Factor(), Factor(), Factor()) for _ in range(int(folds.max()) + 1)]
-    first = np.concatenate([[0], np.cumsum(data.n_atoms)]).astype(np.int64)
+    first = known.first_atom
     P = model.n_parameters
     for begin, end in _batches(data.n_atoms, P):
         batch = data[begin:end]
@@ -155,9 +159,6 @@ def gather(
         with_forces = bool((labels.force_weights[atoms] > 0).any())
         with_virials = bool((labels.virial_weights[begin:end] > 0).any())
         neighbours = descriptor.neighbours(batch)
-        features = np.ascontiguousarray(
-            normalisation.apply(descriptor.values(neighbours), neighbours.species)
-        )
         energies = np.empty((len(batch), P))
         forces = np.empty((3 * neighbours.n_atoms, P)) if with_forces else None
         virials = np.empty((6 * len(batch), P)) if with_virials else None
@@ -165,8 +166,8 @@ def gather(
             model.core,
             descriptor.core_for(neighbours),
             neighbours.core,
-            features,
-            normalisation.inverse_scale,
+            np.ascontiguousarray(known.features[atoms]),
+            known.normalisation.inverse_scale,
             n_threads(),
             energies,
             forces,

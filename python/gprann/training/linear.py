@@ -14,7 +14,6 @@ from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, refuse_unused
 from gprann.models import Guard, Normalisation, Polynomial, PolynomialModel
-from gprann.models.features import descriptor_values
 from gprann.runtime.resources import one_blas_thread
 from gprann.training.closed_form import (
     Prior,
@@ -27,9 +26,9 @@ from gprann.training.closed_form import (
     solve,
 )
 from gprann.training.equations import Equations, Weights, gather
-from gprann.training.guard import Environments, atom_folds, fit_guard, kinship
 from gprann.training.hold_out import folds
 from gprann.training.options import TrainingOptions
+from gprann.training.standardised import Standardised
 from gprann.training.targets import label_table, sizes_differ
 
 _log = logging.getLogger(__name__)
@@ -97,19 +96,17 @@ def prepare(
 ) -> Prepared:
     """Gather the equations of a data set, from which its baseline has been subtracted."""
     settings = settings.replace(alpha=0.5 if settings.forces else None, per_atom=_per_atom(settings, data))
-    values, kinds, first = descriptor_values(descriptor, data)
-    normalisation = Normalisation.from_values(values, kinds, len(descriptor.species))
-    features = normalisation.apply(values, kinds)
-    del values
-    kin, kind = kinship(data, features, first)
-    guard = fit_guard(
-        data, descriptor, normalisation, Environments(features, kinds, atom_folds(kin, kind, first))
+    known = Standardised.of(data, descriptor)
+    equations = gather(
+        model,
+        descriptor,
+        known,
+        data,
+        labels=label_table(data, 1.0, descriptor.species, settings),
+        folds=_folds(known, model.options, settings.seed),
     )
-    labels = label_table(data, 1.0, descriptor.species, settings)
-    numbers = _folds(kin, kind, model.options, settings.seed)
-    equations = gather(model, descriptor, normalisation, data, labels=labels, folds=numbers)
-    prior = Prior(model.widths(_importance(descriptor, normalisation)), model.options.regularisation)
-    return Prepared(equations, prior, normalisation, guard)
+    prior = Prior(model.widths(_importance(descriptor, known.normalisation)), model.options.regularisation)
+    return Prepared(equations, prior, known.normalisation, known.fit_guard(data, descriptor))
 
 
 def fit_polynomials(
@@ -158,7 +155,7 @@ def _per_atom(settings: TrainingOptions, data: Dataset) -> bool:
     return sizes_differ(data) if settings.per_atom is None else settings.per_atom
 
 
-def _folds(kin: Indices, kind: Indices, options: Polynomial, seed: int) -> Indices:
+def _folds(known: Standardised, options: Polynomial, seed: int) -> Indices:
     """Return the fold of each structure.
 
     Raises
@@ -166,12 +163,17 @@ def _folds(kin: Indices, kind: Indices, options: Polynomial, seed: int) -> Indic
     ConfigError
         If the ridge is to be found by cross-validation and there are too few structures.
     """
-    count = min(options.folds, len(np.unique(kin)))
+    count = min(options.folds, len(np.unique(known.families)))
     if options.regularisation == "cross_validation" and count < 2:
         raise ConfigError(
             "ridge = cross_validation: needs two structures at least; take evidence, or a number"
         )
-    return folds(kin, kind, count, np.random.default_rng((seed, 20)))
+    return divide(known, count, seed)
+
+
+def divide(known: Standardised, count: int, seed: int) -> Indices:
+    """Return the number of the fold of each structure, shape (n,), in which it is held out."""
+    return folds(known.families, known.strata, count, np.random.default_rng((seed, 20)))
 
 
 def _importance(descriptor: Descriptor, normalisation: Normalisation) -> Array:

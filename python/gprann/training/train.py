@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gprann.arrays import Array
 from gprann.baselines import Baseline, ReferenceEnergies, as_baseline, fit_baseline, terms_of
@@ -22,19 +21,18 @@ from gprann.errors import ConfigError, DataError, TrainingError
 from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, structures
 from gprann.models import AtomModel, FeatureTable, Guard, Linear, Normalisation, PolynomialModel, Quadratic
-from gprann.models.features import descriptor_values
 from gprann.potential import Potential
 from gprann.runtime.messages import progress_bar
 from gprann.signatures import takes
 from gprann.training.balance import choose_alpha
 from gprann.training.committee import MemberProgress, train_members
 from gprann.training.energy_force_objective import EnergyForceObjective
-from gprann.training.guard import Environments, atom_folds, fit_guard, kinship
 from gprann.training.linear import fit_polynomials, refuse_options_of_networks
 from gprann.training.member import CommitteeTask
 from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OptimizerState, Workload
 from gprann.training.options import TrainingOptions
+from gprann.training.standardised import Standardised
 from gprann.training.targets import energy_scale, energy_weights, label_table, sizes_differ, structure_weights
 from gprann.version import __version__
 
@@ -114,7 +112,7 @@ def train(
     model = settings.model.build(descriptor.size, len(descriptor.species))
     model.frozen_parameters(settings.frozen)  # raises if there are no such layers
     if isinstance(model, PolynomialModel):
-        return _fit_in_closed_form(data, descriptor, model, settings, base)
+        return _fit_in_closed_form(data, descriptor, model, settings)
     workload = _workload(data, model, settings)
     optimizer, reason = settings.optimizer.resolve(workload)
     _log.info("optimizer %s: %s", optimizer.name or type(optimizer).__name__, reason)
@@ -213,18 +211,12 @@ def _fit_in_closed_form(
     descriptor: Descriptor,
     model: PolynomialModel,
     settings: TrainingOptions,
-    base: Potential | None,
 ) -> Potential:
     """Fit a linear or quadratic potential, which needs no start and no optimiser."""
     started = time.perf_counter()
-    if base is not None:
-        raise ConfigError(
-            f"start_from: a {model.options.name} model is fitted anew to all data, there is nothing to start from; "
-            "leave it out, and give old and new structures together"
-        )
     refuse_options_of_networks(settings)
-    baseline = _fit_baseline(data, descriptor.species, settings, base)
-    compositions = _record_compositions(data, settings, base)
+    baseline = _fit_baseline(data, descriptor.species, settings, None)
+    compositions = _record_compositions(data, settings, None)
     settings = settings.replace(baseline=None, reference_energies=None)
     fitted = fit_polynomials(baseline.subtract(data), descriptor, model, settings)
     prepared = fitted.prepared
@@ -270,6 +262,11 @@ def _like(base: Potential, descriptor: Descriptor, options: Mapping[str, Any]) -
     ConfigError
         If the descriptor or the model is another one than asked for.
     """
+    if isinstance(base.model, PolynomialModel):
+        raise ConfigError(
+            f"start_from: a {base.model.options.name} model is fitted anew to all data, there is nothing to start "
+            "from; leave it out, and give old and new structures together"
+        )
     if base.descriptor != descriptor:
         raise ConfigError(
             f"start_from: its descriptor is {base.descriptor!r}, not {descriptor!r}; use its own"
@@ -343,26 +340,19 @@ def _task(
     """Return normalisation, guard, what is to be minimised, and how energies and forces are weighed."""
     settings, weighting = _compare_sizes(settings, data)
     scale = energy_scale(data.energies, forces=settings.forces) if base is None else base.energy_scale
-    n_species = len(descriptor.species)
     neighbours = descriptor.neighbours(data) if settings.forces else None
-    values, kinds, first = descriptor_values(descriptor, data, neighbours)
-    normalisation = Normalisation.from_values(values, kinds, n_species)
-    if base is not None:
-        normalisation = base.normalisation.complete(normalisation)
-    _report_components(descriptor, kinds, normalisation)
-    features = normalisation.apply(values, kinds)
-    kin, kind = kinship(data, features, first)
-    environments = Environments(features, kinds, atom_folds(kin, kind, first))
-    guard = fit_guard(data, descriptor, normalisation, environments)
-    table = FeatureTable.sort(features, kinds, first, n_species)
+    before = None if base is None else base.normalisation
+    known = Standardised.of(data, descriptor, neighbours=neighbours, before=before)
+    guard = known.fit_guard(data, descriptor)
+    table = FeatureTable.sort(known.features, known.kinds, known.first_atom, len(descriptor.species))
     objective: EnergyObjective | EnergyForceObjective
     if settings.forces or settings.huber_energy is not None or settings.optimizer.needs_products:
         objective = EnergyForceObjective.build(
             model,
             descriptor,
-            neighbours or without_pairs(kinds, first),
+            neighbours or without_pairs(known.kinds, known.first_atom),
             table,
-            normalisation.inverse_scale,
+            known.normalisation.inverse_scale,
             labels=label_table(data, scale, descriptor.species, settings),
             force_fraction=settings.force_fraction,
         )
@@ -372,12 +362,13 @@ def _task(
     if settings.forces and isinstance(objective, EnergyForceObjective):
         alpha, weighting["alpha"] = settings.alpha, "as asked"
         if alpha is None:
-            alpha, weighting["alpha"] = choose_alpha(objective, kin, kind, settings.seed)
+            alpha, weighting["alpha"] = choose_alpha(objective, known.families, known.strata, settings.seed)
         settings = settings.replace(alpha=alpha)
         objective = objective.relabel(label_table(data, scale, descriptor.species, settings))
         _log.info("alpha = %g: %s", alpha, weighting["alpha"])
     initial = None if base is None else base.parameters
-    return normalisation, guard, CommitteeTask(objective, kin, kind, settings, scale, initial), weighting
+    task = CommitteeTask(objective, known.families, known.strata, settings, scale, initial)
+    return known.normalisation, guard, task, weighting
 
 
 def _compare_sizes(settings: TrainingOptions, data: Dataset) -> tuple[TrainingOptions, dict[str, str]]:
@@ -434,25 +425,6 @@ def _describe(options: TrainingOptions) -> dict[str, Any]:
     except ConfigError:
         named = TrainingOptions(**{**options.changes(), "optimizer": "auto", "model": "mlp"}).to_dict()
         return {**named, "optimizer": repr(options.optimizer), "model": repr(options.model)}
-
-
-def _report_components(
-    descriptor: Descriptor, kinds: NDArray[np.int32], normalisation: Normalisation
-) -> None:
-    """Name the elements without data, and those some of whose components never vary."""
-    unseen = [symbol for kind, symbol in enumerate(descriptor.species) if not np.any(kinds == kind)]
-    if unseen:
-        _log.warning(
-            "the training set has no %s: the potential will know nothing about it; "
-            "leave it out of the descriptor",
-            ", ".join(unseen),
-        )
-    for symbol, scales in zip(descriptor.species, normalisation.inverse_scale, strict=True):
-        constant = np.count_nonzero(scales == 0)
-        if constant and symbol not in unseen:
-            _log.info(
-                "%s: %d of %d descriptor components are constant and left out", symbol, constant, len(scales)
-            )
 
 
 def _history(state: OptimizerState, scale: float) -> list[list[float | None]]:
