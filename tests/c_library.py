@@ -48,6 +48,7 @@ QUANTITIES = (
     "forces_std",
     "member_energies",
     "member_forces",
+    "grades",
 )
 
 
@@ -139,6 +140,10 @@ class CPotential:
     def __del__(self) -> None:
         LIBRARY.gprann_free(self._pointer)
 
+    @property
+    def has_guard(self) -> bool:
+        return bool(LIBRARY.gprann_has_guard(self._pointer))
+
     def charge(self, species: int) -> float:
         return float(LIBRARY.gprann_charge(self._pointer, species))
 
@@ -163,6 +168,7 @@ class CPotential:
             "forces_std": (n, 3),
             "member_energies": (self.n_members,),
             "member_forces": (self.n_members, n, 3),
+            "grades": (n_centres,),
         }
         arrays = {name: np.full(shapes[name], np.nan) for name in wanted}
         results = Results(

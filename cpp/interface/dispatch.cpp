@@ -117,6 +117,8 @@ double gprann_force_std_factor(const gprann_potential* potential) {
   return build().functions->force_std_factor(potential);
 }
 
+int gprann_has_guard(const gprann_potential* potential) { return build().functions->has_guard(potential); }
+
 int gprann_evaluate(gprann_potential* potential, const gprann_atoms* atoms, int n_threads,
                     const gprann_results* results) {
   if (build().functions == nullptr) return GPRANN_FILE_ERROR;

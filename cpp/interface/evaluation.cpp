@@ -15,6 +15,13 @@ double nearest_cutoff(const StoredPotential& potential) {
   return cutoff;
 }
 
+std::optional<Guard> make_guard(const StoredPotential& potential) {
+  if (potential.guard_factors.empty()) return std::nullopt;
+  const Index n_species = static_cast<Index>(potential.species.size());
+  return Guard(potential.guard_factors.data(), potential.guard_offset.data(), n_species,
+               potential.descriptor->size(), static_cast<Index>(potential.guard_offset.size()) / n_species);
+}
+
 /// Mean and standard deviation of numbers that stand `stride` apart.
 struct Spread {
   Spread(const double* values, Index n, Index stride) {
@@ -32,15 +39,17 @@ Evaluation::Evaluation(StoredPotential potential)
     : potential_(std::move(potential)),
       cutoff_(potential_.cutoff()),
       near_(nearest_cutoff(potential_)),
+      guard_(make_guard(potential_)),
       committee_(*potential_.model, *potential_.descriptor, potential_.mean.data(),
-                 potential_.inverse_scale.data()) {}
+                 potential_.inverse_scale.data(), guard_ ? &*guard_ : nullptr) {}
 
 void Evaluation::run(const gprann_atoms& atoms, int n_threads, const gprann_results& results) {
   const bool atom_virials = results.atom_virials != nullptr;
   lists_.set(atoms, static_cast<int>(potential_.species.size()), cutoff_, near_);
   n_atoms_ = atoms.n_atoms;
   n_centres_ = atoms.n_centres;
-  add_networks(n_threads, atom_virials);
+  if (results.grades != nullptr && !guard_) std::fill_n(results.grades, n_centres_, 0.0);
+  add_networks(n_threads, atom_virials, results.grades);
   add_repulsion(atom_virials);
   write_energies(results);
   write_atom_energies(results);
@@ -48,15 +57,16 @@ void Evaluation::run(const gprann_atoms& atoms, int n_threads, const gprann_resu
   write_virials(results);
 }
 
-void Evaluation::add_networks(int n_threads, bool atom_virials) {
+void Evaluation::add_networks(int n_threads, bool atom_virials, double* grades) {
   const Index members = potential_.members;
   energies_.resize(static_cast<std::size_t>(members * n_centres_));
   gradients_.resize(static_cast<std::size_t>(members * n_atoms_ * 3));
   virials_.resize(static_cast<std::size_t>(members * 9));
   atom_virials_.resize(static_cast<std::size_t>(atom_virials ? n_atoms_ * 9 : 0));
-  committee_.evaluate(
-      potential_.parameters.data(), members, {lists_.batch(), &lists_, n_centres_}, n_threads, workspace_,
-      {energies_.data(), gradients_.data(), virials_.data(), atom_virials ? atom_virials_.data() : nullptr});
+  committee_.evaluate(potential_.parameters.data(), members, {lists_.batch(), &lists_, n_centres_}, n_threads,
+                      workspace_,
+                      {energies_.data(), gradients_.data(), virials_.data(),
+                       atom_virials ? atom_virials_.data() : nullptr, grades});
   const double scale = potential_.energy_scale;
   for (double& value : gradients_) value *= scale;
   for (double& value : virials_) value *= scale;

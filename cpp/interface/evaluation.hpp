@@ -1,9 +1,11 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "gprann/committee.hpp"
+#include "gprann/guard.hpp"
 #include "position_lists.hpp"
 #include "stored_potential.hpp"
 
@@ -23,7 +25,7 @@ class Evaluation {
   void run(const gprann_atoms& atoms, int n_threads, const gprann_results& results);
 
  private:
-  void add_networks(int n_threads, bool atom_virials);
+  void add_networks(int n_threads, bool atom_virials, double* grades);
   void add_repulsion(bool atom_virials);
   void write_energies(const gprann_results& results) const;
   void write_atom_energies(const gprann_results& results) const;
@@ -32,6 +34,7 @@ class Evaluation {
 
   StoredPotential potential_;
   double cutoff_, near_;
+  std::optional<Guard> guard_;
   Committee committee_;
   Committee::Workspace workspace_;
   PositionLists lists_;

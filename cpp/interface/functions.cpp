@@ -97,6 +97,10 @@ double force_std_factor(const gprann_potential* potential) {
   return potential->evaluation.potential().force_std_factor;
 }
 
+int has_guard(const gprann_potential* potential) {
+  return potential->evaluation.potential().guard_factors.empty() ? 0 : 1;
+}
+
 /// A structure of a program as this library knows it: what the program does not know is zero.
 template <class Structure>
 Structure adopt(const Structure* given, const char* name) {
@@ -132,7 +136,8 @@ const gprann_function_table table = {GPRANN_INTERFACE_VERSION,
                                      &charge,
                                      &energy_std_factor,
                                      &force_std_factor,
-                                     &evaluate};
+                                     &evaluate,
+                                     &has_guard};
 
 }  // namespace
 

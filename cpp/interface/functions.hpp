@@ -17,4 +17,5 @@ struct gprann_function_table {
   double (*energy_std_factor)(const gprann_potential*);
   double (*force_std_factor)(const gprann_potential*);
   int (*evaluate)(gprann_potential*, const gprann_atoms*, int, const gprann_results*);
+  int (*has_guard)(const gprann_potential*);
 };

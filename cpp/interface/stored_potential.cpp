@@ -190,6 +190,22 @@ void read_baselines(const Json& header, const std::map<std::string, Array>& arra
   for (const Json& baseline : baselines->items()) add_baseline(baseline, without_coulomb, potential);
 }
 
+/// Reads the extrapolation guard; files of older programs have none.
+void read_guard(const std::map<std::string, Array>& arrays, StoredPotential& potential) {
+  if (arrays.count("guard_factors") == 0) return;
+  const Array& factors = require_array(arrays, "guard_factors");
+  const Array& offset = require_array(arrays, "guard_offset");
+  const std::size_t n = potential.species.size(),
+                    size = static_cast<std::size_t>(potential.descriptor->size());
+  if (factors.shape.size() != 3 || factors.shape[0] != n || factors.shape[1] != size ||
+      factors.shape[2] == 0 || factors.shape[2] % static_cast<std::size_t>(lane_width) != 0)
+    throw damaged("'guard_factors' has the wrong shape");
+  if (offset.shape != std::vector<std::size_t>{n, factors.shape[2]})
+    throw damaged("'guard_offset' has the wrong shape");
+  potential.guard_factors = factors.values;
+  potential.guard_offset = offset.values;
+}
+
 }  // namespace
 
 double StoredPotential::cutoff() const {
@@ -223,6 +239,7 @@ StoredPotential read_potential(const std::string& path, bool without_coulomb) {
   settings.require("energy_scale");
   potential.energy_scale = settings.number("energy_scale", 1.0, -largest, largest);
   read_std_factors(header, potential);
+  read_guard(arrays, potential);
   read_baselines(header, arrays, without_coulomb, potential);
   return potential;
 }

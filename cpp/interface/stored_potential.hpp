@@ -25,6 +25,7 @@ struct StoredPotential {
   std::vector<double> reference;  // of each species, eV
   std::vector<double> charges;    // the same, e; zero without electrostatics
   std::vector<ScreenedRepulsion> repulsions;
+  std::vector<double> guard_factors, guard_offset;  // (S, D, R), (S, R), see `Guard`; empty without one
 
   /// Distance beyond which atoms do not see each other, Å.
   double cutoff() const;

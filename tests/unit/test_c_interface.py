@@ -33,6 +33,7 @@ from gprann import (
     Potential,
     SymmetryFunctionDescriptor,
     Zbl,
+    add_guard,
     c_interface,
     compress_descriptor,
     register_descriptor,
@@ -209,6 +210,25 @@ class TestCentresAndThreads:
         np.testing.assert_array_equal(masked["forces"], plain["forces"])
         with pytest.raises(CFailureError, match="is no atom"):
             loaded.evaluate(marked)
+
+    @pytest.mark.parametrize("descriptor", [samples.DESCRIPTOR, DENSITY, SYMMETRY, projected()])
+    def test_grades(self, descriptor: Any, tmp_path: Path) -> None:
+        """Of any centres in any order, with a guard for features of which no multiple of the lanes is made."""
+        model = add_guard(potential(descriptor), samples.crystals(6))
+        structure = STRUCTURES["large"]
+        loaded = CPotential(saved(model, tmp_path))
+        found = found_lists(structure, loaded)
+        (expected,) = model.predict(Dataset([structure])).grades or ()
+        assert loaded.has_guard
+        np.testing.assert_allclose(loaded.evaluate(found)["grades"], expected, rtol=1e-9)
+        centres = np.random.default_rng(0).permutation(found.n_atoms)[:100].astype(np.int32)
+        some = loaded.evaluate(found, threads=2, centres=centres, wanted=("grades",))["grades"]
+        np.testing.assert_allclose(some, np.asarray(expected)[centres], rtol=1e-9)
+
+    def test_no_guard(self, tmp_path: Path) -> None:
+        loaded = CPotential(saved(potential(), tmp_path))
+        assert not loaded.has_guard
+        assert not loaded.evaluate(found_lists(STRUCTURES["molecule"], loaded))["grades"].any()
 
     def test_no_atoms_and_no_centres(self, tmp_path: Path) -> None:
         loaded = CPotential(saved(potential(), tmp_path))

@@ -21,7 +21,7 @@ from ase import Atoms
 
 import gprann_lammps
 import samples
-from gprann import Coulomb, DensityDescriptor, Potential, Zbl, compress_descriptor
+from gprann import Coulomb, DensityDescriptor, Potential, Zbl, add_guard, compress_descriptor
 from gprann.baselines import BaselineSum
 from gprann.cli.main import main
 from gprann.errors import ConfigError, GprannError
@@ -195,11 +195,35 @@ class TestOutput:
             found = [-thermo[f"c_{sums}[{k + 1}]"] / thermo["Volume"] for k in range(len(expected))]
             np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(pressure).max())
 
-    def test_fix_halt(self, tmp_path: Path) -> None:
-        """The example of the page: a run ends when a deviation is too large."""
+    def test_grades(self, tmp_path: Path) -> None:
+        """Those of Python, on two processes."""
+        atoms = crystal(3)
+        model = add_guard(samples.potential(members=1), samples.crystals(6))
+        model.save(tmp_path / "potential.gprann")
+        run = Run(
+            tmp_path,
+            SCRIPT.format(data=write_data(tmp_path, atoms), potential=tmp_path / "potential.gprann")
+            + "fix grades all pair 1 gprann grade 1\ndump 1 all custom 1 out.dump id f_grades\n"
+            "dump_modify 1 sort id format float %.15g\nrun 0\n",
+            ranks=2,
+        )
+        assert run.code == 0, run.text
+        (expected,) = model.predict([samples.Structure.from_ase(atoms)]).grades or ()
+        found = np.loadtxt(tmp_path / "out.dump", skiprows=9)[:, 1]
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+    def test_no_guard(self, tmp_path: Path) -> None:
+        start = SCRIPT.format(data=write_data(tmp_path, crystal(1)), potential=saved(tmp_path))
+        run = Run(tmp_path, start + "fix grades all pair 1 gprann grade 1\nrun 0\n")
+        assert "has no extrapolation guard; give it one in Python: gprann.add_guard" in run.text
+
+    @pytest.mark.parametrize("fix", ["deviations", "grades"])
+    def test_fix_halt(self, fix: str, tmp_path: Path) -> None:
+        """The examples of the page: a run ends when a deviation or a grade is too large."""
         page = (Path(__file__).resolve().parents[2] / "docs" / "lammps.md").read_text(encoding="utf-8")
-        (halt,) = re.findall(r"^```text\n(fix deviations.*?)^```$", page, re.DOTALL | re.MULTILINE)
-        data, file = write_data(tmp_path, crystal(1)), saved(tmp_path, members=3)
+        (halt,) = re.findall(rf"^```text\n(fix {fix}.*?)^```$", page, re.DOTALL | re.MULTILINE)
+        data, file = write_data(tmp_path, crystal(1)), tmp_path / "potential.gprann"
+        add_guard(samples.potential(members=3), samples.crystals(6)).save(file)
         start = SCRIPT.format(data=data, potential=file) + "timestep 0.0001\nfix 1 all nve\n"
         (limit,) = re.findall(r"> (\d+\.\d+)", halt)
         stopped = Run(tmp_path, start + halt.replace(f"> {limit}", "> 1e-9") + "run 50\n")

@@ -91,10 +91,13 @@ typedef struct {
                                 of other calls, add up `member_forces` first and take `gprann_force_std_factor`. */
   double *member_energies;   /* members: `energy` of each */
   double *member_forces;     /* members x n_atoms x 3: `forces` of each */
+  double *grades;            /* n_centres: extrapolation grades, how far the environment of each centre lies outside those
+                                of the training set: 1 is the edge of what it has shown, from 2 on do not trust. Zeros
+                                without a guard, see `gprann_has_guard`. */
 } gprann_results;
 
 #define GPRANN_ATOMS {sizeof(gprann_atoms), 0, 0, NULL, NULL, NULL, NULL, NULL, 0}
-#define GPRANN_RESULTS {sizeof(gprann_results), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
+#define GPRANN_RESULTS {sizeof(gprann_results), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 
 /* GPRANN_INTERFACE_VERSION of the library; 0 if there is no build for this processor, see `gprann_message`. */
 GPRANN_PUBLIC int gprann_interface_version(void);
@@ -130,6 +133,9 @@ GPRANN_PUBLIC double gprann_charge(const gprann_potential *potential, int specie
 /* Factors on standard deviations of energies and of forces over the members, by which they were calibrated. */
 GPRANN_PUBLIC double gprann_energy_std_factor(const gprann_potential *potential);
 GPRANN_PUBLIC double gprann_force_std_factor(const gprann_potential *potential);
+
+/* Whether the potential has an extrapolation guard: 0 in files of programs that knew none. */
+GPRANN_PUBLIC int gprann_has_guard(const gprann_potential *potential);
 
 /* Evaluates the potential on up to `n_threads` threads, which wait for the next call instead of being started again.
  * Results have the same bits for any number of threads. */

@@ -52,6 +52,7 @@ struct Library {
   decltype(&gprann_species) species;
   decltype(&gprann_n_members) n_members;
   decltype(&gprann_force_std_factor) force_std_factor;
+  decltype(&gprann_has_guard) has_guard;
   decltype(&gprann_evaluate) evaluate;
 
   // Opens the library of the installation that built this style; returns what went wrong.
@@ -76,6 +77,7 @@ struct Library {
     get(species, "gprann_species");
     get(n_members, "gprann_n_members");
     get(force_std_factor, "gprann_force_std_factor");
+    get(has_guard, "gprann_has_guard");
     get(evaluate, "gprann_evaluate");
     if (found && interface_version() == 0) return message();
     if (!found || interface_version() != GPRANN_INTERFACE_VERSION)
@@ -177,6 +179,12 @@ class PairGprann : public Pair {
     dim = 0;
     if (std::strcmp(name, "energy_std_flag") == 0) return &want_energy_std_;
     if (std::strcmp(name, "force_std_flag") == 0) return &want_force_std_;
+    if (std::strcmp(name, "grade_flag") == 0) {
+      if (potential_ != nullptr && library_.has_guard(potential_) == 0)
+        error->all(FLERR, "pair_style gprann: the potential has no extrapolation guard; give it one in Python: "
+                          "gprann.add_guard(potential, data).save(file)");
+      return &want_grades_;
+    }
     return nullptr;
   }
 
@@ -184,6 +192,7 @@ class PairGprann : public Pair {
     ncol = 0;
     if (std::strcmp(name, "energy_std") == 0) return energy_std_.data();
     if (std::strcmp(name, "force_std") == 0) return force_std_.data();
+    if (std::strcmp(name, "grade") == 0) return grades_.data();
     return nullptr;
   }
 
@@ -213,7 +222,8 @@ class PairGprann : public Pair {
     add_virials(nall);
     if (want_energy_std_ != 0) spread(energies_std_, energy_std_);
     if (want_force_std_ != 0) reduce_force_std(nall);
-    want_energy_std_ = want_force_std_ = 0;
+    if (want_grades_ != 0) spread(centre_grades_, grades_);
+    want_energy_std_ = want_force_std_ = want_grades_ = 0;
     if (vflag_fdotr) virial_fdotr_compute();
   }
 
@@ -260,6 +270,8 @@ class PairGprann : public Pair {
     if (!atom_virials_.empty()) results.atom_virials = atom_virials_.data();
     energies_std_.resize(list->inum);
     if (want_energy_std_ != 0) results.atom_energies_std = energies_std_.data();
+    centre_grades_.resize(list->inum);
+    if (want_grades_ != 0) results.grades = centre_grades_.data();
     member_forces_.resize(want_force_std_ != 0 && members_ > 1 ? 3 * static_cast<size_t>(nall) * members_ : 0);
     if (!member_forces_.empty()) results.member_forces = member_forces_.data();
     return results;
@@ -318,11 +330,11 @@ class PairGprann : public Pair {
   Library library_{};
   gprann_potential *potential_ = nullptr;
   int members_ = 1, threads_ = 0, flags_ = 0;
-  int want_energy_std_ = 0, want_force_std_ = 0;
+  int want_energy_std_ = 0, want_force_std_ = 0, want_grades_ = 0;
   std::vector<int> kinds_, kind_;  // of atom types and of atoms
   double energy_ = 0.0, virial_[9] = {0.0};
   std::vector<double> forces_, atom_energies_, atom_virials_, member_forces_;
-  std::vector<double> energies_std_, energy_std_, force_std_;
+  std::vector<double> energies_std_, energy_std_, force_std_, centre_grades_, grades_;
 };
 
 Pair *create_pair(LAMMPS *lmp) { return new PairGprann(lmp); }
