@@ -499,6 +499,30 @@ def test_atoms_that_collide_stop_the_run(tmp_path: Path) -> None:
     assert lengths == sorted(lengths, reverse=True)
 
 
+def test_grades_are_logged_and_stop_the_run(tmp_path: Path) -> None:
+    """A single network has them; the largest of all steps, not of the lines of the log alone, is told."""
+    potential = gprann.add_guard(samples.potential(members=1), samples.crystals(6))
+    options: dict[str, Any] = {"temperature": 100.0, "length": 0.1, "log_every": 5, "trajectory_every": 5}
+    free = run(potential, CRYSTAL, tmp_path / "free", **options)
+    (tmp_path / "free" / "md.png").stat()
+    grades = potential.predict(gprann.read(tmp_path / "free" / "trajectory.extxyz")).grades or ()
+    np.testing.assert_allclose(free.log["grade"], [item.max() for item in grades], rtol=1e-5)
+    np.testing.assert_array_equal(free.log["grade_atom"], [item.argmax() for item in grades])
+    value, atom, step = free.highest
+    assert value >= free.log["grade"].max() > free.log["grade"][0]
+    assert f"largest extrapolation grade       {value:.3g}, at atom {atom} in step {step}" in str(free)
+    limit = 0.5 * (value + free.log["grade"][0])
+    stopped = run(potential, CRYSTAL, tmp_path / "stopped", max_grade=limit, **options)
+    assert 0 < stopped.steps <= step
+    assert f"step {stopped.steps}: the extrapolation grade of atom {stopped.atom} (" in stopped.reason
+    last = gprann.read(tmp_path / "stopped" / "to_label.extxyz", require=())[-1]
+    (found,) = potential.predict([last]).grades or ()
+    assert (found.argmax(), found.max() > limit) == (stopped.atom, True)
+    # With a higher limit the same folder goes on, as if nothing had been.
+    again = run(potential, CRYSTAL, tmp_path / "stopped", max_grade=2 * value, **options)
+    assert (again.reason, again.highest) == ("", free.highest)
+
+
 def test_a_leap_stops_the_run(tmp_path: Path) -> None:
     structure = grid(2)
     result = run(

@@ -20,7 +20,7 @@ from gprann.dynamics.options import MdOptions
 from gprann.errors import ConfigError, FormatError
 from gprann.runtime.atomic_write import WriteError, atomic_write
 
-_VERSION = 1
+_VERSION = 2  # 1 had no grades in its log
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 _ARRAYS = ("positions", "momenta", "cell", "forces")
 

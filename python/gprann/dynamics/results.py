@@ -13,6 +13,7 @@ from ase.units import GPa
 from gprann.arrays import Array
 from gprann.dynamics.integrators import State
 from gprann.errors import FormatError
+from gprann.models.guard import STOP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,13 +29,16 @@ COLUMNS = (
     "volume_A3",
     "deviation_eV_per_A",
     "deviation_atom",
+    "grade",
+    "grade_atom",
 )
 
 
-def log_line(state: State, time_step: float, conserved: bool, deviations: Array | None) -> str:
+def log_line(
+    state: State, time_step: float, conserved: bool, deviations: Array | None, grades: Array | None
+) -> str:
     """Return the line of the log for a state; quantities that are not known stay empty."""
     pressure = state.pressure
-    atom = None if deviations is None else int(np.argmax(deviations))
     values = (
         state.step,
         round(1e-3 * time_step * state.step, 9),
@@ -44,10 +48,18 @@ def log_line(state: State, time_step: float, conserved: bool, deviations: Array 
         state.kinetic_energy + state.energy - state.heat if conserved else None,
         None if pressure is None else pressure / GPa,
         None if pressure is None else state.volume,
-        None if deviations is None or atom is None else float(deviations[atom]),
-        atom,
+        *_largest(deviations),
+        *_largest(grades),
     )
     return ",".join("" if value is None else repr(value) for value in values) + "\n"
+
+
+def _largest(values: Array | None) -> tuple[float | None, int | None]:
+    """Return the largest value of the atoms, and its atom."""
+    if values is None:
+        return None, None
+    atom = int(np.argmax(values))
+    return float(values[atom]), atom
 
 
 def read_log(path: Path) -> dict[str, Array]:
@@ -84,6 +96,8 @@ class MdResult:
         The atom that the reason is about, counted from 0.
     worst : tuple of float, int and int
         Largest standard deviation of a force (eV/Å), its atom and its step; atom -1 if none is known.
+    highest : tuple of float, int and int
+        Largest extrapolation grade, its atom and its step; atom -1 if none is known.
     title : str
         What was run.
     size : int
@@ -97,6 +111,7 @@ class MdResult:
     reason: str
     atom: int | None
     worst: tuple[float, int, int]
+    highest: tuple[float, int, int]
     title: str
     size: int
     time_step: float
@@ -144,17 +159,26 @@ class MdResult:
             lines.append(
                 f"{'largest deviation of a force':<34}{value:.3g} eV/Å, at atom {atom} in step {step}"
             )
+        value, atom, step = self.highest
+        if atom >= 0:
+            lines.append(f"{'largest extrapolation grade':<34}{value:.3g}, at atom {atom} in step {step}")
+            outside = float(np.mean(self.log["grade"] > STOP))
+            if outside > 0:
+                lines.append(
+                    f"{'outside the training set':<34}{100 * outside:.0f} % of the lines of the log: an atom has a "
+                    f"grade above {STOP:g}, do not trust them"
+                )
         return "\n".join(lines) + "\n"
 
     def draw(self) -> Figure:
-        """Return a figure of temperature, conserved energy, pressure and deviation over time.
+        """Return a figure of temperature, conserved energy, pressure, deviation and grade over time.
 
         Raises
         ------
         ImportError
             If matplotlib is not installed.
         """
-        from gprann.evaluation.drawing import BLUE, new_axes, new_figure
+        from gprann.evaluation.drawing import BLUE, GREY, new_axes, new_figure
 
         energy = 1e3 * (self.log["conserved_eV"] - self.log["conserved_eV"][:1]) / self.size
         panels = [
@@ -162,6 +186,7 @@ class MdResult:
             ("conserved energy, meV/atom", energy),
             ("pressure, GPa", self.log["pressure_GPa"]),
             ("largest deviation of a force, eV/Å", self.log["deviation_eV_per_A"]),
+            ("largest extrapolation grade", self.log["grade"]),
         ]
         panels = [(label, values) for label, values in panels if np.isfinite(values).any()]
         figure = new_figure(6.4, 1.9 * len(panels) + 0.3)
@@ -170,5 +195,7 @@ class MdResult:
             axes = new_axes(figure, grid[row])
             axes.plot(self.log["time_ps"], values, color=BLUE, linewidth=0.8)
             axes.set_ylabel(label, fontsize=8)
+            if label.endswith("grade"):
+                axes.axhline(STOP, color=GREY, linewidth=0.8, linestyle="--")
         axes.set_xlabel("time, ps")
         return figure

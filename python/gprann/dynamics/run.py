@@ -160,7 +160,7 @@ class Simulation:
         found = Checkpoint.read(self._checkpoint_file)
         found.check(self._structure, self._options)
         found.restore(self._state, self._frames)
-        self._watch.worst = tuple(found.values["worst"])
+        self._watch.worst, self._watch.highest = (tuple(found.values[name]) for name in ("worst", "highest"))
         forces = self._state.forces.copy()
         energy, stress = self._state.energy, self._state.stress
         self._engine.evaluate(self._state)
@@ -223,7 +223,8 @@ class Simulation:
     def _record(self, *, log: bool, frame: bool) -> None:
         if log:
             conserved = self._options.ensemble != "npt"
-            line = log_line(self._state, self._options.time_step, conserved, self._watch.deviations)
+            watch = self._watch
+            line = log_line(self._state, self._options.time_step, conserved, watch.deviations, watch.grades)
             self._files[LOG].write(line)
             self._frames.add(self._state)
         if frame:
@@ -255,6 +256,7 @@ class Simulation:
             self._structure,
             sizes=sizes,
             worst=list(self._watch.worst),
+            highest=list(self._watch.highest),
         )
         checkpoint.write(self._checkpoint_file)
 
@@ -267,6 +269,7 @@ class Simulation:
             "" if stop is None else stop.reason,
             None if stop is None else stop.atom,
             self._watch.worst,
+            self._watch.highest,
             f"{self._structure.formula}, {len(self._structure)} atoms, from {self._structure.origin}: "
             f"{options.ensemble}, {options.temperature:g} K, {options.time_step:g} fs, seed {options.seed}",
             len(self._structure),

@@ -53,14 +53,19 @@ class Watch:
     ----------
     worst : tuple of float, int and int
         The largest standard deviation of a force so far (eV/Å), its atom, and the step.
+    highest : tuple of float, int and int
+        The largest extrapolation grade so far, its atom, and the step.
     deviations : ndarray, shape (N,), eV/Å, or None
         As they were looked at last.
+    grades : ndarray, shape (N,), or None
+        Extrapolation grades, as they were looked at last.
     """
 
     def __init__(self, engine: Engine, structure: Structure, options: MdOptions) -> None:
         self._engine, self._structure, self._options = engine, structure, options
-        self.worst = (0.0, -1, -1)
+        self.worst = self.highest = (0.0, -1, -1)
         self.deviations: Array | None = None
+        self.grades: Array | None = None
         kinds = np.zeros(len(structure), dtype=np.int32)
         self._near = _core.MovingNeighbours(kinds, options.min_distance, 1.0)
         self._far = _core.MovingNeighbours(kinds, options.max_distance, 1.0)
@@ -80,7 +85,7 @@ class Watch:
             Whether a line of the log is due, for which what takes time is looked at too.
         """
         found = self._numbers(state) or self._motion(state) or self._distances(state)
-        found = found or self._fluctuation(state) or self._grade()
+        found = found or self._fluctuation(state) or self._grade(state)
         if found is None and (self._engine.deviates_always or (closely and self._wanted)):
             found = self._deviation(state)
         if found is None and closely:
@@ -134,13 +139,17 @@ class Watch:
         text += f"of {state.degrees} degrees of freedom stay (false_alarm = {chance:g}); the "
         return Stop(text + f"{'hottest' if hot else 'coldest'} is {self._name(atom)}", atom)
 
-    def _grade(self) -> Stop | None:
-        limit = self._options.max_grade
-        grades = None if limit is None else self._engine.grades()
-        if grades is None or limit is None or grades.max() <= limit:
+    def _grade(self, state: State) -> Stop | None:
+        self.grades = grades = self._engine.grades()
+        if grades is None:
             return None
         atom = int(np.argmax(grades))
-        text = f"the extrapolation grade of {self._name(atom)} is {grades[atom]:.3g}, above max_grade = {limit:g}"
+        value, limit = float(grades[atom]), self._options.max_grade
+        if value > self.highest[0]:
+            self.highest = (value, atom, state.step)
+        if limit is None or value <= limit:
+            return None
+        text = f"the extrapolation grade of {self._name(atom)} is {value:.3g}, above max_grade = {limit:g}"
         return Stop(text, atom, sound=True)
 
     def _distances(self, state: State) -> Stop | None:
