@@ -6,7 +6,7 @@
 #include "gprann/guard.hpp"
 #include "gprann/network.hpp"
 
-#include "owned.hpp"
+#include "moving.hpp"
 
 namespace gprann::bindings {
 
@@ -115,43 +115,75 @@ struct OwnedGuard {
   }
 };
 
-py::tuple evaluate_committee(const std::shared_ptr<AtomModel>& shared_model,
-                             const std::shared_ptr<Descriptor>& shared, const MatrixIn& mean,
+/// A committee as Python hands it over.
+struct OwnedCommittee {
+  const std::shared_ptr<AtomModel>& model;
+  const std::shared_ptr<Descriptor>& descriptor;
+  const MatrixIn &mean, &inverse_scale, &parameters;
+  const OwnedGuard* guard;
+
+  void check(const Neighbours& batch) const {
+    require_species(*descriptor, batch);
+    require_size(descriptor->size(), model->input_size(), "a descriptor");
+    require_size(descriptor->n_species(), model->n_species(), "species of the descriptor");
+    require_shape(mean, model->n_species(), model->input_size(), "mean");
+    require_shape(inverse_scale, model->n_species(), model->input_size(), "inverse_scale");
+    require_shape(parameters, parameters.rows(), model->n_parameters(), "parameters");
+    if (guard != nullptr) {
+      require_size(guard->view.n_species(), model->n_species(), "species of the guard");
+      require_size(guard->view.size(), model->input_size(), "a descriptor of the guard");
+    }
+  }
+
+  py::tuple evaluate(const CommitteeInput& input, int n_threads, KeptWorkspace& workspace) const {
+    const Neighbours& batch = input.batch;
+    const Index members = parameters.rows();
+    Doubles energies({members, batch.n_atoms});
+    Doubles gradients({members, batch.n_atoms, Index{3}});
+    Doubles virials({members, batch.n_structures, Index{3}, Index{3}});
+    std::optional<Doubles> grades;
+    if (guard != nullptr) grades.emplace(Index{batch.n_atoms});
+    const CommitteeOutput output = {energies.mutable_data(), gradients.mutable_data(), virials.mutable_data(),
+                                    nullptr, grades ? grades->mutable_data() : nullptr};
+    const std::unique_lock<std::mutex> own(workspace.lock, std::try_to_lock);
+    Committee::Workspace other;
+    if (own.owns_lock()) workspace.suit(model, descriptor);
+    {
+      const py::gil_scoped_release release;
+      Committee(*model, *descriptor, mean.data(), inverse_scale.data(),
+                guard == nullptr ? nullptr : &guard->view)
+          .evaluate(parameters.data(), members, input, n_threads, own.owns_lock() ? workspace.content : other,
+                    output);
+    }
+    return py::make_tuple(energies, gradients, virials, grades);
+  }
+};
+
+py::tuple evaluate_committee(const std::shared_ptr<AtomModel>& model,
+                             const std::shared_ptr<Descriptor>& descriptor, const MatrixIn& mean,
                              const MatrixIn& inverse_scale, const MatrixIn& parameters,
                              const OwnedNeighbours& batch, int n_threads, KeptWorkspace& workspace,
                              const OwnedGuard* guard) {
-  const AtomModel& model = *shared_model;
-  const Descriptor& descriptor = *shared;
-  require_species(descriptor, batch);
-  require_size(descriptor.size(), model.input_size(), "a descriptor");
-  require_size(descriptor.n_species(), model.n_species(), "species of the descriptor");
-  require_shape(mean, model.n_species(), model.input_size(), "mean");
-  require_shape(inverse_scale, model.n_species(), model.input_size(), "inverse_scale");
-  require_shape(parameters, parameters.rows(), model.n_parameters(), "parameters");
-  if (guard != nullptr) {
-    require_size(guard->view.n_species(), model.n_species(), "species of the guard");
-    require_size(guard->view.size(), model.input_size(), "a descriptor of the guard");
-  }
-  const Index members = parameters.rows();
-  Doubles energies({members, batch.view.n_atoms});
-  Doubles gradients({members, batch.view.n_atoms, Index{3}});
-  Doubles virials({members, batch.view.n_structures, Index{3}, Index{3}});
-  std::optional<Doubles> grades;
-  if (guard != nullptr) grades.emplace(Index{batch.view.n_atoms});
-  double* E = energies.mutable_data();
-  double* dE = gradients.mutable_data();
-  double* V = virials.mutable_data();
-  double* grade = grades ? grades->mutable_data() : nullptr;
-  const std::unique_lock<std::mutex> own(workspace.lock, std::try_to_lock);
-  Committee::Workspace other;
-  if (own.owns_lock()) workspace.suit(shared_model, shared);
-  {
-    const py::gil_scoped_release release;
-    Committee(model, descriptor, mean.data(), inverse_scale.data(), guard == nullptr ? nullptr : &guard->view)
-        .evaluate(parameters.data(), members, {batch.view}, n_threads,
-                  own.owns_lock() ? workspace.content : other, {E, dE, V, nullptr, grade});
-  }
-  return py::make_tuple(energies, gradients, virials, grades);
+  const OwnedCommittee committee = {model, descriptor, mean, inverse_scale, parameters, guard};
+  committee.check(batch.view);
+  return committee.evaluate({batch.view}, n_threads, workspace);
+}
+
+/// The same for a structure that moves: its pairs are made a few atoms at a time, where the descriptor
+/// allows.
+py::tuple evaluate_moving(const std::shared_ptr<AtomModel>& model,
+                          const std::shared_ptr<Descriptor>& descriptor, const MatrixIn& mean,
+                          const MatrixIn& inverse_scale, const MatrixIn& parameters, MovingNeighbours& moving,
+                          int n_threads, KeptWorkspace& workspace, const OwnedGuard* guard) {
+  const OwnedCommittee committee = {model, descriptor, mean, inverse_scale, parameters, guard};
+  if (!descriptor->divisible()) moving.list.measure();
+  const Neighbours batch = moving.view();
+  committee.check(batch);
+  if (moving.list.measured()) return committee.evaluate({batch}, n_threads, workspace);
+  VerletSource source(moving.list, batch);
+  const py::tuple found = committee.evaluate({batch, &source}, n_threads, workspace);
+  moving.list.set_nearest(source.nearest());
+  return found;
 }
 
 }  // namespace
@@ -195,6 +227,10 @@ void bind_network(py::module_& module) {
       py::arg("neighbours"), py::arg("n_threads"), py::arg("workspace"), py::arg("guard") = py::none(),
       "Atomic energies (K, n_atoms), dE/dR (K, n_atoms, 3), virials (K, n, 3, 3), and grades (n_atoms) "
       "or None.");
+  module.def("evaluate_moving", &evaluate_moving, py::arg("model"), py::arg("descriptor"),
+             py::arg("mean").noconvert(), py::arg("inverse_scale").noconvert(),
+             py::arg("parameters").noconvert(), py::arg("neighbours"), py::arg("n_threads"),
+             py::arg("workspace"), py::arg("guard") = py::none(), "The same for a structure that moves.");
 }
 
 }  // namespace gprann::bindings

@@ -66,10 +66,14 @@ struct OwnedAtomFeatures {
   }
 };
 
-inline void require_species(const Descriptor& self, const OwnedNeighbours& batch) {
-  for (Index i = 0; i < batch.view.n_atoms; ++i)
-    if (batch.view.species[i] < 0 || batch.view.species[i] >= self.n_species())
+inline void require_species(const Descriptor& self, const Neighbours& batch) {
+  for (Index i = 0; i < batch.n_atoms; ++i)
+    if (batch.species[i] < 0 || batch.species[i] >= self.n_species())
       throw std::invalid_argument("species of atom " + std::to_string(i) + " is out of range");
+}
+
+inline void require_species(const Descriptor& self, const OwnedNeighbours& batch) {
+  require_species(self, batch.view);
 }
 
 inline void require_fit(const Network& network, const VectorIn& parameters, const OwnedAtomFeatures& atoms) {

@@ -1,9 +1,9 @@
 #include "gprann/verlet_list.hpp"
 
+#include <Eigen/SVD>
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <stdexcept>
 
 #include "lattice.hpp"
@@ -97,45 +97,73 @@ struct VerletList::Bins {
   }
 };
 
+/// Whether the candidates hold all pairs of these positions; see the class.
 bool VerletList::is_valid(const double* positions, Index n_atoms, const double* cell,
                           const std::uint8_t* periodic) const {
-  if (static_cast<Index>(positions_.size()) != 3 * n_atoms ||
-      std::memcmp(cell, cell_.data(), sizeof(cell_)) != 0 ||
+  if (static_cast<Index>(positions_.size()) != 3 * n_atoms || n_atoms == 0 ||
       !std::equal(periodic, periodic + 3, periodic_.begin()))
     return false;
-  const double most = 0.25 * used_skin_ * used_skin_;
+  using Positions = Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, 3, Eigen::RowMajor>>;
+  const Positions before(positions_.data(), n_atoms, 3), now(positions, n_atoms, 3);
+  Matrix3 strain = Matrix3::Identity();
+  double least = 1.0;  // singular value of the strain
+  if (std::memcmp(cell, cell_.data(), sizeof(cell_)) != 0) {
+    strain = complete_cell(cell_.data(), periodic).inverse() * complete_cell(cell, periodic);
+    least = strain.jacobiSvd().singularValues()[2] * (1.0 - margin);
+  }
+  const double room = 0.5 * (least * (cutoff_ + skin_) - cutoff_);
+  if (!(room >= 0.0)) return false;
+  for (Index i = 0; i < n_atoms; ++i) {
+    const Eigen::RowVector3d moved = now.row(i) - before.row(i) * strain;
+    if (!(moved.squaredNorm() <= room * room)) return false;
+  }
+  return true;
+}
+
+/// What no pair of these positions is below, from the shortest pair of the last ones.
+double VerletList::bound_shortest(const double* positions, Index n_atoms, const double* cell,
+                                  const std::uint8_t* periodic) const {
+  if (!nearest_known_ || n_atoms != this->n_atoms() ||
+      std::memcmp(cell, cell_now_.data(), sizeof(cell_now_)) != 0 ||
+      !std::equal(periodic, periodic + 3, periodic_.begin()))
+    return 0.0;
+  double most = 0.0;
   for (Index i = 0; i < n_atoms; ++i) {
     double moved = 0.0;
     for (Index k = 3 * i; k < 3 * i + 3; ++k) {
-      const double shift = positions[k] - positions_[static_cast<std::size_t>(k)];
+      const double shift = positions[k] - now_[static_cast<std::size_t>(k)];
       moved += shift * shift;
     }
-    if (!(moved <= most)) return false;
+    if (!(moved <= most)) most = moved;  // NaN as well
   }
-  return true;
+  const double bound = std::min(std::sqrt(nearest_.squared), cutoff_) - 2.0 * std::sqrt(most);
+  return bound > 0.0 ? bound : 0.0;
 }
 
 bool VerletList::update(const double* positions, Index n_atoms, const double* cell,
                         const std::uint8_t* periodic) {
   const bool valid = is_valid(positions, n_atoms, cell, periodic);
+  lower_bound_ = bound_shortest(positions, n_atoms, cell, periodic);
+  measured_ = nearest_known_ = false;
   if (!valid) {
+    positions_.clear();  // not valid, should the search fail
+    now_.clear();
     for (Index k = 0; k < 3 * n_atoms; ++k)
       if (!std::isfinite(positions[k])) throw std::domain_error("a position is not finite");
-    const bool strained = !positions_.empty() && std::memcmp(cell, cell_.data(), sizeof(cell_)) != 0;
-    used_skin_ = strained ? 0.0 : skin_;  // a cell that changes will change again at the next step
-    positions_.clear();                   // not valid, should the search fail
     std::vector<double> now(positions, positions + 3 * n_atoms);
     std::copy_n(cell, 9, cell_.begin());
     std::copy_n(periodic, 3, periodic_.begin());
     positions_.swap(now);
     try {
-      search((cutoff_ + used_skin_) * (1.0 + margin));
+      search((cutoff_ + skin_) * (1.0 + margin));
     } catch (...) {
       positions_.clear();
       throw;
     }
   }
-  measure(positions);
+  now_.assign(positions, positions + 3 * n_atoms);
+  std::copy_n(cell, 9, cell_now_.begin());
+  Eigen::Map<Matrix3>(full_cell_.data()) = complete_cell(cell, periodic);
   return !valid;
 }
 
@@ -216,40 +244,80 @@ void VerletList::sort_candidates(const std::vector<Candidate>& found,
   }
 }
 
-/// Fills in the vectors of now, and drops the pairs beyond the cutoff.
-void VerletList::measure(const double* positions) {
-  const Index n = static_cast<Index>(positions_.size()) / 3;
-  const Matrix3 cell = complete_cell(cell_.data(), periodic_.data());
+/// Writes the pairs of an atom within the cutoff, for which there must be room of `n_candidates(atom) + 1`;
+/// returns how many these are.
+Index VerletList::write_pairs(Index atom, std::int32_t* neighbour, double* vectors,
+                              NearestPair& nearest) const {
+  const Eigen::Map<const Matrix3> cell(full_cell_.data());
   const double squared = cutoff_ * cutoff_;
-  double smallest = std::numeric_limits<double>::infinity();
+  const Eigen::RowVector3d here = Eigen::Map<const Eigen::RowVector3d>(now_.data() + 3 * atom);
+  Index p = 0;
+  const auto own = static_cast<std::size_t>(atom);
+  for (std::int64_t c = first_candidate_[own]; c < first_candidate_[own + 1]; ++c) {
+    const Candidate& pair = candidates_[static_cast<std::size_t>(c)];
+    const Eigen::RowVector3d direct =
+        Eigen::Map<const Eigen::RowVector3d>(now_.data() + 3 * pair.neighbour) - here;
+    const Eigen::RowVector3d v =
+        direct + pair.image[0] * cell.row(0) + pair.image[1] * cell.row(1) + pair.image[2] * cell.row(2);
+    // Written in any case and counted if it is near enough: no branch to be guessed wrongly.
+    neighbour[p] = pair.neighbour;
+    Eigen::Map<Eigen::RowVector3d>(vectors + 3 * p) = v;
+    const double distance = v.squaredNorm();
+    if (distance < nearest.squared && distance < squared) nearest = {atom, pair.neighbour, distance};
+    p += distance < squared;
+  }
+  return p;
+}
+
+void VerletList::measure() {
+  if (measured_) return;
+  const Index n = n_atoms();
   first_pair_.resize(static_cast<std::size_t>(n + 1));
-  neighbour_.resize(candidates_.size() + 1);  // a pair is written before it is known whether it stays
+  neighbour_.resize(candidates_.size() + 1);
   vectors_.resize(3 * neighbour_.size());
-  nearest_pair_ = nearest_atom_ = -1;
+  NearestPair nearest;
   std::int64_t p = 0;
   for (Index i = 0; i < n; ++i) {
-    const auto own = static_cast<std::size_t>(i);
-    first_pair_[own] = p;
-    const Eigen::RowVector3d here = Eigen::Map<const Eigen::RowVector3d>(positions + 3 * i);
-    for (std::int64_t c = first_candidate_[own]; c < first_candidate_[own + 1]; ++c) {
-      const Candidate& pair = candidates_[static_cast<std::size_t>(c)];
-      const Eigen::RowVector3d direct =
-          Eigen::Map<const Eigen::RowVector3d>(positions + 3 * pair.neighbour) - here;
-      const Eigen::RowVector3d v =
-          direct + pair.image[0] * cell.row(0) + pair.image[1] * cell.row(1) + pair.image[2] * cell.row(2);
-      neighbour_[static_cast<std::size_t>(p)] = pair.neighbour;
-      Eigen::Map<Eigen::RowVector3d>(vectors_.data() + 3 * p) = v;
-      const double distance = v.squaredNorm();
-      if (distance < smallest) {
-        smallest = distance;
-        nearest_pair_ = p;
-        nearest_atom_ = i;
-      }
-      p += distance < squared;
-    }
+    first_pair_[static_cast<std::size_t>(i)] = p;
+    p += write_pairs(i, neighbour_.data() + p, vectors_.data() + 3 * p, nearest);
   }
   first_pair_[static_cast<std::size_t>(n)] = p;
-  if (!(smallest < squared)) nearest_pair_ = nearest_atom_ = -1;
+  measured_ = true;
+  set_nearest(nearest);
+}
+
+NearestPair VerletSource::nearest() const {
+  NearestPair nearest;
+  for (const Block& block : blocks_)
+    if (block.nearest.precedes(nearest)) nearest = block.nearest;
+  return nearest;
+}
+
+void VerletSource::prepare(int n_threads) {
+  blocks_.resize(std::max(blocks_.size(), static_cast<std::size_t>(n_threads)));
+}
+
+const Neighbours& VerletSource::lists(Index begin, Index end, int thread) {
+  Block& block = blocks_[static_cast<std::size_t>(thread)];
+  block.first_pair.resize(static_cast<std::size_t>(end - begin + 1));
+  std::int64_t p = 0;
+  for (Index i = begin; i < end; ++i) {
+    block.first_pair[static_cast<std::size_t>(i - begin)] = p;
+    const auto room = static_cast<std::size_t>(p + list_.n_candidates(i) + 1);
+    if (block.neighbour.size() < room) {
+      block.neighbour.resize(2 * room);
+      block.vectors.resize(6 * room);
+    }
+    NearestPair nearest;
+    p += list_.write_pairs(i, block.neighbour.data() + p, block.vectors.data() + 3 * p, nearest);
+    if (nearest.precedes(block.nearest)) block.nearest = nearest;
+  }
+  block.first_pair.back() = p;
+  block.view = batch_;
+  block.view.first_pair = block.first_pair.data() - begin;
+  block.view.neighbour = block.neighbour.data();
+  block.view.vectors = block.vectors.data();
+  return block.view;
 }
 
 }  // namespace gprann

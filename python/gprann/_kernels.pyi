@@ -23,11 +23,12 @@ class Neighbours:
         self, first_atom: Int64s, first_pair: Int64s, neighbour: Int32s, vectors: Array, species: Int32s
     ) -> None: ...
 
-class MovingNeighbours(Neighbours):
+class MovingNeighbours:
     def __init__(self, species: Int32s, cutoff: float, skin: float) -> None: ...
     def update(self, positions: Array, cell: Array, periodic: NDArray[np.bool_]) -> bool: ...
     def arrays(self) -> tuple[Int64s, Int32s, Array]: ...
     def nearest(self) -> tuple[int, int, float]: ...
+    def lower_bound(self) -> float: ...
     @property
     def n_candidates(self) -> int: ...
 
@@ -224,6 +225,17 @@ def evaluate_committee(
     inverse_scale: Array,
     parameters: Array,
     neighbours: Neighbours,
+    n_threads: int,
+    workspace: CommitteeWorkspace,
+    guard: Guard | None = ...,
+) -> tuple[Array, Array, Array, Array | None]: ...
+def evaluate_moving(
+    model: AtomModel,
+    descriptor: Descriptor,
+    mean: Array,
+    inverse_scale: Array,
+    parameters: Array,
+    neighbours: MovingNeighbours,
     n_threads: int,
     workspace: CommitteeWorkspace,
     guard: Guard | None = ...,

@@ -153,17 +153,19 @@ class Potential:
     # -------------------------------------------------------------- predict
     def evaluate(self, neighbours: Neighbourhood | MovingStructure) -> AtomicPrediction:
         """Return what the networks add to the baseline, for prepared neighbour lists."""
-        energies, gradients, virials, grades = _core.evaluate_committee(
+        committee = (
             self.model.core,
             self.descriptor.core,
             self.normalisation.mean,
             self.normalisation.inverse_scale,
             self.parameters,
-            neighbours.core,
-            n_threads(),
-            self._workspace,
-            None if self.guard is None else self.guard.core,
         )
+        rest = (n_threads(), self._workspace, None if self.guard is None else self.guard.core)
+        if isinstance(neighbours, MovingStructure):
+            found = _core.evaluate_moving(*committee, neighbours.core, *rest)
+        else:
+            found = _core.evaluate_committee(*committee, neighbours.core, *rest)
+        energies, gradients, virials, grades = found
         energies *= self.energy_scale
         gradients *= -self.energy_scale
         virials *= self.energy_scale

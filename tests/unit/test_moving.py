@@ -104,12 +104,81 @@ def test_pairs_are_looked_for_only_when_an_atom_has_moved_half_the_skin() -> Non
         atoms.positions[1] = samples.CRYSTAL.positions[1] + [0.0, shift, 0.0]
         follow(moving, atoms)
         assert moving.searches == searches, shift
-    atoms.set_cell(atoms.cell[:] * 1.0001)
+    atoms.set_cell(atoms.cell[:] * 1.5)
     follow(moving, atoms)
     assert moving.searches == 4
     atoms.pbc = (1, 1, 0)
     follow(moving, atoms)
     assert moving.searches == 5
+
+
+@pytest.mark.parametrize("pbc", [True, (True, True, False), (False, True, False)])
+@pytest.mark.parametrize("seed", range(3))
+def test_lists_are_kept_while_the_cell_changes_with_the_atoms(seed: int, pbc: Any) -> None:
+    """As at constant pressure: strains of any shape, under which atoms move a little on their own."""
+    rng = np.random.default_rng(seed)
+    moving = MovingStructure(CUTOFF, SPECIES, 0.25)
+    atoms = samples.CRYSTAL.to_ase()
+    atoms.pbc = pbc
+    for _ in range(60):
+        atoms.set_cell(atoms.cell[:] @ (np.eye(3) + 2e-3 * rng.normal(size=(3, 3))), scale_atoms=True)
+        atoms.positions += 0.01 * rng.normal(size=atoms.positions.shape)
+        follow(moving, atoms)
+    assert 1 < moving.searches < 15
+
+
+@pytest.mark.parametrize("strain", [0.7, 0.9, 0.97, 1.03])
+def test_a_strain_brings_pairs_into_the_cutoff(strain: float) -> None:
+    """A pair just beyond cutoff and skin, in a cell that shrinks: at once, and bit by bit."""
+    atoms = ase.Atoms("CO", [[0.0, 0.0, 0.0], [CUTOFF + 0.81, 0.0, 0.0]], cell=[20.0, 20.0, 20.0], pbc=True)
+    for steps in (1, 100):
+        moving = MovingStructure(CUTOFF, SPECIES, 0.8)
+        follow(moving, atoms)
+        for step in range(1, steps + 1):
+            now = atoms.copy()
+            now.set_cell(atoms.cell[:] * strain ** (step / steps), scale_atoms=True)
+            follow(moving, now)
+        assert len(moving.core.arrays()[1]) == (2 if strain * (CUTOFF + 0.81) < CUTOFF else 0)
+
+
+def test_pairs_are_made_when_they_are_needed() -> None:
+    """After the first step a potential makes them itself, and tells the shortest; what comes too near is refused."""
+    potential = samples.potential()
+    atoms = samples.CRYSTAL.to_ase()
+    moving = MovingStructure(potential.cutoff, potential.species)
+    for step in range(6):
+        atoms.positions[1] = samples.CRYSTAL.positions[1] + [0.0, 0.02 * step, 0.0]
+        moving.follow(atoms)
+        assert (moving.core.lower_bound() > 0) == (step > 0)
+        own = potential.evaluate(moving)
+        bound, (i, j, length) = moving.core.lower_bound(), moving.core.nearest()
+        again = MovingStructure(potential.cutoff, potential.species)
+        follow(again, atoms)
+        assert again.core.nearest() == (i, j, length)
+        assert bound <= length
+        lists = potential.evaluate(again)
+        np.testing.assert_array_equal(own.energies, lists.energies)
+        np.testing.assert_array_equal(own.forces, lists.forces)
+        np.testing.assert_array_equal(own.virials, lists.virials)
+    atoms.positions[1] = atoms.positions[0] + [0.0, 0.0, 0.01]
+    with pytest.raises(DataError, match=r"0 and 1 are 0.01 Å apart|1 and 0 are 0.01 Å apart"):
+        moving.follow(atoms)
+
+
+def test_no_lists_before_the_first_positions() -> None:
+    potential = samples.potential()
+    moving = _core.MovingNeighbours(np.zeros(2, dtype=np.int32), 3.0, 0.1)
+    with pytest.raises(ValueError, match="update has not been called"):
+        _core.evaluate_moving(
+            potential.model.core,
+            potential.descriptor.core,
+            potential.normalisation.mean,
+            potential.normalisation.inverse_scale,
+            potential.parameters,
+            moving,
+            1,
+            _core.CommitteeWorkspace(),
+        )
 
 
 @pytest.mark.parametrize("share", [0.3, 0.45, 0.55, 0.7, 0.95, 1.2])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gprann import _core
 from gprann.arrays import Array
 from gprann.data.attachments import attachments_of, is_derived
-from gprann.data.neighbours import check_shortest, reduce_cells, species_indices
+from gprann.data.neighbours import CLOSEST, check_shortest, reduce_cells, species_indices
 from gprann.data.structure import Structure
 from gprann.errors import DataError
 
@@ -26,8 +26,8 @@ _GEOMETRY = {"numbers", "positions", "momenta", "tags", "masses"}  # arrays of a
 class MovingStructure:
     """The latest positions of a structure, with neighbour lists that follow them.
 
-    Pairs within the cutoff and a skin are kept until an atom has moved by half the skin, or the cell, the elements or
-    the periodic directions change. Lists and vectors are to the last bit the same whatever the skin, and whatever the
+    Pairs within the cutoff and a skin are kept until an atom has moved by half the skin (less what a change of the cell
+    takes of it), or the elements or the periodic directions change. Lists and vectors are to the last bit the same whatever the skin, and whatever the
     structure has been through: a simulation that is resumed gives the same numbers.
 
     Parameters
@@ -101,7 +101,8 @@ class MovingStructure:
             self.structure = bare_structure(atoms)
         else:
             self.structure = _at(self.structure, positions)
-        check_shortest(self.structure, *self.core.nearest())
+        if self.core.lower_bound() < CLOSEST:  # else the pairs are made when they are needed
+            check_shortest(self.structure, *self.core.nearest())
 
     def _begin(self, atoms: ase.Atoms) -> None:
         self._numbers = self._numbers[:0]  # should one of these fail

@@ -16,7 +16,7 @@ from gprann.data.structure import Structure
 from gprann.errors import AtomsTooCloseError, DataError
 from gprann.runtime.resources import n_threads
 
-_CLOSEST = 0.05  # Å; below it two atoms are one, and every descriptor is meaningless
+CLOSEST = 0.05  # Å; below it two atoms are one, and every descriptor is meaningless
 _SMALL = 300  # atoms up to which trying all pairs is as fast as linked cells, whatever the cell
 _Lists = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], int]
 
@@ -269,7 +269,7 @@ def check_shortest(structure: Structure, i: int, j: int, distance: float) -> Non
     ------
     AtomsTooCloseError
     """
-    if distance < _CLOSEST:
+    if distance < CLOSEST:
         raise AtomsTooCloseError(
             f"{structure.origin}: atoms {i} and {j} are {distance:.3g} Å apart",
             "remove the structure or correct its geometry",
