@@ -27,8 +27,8 @@ class MovingStructure:
     """The latest positions of a structure, with neighbour lists that follow them.
 
     Pairs within the cutoff and a skin are kept until an atom has moved by half the skin (less what a change of the cell
-    takes of it), or the elements or the periodic directions change. Lists and vectors are to the last bit the same whatever the skin, and whatever the
-    structure has been through: a simulation that is resumed gives the same numbers.
+    takes of it), or the elements or the periodic directions change. Lists and vectors are to the last bit the same
+    whatever the skin, and whatever the structure has been through: a simulation that is resumed gives the same numbers.
 
     Parameters
     ----------
