@@ -13,12 +13,12 @@ from ase.neighborlist import neighbor_list
 class StillingerWeber(Calculator):  # type: ignore[misc]
     """Silicon: Stillinger, Weber, Phys. Rev. B 31, 5262 (1985)."""
 
-    implemented_properties = ["energy", "forces"]  # noqa: RUF012
+    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012
 
     def calculate(
         self, atoms: Any = None, properties: Sequence[str] = (), system_changes: Sequence[str] = all_changes
     ) -> None:
-        """Compute energy and forces."""
+        """Compute energy, forces and, of a periodic structure, the stress."""
         super().calculate(atoms, properties, system_changes)
         epsilon, sigma, reach = 2.1683, 2.0951, 1.8
         i, j, vectors, d = neighbor_list("ijDd", self.atoms, reach * sigma - 1e-6)
@@ -31,6 +31,7 @@ class StillingerWeber(Calculator):  # type: ignore[misc]
         push = 0.5 * (slope / sigma)[:, None] * unit
         np.add.at(forces, i, push)
         np.add.at(forces, j, -push)
+        virial = vectors.T @ push
         screen = np.exp(1.2 / (r - reach))
         fall = -1.2 / (r - reach) ** 2 * screen / sigma
         for centre in range(len(self.atoms)):
@@ -46,7 +47,11 @@ class StillingerWeber(Calculator):  # type: ignore[misc]
             )
             np.add.at(forces, j[own], -slopes)
             forces[centre] += slopes.sum(axis=0)
+            virial += vectors[own].T @ slopes
         self.results = {"energy": epsilon * energy, "forces": epsilon * forces}
+        if self.atoms.pbc.all():
+            stress = epsilon * virial / self.atoms.get_volume()
+            self.results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
 
 class FinnisSinclair(Calculator):  # type: ignore[misc]

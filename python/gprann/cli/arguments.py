@@ -207,6 +207,40 @@ def _md(parser: argparse.ArgumentParser) -> None:
     _reading(parser)
 
 
+def _properties(parser: argparse.ArgumentParser) -> None:
+    from gprann.properties.options import PropertyOptions
+
+    parser.add_argument("potential", metavar="POTENTIAL", help="model file of a potential or a surrogate")
+    parser.add_argument(
+        "--structure",
+        required=True,
+        metavar="FILE",
+        help="file with the structure, of a crystal the unit cell; --index chooses one of several structures",
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="NAME",
+        help="to compare with: a calculator (emt, vasp, ...; tblite for GFN-xTB; module:Class), or a model file",
+    )
+    parser.add_argument(
+        "--reference-options",
+        nargs="+",
+        default=[],
+        metavar="NAME=X",
+        help="keyword arguments of the calculator of the reference, X as in TOML; paths must be absolute",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="properties",
+        metavar="FOLDER",
+        help="where results go, and where what is finished is found again (default properties)",
+    )
+    _calculator(parser, of_file=True)
+    section_options(parser, "properties", PropertyOptions)
+    _reading(parser)
+
+
 def _calculator(parser: argparse.ArgumentParser, *, of_file: bool = False) -> None:
     names = "emt, vasp, espresso, ...; tblite for GFN-xTB; or module:Class"
     text = f"baseline of the potential, which its file does not hold: {names}" if of_file else names
@@ -329,6 +363,11 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] 
     ),
     "export": (_export, "write a potential in the files of another program", logging.WARNING),
     "md": (_md, "molecular dynamics; goes on where it was interrupted, stops where it fails", logging.INFO),
+    "properties": (
+        _properties,
+        "what a potential is for: elastic constants, phonons, diffusion, ..., beside those of a reference",
+        logging.INFO,
+    ),
     "lammps": (_lammps, "compile the pair style for LAMMPS, and test it", logging.ERROR),
     "interface": (_interface, "where header and library of the C interface are", logging.WARNING),
     "info": (_info, "describe a model file, structures or a configuration", logging.WARNING),

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import tomllib
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gprann.cli.console import show
+from gprann.cli.given import (
+    calculator_baseline,
+    calculator_options,
+    check_output,
+    config_file,
+    load_model,
+    pairs,
+    read_data,
+    section,
+    toml_value,
+)
 from gprann.errors import ConfigError, GprannError
 from gprann.explain import option_name
 
 if TYPE_CHECKING:
-    from gprann.baselines import CalculatorBaseline
     from gprann.config import AugmentationSection, SurrogateSection
-    from gprann.data.structure import Dataset
     from gprann.options import Options
     from gprann.potential import Potential
     from gprann.surrogate import Surrogate, SurrogateSet
@@ -58,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     from gprann.config import load_config
     from gprann.pipeline.run import run as run_configuration
 
-    file = _config(arguments)
+    file = config_file(arguments)
     result = run_configuration(load_config(file), source=Path(file))
     show(result.summary)
     show(f"\npotential: {result.potential}\nreport:    {result.folder / 'report'}")
@@ -69,7 +76,7 @@ def explore(arguments: argparse.Namespace) -> int:
     from gprann.config import load_exploration
     from gprann.pipeline.exploration import explore as explore_configuration
 
-    file = _config(arguments)
+    file = config_file(arguments)
     result = explore_configuration(load_exploration(file), source=Path(file))
     show(result.summary())
     show(f"potential: {result.potential}\nlabels:    {result.folder / 'train.extxyz'}")
@@ -80,7 +87,7 @@ def compare(arguments: argparse.Namespace) -> None:
     """Train with several methods and compare them."""
     from gprann.pipeline.comparison import compare_file
 
-    result = compare_file(_config(arguments), methods=arguments.methods)
+    result = compare_file(config_file(arguments), methods=arguments.methods)
     show("errors on the test structures\n")
     show(result.table())
     show("\nwritten: " + ", ".join(str(file) for file in result.files))
@@ -92,13 +99,13 @@ def augment(arguments: argparse.Namespace) -> None:
     from gprann.io import write
     from gprann.pipeline.subsets import augment_data
 
-    augmentation, surrogate = _section(arguments, AugmentationSection), _section(arguments, SurrogateSection)
+    augmentation, surrogate = section(arguments, AugmentationSection), section(arguments, SurrogateSection)
     if augmentation.method == "none":
         raise ConfigError("--method = none: has no effect, no copies would be made; leave it out")
     augmentation.check_use(surrogate, lambda _, key: option_name(key))
-    _check_output(arguments.output, (".extxyz", ".xyz", ""))
+    check_output(arguments.output, (".extxyz", ".xyz", ""))
     _check_label_next(arguments.label_next, augmentation)
-    data = _read(arguments, arguments.input)
+    data = read_data(arguments, arguments.input)
     copies = augment_data(data, augmentation, surrogate)
     write(arguments.output, data + copies.accepted)
     show(f"{arguments.output}: {len(data)} structures and {len(copies.accepted)} copies")
@@ -116,7 +123,7 @@ def _check_label_next(target: str | None, augmentation: AugmentationSection) -> 
     """Refuse a file for uncertain copies that could not be written, or where there will be none."""
     if target is None:
         return
-    _check_output(target, (".extxyz", ".xyz"), "--label-next")
+    check_output(target, (".extxyz", ".xyz"), "--label-next")
     if augmentation.method != "gpr":
         raise ConfigError(f'--label-next belongs to the method "gpr", not to "{augmentation.method}"')
     options = augmentation.copy_options()
@@ -133,10 +140,10 @@ def train(arguments: argparse.Namespace) -> None:
     from gprann.config import DescriptorSection, ResourcesSection, TrainingSection
     from gprann.pipeline.run import train_potential
 
-    descriptor, training = _section(arguments, DescriptorSection), _section(arguments, TrainingSection)
-    resources = _section(arguments, ResourcesSection)
-    _check_output(arguments.output, (".gprann",))
-    data = _read(arguments, arguments.input)
+    descriptor, training = section(arguments, DescriptorSection), section(arguments, TrainingSection)
+    resources = section(arguments, ResourcesSection)
+    check_output(arguments.output, (".gprann",))
+    data = read_data(arguments, arguments.input)
     potential = train_potential(
         data,
         descriptor,
@@ -155,8 +162,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from gprann.pipeline.run import history
     from gprann.potential import Potential
 
-    potential = _load(arguments)
-    report = evaluate_potential(potential, _read(arguments, arguments.data))
+    potential = load_model(arguments)
+    report = evaluate_potential(potential, read_data(arguments, arguments.data))
     show(report.summary())
     if arguments.output is not None:
         report.save(
@@ -171,9 +178,9 @@ def md(arguments: argparse.Namespace) -> int:
     from gprann.dynamics import md as run_md
     from gprann.potential import load
 
-    options = _section(arguments, MdOptions)
-    model = load(arguments.potential, baseline=_baseline(arguments))
-    data = _read(arguments, [arguments.structure], require=())
+    options = section(arguments, MdOptions)
+    model = load(arguments.potential, baseline=calculator_baseline(arguments))
+    data = read_data(arguments, [arguments.structure], require=())
     if len(data) != 1:
         raise ConfigError(
             f"{arguments.structure}: holds {len(data)} structures; choose the first one with --index 0"
@@ -184,12 +191,41 @@ def md(arguments: argparse.Namespace) -> int:
     return 1 if result.reason else 0
 
 
+def properties(arguments: argparse.Namespace) -> int:
+    """Measure properties of a structure."""
+    from gprann.labelling.calculators import CalculatorSpec
+    from gprann.pipeline.properties import measure_properties
+    from gprann.potential import load
+    from gprann.properties.options import PropertyOptions
+
+    options = section(arguments, PropertyOptions)
+    given = pairs("--reference-options", arguments.reference_options)
+    reference: Any = arguments.reference
+    if reference is None and given:
+        raise ConfigError("--reference-options are those of the reference: give --reference")
+    is_file = reference is not None and (Path(reference).is_file() or reference.endswith(".gprann"))
+    if is_file and given:
+        raise ConfigError("--reference-options have no effect: the reference is a model file; leave them out")
+    if reference is not None and not is_file:
+        reference = CalculatorSpec(reference, {name: toml_value(text) for name, text in given.items()})
+    result = measure_properties(
+        load(arguments.potential, baseline=calculator_baseline(arguments)),
+        read_data(arguments, [arguments.structure], require=()),
+        arguments.output,
+        reference=reference,
+        **options.to_dict(),
+    )
+    show(result.summary())
+    show(f"written: {result.folder}")
+    return 1 if result.failed else 0
+
+
 def check(arguments: argparse.Namespace) -> int:
     """Show the verdict on a data set."""
     from gprann.evaluation.data_check import check as check_data
     from gprann.io import ReadOptions
 
-    options = _section(arguments, ReadOptions).changes()
+    options = section(arguments, ReadOptions).changes()
     result = check_data(arguments.data, test=arguments.test, output=arguments.output, **options)
     show(result.summary())
     if arguments.output is not None:
@@ -205,9 +241,9 @@ def select(arguments: argparse.Namespace) -> None:
     from gprann.io import write
     from gprann.runtime.messages import progress_bar
 
-    _check_output(arguments.output, (".extxyz", ".xyz", ""))
-    options, surrogate = _section(arguments, SelectOptions), _section(arguments, SurrogateSection)
-    candidates = _read(arguments, arguments.input, require=())
+    check_output(arguments.output, (".extxyz", ".xyz", ""))
+    options, surrogate = section(arguments, SelectOptions), section(arguments, SurrogateSection)
+    candidates = read_data(arguments, arguments.input, require=())
     model = _predictor(arguments, surrogate)
     with progress_bar(options.count, "selecting") as bar:
         chosen = select_structures(candidates, model, progress=bar.update, **options.to_dict())
@@ -231,7 +267,7 @@ def _predictor(
     from gprann.surrogate.sets.surrogate_set import fit_each
 
     if arguments.potential is None:
-        train = _read(arguments, arguments.train)
+        train = read_data(arguments, arguments.train)
         return fit_each(
             train,
             partial(section.build, seed=0),
@@ -242,32 +278,7 @@ def _predictor(
     if given or arguments.max_subset is not None:
         option = option_name(given[0].partition(".")[2] if given else "max_subset")
         raise ConfigError(f"{option} is an option of the surrogate: it needs --train, not --potential")
-    return _load(arguments)
-
-
-def _load(arguments: argparse.Namespace) -> Potential | Surrogate | SurrogateSet:
-    """Return the model of a model file, or of networks of ænet."""
-    from gprann.formats.aenet import holds_networks, read_aenet
-    from gprann.potential import load
-
-    baseline = _baseline(arguments)
-    if not holds_networks(arguments.potential):
-        return load(arguments.potential, baseline=baseline)
-    if baseline is not None:
-        raise ConfigError("--calculator has no effect: networks of ænet build on no calculator; leave it out")
-    return read_aenet(arguments.potential)
-
-
-def _baseline(arguments: argparse.Namespace) -> CalculatorBaseline | None:
-    """Return the calculator that is handed over beside a model file."""
-    options = _calculator_options(arguments)
-    if arguments.calculator is None:
-        if options:
-            raise ConfigError("--options are those of the calculator: give --calculator")
-        return None
-    from gprann.baselines import CalculatorBaseline
-
-    return CalculatorBaseline(calculator=arguments.calculator, options=options or None)
+    return load_model(arguments)
 
 
 def scan(arguments: argparse.Namespace) -> None:
@@ -276,10 +287,10 @@ def scan(arguments: argparse.Namespace) -> None:
     from gprann.pipeline.scan import scan as scan_models
     from gprann.training.closed_form import RATIOS
 
-    data = _read(arguments, arguments.input)
+    data = read_data(arguments, arguments.input)
     found = scan_models(
         data,
-        _section(arguments, DescriptorSection).compress(data),
+        section(arguments, DescriptorSection).compress(data),
         models=[_widths(name) for name in arguments.models],
         ratios=arguments.ratios or RATIOS,
         folds=arguments.folds,
@@ -303,12 +314,12 @@ def locality(arguments: argparse.Namespace) -> None:
     from gprann.electrostatics import locality as test_locality
 
     calculator = CalculatorBaseline(
-        calculator=arguments.calculator, options=_calculator_options(arguments) or None
+        calculator=arguments.calculator, options=calculator_options(arguments) or None
     )
-    charges = {name: _toml(text) for name, text in _pairs("--charges", arguments.charges).items()}
+    charges = {name: toml_value(text) for name, text in pairs("--charges", arguments.charges).items()}
     if arguments.fit and not charges:
         raise ConfigError("--fit starts from formal charges: give --charges, for example Na=1 Cl=-1")
-    data = _read(arguments, arguments.input, require=())
+    data = read_data(arguments, arguments.input, require=())
     rows = [HessianRows.of(item, calculator, arguments.atoms, seed=arguments.seed) for item in data]
     baseline = Coulomb(charges=charges) if charges else None
     if arguments.fit and baseline is not None:
@@ -333,18 +344,18 @@ def label(arguments: argparse.Namespace) -> None:
     from gprann.labelling import LabelOptions, merge
     from gprann.labelling import label as label_structures
 
-    running = _section(arguments, LabelOptions)
-    _check_output(arguments.output, (".extxyz", ".xyz"))
+    running = section(arguments, LabelOptions)
+    check_output(arguments.output, (".extxyz", ".xyz"))
     train = Dataset()
     if arguments.merge is not None:
-        _check_output(arguments.merge[1], (".extxyz", ".xyz"), "--merge")
-        train = _read(arguments, arguments.merge[:1])
-    data = _read(arguments, arguments.input, require=())
+        check_output(arguments.merge[1], (".extxyz", ".xyz"), "--merge")
+        train = read_data(arguments, arguments.merge[:1])
+    data = read_data(arguments, arguments.input, require=())
     result = label_structures(
         data,
         arguments.calculator,
         arguments.output,
-        options=_calculator_options(arguments),
+        options=calculator_options(arguments),
         **running.to_dict(),
     )
     show(
@@ -359,27 +370,6 @@ def label(arguments: argparse.Namespace) -> None:
             f"no labels for {len(result.failures)} of {len(data)} structures; the reasons stand in "
             f"{arguments.output}.failed.json, and the same command tries them again"
         )
-
-
-def _calculator_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the keyword options of the calculator: of a TOML file, then those of the command line."""
-    options: dict[str, Any] = {}
-    if arguments.options_file is not None:
-        file = Path(arguments.options_file).expanduser()
-        try:
-            options = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"--options-file: {file} cannot be read as TOML ({error})") from error
-    return options | {name: _toml(text) for name, text in _pairs("--options", arguments.options).items()}
-
-
-def _toml(text: str) -> Any:
-    """Return the number, truth value, text, list or table that a text stands for in TOML; else the text."""
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-    return value if isinstance(value, bool | int | float | str | list | dict) else text
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -429,59 +419,3 @@ def info(arguments: argparse.Namespace) -> None:
     from gprann.describe import describe
 
     show(describe(arguments.file))
-
-
-# --------------------------------------------------------------- arguments
-def _config(arguments: argparse.Namespace) -> str:
-    """Return the configuration file of a command.
-
-    Raises
-    ------
-    ConfigError
-        If none was given: naming those in this folder, or how to make one.
-    """
-    if arguments.config is not None:
-        return str(arguments.config)
-    found = sorted(file.name for file in Path().glob("*.toml") if file.name != "pyproject.toml")
-    command = f"gprann {arguments.command} {found[0] if found else 'config.toml'}"
-    how = f"for example: {command}" if found else f"make one with: gprann init config.toml, then: {command}"
-    raise ConfigError(f"{arguments.command}: give a configuration file; {how}")
-
-
-def _section(arguments: argparse.Namespace, section: type[S]) -> S:
-    """Return a section of the options given for it."""
-    prefix = f"{section.__name__}."
-    given = {
-        name.removeprefix(prefix): value for name, value in vars(arguments).items() if name.startswith(prefix)
-    }
-    for name, value in given.items():
-        if isinstance(value, list) and any("=" in item for item in value):
-            given[name] = {key: _toml(text) for key, text in _pairs(option_name(name), value).items()}
-    return section.from_texts(given)
-
-
-def _pairs(option: str, items: Sequence[str]) -> dict[str, str]:
-    """Return the mapping that NAME=VALUE arguments stand for."""
-    pairs = [item.partition("=") for item in items]
-    for item, (name, _, value) in zip(items, pairs, strict=True):
-        if not (name and value):
-            raise ConfigError(f"{option}: expected NAME=VALUE, got '{item}'")
-    return {name: value for name, _, value in pairs}
-
-
-def _read(
-    arguments: argparse.Namespace, sources: Sequence[str], require: Sequence[str] = ("energy",)
-) -> Dataset:
-    from gprann.io import ReadOptions, read
-
-    return read(list(sources), require=require, **_section(arguments, ReadOptions).to_dict())
-
-
-def _check_output(path: str, suffixes: Sequence[str], option: str = "--output") -> None:
-    """Refuse an output that could not be written, before the work is done."""
-    target = Path(path).expanduser()
-    if not target.absolute().parent.is_dir():
-        raise ConfigError(f"{option}: the folder {target.parent} does not exist; make it first")
-    if target.suffix.lower() not in suffixes:
-        known = ", ".join(suffix or "a folder for ænet XSF files" for suffix in suffixes)
-        raise ConfigError(f"{option}: {target} has the suffix '{target.suffix}'; expected {known}")

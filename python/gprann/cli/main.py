@@ -187,7 +187,7 @@ def _how_to_go_on(namespace: argparse.Namespace) -> str:
     command = namespace.command
     if command in ("run", "compare", "explore"):
         return f"what is finished is kept, go on with: gprann {command} {namespace.config}"
-    if command == "label":
+    if command in ("label", "properties"):
         return f"what is finished is kept in {namespace.output}, the same command goes on"
     if command == "md":
         return (

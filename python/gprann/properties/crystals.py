@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import ase
 import numpy as np
-from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import BaseCalculator
 from ase.eos import EquationOfState as AseEquationOfState
-from ase.filters import FrechetCellFilter
-from ase.optimize import BFGS
 from ase.units import GPa
 
 from gprann.arrays import Array
 from gprann.data.prediction import strain_matrices
 from gprann.data.structure import Structure
-from gprann.errors import ConfigError, DataError, GprannError, check_whole
-
-_FORCES = 1e-4  # eV/Å, to which structures are relaxed
-_STEPS = 500
+from gprann.errors import ConfigError, GprannError, check_whole
+from gprann.properties.relaxation import placed, relax_atoms
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +70,7 @@ class ElasticConstants:
 
 
 def equation_of_state(
-    structure: Structure, calculator: AseCalculator, *, range: float = 0.06, points: int = 9
+    structure: Structure, calculator: BaseCalculator, *, range: float = 0.06, points: int = 9
 ) -> EquationOfState:
     """Return the energy of a crystal over its volume, its shape kept and its atoms relaxed.
 
@@ -114,11 +108,11 @@ def equation_of_state(
     check_whole(5, points=points)
     if not 0 < range < 0.5:
         raise ConfigError(f"range = {range}: expected a part of the volume, above 0 and below 0.5")
-    atoms = _atoms(structure, calculator)
+    atoms = placed(structure, calculator)
     cell, found = atoms.cell.copy(), []
     for factor in np.linspace(1.0 - range, 1.0 + range, points):
         atoms.set_cell(cell * factor ** (1 / 3), scale_atoms=True)
-        _relax(atoms, structure)
+        relax_atoms(atoms, structure)
         found.append((atoms.get_volume() / len(atoms), atoms.get_potential_energy() / len(atoms)))
     volumes, energies = np.array(found).T
     try:
@@ -134,7 +128,7 @@ def equation_of_state(
 
 
 def elastic_constants(
-    structure: Structure, calculator: AseCalculator, *, strain: float = 0.005, relax: bool = True
+    structure: Structure, calculator: BaseCalculator, *, strain: float = 0.005, relax: bool = True
 ) -> ElasticConstants:
     """Return the elastic constants of a crystal, from the stresses of strained cells with relaxed atoms.
 
@@ -173,9 +167,9 @@ def elastic_constants(
     """
     if not 0 < strain < 0.1:
         raise ConfigError(f"strain = {strain}: expected a small positive number")
-    atoms = _atoms(structure, calculator)
+    atoms = placed(structure, calculator)
     if relax:
-        _relax(atoms, structure, cell=True)
+        relax_atoms(atoms, structure, cell=True)
     cell, positions = atoms.cell.copy(), atoms.get_scaled_positions()
     columns = []
     for component in np.eye(6):
@@ -184,28 +178,8 @@ def elastic_constants(
             deformation = np.eye(3) + strain_matrices(sign * strain * component)
             atoms.set_cell(cell @ deformation)
             atoms.set_scaled_positions(positions)
-            _relax(atoms, structure)
+            relax_atoms(atoms, structure)
             stresses.append(atoms.get_stress())
         columns.append((stresses[0] - stresses[1]) / (2.0 * strain * GPa))
     matrix = np.array(columns)
     return ElasticConstants(0.5 * (matrix + matrix.T), float(np.max(np.abs(matrix - matrix.T))))
-
-
-def _atoms(structure: Structure, calculator: AseCalculator) -> ase.Atoms:
-    if not structure.pbc.all():
-        raise DataError(f"{structure.origin}: is no crystal; it must be periodic in three directions")
-    atoms: ase.Atoms = structure.without_labels().to_ase()
-    atoms.calc = calculator
-    return atoms
-
-
-def _relax(atoms: ase.Atoms, structure: Structure, *, cell: bool = False) -> None:
-    """Relax the atoms, with `cell` the cell too.
-
-    Raises
-    ------
-    GprannError
-    """
-    subject: Any = FrechetCellFilter(atoms) if cell else atoms  # a filter stands for atoms
-    if not BFGS(subject, logfile=None).run(fmax=_FORCES, steps=_STEPS):
-        raise GprannError(f"{structure.origin}: the atoms have not come to rest after {_STEPS} steps")

@@ -1,0 +1,206 @@
+"""Properties from simulations: conservation of energy, radial distributions, diffusion and conductivity."""
+
+from __future__ import annotations
+
+from itertools import combinations_with_replacement
+
+import numpy as np
+from ase.units import kB
+
+from gprann.arrays import Array
+from gprann.data.structure import Dataset, Structure
+from gprann.dynamics import md
+from gprann.dynamics.results import MdResult
+from gprann.errors import GprannError
+from gprann.io import read
+from gprann.properties.options import PropertyOptions
+from gprann.properties.relaxation import check_length
+from gprann.properties.suite import OF_CALCULATORS, Found, Property, Subject, found, value
+from gprann.properties.trajectories import diffusion, rdf
+
+_FRAMES = 500  # of a simulation
+_SETTLING = 0.2  # part of a simulation that is left out
+_FEWEST = 100  # frames from which a diffusion coefficient is taken
+_KEPT = ("length", "temperatures", "time", "time_step", "seed")
+_RDF = 8.0  # Å
+
+
+def enlarged(structure: Structure, length: float) -> Structure:
+    """Return a supercell with at least a length in each periodic direction.
+
+    Raises
+    ------
+    ConfigError
+        If the length is impossible.
+    """
+    check_length(length)
+    if not structure.pbc.any():
+        return structure
+    atoms = structure.without_labels().to_ase()
+    whole = atoms.cell.complete()[:]
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(whole), axis=0)
+    counts = [
+        max(1, int(np.ceil(length / height - 1e-9))) if periodic else 1
+        for height, periodic in zip(heights, structure.pbc, strict=True)
+    ]
+    return Structure.from_ase(atoms.repeat(counts))
+
+
+def _simulate(subject: Subject, temperature: float) -> tuple[Dataset, float]:
+    """Return the frames of a simulation without its beginning, and the time between them, ps."""
+    options = subject.options
+    steps = round(1e3 * options.time / options.time_step)
+    every = max(1, steps // _FRAMES)
+    folder = subject.folder / f"{temperature:g}K"
+    result = md(
+        subject.simulated,
+        enlarged(subject.structure, options.length),
+        folder,
+        ensemble="bussi",
+        temperature=temperature,
+        length=options.time,
+        time_step=options.time_step,
+        trajectory_every=every,
+        seed=options.seed,
+    )
+    _check(result, temperature)
+    frames = read(folder / "trajectory.extxyz", require=())
+    return frames[round(_SETTLING * len(frames)) :], 1e-3 * every * options.time_step
+
+
+def _check(result: MdResult, temperature: float) -> None:
+    if result.reason:
+        raise GprannError(f"the simulation at {temperature:g} K stopped early: {result.reason}")
+
+
+def _dynamics(subject: Subject) -> Found:
+    """Constant energy, from the end of a simulation at the first temperature."""
+    options, temperature = subject.options, subject.options.temperatures[0]
+    frames, _ = _simulate(subject, temperature)
+    result = md(
+        subject.simulated,
+        frames[-1],
+        subject.folder / f"{temperature:g}K_nve",
+        ensemble="nve",
+        start="file",
+        temperature=temperature,
+        length=0.5 * options.time,
+        time_step=options.time_step,
+    )
+    _check(result, temperature)
+    energy = 1e3 * result.log["conserved_eV"] / result.size
+    kinetic = result.log["temperature_K"]
+    values = [
+        value("drift of the energy", result.drift, "meV/atom/ps"),
+        value("fluctuation of the energy", energy.std(), "meV/atom"),
+        value("temperature", kinetic.mean(), "K"),
+    ]
+    value_, atom, _ = result.highest
+    notes = [f"largest extrapolation grade {value_:.3g} (atom {atom})"] if atom >= 0 else []
+    return found(
+        values, {"time": result.log["time_ps"], "energy": energy - energy[0], "temperature": kinetic}, notes
+    )
+
+
+def _rdf(subject: Subject) -> Found:
+    temperature = subject.options.temperatures[0]
+    frames, _ = _simulate(subject, temperature)
+    values: list[Found] = []
+    curves: Found = {}
+    cutoff = min(_RDF, max(subject.options.length, 4.0))
+    for first, second in combinations_with_replacement(sorted(set(frames[0].symbols)), 2):
+        if first == second and frames[0].symbols.count(first) < 2:
+            continue
+        result = rdf(frames, first, second, cutoff=cutoff)
+        peak = int(np.argmax(result.g))
+        pair = f"{first}-{second}"
+        values += [
+            value(f"{pair}, first peak", result.r[_first_peak(result.g)], "Å"),
+            value(f"{pair}, highest value", result.g[peak], ""),
+        ]
+        curves |= {"r": result.r, pair: result.g}
+    return found(values, curves, [f"{len(frames)} frames at {temperature:g} K"])
+
+
+def _first_peak(g: Array) -> int:
+    """Return the place of the first maximum that is at least half as high as the highest one."""
+    high = np.flatnonzero(g >= 0.5 * g.max())
+    place = int(high[0])
+    while place + 1 < len(g) and g[place + 1] >= g[place]:
+        place += 1
+    return place
+
+
+def _diffusion(subject: Subject) -> Found:
+    options = subject.options
+    values, notes = [], []
+    curves: Found = {"temperatures": list(options.temperatures)}
+    coefficients: dict[str, list[tuple[float, float]]] = {}
+    for temperature in options.temperatures:
+        frames, interval = _simulate(subject, temperature)
+        if len(frames) < _FEWEST:
+            raise GprannError(
+                f"{len(frames)} frames are too few for a diffusion coefficient; use a longer time"
+            )
+        for element in sorted(set(frames[0].symbols)):
+            result = diffusion(frames, element, interval)
+            name = f"{element} at {temperature:g} K"
+            values.append(value(f"diffusion of {name}", result.coefficient, "Å²/ps", result.error))
+            curves[name] = result.msd.tolist()
+            curves["time"] = result.time.tolist()
+            coefficients.setdefault(element, []).append((result.coefficient, result.error))
+            charge = (options.charges or {}).get(element)
+            if charge is not None and frames[0].pbc.all():
+                conductivity, error = result.conductivity(charge, temperature)
+                values.append(value(f"conductivity by {name}", conductivity, "S/m", error))
+    for element, pairs in coefficients.items():
+        numbers, errors = np.array(pairs).T
+        if len(numbers) < 2:
+            continue
+        if (numbers < 2 * errors).any():
+            notes.append(f"no activation energy of {element}: it hardly moves at one of the temperatures")
+            continue
+        energy, error = activation(np.array(options.temperatures), numbers, errors)
+        values.append(value(f"activation energy of {element}", energy, "eV", error))
+    if options.charges:
+        notes.append("conductivities as if ions moved independently of each other (Nernst and Einstein)")
+    return found(values, curves, notes)
+
+
+def activation(temperatures: Array, coefficients: Array, errors: Array) -> tuple[float, float]:
+    """Return the activation energy of D = D0 exp(-E/kT) and its standard error, eV, by weighted least squares.
+
+    Examples
+    --------
+    >>> T = np.array([600.0, 800.0, 1000.0])
+    >>> D = 3.0 * np.exp(-0.25 / (kB * T))
+    >>> energy, error = activation(T, D, 0.01 * D)
+    >>> round(energy, 6), error < 0.01
+    (0.25, True)
+    """
+    x, y = -1.0 / (kB * temperatures), np.log(coefficients)
+    weights = (coefficients / errors) ** 2
+    mean = np.average(x, weights=weights)
+    spread = float((weights * (x - mean) ** 2).sum())
+    return float((weights * (x - mean) * y).sum() / spread), spread**-0.5
+
+
+def _no_volume(structure: Structure, options: PropertyOptions) -> str:  # noqa: ARG001
+    return "" if structure.pbc.all() else "it needs a structure that is periodic in three directions"
+
+
+def _always(structure: Structure, options: PropertyOptions) -> str:  # noqa: ARG001
+    return ""
+
+
+def _no_ions(structure: Structure, options: PropertyOptions) -> str:  # noqa: ARG001
+    return "a single molecule does not diffuse" if not structure.pbc.any() else ""
+
+
+PROPERTIES = (
+    *OF_CALCULATORS,
+    Property("dynamics", "Dynamics at constant energy", _always, _dynamics, _KEPT, simulates=True),
+    Property("rdf", "Radial distribution", _no_volume, _rdf, _KEPT, simulates=True),
+    Property("diffusion", "Diffusion", _no_ions, _diffusion, (*_KEPT, "charges"), simulates=True),
+)
+"""All properties."""
