@@ -2,10 +2,10 @@
 
     python bench/python/properties.py DATA [PART ...]
 
-Parts: solid (models of the solid structures alone), all (of all structures, melts included); by default both. Models are
-linear, quadratic, and a network, on the Chebyshev descriptor of `linear.py`. The reference is the potential of Stillinger
-and Weber that has labelled the data. Times are processor time of fit and properties. Each result is merged into
-bench/results/properties.json at once. DATA is the folder with silicon/.
+Parts: solid (models of the solid structures alone), all (of all structures, melts included); by default both. Models
+are linear, quadratic, and a network, on the Chebyshev descriptor of `linear.py`. The reference is the potential of
+Stillinger and Weber that has labelled the data. Times are processor time of fit and properties. Each result is merged
+into bench/results/properties.json at once. DATA is the folder with silicon/.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def sets(data: Path, keep: Callable[[gprann.Structure], bool]) -> dict[str, Any]
 
 PARTS: dict[str, Part] = {
     "solid": lambda data: sets(data, lambda item: (item.energy or 0.0) / len(item) < SOLID),
-    "all": lambda data: sets(data, lambda item: True),
+    "all": lambda data: sets(data, lambda _: True),
 }
 
 if __name__ == "__main__":

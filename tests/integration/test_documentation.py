@@ -87,11 +87,19 @@ WITHOUT_EXAMPLES = {
     "Contribution",
     "GprannError",
     "MdResult",
+    "Phonons",
+    "Properties",
     "Rdf",
     "ReadOptions",
+    "Surface",
     "SurrogateSet",
+    "ThermalConductivity",
+    "Vacancy",
+    "Vibrations",
     "load_surrogate",
     "option",
+    "phonons",
+    "thermal_conductivity",
 }
 """What is shown by the example of something else. So are kinds of kernels, solvers and the like: pages tell of them."""
 SLOW_EXAMPLES = {"neb"}

@@ -156,8 +156,9 @@ class _Measurement:
         self._failed: dict[str, str] = {}
 
     def run(self, models: Mapping[str, Potential | Surrogate | CalculatorSpec]) -> Properties:
-        for side, model in models.items():
-            self._measure(side, model)
+        subjects = {side: self._subject(side, model) for side, model in models.items()}  # before long work
+        for side, (subject, identity) in subjects.items():
+            self._measure(side, subject, identity)
         folder = self._stages.folder
         title = f"Properties of {self._structure.formula} from {self._structure.origin}"
         results = {one.name: self._results[one.name] for one in PROPERTIES if one.name in self._results}
@@ -170,7 +171,8 @@ class _Measurement:
         _draw(result)
         return result
 
-    def _measure(self, side: str, model: Potential | Surrogate | CalculatorSpec) -> None:
+    def _subject(self, side: str, model: Potential | Surrogate | CalculatorSpec) -> tuple[Subject, str]:
+        """Return what measures, and what identifies it."""
         calculator: BaseCalculator
         own: Potential | Surrogate | None = None
         if isinstance(model, CalculatorSpec):
@@ -179,9 +181,10 @@ class _Measurement:
         else:
             calculator, own = make_calculator(model, skin=0.5, guard="off"), model
             identity = _digest(model)
-        subject = Subject(
-            self._structure, calculator, own, self._options, self._stages.folder / "simulations" / side
-        )
+        folder = self._stages.folder / "simulations" / side
+        return Subject(self._structure, calculator, own, self._options, folder), identity
+
+    def _measure(self, side: str, subject: Subject, identity: str) -> None:
         for one in PROPERTIES:
             if (
                 self._options.only is not None
@@ -190,7 +193,7 @@ class _Measurement:
             ):
                 continue
             why = one.obstacle(self._structure, self._options)
-            if not why and one.simulates and own is None:
+            if not why and one.simulates and subject.model is None:
                 why = "the reference is a calculator, with which no simulations are run"
                 self._left_out.setdefault(f"{one.name} of the reference", why)
                 continue

@@ -122,14 +122,6 @@ def phonons(
     ImportError
         If phonopy or seekpath are not installed.
 
-    Examples
-    --------
-    >>> import gprann
-    >>> from ase.build import bulk
-    >>> from ase.calculators.emt import EMT
-    >>> found = gprann.phonons(gprann.Structure.from_ase(bulk("Cu")), EMT(), length=7.0, mesh=5)
-    >>> found.is_stable, bool(6 < found.bands.max() < 9)
-    (True, True)
     """
     _check(length, mesh, displacement)
     atoms = relaxed_crystal(structure, calculator, relax=relax)
@@ -169,8 +161,8 @@ def thermal_conductivity(
     """Return the lattice thermal conductivity of a crystal from second and third derivatives of its energy.
 
     By the linearised Boltzmann equation in the relaxation time approximation, three-phonon processes alone (Togo,
-    Chaput and Tanaka, Phys. Rev. B 91, 094306 (2015)). The number of displaced supercells is about a hundred for crystals of
-    high symmetry and thousands for others.
+    Chaput and Tanaka, Phys. Rev. B 91, 094306 (2015)). The number of displaced supercells is about a hundred for
+    crystals of high symmetry and thousands for others.
 
     Parameters
     ----------
@@ -201,15 +193,6 @@ def thermal_conductivity(
     ImportError
         If phono3py is not installed.
 
-    Examples
-    --------
-    >>> import gprann
-    >>> from ase.build import bulk
-    >>> from ase.calculators.emt import EMT
-    >>> copper = gprann.Structure.from_ase(bulk("Cu"))
-    >>> found = gprann.thermal_conductivity(copper, EMT(), temperatures=[300.0, 600.0], length=4.0, mesh=3)
-    >>> found.matrices.shape, bool(found.values[0] > found.values[1] > 0)
-    ((2, 3, 3), True)
     """
     _check(length, mesh)
     if not len(temperatures) or not all(0 < t < np.inf for t in temperatures):

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import combinations_with_replacement
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.units import kB
 
 from gprann.arrays import Array
 from gprann.data.structure import Dataset, Structure
-from gprann.dynamics import md
-from gprann.dynamics.results import MdResult
 from gprann.errors import GprannError
 from gprann.io import read
+from gprann.io.checks import DataWarning
 from gprann.properties.options import PropertyOptions
 from gprann.properties.relaxation import check_length
 from gprann.properties.suite import OF_CALCULATORS, Found, Property, Subject, found, value
 from gprann.properties.trajectories import diffusion, rdf
+
+if TYPE_CHECKING:
+    from gprann.dynamics.results import MdResult
 
 _FRAMES = 500  # of a simulation
 _SETTLING = 0.2  # part of a simulation that is left out
@@ -46,48 +50,58 @@ def enlarged(structure: Structure, length: float) -> Structure:
     return Structure.from_ase(atoms.repeat(counts))
 
 
+def _md(structure: Structure, subject: Subject, name: str, **options: Any) -> MdResult:
+    """Run a simulation to its end, or find it complete.
+
+    Raises
+    ------
+    GprannError
+        If it stopped early.
+    """
+    from gprann.dynamics.run import md  # crystals need no simulations
+
+    settings = {"time_step": subject.options.time_step, **options}
+    result = md(subject.simulated, structure, subject.folder / name, **settings)
+    if result.reason:
+        raise GprannError(f"the simulation {name} stopped early: {result.reason}")
+    return result
+
+
 def _simulate(subject: Subject, temperature: float) -> tuple[Dataset, float]:
     """Return the frames of a simulation without its beginning, and the time between them, ps."""
     options = subject.options
     steps = round(1e3 * options.time / options.time_step)
     every = max(1, steps // _FRAMES)
-    folder = subject.folder / f"{temperature:g}K"
-    result = md(
-        subject.simulated,
+    name = f"{temperature:g}K"
+    _md(
         enlarged(subject.structure, options.length),
-        folder,
+        subject,
+        name,
         ensemble="bussi",
         temperature=temperature,
         length=options.time,
-        time_step=options.time_step,
         trajectory_every=every,
         seed=options.seed,
     )
-    _check(result, temperature)
-    frames = read(folder / "trajectory.extxyz", require=())
+    with warnings.catch_warnings():  # of frames that are alike, as those of a molecule that hardly moves
+        warnings.simplefilter("ignore", DataWarning)
+        frames = read(subject.folder / name / "trajectory.extxyz", require=())
     return frames[round(_SETTLING * len(frames)) :], 1e-3 * every * options.time_step
-
-
-def _check(result: MdResult, temperature: float) -> None:
-    if result.reason:
-        raise GprannError(f"the simulation at {temperature:g} K stopped early: {result.reason}")
 
 
 def _dynamics(subject: Subject) -> Found:
     """Constant energy, from the end of a simulation at the first temperature."""
     options, temperature = subject.options, subject.options.temperatures[0]
     frames, _ = _simulate(subject, temperature)
-    result = md(
-        subject.simulated,
+    result = _md(
         frames[-1],
-        subject.folder / f"{temperature:g}K_nve",
+        subject,
+        f"{temperature:g}K_nve",
         ensemble="nve",
         start="file",
         temperature=temperature,
         length=0.5 * options.time,
-        time_step=options.time_step,
     )
-    _check(result, temperature)
     energy = 1e3 * result.log["conserved_eV"] / result.size
     kinetic = result.log["temperature_K"]
     values = [
