@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gprann.active.select import SelectOptions
-from gprann.cli import commands
+from gprann.cli.given import section as section_of
 from gprann.cli.main import _parser, parse
 from gprann.config import (
     AugmentationSection,
@@ -25,6 +25,7 @@ from gprann.explain import keys
 from gprann.io import ReadOptions
 from gprann.labelling import LabelOptions
 from gprann.options import Options
+from gprann.properties.options import PropertyOptions
 
 SECTIONS: dict[str, type[Options]] = {
     section.__name__: section
@@ -33,6 +34,7 @@ SECTIONS: dict[str, type[Options]] = {
         DescriptorSection,
         LabelOptions,
         MdOptions,
+        PropertyOptions,
         ReadOptions,
         ResourcesSection,
         SelectOptions,
@@ -45,6 +47,7 @@ COMMANDS = {
     "train": ["a.extxyz", "-o", "b.gprann"],
     "select": ["a.extxyz", "-o", "b.extxyz", "--train", "c.extxyz"],
     "md": ["a.gprann", "b.extxyz"],
+    "properties": ["a.gprann", "--structure", "b.extxyz"],
     "label": ["a.extxyz", "-o", "b.extxyz", "--calculator", "emt"],
 }
 OTHER: dict[tuple[str, str], list[tuple[list[str], Any]]] = {
@@ -116,7 +119,7 @@ def test_option(command: str, section: str, key: str, texts: list[str], value: A
     """Texts of the command line become the values that a configuration file has."""
     table = SECTIONS[section]
     given = ["--" + key.replace("_", "-"), *texts, *WITH.get((section, key), of_a_kind(table, key))]
-    found = commands._section(parse([command, *COMMANDS[command], *given]), table).to_dict()[key]
+    found = section_of(parse([command, *COMMANDS[command], *given]), table).to_dict()[key]
     value = json.loads(json.dumps(value))
     assert type(found) is type(value)
     assert found == ({**found, **value} if isinstance(found, dict) else value)
@@ -139,4 +142,4 @@ def test_there_are_options() -> None:
 def test_choice_that_is_none(text: str) -> None:
     arguments = parse(["augment", *COMMANDS["augment"], "--order", text])
     with pytest.raises(ConfigError, match=r"--order = .*: valid names: 1, 2|--order = .*: did you mean '1'"):
-        commands._section(arguments, AugmentationSection)
+        section_of(arguments, AugmentationSection)

@@ -1,4 +1,4 @@
-"""What commands make of their arguments: files, sections of options, models, calculators."""
+"""The arguments of commands as files, sections of options, models and calculators."""
 
 from __future__ import annotations
 

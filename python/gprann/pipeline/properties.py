@@ -24,7 +24,7 @@ from gprann.pipeline.checkpoints import Stages, claim_folder
 from gprann.potential import Potential, load
 from gprann.properties.options import PropertyOptions
 from gprann.properties.simulated import PROPERTIES
-from gprann.properties.suite import Found, Property, Subject, relaxed
+from gprann.properties.suite import Found, Property, Subject, structure_at_rest
 from gprann.signatures import takes
 from gprann.surrogate import Surrogate, SurrogateSet
 
@@ -206,7 +206,7 @@ class _Measurement:
             if outcome is not None:
                 self._results.setdefault(one.name, {})[side] = outcome
                 if one.name == "relaxation":
-                    subject = replace(subject, structure=relaxed(self._structure, outcome))
+                    subject = replace(subject, structure=structure_at_rest(self._structure, outcome))
 
     def _one(self, one: Property, subject: Subject, side: str, identity: str) -> Found | None:
         options = {name: getattr(self._options, name) for name in one.uses}

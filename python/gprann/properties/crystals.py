@@ -13,7 +13,7 @@ from gprann.arrays import Array
 from gprann.data.prediction import strain_matrices
 from gprann.data.structure import Structure
 from gprann.errors import ConfigError, GprannError, check_whole
-from gprann.properties.relaxation import placed, relax_atoms
+from gprann.properties.relaxation import crystal_atoms, relax_atoms
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def equation_of_state(
     check_whole(5, points=points)
     if not 0 < range < 0.5:
         raise ConfigError(f"range = {range}: expected a part of the volume, above 0 and below 0.5")
-    atoms = placed(structure, calculator)
+    atoms = crystal_atoms(structure, calculator)
     cell, found = atoms.cell.copy(), []
     for factor in np.linspace(1.0 - range, 1.0 + range, points):
         atoms.set_cell(cell * factor ** (1 / 3), scale_atoms=True)
@@ -167,7 +167,7 @@ def elastic_constants(
     """
     if not 0 < strain < 0.1:
         raise ConfigError(f"strain = {strain}: expected a small positive number")
-    atoms = placed(structure, calculator)
+    atoms = crystal_atoms(structure, calculator)
     if relax:
         relax_atoms(atoms, structure, cell=True)
     cell, positions = atoms.cell.copy(), atoms.get_scaled_positions()

@@ -18,7 +18,7 @@ FORCES = 1e-4
 _STEPS = 500
 
 
-def placed(structure: Structure, calculator: BaseCalculator) -> ase.Atoms:
+def crystal_atoms(structure: Structure, calculator: BaseCalculator) -> ase.Atoms:
     """Return the atoms of a crystal with a calculator.
 
     Raises
@@ -58,7 +58,7 @@ def relaxed_crystal(structure: Structure, calculator: BaseCalculator, *, relax: 
     GprannError
         If it does not come to rest.
     """
-    atoms = placed(structure, calculator)
+    atoms = crystal_atoms(structure, calculator)
     if relax:
         relax_atoms(atoms, structure, cell=True, forces=1e-5)
     return atoms

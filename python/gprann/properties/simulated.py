@@ -16,7 +16,7 @@ from gprann.io import read
 from gprann.io.checks import DataWarning
 from gprann.properties.options import PropertyOptions
 from gprann.properties.relaxation import check_length
-from gprann.properties.suite import OF_CALCULATORS, Found, Property, Subject, found, value
+from gprann.properties.suite import OF_CALCULATORS, Found, Property, Subject, outcome_of, value
 from gprann.properties.trajectories import diffusion, rdf
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _KEPT = ("length", "temperatures", "time", "time_step", "seed")
 _RDF = 8.0  # Å
 
 
-def enlarged(structure: Structure, length: float) -> Structure:
+def supercell(structure: Structure, length: float) -> Structure:
     """Return a supercell with at least a length in each periodic direction.
 
     Raises
@@ -74,7 +74,7 @@ def _simulate(subject: Subject, temperature: float) -> tuple[Dataset, float]:
     every = max(1, steps // _FRAMES)
     name = f"{temperature:g}K"
     _md(
-        enlarged(subject.structure, options.length),
+        supercell(subject.structure, options.length),
         subject,
         name,
         ensemble="bussi",
@@ -111,7 +111,7 @@ def _dynamics(subject: Subject) -> Found:
     ]
     value_, atom, _ = result.highest
     notes = [f"largest extrapolation grade {value_:.3g} (atom {atom})"] if atom >= 0 else []
-    return found(
+    return outcome_of(
         values, {"time": result.log["time_ps"], "energy": energy - energy[0], "temperature": kinetic}, notes
     )
 
@@ -133,7 +133,7 @@ def _rdf(subject: Subject) -> Found:
             value(f"{pair}, highest value", result.g[peak], ""),
         ]
         curves |= {"r": result.r, pair: result.g}
-    return found(values, curves, [f"{len(frames)} frames at {temperature:g} K"])
+    return outcome_of(values, curves, [f"{len(frames)} frames at {temperature:g} K"])
 
 
 def _first_peak(g: Array) -> int:
@@ -178,7 +178,7 @@ def _diffusion(subject: Subject) -> Found:
         values.append(value(f"activation energy of {element}", energy, "eV", error))
     if options.charges:
         notes.append("conductivities as if ions moved independently of each other (Nernst and Einstein)")
-    return found(values, curves, notes)
+    return outcome_of(values, curves, notes)
 
 
 def activation(temperatures: Array, coefficients: Array, errors: Array) -> tuple[float, float]:

@@ -30,7 +30,7 @@ Found: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What properties are measured with.
+    """Structure and model whose properties are measured.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ def value(name: str, number: float, unit: str, error: float | None = None) -> Fo
     }
 
 
-def found(
+def outcome_of(
     values: list[Found], curves: Mapping[str, Any] | None = None, notes: list[str] | None = None
 ) -> Found:
     """Return what was found as plain data."""
@@ -170,10 +170,10 @@ def _relaxation(subject: Subject) -> Found:
     moved = atoms.positions - structure.positions
     if not crystal:
         values.append(value("atoms moved by", np.sqrt((moved**2).sum(axis=1).mean()), "Å"))
-    return found(values, {"cell": atoms.cell[:], "positions": atoms.positions})
+    return outcome_of(values, {"cell": atoms.cell[:], "positions": atoms.positions})
 
 
-def relaxed(structure: Structure, outcome: Found) -> Structure:
+def structure_at_rest(structure: Structure, outcome: Found) -> Structure:
     """Return the structure that a relaxation has found."""
     curves = outcome["curves"]
     return structure.with_positions(np.array(curves["positions"]), cell=np.array(curves["cell"]))
@@ -186,7 +186,7 @@ def _equation_of_state(subject: Subject) -> Found:
         value("energy", state.energy, "eV/atom"),
         value("bulk modulus", state.bulk_modulus, "GPa"),
     ]
-    return found(values, {"volumes": state.volumes, "energies": state.energies})
+    return outcome_of(values, {"volumes": state.volumes, "energies": state.energies})
 
 
 def _elastic_constants(subject: Subject) -> Found:
@@ -200,7 +200,7 @@ def _elastic_constants(subject: Subject) -> Found:
     values.append(value("shear modulus (Hill)", elastic.shear_modulus, "GPa"))
     lowest = float(np.linalg.eigvalsh(elastic.matrix)[0])
     notes = [f"not stable: the crystal gives way to a strain ({lowest:.3g} GPa)"] if lowest <= 0 else []
-    return found(values, {"matrix": elastic.matrix}, notes)
+    return outcome_of(values, {"matrix": elastic.matrix}, notes)
 
 
 def _phonons(subject: Subject) -> Found:
@@ -217,7 +217,7 @@ def _phonons(subject: Subject) -> Found:
     ]
     if len(result.imaginary) > 5:
         notes.append(f"and imaginary modes at {len(result.imaginary) - 5} more points")
-    return found(
+    return outcome_of(
         values,
         {
             "distances": result.distances,
@@ -269,7 +269,7 @@ def _thermal_conductivity(subject: Subject) -> Found:
     notes = [
         f"supercell of {times(result.supercell)} cells, q mesh {times(result.mesh)}, relaxation times alone"
     ]
-    return found(values, {"temperatures": result.temperatures, "conductivity": result.values}, notes)
+    return outcome_of(values, {"temperatures": result.temperatures, "conductivity": result.values}, notes)
 
 
 def _directions(matrix: Array) -> list[tuple[str, float]]:
@@ -286,7 +286,7 @@ def _vibrations(subject: Subject) -> Found:
     values = [value(f"mode {k + 1}", wavenumber, "1/cm") for k, wavenumber in enumerate(result.wavenumbers)]
     unstable = int((result.wavenumbers < 0).sum())
     notes = [f"{unstable} imaginary modes (negative): the structure is no minimum"] if unstable else []
-    return found(values, {"wavenumbers": result.wavenumbers}, notes)
+    return outcome_of(values, {"wavenumbers": result.wavenumbers}, notes)
 
 
 def _vacancy(subject: Subject) -> Found:
@@ -295,7 +295,7 @@ def _vacancy(subject: Subject) -> Found:
         value("formation energy", result.energy, "eV"),
         value("without relaxation", result.unrelaxed, "eV"),
     ]
-    return found(values, notes=[f"supercell of {result.atoms} atoms"])
+    return outcome_of(values, notes=[f"supercell of {result.atoms} atoms"])
 
 
 def _surfaces(subject: Subject) -> Found:
@@ -307,7 +307,7 @@ def _surfaces(subject: Subject) -> Found:
         values.append(value(name, result.energy, "J/m²"))
         values.append(value(f"{name} without relaxation", result.unrelaxed, "J/m²"))
         notes.append(f"{name}: {result.atoms} atoms, {result.thickness:.1f} Å thick")
-    return found(values, notes=notes)
+    return outcome_of(values, notes=notes)
 
 
 OF_CALCULATORS = (
@@ -326,4 +326,4 @@ OF_CALCULATORS = (
     Property("vacancy", "Vacancy", _not_element, _vacancy, ("length",)),
     Property("surfaces", "Surfaces", _not_element, _surfaces, ("miller",)),
 )
-"""Those that any calculator has."""
+"""Properties that any calculator has."""
