@@ -259,6 +259,10 @@ def _interface(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    """The command has no options of its own."""
+
+
 def _info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE")
 
@@ -331,6 +335,14 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] 
     "md": (_md, "molecular dynamics; goes on where it was interrupted, stops where it fails", logging.INFO),
     "lammps": (_lammps, "compile the pair style for LAMMPS, and test it", logging.ERROR),
     "interface": (_interface, "where header and library of the C interface are", logging.WARNING),
+    "doctor": (
+        _doctor,
+        "look at this installation: build, threads, packages, LAMMPS; is everything as it should be",
+        logging.WARNING,
+    ),
     "info": (_info, "describe a model file, structures or a configuration", logging.WARNING),
 }
 """The options of each command, what it does, and the level from which messages are shown."""
+
+LIGHT = ("doctor",)
+"""Commands in modules of their own, `gprann.cli.NAME`, that import no more than they need."""
