@@ -35,9 +35,10 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     from gprann.evaluation.methods import METHODS
 
     _config(parser, "configuration with a test set")
-    parser.add_argument(
+    methods = parser.add_argument(
         "--methods", nargs="+", metavar="NAME", help=f"some of {', '.join(METHODS)} (default all)"
     )
+    vars(methods)["suggested"] = list(METHODS)
 
 
 def _augment(parser: argparse.ArgumentParser) -> None:
@@ -259,6 +260,12 @@ def _interface(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "shell", choices=["bash", "zsh", "fish"], help="the shell that is to complete commands"
+    )
+
+
 def _doctor(parser: argparse.ArgumentParser) -> None:
     """The command has no options of its own."""
 
@@ -335,6 +342,11 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] 
     "md": (_md, "molecular dynamics; goes on where it was interrupted, stops where it fails", logging.INFO),
     "lammps": (_lammps, "compile the pair style for LAMMPS, and test it", logging.ERROR),
     "interface": (_interface, "where header and library of the C interface are", logging.WARNING),
+    "completion": (
+        _completion,
+        "print what makes a shell complete commands, options and their values",
+        logging.WARNING,
+    ),
     "doctor": (
         _doctor,
         "look at this installation: build, threads, packages, LAMMPS; is everything as it should be",
@@ -344,5 +356,5 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] 
 }
 """The options of each command, what it does, and the level from which messages are shown."""
 
-LIGHT = ("doctor",)
+LIGHT = ("doctor", "completion")
 """Commands in modules of their own, `gprann.cli.NAME`, that import no more than they need."""
