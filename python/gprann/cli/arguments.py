@@ -34,11 +34,23 @@ def _run(parser: argparse.ArgumentParser) -> None:
 def _compare(parser: argparse.ArgumentParser) -> None:
     from gprann.evaluation.methods import METHODS
 
-    _config(parser, "configuration with a test set")
+    parser.add_argument(
+        "config",
+        nargs="*",
+        metavar="FILE",
+        help="a configuration with a test set; or, with --data, two or more model files",
+    )
     methods = parser.add_argument(
         "--methods", nargs="+", metavar="NAME", help=f"some of {', '.join(METHODS)} (default all)"
     )
     vars(methods)["suggested"] = list(METHODS)
+    parser.add_argument(
+        "--data", nargs="+", metavar="DATA", help="structures on which potentials are compared"
+    )
+    _each(parser, "--data")
+    parser.add_argument("--output", metavar="FOLDER", help="with --data: write tables, metrics and plots")
+    _calculator(parser, of_file=True)
+    _reading(parser)
 
 
 def _augment(parser: argparse.ArgumentParser) -> None:
@@ -100,9 +112,15 @@ def _scan(parser: argparse.ArgumentParser) -> None:
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("potential", metavar="POTENTIAL", help="model file, or folder of networks of ænet")
     parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
+    _each(parser, "DATA")
     parser.add_argument("--output", metavar="FOLDER", help="write tables, metrics and plots")
     _calculator(parser, of_file=True)
     _reading(parser)
+
+
+def _each(parser: argparse.ArgumentParser, sets: str) -> None:
+    text = f"each file, folder or pattern of {sets} is a set of its own, with a line in the table"
+    parser.add_argument("--each", action="store_true", help=text)
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
@@ -311,7 +329,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] 
     ),
     "compare": (
         _compare,
-        "train on energies, with Taylor and GPR copies, and on forces directly; compare on the test set",
+        "compare potentials on the same structures; or train on energies, with Taylor and GPR copies and on forces "
+        "directly, and compare these on the test set",
         logging.INFO,
     ),
     "augment": (_augment, "add displaced copies, labelled with energies, to structures", logging.INFO),
@@ -357,4 +376,6 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] 
 """The options of each command, what it does, and the level from which messages are shown."""
 
 LIGHT = ("doctor", "completion")
-"""Commands in modules of their own, `gprann.cli.NAME`, that import no more than they need."""
+"""Commands that must work where packages are missing or broken, and import no more than they need."""
+MODULES = {"doctor": "doctor", "completion": "completion", "evaluate": "errors", "compare": "errors"}
+"""Modules in `gprann.cli` of commands that do not stand in `commands`."""

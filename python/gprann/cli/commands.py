@@ -93,18 +93,6 @@ def explore(arguments: argparse.Namespace) -> Answer:
     )
 
 
-def compare(arguments: argparse.Namespace) -> Answer:
-    """Train with several methods and compare them."""
-    from gprann.pipeline.comparison import compare_file
-
-    result = compare_file(config_file(arguments), methods=arguments.methods)
-    written = "written: " + ", ".join(str(file) for file in result.files)
-    return Answer(
-        f"errors on the test structures\n\n{result.table()}\n\n{written}",
-        {"folder": result.folder, "methods": result.metrics, "files": result.files},
-    )
-
-
 def augment(arguments: argparse.Namespace) -> Answer:
     """Add labelled copies to structures."""
     from gprann.config import AugmentationSection, SurrogateSection
@@ -183,23 +171,6 @@ def train(arguments: argparse.Namespace) -> Answer:
     training = potential.provenance.get("training", {})
     facts = {"output": arguments.output, "potential": repr(potential), "members": len(potential)}
     return Answer(f"{arguments.output}: {potential!r}", facts | {"training": training})
-
-
-def evaluate(arguments: argparse.Namespace) -> Answer:
-    """Show the errors of a potential."""
-    from gprann.evaluation import evaluate as evaluate_potential
-    from gprann.pipeline.run import history
-    from gprann.potential import Potential
-
-    potential = load_model(arguments)
-    report = evaluate_potential(potential, read_data(arguments, arguments.data))
-    text = report.summary().rstrip()
-    if arguments.output is not None:
-        report.save(
-            arguments.output, history=history(potential) if isinstance(potential, Potential) else None
-        )
-        text += f"\nwritten: {arguments.output}"
-    return Answer(text, report.to_dict())
 
 
 def md(arguments: argparse.Namespace) -> Answer:

@@ -98,12 +98,14 @@ def toml_value(text: str) -> Any:
     return value if isinstance(value, bool | int | float | str | list | dict) else text
 
 
-def load_model(arguments: argparse.Namespace) -> Potential | Surrogate | SurrogateSet:
-    """Return the model of a model file, or of networks of ænet."""
+def load_model(
+    arguments: argparse.Namespace, baseline: CalculatorBaseline | None = None
+) -> Potential | Surrogate | SurrogateSet:
+    """Return the model of a model file, or of networks of ænet; the baseline is the one that is asked for."""
     from gprann.formats.aenet import holds_networks, read_aenet
     from gprann.potential import load
 
-    baseline = read_baseline(arguments)
+    baseline = baseline or read_baseline(arguments)
     if not holds_networks(arguments.potential):
         return load(arguments.potential, baseline=baseline)
     if baseline is not None:

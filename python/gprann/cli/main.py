@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from gprann.cli.answer import Answer, failure
-from gprann.cli.arguments import COMMANDS, LIGHT
+from gprann.cli.arguments import COMMANDS, LIGHT, MODULES
 from gprann.cli.console import messages, show, show_error
 from gprann.errors import ConfigError, DataError, GprannError, nearest_name
 from gprann.version import __version__
@@ -177,14 +177,11 @@ def _execute(namespace: argparse.Namespace) -> int:
 
 
 def _answer(namespace: argparse.Namespace) -> Answer:
-    """Call a command; those that must work where packages are missing or broken lie in modules of their own."""
+    """Call a command."""
     name = namespace.command
-    if name in LIGHT:
-        return getattr(import_module(f"gprann.cli.{name}"), name)(namespace)  # type: ignore[no-any-return]
-    from gprann.cli import commands
-
-    with messages(namespace.level):
-        return getattr(commands, name)(namespace)  # type: ignore[no-any-return]
+    with contextlib.nullcontext() if name in LIGHT else messages(namespace.level):
+        call = getattr(import_module(f"gprann.cli.{MODULES.get(name, 'commands')}"), name)
+        return call(namespace)  # type: ignore[no-any-return]
 
 
 def _give(answer: Answer, namespace: argparse.Namespace) -> int:
@@ -206,7 +203,7 @@ def _fail(namespace: argparse.Namespace, code: int, error: BaseException, begin:
 
 def _how_to_go_on(namespace: argparse.Namespace) -> str:
     command = namespace.command
-    if command in ("run", "compare", "explore"):
+    if command in ("run", "compare", "explore") and isinstance(namespace.config, str):
         return f"what is finished is kept, go on with: gprann {command} {namespace.config}"
     if command == "label":
         return f"what is finished is kept in {namespace.output}, the same command goes on"
