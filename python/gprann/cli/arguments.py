@@ -28,7 +28,16 @@ def _init(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    _config(parser, "configuration, as gprann init (of explore: gprann init --explore) writes it")
+    _config(parser, "configuration, as gprann init writes it")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read and check everything, and say what would be done, how long and with how much memory",
+    )
+
+
+def _explore(parser: argparse.ArgumentParser) -> None:
+    _config(parser, "configuration, as gprann init --explore writes it")
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
@@ -353,7 +362,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] 
         logging.WARNING,
     ),
     "explore": (
-        _run,
+        _explore,
         "from one structure and a calculator to a stable potential; goes on where it was interrupted",
         logging.INFO,
     ),

@@ -67,6 +67,13 @@ def run(arguments: argparse.Namespace) -> Answer:
     from gprann.pipeline.run import run as run_configuration
 
     file = config_file(arguments)
+    if arguments.dry_run:
+        from gprann.pipeline.preview import preview
+
+        found = preview(load_config(file), source=Path(file))
+        return Answer(
+            f"{found}\nnothing was computed or written; to run it: gprann run {file}", found.to_dict()
+        )
     result = run_configuration(load_config(file), source=Path(file))
     report = result.folder / "report"
     facts = {"folder": result.folder, "potential": result.potential, "report": report}

@@ -203,7 +203,8 @@ def _fail(namespace: argparse.Namespace, code: int, error: BaseException, begin:
 
 def _how_to_go_on(namespace: argparse.Namespace) -> str:
     command = namespace.command
-    if command in ("run", "compare", "explore") and isinstance(namespace.config, str):
+    dry = getattr(namespace, "dry_run", False)
+    if command in ("run", "compare", "explore") and isinstance(namespace.config, str) and not dry:
         return f"what is finished is kept, go on with: gprann {command} {namespace.config}"
     if command == "label":
         return f"what is finished is kept in {namespace.output}, the same command goes on"
