@@ -50,6 +50,57 @@ def describe(path: str | os.PathLike[str]) -> str:
     return describe_data(read(path, require=()))
 
 
+def facts_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a file holds as plain data, for programs; the errors are those of `describe`.
+
+    Examples
+    --------
+    >>> import gprann, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     gprann.write(Path(folder) / "h2.extxyz", gprann.examples.hydrogen(7))
+    ...     facts = facts_of(Path(folder) / "h2.extxyz")
+    >>> facts["kind"], facts["structures"], facts["forces"]
+    ('structures', 7, 7)
+    """
+    file = Path(path).expanduser()
+    if file.suffix == ".toml":
+        return {"kind": "configuration", "configuration": load_config(file).to_dict()}
+    if holds_networks(file):
+        return _potential_facts(read_aenet(file))
+    if file.suffix == ".gprann" or (file.is_file() and zipfile.is_zipfile(file)):
+        model = load(file, baseline=DescribedCalculator())
+        if isinstance(model, Potential):
+            return _potential_facts(model)
+        each = [model] if isinstance(model, Surrogate) else [surrogate for surrogate, _ in model]
+        return {"kind": "surrogates", "surrogates": [surrogate.to_dict() for surrogate in each]}
+    data = read(path, require=())
+    return {
+        "kind": "structures",
+        "structures": len(data),
+        "species": list(data.species),
+        "atoms": [int(data.n_atoms.min()), int(data.n_atoms.max())],
+        "energies": sum(structure.energy is not None for structure in data),
+        "forces": sum(structure.forces is not None for structure in data),
+        "compositions": dict(Counter(structure.formula for structure in data)),
+        "methods": dict(Counter(structure.origin.method for structure in data)),
+    }
+
+
+def _potential_facts(potential: Potential) -> dict[str, Any]:
+    return {
+        "kind": "potential",
+        "species": list(potential.species),
+        "members": len(potential),
+        "cutoff": potential.cutoff,
+        "parameters": potential.model.n_parameters,
+        "model": repr(potential.model),
+        "descriptor": repr(potential.descriptor),
+        "reference_energies": dict(potential.reference_energies),
+        "has_guard": potential.guard is not None,
+        "provenance": potential.provenance,
+    }
+
+
 def _describe_surrogates(model: Surrogate | SurrogateSet) -> str:
     """Describe the surrogates of a file, one after the other."""
     each = [model] if isinstance(model, Surrogate) else [surrogate for surrogate, _ in model]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gprann.active.select import SelectOptions
-from gprann.cli.given import section as section_of
+from gprann.cli import inputs
 from gprann.cli.main import _parser, parse
 from gprann.config import (
     AugmentationSection,
@@ -119,7 +119,7 @@ def test_option(command: str, section: str, key: str, texts: list[str], value: A
     """Texts of the command line become the values that a configuration file has."""
     table = SECTIONS[section]
     given = ["--" + key.replace("_", "-"), *texts, *WITH.get((section, key), of_a_kind(table, key))]
-    found = section_of(parse([command, *COMMANDS[command], *given]), table).to_dict()[key]
+    found = inputs.read_section(parse([command, *COMMANDS[command], *given]), table).to_dict()[key]
     value = json.loads(json.dumps(value))
     assert type(found) is type(value)
     assert found == ({**found, **value} if isinstance(found, dict) else value)
@@ -142,4 +142,4 @@ def test_there_are_options() -> None:
 def test_choice_that_is_none(text: str) -> None:
     arguments = parse(["augment", *COMMANDS["augment"], "--order", text])
     with pytest.raises(ConfigError, match=r"--order = .*: valid names: 1, 2|--order = .*: did you mean '1'"):
-        section_of(arguments, AugmentationSection)
+        inputs.read_section(arguments, AugmentationSection)

@@ -28,16 +28,38 @@ def _init(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    _config(parser, "configuration, as gprann init (of explore: gprann init --explore) writes it")
+    _config(parser, "configuration, as gprann init writes it")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read and check everything, and say what would be done, how long and with how much memory",
+    )
+
+
+def _explore(parser: argparse.ArgumentParser) -> None:
+    _config(parser, "configuration, as gprann init --explore writes it")
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
     from gprann.evaluation.methods import METHODS
 
-    _config(parser, "configuration with a test set")
     parser.add_argument(
+        "config",
+        nargs="*",
+        metavar="FILE",
+        help="a configuration with a test set; or, with --data, two or more model files",
+    )
+    methods = parser.add_argument(
         "--methods", nargs="+", metavar="NAME", help=f"some of {', '.join(METHODS)} (default all)"
     )
+    vars(methods)["suggested"] = list(METHODS)
+    parser.add_argument(
+        "--data", nargs="+", metavar="DATA", help="structures on which potentials are compared"
+    )
+    _each(parser, "--data")
+    parser.add_argument("--output", metavar="FOLDER", help="with --data: write tables, metrics and plots")
+    _calculator(parser, of_file=True)
+    _reading(parser)
 
 
 def _augment(parser: argparse.ArgumentParser) -> None:
@@ -99,9 +121,15 @@ def _scan(parser: argparse.ArgumentParser) -> None:
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("potential", metavar="POTENTIAL", help="model file, or folder of networks of ænet")
     parser.add_argument("data", nargs="+", metavar="DATA", help="files, folders or glob patterns")
+    _each(parser, "DATA")
     parser.add_argument("--output", metavar="FOLDER", help="write tables, metrics and plots")
     _calculator(parser, of_file=True)
     _reading(parser)
+
+
+def _each(parser: argparse.ArgumentParser, sets: str) -> None:
+    text = f"each file, folder or pattern of {sets} is a set of its own, with a line in the table"
+    parser.add_argument("--each", action="store_true", help=text)
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
@@ -293,6 +321,16 @@ def _interface(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "shell", choices=["bash", "zsh", "fish"], help="the shell that is to complete commands"
+    )
+
+
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    """The command has no options of its own."""
+
+
 def _info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE")
 
@@ -334,7 +372,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] 
     ),
     "compare": (
         _compare,
-        "train on energies, with Taylor and GPR copies, and on forces directly; compare on the test set",
+        "compare potentials on the same structures; or train on energies, with Taylor and GPR copies and on forces "
+        "directly, and compare these on the test set",
         logging.INFO,
     ),
     "augment": (_augment, "add displaced copies, labelled with energies, to structures", logging.INFO),
@@ -357,7 +396,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] 
         logging.WARNING,
     ),
     "explore": (
-        _run,
+        _explore,
         "from one structure and a calculator to a stable potential; goes on where it was interrupted",
         logging.INFO,
     ),
@@ -370,6 +409,21 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] 
     ),
     "lammps": (_lammps, "compile the pair style for LAMMPS, and test it", logging.ERROR),
     "interface": (_interface, "where header and library of the C interface are", logging.WARNING),
+    "completion": (
+        _completion,
+        "print what makes a shell complete commands, options and their values",
+        logging.WARNING,
+    ),
+    "doctor": (
+        _doctor,
+        "look at this installation: build, threads, packages, LAMMPS; is everything as it should be",
+        logging.WARNING,
+    ),
     "info": (_info, "describe a model file, structures or a configuration", logging.WARNING),
 }
 """The options of each command, what it does, and the level from which messages are shown."""
+
+LIGHT = ("doctor", "completion")
+"""Commands that must work where packages are missing or broken, and import no more than they need."""
+MODULES = {"doctor": "doctor", "completion": "completion", "evaluate": "errors", "compare": "errors"}
+"""Modules in `gprann.cli` of commands that do not stand in `commands`."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
-from gprann.cli.arguments import COMMANDS
+from gprann.cli.answer import Answer, failure
+from gprann.cli.arguments import COMMANDS, LIGHT, MODULES
 from gprann.cli.console import messages, show, show_error
 from gprann.errors import ConfigError, DataError, GprannError, nearest_name
 from gprann.version import __version__
@@ -101,6 +104,7 @@ def _parser(command: str | None = None) -> tuple[_Parser, dict[str, argparse.Arg
         )
         if command in (None, name):
             _messages(own, level)
+            own.add_argument("--json", action="store_true", help="print the result as one JSON object")
             add(own)
     return parser, subparsers
 
@@ -143,12 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(end.code or 0)
     except BrokenPipeError:
         return _end_of_pipe()
-    except ConfigError as error:
-        show_error(f"gprann: {error}")
-        return 2
     except GprannError as error:
-        show_error(f"gprann: {error}")
-        return 1
+        unread = argparse.Namespace(command=None, json="--json" in given)
+        return _fail(unread, 2 if isinstance(error, ConfigError) else 1, error)
     return _execute(namespace)
 
 
@@ -160,32 +161,50 @@ def _end_of_pipe() -> int:
 
 def _execute(namespace: argparse.Namespace) -> int:
     try:
-        from gprann.cli import commands
-
-        with messages(namespace.level):
-            code = int(getattr(commands, namespace.command)(namespace) or 0)
-    except KeyboardInterrupt:
-        show_error(f"\ngprann: interrupted; {_how_to_go_on(namespace)}")
-        return 130
+        return _give(_answer(namespace), namespace)
+    except KeyboardInterrupt as stop:
+        reason = f"interrupted; {_how_to_go_on(namespace)}"
+        return _fail(namespace, 130, type(stop)(reason), begin="\ngprann: ")
     except BrokenPipeError:
         return _end_of_pipe()
     except (ConfigError, DataError) as error:
-        show_error(f"gprann: {error}")
-        return 2
+        return _fail(namespace, 2, error)
     except (GprannError, OSError, ImportError) as error:
-        show_error(f"gprann: {error}")
-        return 1
+        return _fail(namespace, 1, error)
     except MemoryError:
-        show_error(
-            "gprann: the memory does not suffice; close other programs, or lower max_subset, copies or workers"
-        )
-        return 1
+        remedy = "close other programs, or lower max_subset, copies or workers"
+        return _fail(namespace, 1, MemoryError(f"the memory does not suffice; {remedy}"))
+
+
+def _answer(namespace: argparse.Namespace) -> Answer:
+    """Call a command."""
+    name = namespace.command
+    with contextlib.nullcontext() if name in LIGHT else messages(namespace.level):
+        call = getattr(import_module(f"gprann.cli.{MODULES.get(name, 'commands')}"), name)
+        return call(namespace)  # type: ignore[no-any-return]
+
+
+def _give(answer: Answer, namespace: argparse.Namespace) -> int:
+    """Show what a command answers, and return its exit code."""
+    show(answer.document(namespace.command) if namespace.json else answer.text)
+    if answer.error:
+        show_error(f"gprann: {answer.error}")
+    return answer.code
+
+
+def _fail(namespace: argparse.Namespace, code: int, error: BaseException, begin: str = "gprann: ") -> int:
+    """Show why there is no answer, and return the exit code."""
+    if namespace.json:
+        with contextlib.suppress(GprannError):  # output that cannot be written may be the very reason
+            show(failure(namespace.command, code, error))
+    show_error(f"{begin}{error}")
     return code
 
 
 def _how_to_go_on(namespace: argparse.Namespace) -> str:
     command = namespace.command
-    if command in ("run", "compare", "explore"):
+    dry = getattr(namespace, "dry_run", False)
+    if command in ("run", "compare", "explore") and isinstance(namespace.config, str) and not dry:
         return f"what is finished is kept, go on with: gprann {command} {namespace.config}"
     if command in ("label", "properties"):
         return f"what is finished is kept in {namespace.output}, the same command goes on"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -30,13 +30,30 @@ def section_options(
             "help": f"{text} ({facts})" if facts else text,
         }
         if _holds(key.field, bool):
-            group.add_argument(option_name(name), action="store_const", const="true", **options)
+            options |= {"action": "store_const", "const": "true"}
         elif _holds(key.field, tuple) or isinstance(key.extra["example"], list):
-            group.add_argument(option_name(name), nargs="*", metavar=_placeholder(key.field), **options)
+            options |= {"nargs": "*", "metavar": _placeholder(key.field)}
         elif _holds(key.field, dict) or isinstance(key.extra["example"], dict):
-            group.add_argument(option_name(name), nargs="+", metavar="NAME=X", **options)
+            options |= {"nargs": "+", "metavar": "NAME=X"}
         else:
-            group.add_argument(option_name(name), metavar=_placeholder(key.field), **options)
+            options |= {"metavar": _placeholder(key.field)}
+        action = group.add_argument(option_name(name), **options)
+        # For the completion of shells; `choices` would be checked here, with another message than the section's.
+        vars(action)["suggested"] = _known_values(key.field.annotation)
+
+
+def _known_values(annotation: Any) -> list[str]:
+    """Return the values of an option that have names, for the completion of shells."""
+    from gprann.explain import registry_of
+
+    found: list[str] = []
+    for item in (annotation, *get_args(annotation)):
+        registry = registry_of(item)
+        if registry is not None:
+            found += list(registry)
+        elif get_origin(item) is Literal:
+            found += [str(value) for value in get_args(item)]
+    return list(dict.fromkeys(found))
 
 
 def _placeholder(field: FieldInfo) -> str:

@@ -10,3 +10,5 @@ from gprann.evaluation.report import Predictor as Predictor
 from gprann.evaluation.report import Report as Report
 from gprann.evaluation.report import evaluate as evaluate
 from gprann.evaluation.report import with_forces_std as with_forces_std
+from gprann.evaluation.several import Evaluations as Evaluations
+from gprann.evaluation.several import evaluate_several as evaluate_several

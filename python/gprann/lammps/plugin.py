@@ -17,6 +17,7 @@ from gprann.lammps.installation import Installation, find_installation
 from gprann.libraries import CInterface, c_interface
 
 _SOURCE = Path(__file__).parent / "pair_gprann.cpp"
+_RECORD = "build.json"
 _FILE = "gprannplugin.so"  # LAMMPS loads files *plugin.so of the folders of LAMMPS_PLUGIN_PATH
 
 
@@ -85,8 +86,7 @@ def build(lammps: str | os.PathLike[str] | None = None) -> Plugin:
     target = folder / _FILE
     command = _compile_command(installation, interface)
     key = _key(command, interface)
-    record = folder / "build.json"
-    if target.is_file() and record.is_file() and record.read_text(encoding="utf-8") == key:
+    if _is_current(folder, key):
         return Plugin(target, installation)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,12 +95,31 @@ def build(lammps: str | os.PathLike[str] | None = None) -> Plugin:
             _write_mpi_header(Path(scratch), installation)
             _compile([*command, f"-I{scratch}", str(_SOURCE), "-o", str(made)])
             made.replace(target)
-        record.write_text(key, encoding="utf-8")
+        (folder / _RECORD).write_text(key, encoding="utf-8")
     except OSError as error:
         raise GprannError(
             f"{folder}: cannot be written ({error}); set XDG_CACHE_HOME to a folder that can"
         ) from error
     return Plugin(target, installation)
+
+
+def find_built(installation: Installation) -> Path | None:
+    """Return the pair style for a LAMMPS if it has been compiled from these sources, else None.
+
+    Raises
+    ------
+    GprannError
+        If nothing can be compiled here: there is no compiler, or no C interface.
+    """
+    interface = c_interface()
+    folder = plugin_folder(installation)
+    current = _is_current(folder, _key(_compile_command(installation, interface), interface))
+    return folder / _FILE if current else None
+
+
+def _is_current(folder: Path, key: str) -> bool:
+    record = folder / _RECORD
+    return (folder / _FILE).is_file() and record.is_file() and record.read_text(encoding="utf-8") == key
 
 
 def _write_mpi_header(folder: Path, installation: Installation) -> None:

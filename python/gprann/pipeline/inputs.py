@@ -22,7 +22,7 @@ from gprann.augmentation.displacements import require_forces, with_unique_origin
 from gprann.augmentation.taylor import read_hessians
 from gprann.baselines import CalculatorBaseline, terms_of
 from gprann.data.structure import Dataset
-from gprann.descriptors import ProjectedDescriptor
+from gprann.descriptors import Descriptor, ProjectedDescriptor
 from gprann.descriptors.base import MOST_STORED
 from gprann.errors import ConfigError, DataError, nearest_name
 from gprann.evaluation.data_check import read_and_check
@@ -293,16 +293,8 @@ def training_memory(config: Config, data: Dataset) -> float:
     """
     descriptor = config.descriptor.build(data.species)
     atoms = sum(len(structure) * (1 + config.augmentation.most_copies(structure)) for structure in data)
-    options, start_from = config.training, config.training.start_from
-    kind = options.model if start_from is None else Potential.load(start_from).model.options
-    model = kind.build(descriptor.size, len(descriptor.species))
-    workload = Workload(
-        n_parameters=model.n_parameters,
-        n_structures=sum(1 + config.augmentation.most_copies(structure) for structure in data),
-        forces=options.forces,
-        largest=int(data.n_atoms.max()),
-        n_features=descriptor.size,
-    )
+    options = config.training
+    workload = training_workload(config, data, descriptor)
     optimizer, _ = options.optimizer.resolve(workload)
     workers = min(config.resources.workers or os.cpu_count() or 1, options.members)
     per_atom = 2 * 8.0 * descriptor.size
@@ -315,6 +307,20 @@ def training_memory(config: Config, data: Dataset) -> float:
         if descriptor.costly and stored <= MOST_STORED:  # by each worker
             per_atom += 2.0 * workers / (1 + workers) * stored / atoms
     return float(atoms * per_atom * (1 + workers) / 2 + workers * optimizer.memory(workload)) / GIB
+
+
+def training_workload(config: Config, data: Dataset, descriptor: Descriptor) -> Workload:
+    """Return size and kind of the training, for its memory; the number of residuals is not counted."""
+    options, start_from = config.training, config.training.start_from
+    kind = options.model if start_from is None else Potential.load(start_from).model.options
+    model = kind.build(descriptor.size, len(descriptor.species))
+    return Workload(
+        n_parameters=model.n_parameters,
+        n_structures=sum(1 + config.augmentation.most_copies(structure) for structure in data),
+        forces=options.forces,
+        largest=int(data.n_atoms.max()),
+        n_features=descriptor.size,
+    )
 
 
 def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrogate: bool) -> str:

@@ -1,4 +1,4 @@
-"""The arguments of commands as files, sections of options, models and calculators."""
+"""Input of several commands: configurations, options of sections, structures, models and calculators."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def config_file(arguments: argparse.Namespace) -> str:
     raise ConfigError(f"{arguments.command}: give a configuration file; {how}")
 
 
-def section(arguments: argparse.Namespace, section: type[S]) -> S:
+def read_section(arguments: argparse.Namespace, section: type[S]) -> S:
     """Return a section of the options given for it."""
     prefix = f"{section.__name__}."
     given = {
@@ -51,29 +51,20 @@ def section(arguments: argparse.Namespace, section: type[S]) -> S:
 
 def pairs(option: str, items: Sequence[str]) -> dict[str, str]:
     """Return the mapping that NAME=VALUE arguments stand for."""
-    parts = [item.partition("=") for item in items]
-    for item, (name, _, value) in zip(items, parts, strict=True):
+    pairs = [item.partition("=") for item in items]
+    for item, (name, _, value) in zip(items, pairs, strict=True):
         if not (name and value):
             raise ConfigError(f"{option}: expected NAME=VALUE, got '{item}'")
-    return {name: value for name, _, value in parts}
-
-
-def toml_value(text: str) -> Any:
-    """Return the number, truth value, text, list or table that a text stands for in TOML; else the text."""
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-    return value if isinstance(value, bool | int | float | str | list | dict) else text
+    return {name: value for name, _, value in pairs}
 
 
 def read_data(
     arguments: argparse.Namespace, sources: Sequence[str], require: Sequence[str] = ("energy",)
 ) -> Dataset:
-    """Return the structures of some sources, by the reading options of a command."""
+    """Read structures with the options given for it."""
     from gprann.io import ReadOptions, read
 
-    return read(list(sources), require=require, **section(arguments, ReadOptions).to_dict())
+    return read(list(sources), require=require, **read_section(arguments, ReadOptions).to_dict())
 
 
 def check_output(path: str, suffixes: Sequence[str], option: str = "--output") -> None:
@@ -86,31 +77,6 @@ def check_output(path: str, suffixes: Sequence[str], option: str = "--output") -
         raise ConfigError(f"{option}: {target} has the suffix '{target.suffix}'; expected {known}")
 
 
-def load_model(arguments: argparse.Namespace) -> Potential | Surrogate | SurrogateSet:
-    """Return the model of a model file, or of networks of ænet."""
-    from gprann.formats.aenet import holds_networks, read_aenet
-    from gprann.potential import load
-
-    baseline = calculator_baseline(arguments)
-    if not holds_networks(arguments.potential):
-        return load(arguments.potential, baseline=baseline)
-    if baseline is not None:
-        raise ConfigError("--calculator has no effect: networks of ænet build on no calculator; leave it out")
-    return read_aenet(arguments.potential)
-
-
-def calculator_baseline(arguments: argparse.Namespace) -> CalculatorBaseline | None:
-    """Return the calculator that is handed over beside a model file."""
-    options = calculator_options(arguments)
-    if arguments.calculator is None:
-        if options:
-            raise ConfigError("--options are those of the calculator: give --calculator")
-        return None
-    from gprann.baselines import CalculatorBaseline
-
-    return CalculatorBaseline(calculator=arguments.calculator, options=options or None)
-
-
 def calculator_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword options of the calculator: of a TOML file, then those of the command line."""
     options: dict[str, Any] = {}
@@ -121,3 +87,39 @@ def calculator_options(arguments: argparse.Namespace) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"--options-file: {file} cannot be read as TOML ({error})") from error
     return options | {name: toml_value(text) for name, text in pairs("--options", arguments.options).items()}
+
+
+def toml_value(text: str) -> Any:
+    """Return the number, truth value, text, list or table that a text stands for in TOML; else the text."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float | str | list | dict) else text
+
+
+def load_model(
+    arguments: argparse.Namespace, baseline: CalculatorBaseline | None = None
+) -> Potential | Surrogate | SurrogateSet:
+    """Return the model of a model file, or of networks of ænet; the baseline is the one that is asked for."""
+    from gprann.formats.aenet import holds_networks, read_aenet
+    from gprann.potential import load
+
+    baseline = baseline or read_baseline(arguments)
+    if not holds_networks(arguments.potential):
+        return load(arguments.potential, baseline=baseline)
+    if baseline is not None:
+        raise ConfigError("--calculator has no effect: networks of ænet build on no calculator; leave it out")
+    return read_aenet(arguments.potential)
+
+
+def read_baseline(arguments: argparse.Namespace) -> CalculatorBaseline | None:
+    """Return the calculator that is handed over beside a model file."""
+    options = calculator_options(arguments)
+    if arguments.calculator is None:
+        if options:
+            raise ConfigError("--options are those of the calculator: give --calculator")
+        return None
+    from gprann.baselines import CalculatorBaseline
+
+    return CalculatorBaseline(calculator=arguments.calculator, options=options or None)
