@@ -61,7 +61,14 @@ def run(arguments: argparse.Namespace) -> None:
     file = _config(arguments)
     result = run_configuration(load_config(file), source=Path(file))
     show(result.summary)
-    show(f"\npotential: {result.potential}\nreport:    {result.folder / 'report'}")
+    show(f"\npotential: {result.potential}\nreport:    {result.folder / 'report' / 'report.html'}")
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Write the report of a run as one HTML file."""
+    from gprann.pipeline.page import report_run
+
+    show(f"written: {report_run(arguments.run, arguments.output)}")
 
 
 def explore(arguments: argparse.Namespace) -> int:
@@ -152,7 +159,7 @@ def train(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Show the errors of a potential."""
     from gprann.evaluation import evaluate as evaluate_potential
-    from gprann.pipeline.run import history
+    from gprann.evaluation.report import history
     from gprann.potential import Potential
 
     potential = _load(arguments)
