@@ -181,13 +181,18 @@ def describe_potential(potential: Potential) -> str:
     >>> print(describe_potential(potential).splitlines()[1])
     parameters:          96 per network
     """
+    return "\n".join(_entry(name, text) for name, text in list_facts(potential).items())
+
+
+def list_facts(potential: Potential) -> dict[str, str]:
+    """Return the facts about a potential, each under its name."""
     single, several = (
         ("polynomial", "draws of polynomials")
         if isinstance(potential.model, PolynomialModel)
         else ("network", "networks")
     )
     count = f"a single {single}" if len(potential) == 1 else f"a committee of {len(potential)} {several}"
-    facts = {
+    return {
         "potential": f"{count} for each element, {potential.model!r}",
         "parameters": f"{potential.model.n_parameters} per {single}",
         "elements": " ".join(potential.species),
@@ -198,7 +203,6 @@ def describe_potential(potential: Potential) -> str:
         "units": "eV, Å, eV/Å, eV/Å³; total energies",
         **_provenance(potential.provenance),
     }
-    return "\n".join(_entry(name, text) for name, text in facts.items())
 
 
 def _other_baselines(baseline: Baseline) -> dict[str, str]:

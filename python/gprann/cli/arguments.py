@@ -40,6 +40,11 @@ def _explore(parser: argparse.ArgumentParser) -> None:
     _config(parser, "configuration, as gprann init --explore writes it")
 
 
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("-o", "--output", metavar="FILE", help="default: report/report.html in the folder")
+
+
 def _compare(parser: argparse.ArgumentParser) -> None:
     from gprann.evaluation.methods import METHODS
 
@@ -369,6 +374,11 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, int]] 
         _run,
         "the whole pipeline: read, check, augment, train, evaluate; goes on where it was interrupted",
         logging.INFO,
+    ),
+    "report": (
+        _report,
+        "write the report of a finished run again, as one HTML file; its data are read and predicted again",
+        logging.WARNING,
     ),
     "compare": (
         _compare,

@@ -75,12 +75,20 @@ def run(arguments: argparse.Namespace) -> Answer:
             f"{found}\nnothing was computed or written; to run it: gprann run {file}", found.to_dict()
         )
     result = run_configuration(load_config(file), source=Path(file))
-    report = result.folder / "report"
-    facts = {"folder": result.folder, "potential": result.potential, "report": report}
+    page = result.folder / "report" / "report.html"
+    facts = {"folder": result.folder, "potential": result.potential, "report": page}
     return Answer(
-        f"{result.summary.rstrip()}\n\npotential: {result.potential}\nreport:    {report}",
+        f"{result.summary.rstrip()}\n\npotential: {result.potential}\nreport:    {page}",
         facts | {"skipped": result.skipped, "metrics": result.metrics},
     )
+
+
+def report(arguments: argparse.Namespace) -> Answer:
+    """Write the report of a run as one HTML file."""
+    from gprann.pipeline.page import report_run
+
+    file = report_run(arguments.run, arguments.output)
+    return Answer(f"written: {file}", {"report": file})
 
 
 def explore(arguments: argparse.Namespace) -> Answer:

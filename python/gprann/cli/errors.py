@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def evaluate(arguments: argparse.Namespace) -> Answer:
     """Show the errors of a potential."""
     from gprann.evaluation import evaluate as evaluate_potential
-    from gprann.pipeline.run import history
+    from gprann.evaluation.report import history
     from gprann.potential import Potential
 
     potential = load_model(arguments)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _ROWS_SHOWN = 20
 
 # Label, unit, factor from the unit of `Metrics`, and the stem of the attribute names.
-_QUANTITIES = (
+QUANTITIES = (
     ("energy", "meV/structure", 1 / MEV, "energy"),
     ("energy per atom", "meV/atom", 1 / MEV, "energy_per_atom"),
     ("force component", "eV/Å", 1.0, "force"),
@@ -33,8 +33,8 @@ _QUANTITIES = (
     ("force direction", "degrees", 1.0, "force_angle"),
     ("stress", "GPa", EV_PER_ANGSTROM3_TO_GPA, "stress"),
 )
-_KINDS = ("mae", "rmse", "max", "msd")
-_HEADS = {"mae": "MAE", "rmse": "RMSE", "max": "max", "msd": "MSD"}
+KINDS = ("mae", "rmse", "max", "msd")
+HEADS = {"mae": "MAE", "rmse": "RMSE", "max": "max", "msd": "MSD"}
 
 _ENERGY_COLUMNS = (
     ("E MAE", "meV", 1 / MEV, "energy_mae"),
@@ -407,22 +407,23 @@ def _title(metrics: Metrics) -> str:
 
 def _overview(metrics: Metrics) -> str:
     """Return the table of all quantities; without standard deviations it has no column MSD."""
-    kinds = _KINDS if _has_deviations(metrics) else _KINDS[:-1]
-    rows = [["", "unit", *(_HEADS[kind] for kind in kinds)]]
-    for label, unit, factor, stem in _QUANTITIES:
+    kinds = KINDS if has_deviations(metrics) else KINDS[:-1]
+    rows = [["", "unit", *(HEADS[kind] for kind in kinds)]]
+    for label, unit, factor, stem in QUANTITIES:
         values = [getattr(metrics, f"{stem}_{kind}", None) for kind in kinds]
         if any(value is not None for value in values):
             rows.append([label, unit, *(number(value, factor) for value in values)])
     return table(rows)
 
 
-def _has_deviations(metrics: Metrics) -> bool:
+def has_deviations(metrics: Metrics) -> bool:
+    """Return whether there are standard deviations."""
     return metrics.energy_msd is not None or metrics.force_msd is not None
 
 
 def _notes(residuals: Residuals, metrics: Metrics) -> str:
     notes = []
-    if _has_deviations(metrics):
+    if has_deviations(metrics):
         source = "of the committee" if metrics.n_members > 1 else "that the model predicts"
         notes.append(f"MSD: mean standard deviation {source}, its own estimate of its errors")
     for what, one, two in (

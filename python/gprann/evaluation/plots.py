@@ -249,12 +249,12 @@ def learning_curve(history: History, *, label: str = "error") -> Figure:
         columns = np.array(
             [[np.nan if value is None else value for value in record] for record in records], float
         )
-        for column, kind, colour in ((1, "training", BLUE), (2, "validation", ORANGE)):
+        for column, kind, colour, line in ((1, "training", BLUE, "-"), (2, "validation", ORANGE, "--")):
             x, y = columns.reshape(-1, 3)[:, 0], columns.reshape(-1, 3)[:, column]
             shown = np.isfinite(y) & (y > 0)
             if np.any(shown):
                 name = "_nolegend_" if kind in drawn else kind
-                axes.plot(x[shown], y[shown], color=colour, label=name, **style)
+                axes.plot(x[shown], y[shown], color=colour, ls=line, label=name, **style)
                 drawn.add(kind)
     if not drawn:
         raise DataError("the training history holds no positive error; there is nothing to plot")
@@ -320,12 +320,12 @@ def uncertainty_calibration(residuals: Residuals) -> Figure:
     plain_ticks(left.yaxis)
     left.set(xlabel="standard deviation (meV)", ylabel="absolute energy error (meV)")
     right.plot([0, 1], [0, 1], color=GREY, lw=1)
-    _reliability(right, error, std, "energies", BLUE)
+    _reliability(right, error, std, "energies")
     forces = residuals.forces
     deviations = None if forces is None else force_std(forces)
     if forces is not None and deviations is not None:
         known = np.isfinite(deviations) & np.isfinite(forces.error)
-        _reliability(right, np.abs(forces.error[known]), deviations[known], "force components", ORANGE)
+        _reliability(right, np.abs(forces.error[known]), deviations[known], "force components")
     legend(right, loc="upper left")
     right.set(
         xlabel="expected fraction", ylabel="observed fraction", xlim=(0, 1), ylim=(0, 1.01), aspect="equal"
@@ -333,14 +333,16 @@ def uncertainty_calibration(residuals: Residuals) -> Figure:
     return figure
 
 
-def _reliability(axes: Axes, error: Array, std: Array, label: str, colour: str) -> None:
+def _reliability(axes: Axes, error: Array, std: Array, label: str) -> None:
     """Draw how often errors are within z standard deviations, with dots at one and two."""
     z = np.linspace(0.0, 3.5, 141)
     expected = np.array([math.erf(value / math.sqrt(2)) for value in z])
     ratio = np.sort(np.divide(error, std, out=np.where(error > 0, np.inf, 0.0), where=std > 0))
     observed = np.searchsorted(ratio, z, side="right") / max(len(ratio), 1)
     one, two = observed[40], observed[80]
-    axes.plot(expected, observed, color=colour, lw=1.6, label=f"{label}: {100 * one:.0f}, {100 * two:.0f} %")
+    colour, line = (BLUE, "-") if label == "energies" else (ORANGE, "--")  # told apart without colours too
+    shares = f"{100 * one:.0f}, {100 * two:.0f} %"
+    axes.plot(expected, observed, color=colour, ls=line, lw=1.6, label=f"{label}: {shares}")
     axes.plot(expected[[40, 80]], [one, two], "o", color=colour, ms=5)
 
 

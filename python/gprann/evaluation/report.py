@@ -279,6 +279,12 @@ def evaluate(
     return report
 
 
+def history(potential: Potential) -> History:
+    """Return the learning curves of the members, eV."""
+    curves = potential.provenance.get("training", {}).get("history", [])
+    return {f"member {k}": [tuple(step) for step in curve] for k, curve in enumerate(curves)}
+
+
 def _warn_of_known(predictor: Predictor, reference: Dataset) -> None:
     """Warn of structures that the model has been trained on."""
     known: list[int] = []

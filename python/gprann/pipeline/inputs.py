@@ -61,12 +61,15 @@ class RunData:
         was given.
     check : str
         The verdict on the data, for the report.
+    problems : tuple of str
+        What is suspicious about them.
     """
 
     train: Dataset
     test: Dataset | None
     split: int = 0
     check: str = ""
+    problems: tuple[str, ...] = ()
 
     @property
     def origin_of_test(self) -> str:
@@ -98,8 +101,8 @@ def read_data(config: Config) -> RunData:
         _log.info("%s", line)
     data = with_unique_origins(checked.data)
     if checked.test is not None:
-        return RunData(data, checked.test, check=checked.summary())
-    return replace(_with_split(data, config), check=checked.summary())
+        return RunData(data, checked.test, check=checked.summary(), problems=checked.problems)
+    return replace(_with_split(data, config), check=checked.summary(), problems=checked.problems)
 
 
 def remember_baselines(config: Config, folder: Path) -> None:

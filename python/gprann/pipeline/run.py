@@ -19,7 +19,7 @@ from gprann.config.template import to_toml
 from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.errors import ConfigError
-from gprann.evaluation.report import Report
+from gprann.evaluation.report import Report, history
 from gprann.io import DataWarning, atomic_write, write
 from gprann.io.reading import structures
 from gprann.pipeline.auto import choose
@@ -323,11 +323,14 @@ class _Run:
         """Evaluate the potential on both sets; write tables, plots and the summary."""
         test = None if self.data.test is None else data_digest(self.data.test)
         choices = None if self.plan is None else self.plan.to_dict()
-        stage = self.stages.begin("report", digest(trained.inputs, test, self._draws_plots(), choices))
+        stage = self.stages.begin(
+            "report", digest(trained.inputs, test, self._draws_plots(), choices, "page")
+        )
         if stage.skipped:
             return stage
         potential = Potential.load(self.stages.folder / _POTENTIAL, baseline=self.config.training.baseline)
-        files, metrics, texts = self._evaluate(potential)
+        reports, files, texts = self._evaluate(potential)
+        metrics: dict[str, Any] = {name: report.to_dict() for name, report in reports.items()}
         if tested is not None and tested.left["metrics"] is not None:
             metrics["surrogate"] = tested.left["metrics"]
             remark = loss_remark(metrics["test"], tested.left["metrics"])
@@ -344,26 +347,30 @@ class _Run:
             files.append(self.stages.folder / "report" / name)
             with atomic_write(files[-1]) as stream:
                 stream.write(text)
+        from gprann.pipeline.page import PAGE, write_run_page  # imports much that other stages do without
+
+        page = self.stages.folder / "report" / PAGE
+        files.append(write_run_page(page, self.config, self.data, potential, reports, more=metrics))
         stage.finish(files, {"summary": summary})
         return stage
 
-    def _evaluate(self, potential: Potential) -> tuple[list[Path], dict[str, Any], list[str]]:
-        """Return the files of the reports on both sets, their metrics and their summaries."""
+    def _evaluate(self, potential: Potential) -> tuple[dict[str, Report], list[Path], list[str]]:
+        """Return the reports on both sets, their files and their summaries."""
         folder = self.stages.folder / "report"
         plots = None if self.config.output.plots else False
         files: list[Path] = []
-        metrics, texts = {}, []
+        reports, texts = {}, []
         for name, data in (("test", self.data.test), ("training", self.data.train)):
             shutil.rmtree(folder / name, ignore_errors=True)
             if data is None:
                 continue
             report = Report.from_prediction(data, potential.predict(data))
             files += report.save(folder / name, plots=plots, history=history(potential))
-            metrics[name] = report.to_dict()
+            reports[name] = report
             origin = self.data.origin_of_test if name == "test" else ""
             origin = f"{origin}\n" if origin else ""
             texts.append(f"{name} set\n{'=' * (len(name) + 4)}\n{origin}{report.summary()}")
-        return files, metrics, texts
+        return reports, files, texts
 
 
 def train_potential(
@@ -402,9 +409,3 @@ def train_potential(
     )
     potential.provenance = {**json.loads(json.dumps(provenance or {})), **potential.provenance}
     return potential
-
-
-def history(potential: Potential) -> dict[str, list[tuple[float, float, float | None]]]:
-    """Return the learning curves of the members, eV."""
-    curves = potential.provenance.get("training", {}).get("history", [])
-    return {f"member {k}": [tuple(step) for step in curve] for k, curve in enumerate(curves)}
