@@ -82,6 +82,20 @@ def test_time_is_proportional_to_the_operations(folder: Path, monkeypatch: pytes
     assert training_seconds(linear, data) is None
 
 
+def test_time_of_surrogates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPRANN_NUM_THREADS", "1")
+    found = preview(load_config("c.toml"))
+    assert found.surrogate_seconds > 0
+    given = preview(changed('kernel = "pairs"', 'kernel = "pairs"\nsurrogate.length = 1.0'))
+    assert given.surrogate_seconds < 0.1 * found.surrogate_seconds  # nothing is searched for
+    assert "the surrogates about 0 s, the networks at most about 0 s; on one thread" in str(given)
+    iterative = preview(changed('kernel = "pairs"', 'kernel = "pairs"\nsurrogate.solver = "inducing"'))
+    assert iterative.surrogate_seconds is None
+    assert "the surrogates about (not predicted)" in str(iterative)
+    without = preview(changed('method = "gpr", copies = 3', 'method = "none"'))
+    assert (without.surrogate_seconds, without.surrogates) == (0.0, ())
+
+
 def test_auto_has_no_networks_yet(folder: Path) -> None:
     found = preview(changed('"manual"', '"auto"\nresources.time = 3.0'))
     assert (found.seconds, found.network, found.members, found.copies) == (180.0, "", 0, 0)

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gprann.version import __version__
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -54,6 +52,8 @@ def failure(command: str | None, code: int, error: BaseException) -> str:
 
 
 def _document(command: str | None, content: Mapping[str, Any]) -> str:
+    from gprann.version import __version__  # takes its time
+
     whole = {"gprann": __version__, "command": command, **content}
     return json.dumps(plain(whole), indent=1, ensure_ascii=False, allow_nan=False)
 

@@ -15,7 +15,6 @@ from gprann.cli.answer import Answer, failure
 from gprann.cli.arguments import COMMANDS, LIGHT, MODULES
 from gprann.cli.console import messages, show, show_error
 from gprann.errors import ConfigError, DataError, GprannError, nearest_name
-from gprann.version import __version__
 
 _DESCRIPTION = """\
 Neural-network interatomic potentials from a few hundred first-principles energies and forces.
@@ -41,6 +40,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+class _Version(argparse.Action):
+    """Show the version; finding it out takes longer than all the rest, and nothing else needs it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from gprann.version import __version__
+
+        show(f"gprann {__version__}")
+        parser.exit()
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -93,7 +102,7 @@ def _unknown(rest: list[str], parser: argparse.ArgumentParser, command: str | No
 def _parser(command: str | None = None) -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
     """Return the parser and those of the commands by their names; of one `command`, the others know no options."""
     parser = _Parser(prog="gprann", description=_DESCRIPTION, epilog=_EPILOG)
-    parser.add_argument("--version", action="version", version=f"gprann {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     group = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=False, parser_class=_Parser
     )

@@ -263,11 +263,11 @@ def surrogate_memory(config: Config, data: Dataset, budget: float) -> float:
 def _memory_of_fit(
     section: SurrogateSection, data: Dataset, species: tuple[str, ...], budget: float
 ) -> float:
-    features = _features(section, data, species)
+    features = features_of(section, data, species)
     return section.solver.memory_at_least(data, min(budget, section.memory or math.inf), features=features)
 
 
-def _features(section: SurrogateSection, data: Dataset, species: tuple[str, ...]) -> float:
+def features_of(section: SurrogateSection, data: Dataset, species: tuple[str, ...]) -> float:
     """Return the number of features per atom; where the kernel is chosen later, that of the kernel `atoms`."""
     surrogate = section.build(data[:1].species, 0)
     surrogate.prepare(species)
@@ -337,7 +337,7 @@ def _refusal(config: Config, data: Dataset, needed: float, budget: float, surrog
         what = "surrogate.inducing" if inducing else "augmentation.max_subset"
         return f"{begin}; lower {what}, or use a machine with more memory"
     largest_first = data.select(np.argsort(-data.n_atoms, kind="stable"))
-    features = _features(config.surrogate, largest_first, data.species)
+    features = features_of(config.surrogate, largest_first, data.species)
     fitting = bisect.bisect_right(
         range(config.augmentation.max_subset or len(data)),
         budget - _PROGRAM,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,21 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, listing
 from gprann.models.polynomial import Polynomial
 from gprann.pipeline.checkpoints import Stages
-from gprann.pipeline.inputs import RunData, check_memory, check_run, read_data, training_workload
+from gprann.pipeline.inputs import RunData, check_memory, check_run, features_of, read_data, training_workload
 from gprann.runtime.resources import available_memory, n_threads
+from gprann.surrogate.memory import SMALL_ROWS
 from gprann.surrogate.sets.partition import divide_data
+from gprann.surrogate.solvers.plan import matrix_operations
 
 _RATE = 3e10
 """Floating-point operations of training in a second on one usual processor."""
+_LIKELIHOODS, _REFINEMENTS = 85.0, 8.0
+"""Covariance matrices, made and factorised, of a small subset and of the whole set in the search for hyperparameters.
+
+They follow from the time it took on azobenzene with 12, 24 and 54 structures.
+"""
+_DENSE = 8000
+"""Observations up to which a surrogate is solved with its covariance matrix in any case."""
 _STAGES = ("augmentation", "surrogate", "training", "report")
 
 
@@ -48,6 +58,8 @@ class Preview:
         What the run needs, and what there is.
     seconds : float or None
         Time of the training at most, from its operations; None where it is not known.
+    surrogate_seconds : float or None
+        Time of fitting the surrogates, in the same way; None where it is not known, 0 without surrogates.
     threads : int
     finished : tuple of str
         Stages of which the folder holds a record. They are not repeated if what they depend on is the same.
@@ -66,6 +78,7 @@ class Preview:
     memory: float
     available: float | None
     seconds: float | None
+    surrogate_seconds: float | None
     threads: int
     finished: tuple[str, ...]
 
@@ -95,16 +108,21 @@ class Preview:
         return asdict(self)
 
     def _time(self) -> str:
-        if self.seconds is None:
-            return "not predicted: the fit in closed form is usually a matter of seconds"
-        amount = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{self.seconds / 60:.0f} min"
-        threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
-        surrogates = "; the surrogates come on top" if self.surrogates else ""
         if self.method.startswith("auto"):
-            return (
-                f"about {amount} for the networks (resources.time), trials among it; surrogates come on top"
-            )
-        return f"the networks at most about {amount} on {threads}{surrogates}"
+            return f"about {_amount(self.seconds)} for the networks (resources.time); surrogates come on top"
+        threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
+        parts = [] if not self.surrogates else [f"the surrogates about {_amount(self.surrogate_seconds)}"]
+        if self.seconds is None:
+            parts.append("the fit in closed form is usually a matter of seconds")
+        else:
+            parts.append(f"the networks at most about {_amount(self.seconds)}")
+        return f"{', '.join(parts)}; on {threads}"
+
+
+def _amount(seconds: float | None) -> str:
+    if seconds is None:
+        return "(not predicted)"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def preview(config: Config, *, source: Path | None = None) -> Preview:
@@ -164,10 +182,11 @@ def _stages_on_record(folder: Path, source: Path | None) -> tuple[str, ...]:
 def _preview(config: Config, data: RunData, folder: Path, finished: tuple[str, ...]) -> Preview:
     train, section = data.train, config.augmentation
     automatic = config.method != "manual"
-    parts: tuple[int, ...] = ()
+    parts: list[Dataset] = []
     if not automatic and section.uses_surrogate:
         mixed = config.surrogate.kernel.any_composition
-        parts = tuple(map(len, divide_data(train, section.max_subset, any_composition=mixed)))
+        divided = divide_data(train, section.max_subset, any_composition=mixed)
+        parts = [train.select(part) for part in divided]
     descriptor = config.descriptor.build(train.species)
     workload = training_workload(config, train, descriptor)
     copies = sum(section.most_copies(structure) for structure in train)
@@ -177,7 +196,7 @@ def _preview(config: Config, data: RunData, folder: Path, finished: tuple[str, .
         structures=len(train),
         test=0 if data.test is None else len(data.test),
         compositions=dict(Counter(structure.formula for structure in train)),
-        surrogates=parts,
+        surrogates=tuple(map(len, parts)),
         copies=0 if automatic else copies,
         network="" if automatic else f"{config.training.model!r}, {descriptor!r}",
         members=0 if automatic else config.training.members,
@@ -185,6 +204,7 @@ def _preview(config: Config, data: RunData, folder: Path, finished: tuple[str, .
         memory=check_memory(config, train),
         available=available_memory(),
         seconds=60.0 * config.resources.time if automatic else training_seconds(config, train),
+        surrogate_seconds=surrogate_seconds(config, parts, train.species),
         threads=n_threads(),
         finished=finished,
     )
@@ -217,6 +237,25 @@ def training_seconds(config: Config, data: Dataset) -> float | None:
     steps = optimizer.value("iterations") + optimizer.random_starts * optimizer.trial_iterations
     side_by_side = min(n_threads(), config.resources.workers or os.cpu_count() or 1)
     return float(options.members * steps * optimizer.flops(workload) / (_RATE * side_by_side))
+
+
+def surrogate_seconds(config: Config, parts: Sequence[Dataset], species: tuple[str, ...]) -> float | None:
+    """Return about how long fitting surrogates of these parts takes, from the operations of covariance matrices.
+
+    None of sets that are solved without this matrix.
+    """
+    section = config.surrogate
+    found = 0.0
+    for data in parts:
+        rows = sum(structure.n_labels for structure in data)
+        if section.solver.name not in ("auto", "cholesky") or (
+            section.solver.name == "auto" and rows > _DENSE
+        ):
+            return None
+        whole = matrix_operations(data, features_of(section, data, species)) + rows**3 / 3
+        small = whole * min(1.0, SMALL_ROWS / rows) ** 2
+        found += whole if section.length is not None else _LIKELIHOODS * small + _REFINEMENTS * whole
+    return found / (_RATE * n_threads())
 
 
 def _labels(config: Config, structure: Any) -> int:

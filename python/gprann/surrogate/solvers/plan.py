@@ -44,7 +44,7 @@ class AutoSolver(ConjugateGradients, WithEnvironments):
         matrix = f"the covariance matrix of {n_observations} observations takes {dense:.2g} GiB"
         sparse = Sparse(environments=self.environments)
         large = n_observations > (_MANY if dense <= budget else _SOME)
-        large = large or _matrix_operations(data, features) > _LARGEST_MATRIX
+        large = large or matrix_operations(data, features) > _LARGEST_MATRIX
         if large and fingerprint.local and sparse.fits(data, fingerprint, budget):
             found = sparse.plan(data, fingerprint, budget)
             size = f"{n_observations} observations of a sum over atoms, of up to {data.n_atoms.max()} in a structure"
@@ -81,7 +81,7 @@ class AutoSolver(ConjugateGradients, WithEnvironments):
         return max(solver.memory_at_most(data, budget) for solver in self._without_matrix())
 
 
-def _matrix_operations(data: Dataset, features: float) -> float:
+def matrix_operations(data: Dataset, features: float) -> float:
     """Return the operations of the covariance matrix of all gradients: a product of Jacobians for each pair."""
     atoms = data.n_atoms.astype(float)
     # Jacobians (atoms x features, 3 atoms) of the one and of the other: sum over pairs, n_a 3 n_a 3 n_b.
