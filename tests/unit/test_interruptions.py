@@ -24,6 +24,8 @@ CASES = {
     "explore e.toml": "what is finished is kept, go on with: gprann explore e.toml",
     "compare c.toml": "what is finished is kept, go on with: gprann compare c.toml",
     "label a -o l.xyz --calculator emt": "what is finished is kept in l.xyz, the same command goes on",
+    "properties p.gprann --structure a -o out": "what is finished is kept in out, the same command goes on",
+    "report out": LOST,
     "md p.gprann a -o out": "what was done up to the last checkpoint is kept in out, the same command goes on",
     "train a -o p.gprann": "nothing is kept; with --checkpoint FOLDER the same command goes on",
     "train a -o p.gprann --checkpoint s": "the state is kept in s, the same command goes on",

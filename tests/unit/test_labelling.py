@@ -238,6 +238,13 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("name", ["os:system", "subprocess:run", "builtins:eval", "os.path:exists"])
+def test_parts_of_python_are_no_calculators(name: str) -> None:
+    """A configuration of somebody else must not run what it likes."""
+    with pytest.raises(ConfigError, match="is a part of Python itself, which makes no calculator"):
+        CalculatorSpec(name, {"command": "true"}).build()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_kill_9_loses_nothing_that_was_finished(log: Path) -> None:
     data = structures(*np.linspace(0, 0.9, 8))
@@ -338,7 +345,7 @@ def test_scratch_is_kept(tmp_path: Path) -> None:
         ("difficult_calculators:Missing", {}, "has no attribute 'Missing'"),
         ("difficult_calculators:number", {}, "is a int, which makes no calculator"),
         ("difficult_calculators:broken", {}, "ValueError: no licence"),
-        ("builtins:dict", {}, "gives a dict, no ASE calculator"),
+        ("ase:Atoms", {}, "gives a Atoms, no ASE calculator"),
         ("gprann.calculator:Calculator", {"potentiel": "p"}, "check its options"),
         ("emt; import os", {}, "expected a name such as emt"),
         ("../emt", {}, "expected a name such as emt"),

@@ -21,6 +21,9 @@ REQUIRED = ("numpy", "scipy", "ase", "vesin", "pydantic", "tqdm", "threadpoolctl
 OPTIONAL = {
     "matplotlib": ("plot", "plots of errors, learning curves and simulations"),
     "dscribe": ("soap", "the kernel soap of surrogates"),
+    "phonopy": ("properties", "phonons of crystals"),
+    "phono3py": ("properties", "thermal conductivity of crystals"),
+    "seekpath": ("properties", "paths of phonon bands"),
     "tblite": ("xtb", "labels and baselines by GFN-xTB"),
     "dftd3": ("dispersion", "the baseline dispersion, D3"),
     "dftd4": ("dispersion", "the baseline dispersion, D4"),

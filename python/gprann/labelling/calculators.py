@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,6 +102,11 @@ class CalculatorSpec:
             if ":" not in dotted:
                 return get_calculator_class(dotted)
             module, _, path = dotted.partition(":")
+            if module.partition(".")[0] in sys.stdlib_module_names:  # os:system and the like
+                raise ConfigError(
+                    f"calculator '{self.name}' is a part of Python itself, which makes no calculator; expected "
+                    "'module:Class' of a package with calculators, or of a module of your own"
+                )
             found: Any = importlib.import_module(module)
             for attribute in path.split("."):
                 found = getattr(found, attribute)
