@@ -266,8 +266,14 @@ def learning_curve(history: History, *, label: str = "error") -> Figure:
     return figure
 
 
-def error_histogram(residuals: Residuals) -> Figure:
+def error_histogram(residuals: Residuals, *, stacked: bool = False) -> Figure:
     """Plot the distribution of the energy errors, and of the force component errors on a logarithmic axis.
+
+    Parameters
+    ----------
+    residuals : Residuals
+    stacked : bool
+        One below the other instead of side by side.
 
     Raises
     ------
@@ -279,10 +285,9 @@ def error_histogram(residuals: Residuals) -> Figure:
         panels.append(
             (reference_forces(residuals).error.ravel(), "force component error (eV/Å)", "components")
         )
-    figure = new_figure(8.0 if len(panels) > 1 else 4.6, 3.4)
-    grid = figure.add_gridspec(1, len(panels))
+    figure, places = _panels(len(panels), (8.0 if len(panels) > 1 else 4.6, 3.4), stacked)
     for i, (values, label, counted) in enumerate(panels):
-        axes = new_axes(figure, grid[i])
+        axes = places[i]
         finite = values[np.isfinite(values)]
         bins = int(np.clip(3 * np.cbrt(len(finite)), 8, 80))
         axes.hist(finite, bins=bins, color=BLUE, alpha=0.85, edgecolor="white", linewidth=0.4, log=i > 0)
@@ -291,13 +296,21 @@ def error_histogram(residuals: Residuals) -> Figure:
     return figure
 
 
-def uncertainty_calibration(residuals: Residuals) -> Figure:
+def _panels(count: int, size: tuple[float, float], stacked: bool) -> tuple[Figure, list[Axes]]:
+    """Return a figure with axes side by side, of a size in inches all together, or of half the width stacked."""
+    rows, columns = (count, 1) if stacked else (1, count)
+    figure = new_figure(*((4.6, size[1] * count) if stacked else size))
+    grid = figure.add_gridspec(rows, columns)
+    return figure, [new_axes(figure, grid[i]) for i in range(count)]
+
+
+def uncertainty_calibration(residuals: Residuals, *, stacked: bool = False) -> Figure:
     """Plot energy errors against standard deviations, and how often errors stay within z of them.
 
     Left: absolute error against standard deviation, with lines at one and two standard deviations. Right:
     observed against expected fraction of normally distributed errors within z standard deviations, of the
     energies and, where they have standard deviations, of the force components; a curve below the diagonal
-    means that the standard deviations are too small.
+    means that the standard deviations are too small. If `stacked`, one is below the other.
 
     Raises
     ------
@@ -310,9 +323,7 @@ def uncertainty_calibration(residuals: Residuals) -> Figure:
             "the prediction has no standard deviations of the energy; use a committee or a surrogate"
         )
     error = np.abs(_energy_error(residuals)) * MEV
-    figure = new_figure(8.0, 3.8)
-    grid = figure.add_gridspec(1, 2)
-    left, right = (new_axes(figure, grid[i]) for i in range(2))
+    figure, (left, right) = _panels(2, (8.0, 3.8), stacked)
     shown = (std > 0) & (error > 0)
     left.loglog(std[shown] / MEV, error[shown] / MEV, ls="", **markers(len(error)))
     _sigma_lines(left)

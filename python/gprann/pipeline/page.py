@@ -99,8 +99,27 @@ def _read_metrics(folder: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    known = found if isinstance(found, dict) else {}
-    return {name: known[name] for name in ("surrogate", "choices") if isinstance(known.get(name), dict)}
+    return found if isinstance(found, dict) else {}
+
+
+def _surrogate(more: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return the metrics of the surrogates that are numbers; None if there are none."""
+    given = more.get("surrogate")
+    numbers = (
+        {name: v for name, v in given.items() if isinstance(v, int | float)}
+        if isinstance(given, dict)
+        else {}
+    )
+    needed = {"n_structures", "energy_mae", "energy_per_atom_mae"}
+    return numbers if needed <= numbers.keys() else None
+
+
+def _choices(more: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return names, values and reasons of what was chosen automatically."""
+    given = more.get("choices")
+    listed = given.get("choices") if isinstance(given, dict) else None
+    entries = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    return [(str(item.get("what")), str(item.get("value")), str(item.get("reason"))) for item in entries]
 
 
 def write_run_page(
@@ -135,7 +154,7 @@ def write_run_page(
     test = None
     if data.test is not None:
         test = EvaluatedSet(data.test, reports["test"], data.origin_of_test)
-    surrogate = more.get("surrogate")
+    surrogate = _surrogate(more)
     content = PageContent(
         title=f"Potential for {', '.join(potential.species)}: report",
         test=test,
@@ -146,10 +165,7 @@ def write_run_page(
         facts=list_facts(potential),
         check=data.check,
         surrogate=surrogate,
-        choices=[
-            (item["what"], item["value"], item["reason"])
-            for item in more.get("choices", {}).get("choices", [])
-        ],
+        choices=_choices(more),
         settings=to_toml(config, comments=False),
         versions=_versions(potential),
         reproduce=_commands(),

@@ -92,11 +92,17 @@ def table(caption: str, heads: Iterable[str], rows: Iterable[Iterable[str]]) -> 
     ]
     if not body:
         return Markup("")
-    head = element("tr", *(element("th", text, scope="col") for text in heads))
+    head = element("tr", *(element("th", with_unit(text), scope="col") for text in heads))
     return element("table", element("caption", caption), element("thead", head), element("tbody", *body))
 
 
-def items(texts: Iterable[str]) -> Markup:
-    """Return a list with a dot before each text; nothing without texts."""
-    entries = [element("li", text) for text in texts]
-    return element("ul", *entries) if entries else Markup("")
+def with_unit(text: str) -> Markup:
+    """Return a label whose unit, which follows a comma, is not broken at the end of a line.
+
+    Examples
+    --------
+    >>> with_unit("MAE, eV/Å")
+    'MAE, <span class="unit">eV/Å</span>'
+    """
+    name, comma, unit = text.rpartition(", ")
+    return join([name, comma, element("span", unit, class_="unit")]) if comma else escape(text)

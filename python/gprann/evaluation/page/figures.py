@@ -117,7 +117,7 @@ def _drawings(report: Report, shortly: bool) -> Iterator[tuple[Callable[[], Figu
         "Force components; the darker, the more of them.",
     )
     yield (
-        lambda: drawings.error_histogram(residuals),
+        lambda: drawings.error_histogram(residuals, stacked=True),
         f"Distributions of the errors. Energies: {energies}. Force components: {forces}.",
         "How often errors occur; those of forces on a logarithmic scale, where outliers can be seen.",
     )
@@ -140,9 +140,9 @@ def _drawings(report: Report, shortly: bool) -> Iterator[tuple[Callable[[], Figu
         "Force errors of each element against the force: whether errors grow with the forces.",
     )
     yield (
-        lambda: drawings.uncertainty_calibration(residuals),
+        lambda: drawings.uncertainty_calibration(residuals, stacked=True),
         "Errors against the standard deviations that the potential tells, and observed against expected shares.",
-        "Calibration: on the right, below the diagonal the potential is surer of itself than it should be. In the "
+        "Calibration: in the lower plot, below the diagonal the potential is surer of itself than it should be. In the "
         "legend: errors within one and two standard deviations (normal: 68, 95 %).",
     )
     yield (

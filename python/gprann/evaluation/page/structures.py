@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 from ase.data.colors import jmol_colors
+from numpy.typing import NDArray
 
 from gprann.arrays import Array
 from gprann.data.structure import Structure
@@ -90,31 +92,55 @@ def draw_hardest(structure: Structure, hardest: Hardest) -> Markup:
     return element("figure", svg, element("figcaption", *parts))
 
 
+class _Scene(NamedTuple):
+    """Atoms as they stand on the page, in its units, y downwards, and their depth."""
+
+    x: Array
+    y: Array
+    depth: Array
+    radii: Array
+    bonds: NDArray[np.intp]
+    height: float
+
+
 def draw_structure(structure: Structure, hardest: Hardest) -> tuple[Markup, int]:
     """Draw a structure, seen along its thinnest direction; return the drawing and the number of atoms in it."""
     centre = structure.positions[hardest.atom or 0]
     distances = np.linalg.norm(structure.positions - centre, axis=1)
     shown = np.sort(np.argsort(distances, kind="stable")[:_MOST_ATOMS])
+    symbols = [structure.symbols[k] for k in shown]
     axes = _view(structure.positions[shown])
-    places = (structure.positions[shown] - structure.positions[shown].mean(axis=0)) @ axes
-    radii = 0.55 * np.array([covalent_radii[atomic_numbers[structure.symbols[k]]] for k in shown])
+    scene = _place(structure.positions[shown] @ axes, symbols)
+    low, high = np.zeros(2), np.array([_SIZE, scene.height])
+    drawn = [
+        _bonds(scene),
+        *(_circle(symbols[k], scene, int(k)) for k in np.argsort(scene.depth, kind="stable")),
+    ]
+    label = f"Drawing of {structure.formula}"
+    if hardest.atom is not None:
+        marked = int(np.searchsorted(shown, hardest.atom))
+        start = np.array([scene.x[marked], scene.y[marked]])
+        drawn.append(_ring(start, scene.radii[marked] + 3))
+        for vector, dashes in zip(_forces(hardest, axes), (None, "5 4"), strict=False):
+            drawn.append(_arrow(start, vector, dashes))
+            low, high = np.minimum(low, start + vector - 8), np.maximum(high, start + vector + 8)
+        label += f"; the force on {symbols[marked]}, atom {hardest.atom}, is predicted worst"
+    box = " ".join(f"{value:.1f}" for value in (*low, *(high - low)))
+    return element("svg", *drawn, viewBox=box, role="img", aria_label=label), len(shown)
+
+
+def _place(places: Array, symbols: Sequence[str]) -> _Scene:
+    """Return the atoms on the page; `places`, shape (n, 3), are in Å, the third coordinate towards the reader."""
+    covalent = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in symbols])
+    distances = np.linalg.norm(places[:, None] - places[None], axis=2)
+    bonds = np.argwhere(np.triu(distances < _NEAR * (covalent[:, None] + covalent[None]), 1))
+    radii = 0.55 * covalent
     low = (places[:, :2] - radii[:, None]).min(axis=0) - 0.4
     high = (places[:, :2] + radii[:, None]).max(axis=0) + 0.4
-    low[1], high[1] = min(low[1], -1.5), max(high[1], 1.5)  # a straight molecule needs some room too
     scale = _SIZE / max(float(high[0] - low[0]), 4.0)
-    height = float(high[1] - low[1]) * scale
     x = (places[:, 0] - (low[0] + high[0]) / 2) * scale + _SIZE / 2
     y = (high[1] - places[:, 1]) * scale
-    order = np.argsort(places[:, 2], kind="stable")
-    marked = None if hardest.atom is None else int(np.searchsorted(shown, hardest.atom))
-    circles = [_circle(structure.symbols[shown[k]], x[k], y[k], radii[k] * scale, k == marked) for k in order]
-    bonds = _bonds(places, radii / 0.55, x, y)
-    arrows = [] if marked is None else _arrows(hardest, axes, (x[marked], y[marked]))
-    label = f"Drawing of {structure.formula}"
-    if marked is not None:
-        label += f"; the force on {structure.symbols[shown[marked]]}, atom {hardest.atom}, is predicted worst"
-    box = f"0 0 {_SIZE:g} {height:.1f}"
-    return element("svg", bonds, *circles, *arrows, viewBox=box, role="img", aria_label=label), len(shown)
+    return _Scene(x, y, places[:, 2], radii * scale, bonds, float(high[1] - low[1]) * scale)
 
 
 def _view(positions: Array) -> Array:
@@ -126,26 +152,25 @@ def _view(positions: Array) -> Array:
     return np.column_stack([axes[:, 0], axes[:, 1], np.cross(axes[:, 0], axes[:, 1])])
 
 
-def _bonds(places: Array, radii: Array, x: Array, y: Array) -> Markup:
-    distances = np.linalg.norm(places[:, None] - places[None], axis=2)
-    bound = np.triu(distances < _NEAR * (radii[:, None] + radii[None]), 1)
-    path = " ".join(
-        f"M{x[i]:.1f} {y[i]:.1f}L{x[j]:.1f} {y[j]:.1f}" for i, j in zip(*np.nonzero(bound), strict=True)
-    )
-    return element("path", d=path, stroke="#7a818a", stroke_width=2, fill="none") if path else Markup("")
+def _bonds(scene: _Scene) -> Markup:
+    lines = [f"M{scene.x[i]:.1f} {scene.y[i]:.1f}L{scene.x[j]:.1f} {scene.y[j]:.1f}" for i, j in scene.bonds]
+    return element("path", d=" ".join(lines), stroke="#7a818a", stroke_width=2, fill="none")
 
 
-def _circle(symbol: str, x: float, y: float, radius: float, marked: bool) -> Markup:
-    """Return the circle of an atom with its symbol in it; a double ring marks one."""
-    place = {"cx": f"{x:.1f}", "cy": f"{y:.1f}"}
-    parts = [element("circle", **place, r=f"{radius:.1f}", fill=_tint(symbol), stroke=_INK, stroke_width=1)]
-    if marked:
-        parts.append(
-            element("circle", **place, r=f"{radius + 3:.1f}", fill="none", stroke=_INK, stroke_width=2.5)
-        )
+def _circle(symbol: str, scene: _Scene, k: int) -> Markup:
+    """Return the circle of an atom with its symbol in it."""
+    x, y, radius = f"{scene.x[k]:.1f}", scene.y[k], scene.radii[k]
+    style = {"fill": _tint(symbol), "stroke": _INK}
+    circle = element("circle", cx=x, cy=f"{y:.1f}", r=f"{radius:.1f}", **style)
     size = min(max(radius, 6.0), 16.0)
-    text = {"x": f"{x:.1f}", "y": f"{y + 0.35 * size:.1f}", "font_size": f"{size:.1f}"}
-    return join([*parts, element("text", symbol, **text, text_anchor="middle", fill=_INK)])
+    place = {"x": x, "y": f"{y + 0.35 * size:.1f}", "font_size": f"{size:.1f}"}
+    return join([circle, element("text", symbol, **place, text_anchor="middle", fill=_INK)])
+
+
+def _ring(centre: Array, radius: float) -> Markup:
+    """Return the second ring around an atom; it lies above all atoms, as the atom may be hidden."""
+    place = {"cx": f"{centre[0]:.1f}", "cy": f"{centre[1]:.1f}", "r": f"{radius:.1f}"}
+    return element("circle", **place, fill="none", stroke=_INK, stroke_width=2.5)
 
 
 def _tint(symbol: str) -> str:
@@ -154,23 +179,22 @@ def _tint(symbol: str) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in colour)
 
 
-def _arrows(hardest: Hardest, axes: Array, start: tuple[float, float]) -> list[Markup]:
-    """Draw the reference force as a solid arrow and the predicted one as a dashed one."""
+def _forces(hardest: Hardest, axes: Array) -> list[Array]:
+    """Return the reference force and the predicted one on the page, the longer one of the length of arrows."""
     assert hardest.reference is not None
     assert hardest.predicted is not None
     forces = np.array([hardest.reference, hardest.predicted])
     longest = float(np.max(np.linalg.norm(forces, axis=1)))
     if not np.isfinite(longest) or longest == 0:
         return []
-    drawn = (forces @ axes)[:, :2] * [1.0, -1.0] * _ARROW * _SIZE / longest
-    return [_arrow(start, tip, dashes) for tip, dashes in zip(drawn, (None, "5 4"), strict=True)]
+    return list((forces @ axes)[:, :2] * [1.0, -1.0] * _ARROW * _SIZE / longest)
 
 
-def _arrow(start: tuple[float, float], vector: Array, dashes: str | None) -> Markup:
+def _arrow(start: Array, vector: Array, dashes: str | None) -> Markup:
     length = float(np.linalg.norm(vector))
     if length < 1.0:
         return Markup("")
-    end = np.add(start, vector)
+    end = start + vector
     along, across = vector / length, np.array([-vector[1], vector[0]]) / length
     wings = [end - 9 * along + side * 4 * across for side in (1, -1)]
     line = element("path", d=f"M{_pair(start)}L{_pair(end)}", stroke_dasharray=dashes)
@@ -178,5 +202,5 @@ def _arrow(start: tuple[float, float], vector: Array, dashes: str | None) -> Mar
     return element("g", line, head, stroke=_INK, stroke_width=2, fill="none")
 
 
-def _pair(point: tuple[float, float] | Array) -> str:
+def _pair(point: Array) -> str:
     return f"{point[0]:.1f} {point[1]:.1f}"

@@ -33,7 +33,10 @@ th:first-child { text-align: left; padding-left: 0; }
 tbody th { font-weight: 400; }
 thead th { border-bottom: 2px solid #1b1f24; overflow-wrap: normal; }
 td { overflow-wrap: normal; }
-.facts td, .facts th { text-align: left; overflow-wrap: anywhere; }
+.unit { white-space: nowrap; }
+.facts table { table-layout: fixed; }
+.facts td, .facts th { text-align: left; overflow-wrap: break-word; }
+.facts th:first-child { width: 28%; padding-right: 0.6rem; hyphens: auto; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem 2rem; }
 figure { margin: 0.5rem 0; break-inside: avoid; }
 figure img, figure svg { display: block; width: 100%; height: auto; max-width: 40rem; }

@@ -15,10 +15,11 @@ from gprann.evaluation.metrics import (
     has_deviations,
     number,
 )
-from gprann.evaluation.page.elements import Markup, element, join, table
+from gprann.evaluation.page.elements import Markup, element, join, table, with_unit
 from gprann.units import MEV
 
 _ROWS_SHOWN = 20
+_LONGEST = 2000  # characters of a fact
 
 
 def overview(metrics: Metrics) -> Markup:
@@ -28,7 +29,7 @@ def overview(metrics: Metrics) -> Markup:
     for label, unit, factor, stem in QUANTITIES:
         values = [getattr(metrics, f"{stem}_{kind}", None) for kind in kinds]
         if any(value is not None for value in values):
-            rows.append([f"{label}, {unit}", *(number(value, factor) for value in values)])
+            rows.append([with_unit(f"{label}, {unit}"), *(number(value, factor) for value in values)])
     text = "MAE: mean absolute error; RMSE: root mean square error; max: largest."
     if has_deviations(metrics):
         text += " MSD: mean standard deviation, what the potential takes for its error."
@@ -135,7 +136,10 @@ def of_surrogate(surrogate: Mapping[str, Any], test: Metrics) -> Markup:
 
 def facts(caption: str, entries: Mapping[str, str]) -> Markup:
     """Return names and texts beside each other; nothing without entries."""
-    content = table(caption, ["what", "value"], entries.items())
+    rows = [
+        (name, text[:_LONGEST] + ("..." if len(text) > _LONGEST else "")) for name, text in entries.items()
+    ]
+    content = table(caption, ["what", "value"], rows)
     return element("div", content, class_="facts") if content else content
 
 

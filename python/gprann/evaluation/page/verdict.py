@@ -173,6 +173,9 @@ def judge_grades(report: Report) -> list[Finding]:
     if report.guard is None or not report.guard.ranges:
         return []
     outside = 1.0 - report.guard.ranges[0].share
+    if outside <= 0:
+        text = "No tested atom lies outside of what the training structures have shown."
+        return [Finding(Weight.GOOD, text)]
     text = (
         f"{number(outside, 100)} % of the tested atoms lie outside of what the training structures have shown"
     )
