@@ -1,87 +1,149 @@
-"""Energies alone, Taylor copies and forces with symmetry functions: the comparison of Cooper et al. in small.
+"""Energies alone, Taylor copies, GPR copies and forces with symmetry functions: Cooper et al. in small.
+
+    python bench/python/cooper.py DATA [PART ...]
 
 Cooper, Kästner, Urban, Artrith, npj Comput. Mater. 6, 54 (2020), compare networks trained on energies alone with those
 of which copies of the structures, displaced by delta and labelled by a Taylor expansion, are learned too: strategy A
-displaces each atom along each axis, B all atoms at random. Here on ethanol (rMD17), 50 structures and 5-5 networks:
-
-    python bench/python/cooper.py PATH/TO/rmd17_ethanol bench/results/cooper.json
+displaces each atom along each axis, B all atoms at random. Beside them stand copies that surrogates label (GPR-ANN)
+and direct training on forces. Parts: ethanol (rMD17, 50 structures), water (20 boxes of 192 atoms), 5-5 networks on
+symmetry functions by the rule, one seed. Of water, simulations at constant energy and radial distributions follow.
+Each result is merged into bench/results/cooper.json at once. DATA is the folder with public/.
 """
 
 from __future__ import annotations
 
-import json
-import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure import RESULTS
+from parts import Part, run_parts
 
 import gprann
 from gprann import Dataset
 
 SEED = 0
 TEST = 100
-OPTIONS = {"hidden": (5, 5), "members": 1, "iterations": 30, "seed": SEED, "progress": False}
+OPTIONS: dict[str, Any] = {"hidden": (5, 5), "members": 1, "iterations": 30, "seed": SEED, "progress": False}
+TEMPERATURE, LENGTH, STEP = 300.0, 2.0, 0.5  # K, ps, fs
 
 
 def descriptor_of(data: Dataset) -> gprann.Descriptor:
-    """Return a set small enough for 50 structures."""
+    """Return a set small enough for some tens of structures."""
     return gprann.SymmetryFunctionDescriptor(data.species, radial=6, radial_cutoff=5.0, angular=1)
 
 
-def settings() -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Name every training set, and say how its copies are made."""
-    yield "energies", None
-    yield "direct", None
-    for displacement in (0.01, 0.03):
-        yield f"Taylor A, {displacement} Å", {"strategy": "A", "displacement": displacement}
-        for copies in (5, 10):
-            name = f"Taylor B, {displacement} Å, {copies} copies"
-            yield name, {"strategy": "B", "displacement": displacement, "copies": copies}
+def taylor(**options: Any) -> Callable[[Dataset], Dataset]:
+    """Return what adds copies that a Taylor expansion labels."""
+    return lambda data: gprann.taylor_augment(data, seed=SEED, **options)
+
+
+def gpr(copies: int) -> Callable[[Dataset], Dataset]:
+    """Return what adds copies that a surrogate of energies and forces labels."""
+
+    def add(data: Dataset) -> Dataset:
+        surrogate = gprann.Surrogate().fit(data)
+        return gprann.augment(data, surrogate, copies=copies, seed=SEED)
+
+    return add
+
+
+def ways(displacements: tuple[float, ...], copies: int) -> Iterator[tuple[str, Callable[[Dataset], Dataset]]]:
+    """Name every training set, and tell how it is made of the structures."""
+    yield "energies", lambda data: data
+    yield "direct", lambda data: data
+    for displacement in displacements:
+        yield f"Taylor A, {displacement} Å", taylor(strategy="A", displacement=displacement)
+        for count in (5, 10):
+            name = f"Taylor B, {displacement} Å, {count} copies"
+            yield name, taylor(strategy="B", displacement=displacement, copies=count)
+    yield f"GPR, {copies} copies", gpr(copies)
 
 
 def errors(potential: gprann.Potential, test: Dataset) -> dict[str, float]:
     """Return errors of energies (meV), force components (meV/Å) and directions of forces (degrees)."""
-    prediction = potential.predict(test)
-    predicted = np.concatenate(list(prediction.forces))
-    reference = np.concatenate([s.forces for s in test])
+    report = gprann.evaluate(potential, test, forces_std=0)
+    predicted = np.concatenate(list(potential.predict(test).forces))
+    reference = np.concatenate([item.forces for item in test if item.forces is not None])
     cosine = np.sum(predicted * reference, axis=1) / (
         np.linalg.norm(predicted, axis=1) * np.linalg.norm(reference, axis=1)
     )
-    energy = np.asarray(prediction.energy) - [s.energy for s in test]
     return {
-        "energy MAE, meV": 1e3 * float(np.abs(energy).mean()),
-        "force MAE, meV/Å": 1e3 * float(np.abs(predicted - reference).mean()),
-        "force RMSE, meV/Å": 1e3 * float(np.sqrt(np.mean((predicted - reference) ** 2))),
+        "energy MAE, meV": 1e3 * report.energy_mae,
+        "force MAE, meV/Å": 1e3 * (report.force_mae or 0.0),
+        "force RMSE, meV/Å": 1e3 * (report.force_rmse or 0.0),
         "direction, degrees": float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean()),
     }
 
 
-def main(folder: str, target: str) -> None:
-    """Train, test, and write the table after each training."""
-    train, test = (gprann.read(Path(folder) / name) for name in ("train50.extxyz", "dev.extxyz"))
-    test = test[:TEST]
+def rows(
+    train: Dataset,
+    test: Dataset,
+    made: Iterator[tuple[str, Callable[[Dataset], Dataset]]],
+    further: Callable[[gprann.Potential], dict[str, Any]] = lambda potential: {},  # noqa: ARG005
+) -> Iterator[dict[str, Any]]:
+    """Train and test in each way; yield the table after each."""
     descriptor = descriptor_of(train)
-    rows: dict[str, Any] = {}
-    for name, copies in settings():
-        data = train if copies is None else gprann.taylor_augment(train, seed=SEED, **copies)
+    table: dict[str, Any] = {"descriptor": str(descriptor), "rows": {}}
+    for name, make in made:
         begin = time.process_time()
+        data = make(train)
+        added = time.process_time()
         potential = gprann.train(data, descriptor, forces=name == "direct", **OPTIONS)
-        rows[name] = {
+        table["rows"][name] = {
             "structures": len(data),
-            "training, s CPU": round(time.process_time() - begin, 1),
+            "copies, s CPU": round(added - begin, 1),
+            "training, s CPU": round(time.process_time() - added, 1),
             **{key: round(value, 1) for key, value in errors(potential, test).items()},
+            **further(potential),
         }
-        print(name, rows[name], flush=True)
-        table = {
-            "data": "rMD17 ethanol, 50 structures, 100 of the development set",
-            "descriptor": str(descriptor),
-            "rows": rows,
-        }
-        Path(target).write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        yield table
 
+
+def ethanol(data: Path) -> Iterator[dict[str, Any]]:
+    """rMD17 ethanol."""
+    folder = data / "public/rmd17_ethanol"
+    train, test = (gprann.read(folder / name) for name in ("train50.extxyz", "dev.extxyz"))
+    yield from rows(train, test[:TEST], ways((0.01, 0.03), 36))
+
+
+def water(data: Path) -> Iterator[dict[str, Any]]:
+    """Boxes of liquid water; then dynamics from one of them, and where the neighbours are."""
+    folder = data / "public/water"
+    train, test = (gprann.read(folder / name) for name in ("train.extxyz", "dev.extxyz"))
+    expected = gprann.rdf(train, "O", "O")
+
+    def simulate(potential: gprann.Potential) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as name:
+            result = gprann.md(
+                potential,
+                test[0],
+                name,
+                ensemble="nve",
+                temperature=TEMPERATURE,
+                length=LENGTH,
+                time_step=STEP,
+                seed=SEED,
+                progress=False,
+            )
+            frames = gprann.read(Path(name) / "trajectory.extxyz", require=())
+        found = gprann.rdf(frames, "O", "O")
+        return {
+            "ps until it stops": round(1e-3 * STEP * result.steps, 3),
+            "why": result.reason,
+            "drift, meV/atom/ps": round(result.drift, 3),
+            "O-O first peak, Å": round(float(found.r[np.argmax(found.g)]), 2),
+            "O-O, mean difference of g": round(float(np.abs(found.g - expected.g).mean()), 3),
+        }
+
+    for table in rows(train[:20], test[:10], ways((0.01,), 2), simulate):
+        yield {**table, "O-O first peak of the data, Å": float(expected.r[np.argmax(expected.g)])}
+
+
+PARTS: dict[str, Part] = {"ethanol": ethanol, "water": water}
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_parts(PARTS, RESULTS / "cooper.json", __doc__)

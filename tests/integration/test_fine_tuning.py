@@ -9,7 +9,7 @@ import pytest
 import gprann
 from gprann.cli.main import main
 from gprann.config import load_config
-from gprann.errors import ConfigError
+from gprann.errors import ConfigError, GprannError
 from gprann.pipeline import run
 from gprann.pipeline.inputs import training_memory
 
@@ -90,3 +90,37 @@ def test_memory_is_that_of_its_networks(folder: Path) -> None:
     )
     parameters = gprann.load(folder / "base.gprann").model.n_parameters
     assert 3 * 8 * parameters**2 / 2**30 < needed < of_default
+
+
+EMT_BASELINE = """
+[training.baseline]
+kind = "calculator"
+calculator = "emt"
+"""
+
+
+def test_a_potential_that_builds_on_a_calculator(folder: Path) -> None:
+    """It is handed over by the configuration, as at every loading."""
+    data = gprann.read(folder / "train.extxyz")
+    descriptor = gprann.ChebyshevDescriptor(["H"], radial_cutoff=8.0, angular_order=None)
+    emt = gprann.CalculatorBaseline(calculator="emt")
+    options = {"hidden": (4,), "iterations": 3, "starts": 1}
+    base = gprann.train(data, descriptor, baseline=emt, **options)
+    base.save(folder / "base.gprann")
+    result = run(configured(folder, EMT_BASELINE))
+    tuned = gprann.load(result.potential, baseline=gprann.CalculatorBaseline(calculator="emt"))
+    again = gprann.train(
+        data,
+        descriptor,
+        start_from=folder / "base.gprann",
+        baseline=emt,
+        iterations=2,
+        validation=0.0,
+    )
+    assert tuned.parameters.tobytes() == again.parameters.tobytes() != base.parameters.tobytes()
+    for more in ("", EMT_BASELINE.replace("emt", "lj")):
+        (folder / "results" / "potential.gprann").unlink(missing_ok=True)
+        with pytest.raises(
+            GprannError, match=r"needs its baseline, the calculator emt|is not the one of the file"
+        ):
+            run(configured(folder, more))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gprann.augmentation.displacements import require_forces, with_unique_origins
 from gprann.augmentation.taylor import read_hessians
 from gprann.baselines import CalculatorBaseline, terms_of
+from gprann.baselines.calculator import DescribedCalculator
 from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor, ProjectedDescriptor
 from gprann.descriptors.base import MOST_STORED
@@ -312,10 +313,15 @@ def training_memory(config: Config, data: Dataset) -> float:
     return float(atoms * per_atom * (1 + workers) / 2 + workers * optimizer.memory(workload)) / GIB
 
 
+def _described(file: str) -> Potential:
+    """Return a potential of which nothing is evaluated: calculators on which it builds are not needed."""
+    return Potential.load(file, baseline=DescribedCalculator())
+
+
 def training_workload(config: Config, data: Dataset, descriptor: Descriptor) -> Workload:
     """Return size and kind of the training, for its memory; the number of residuals is not counted."""
     options, start_from = config.training, config.training.start_from
-    kind = options.model if start_from is None else Potential.load(start_from).model.options
+    kind = options.model if start_from is None else _described(start_from).model.options
     model = kind.build(descriptor.size, len(descriptor.species))
     return Workload(
         n_parameters=model.n_parameters,

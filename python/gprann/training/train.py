@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from gprann.arrays import Array
-from gprann.baselines import Baseline, ReferenceEnergies, as_baseline, fit_baseline, terms_of
+from gprann.baselines import (
+    Baseline,
+    CalculatorBaseline,
+    ReferenceEnergies,
+    as_baseline,
+    fit_baseline,
+    terms_of,
+)
 from gprann.baselines.reference_energies import spanning_compositions
 from gprann.data.neighbours import without_pairs
 from gprann.data.structure import Dataset
@@ -61,7 +68,8 @@ def train(
     descriptor : Descriptor
     start_from : Potential or path, optional
         A potential to go on from (fine-tuning): its networks, normalisation and energy scale, and, unless others
-        are given, its baseline. Member k starts from its member k; by default there are as many members.
+        are given, its baseline. Calculators on which the potential of a file builds are given too: `baseline`. Member
+        k starts from its member k; by default there are as many members.
     checkpoint : path, optional
         Folder in which the state of every member is kept: run again with the same data and options, training
         goes on where it was interrupted and ends with the same bits.
@@ -102,7 +110,7 @@ def train(
         )
     base = None
     if start_from is not None:
-        base = start_from if isinstance(start_from, Potential) else Potential.load(start_from)
+        base = start_from if isinstance(start_from, Potential) else _load_base(start_from, options)
         options = _like(base, descriptor, options)
     settings = TrainingOptions(**options)
     data = structures(data)
@@ -252,6 +260,16 @@ def _workload(data: Dataset, model: AtomModel, settings: TrainingOptions) -> Wor
             workload.n_rows,
         )
     return workload
+
+
+def _load_base(start_from: str | os.PathLike[str], options: Mapping[str, Any]) -> Potential:
+    """Return the potential of a file; the calculators on which it builds are those of the option `baseline`."""
+    given = [
+        term
+        for term in terms_of(as_baseline(options.get("baseline")))
+        if isinstance(term, CalculatorBaseline)
+    ]
+    return Potential.load(start_from, baseline=as_baseline(given))
 
 
 def _like(base: Potential, descriptor: Descriptor, options: Mapping[str, Any]) -> dict[str, Any]:
