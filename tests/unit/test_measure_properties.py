@@ -262,6 +262,22 @@ class TestMeasure:
         assert "- dynamics of the potential: " in text
         assert "mode 1, 1/cm" in text
 
+    def test_what_does_not_come_to_rest_is_simulated_all_the_same(
+        self, surrogate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: Any, **__: Any) -> None:
+            raise GprannError("the atoms have not come to rest after 500 steps")
+
+        monkeypatch.setattr(suite, "relax_atoms", refuse)
+        found = gprann.measure_properties(
+            surrogate, H2[2], tmp_path / "out", only=["vibrations", "dynamics"], time=0.1, temperatures=[50.0]
+        )
+        assert list(found.results) == ["dynamics"]
+        assert found.failed == {
+            "relaxation of the potential": "the atoms have not come to rest after 500 steps",
+            "vibrations of the potential": "needs the structure at rest",
+        }
+
     @needs_phonopy
     def test_a_crystal_has_everything(self, tmp_path: Path) -> None:
         """A potential that knows nothing cannot be at rest: the reference alone has its properties."""

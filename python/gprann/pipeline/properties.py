@@ -22,7 +22,7 @@ from gprann.io.reading import Source, structures
 from gprann.labelling.calculators import CalculatorSpec
 from gprann.pipeline.checkpoints import Stages, claim_folder
 from gprann.potential import Potential, load
-from gprann.properties.options import PropertyOptions
+from gprann.properties.options import NAMES, PropertyOptions
 from gprann.properties.simulated import PROPERTIES
 from gprann.properties.suite import Found, Property, Subject, structure_at_rest
 from gprann.signatures import takes
@@ -185,27 +185,25 @@ class _Measurement:
         return Subject(self._structure, calculator, own, self._options, folder), identity
 
     def _measure(self, side: str, subject: Subject, identity: str) -> None:
+        at_rest = True
         for one in PROPERTIES:
-            if (
-                self._options.only is not None
-                and one.name not in self._options.only
-                and one.name != "relaxation"
-            ):
+            if one.name not in (self._options.only or NAMES) and one.name != "relaxation":
                 continue
             why = one.obstacle(self._structure, self._options)
-            if not why and one.simulates and subject.model is None:
-                why = "the reference is a calculator, with which no simulations are run"
-                self._left_out.setdefault(f"{one.name} of the reference", why)
-                continue
             if why:
                 self._left_out.setdefault(one.name, why)
-                continue
-            outcome = self._one(one, subject, side, identity)
-            if outcome is None and one.name == "relaxation":
-                return
-            if outcome is not None:
-                self._results.setdefault(one.name, {})[side] = outcome
+            elif one.simulates and subject.model is None:
+                why = "the reference is a calculator, with which no simulations are run"
+                self._left_out.setdefault(f"{one.name} of the reference", why)
+            elif not at_rest and not one.simulates:
+                self._failed[f"{one.name} of the {side}"] = "needs the structure at rest"
+            else:
+                outcome = self._one(one, subject, side, identity)
+                if outcome is not None:
+                    self._results.setdefault(one.name, {})[side] = outcome
                 if one.name == "relaxation":
+                    at_rest = outcome is not None
+                if one.name == "relaxation" and outcome is not None:
                     subject = replace(subject, structure=structure_at_rest(self._structure, outcome))
 
     def _one(self, one: Property, subject: Subject, side: str, identity: str) -> Found | None:

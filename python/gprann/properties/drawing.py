@@ -142,6 +142,7 @@ def _draw_phonons(sides: Mapping[str, Found]) -> Figure:
         bands.axvline(place, color=GREY, linewidth=0.4)
     for axes in (bands, states):
         axes.axhline(0.0, color=GREY, linewidth=0.6)
+    states.set_ylim(bands.get_ylim())
     bands.set_ylabel("frequency, THz")
     states.set_xlabel("states, 1/THz")
     if len(sides) > 1:
