@@ -22,7 +22,7 @@ _FORCE_GOOD, _FORCE_POOR = 0.05, 0.20  # of the typical force
 _ENERGY_GOOD, _ENERGY_POOR = 0.10, 0.30  # of the spread of the energies
 _FEW_TESTED = 20
 _OVERFITTED = 2.0
-_TOO_SMALL, _TOO_LARGE = 0.50, 0.90  # share of errors within one standard deviation
+_TOO_SMALL, _TOO_LARGE = 0.55, 0.90  # share of errors within one standard deviation
 _OUTSIDE = 0.02  # share of the atoms; at the edge of the training set it is 0.001
 _OUTLIER = 10.0
 
@@ -154,12 +154,12 @@ def judge_overfitting(test: Report, training: Report) -> list[Finding]:
 
 def judge_uncertainty(report: Report) -> list[Finding]:
     """Say whether the errors are as large as the standard deviations tell."""
-    what, share = "force components", report.force_within_one_std
-    if share is None:
-        what, share = "energies", report.within_one_std
-    if share is None:
+    shares = {"force components": report.force_within_one_std, "energies": report.within_one_std}
+    known = {what: share for what, share in shares.items() if share is not None}
+    if not known:
         text = "The potential does not tell how uncertain it is; a committee (training.members above 1) does."
         return [Finding(Weight.NOTE, text)]
+    what, share = min(known.items(), key=lambda item: item[1])
     begin = f"{number(share, 100)} % of the errors of {what} are within one standard deviation (normal: 68 %)"
     if share < _TOO_SMALL:
         return [Finding(Weight.CAUTION, f"{begin}: the potential is surer of itself than it should be.")]
