@@ -1,4 +1,4 @@
-"""What the errors say, in plain words: a verdict, and the findings on which it rests."""
+"""The verdict on a potential in plain words, and the findings on which it rests."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def judge_test_set(test: Report | None) -> list[Finding]:
     return [Finding(Weight.GOOD, f"{tested} structures were tested that the potential was not trained on.")]
 
 
-def _graded(ratio: float, good: float, poor: float) -> Weight:
+def _grade_ratio(ratio: float, good: float, poor: float) -> Weight:
     if ratio <= good:
         return Weight.GOOD
     return Weight.CAUTION if ratio <= poor else Weight.PROBLEM
@@ -102,7 +102,7 @@ def judge_forces(residuals: Residuals) -> list[Finding]:
         return [Finding(Weight.PROBLEM, "Some predicted forces are no numbers.")]
     if typical == 0:
         return []
-    weight = _graded(error / typical, _FORCE_GOOD, _FORCE_POOR)
+    weight = _grade_ratio(error / typical, _FORCE_GOOD, _FORCE_POOR)
     text = (
         f"Forces are off by {number(error / typical, 100)} % of their size: the components of the error have a root "
         f"mean square of {number(error)} eV/Å, those of the forces of {number(typical)} eV/Å."
@@ -120,7 +120,7 @@ def judge_energies(residuals: Residuals) -> list[Finding]:
     if spread == 0:
         return [Finding(Weight.NOTE, f"{mae}.")]
     ratio = _rms(error) / spread
-    weight = _graded(ratio, _ENERGY_GOOD, _ENERGY_POOR)
+    weight = _grade_ratio(ratio, _ENERGY_GOOD, _ENERGY_POOR)
     text = (
         f"{mae}; their root mean square error is {number(ratio, 100)} % of the spread of the energies, "
         f"{number(spread, 1 / MEV)} meV/atom."
