@@ -249,6 +249,13 @@ class TestReadable:
         styles = [line.get_linestyle() for line in right.lines if "%" in str(line.get_label())]
         assert sorted(styles) == ["-", "--"]
 
+    def test_elements_are_told_apart_without_colours(self) -> None:
+        pytest.importorskip("matplotlib")
+        from gprann.evaluation.plots import error_by_force
+
+        axes = error_by_force(evaluated(water(40)).report.residuals).axes[0]
+        assert len({line.get_marker() for line in axes.lines}) == len(axes.lines) == 2
+
     def test_content_is_what_it_says(self) -> None:
         page = Page(make_page(content_with("water")))
         words = " ".join(page.words)

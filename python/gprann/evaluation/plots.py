@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 _DPI = 150
 _FEWEST = 10  # values in a bin
+_MARKERS = "osD^vPX"  # with which lines are told apart without colours
 _WIDE_FORCE_RANGE = 5.0  # eV/Å; below it lines at ±1 eV/Å would say nothing
 
 
@@ -209,7 +210,15 @@ def error_by_force(residuals: Residuals) -> Figure:
             axes.plot(norm[own], error[own], **style | {"ls": ""}, marker="x", ms=5, label=f"{symbol}, atoms")
             continue
         centre, (median,) = _bin(norm[own], error[own], [50])
-        axes.plot(centre, median, lw=1.6, marker="o", ms=3, label=f"{symbol}, median", **style)
+        axes.plot(
+            centre,
+            median,
+            lw=1.6,
+            marker=_MARKERS[i % len(_MARKERS)],
+            ms=4,
+            label=f"{symbol}, median",
+            **style,
+        )
     if np.any(error > 0):
         logarithmic(axes)
     axes.set(xlabel="reference force magnitude (eV/Å)", ylabel=r"force error $|F - F_\mathrm{ref}|$ (eV/Å)")

@@ -209,7 +209,7 @@ def _versions(potential: Potential) -> dict[str, str]:
         **{name: _version(name) for name in _PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "digest of the training structures": str(known.get("training_data", {}).get("digest", "")),
-        "time of the copies": "" if labels is None else f"{labels:g} s",
+        "time of the copies": f"{labels:g} s" if labels else "",
         "time of the training": "" if "seconds" not in training else f"{training['seconds']:g} s",
     }
     return {name: text for name, text in entries.items() if text}

@@ -106,6 +106,7 @@ def _drawings(report: Report, shortly: bool) -> Iterator[tuple[Callable[[], Figu
     residuals = report.residuals
     energies = f"mean absolute error {number(report.energy_mae, 1 / MEV)} meV per structure"
     forces = f"mean absolute error {number(report.force_mae)}, largest {number(report.force_max)} eV/Å"
+    both = f"Energies: {energies}." + ("" if report.force_mae is None else f" Force components: {forces}.")
     yield (
         lambda: drawings.energy_parity(residuals),
         f"Predicted against reference energies, {energies}.",
@@ -118,7 +119,7 @@ def _drawings(report: Report, shortly: bool) -> Iterator[tuple[Callable[[], Figu
     )
     yield (
         lambda: drawings.error_histogram(residuals, stacked=True),
-        f"Distributions of the errors. Energies: {energies}. Force components: {forces}.",
+        f"Distributions of the errors. {both}",
         "How often errors occur; those of forces on a logarithmic scale, where outliers can be seen.",
     )
     if shortly:

@@ -51,7 +51,7 @@ class EvaluatedSet:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PageContent:
-    """What the page tells of a run.
+    """The content of the page of a run.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ def make_page(content: PageContent) -> str:
         "calibration": ("Uncertainties and guard", _uncertainty(content)),
         "hardest": ("Hardest structures", _hardest(content)),
         "learning": ("Learning", _learning(content)),
-        "data": ("Data", _preformatted(content.check)),
+        "data": ("Data", _as_it_stands(content.check)),
         "potential": ("Potential", tables.facts("The potential", content.facts)),
         "settings": ("Settings and choices", _settings(content)),
         "reproduce": ("Versions, and how to do it again", _reproduce(content)),
@@ -242,7 +242,7 @@ def _learning(content: PageContent) -> Markup:
 def _settings(content: PageContent) -> Markup:
     parts = [tables.choices(content.choices)]
     if content.settings:
-        parts += [element("h3", "Configuration"), _preformatted(content.settings)]
+        parts += [element("h3", "Configuration"), _as_it_stands(content.settings)]
     return join(parts)
 
 
@@ -252,11 +252,11 @@ def _reproduce(content: PageContent) -> Markup:
         text = (
             "The same data, configuration and versions give the same potential on the same kind of processor:"
         )
-        parts += [element("p", text), _preformatted("\n".join(content.reproduce))]
+        parts += [element("p", text), _as_it_stands("\n".join(content.reproduce))]
     return join(parts)
 
 
-def _preformatted(text: str) -> Markup:
+def _as_it_stands(text: str) -> Markup:
     """Return a text with its line ends, cut where it is very long."""
     if not text.strip():
         return Markup("")

@@ -55,6 +55,7 @@ footer { margin-top: 3rem; padding-bottom: 2rem; }
   header, main, footer { max-width: none; padding: 0; }
   h2, h3, caption { break-after: avoid; }
   tr { break-inside: avoid; }
+  p, pre { orphans: 4; widows: 4; }
   .figures { grid-template-columns: 1fr 1fr; }
   pre { background: none; border: 1px solid #7a818a; }
 }

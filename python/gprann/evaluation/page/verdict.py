@@ -1,4 +1,4 @@
-"""What the errors say, in plain words: a verdict, and the findings on which it rests."""
+"""The verdict on a potential in plain words, and the findings on which it rests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FORCE_GOOD, _FORCE_POOR = 0.05, 0.20  # of the typical force
 _ENERGY_GOOD, _ENERGY_POOR = 0.10, 0.30  # of the spread of the energies
 _FEW_TESTED = 20
 _OVERFITTED = 2.0
-_TOO_SMALL, _TOO_LARGE = 0.50, 0.90  # share of errors within one standard deviation
+_TOO_SMALL, _TOO_LARGE = 0.55, 0.90  # share of errors within one standard deviation
 _OUTSIDE = 0.02  # share of the atoms; at the edge of the training set it is 0.001
 _OUTLIER = 10.0
 
@@ -82,7 +82,7 @@ def judge_test_set(test: Report | None) -> list[Finding]:
     return [Finding(Weight.GOOD, f"{tested} structures were tested that the potential was not trained on.")]
 
 
-def _graded(ratio: float, good: float, poor: float) -> Weight:
+def _grade_ratio(ratio: float, good: float, poor: float) -> Weight:
     if ratio <= good:
         return Weight.GOOD
     return Weight.CAUTION if ratio <= poor else Weight.PROBLEM
@@ -102,7 +102,7 @@ def judge_forces(residuals: Residuals) -> list[Finding]:
         return [Finding(Weight.PROBLEM, "Some predicted forces are no numbers.")]
     if typical == 0:
         return []
-    weight = _graded(error / typical, _FORCE_GOOD, _FORCE_POOR)
+    weight = _grade_ratio(error / typical, _FORCE_GOOD, _FORCE_POOR)
     text = (
         f"Forces are off by {number(error / typical, 100)} % of their size: the components of the error have a root "
         f"mean square of {number(error)} eV/Å, those of the forces of {number(typical)} eV/Å."
@@ -120,7 +120,7 @@ def judge_energies(residuals: Residuals) -> list[Finding]:
     if spread == 0:
         return [Finding(Weight.NOTE, f"{mae}.")]
     ratio = _rms(error) / spread
-    weight = _graded(ratio, _ENERGY_GOOD, _ENERGY_POOR)
+    weight = _grade_ratio(ratio, _ENERGY_GOOD, _ENERGY_POOR)
     text = (
         f"{mae}; their root mean square error is {number(ratio, 100)} % of the spread of the energies, "
         f"{number(spread, 1 / MEV)} meV/atom."
@@ -154,12 +154,12 @@ def judge_overfitting(test: Report, training: Report) -> list[Finding]:
 
 def judge_uncertainty(report: Report) -> list[Finding]:
     """Say whether the errors are as large as the standard deviations tell."""
-    what, share = "force components", report.force_within_one_std
-    if share is None:
-        what, share = "energies", report.within_one_std
-    if share is None:
+    shares = {"force components": report.force_within_one_std, "energies": report.within_one_std}
+    known = {what: share for what, share in shares.items() if share is not None}
+    if not known:
         text = "The potential does not tell how uncertain it is; a committee (training.members above 1) does."
         return [Finding(Weight.NOTE, text)]
+    what, share = min(known.items(), key=lambda item: item[1])
     begin = f"{number(share, 100)} % of the errors of {what} are within one standard deviation (normal: 68 %)"
     if share < _TOO_SMALL:
         return [Finding(Weight.CAUTION, f"{begin}: the potential is surer of itself than it should be.")]
