@@ -36,7 +36,7 @@ def read(
 
     Parameters
     ----------
-    source : path, folder, glob pattern, ase.Atoms, Structure, Dataset, or a list that mixes them
+    source : path, glob pattern, ase.Atoms, Structure, Dataset, or a list that mixes them
         Files are extended XYZ (`.xyz`, `.extxyz`), ænet XSF (`.xsf`), folders of DeePMD, files of MTP and FitSNAP, or
         any other format that ASE or dpdata reads, for example `vasprun.xml`, `OUTCAR` and `.traj`, compressed or not;
         files with pickled objects are refused. A folder stands for its files of known kind in natural order (file_2

@@ -313,7 +313,7 @@ def training_memory(config: Config, data: Dataset) -> float:
     return float(atoms * per_atom * (1 + workers) / 2 + workers * optimizer.memory(workload)) / GIB
 
 
-def _described(file: str) -> Potential:
+def _describe(file: str) -> Potential:
     """Return a potential of which nothing is evaluated: calculators on which it builds are not needed."""
     return Potential.load(file, baseline=DescribedCalculator())
 
@@ -321,7 +321,7 @@ def _described(file: str) -> Potential:
 def training_workload(config: Config, data: Dataset, descriptor: Descriptor) -> Workload:
     """Return size and kind of the training, for its memory; the number of residuals is not counted."""
     options, start_from = config.training, config.training.start_from
-    kind = options.model if start_from is None else _described(start_from).model.options
+    kind = options.model if start_from is None else _describe(start_from).model.options
     model = kind.build(descriptor.size, len(descriptor.species))
     return Workload(
         n_parameters=model.n_parameters,
