@@ -209,10 +209,16 @@ class TestHardest:
         assert (worst.number, worst.atom, worst.error) == (3, None, 0.5)
         assert "double ring" not in draw_structure(data[3], worst)[0]
 
-    def test_all_that_is_drawn_lies_within_the_drawing(self) -> None:
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    @pytest.mark.parametrize("sign", [-1, 1])
+    def test_all_that_is_drawn_lies_within_the_drawing(self, axis: int, sign: int) -> None:
         rng = np.random.default_rng(3)
-        structure = Structure(("C",) * 300, rng.uniform(0, 14, (300, 3)))
-        worst = Hardest(0, 1.0, 17, np.array([9.0, -2.0, 4.0]), np.array([-5.0, 8.0, 1.0]), 0.1)
+        structure = Structure(
+            ("C",) * 300, np.vstack([rng.uniform(0, 5, (50, 3)), rng.uniform(30, 40, (250, 3))])
+        )
+        outwards = np.eye(3)[axis] * sign * 9.0
+        atom = int(np.argmax(structure.positions[:50] @ outwards))
+        worst = Hardest(0, 1.0, atom, outwards, np.array([-5.0, 4.0, 1.0]), 0.1)
         text, shown = draw_structure(structure, worst)
         assert shown == 120
         page = Page(text)
