@@ -3,6 +3,7 @@
 from gprann import examples as examples
 from gprann.active import neb as neb
 from gprann.active import relax as relax
+from gprann.active.grades import select_by_grade as select_by_grade
 from gprann.active.select import select as select
 from gprann.augmentation import augment as augment
 from gprann.augmentation import taylor_augment as taylor_augment

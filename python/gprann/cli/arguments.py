@@ -169,6 +169,18 @@ def _select(parser: argparse.ArgumentParser) -> None:
     )
     _output(parser, ".extxyz file, or folder for ænet XSF")
     _calculator(parser, of_file=True)
+    parser.add_argument(
+        "--by-grade",
+        action="store_true",
+        help="with --potential: by its extrapolation guard, for which a single network will do, instead of by the "
+        "spread of its members",
+    )
+    parser.add_argument(
+        "--least-grade",
+        type=float,
+        metavar="X",
+        help="with --by-grade: candidates below it, once the selected ones are known, are left out (default 1)",
+    )
     section_options(parser, "selection", SelectOptions)
     _reading(parser)
     section_options(parser, "surrogate", SurrogateSection, leave_out=("descriptor",))

@@ -25,6 +25,7 @@ from gprann.explain import option_name
 
 if TYPE_CHECKING:
     from gprann.config import AugmentationSection, SurrogateSection
+    from gprann.data.structure import Dataset
     from gprann.potential import Potential
     from gprann.surrogate import Surrogate, SurrogateSet
 
@@ -265,6 +266,8 @@ def select(arguments: argparse.Namespace) -> Answer:
     options, surrogate = read_section(arguments, SelectOptions), read_section(arguments, SurrogateSection)
     candidates = read_data(arguments, arguments.input, require=())
     model = _predictor(arguments, surrogate)
+    if arguments.by_grade or arguments.least_grade is not None:
+        return _select_by_grade(arguments, candidates, model)
     with progress_bar(options.count, "selecting") as bar:
         chosen = select_structures(candidates, model, progress=bar.update, **options.to_dict())
     if len(chosen.structures) == 0:
@@ -277,6 +280,39 @@ def select(arguments: argparse.Namespace) -> Answer:
         f"{arguments.output}: {len(chosen.structures)} of {len(candidates)} candidates, most informative first\n"
         f"standard deviation of the first one: {1e3 * chosen.std[0]:.3g} meV/atom; of all candidates, once those are "
         f"labelled: {1e3 * chosen.std_left[-1]:.3g} meV/atom (root mean square)",
+        facts,
+    )
+
+
+def _select_by_grade(
+    arguments: argparse.Namespace, candidates: Dataset, model: Potential | Surrogate | SurrogateSet
+) -> Answer:
+    """Choose the structures that lie farthest outside the training set."""
+    from gprann.active.grades import select_by_grade
+    from gprann.active.select import SelectOptions
+    from gprann.io import write
+    from gprann.potential import Potential as PotentialClass
+
+    options = read_section(arguments, SelectOptions)
+    if not arguments.by_grade:
+        raise ConfigError("--least-grade belongs to --by-grade")
+    if not isinstance(model, PotentialClass):
+        raise ConfigError(
+            "--by-grade needs --potential with a potential; surrogates have standard deviations instead"
+        )
+    if options.threshold:
+        raise ConfigError("--threshold is a standard deviation; with --by-grade give --least-grade")
+    least = 1.0 if arguments.least_grade is None else arguments.least_grade
+    chosen = select_by_grade(candidates, model, options.count, least=least)
+    facts: dict[str, Any] = {"output": None, "chosen": len(chosen.structures), "candidates": len(candidates)}
+    if len(chosen.structures) == 0:
+        return Answer(f"no candidate has a grade of {least:g} or more: nothing was written", facts)
+    write(arguments.output, chosen.structures)
+    facts |= {"output": arguments.output, "grades": chosen.grades, "grades_left": chosen.grades_left}
+    return Answer(
+        f"{arguments.output}: {len(chosen.structures)} of {len(candidates)} candidates, most unknown first\n"
+        f"grade of the first one: {chosen.grades[0]:.3g}; largest of all candidates, once those are labelled: "
+        f"{chosen.grades_left[-1]:.3g}",
         facts,
     )
 

@@ -122,10 +122,14 @@ class Guard:
 
     def grades(self, features: Array, kinds: NDArray[np.int32]) -> Array:
         """Return the grades, shape (n_atoms,), of standardised descriptors (n_atoms, D)."""
-        result = np.zeros(len(features))
+        return np.asarray(np.linalg.norm(self.whiten(features, kinds), axis=1))
+
+    def whiten(self, features: Array, kinds: NDArray[np.int32]) -> Array:
+        """Return the vectors T^T g + b, shape (n_atoms, R), whose lengths are the grades."""
+        result = np.zeros((len(features), self.factors.shape[2]))
         for kind in np.unique(kinds):
             own = kinds == kind
-            result[own] = np.linalg.norm(features[own] @ self.factors[kind] + self.offset[kind], axis=1)
+            result[own] = features[own] @ self.factors[kind] + self.offset[kind]
         return result
 
 
