@@ -20,7 +20,13 @@ from gprann import _core, _cpu
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = Path(_core.__file__).parent
 OPTIONAL = {"matplotlib", "dscribe", "tblite", "mpi4py", "dask", "torch", "pandas", "IPython", "pytest"}
-PLOTTING = {"gprann.evaluation.drawing", "gprann.evaluation.method_plots", "gprann.evaluation.plots"}
+PLOTTING = {
+    "gprann.evaluation.drawing",
+    "gprann.evaluation.method_plots",
+    "gprann.evaluation.page.grades",
+    "gprann.evaluation.plots",
+    "gprann.properties.drawing",
+}
 
 WANTED_SOURCES = {"gprann/include/gprann.h", "gprann/lammps/pair_gprann.cpp"}
 """Of the C interface, and of the pair style that is compiled where LAMMPS is."""
