@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ class TestDefects:
 
     def test_repeats_count_heights(self) -> None:
         assert repeats(bulk("Cu"), 4.0) == [2, 2, 2]  # planes 2.08 Å apart, vectors 2.55 Å long
-        assert repeats(graphene(vacuum=10.0), 5.0)[:2] == [3, 3]
+        assert repeats(graphene(vacuum=10.0), 5.0) == [3, 3, 1]
 
 
 class TestVibrations:
@@ -233,6 +234,24 @@ class TestMeasure:
         assert again.results == first.results
         with pytest.raises(AssertionError, match="computed again"):
             gprann.measure_properties(surrogate, H2[3], tmp_path / "out", **options)
+
+    def test_simulations_of_another_structure_or_model_are_not_taken_up(
+        self, surrogate: Path, tmp_path: Path
+    ) -> None:
+        options: dict[str, Any] = {"only": ["dynamics"], "time": 0.05, "temperatures": [50.0]}
+        other = gprann.Surrogate(kernel="pairs").fit(H2[::2])
+        cases = [
+            (surrogate, H2[2], {}),
+            (surrogate, H2[5], {}),
+            (other, H2[2], {}),
+            (surrogate, H2[2], {"seed": 1}),
+        ]
+        for model, structure, more in cases:
+            found = gprann.measure_properties(model, structure, tmp_path / "one", **options, **more)
+            fresh = gprann.measure_properties(model, structure, tmp_path / "new", **options, **more)
+            shutil.rmtree(tmp_path / "new")
+            assert not found.failed
+            assert found.results == fresh.results
 
     def test_a_failure_stops_nothing_else(self, surrogate: Path, tmp_path: Path, capsys: Any) -> None:
         gprann.write(tmp_path / "h2.extxyz", H2[2:3])

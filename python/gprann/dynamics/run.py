@@ -82,10 +82,17 @@ def md(
     (20, '')
     """
     settings = MdOptions(**options)
-    return Simulation(_model(model), _one(structure), make_folder(folder), settings).run(progress)
+    return Simulation(single_model(model), _one(structure), make_folder(folder), settings).run(progress)
 
 
-def _model(given: Any) -> Potential | Surrogate:
+def single_model(given: Any) -> Potential | Surrogate:
+    """Return the model of a file, or the only member of a set.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or there are several.
+    """
     model = load(given) if isinstance(given, str | os.PathLike) else given
     if isinstance(model, SurrogateSet) and len(model) == 1:
         model = next(iter(model))[0]

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +15,17 @@ from typing import Any
 
 from ase.calculators.calculator import BaseCalculator
 
-from gprann.data.structure import Structure
+from gprann.data.structure import Dataset, Structure
 from gprann.dynamics.engine import make_calculator
+from gprann.dynamics.run import single_model
 from gprann.errors import ConfigError, GprannError
 from gprann.io import atomic_write
 from gprann.io.reading import Source, structures
 from gprann.labelling.calculators import CalculatorSpec
-from gprann.pipeline.checkpoints import Stages, claim_folder
-from gprann.potential import Potential, load
+from gprann.pipeline.checkpoints import Stages, claim_folder, data_digest, file_digest
+from gprann.potential import Potential
 from gprann.properties.options import NAMES, PropertyOptions
-from gprann.properties.simulated import PROPERTIES
+from gprann.properties.simulated import KEPT, PROPERTIES
 from gprann.properties.suite import Found, Property, Subject, structure_at_rest
 from gprann.signatures import takes
 from gprann.surrogate import Surrogate, SurrogateSet
@@ -129,21 +131,14 @@ def measure_properties(
             f"structure: expected one, got {len(data)}; choose one, on the command line with --index 0"
         )
     start = data[0].without_labels()
-    subjects: dict[str, Potential | Surrogate | CalculatorSpec] = {"potential": _model(model)}
+    subjects: dict[str, Potential | Surrogate | CalculatorSpec] = {"potential": single_model(model)}
     if reference is not None:
-        subjects["reference"] = reference if isinstance(reference, CalculatorSpec) else _model(reference)
+        subjects["reference"] = (
+            reference if isinstance(reference, CalculatorSpec) else single_model(reference)
+        )
     target = Path(folder)
     with claim_folder(target) as stages:
         return _Measurement(stages, start, settings).run(subjects)
-
-
-def _model(given: Any) -> Potential | Surrogate:
-    model = load(given) if isinstance(given, str | os.PathLike) else given
-    if isinstance(model, SurrogateSet) and len(model) == 1:
-        model = next(iter(model))[0]
-    if not isinstance(model, Potential | Surrogate):
-        raise ConfigError(f"expected a Potential or a Surrogate, got {type(model).__name__}")
-    return model
 
 
 class _Measurement:
@@ -181,8 +176,16 @@ class _Measurement:
         else:
             calculator, own = make_calculator(model, skin=0.5, guard="off"), model
             identity = _digest(model)
-        folder = self._stages.folder / "simulations" / side
+        # Simulations of another model, structure or other options in the same folder are not gone on with.
+        options = {name: getattr(self._options, name) for name in KEPT if name != "temperatures"}
+        digest = self._digest_of(identity, "simulations", options)
+        folder = self._stages.folder / "simulations" / side / digest[:12]
         return Subject(self._structure, calculator, own, self._options, folder), identity
+
+    def _digest_of(self, identity: str, what: str, options: Mapping[str, Any]) -> str:
+        """Return the digest of all that a result depends on."""
+        content = [what, identity, data_digest(Dataset([self._structure])), json.dumps(options)]
+        return hashlib.sha256("\0".join(content).encode()).hexdigest()
 
     def _measure(self, side: str, subject: Subject, identity: str) -> None:
         at_rest = True
@@ -208,8 +211,7 @@ class _Measurement:
 
     def _one(self, one: Property, subject: Subject, side: str, identity: str) -> Found | None:
         options = {name: getattr(self._options, name) for name in one.uses}
-        content = [one.name, identity, _structure_digest(self._structure), json.dumps(options)]
-        digest = hashlib.sha256("\0".join(content).encode()).hexdigest()
+        digest = self._digest_of(identity, one.name, options)
         name = f"{side}/{one.name}"
         known = self._stages.find(name, digest)
         if known is not None:
@@ -228,17 +230,10 @@ class _Measurement:
 
 def _digest(model: Potential | Surrogate) -> str:
     """Return a digest of a model file of the model."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model"
         model.save(file)
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _structure_digest(structure: Structure) -> str:
-    parts = (structure.positions, structure.cell, structure.pbc)
-    return " ".join(structure.symbols) + "".join(part.tobytes().hex() for part in parts)
+        return file_digest(file)
 
 
 def _table(one: Property, sides: Mapping[str, Found]) -> list[str]:

@@ -65,15 +65,20 @@ def relaxed_crystal(structure: Structure, calculator: BaseCalculator, *, relax: 
 
 
 def repeats(atoms: ase.Atoms, length: float) -> list[int]:
-    """Return how many cells in each direction a length needs: heights count, not the lengths of vectors.
+    """Return how many cells a length needs in each periodic direction; in others 1.
+
+    Heights count, not the lengths of vectors.
 
     Examples
     --------
-    >>> repeats(ase.Atoms(cell=[4.0, 5.0, 6.0], pbc=True), 10.0)
-    [3, 2, 2]
+    >>> repeats(ase.Atoms(cell=[4.0, 5.0, 6.0], pbc=[True, True, False]), 10.0)
+    [3, 2, 1]
     """
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell[:]), axis=0)
-    return [max(1, int(np.ceil(length / height - 1e-9))) for height in heights]
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.complete()[:]), axis=0)
+    return [
+        max(1, int(np.ceil(length / height - 1e-9))) if periodic else 1
+        for height, periodic in zip(heights, atoms.pbc, strict=True)
+    ]
 
 
 def check_length(length: float) -> None:

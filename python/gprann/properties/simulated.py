@@ -15,7 +15,7 @@ from gprann.errors import GprannError
 from gprann.io import read
 from gprann.io.checks import DataWarning
 from gprann.properties.options import PropertyOptions
-from gprann.properties.relaxation import check_length
+from gprann.properties.relaxation import check_length, repeats
 from gprann.properties.suite import OF_CALCULATORS, Found, Property, Subject, outcome_of, value
 from gprann.properties.trajectories import diffusion, rdf
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _FRAMES = 500  # of a simulation
 _SETTLING = 0.2  # part of a simulation that is left out
 _FEWEST = 100  # frames from which a diffusion coefficient is taken
-_KEPT = ("length", "temperatures", "time", "time_step", "seed")
+KEPT = ("length", "temperatures", "time", "time_step", "seed")
+"""Options on which simulations depend."""
 _RDF = 8.0  # Å
 
 
@@ -41,13 +42,7 @@ def supercell(structure: Structure, length: float) -> Structure:
     if not structure.pbc.any():
         return structure
     atoms = structure.without_labels().to_ase()
-    whole = atoms.cell.complete()[:]
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(whole), axis=0)
-    counts = [
-        max(1, int(np.ceil(length / height - 1e-9))) if periodic else 1
-        for height, periodic in zip(heights, structure.pbc, strict=True)
-    ]
-    return Structure.from_ase(atoms.repeat(counts))
+    return Structure.from_ase(atoms.repeat(repeats(atoms, length)))
 
 
 def _md(structure: Structure, subject: Subject, name: str, **options: Any) -> MdResult:
@@ -213,8 +208,8 @@ def _no_ions(structure: Structure, options: PropertyOptions) -> str:  # noqa: AR
 
 PROPERTIES = (
     *OF_CALCULATORS,
-    Property("dynamics", "Dynamics at constant energy", _always, _dynamics, _KEPT, simulates=True),
-    Property("rdf", "Radial distribution", _no_volume, _rdf, _KEPT, simulates=True),
-    Property("diffusion", "Diffusion", _no_ions, _diffusion, (*_KEPT, "charges"), simulates=True),
+    Property("dynamics", "Dynamics at constant energy", _always, _dynamics, KEPT, simulates=True),
+    Property("rdf", "Radial distribution", _no_volume, _rdf, KEPT, simulates=True),
+    Property("diffusion", "Diffusion", _no_ions, _diffusion, (*KEPT, "charges"), simulates=True),
 )
 """All properties."""
