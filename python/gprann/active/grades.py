@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
+from gprann.active.select import atom_features
 from gprann.arrays import Array
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, check_whole
@@ -16,7 +17,6 @@ from gprann.io.reading import Source, structures
 from gprann.potential import Potential
 
 _log = logging.getLogger(__name__)
-_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +125,13 @@ def _whiten(data: Dataset, potential: Potential) -> tuple[Array, NDArray[np.int3
     """Return z of all atoms, whose length is the grade, with their species and structures."""
     guard = potential.guard
     assert guard is not None
-    vectors, kinds, owner = [], [], []
-    for begin in range(0, len(data), _BATCH):
-        neighbours = potential.descriptor.neighbours(data[begin : begin + _BATCH])
-        own = neighbours.species
-        values = potential.normalisation.apply(potential.descriptor.values(neighbours), own)
+    vectors, kinds, sizes = [], [], []
+    for values, own, lengths in atom_features(data, potential):
         vectors.append(guard.whiten(values, own))
         kinds.append(own)
-        sizes = np.diff(neighbours.first_atom)
-        owner.append(np.repeat(begin + np.arange(len(sizes)), sizes))
-    return np.concatenate(vectors), np.concatenate(kinds), np.concatenate(owner)
+        sizes.append(lengths)
+    owner = np.repeat(np.arange(len(data)), np.concatenate(sizes))
+    return np.concatenate(vectors), np.concatenate(kinds), owner
 
 
 def _largest(squares: Array, owner: NDArray[np.int64], n: int) -> Array:

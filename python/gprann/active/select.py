@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -218,11 +218,18 @@ def structure_features(data: Dataset, potential: Potential) -> Array:
     """Return the mean standardised descriptor of the atoms of each species, shape (n, species * D)."""
     n_species = len(potential.species)
     parts = [np.zeros((0, n_species * potential.descriptor.size))]
+    for values, kinds, sizes in atom_features(data, potential):
+        sums = np.zeros((len(sizes), n_species, values.shape[1]))
+        np.add.at(sums, (np.repeat(np.arange(len(sizes)), sizes), kinds), values)
+        parts.append((sums / sizes[:, None, None]).reshape(len(sizes), -1))
+    return np.concatenate(parts)
+
+
+def atom_features(
+    data: Dataset, potential: Potential
+) -> Iterator[tuple[Array, NDArray[np.int32], NDArray[np.int64]]]:
+    """Yield standardised descriptors and species of atoms, and sizes of structures, some structures at once."""
     for begin in range(0, len(data), _BATCH):
         neighbours = potential.descriptor.neighbours(data[begin : begin + _BATCH])
         values = potential.normalisation.apply(potential.descriptor.values(neighbours), neighbours.species)
-        sizes = np.diff(neighbours.first_atom)
-        sums = np.zeros((len(sizes), n_species, values.shape[1]))
-        np.add.at(sums, (np.repeat(np.arange(len(sizes)), sizes), neighbours.species), values)
-        parts.append((sums / sizes[:, None, None]).reshape(len(sizes), -1))
-    return np.concatenate(parts)
+        yield values, neighbours.species, np.diff(neighbours.first_atom)
