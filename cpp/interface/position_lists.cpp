@@ -80,31 +80,18 @@ void PositionLists::prepare(int n_threads) {
 
 const Neighbours& PositionLists::lists(Index begin, Index end, int thread) {
   Block& block = blocks_[static_cast<std::size_t>(thread)];
-  block.first_pair.resize(static_cast<std::size_t>(end - begin + 1));
-  std::size_t n_pairs = 0;
-  for (Index i = begin; i < end; ++i) {
-    block.first_pair[static_cast<std::size_t>(i - begin)] = static_cast<std::int64_t>(n_pairs);
-    add_atom(i, block, n_pairs);
-  }
-  block.first_pair.back() = static_cast<std::int64_t>(n_pairs);
-  block.view = batch_;
-  block.view.first_pair = block.first_pair.data() - begin;
-  block.view.neighbour = block.neighbour.data();
-  block.view.vectors = block.vectors.data();
-  return block.view;
+  return block.fill(batch_, begin, end,
+                    [&](Index atom, std::size_t n_pairs) { return add_atom(atom, block, n_pairs); });
 }
 
-/// Appends the pairs of one atom within the cutoff.
-void PositionLists::add_atom(Index atom, Block& block, std::size_t& n_pairs) const {
+/// Appends the pairs of one atom within the cutoff; returns how many pairs there are then.
+std::size_t PositionLists::add_atom(Index atom, Block& block, std::size_t n_pairs) const {
   const Index own = given(atom);
   const int n = atoms_.n_neighbours[own];
   if (n < 0 || (n > 0 && atoms_.neighbours[own] == nullptr))
     throw impossible("the neighbour list of atom " + std::to_string(own) + " is missing");
-  const std::size_t first = n_pairs, room = n_pairs + static_cast<std::size_t>(n) + 1;
-  if (block.neighbour.size() < room) {
-    block.neighbour.resize(2 * room);
-    block.vectors.resize(6 * room);
-  }
+  const std::size_t first = n_pairs;
+  block.reserve(n_pairs, static_cast<std::size_t>(n) + 1);
   const int* list = atoms_.neighbours[own];
   const int mask = atoms_.neighbour_mask == 0 ? ~0 : atoms_.neighbour_mask;
   const auto n_atoms = static_cast<unsigned>(atoms_.n_atoms);
@@ -130,6 +117,7 @@ void PositionLists::add_atom(Index atom, Block& block, std::size_t& n_pairs) con
   if (shortest < closest * closest)
     throw impossible("atom " + std::to_string(own) + " and a neighbour lie on top of each other");
   if (shortest < near_squared_) add_near_pairs(atom, first, n_pairs, block);
+  return n_pairs;
 }
 
 void PositionLists::add_near_pairs(Index atom, std::size_t first, std::size_t end, Block& block) const {

@@ -37,16 +37,12 @@ class PositionLists final : public NeighbourSource {
 
  private:
   /// What one thread works with.
-  struct Block {
-    std::vector<std::int64_t> first_pair;
-    std::vector<std::int32_t> neighbour;
-    std::vector<double> vectors;
+  struct Block : ListBlock {
     std::vector<NearPair> near;
-    Neighbours view;
   };
 
   void renumber(const gprann_atoms& atoms);
-  void add_atom(Index atom, Block& block, std::size_t& n_pairs) const;
+  std::size_t add_atom(Index atom, Block& block, std::size_t n_pairs) const;
   void add_near_pairs(Index atom, std::size_t first, std::size_t end, Block& block) const;
 
   gprann_atoms atoms_{};

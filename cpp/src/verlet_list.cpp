@@ -299,25 +299,14 @@ void VerletSource::prepare(int n_threads) {
 
 const Neighbours& VerletSource::lists(Index begin, Index end, int thread) {
   Block& block = blocks_[static_cast<std::size_t>(thread)];
-  block.first_pair.resize(static_cast<std::size_t>(end - begin + 1));
-  std::int64_t p = 0;
-  for (Index i = begin; i < end; ++i) {
-    block.first_pair[static_cast<std::size_t>(i - begin)] = p;
-    const auto room = static_cast<std::size_t>(p + list_.n_candidates(i) + 1);
-    if (block.neighbour.size() < room) {
-      block.neighbour.resize(2 * room);
-      block.vectors.resize(6 * room);
-    }
+  return block.fill(batch_, begin, end, [&](Index atom, std::size_t n_pairs) {
+    block.reserve(n_pairs, static_cast<std::size_t>(list_.n_candidates(atom)) + 1);
     NearestPair nearest;
-    p += list_.write_pairs(i, block.neighbour.data() + p, block.vectors.data() + 3 * p, nearest);
+    const Index added = list_.write_pairs(atom, block.neighbour.data() + n_pairs,
+                                          block.vectors.data() + 3 * n_pairs, nearest);
     if (nearest.precedes(block.nearest)) block.nearest = nearest;
-  }
-  block.first_pair.back() = p;
-  block.view = batch_;
-  block.view.first_pair = block.first_pair.data() - begin;
-  block.view.neighbour = block.neighbour.data();
-  block.view.vectors = block.vectors.data();
-  return block.view;
+    return n_pairs + static_cast<std::size_t>(added);
+  });
 }
 
 }  // namespace gprann

@@ -118,12 +118,8 @@ class VerletSource final : public NeighbourSource {
 
  private:
   /// What one thread works with.
-  struct Block {
-    std::vector<std::int64_t> first_pair;
-    std::vector<std::int32_t> neighbour;
-    std::vector<double> vectors;
+  struct Block : ListBlock {
     NearestPair nearest;
-    Neighbours view;
   };
 
   const VerletList& list_;
