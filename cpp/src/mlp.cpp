@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+
 namespace gprann {
 
 Mlp::Mlp(std::vector<Index> sizes, Activation activation)
@@ -41,8 +42,8 @@ void Mlp::forward(const double* parameters, ConstMatrixMap features, Pass& pass,
     Array& z = pass.value[l];
     z.resize(features.rows(), W.rows());
     pass.slope[l].resize(features.rows(), W.rows());
-    z.matrix().noalias() = a * W.transpose();
-    z.rowwise() += b.array().transpose();
+    pass.factor.set_transposed(W.data(), W.cols(), W.rows());
+    pass.factor.multiply(a.data(), a.rows(), b.data(), z.data());
     if (curvature) {
       pass.curvature[l].resize(features.rows(), W.rows());
       activate(activation_, z, pass.slope[l], pass.curvature[l]);
@@ -63,12 +64,14 @@ void Mlp::backward(const double* parameters, Pass& pass, bool to_input) const {
     if (layer == 0) {
       if (!to_input) return;
       pass.input.resize(n, W.cols());
-      pass.input.matrix().noalias() = above.matrix() * W;
+      pass.factor.set(W.data(), W.rows(), W.cols());
+      pass.factor.multiply(above.data(), n, nullptr, pass.input.data());
       return;
     }
     const auto l = static_cast<std::size_t>(layer - 1);
     pass.adjoint[l].resize(n, W.cols());
-    pass.adjoint[l].matrix().noalias() = above.matrix() * W;
+    pass.factor.set(W.data(), W.rows(), W.cols());
+    pass.factor.multiply(above.data(), n, nullptr, pass.adjoint[l].data());
     pass.backward[l] = pass.adjoint[l] * pass.slope[l];
   }
 }
@@ -79,8 +82,8 @@ void Mlp::add_gradient(ConstMatrixMap features, const double* factor, Pass& pass
     const ConstMatrixMap a = below(features, pass, layer);
     Array& dz = pass.scratch;
     dz = pass.backward[static_cast<std::size_t>(layer)].colwise() * e.array();
-    MatrixMap(gradient + weight_at(layer), dz.cols(), a.cols()).noalias() += dz.matrix().transpose() * a;
-    VectorMap(gradient + bias_at(layer), dz.cols()) += dz.colwise().sum().transpose().matrix();
+    add_transposed_product(dz.data(), a.data(), dz.rows(), dz.cols(), a.cols(), gradient + weight_at(layer));
+    add_column_sums(dz.data(), dz.rows(), dz.cols(), gradient + bias_at(layer));
   }
 }
 
@@ -91,7 +94,8 @@ void Mlp::feature_tangent(const double* parameters, ConstMatrixMap direction, Pa
     const ConstMatrixMap W = weights(parameters, layer);
     Array& tangent = pass.tangent[static_cast<std::size_t>(layer)];
     tangent.resize(direction.rows(), W.rows());
-    tangent.matrix().noalias() = ConstMatrixMap(lower, direction.rows(), W.cols()) * W.transpose();
+    pass.factor.set_transposed(W.data(), W.cols(), W.rows());
+    pass.factor.multiply(lower, direction.rows(), nullptr, tangent.data());
     if (layer + 2 == layers()) return;  // the output is linear: nothing above needs the tangent of its input
     pass.reverse = tangent * pass.slope[static_cast<std::size_t>(layer)];
     lower = pass.reverse.data();
@@ -107,20 +111,22 @@ void Mlp::add_second_gradient(const double* parameters, ConstMatrixMap features,
     const ConstMatrixMap W = weights(parameters, layer);
     const ConstMatrixMap a = below(features, pass, layer);
     const Array& delta = pass.backward[static_cast<std::size_t>(layer)];
-    MatrixMap dW(gradient + weight_at(layer), W.rows(), W.cols());
-    dW.noalias() += zb.matrix().transpose() * a;
-    VectorMap(gradient + bias_at(layer), W.rows()) += zb.colwise().sum().transpose().matrix();
+    const Index n = a.rows();
+    double* dW = gradient + weight_at(layer);
+    add_transposed_product(zb.data(), a.data(), n, W.rows(), W.cols(), dW);
+    add_column_sums(zb.data(), n, W.rows(), gradient + bias_at(layer));
     if (layer == 0) {
-      dW.noalias() += delta.matrix().transpose() * direction;
+      add_transposed_product(delta.data(), direction.data(), n, W.rows(), W.cols(), dW);
       return;
     }
     const auto l = static_cast<std::size_t>(layer - 1);
     Array& zdot = pass.tangent[l];
     pass.scratch.resize(zb.rows(), W.cols());
-    pass.scratch.matrix().noalias() = zb.matrix() * W;
+    pass.factor.set(W.data(), W.rows(), W.cols());
+    pass.factor.multiply(zb.data(), n, nullptr, pass.scratch.data());
     zb = pass.slope[l] * pass.scratch + pass.curvature[l] * zdot * pass.adjoint[l];
     zdot *= pass.slope[l];  // now the tangent of a_l
-    dW.noalias() += delta.matrix().transpose() * zdot.matrix();
+    add_transposed_product(delta.data(), zdot.data(), n, W.rows(), W.cols(), dW);
   }
 }
 
@@ -134,12 +140,13 @@ void Mlp::parameter_tangent(const double* parameters, const double* direction, C
     const ConstVectorMap db(direction + bias_at(layer), W.rows());
     Array& zdot = pass.scratch;
     zdot.resize(n, W.rows());
-    zdot.matrix().noalias() = below(features, pass, layer) * dW.transpose();
-    zdot.rowwise() += db.array().transpose();
+    pass.factor.set_transposed(dW.data(), dW.cols(), dW.rows());
+    pass.factor.multiply(below(features, pass, layer).data(), n, db.data(), zdot.data());
     if (layer > 0) {  // the tangents below stay those of z: the way back needs them
       pass.reverse =
           pass.tangent[static_cast<std::size_t>(layer - 1)] * pass.slope[static_cast<std::size_t>(layer - 1)];
-      zdot.matrix().noalias() += pass.reverse.matrix() * W.transpose();
+      pass.factor.set_transposed(W.data(), W.cols(), W.rows());
+      pass.factor.multiply_add(pass.reverse.data(), n, zdot.data());
     }
     if (layer + 1 < layers())
       pass.tangent[static_cast<std::size_t>(layer)] = zdot;
@@ -153,8 +160,11 @@ void Mlp::parameter_tangent(const double* parameters, const double* direction, C
     const Array& delta = pass.backward[static_cast<std::size_t>(layer)];
     Array& target = layer == 0 ? pass.input_tangent : pass.scratch;
     target.resize(n, width(layer));
-    target.matrix().noalias() = delta.matrix() * weights(direction, layer);
-    target.matrix().noalias() += change.matrix() * weights(parameters, layer);
+    const ConstMatrixMap W = weights(parameters, layer);
+    pass.factor.set(weights(direction, layer).data(), W.rows(), W.cols());
+    pass.factor.multiply(delta.data(), n, nullptr, target.data());
+    pass.factor.set(W.data(), W.rows(), W.cols());
+    pass.factor.multiply_add(change.data(), n, target.data());
     if (layer == 0) return;
     const auto l = static_cast<std::size_t>(layer - 1);
     change = pass.curvature[l] * pass.tangent[l] * pass.adjoint[l] + pass.slope[l] * target;

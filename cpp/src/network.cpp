@@ -1,5 +1,6 @@
 #include "gprann/network.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "gprann/parallel.hpp"
@@ -105,69 +106,89 @@ void Network::energies(const double* parameters, const AtomFeatures& atoms, int 
   }
 }
 
+namespace {
+
+/// A few structures whose atoms go through the networks together. Kept by every thread from batch to batch, so that
+/// minibatches allocate nothing.
+struct LossBlock {
+  struct OneSpecies {
+    Matrix features;           // (rows, D)
+    std::vector<Index> first;  // (count + 1), rows of each structure
+    Mlp::Pass pass;
+  };
+  std::vector<OneSpecies> species;
+  Vector energy, factor, atom_factor;
+
+  /// Energies of the structures `chosen`.
+  void predict(const Mlp& mlp, const double* parameters, const AtomFeatures& atoms,
+               const std::int64_t* chosen, Index count) {
+    energy.setZero(count);
+    for (std::size_t t = 0; t < species.size(); ++t) {
+      OneSpecies& own = species[t];
+      const auto of = static_cast<Index>(t);
+      own.first.assign(1, 0);
+      for (Index s = 0; s < count; ++s)
+        own.first.push_back(own.first.back() + atoms.begin(of, chosen[s] + 1) - atoms.begin(of, chosen[s]));
+      own.features.resize(own.first.back(), atoms.size);
+      for (Index s = 0; s < count; ++s)
+        std::copy_n(atoms.features + atoms.begin(of, chosen[s]) * atoms.size, rows(own, s) * atoms.size,
+                    own.features.data() + own.first[static_cast<std::size_t>(s)] * atoms.size);
+      mlp.forward(parameters + of * mlp.n_parameters(), view(own), own.pass);
+      for (Index s = 0; s < count; ++s)
+        energy[s] += own.pass.energy.segment(own.first[static_cast<std::size_t>(s)], rows(own, s)).sum();
+    }
+  }
+
+  /// Adds the gradient of sum_s factor_s E_s.
+  void add_gradient(const Mlp& mlp, const double* parameters, double* gradient) {
+    for (std::size_t t = 0; t < species.size(); ++t) {
+      OneSpecies& own = species[t];
+      const Index offset = static_cast<Index>(t) * mlp.n_parameters();
+      mlp.backward(parameters + offset, own.pass, false);
+      atom_factor.resize(own.features.rows());
+      for (Index s = 0; s < factor.size(); ++s)
+        atom_factor.segment(own.first[static_cast<std::size_t>(s)], rows(own, s)).setConstant(factor[s]);
+      mlp.add_gradient(view(own), atom_factor.data(), own.pass, gradient + offset);
+    }
+  }
+
+ private:
+  static Index rows(const OneSpecies& own, Index s) {
+    return own.first[static_cast<std::size_t>(s + 1)] - own.first[static_cast<std::size_t>(s)];
+  }
+  static ConstMatrixMap view(const OneSpecies& own) {
+    return {own.features.data(), own.features.rows(), own.features.cols()};
+  }
+};
+
+}  // namespace
+
 double Network::energy_loss(const double* parameters, const AtomFeatures& atoms, const std::int64_t* batch,
                             Index batch_size, const double* targets, const double* weights, int n_threads,
                             double* gradient) const {
-  constexpr Index chunk = 16;  // structures
-  const Index n_items = chunk_count(batch_size, chunk);
-  Matrix partial = Matrix::Zero(n_items, n_parameters());
-  Vector losses = Vector::Zero(n_items);
-  struct Work {
-    std::vector<Mlp::Pass> passes;
-    std::vector<Matrix> features;
-  };
-  std::vector<Work> works(static_cast<std::size_t>(std::max(n_threads, 1)));
-  for (Work& work : works) {
-    work.passes.resize(static_cast<std::size_t>(n_species_));
-    work.features.resize(static_cast<std::size_t>(n_species_));
-  }
+  constexpr Index together = 16;    // structures of a block
+  constexpr Index most_groups = 32;  // blocks with a sum of their own, whatever the number of threads
+  const Index n_blocks = chunk_count(batch_size, together);
+  const Index n_groups = std::min(n_blocks, most_groups);
+  Matrix partial = Matrix::Zero(n_groups, n_parameters());
+  Vector losses = Vector::Zero(n_groups);
   // Starting a thread costs as much as two pieces of work.
-  const int used = static_cast<int>(std::min<Index>(n_threads, n_items / 4));
-  parallel_for(n_items, used, [&](Index item, int thread) {
-    Work& work = works[static_cast<std::size_t>(thread)];
-    const std::int64_t* chosen = batch + item * chunk;
-    const Index count = std::min(chunk, batch_size - item * chunk);
-    Vector energy = Vector::Zero(count);
-    for (Index t = 0; t < n_species_; ++t) {
-      Matrix& G = work.features[static_cast<std::size_t>(t)];
-      Mlp::Pass& pass = work.passes[static_cast<std::size_t>(t)];
-      Index n = 0;
-      for (Index s = 0; s < count; ++s) n += atoms.begin(t, chosen[s] + 1) - atoms.begin(t, chosen[s]);
-      G.resize(n, atoms.size);
-      Index row = 0;
+  const int used = static_cast<int>(std::min<Index>(n_threads, n_blocks / 4));
+  parallel_for(n_groups, used, [&](Index group, int) {
+    thread_local LossBlock block;
+    block.species.resize(static_cast<std::size_t>(n_species_));
+    const Index end = std::min(batch_size, together * (n_blocks * (group + 1) / n_groups));
+    for (Index begin = together * (n_blocks * group / n_groups); begin < end; begin += together) {
+      const Index count = std::min(together, end - begin);
+      const std::int64_t* chosen = batch + begin;
+      block.predict(mlp_, parameters, atoms, chosen, count);
+      block.factor.resize(count);
       for (Index s = 0; s < count; ++s) {
-        const Index begin = atoms.begin(t, chosen[s]);
-        const Index k = atoms.begin(t, chosen[s] + 1) - begin;
-        G.middleRows(row, k) = ConstMatrixMap(atoms.features + begin * atoms.size, k, atoms.size);
-        row += k;
+        const double residual = block.energy[s] - targets[chosen[s]];
+        losses[group] += weights[chosen[s]] * residual * residual;
+        block.factor[s] = 2.0 * weights[chosen[s]] * residual;  // dL/dE
       }
-      mlp_.forward(parameters + t * mlp_.n_parameters(), {G.data(), n, atoms.size}, pass);
-      row = 0;
-      for (Index s = 0; s < count; ++s) {
-        const Index k = atoms.begin(t, chosen[s] + 1) - atoms.begin(t, chosen[s]);
-        energy[s] += pass.energy.segment(row, k).sum();
-        row += k;
-      }
-    }
-    Vector factor(count);  // dL/dE
-    for (Index s = 0; s < count; ++s) {
-      const double residual = energy[s] - targets[chosen[s]];
-      losses[item] += weights[chosen[s]] * residual * residual;
-      factor[s] = 2.0 * weights[chosen[s]] * residual;
-    }
-    for (Index t = 0; t < n_species_; ++t) {
-      const Matrix& G = work.features[static_cast<std::size_t>(t)];
-      Mlp::Pass& pass = work.passes[static_cast<std::size_t>(t)];
-      mlp_.backward(parameters + t * mlp_.n_parameters(), pass, false);
-      Vector atom_factor(G.rows());
-      Index row = 0;
-      for (Index s = 0; s < count; ++s) {
-        const Index k = atoms.begin(t, chosen[s] + 1) - atoms.begin(t, chosen[s]);
-        atom_factor.segment(row, k).setConstant(factor[s]);
-        row += k;
-      }
-      mlp_.add_gradient({G.data(), G.rows(), atoms.size}, atom_factor.data(), pass,
-                        partial.data() + item * n_parameters() + t * mlp_.n_parameters());
+      block.add_gradient(mlp_, parameters, partial.row(group).data());
     }
   });
   VectorMap(gradient, n_parameters()) = partial.colwise().sum().transpose();

@@ -12,28 +12,20 @@ struct Twist {
   static constexpr double a = 1.7159, b = 0.666666666666667, c = 0.1;
 };
 
+/// Replaces n numbers z by tanh(z) and writes 1 - tanh(z)^2 to `slope`; tanh is accurate to 2.3e-16 absolute, and NaN stays
+/// NaN. Eigen's own is scalar and ten times slower.
+void tanh_and_slope(double* z, double* slope, Index n);
+
 /// Replaces z by phi(z) and writes phi'(z) to `slope`, both arrays of the same shape.
-/// tanh through exp with a series for |z| < 0.07, accurate to 2.3e-16 absolute; Eigen's own is scalar and ten
-/// times slower.
 template <class Z, class S>
 void activate(Activation kind, Z& z, S& slope) {
   switch (kind) {
     case Activation::linear:
       slope.setOnes();
       return;
-    case Activation::tanh: {
-      slope = (-2.0 * z.abs()).exp();
-      slope = (1.0 - slope) / (1.0 + slope);  // tanh |z|
-      const auto z2 = z * z;
-      const auto series =
-          z.abs() *
-          (1.0 + z2 * (-1.0 / 3 +
-                       z2 * (2.0 / 15 + z2 * (-17.0 / 315 + z2 * (62.0 / 2835 - z2 * (1382.0 / 155925))))));
-      slope = (z.abs() < 0.07).select(series, slope);
-      z = (z < 0.0).select(-slope, slope);
-      slope = 1.0 - z * z;
+    case Activation::tanh:
+      tanh_and_slope(z.data(), slope.data(), z.size());
       return;
-    }
     case Activation::softplus:
       slope = 1.0 / (1.0 + (-z).exp());
       z = z.max(0.0) + (1.0 + (-z.abs()).exp()).log();

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "gprann/activation.hpp"
+#include "gprann/small_products.hpp"
 #include "gprann/types.hpp"
 
 namespace gprann {
@@ -36,6 +37,7 @@ class Mlp {
     Array input_tangent;         // change of d eps / d g
     // workspace
     Array reverse, scratch;
+    RightFactor factor;
   };
 
   /// sizes: D, hidden layers..., 1.
