@@ -12,8 +12,8 @@ namespace gprann {
 // compilers turn into vector instructions.
 // clang-format on
 void tanh_and_slope(double* __restrict z, double* __restrict slope, Index n) {
-  constexpr double largest = 20.0;             // beyond it tanh is one
-  constexpr double to_integer = 0x1.8p52;      // x + this: the nearest integer in the lowest bits
+  constexpr double largest = 20.0;         // beyond it tanh is one
+  constexpr double to_integer = 0x1.8p52;  // x + this: the nearest integer in the lowest bits
   constexpr double inverse_ln2 = 1.4426950408889634;
   constexpr double ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058770002e-10;
   for (Index i = 0; i < n; ++i) {
@@ -23,7 +23,8 @@ void tanh_and_slope(double* __restrict z, double* __restrict slope, Index n) {
     const double shifted = x * inverse_ln2 + to_integer;
     const double k = shifted - to_integer;
     const double r = (x - k * ln2_high) - k * ln2_low;
-    const double r2 = r * r;  // odd and even powers apart: two short chains of operations instead of a long one
+    const double r2 =
+        r * r;  // odd and even powers apart: two short chains of operations instead of a long one
     double even = 1.0 / 479001600.0, odd = 1.0 / 6227020800.0;
     for (const double coefficient : {1.0 / 3628800.0, 1.0 / 40320.0, 1.0 / 720.0, 1.0 / 24.0, 0.5})
       even = even * r2 + coefficient;

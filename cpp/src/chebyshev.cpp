@@ -11,6 +11,9 @@ namespace gprann {
 
 namespace {
 
+/// One number for each l, on the stack.
+using PowerSpectrum = Eigen::Matrix<double, Eigen::Dynamic, 1, 0, RealHarmonics::max_order + 1, 1>;
+
 /// A with T_a = sum_l A_al P_l for a, l = 0..order, from x P_l = ((l+1) P_{l+1} + l P_{l-1}) / (2l+1).
 Matrix chebyshev_in_legendre(int order) {
   const Index n = order + 1;
@@ -26,6 +29,23 @@ Matrix chebyshev_in_legendre(int order) {
     A.row(a) -= A.row(a - 2);
   }
   return A;
+}
+
+/// Lengths and inverse lengths of n vectors (n, 3), roots and quotients many at a time.
+void find_distances(const double* vectors, std::int64_t n, std::vector<double>& r,
+                    std::vector<double>& inverse_r) {
+  const auto size = static_cast<std::size_t>(n);
+  if (r.size() < size) {
+    r.resize(size);
+    inverse_r.resize(size);
+  }
+  double* length = r.data();
+  double* inverse = inverse_r.data();
+  for (std::int64_t p = 0; p < n; ++p) {
+    const double x = vectors[3 * p], y = vectors[3 * p + 1], z = vectors[3 * p + 2];
+    length[p] = std::sqrt(x * x + y * y + z * z);
+  }
+  for (std::int64_t p = 0; p < n; ++p) inverse[p] = 1.0 / length[p];
 }
 
 }  // namespace
@@ -71,10 +91,10 @@ void ChebyshevDescriptor::gather(const Neighbours& batch, Index atom, Environmen
       shell.weight(c, static_cast<Index>(b))[e] = weights_(c, batch.species[j]);
     shell.pair[static_cast<std::size_t>(shell.count++)] = p;
   };
+  find_distances(batch.vectors + 3 * begin, end - begin, sums.r, sums.inverse_r);
   for (std::int64_t p = begin; p < end; ++p) {
-    const double* v = batch.vectors + 3 * p;
-    const double r = std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
-    const double inverse_r = 1.0 / r;
+    const double r = sums.r[static_cast<std::size_t>(p - begin)];
+    const double inverse_r = sums.inverse_r[static_cast<std::size_t>(p - begin)];
     if (r < radial_cutoff_) add(env.radial, p, r, inverse_r);
     if (angular_order_ >= 0 && r < angular_cutoff_) add(env.angular, p, r, inverse_r);
   }
@@ -86,23 +106,25 @@ void ChebyshevDescriptor::gather(const Neighbours& batch, Index atom, Environmen
 
 void ChebyshevDescriptor::radial_values(const Environment& env, double* values) const {
   const Shell& shell = env.radial;
-  for (Index c = 0; c < n_channels(); ++c) std::fill_n(values + radial_at(c, 0), radial_order_ + 1, 0.0);
+  const Index n = radial_order_ + 1;
+  thread_local std::vector<Lane> sums;  // lanes apart until the atom is done
+  sums.assign(static_cast<std::size_t>(n_channels() * n), Lane::Zero());
   for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
     const Lane x = shell.r[b] * (2.0 / radial_cutoff_) - 1.0;
     for (Index c = 0; c < n_channels(); ++c) {
-      const Lane wf = shell.weight(c, static_cast<Index>(b)) * shell.f[b];
-      double* out = values + radial_at(c, 0);
-      Lane t0 = wf;
-      Lane t1 = x * wf;
-      out[0] += t0.sum();
-      for (int a = 1; a <= radial_order_; ++a) {
-        out[a] += t1.sum();
-        const Lane next = 2.0 * x * t1 - t0;
-        t0 = t1;
-        t1 = next;
+      Lane* own = sums.data() + c * n;
+      Lane t0 = shell.weight(c, static_cast<Index>(b)) * shell.f[b];
+      Lane t1 = x * t0;
+      for (Index a = 0; a < n; ++a) {
+        own[a] += t0;
+        const Lane t2 = 2.0 * x * t1 - t0;
+        t0 = t1, t1 = t2;
       }
     }
   }
+  for (Index c = 0; c < n_channels(); ++c)
+    for (int a = 0; a <= radial_order_; ++a)
+      values[radial_at(c, a)] = sums[static_cast<std::size_t>(c * n + a)].sum();
 }
 
 void ChebyshevDescriptor::sum_moments(Environment& env, Sums& sums) const {
@@ -130,10 +152,10 @@ void ChebyshevDescriptor::sum_moments(Environment& env, Sums& sums) const {
 
 void ChebyshevDescriptor::angular_values(const Environment& env, double* values) const {
   for (Index c = 0; c < n_channels(); ++c) {
-    Vector power(angular_order_ + 1);
+    PowerSpectrum power(angular_order_ + 1);
     for (Index l = 0; l <= angular_order_; ++l)
       power[l] = 0.5 * (env.moments.row(c).segment(l * l, 2 * l + 1).squaredNorm() - env.squares[c]);
-    VectorMap(values + angular_at(c, 0), angular_order_ + 1).noalias() = legendre_ * power;
+    VectorMap(values + angular_at(c, 0), angular_order_ + 1).noalias() = legendre_.lazyProduct(power);
   }
 }
 
@@ -166,21 +188,18 @@ void ChebyshevDescriptor::radial_tangents(const Environment& env, Sums& sums, do
 void ChebyshevDescriptor::angular_tangents(const Environment& env, Sums& sums, double* tangent) const {
   const Shell& shell = env.angular;
   const auto m = static_cast<std::size_t>(harmonics_.size());
-  for (auto* v : {&sums.dx, &sums.dy, &sums.dz}) v->resize(m);
   sums.tangent_moments.setZero(n_channels(), harmonics_.size());
   sums.tangent_squares.setZero(n_channels());
   sums.accumulator.assign(static_cast<std::size_t>(n_channels()) * (m + 1), Lane::Zero());
   for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
-    harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], sums.harmonics.data(), sums.dx.data(),
-                         sums.dy.data(), sums.dz.data());
+    harmonics_.factors(shell.x[b], shell.y[b], shell.z[b], sums.factors);
     const Lane rdot = shell.x[b] * shell.vx[b] + shell.y[b] * shell.vy[b] + shell.z[b] * shell.vz[b];
     const Lane fdot = shell.df[b] * rdot;
     const Lane over_r = shell.f[b] * shell.inverse_r[b];
     const Lane ux = (shell.vx[b] - shell.x[b] * rdot) * over_r;
     const Lane uy = (shell.vy[b] - shell.y[b] * rdot) * over_r;
     const Lane uz = (shell.vz[b] - shell.z[b] * rdot) * over_r;
-    for (std::size_t k = 0; k < m; ++k)
-      sums.harmonics[k] = fdot * sums.harmonics[k] + ux * sums.dx[k] + uy * sums.dy[k] + uz * sums.dz[k];
+    harmonics_.tangents(sums.factors, fdot, ux, uy, uz, sums.harmonics.data());
     for (Index c = 0; c < n_channels(); ++c) {
       const Lane& w = shell.weight(c, static_cast<Index>(b));
       Lane* accumulator = sums.accumulator.data() + c * static_cast<Index>(m + 1);
@@ -192,13 +211,13 @@ void ChebyshevDescriptor::angular_tangents(const Environment& env, Sums& sums, d
     const Lane* accumulator = sums.accumulator.data() + c * static_cast<Index>(m + 1);
     for (std::size_t k = 0; k < m; ++k) sums.tangent_moments(c, static_cast<Index>(k)) = accumulator[k].sum();
     sums.tangent_squares[c] = accumulator[m].sum();
-    Vector power(angular_order_ + 1);
+    PowerSpectrum power(angular_order_ + 1);
     for (Index l = 0; l <= angular_order_; ++l)
       power[l] = env.moments.row(c)
                      .segment(l * l, 2 * l + 1)
                      .dot(sums.tangent_moments.row(c).segment(l * l, 2 * l + 1)) -
                  0.5 * sums.tangent_squares[c];
-    VectorMap(tangent + angular_at(c, 0), angular_order_ + 1).noalias() = legendre_ * power;
+    VectorMap(tangent + angular_at(c, 0), angular_order_ + 1).noalias() = legendre_.lazyProduct(power);
   }
 }
 
@@ -229,35 +248,26 @@ void ChebyshevDescriptor::radial_gradients(Environment& env, const double* cotan
 
 void ChebyshevDescriptor::angular_gradients(Environment& env, Sums& sums, const double* cotangent) const {
   Shell& shell = env.angular;
-  const auto m = static_cast<std::size_t>(harmonics_.size());
-  for (auto* v : {&sums.dx, &sums.dy, &sums.dz}) v->resize(m);
   sums.cotangent.resize(n_channels(), harmonics_.size());
-  Vector self(n_channels());  // d(beta . G)/d(sum of squares)
-  Vector beta;  // a copy: how the sum of a view is rounded depends on where the caller's array lies in memory
+  sums.self.resize(n_channels());
+  PowerSpectrum
+      beta;  // a copy: how the sum of a view is rounded depends on where the caller's array lies in memory
   for (Index c = 0; c < n_channels(); ++c) {
     beta = ConstVectorMap(cotangent + angular_at(c, 0), angular_order_ + 1);
-    self[c] = -0.5 * beta.sum();  // sum_l A_al = T_a(1) = 1
-    const Vector gamma = legendre_.transpose() * beta;
+    sums.self[c] = -0.5 * beta.sum();  // sum_l A_al = T_a(1) = 1
+    const PowerSpectrum gamma = legendre_.transpose().lazyProduct(beta);
     for (Index l = 0; l <= angular_order_; ++l)
       sums.cotangent.row(c).segment(l * l, 2 * l + 1) =
           gamma[l] * env.moments.row(c).segment(l * l, 2 * l + 1);
   }
   for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
-    harmonics_.gradients(shell.x[b], shell.y[b], shell.z[b], sums.harmonics.data(), sums.dx.data(),
-                         sums.dy.data(), sums.dz.data());
+    harmonics_.factors(shell.x[b], shell.y[b], shell.z[b], sums.factors);
     Lane slope = Lane::Zero(), qx = Lane::Zero(), qy = Lane::Zero(), qz = Lane::Zero();
     for (Index c = 0; c < n_channels(); ++c) {
       const Lane& w = shell.weight(c, static_cast<Index>(b));
-      const double* g = sums.cotangent.data() + c * static_cast<Index>(m);
-      Lane value = Lane::Zero(), px = Lane::Zero(), py = Lane::Zero(), pz = Lane::Zero();
-      for (std::size_t k = 0; k < m; ++k) {
-        value += g[k] * sums.harmonics[k];
-        px += g[k] * sums.dx[k];
-        py += g[k] * sums.dy[k];
-        pz += g[k] * sums.dz[k];
-      }
-      slope += w * value + 2.0 * self[c] * w * w * shell.f[b];
-      qx += w * px, qy += w * py, qz += w * pz;
+      const RealHarmonics::Contraction sum = harmonics_.contract(sums.factors, sums.cotangent.row(c).data());
+      slope += w * sum.value + 2.0 * sums.self[c] * w * w * shell.f[b];
+      qx += w * sum.x, qy += w * sum.y, qz += w * sum.z;
     }
     slope *= shell.df[b];
     const Lane over_r = shell.f[b] * shell.inverse_r[b];

@@ -20,7 +20,10 @@ struct ChebyshevDescriptor::Sums {
   Matrix tangent_moments;  // (channels, (L+1)^2)
   Vector tangent_squares;
   Matrix cotangent;  // (channels, (L+1)^2): d(beta . G)/dc_lm
+  Vector self;       // (channels): d(beta . G)/d(sum of squares)
   std::vector<Lane> harmonics, dx, dy, dz, accumulator;
+  RealHarmonics::Factors factors;
+  std::vector<double> r, inverse_r;  // of all pairs of an atom
 };
 
 /// The surroundings of some atoms of one structure, sorted into lanes.

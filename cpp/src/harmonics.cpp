@@ -103,4 +103,71 @@ void RealHarmonics::gradients(const Lane& x, const Lane& y, const Lane& z, Lane*
   }
 }
 
+void RealHarmonics::factors(const Lane& x, const Lane& y, const Lane& z, Factors& factors) const {
+  const auto n = static_cast<std::size_t>(order_ + 1);
+  if (factors.re.size() < n) {
+    factors.q.resize(n * n);
+    factors.re.resize(n);
+    factors.im.resize(n);
+  }
+  legendre(z, factors.q.data());
+  powers(x, y, factors.re.data(), factors.im.data());
+}
+
+RealHarmonics::Contraction RealHarmonics::contract(const Factors& factors, const double* g) const {
+  const Lane* q = factors.q.data();
+  const Lane* re = factors.re.data();
+  const Lane* im = factors.im.data();
+  Contraction sum{Lane::Zero(), Lane::Zero(), Lane::Zero(), Lane::Zero()};
+  for (int l = 0; l <= order_; ++l) {  // m = 0
+    const double own = g[static_cast<Index>(l) * l + l];
+    sum.value += own * q[at(l, 0)];
+    if (l > 0) sum.z += own * slope_[static_cast<std::size_t>(at(l, 0))] * q[at(l, 1)];
+  }
+  for (int m = 1; m <= order_; ++m) {
+    // Coefficients of the real and the imaginary part of (x + iy)^m, and their derivatives by z.
+    Lane a = Lane::Zero(), b = Lane::Zero(), da = Lane::Zero(), db = Lane::Zero();
+    for (int l = m; l <= order_; ++l) {
+      const Index k = at(l, m);
+      const double* own = g + static_cast<Index>(l) * l + l;
+      a += own[m] * q[k];
+      b += own[-m] * q[k];
+      if (l == m) continue;
+      const double slope = slope_[static_cast<std::size_t>(k)];
+      da += own[m] * slope * q[k + 1];
+      db += own[-m] * slope * q[k + 1];
+    }
+    sum.value += a * re[m] + b * im[m];
+    sum.z += da * re[m] + db * im[m];
+    // d/dx (x + iy)^m = m (x + iy)^(m-1), d/dy = i m (x + iy)^(m-1)
+    const auto power = static_cast<double>(m);
+    sum.x += power * (a * re[m - 1] + b * im[m - 1]);
+    sum.y += power * (b * re[m - 1] - a * im[m - 1]);
+  }
+  return sum;
+}
+
+void RealHarmonics::tangents(const Factors& factors, const Lane& df, const Lane& vx, const Lane& vy,
+                             const Lane& vz, Lane* tangents) const {
+  const Lane* q = factors.q.data();
+  const Lane* re = factors.re.data();
+  const Lane* im = factors.im.data();
+  for (int m = 0; m <= order_; ++m) {
+    Lane re_change = Lane::Zero(), im_change = Lane::Zero();
+    if (m > 0) {
+      const auto power = static_cast<double>(m);
+      re_change = power * (vx * re[m - 1] - vy * im[m - 1]);
+      im_change = power * (vx * im[m - 1] + vy * re[m - 1]);
+    }
+    for (int l = m; l <= order_; ++l) {
+      const Index k = at(l, m);
+      Lane* own = tangents + static_cast<Index>(l) * l + l;
+      Lane change = df * q[k];
+      if (l > m) change += slope_[static_cast<std::size_t>(k)] * vz * q[k + 1];
+      own[m] = change * re[m] + q[k] * re_change;
+      if (m > 0) own[-m] = change * im[m] + q[k] * im_change;
+    }
+  }
+}
+
 }  // namespace gprann

@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-
 namespace gprann {
 
 Mlp::Mlp(std::vector<Index> sizes, Activation activation)

@@ -108,8 +108,8 @@ void Network::energies(const double* parameters, const AtomFeatures& atoms, int 
 
 namespace {
 
-/// A few structures whose atoms go through the networks together. Kept by every thread from batch to batch, so that
-/// minibatches allocate nothing.
+/// A few structures whose atoms go through the networks together. Kept by every thread from batch to batch,
+/// so that minibatches allocate nothing.
 struct LossBlock {
   struct OneSpecies {
     Matrix features;           // (rows, D)
@@ -166,7 +166,7 @@ struct LossBlock {
 double Network::energy_loss(const double* parameters, const AtomFeatures& atoms, const std::int64_t* batch,
                             Index batch_size, const double* targets, const double* weights, int n_threads,
                             double* gradient) const {
-  constexpr Index together = 16;    // structures of a block
+  constexpr Index together = 16;     // structures of a block
   constexpr Index most_groups = 32;  // blocks with a sum of their own, whatever the number of threads
   const Index n_blocks = chunk_count(batch_size, together);
   const Index n_groups = std::min(n_blocks, most_groups);

@@ -9,7 +9,8 @@ namespace packet = Eigen::internal;
 using Packet = packet::packet_traits<double>::type;
 constexpr Index width = packet::packet_traits<double>::size;
 constexpr Index tile_rows = 4;
-constexpr Index tile_packets = 3;  // with four rows: twelve sums, a register for each, and four for the factors
+constexpr Index tile_packets =
+    3;  // with four rows: twelve sums, a register for each, and four for the factors
 
 Packet load(const double* from) { return packet::ploadu<Packet>(from); }
 
@@ -43,8 +44,8 @@ void add_last(const Packet& value, double* to, Index skip) {
 
 /// Rows by packets of A B, columns from `column` on.
 template <bool add, int rows, int packets>
-EIGEN_DONT_INLINE void multiply_tile(const double* A, Index k, const double* B, Index padded, const double* start, double* C,
-                   Index m, Index column) {
+EIGEN_DONT_INLINE void multiply_tile(const double* A, Index k, const double* B, Index padded,
+                                     const double* start, double* C, Index m, Index column) {
   Packet sums[rows][packets];
   for (int r = 0; r < rows; ++r)
     for (int c = 0; c < packets; ++c)
@@ -63,10 +64,11 @@ EIGEN_DONT_INLINE void multiply_tile(const double* A, Index k, const double* B, 
       store<add>(sums[r][c], C + r * m + column + c * width, m - column - c * width);
 }
 
-/// Rows [r0, r0 + rows) of A^T B, packets of columns from `column` on, of which the first `skip` are known already.
+/// Rows [r0, r0 + rows) of A^T B, packets of columns from `column` on, of which the first `skip` are known
+/// already.
 template <int rows, int packets>
-EIGEN_DONT_INLINE void transposed_tile(const double* A, const double* B, Index n, Index p, Index q, double* C, Index r0,
-                     Index column, Index skip) {
+EIGEN_DONT_INLINE void transposed_tile(const double* A, const double* B, Index n, Index p, Index q, double* C,
+                                       Index r0, Index column, Index skip) {
   Packet sums[rows][packets];
   for (int r = 0; r < rows; ++r)
     for (int c = 0; c < packets; ++c) sums[r][c] = packet::pset1<Packet>(0.0);

@@ -12,8 +12,8 @@ struct Twist {
   static constexpr double a = 1.7159, b = 0.666666666666667, c = 0.1;
 };
 
-/// Replaces n numbers z by tanh(z) and writes 1 - tanh(z)^2 to `slope`; tanh is accurate to 2.3e-16 absolute, and NaN stays
-/// NaN. Eigen's own is scalar and ten times slower.
+/// Replaces n numbers z by tanh(z) and writes 1 - tanh(z)^2 to `slope`; tanh is accurate to 2.3e-16 absolute,
+/// and NaN stays NaN. Eigen's own is scalar and ten times slower.
 void tanh_and_slope(double* z, double* slope, Index n);
 
 /// Replaces z by phi(z) and writes phi'(z) to `slope`, both arrays of the same shape.

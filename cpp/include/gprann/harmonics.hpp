@@ -19,6 +19,8 @@ namespace gprann {
 // clang-format on
 class RealHarmonics {
  public:
+  static constexpr int max_order = 24;
+
   explicit RealHarmonics(int order);
 
   int order() const { return order_; }
@@ -31,12 +33,29 @@ class RealHarmonics {
   void gradients(const Lane& x, const Lane& y, const Lane& z, Lane* values, Lane* dx, Lane* dy,
                  Lane* dz) const;
 
+  /// q_lm(z) and the real and imaginary parts of (x + i y)^m, of which values and gradients are products.
+  struct Factors {
+    std::vector<Lane> q, re, im;
+  };
+  void factors(const Lane& x, const Lane& y, const Lane& z, Factors& factors) const;
+
+  /// sum_lm g_lm Y_lm and its gradient, from the factors: sums over l come first, for each m, so that no
+  /// harmonic and no derivative of one is ever formed. About 2 (order + 1)^2 multiplications.
+  struct Contraction {
+    Lane value, x, y, z;
+  };
+  Contraction contract(const Factors& factors, const double* g) const;
+
+  /// df Y_lm + v . grad Y_lm for all lm, to `tangents` (size), from the factors. About 3 (order + 1)^2
+  /// multiplications.
+  void tangents(const Factors& factors, const Lane& df, const Lane& vx, const Lane& vy, const Lane& vz,
+                Lane* tangents) const;
+
  private:
   Index at(int l, int m) const { return static_cast<Index>(l) * (order_ + 1) + m; }
   void legendre(const Lane& z, Lane* q) const;
   void powers(const Lane& x, const Lane& y, Lane* re, Lane* im) const;
 
-  static constexpr int max_order = 24;
   int order_;
   std::vector<double> a_;  // q_lm = a_lm z q_{l-1,m} - b_lm q_{l-2,m}
   std::vector<double> b_;

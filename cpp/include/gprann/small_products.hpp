@@ -8,10 +8,10 @@ namespace gprann {
 
 /// The right factor of products with many rows, copied once into rows padded to whole registers.
 ///
-/// The layers of an atomic network are some ten numbers wide. A general matrix product spends more time there on
-/// cutting its factors into pieces than on multiplying; here both stay where they are, and a tile of the result, four
-/// rows by three registers, stays in registers until it is complete. 2 k m flops for each row; read are the rows once
-/// and the factor, from the first cache, once for four rows.
+/// The layers of an atomic network are some ten numbers wide. A general matrix product spends more time there
+/// on cutting its factors into pieces than on multiplying; here both stay where they are, and a tile of the
+/// result, four rows by three registers, stays in registers until it is complete. 2 k m flops for each row;
+/// read are the rows once and the factor, from the first cache, once for four rows.
 class RightFactor {
  public:
   /// B: (k, m), row-major.
