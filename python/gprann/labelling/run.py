@@ -21,9 +21,11 @@ from gprann.io import DataWarning, atomic_write, write
 from gprann.io.checks import find_level_shifts
 from gprann.io.reading import Source, structures
 from gprann.labelling.calculators import CalculatorSpec
+from gprann.labelling.elsewhere import Attempts, label_elsewhere
 from gprann.labelling.process import LabellingError, WorkerProcess
 from gprann.labelling.record import Record, geometry_key
 from gprann.options import Options, PathText, option
+from gprann.runtime.executors import WorkersOption, process_count
 from gprann.runtime.messages import progress_bar
 from gprann.runtime.resources import n_threads
 from gprann.signatures import takes
@@ -75,7 +77,11 @@ class Labelling:
 class LabelOptions(Options):
     """How the calculator is run."""
 
-    workers: int = option("Processes side by side.", 1, ge=1)
+    workers: WorkersOption = option(
+        'Processes side by side; or who labels on many machines: "mpi", or "dask:" and the address of a scheduler or '
+        "its file.",
+        1,
+    )
     retries: int = option("Further attempts at a structure that failed, each in a new process.", 1, ge=0)
     timeout: float | None = option(
         "Time that an attempt may take. Default: any.", None, unit="s", example=3600.0, gt=0
@@ -148,24 +154,19 @@ def label(
     record = _open_record(target, spec)
     missing = _without_results(data, record)
     failures: list[Failure] = []
-    with (
-        _folder(running.scratch) as folder,
-        progress_bar(len(missing), "labelling", show=progress) as bar,
-    ):
-        workers = min(running.workers, len(missing))
-        threads = max(1, n_threads() // workers) if workers > 1 else None
-        processes = [
-            WorkerProcess(spec, folder / f"worker_{number}", threads=threads, timeout=running.timeout)
-            for number in range(workers)
-        ]
-        with contextlib.closing(_outcomes(missing, processes, running.retries, record)) as outcomes:
-            for outcome in outcomes:
-                bar.update(1)
-                if isinstance(outcome, Failure):
-                    _log.warning(
-                        "%s: no labels in %d attempts: %s", outcome.origin, outcome.attempts, outcome.reason
-                    )
-                    failures.append(outcome)
+
+    with progress_bar(len(missing), "labelling", show=progress) as bar:
+
+        def take(outcome: Structure | Failure) -> None:
+            bar.update(1)
+            if isinstance(outcome, Failure):
+                _log.warning(
+                    "%s: no labels in %d attempts: %s", outcome.origin, outcome.attempts, outcome.reason
+                )
+                failures.append(outcome)
+
+        compute = _label_here if isinstance(running.workers, int) else _label_elsewhere
+        compute(missing, spec, running, record, take)
     failures.sort(key=lambda failure: failure.index)
     _write_failures(target, failures)
     labelled = _with_results(data, record)
@@ -299,6 +300,47 @@ def _folder(scratch: str | os.PathLike[str] | None) -> Iterator[Path]:
 
 
 # ----------------------------------------------------------------- workers
+def _label_here(
+    missing: Sequence[tuple[int, Structure]],
+    spec: CalculatorSpec,
+    running: LabelOptions,
+    record: Record,
+    take: Callable[[Structure | Failure], object],
+) -> None:
+    """Label structures by processes of this machine."""
+    workers = min(process_count(running.workers) or 1, len(missing))
+    threads = max(1, n_threads() // workers) if workers > 1 else None
+    with _folder(running.scratch) as folder:
+        processes = [
+            WorkerProcess(spec, folder / f"worker_{number}", threads=threads, timeout=running.timeout)
+            for number in range(workers)
+        ]
+        with contextlib.closing(_outcomes(missing, processes, running.retries, record)) as outcomes:
+            for outcome in outcomes:
+                take(outcome)
+
+
+def _label_elsewhere(
+    missing: Sequence[tuple[int, Structure]],
+    spec: CalculatorSpec,
+    running: LabelOptions,
+    record: Record,
+    take: Callable[[Structure | Failure], object],
+) -> None:
+    """Label structures by the calls of an executor; each result is kept as soon as it is there."""
+    attempts = 1 + running.retries
+
+    def done(index: int, structure: Structure, result: Structure | str) -> None:
+        if isinstance(result, str):
+            take(Failure(index, str(structure.origin), attempts, result))
+            return
+        record.append(result)
+        take(result)
+
+    how = Attempts(spec, attempts, running.timeout, running.scratch)
+    label_elsewhere(missing, how, running.workers, done)
+
+
 def _outcomes(
     missing: Sequence[tuple[int, Structure]],
     processes: Sequence[WorkerProcess],

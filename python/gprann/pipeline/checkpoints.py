@@ -75,6 +75,11 @@ class Stages:
         self.around = around
         self.checkpoints = folder / _RECORDS
 
+    def absolute(self) -> Stages:
+        """Return the same with paths that mean the same in every folder."""
+        around = None if self.around is None else self.around.absolute()
+        return Stages(self.folder.absolute(), None if self.source is None else self.source.absolute(), around)
+
     def begin(self, name: str, inputs: str) -> Stage:
         """Return a stage, as skipped if an earlier run has finished it with the same inputs."""
         left = self.find(name, inputs)

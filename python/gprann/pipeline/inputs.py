@@ -30,6 +30,7 @@ from gprann.evaluation.data_check import read_and_check
 from gprann.io import DataWarning, ReadOptions
 from gprann.io.formats import find_files
 from gprann.potential import Potential
+from gprann.runtime.executors import process_count
 from gprann.runtime.resources import GIB, available_memory, memory_budget
 from gprann.surrogate.kernels.atoms import AtomsFingerprint, default_descriptor
 from gprann.surrogate.memory import FEATURES, features_per_atom
@@ -300,7 +301,7 @@ def training_memory(config: Config, data: Dataset) -> float:
     options = config.training
     workload = training_workload(config, data, descriptor)
     optimizer, _ = options.optimizer.resolve(workload)
-    workers = min(config.resources.workers or os.cpu_count() or 1, options.members)
+    workers = min(process_count(config.resources.workers) or os.cpu_count() or 1, options.members)
     per_atom = 2 * 8.0 * descriptor.size
     if options.forces:
         sample = data[: min(len(data), 20)]

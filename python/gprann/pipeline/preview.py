@@ -15,6 +15,7 @@ from gprann.errors import ConfigError, listing
 from gprann.models.polynomial import Polynomial
 from gprann.pipeline.checkpoints import Stages
 from gprann.pipeline.inputs import RunData, check_memory, check_run, features_of, read_data, training_workload
+from gprann.runtime.executors import process_count
 from gprann.runtime.resources import available_memory, n_threads
 from gprann.surrogate.memory import SMALL_ROWS
 from gprann.surrogate.sets.partition import divide_data
@@ -235,7 +236,7 @@ def training_seconds(config: Config, data: Dataset) -> float | None:
     workload = replace(workload, n_rows=sum(each), n_compositions=compositions)
     optimizer, _ = options.optimizer.resolve(workload)
     steps = optimizer.value("iterations") + optimizer.random_starts * optimizer.trial_iterations
-    side_by_side = min(n_threads(), config.resources.workers or os.cpu_count() or 1)
+    side_by_side = min(n_threads(), process_count(config.resources.workers) or os.cpu_count() or 1)
     return float(options.members * steps * optimizer.flops(workload) / (_RATE * side_by_side))
 
 

@@ -42,6 +42,7 @@ from gprann.pipeline.subsets import (
 )
 from gprann.pipeline.uncertainty import calibrate_committee
 from gprann.potential import Potential
+from gprann.runtime.executors import Workers
 from gprann.runtime.messages import log_to_file, warnings_to_log
 from gprann.surrogate.saving import read_plain, write_plain
 from gprann.training.train import train
@@ -379,7 +380,7 @@ def train_potential(
     training: TrainingSection,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
-    workers: int | None = None,
+    workers: Workers | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Potential:
     """Train a potential with the options of two sections of a configuration.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import numpy as np
 from gprann.arrays import Array
 from gprann.augmentation.displacements import require_forces, with_unique_origins
 from gprann.augmentation.gpr import Augmentation, label_subset
+from gprann.augmentation.policies import CopyOptions
 from gprann.augmentation.taylor import taylor_augment
 from gprann.augmentation.thermal import surrogate_hessian
 from gprann.data.prediction import Prediction
@@ -29,6 +31,7 @@ from gprann.evaluation.report import Report, with_forces_std
 from gprann.io import write
 from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
+from gprann.runtime.executors import Call, Workers, process_count, run_calls
 from gprann.runtime.messages import SharedBar, progress_bar
 from gprann.runtime.resources import memory_budget, side_by_side
 from gprann.surrogate.compression import compress_surrogate
@@ -90,6 +93,10 @@ class SubsetStore:
         )
         return Augmentation(accepted, uncertain, left["surrogates"], left["left_out"], left["not_made"])
 
+    def has(self, subset: Subset) -> bool:
+        """Return whether there are labelled copies of a subset."""
+        return self.stages.find(*self._record(subset)) is not None
+
     def keep(self, subset: Subset, made: Augmentation, seconds: float) -> None:
         """Keep the labelled copies of a subset, and the time that they took."""
         name, inputs = self._record(subset)
@@ -144,7 +151,7 @@ def augment_data(
     augmentation: AugmentationSection,
     surrogate: SurrogateSection,
     *,
-    workers: int | None = None,
+    workers: Workers | None = None,
     store: SubsetStore | None = None,
     test: SurrogateTest | None = None,
 ) -> Augmentation:
@@ -194,13 +201,40 @@ def augment_data(
     options = augmentation.copy_options()
     subsets = _plan(data, augmentation, surrogate)
     predict = None if test is None else test.predict
+    if workers is not None and not isinstance(workers, int):
+        _label_elsewhere(subsets, options, store, test, workers)
     with progress_bar(options.total(data), "labelling") as bar:
         work = partial(label_subset, options=options, bar=SharedBar(bar), store=store, test=predict)
         jobs = [subset.job(work) for subset in subsets]
-        parts = side_by_side(jobs, memory=memory_budget(surrogate.memory), most=workers)
+        parts = side_by_side(jobs, memory=memory_budget(surrogate.memory), most=process_count(workers))
     result = sum(parts, Augmentation(Dataset(), Dataset(), []))
     result.log_counts()
     return result
+
+
+def _label_elsewhere(
+    subsets: Sequence[Subset],
+    options: CopyOptions,
+    store: SubsetStore | None,
+    test: SurrogateTest | None,
+    workers: str | Executor,
+) -> None:
+    """Label the subsets by the calls of an executor; what they leave in the store is taken up from there."""
+    if store is None:
+        return
+    store = replace(store, stages=store.stages.absolute())  # workers may run in other folders
+    test = None if test is None else replace(test, stages=test.stages.absolute())
+    missing = [subset for subset in subsets if not store.has(subset)]
+    calls = [Call(_label_and_keep, (subset, options, store, test)) for subset in missing]
+    _log.info("%d subsets go to the executor", len(calls))
+    run_calls(workers, calls, lambda k, _: _log.info("subset %d of %d is labelled", k + 1, len(calls)))
+
+
+def _label_and_keep(
+    subset: Subset, options: CopyOptions, store: SubsetStore, test: SurrogateTest | None
+) -> None:
+    with progress_bar(options.total(subset.data), "labelling", show=False) as bar:
+        label_subset(subset, options, SharedBar(bar), store, None if test is None else test.predict)
 
 
 def _plan(data: Dataset, augmentation: AugmentationSection, surrogate: SurrogateSection) -> list[Subset]:
@@ -217,7 +251,7 @@ def _taylor_copies(
     data: Dataset,
     augmentation: AugmentationSection,
     surrogate: SurrogateSection,
-    workers: int | None,
+    workers: Workers | None,
     test: SurrogateTest | None,
 ) -> Augmentation:
     """Return Taylor copies; to second order with given Hessians, or those of a surrogate of each subset."""
@@ -225,7 +259,7 @@ def _taylor_copies(
     if augmentation.order == 2 and hessians is None:
         work = partial(_expand_subset, test=test)
         jobs = [subset.job(work) for subset in _plan(data, augmentation, surrogate)]
-        parts = side_by_side(jobs, memory=memory_budget(surrogate.memory), most=workers)
+        parts = side_by_side(jobs, memory=memory_budget(surrogate.memory), most=process_count(workers))
         ordered, hessians = list(data), [np.zeros((0, 0))] * len(data)
         for index, structure, hessian in itertools.chain.from_iterable(parts):
             ordered[index], hessians[index] = structure, hessian
@@ -254,7 +288,7 @@ def evaluate_surrogates(
     test: SurrogateTest,
     augmentation: AugmentationSection,
     surrogate: SurrogateSection,
-    workers: int | None = None,
+    workers: Workers | None = None,
 ) -> Report | None:
     """Return the errors of the surrogates of all subsets; surrogates that were not tested yet are fitted again.
 
@@ -267,7 +301,7 @@ def evaluate_surrogates(
     missing = [
         subset.job(partial(_test_subset, test=test)) for subset in subsets if not test.has(subset.data)
     ]
-    side_by_side(missing, memory=memory_budget(surrogate.memory), most=workers)
+    side_by_side(missing, memory=memory_budget(surrogate.memory), most=process_count(workers))
     return test.report([subset.data for subset in subsets])
 
 

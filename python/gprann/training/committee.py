@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -11,8 +12,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ from gprann.model_file import read_model_file, write_model_file
 from gprann.models import MODELS
 from gprann.options import Named, Registry
 from gprann.runtime.atomic_write import atomic_write
+from gprann.runtime.executors import Call, Workers, run_calls
 from gprann.runtime.resources import n_threads
 from gprann.training.energy_force_objective import EnergyForceObjective
 from gprann.training.member import CommitteeTask, train_member
@@ -34,6 +39,7 @@ from gprann.training.optimizers.base import OPTIMIZERS, OptimizerState, Report, 
 from gprann.training.options import TrainingOptions
 
 _log = logging.getLogger(__name__)
+_MOST_LOSSES = 2  # of workers over the same members
 _SMALL = 2e10  # flops of a member below which a process of its own does not pay
 
 
@@ -72,7 +78,7 @@ def train_members(
     task: CommitteeTask,
     *,
     folder: Path | None = None,
-    workers: int | None = None,
+    workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> list[OptimizerState]:
     """Train all members of a committee; return their final states in order.
@@ -83,8 +89,9 @@ def train_members(
     folder : Path, optional
         Where states are kept. Members that are finished there are not trained again, others go on where they
         stopped.
-    workers : int, optional
-        Processes; default: as many as there are threads and members, or one if the task is small.
+    workers : int, str or Executor, optional
+        Processes, or who makes the calls instead: see `gprann.runtime.executors`. Default: as many processes as there
+        are threads and members, or one if the task is small.
     progress : callable, optional
         Called with a `MemberProgress` after every iteration of every member.
 
@@ -92,8 +99,14 @@ def train_members(
     ------
     TrainingError
         If a member failed; the states of the others are kept in `folder`.
+    ConfigError
+        If the workers of an executor cannot have what the task is made of.
     """
     members = list(range(task.options.members))
+    if workers is not None and not isinstance(workers, int):
+        # Workers of other machines see the working directory, but not the temporary files of this one.
+        with _folder(folder, within=Path()) as shared:
+            return _train_elsewhere(task, members, shared, workers, progress)
     wanted = workers if workers is not None else _default_workers(task)
     wanted = max(1, min(wanted, len(members)))
     if wanted > 1 and _extensions(task) is None:
@@ -102,14 +115,23 @@ def train_members(
             "the model; register them in a module of their own"
         )
         wanted = 1
+    if wanted == 1:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        return _train_here(task, members, folder, progress)
+    with _folder(folder) as shared:
+        return _train_in_processes(task, members, shared, wanted, progress)
+
+
+@contextlib.contextmanager
+def _folder(folder: Path | None, within: Path | None = None) -> Iterator[Path]:
+    """Give the folder, made if needed, or a temporary one."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    if wanted == 1:
-        return _train_here(task, members, folder, progress)
-    if folder is not None:
-        return _train_in_processes(task, members, folder, wanted, progress)
-    with tempfile.TemporaryDirectory(prefix="gprann-") as name:
-        return _train_in_processes(task, members, Path(name), wanted, progress)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="gprann-", dir=within) as name:
+        yield Path(name).absolute()
 
 
 def _default_workers(task: CommitteeTask) -> int:
@@ -160,30 +182,84 @@ def _train_in_processes(
     task: CommitteeTask, members: list[int], folder: Path, workers: int, progress: Progress | None
 ) -> list[OptimizerState]:
     identity = save_task(task, folder)
-    threads, extensions = max(1, n_threads() // workers), _extensions(task) or []
-    messages: queue.Queue[dict[str, Any]] = queue.Queue()
-    processes = [_start_worker(folder, members[k::workers], threads, extensions) for k in range(workers)]
-    readers = [
-        threading.Thread(target=_relay, args=(process, messages), daemon=True) for process in processes
-    ]
+    crew = _Crew(folder, max(1, n_threads() // workers), _extensions(task) or [])
     failures = []
     try:
-        for reader in readers:
-            reader.start()
-        running = workers
-        while running:
-            message = messages.get()
+        for k in range(workers):
+            crew.start(members[k::workers])
+        while crew.running:
+            message = crew.messages.get()
             if "ended" in message:
-                running -= 1
-                if message["ended"]:
-                    failures.append(message["log"])
+                failures += crew.bury(message)
             elif "failed" in message:
                 failures.append(f"member {message['member']}: {message['failed']}")
             elif "iteration" in message and progress is not None:
                 progress(MemberProgress(**message))
     finally:
-        for process, reader in zip(processes, readers, strict=True):
+        crew.end()
+    if failures:
+        raise TrainingError("training failed; what was finished is kept\n" + "\n".join(failures))
+    return [_load_finished(folder, member, identity) for member in members]
+
+
+class _Crew:
+    """Worker processes of this machine; the members of one that dies are given to another, from their last states."""
+
+    def __init__(self, folder: Path, threads: int, extensions: list[str]) -> None:
+        self._start = partial(_start_worker, folder, threads=threads, extensions=extensions)
+        self.messages: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.running = 0
+        self._all: list[tuple[subprocess.Popen[str], threading.Thread]] = []
+
+    def start(self, members: list[int], losses: int = 0) -> None:
+        process = self._start(members)
+        about = {"members": members, "losses": losses}
+        reader = threading.Thread(target=_relay, args=(process, self.messages, about), daemon=True)
+        self._all.append((process, reader))
+        self.running += 1
+        reader.start()
+
+    def bury(self, message: dict[str, Any]) -> list[str]:
+        """Take leave of a worker that has ended; return what it said if it is not replaced."""
+        self.running -= 1
+        if not message["ended"]:
+            return []
+        if message["losses"] >= _MOST_LOSSES or message["ended"] > 0:  # an exit status is an error of its own
+            return [message["log"]]
+        _log.warning("%s; its members go on in another one", message["log"].splitlines()[0])
+        self.start(message["members"], message["losses"] + 1)
+        return []
+
+    def end(self) -> None:
+        for process, reader in self._all:
             _end(process, reader)
+
+
+def _train_elsewhere(
+    task: CommitteeTask, members: list[int], folder: Path, workers: str | Executor, progress: Progress | None
+) -> list[OptimizerState]:
+    """Train the members by the calls of an executor; their states come through the folder."""
+    extensions = _extensions(task)
+    if extensions is None:
+        raise ConfigError(
+            f"workers = {workers}: they cannot import the descriptor, the optimizer or the model; register them in a "
+            "module of their own that all machines find"
+        )
+    identity = save_task(task, folder)
+    failures: list[str] = []
+
+    def finish(member: int, failure: str | None) -> None:
+        if failure is not None:
+            failures.append(f"member {member}: {failure}")
+        elif progress is not None:
+            progress(MemberProgress.of(member, _load_finished(folder, member, identity)))
+
+    function = import_module("gprann.training.worker").train_one  # which imports this module
+    calls = [Call(function, (str(folder.absolute()), member, identity, extensions)) for member in members]
+    try:
+        run_calls(workers, calls, finish)
+    except BrokenExecutor as error:
+        failures.append(str(error))
     if failures:
         raise TrainingError("training failed; what was finished is kept\n" + "\n".join(failures))
     return [_load_finished(folder, member, identity) for member in members]
@@ -221,8 +297,10 @@ def _start_worker(
     )
 
 
-def _relay(process: subprocess.Popen[str], messages: queue.Queue[dict[str, Any]]) -> None:
-    """Put the messages of a worker into the queue, and last how it ended."""
+def _relay(
+    process: subprocess.Popen[str], messages: queue.Queue[dict[str, Any]], about: dict[str, Any]
+) -> None:
+    """Put the messages of a worker into the queue, and last how it ended, with what is to be known about it."""
     if process.stdout is None or process.stderr is None:  # pipes are always asked for
         return
     for line in process.stdout:
@@ -232,7 +310,8 @@ def _relay(process: subprocess.Popen[str], messages: queue.Queue[dict[str, Any]]
             _log.debug("worker: %s", line.rstrip())
     log = process.stderr.read()
     code = process.wait()
-    messages.put({"ended": code, "log": f"a worker ended with code {code}: {log.strip()[-2000:]}"})
+    said = f"a worker ended with code {code}: {log.strip()[-2000:]}"
+    messages.put({"ended": code, "log": said, **about})
 
 
 def _load_finished(folder: Path, member: int, identity: str) -> OptimizerState:

@@ -29,6 +29,7 @@ from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, structures
 from gprann.models import AtomModel, FeatureTable, Guard, Linear, Normalisation, PolynomialModel, Quadratic
 from gprann.potential import Potential
+from gprann.runtime.executors import Workers
 from gprann.runtime.messages import progress_bar
 from gprann.signatures import takes
 from gprann.training.balance import choose_alpha
@@ -54,7 +55,7 @@ def train(
     *,
     start_from: Potential | str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    workers: int | None = None,
+    workers: Workers | None = None,
     progress: bool | None = None,
     **options: Any,
 ) -> Potential:
@@ -73,8 +74,10 @@ def train(
     checkpoint : path, optional
         Folder in which the state of every member is kept: run again with the same data and options, training
         goes on where it was interrupted and ends with the same bits.
-    workers : int, optional
-        Processes that train members side by side. Default: one per thread for committees that are worth it.
+    workers : int, str or concurrent.futures.Executor, optional
+        Processes that train members side by side; or "mpi", "dask:ADDRESS" or an executor that does it on other
+        machines, which see the folder of the checkpoint or else the working directory. Default: one per thread for
+        committees that are worth it.
     progress : bool, optional
         Show a progress bar; default: on a terminal only.
     **options

@@ -1,7 +1,8 @@
-"""Worker process: trains some members of the task in a folder and reports on standard output, a JSON object a line.
+"""Workers: train members of the task in a folder.
 
-Started as `python -m gprann.training.worker FOLDER MEMBER...`; a process of its own with a clean start (never
-a fork), so that scripts without a main guard can train committees.
+As `python -m gprann.training.worker FOLDER MEMBER...` it trains them and reports on standard output, a JSON object a
+line; a process of its own with a clean start (never a fork), so that scripts without a main guard can train committees.
+Executors call `train_one`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import TextIO
 
-from gprann.errors import GprannError
+from gprann.errors import GprannError, TrainingError
 from gprann.training.committee import MemberProgress, load_task, resume_member
+from gprann.training.member import CommitteeTask
 from gprann.training.optimizers.base import OptimizerState
 
 
@@ -37,6 +41,35 @@ def run(folder: Path, members: list[int], output: TextIO) -> None:
             send({"member": member, "failed": f"{type(error).__name__}: {error}"})
             continue
         send({"member": member, "done": state.reason})
+
+
+def train_one(folder: str, member: int, identity: str, extensions: list[str]) -> str | None:
+    """Train one member, for an executor; return why it failed. Its state lies in the folder.
+
+    Parameters
+    ----------
+    folder : str
+    member : int
+    identity : str
+        Of the task that the folder holds.
+    extensions : list of str
+        Modules that register the parts of the task.
+    """
+    for name in extensions:
+        import_module(name)
+    try:
+        resume_member(_task(folder, identity), Path(folder), member, identity)
+    except GprannError as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+@lru_cache(maxsize=1)
+def _task(folder: str, identity: str) -> CommitteeTask:
+    task, stored = load_task(Path(folder))
+    if stored != identity:
+        raise TrainingError(f"{folder} holds another training; two of them cannot share a folder")
+    return task
 
 
 if __name__ == "__main__":
