@@ -1,0 +1,57 @@
+"""Numbers on the pages are those that were measured, in `bench/results`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+STEP = re.compile(r"^<!-- numbers: (\w+) -->\n```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def results(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def words(line: str) -> str:
+    return " ".join(line.split())
+
+
+def not_measured(text: str, measured: dict[str, Any]) -> list[str]:
+    """Lines of the steps on a page with which no line that was measured begins."""
+    wrong = []
+    for step, lines in STEP.findall(text):
+        known = [words(line) for line in measured[step]["lines"]]
+        shown = [words(line) for line in lines.splitlines() if line.strip()]
+        wrong += [line for line in shown if not any(other.startswith(line) for other in known)]
+    return wrong
+
+
+def test_tutorial_shows_what_its_commands_printed() -> None:
+    measured, text = results("tutorial"), page("tutorial")
+    assert {step for step, _ in STEP.findall(text)} == set(measured) - {"machine", "frames"}
+    assert not not_measured(text, measured)
+    found = re.search(r"(\d+) frames have a mean absolute force error of (\d+) meV/Å", text)
+    assert found is not None
+    assert [int(x) for x in found.groups()] == [
+        measured["frames"]["frames"],
+        round(measured["frames"]["force_mae_meV"]),
+    ]
+
+
+def test_tutorial_runs_the_commands_that_were_measured() -> None:
+    text = page("tutorial")
+    commands = [step["command"] for step in results("tutorial").values() if "command" in step]
+    assert len(commands) == 5
+    assert not [command for command in commands if f"\n{command}\n" not in text]
+
+
+def test_another_number_is_noticed() -> None:
+    text = page("tutorial").replace("stopped: 1", "stopped: 9")
+    assert len(not_measured(text, results("tutorial"))) == 2
