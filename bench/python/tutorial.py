@@ -2,8 +2,9 @@
 
     GPRANN_NUM_THREADS=1 python bench/python/tutorial.py
 
-into bench/results/tutorial.json: for each step the lines that its command leaves, and its time. Commands, configurations
-and the lines that make the data are those of the page. The last simulation is compared with the reference.
+into bench/results/tutorial.json: for each step the lines that its command leaves, and its time. Commands,
+configurations and the lines that make the data are those of the page. The last simulation is compared with the
+reference.
 """
 
 from __future__ import annotations

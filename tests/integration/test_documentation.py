@@ -72,6 +72,8 @@ SMALL = {
     "--length 50": "--length 0.02",
     "length=10.0": "length=0.002",
     "members = 4": RUN,
+    'model = "quadratic"': 'model = "linear"',
+    "[output]\nfolder": "[output]\nplots = false\nfolder",
     "copies=36": "copies=2",
     "copies=12": "copies=2",
     "hidden=(16, 16)": "hidden=(3,), iterations=3",
