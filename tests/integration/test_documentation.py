@@ -9,6 +9,7 @@ module of Python is missing.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import doctest
 import importlib.util
@@ -334,17 +335,34 @@ def test_every_page_is_in_the_table_of_contents() -> None:
     assert not [name for name in missing if not re.search(rf"^{name}$", listed, re.MULTILINE)]
 
 
-def test_messages_that_the_page_of_errors_explains_exist() -> None:
+def texts_of(source: str) -> Iterator[str]:
+    """Texts of a module, docstrings left out; `{}` stands where values are filled in."""
+    tree = ast.parse(source)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    skipped = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+            yield node.value
+
+
+def test_messages_that_the_page_of_questions_explains_exist() -> None:
     """The words as they stand in the program, where values are filled in."""
     package = Path(gprann.__file__).parent
-    program = " ".join(file.read_text(encoding="utf-8") for file in package.rglob("*.py"))
-    program = re.sub(r'"\s*\n?\s*f?"', "", program)  # strings that are written in pieces
-    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    program = "\n".join(
+        text for file in package.rglob("*.py") for text in texts_of(file.read_text(encoding="utf-8"))
+    )
+    page = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
     terms = re.findall(r"^(`.*`)\n: ", page, re.MULTILINE)
-    assert len(terms) > 10
-    fill = {"learning_rate belongs to optimizer = 'adamw', not to 'lm'": " belongs to {self.what} = "}
+    assert len(terms) > 50
+    fill = {"learning_rate belongs to optimizer = 'adamw', not to 'lm'": " belongs to {} = "}
     phrases = [fill.get(phrase, phrase) for term in terms for phrase in re.findall(r"`([^`]+)`", term)]
-    labels = [re.sub(r"^has no (energy|forces)$", "has no {label}", phrase) for phrase in phrases]
+    labels = [re.sub(r"^has no (energy|forces)$", "has no {}", phrase) for phrase in phrases]
     assert not [phrase for phrase in labels if phrase not in program]
 
 
