@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 STEP = re.compile(r"^<!-- numbers: (\w+) -->\n```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -55,3 +59,29 @@ def test_tutorial_runs_the_commands_that_were_measured() -> None:
 def test_another_number_is_noticed() -> None:
     text = page("tutorial").replace("stopped: 1", "stopped: 9")
     assert len(not_measured(text, results("tutorial"))) == 2
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "bench" / "python")
+    return importlib.import_module("comparison")
+
+
+def test_tables_of_the_comparison_are_those_of_the_results(tables: ModuleType) -> None:
+    text = page("comparison")
+    assert tables.filled(text) == text, "write them with: python bench/python/comparison.py"
+    assert re.findall(r"<!-- table: (.+?) -->", text) == list(tables.TABLES)
+    assert tables.filled(text.replace("**58.6**", "**38.6**")) == text
+
+
+def test_errors_of_others_are_understood(tables: ModuleType) -> None:
+    lines = tables.peers(
+        "MACE 1.8 / 11.9 in 31 min, A-B 5-5: 5.42 (RMSE 7.74) / 388 in 53 min; networks 3.8-9.3 / 83-120"
+    )
+    assert [line[:4] for line in lines] == [
+        ("MACE", "1.8", "11.9", "31 min"),
+        ("A-B 5-5", "5.42", "388", "53 min"),
+        ("networks", "3.8-9.3", "83-120", ""),
+    ]
+    with pytest.raises(ValueError, match="not understood: 'MACE 1.8'"):
+        tables.peers("MACE 1.8, n2p2 1 / 2")
