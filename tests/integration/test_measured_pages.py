@@ -76,7 +76,7 @@ def test_tables_of_the_comparison_are_those_of_the_results(tables: ModuleType) -
 
 def test_errors_of_others_are_understood(tables: ModuleType) -> None:
     lines = tables.peers(
-        "MACE 1.8 / 11.9 in 31 min, A-B 5-5: 5.42 (RMSE 7.74) / 388 in 53 min; networks 3.8-9.3 / 83-120"
+        "MACE 1.8 / 11.9 in 31 min, A-B 5-5: 5.42 (RMSE 7.74) / 388 in 53 min; all 3.8-9.3 / 83-120"
     )
     assert [line[:4] for line in lines] == [
         ("MACE", "1.8", "11.9", "31 min"),

@@ -123,10 +123,8 @@ def read_ase(file: InputFile, file_format: str, options: ReadOptions) -> Iterato
 def _images(file: InputFile, file_format: str) -> list[ase.Atoms]:
     with file.on_disk() as path:
         try:
-            with (
-                warnings.catch_warnings()
-            ):  # of readers that ASE is about to move (FHI-aims): nothing a user could do
-                warnings.simplefilter("ignore", FutureWarning)
+            # ASE says that it will move its reader of FHI-aims, which no user can help.
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):
                 images = ase_read(str(path), index=":", format=file_format, do_not_split_by_at_sign=True)
         # The parsers of ASE meet damaged files with any exception, from IndexError to AssertionError.
         except Exception as error:
