@@ -63,7 +63,10 @@ def follow(folder: Path) -> dict[str, Any]:
             Path(name).write_text(content, encoding="utf-8")
     result: dict[str, Any] = {}
     known = set(LEFT)
-    commands = [line for _, language, content in blocks if language == "sh" for line in content.splitlines()]
+    lines_of = (
+        content.replace("\\\n", " ").splitlines() for _, language, content in blocks if language == "sh"
+    )
+    commands = [" ".join(line.split()) for lines in lines_of for line in lines]
     for line in commands:
         if not line.startswith(STEPS) or "--dry-run" in line:
             continue
