@@ -76,7 +76,7 @@ def follow(folder: Path) -> dict[str, Any]:
         made = next(name for name in known if Path(name).exists())
         known.remove(made)
         step, file = LEFT[made]
-        lines = (folder / made / file).read_text(encoding="utf-8").splitlines()
+        lines = (folder / made / file).read_text(encoding="utf-8").replace(f"{folder}/", "").splitlines()
         result[step] = {"command": line, "exit_code": code, "seconds": seconds, "lines": lines[:40]}
     return result | {"frames": frames(folder)}
 
