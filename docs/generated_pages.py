@@ -1,8 +1,9 @@
-"""Pages that are made from the program itself: one for each command, one for each table of a configuration."""
+"""Pages that are made: one for each command, for each table of a configuration, and for each notebook."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import get_args
@@ -16,10 +17,12 @@ __all__ = ["write_pages"]
 
 
 def write_pages(folder: Path) -> None:
-    """Write `commands/NAME.md` and `options/NAME.md`; files whose content is the same stay untouched."""
+    """Write `commands/NAME.md`, `options/NAME.md` and `notebooks/NAME.md`; equal files stay untouched."""
     _write(folder / "commands", {name: _command_page(name, p) for name, p in _parser()[1].items()})
     pages = {name: _options_page(name, key) for name, key in keys(Config).items()}
     _write(folder / "options", {**pages, "explore": _exploration_page()})
+    notebooks = sorted((folder / "notebooks").glob("*.ipynb"))
+    _write(folder / "notebooks", {notebook.stem: _notebook_page(notebook) for notebook in notebooks})
 
 
 def _write(folder: Path, pages: Mapping[str, str]) -> None:
@@ -30,6 +33,25 @@ def _write(folder: Path, pages: Mapping[str, str]) -> None:
         file = folder / f"{name}.md"
         if not file.exists() or file.read_text(encoding="utf-8") != text:
             file.write_text(text, encoding="utf-8")
+
+
+# Notebooks -----------------------------------------------------------------------------------------------------
+
+
+def _notebook_page(notebook: Path) -> str:
+    """Return the cells with the text that they have printed."""
+    pieces = []
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        pieces.append(text if cell["cell_type"] == "markdown" else _fenced("python", text))
+        outputs = "".join("".join(output["text"]) for output in cell.get("outputs", ()))
+        if outputs:
+            pieces.append(_fenced("text", outputs.rstrip("\n")))
+    return "\n\n".join(pieces) + "\n"
+
+
+def _fenced(language: str, text: str) -> str:
+    return f"```{language}\n{text}\n```"
 
 
 # Commands ------------------------------------------------------------------------------------------------------

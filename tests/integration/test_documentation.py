@@ -3,32 +3,38 @@
 The blocks of a page run one after the other in one folder. ```python blocks share their names, ```sh blocks are lines
 of a shell, ```console blocks are commands (`$ `) with what they print (`...` stands for anything), ```toml blocks are
 checked, and written to the file that `<!-- file: NAME -->` before them names. ```c blocks are compiled and run by
-`tests/unit/test_c_interface.py`. `<!-- not run: REASON -->` excepts one.
+`tests/unit/test_c_interface.py`. `<!-- not run: REASON -->` excepts one, `<!-- needs: MODULE -->` one where this
+module of Python is missing.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import doctest
+import importlib.util
 import io
 import logging
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.emt import EMT
+from ase.cluster import Octahedron
 
 import gprann
 from gprann.cli.main import main
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.options import Named
+from program_outputs import aims_output, cp2k_output, vasp_outcar
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -63,8 +69,12 @@ SMALL = {
     "members=10": "members=2",
     "--members 4": "--members 2 --hidden 3 --iterations 3 --starts 1",
     "--length 10": "--length 0.002",
+    "--length 20": "--length 0.02",
+    "--length 50": "--length 0.02",
     "length=10.0": "length=0.002",
     "members = 4": RUN,
+    'model = "quadratic"': 'model = "linear"',
+    "[output]\nfolder": "[output]\nplots = false\nfolder",
     "copies=36": "copies=2",
     "copies=12": "copies=2",
     "hidden=(16, 16)": "hidden=(3,), iterations=3",
@@ -175,6 +185,32 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def outputs_of_programs() -> None:
+    """A cluster and its rattled copies in the outputs of VASP, FHI-aims and CP2K."""
+    cluster = Octahedron("Cu", 3, 1)
+    cluster.center(vacuum=6.0)
+    cluster.pbc = True
+    ase.io.write("start.extxyz", cluster)
+    images = [structure.to_ase() for structure in rattled(cluster, 40, 0)]
+    for k in range(2):
+        write_text(f"dft/run_{k + 1}/OUTCAR", vasp_outcar(images[20 * k : 20 * k + 20]))
+    for k, atoms in enumerate(images[:8]):
+        write_text(f"aims/structure_{k}.out", aims_output(atoms))
+        write_text(f"cp2k/structure_{k}.log", cp2k_output(atoms))
+
+
+def write_text(path: str, text: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+OWN_FOLDERS: dict[str, Callable[[], None]] = {
+    "quickstart.md": lambda: None,  # begins with nothing
+    "tutorial.md": outputs_of_programs,
+}
+"""Pages that do not begin in the folder of the others, and what makes theirs."""
+
+
 def given() -> dict[str, Any]:
     """Names that a page takes for granted: the reader's own atoms and calculator."""
     return {"__name__": "__main__"}
@@ -232,14 +268,18 @@ def page_name(page: Path) -> str:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=page_name)
 def test_blocks_of_a_page_run(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = given()
-    if page.name == "quickstart.md":  # begins with nothing
-        (folder / "empty").mkdir()
-        monkeypatch.chdir(folder / "empty")
+    if page.name in OWN_FOLDERS:
+        (folder / "own").mkdir()
+        monkeypatch.chdir(folder / "own")
+        OWN_FOLDERS[page.name]()
     for block in blocks(page):
         where = f"{page_name(page)}, line {block.line}"
         assert block.language in LANGUAGES, f"{where}: is '{block.language}' to be run?"
         if block.mark.startswith("not run: "):
             assert len(block.mark) > len("not run: ") + 3, f"{where}: say why"
+            continue
+        needed = re.fullmatch(r"needs: (\w+)", block.mark)
+        if needed and importlib.util.find_spec(needed[1]) is None:
             continue
         logging.getLogger("gprann").debug("block of %s", where)
         run_block(block, names, where)
@@ -295,17 +335,34 @@ def test_every_page_is_in_the_table_of_contents() -> None:
     assert not [name for name in missing if not re.search(rf"^{name}$", listed, re.MULTILINE)]
 
 
-def test_messages_that_the_page_of_errors_explains_exist() -> None:
+def texts_of(source: str) -> Iterator[str]:
+    """Texts of a module, docstrings left out; `{}` stands where values are filled in."""
+    tree = ast.parse(source)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    skipped = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+            yield node.value
+
+
+def test_messages_that_the_page_of_questions_explains_exist() -> None:
     """The words as they stand in the program, where values are filled in."""
     package = Path(gprann.__file__).parent
-    program = " ".join(file.read_text(encoding="utf-8") for file in package.rglob("*.py"))
-    program = re.sub(r'"\s*\n?\s*f?"', "", program)  # strings that are written in pieces
-    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    program = "\n".join(
+        text for file in package.rglob("*.py") for text in texts_of(file.read_text(encoding="utf-8"))
+    )
+    page = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
     terms = re.findall(r"^(`.*`)\n: ", page, re.MULTILINE)
-    assert len(terms) > 10
-    fill = {"learning_rate belongs to optimizer = 'adamw', not to 'lm'": " belongs to {self.what} = "}
+    assert len(terms) > 50
+    fill = {"learning_rate belongs to optimizer = 'adamw', not to 'lm'": " belongs to {} = "}
     phrases = [fill.get(phrase, phrase) for term in terms for phrase in re.findall(r"`([^`]+)`", term)]
-    labels = [re.sub(r"^has no (energy|forces)$", "has no {label}", phrase) for phrase in phrases]
+    labels = [re.sub(r"^has no (energy|forces)$", "has no {}", phrase) for phrase in phrases]
     assert not [phrase for phrase in labels if phrase not in program]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,7 +123,9 @@ def read_ase(file: InputFile, file_format: str, options: ReadOptions) -> Iterato
 def _images(file: InputFile, file_format: str) -> list[ase.Atoms]:
     with file.on_disk() as path:
         try:
-            images = ase_read(str(path), index=":", format=file_format, do_not_split_by_at_sign=True)
+            # ASE says that it will move its reader of FHI-aims, which no user can help.
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):
+                images = ase_read(str(path), index=":", format=file_format, do_not_split_by_at_sign=True)
         # The parsers of ASE meet damaged files with any exception, from IndexError to AssertionError.
         except Exception as error:
             reason = str(error).strip().split("\n")[0][:200]
