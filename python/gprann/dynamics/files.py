@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter
 
 from gprann.arrays import Array
 from gprann.data.structure import Structure
 from gprann.dynamics.integrators import State
 from gprann.dynamics.options import MdOptions
 from gprann.errors import ConfigError, FormatError
+from gprann.runtime.archives import DAMAGED_CONTENT, read_arrays
 from gprann.runtime.atomic_write import WriteError, atomic_write
 
+TRAJECTORY, LOG = "trajectory.extxyz", "log.csv"
 _VERSION = 2  # 1 had no grades in its log
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 _ARRAYS = ("positions", "momenta", "cell", "forces")
 
 
@@ -104,6 +106,66 @@ class Frames:
         ]
 
 
+@contextlib.contextmanager
+def damaged_checkpoint(path: Path) -> Iterator[None]:
+    """Make of whatever goes wrong with the content of a checkpoint an error that names its file.
+
+    Raises
+    ------
+    FormatError
+    """
+    try:
+        yield
+    except DAMAGED_CONTENT as error:
+        if isinstance(error, FormatError) and str(path) in str(error):
+            raise
+        raise FormatError(
+            f"{path}: is no checkpoint, or damaged ({error}); begin anew in another folder"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """What the plain data of a checkpoint must be."""
+
+    options: dict[str, Any]
+    symbols: list[str]
+    pbc: list[bool]
+    step: NonNegativeInt
+    energy: FiniteFloat
+    heat: FiniteFloat
+    generator: dict[str, Any]
+    frame_steps: list[NonNegativeInt]
+    sizes: dict[str, NonNegativeInt]
+    worst: tuple[float, int, int]
+    highest: tuple[float, int, int]
+
+
+def _check_values(values: Mapping[str, Any]) -> None:
+    """Refuse plain data that no run can go on from."""
+    found = TypeAdapter(_Values).validate_python(values)
+    if set(found.sizes) != {TRAJECTORY, LOG}:  # other files must not be cut to a length
+        raise ValueError(f"it names the files {', '.join(found.sizes)}")
+    MdOptions.from_dict(found.options)
+
+
+def _check_arrays(arrays: Mapping[str, Array], n_atoms: int, n_frames: int) -> None:
+    """Refuse arrays of other shapes, or with numbers that are not finite."""
+    shapes = {
+        **dict.fromkeys(("positions", "momenta", "forces"), (n_atoms, 3)),
+        "cell": (3, 3),
+        "stress": (6,),
+        "frame_positions": (n_frames, n_atoms, 3),
+        "frame_cells": (n_frames, 3, 3),
+    }
+    for name, array in arrays.items():
+        if array.dtype != np.float64 or array.shape != shapes.get(name) or not np.isfinite(array).all():
+            raise ValueError(f"{name!r} is no array of finite numbers of shape {shapes.get(name)}")
+    missing = shapes.keys() - arrays.keys() - {"stress"}
+    if missing:
+        raise ValueError(f"{min(missing)!r} is missing")
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """All that a simulation needs to go on.
@@ -163,21 +225,16 @@ class Checkpoint:
         FormatError
             If the file is damaged or of another version.
         """
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+        with damaged_checkpoint(path):
+            arrays = read_arrays(path)
             values = json.loads(arrays.pop("values").tobytes().decode("utf-8"))
             if values["version"] != _VERSION:
                 raise FormatError(
                     f"{path}: is of version {values['version']}, this program reads {_VERSION}; begin anew in "
                     "another folder"
                 )
-        except FormatError:
-            raise
-        except _DAMAGED as error:
-            raise FormatError(
-                f"{path}: is no checkpoint, or damaged ({error}); begin anew in another folder"
-            ) from error
+            _check_values(values)
+            _check_arrays(arrays, len(values["symbols"]), len(values["frame_steps"]))
         return cls(values, arrays)
 
     def restore(self, state: State, frames: Frames) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gprann.data.structure import Dataset, Structure
 from gprann.dynamics.engine import Engine
-from gprann.dynamics.files import Checkpoint, Frames, GrowingFile
+from gprann.dynamics.files import LOG, TRAJECTORY, Checkpoint, Frames, GrowingFile, damaged_checkpoint
 from gprann.dynamics.integrators import Integrator
 from gprann.dynamics.options import MdOptions
 from gprann.dynamics.results import COLUMNS, MdResult, log_line, read_log
@@ -31,7 +31,7 @@ from gprann.surrogate import Surrogate, SurrogateSet
 
 _log = logging.getLogger(__name__)
 _SECONDS = 60.0  # between two checkpoints at most
-TRAJECTORY, LOG, CHECKPOINT = "trajectory.extxyz", "log.csv", "checkpoint.npz"
+CHECKPOINT = "checkpoint.npz"
 SUMMARY, PICTURE, TO_LABEL = "summary.txt", "md.png", "to_label.extxyz"
 
 
@@ -166,11 +166,12 @@ class Simulation:
     def _resume(self) -> dict[str, int]:
         found = Checkpoint.read(self._checkpoint_file)
         found.check(self._structure, self._options)
-        found.restore(self._state, self._frames)
+        with damaged_checkpoint(self._checkpoint_file):
+            found.restore(self._state, self._frames)
+            forces = self._state.forces.copy()
+            energy, stress = self._state.energy, self._state.stress
+            self._engine.evaluate(self._state)
         self._watch.worst, self._watch.highest = (tuple(found.values[name]) for name in ("worst", "highest"))
-        forces = self._state.forces.copy()
-        energy, stress = self._state.energy, self._state.stress
-        self._engine.evaluate(self._state)
         scale = max(1.0, float(np.abs(forces).max()))
         if not np.allclose(self._state.forces, forces, rtol=0, atol=1e-5 * scale):
             raise ConfigError(

@@ -91,7 +91,7 @@ class Stages:
             files, left = dict(record["files"]), dict(record["left"])
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             _log.warning("%s: the record is damaged; done again", name)
             return None
         if not same:
@@ -143,7 +143,7 @@ class Stages:
         """Return the configuration file of the results, relative to the folder; None if there are none yet."""
         try:
             return json.loads((self.checkpoints / _SOURCE).read_text(encoding="utf-8"))["config"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def _relative(self, source: Path) -> str:

@@ -29,6 +29,7 @@ from gprann.evaluation.report import Report, with_forces_std
 from gprann.io import write
 from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
+from gprann.runtime.atomic_write import atomic_write
 from gprann.runtime.messages import SharedBar, progress_bar
 from gprann.runtime.resources import memory_budget, side_by_side
 from gprann.surrogate.compression import compress_surrogate
@@ -341,7 +342,7 @@ class SurrogateTest:
         }
         file = self._file(subset)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb") as stream:
+        with atomic_write(file, "wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
         self.stages.keep(*self._record(subset), [file], {})
 

@@ -31,6 +31,7 @@ from gprann.sampling.options import (
     ReplicaOptions,
     StartOptions,
 )
+from gprann.sampling.records import read_record
 from gprann.sampling.reference import Labelled, Reference
 from gprann.sampling.replica import (
     Frame,
@@ -233,7 +234,7 @@ class _Run:
         place, file = self._place(number), self._place(number) / "generation.json"
         limits = self._plan.convergence
         if file.exists():
-            known = Generation.from_dict(json.loads(file.read_text(encoding="utf-8")))
+            known = read_record(file, Generation)
             if known.chosen or known.is_good(limits.force_error):
                 return known
         place.mkdir(parents=True, exist_ok=True)
@@ -314,7 +315,7 @@ class _Run:
         else:
             if not picks.exists():
                 self._write_choice(number, model, frames, survived)
-            chosen = [(item[0], item[1]) for item in json.loads(picks.read_text(encoding="utf-8"))]
+            chosen = read_record(picks, list[tuple[int, int]])
             found = self._reference.label(list(structures(place / "chosen.extxyz")))
         if len(found.data):
             write(new, found.data)

@@ -17,6 +17,7 @@ from gprann.errors import DataError
 from gprann.io import atomic_write, write
 from gprann.io.reading import structures
 from gprann.potential import Potential
+from gprann.sampling.records import read_record
 from gprann.surrogate import Surrogate
 
 _RELAXED, _OUTCOME = "relaxed.extxyz", "outcome.json"
@@ -109,7 +110,7 @@ def run_replica(
 
     file = folder / _OUTCOME
     if file.exists():
-        return Outcome(**json.loads(file.read_text(encoding="utf-8")))
+        return read_record(file, Outcome)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         begin = _relax(model, start, folder / _RELAXED) if relax else start
