@@ -206,7 +206,9 @@ def surrogates() -> list[bytes]:
 
 def _aenet(*, ascii: bool) -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        descriptor = SMALL.replace(species=["H"], angular_order=1, angular_cutoff=3.0)
+        descriptor = gprann.ChebyshevDescriptor(
+            ["H"], radial_order=2, radial_cutoff=3.7, angular_order=1, angular_cutoff=3.0
+        )
         potential = samples.potential(members=1, hidden=(2,), descriptor=descriptor)
         files = gprann.write_aenet(potential, folder, ascii=ascii)
         return [file.read_bytes() for file in files if ".nn" in file.name][:1]

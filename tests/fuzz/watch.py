@@ -29,6 +29,7 @@ from gprann.errors import GprannError
 
 SECONDS = 5  # of the processor, which one input may take
 MEMORY = 2**30  # bytes beyond those of the process before its first input
+_DRIFT = 20  # of so many inputs that are read, one is changed further
 _WALL = 120.0  # seconds without a sign of life, as of one that waits for something
 _HEAD = struct.Struct("<QQ")
 _VARIABLE = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?\d[\d.e+-]*|\S*/\S*")
@@ -204,7 +205,8 @@ class Watched:
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 read += outcome == "read"
                 key = outcome.key if isinstance(outcome, Finding) else skeleton(outcome)
-                if key in seen:
+                drifts = outcome == "read" and read % _DRIFT == 0
+                if key in seen and not drifts:
                     continue
                 seen.add(key)
                 on_new(data)

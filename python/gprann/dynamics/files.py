@@ -20,9 +20,10 @@ from gprann.dynamics.integrators import State
 from gprann.dynamics.options import MdOptions
 from gprann.errors import ConfigError, FormatError
 from gprann.runtime.archives import DAMAGED_CONTENT, read_arrays
-from gprann.runtime.atomic_write import WriteError, atomic_write
+from gprann.runtime.atomic_write import WriteError, append_whole, atomic_write, write_error
 
 TRAJECTORY, LOG = "trajectory.extxyz", "log.csv"
+_BUFFER = 8192  # bytes
 _VERSION = 2  # 1 had no grades in its log
 _ARRAYS = ("positions", "momenta", "cell", "forces")
 
@@ -45,9 +46,9 @@ class GrowingFile:
     """
 
     def __init__(self, path: Path, size: int) -> None:
-        self._path = path
+        self._path, self._pending = path, bytearray()
         try:
-            self._stream = path.open("r+b" if size else "w+b")
+            self._stream = path.open("r+b" if size else "w+b", buffering=0)
         except OSError as error:
             raise WriteError(
                 f"{path}: cannot be opened for writing: {error.strerror}; check the folder"
@@ -61,18 +62,48 @@ class GrowingFile:
         self._stream.seek(0, os.SEEK_END)
 
     def write(self, text: str) -> None:
-        """Append a text."""
-        self._stream.write(text.encode("utf-8"))
+        """Append a text.
+
+        Raises
+        ------
+        WriteError
+        """
+        self._pending += text.encode("utf-8")
+        if len(self._pending) >= _BUFFER:
+            self._write_pending()
 
     def flush(self) -> int:
-        """Bring everything to the disk; return the length, bytes."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        """Bring everything to the disk; return the length, bytes.
+
+        Raises
+        ------
+        WriteError
+        """
+        self._write_pending()
+        try:
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            raise write_error(self._path, error) from error
         return self._stream.tell()
 
     def close(self) -> None:
-        """Write what is left and close the file."""
-        self._stream.close()
+        """Write what is left and close the file.
+
+        Raises
+        ------
+        WriteError
+        """
+        try:
+            self._write_pending()
+        finally:
+            self._stream.close()
+
+    def _write_pending(self) -> None:
+        try:
+            append_whole(self._stream, self._pending)
+        except OSError as error:
+            raise write_error(self._path, error) from error
+        self._pending.clear()
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -24,7 +25,7 @@ from gprann.io import write
 from gprann.io.extxyz import format_extxyz
 from gprann.io.reading import Source, structures
 from gprann.potential import Potential, load
-from gprann.runtime.atomic_write import atomic_write, make_folder
+from gprann.runtime.atomic_write import atomic_write, make_folder, write_picture
 from gprann.runtime.messages import progress_bar
 from gprann.signatures import takes
 from gprann.surrogate import Surrogate, SurrogateSet
@@ -189,12 +190,12 @@ class Simulation:
         state, options = self._state, self._options
         end = options.steps if until is None else min(until, options.steps)
         stop: Stop | None = None
-        if self._is_new:
-            self._watch.look(state, closely=True)
-            self._files[LOG].write(",".join(COLUMNS) + "\n")
-            self._record(log=True, frame=True)
-            self._save()
         try:
+            if self._is_new:
+                self._watch.look(state, closely=True)
+                self._files[LOG].write(",".join(COLUMNS) + "\n")
+                self._record(log=True, frame=True)
+                self._save()
             with progress_bar(end, "dynamics", unit="steps", show=progress) as bar:
                 bar.update(state.step)
                 while state.step < end and stop is None:
@@ -205,8 +206,9 @@ class Simulation:
             if stop is None:
                 self._save()
         finally:
-            for file in self._files.values():
-                file.close()
+            with contextlib.ExitStack() as files:
+                for file in self._files.values():
+                    files.callback(file.close)
         return self._finish(stop)
 
     def _advance(self, until: int) -> Stop | None:
@@ -296,5 +298,5 @@ class Simulation:
         if importlib.util.find_spec("matplotlib") is None:
             _log.warning("no plot in %s: matplotlib is missing, pip install 'gprann[plot]'", self._folder)
         else:
-            result.draw().savefig(self._folder / PICTURE, dpi=150)
+            write_picture(result.draw(), self._folder / PICTURE, 150)
         return result

@@ -19,7 +19,7 @@ import numpy as np
 from gprann.data.attachments import plain
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
-from gprann.io import atomic_write
+from gprann.runtime.atomic_write import atomic_write, make_folder, write_error
 
 _log = logging.getLogger(__name__)
 _RECORDS = "checkpoints"
@@ -108,7 +108,7 @@ class Stages:
         """Record that something is finished: the digest of its inputs, the files made, and plain data for later."""
         made = {path.relative_to(self.folder).as_posix(): file_digest(path) for path in files}
         path = self._path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self.note_source()
         with atomic_write(path) as stream:
             json.dump({"digest": digest, "files": made, "left": left}, stream, indent=1)
@@ -208,7 +208,11 @@ def _lock(path: Path, folder: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    with path.open("w") as stream:
+    try:
+        stream = path.open("w")
+    except OSError as error:
+        raise write_error(path, error) from error
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

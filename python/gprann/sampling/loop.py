@@ -23,6 +23,7 @@ from gprann.errors import GprannError, listing
 from gprann.io import atomic_write, write
 from gprann.io.reading import structures
 from gprann.potential import Potential, load
+from gprann.runtime.atomic_write import make_folder
 from gprann.sampling.choice import choose, evenly, new_frames, shares, thin
 from gprann.sampling.options import (
     ChoiceOptions,
@@ -237,7 +238,7 @@ class _Run:
             known = read_record(file, Generation)
             if known.chosen or known.is_good(limits.force_error):
                 return known
-        place.mkdir(parents=True, exist_ok=True)
+        make_folder(place)
         fitted, aside = self._divide(data)
         model = self._model(place, fitted)
         held_out = aside if self._plan.test is None else self._plan.test

@@ -17,6 +17,7 @@ from gprann.errors import DataError
 from gprann.io import atomic_write, write
 from gprann.io.reading import structures
 from gprann.potential import Potential
+from gprann.runtime.atomic_write import make_folder
 from gprann.sampling.records import read_record
 from gprann.surrogate import Surrogate
 
@@ -111,7 +112,7 @@ def run_replica(
     file = folder / _OUTCOME
     if file.exists():
         return read_record(file, Outcome)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         begin = _relax(model, start, folder / _RELAXED) if relax else start
         result = Simulation(lean_model(model, options), begin, folder, options, on_trial=True).run(

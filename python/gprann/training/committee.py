@@ -25,7 +25,7 @@ from gprann.errors import ConfigError, FormatError, TrainingError
 from gprann.model_file import read_model_file, write_model_file
 from gprann.models import MODELS
 from gprann.options import Named, Registry
-from gprann.runtime.atomic_write import atomic_write
+from gprann.runtime.atomic_write import atomic_write, make_folder
 from gprann.runtime.resources import n_threads
 from gprann.training.energy_force_objective import EnergyForceObjective
 from gprann.training.member import CommitteeTask, train_member
@@ -103,7 +103,7 @@ def train_members(
         )
         wanted = 1
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     if wanted == 1:
         return _train_here(task, members, folder, progress)
     if folder is not None:
