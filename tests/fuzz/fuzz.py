@@ -32,9 +32,9 @@ from fuzz.watch import Finding, Runner, Watched, quiet, scratch  # noqa: E402
 _MOST_ENDED = 20  # children of one target, after which its inputs are given up
 
 
-def fuzz(target: Target, *, inputs: int, seed: int, seconds: float) -> dict[str, Any]:
+def fuzz(target: Target, *, inputs: int, seed: int, seconds: float, memory: bool = True) -> dict[str, Any]:
     """Feed mutations to a target; return how many, and the findings by their keys with an input each."""
-    watched, seeds = Watched(target), target.seeds()
+    watched, seeds = Watched(target, memory=memory), target.seeds()
     begin, done, read, ended = time.monotonic(), 0, 0, 0
     found: dict[str, tuple[Finding, bytes]] = {}
     while done < inputs and ended < _MOST_ENDED:
@@ -136,6 +136,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--corpus", type=Path, help="folder for what is found")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     parser.add_argument("--engine", choices=("own", "atheris"), default="own")
+    parser.add_argument("--no-memory-limit", dest="memory", action="store_false", help="for sanitised code")
     parser.add_argument("--replay", type=Path, metavar="CORPUS", help="feed the inputs of a corpus instead")
     return parser.parse_args(words)
 
@@ -152,7 +153,8 @@ def main(words: Sequence[str] | None = None) -> int:
     share = arguments.seconds / len(arguments.target)
     for name in arguments.target:
         target = TARGETS[name]
-        result = fuzz(target, inputs=arguments.inputs, seed=arguments.seed, seconds=share)
+        options = {"inputs": arguments.inputs, "seed": arguments.seed, "memory": arguments.memory}
+        result = fuzz(target, seconds=share, **options)
         found = result.pop("found")
         numbers[name] = {**result, "findings": {kind: finding.text for kind, (finding, _) in found.items()}}
         rate = result["inputs"] / max(1e-9, result["seconds"])

@@ -227,11 +227,20 @@ def n2p2() -> list[bytes]:
 
 
 @cache
-def md_checkpoints() -> list[bytes]:
+def _md_files() -> tuple[bytes, bytes]:
+    """Checkpoint and log of a simulation."""
+    from gprann.dynamics.options import MdOptions
+    from gprann.dynamics.run import Simulation
+
     surrogate = gprann.Surrogate(kernel="pairs", **samples.FIXED).fit(gprann.examples.hydrogen(7))
-    with tempfile.TemporaryDirectory() as folder:
-        gprann.md(surrogate, MD_START, folder, **MD_OPTIONS)
-        return [(Path(folder) / "checkpoint.npz").read_bytes()]
+    with tempfile.TemporaryDirectory() as name:
+        folder, options = Path(name), MdOptions(**MD_OPTIONS)
+        Simulation(surrogate, MD_START, folder, options, on_trial=True).run(None)
+        return (folder / "checkpoint.npz").read_bytes(), (folder / "log.csv").read_bytes()
+
+
+def md_checkpoints() -> list[bytes]:
+    return [_md_files()[0]]
 
 
 MD_START = gprann.examples.hydrogen(7)[3]
@@ -261,10 +270,7 @@ def hessians() -> list[bytes]:
 
 
 def logs() -> list[bytes]:
-    with tempfile.TemporaryDirectory() as folder:
-        surrogate = gprann.Surrogate(kernel="pairs", **samples.FIXED).fit(gprann.examples.hydrogen(7))
-        gprann.md(surrogate, MD_START, folder, **MD_OPTIONS)
-        return [(Path(folder) / "log.csv").read_bytes()]
+    return [_md_files()[1]]
 
 
 def stage_records() -> list[bytes]:

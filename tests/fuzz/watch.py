@@ -138,10 +138,14 @@ class Watched:
     Parameters
     ----------
     target : Target
+    limit : float
+        Seconds of the processor that one input may take.
+    memory : bool
+        Whether memory is limited; sanitised code reserves far more than it uses.
     """
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, target: Target, limit: float = SECONDS, memory: bool = True) -> None:
+        self._target, self._limit, self._memory = target, limit, memory
         self._shared = mmap.mmap(-1, _HEAD.size + LARGEST)
 
     def run(self, inputs: Source, on_new: Callable[[bytes], None], seconds: float) -> Result:
@@ -181,14 +185,15 @@ class Watched:
         name = signal.Signals(-status).name
         slow = hung or -status == signal.SIGPROF
         kind = "hang" if slow else "crash"
-        text = f"more than {SECONDS} s" if slow else f"the process was ended by {name}"
+        text = f"more than {self._limit:g} s" if slow else f"the process was ended by {name}"
         return Result(count, read, [*findings, (Finding(kind, name, text), data)], False)
 
     def _feed(
         self, folder: Path, inputs: Source, on_new: Callable[[bytes], None], seconds: float, report: int
     ) -> None:
         runner, end = Runner(self._target, folder), time.monotonic() + seconds
-        limit_memory()
+        if self._memory:
+            limit_memory()
         seen: set[str] = set()
         count = read = 0
         with quiet():
@@ -200,7 +205,7 @@ class Watched:
                 _HEAD.pack_into(self._shared, 0, count, len(data))
                 # Of the time of the processor, so that a machine with other work makes no hang of it. The signal is
                 # not handled: it also ends code that never comes back to Python.
-                signal.setitimer(signal.ITIMER_PROF, SECONDS)
+                signal.setitimer(signal.ITIMER_PROF, self._limit)
                 outcome = runner.outcome(data)
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 read += outcome == "read"
