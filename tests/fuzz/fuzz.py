@@ -13,6 +13,7 @@ go into the folder CORPUS/TARGET, made as small as they remain the same. Exit co
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import re
@@ -25,9 +26,20 @@ from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # modules that tests share, and not this folder
 
-from fuzz.mutations import Mutator, smallest  # noqa: E402
-from fuzz.targets import TARGETS, Target  # noqa: E402
-from fuzz.watch import Finding, Runner, Watched, quiet, scratch  # noqa: E402
+
+def instrumented() -> contextlib.AbstractContextManager[None]:
+    """Let atheris, where it is asked for, follow the code of the package that is imported in the block."""
+    if "atheris" not in sys.argv:
+        return contextlib.nullcontext()
+    import atheris
+
+    return atheris.instrument_imports(include=["gprann"])  # type: ignore[no-any-return]
+
+
+with instrumented():  # before anything else imports the package
+    from fuzz.mutations import Mutator, smallest
+    from fuzz.targets import TARGETS, Target
+    from fuzz.watch import Finding, Runner, Watched, quiet, scratch
 
 _MOST_ENDED = 20  # children of one target, after which its inputs are given up
 
@@ -94,16 +106,14 @@ def run_atheris(name: str, arguments: argparse.Namespace) -> None:
     import atheris
 
     target = TARGETS[name]
-    with atheris.instrument_imports(include=["gprann"]):
-        import gprann.config
-        import gprann.io  # noqa: F401
-    atheris.instrument_all()
     folder = Path(arguments.corpus or "corpus") / name
     folder.mkdir(parents=True, exist_ok=True)
-    for count, seed in enumerate(target.seeds()):
-        (folder / f"seed-{count}").write_bytes(seed)
     with scratch() as place, quiet():
         runner = Runner(target, place)
+        with instrumented():  # modules that are imported at the first use
+            for count, seed in enumerate(target.seeds()):
+                (folder / f"seed-{count}").write_bytes(seed)
+                runner.outcome(seed)
 
         def one(data: bytes) -> None:
             outcome = runner.outcome(data)
