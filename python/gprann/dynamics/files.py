@@ -157,7 +157,7 @@ def damaged_checkpoint(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """What the plain data of a checkpoint must be."""
+    """Types of the plain data of a checkpoint."""
 
     options: dict[str, Any]
     symbols: list[str]
