@@ -31,6 +31,22 @@ void append_utf8(unsigned code, std::string& out) {
   }
 }
 
+/// Length of the character in UTF-8 at a place, 0 if there is none: no overlong form, no half of a pair.
+std::size_t utf8_length(const std::string& text, std::size_t at) {
+  const auto byte = [&](std::size_t k) -> unsigned {
+    return at + k < text.size() ? static_cast<unsigned char>(text[at + k]) : 0U;
+  };
+  const unsigned first = byte(0);
+  if (first < 0x80) return 1;
+  const std::size_t length = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+  for (std::size_t k = 1; k < length; ++k)
+    if ((byte(k) & 0xc0U) != 0x80U) return 0;
+  const unsigned second = byte(1);
+  if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f)) return 0;
+  if ((first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f)) return 0;
+  return length;
+}
+
 }  // namespace
 
 class JsonParser {
@@ -137,12 +153,18 @@ class JsonParser {
     std::string out;
     while (peek() != '"') {
       if (at_ >= text_.size()) fail("a text does not end");
-      const char c = text_[at_++];
+      const char c = text_[at_];
       if (static_cast<unsigned char>(c) < 0x20) fail("control character in a text");
-      if (c == '\\')
+      if (c == '\\') {
+        ++at_;
         parse_escape(out);
-      else
-        out += c;
+        continue;
+      }
+      // Texts come to messages and to programs, which expect UTF-8.
+      const std::size_t length = utf8_length(text_, at_);
+      if (length == 0) fail("a text is not in UTF-8");
+      out.append(text_, at_, length);
+      at_ += length;
     }
     ++at_;
     return out;
@@ -161,6 +183,7 @@ class JsonParser {
         if (low < 0xdc00 || low > 0xdfff) fail("half a character in a text");
         code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
       }
+      if (code >= 0xd800 && code < 0xe000) fail("half a character in a text");
       append_utf8(code, out);
       return;
     }

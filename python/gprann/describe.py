@@ -236,7 +236,7 @@ def _test_errors(file: Path) -> str:
     try:
         text = (file.parent / "report" / "metrics.json").read_text(encoding="utf-8")
         errors = json.loads(text)["test"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
     facts = [f"{errors['n_structures']} structures"]
     for name, key, factor, unit in (

@@ -13,7 +13,6 @@ import io
 import json
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,10 @@ from typing import Any
 import numpy as np
 
 from gprann.arrays import Array
-from gprann.errors import FormatError
+from gprann.errors import ConfigError, FormatError, GprannError
+from gprann.runtime.archives import DAMAGED, DAMAGED_CONTENT
 from gprann.runtime.atomic_write import atomic_write
 
-# RuntimeError: encrypted, an unknown compression, or JSON nested too deeply.
-_DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    OSError,
-    RuntimeError,
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-)
 FORMAT_NAME = "gprann model"
 FORMAT_VERSION = 2  # 1: reference energies instead of baselines; potentials alone
 _ARRAY = "__array__"  # key of a table that stands for an array
@@ -110,6 +98,37 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
     return document, arrays
 
 
+@contextlib.contextmanager
+def naming_file(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
+    """Make of whatever goes wrong with the content of a model file an error that names the file.
+
+    Parameters
+    ----------
+    path : path
+    kind : str
+        What the file holds, as `surrogate`.
+
+    Raises
+    ------
+    ConfigError
+        If something is not registered here.
+    FormatError
+        If the content is incomplete or damaged.
+    """
+    source = os.fspath(path)
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    except DAMAGED_CONTENT as error:
+        if isinstance(error, FormatError) and source in str(error):
+            raise
+        reason = str(error) if isinstance(error, GprannError) else repr(error)
+        raise FormatError(
+            f"{source}: the description of the {kind} is incomplete or damaged ({reason}); save it again"
+        ) from error
+
+
 def _without_arrays(value: Any, name: str, arrays: dict[str, Array]) -> Any:
     """Return plain data in which names stand for arrays, which are collected."""
     if isinstance(value, np.ndarray) and value.dtype == np.float64:
@@ -146,7 +165,7 @@ def _reading(source: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except FormatError:
         raise
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise FormatError(
             f"{source}: not a complete gprann model file ({error}); give a .gprann file, and if it is one, copy "
             f"or train it again"
@@ -178,7 +197,7 @@ def _read_array(archive: zipfile.ZipFile, source: Path, name: str, digest: str) 
         )
     try:
         array = np.lib.format.read_array(io.BytesIO(blob), allow_pickle=False)
-    except (ValueError, MemoryError, OverflowError) as error:
+    except DAMAGED as error:
         raise FormatError(f"{source}: '{name}' is no array of numbers ({error})") from error
     if array.dtype != np.float64 or not np.isfinite(array).all():
         raise FormatError(f"{source}: '{name}' must hold finite float64 numbers")

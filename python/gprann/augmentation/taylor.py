@@ -8,7 +8,6 @@ Cooper, Kästner, Urban, Artrith, npj Comput. Mater. 6, 54 (2020).
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +30,7 @@ from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
 from gprann.io.reading import Source
 from gprann.options import option
+from gprann.runtime.archives import DAMAGED, read_arrays
 from gprann.signatures import takes
 from gprann.surrogate.surrogate import Surrogate
 
@@ -176,11 +176,10 @@ def read_hessians(path: str | os.PathLike[str], data: Dataset) -> list[Array]:
     file = Path(path).expanduser()
     made_by = "make it with numpy.savez(file, *hessians)"
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
+        arrays = read_arrays(file)
     except FileNotFoundError:
         raise DataError(f"{file}: no such file of Hessians; {made_by}") from None
-    except (OSError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise DataError(f"{file}: cannot be read as Hessians ({error}); {made_by}") from error
     names = [f"arr_{k}" for k in range(len(data))]
     if set(arrays) != set(names):

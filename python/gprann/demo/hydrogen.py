@@ -27,8 +27,8 @@ from gprann.descriptors import ChebyshevDescriptor
 from gprann.evaluation import evaluate
 from gprann.evaluation.methods import METHODS, Column, cells, headings
 from gprann.evaluation.metrics import table
-from gprann.io import atomic_write
 from gprann.potential import Potential
+from gprann.runtime.atomic_write import atomic_write, make_folder, write_picture
 from gprann.runtime.messages import progress_bar
 from gprann.runtime.resources import n_threads
 from gprann.surrogate import Surrogate
@@ -214,7 +214,7 @@ _COPIES: dict[str, Callable[[Dataset], Dataset]] = {"taylor": _taylor_copies, "g
 # ------------------------------------------------------------------- files
 def _write(result: DemoResult, folder: Path) -> DemoResult:
     """Write picture, numbers and the GPR-ANN potential into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     numbers, potential, picture = (folder / name for name in ("h2.json", "h2.gprann", "h2.png"))
     with atomic_write(numbers) as stream:
         content = {
@@ -228,6 +228,6 @@ def _write(result: DemoResult, folder: Path) -> DemoResult:
     else:
         from gprann.demo.picture import draw
 
-        draw(result).savefig(picture, dpi=200)
+        write_picture(draw(result), picture, 200)
         files.insert(0, picture)
     return DemoResult(result.train, result.test, result.methods, tuple(files), tuple(notes))

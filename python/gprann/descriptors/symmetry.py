@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from gprann import _core
 from gprann.descriptors.base import CompiledDescriptor, register_descriptor
 from gprann.descriptors.n2p2_settings import read_n2p2_settings
+from gprann.errors import ConfigError, DataError
 from gprann.options import option
 
 CutoffName = Literal["cosine", "tanhu", "tanh", "exp", "poly1", "poly2", "poly3", "poly4"]
@@ -255,7 +256,10 @@ class SymmetryFunctionDescriptor(CompiledDescriptor):
         settings = read_n2p2_settings(path, length_unit)
         name = get_args(CutoffName)[settings.cutoff_type - 1]
         inner = 0.0 if name in {"tanhu", "tanh"} else settings.inner_cutoff  # n2p2 does not read it then
-        return cls(settings.elements, functions=settings.rows, cutoff_function=name, inner_cutoff=inner)
+        try:
+            return cls(settings.elements, functions=settings.rows, cutoff_function=name, inner_cutoff=inner)
+        except ConfigError as error:
+            raise DataError(f"{os.fspath(path)}: no such descriptor: {error}") from error
 
     @property
     def components(self) -> dict[str, list[SymmetryFunction]]:

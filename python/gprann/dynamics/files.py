@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter
 
 from gprann.arrays import Array
 from gprann.data.structure import Structure
 from gprann.dynamics.integrators import State
 from gprann.dynamics.options import MdOptions
 from gprann.errors import ConfigError, FormatError
-from gprann.runtime.atomic_write import WriteError, atomic_write
+from gprann.runtime.archives import DAMAGED_CONTENT, read_arrays
+from gprann.runtime.atomic_write import WriteError, append_whole, atomic_write, write_error
 
+TRAJECTORY, LOG = "trajectory.extxyz", "log.csv"
+_BUFFER = 8192  # bytes
 _VERSION = 2  # 1 had no grades in its log
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 _ARRAYS = ("positions", "momenta", "cell", "forces")
 
 
@@ -43,9 +46,9 @@ class GrowingFile:
     """
 
     def __init__(self, path: Path, size: int) -> None:
-        self._path = path
+        self._path, self._pending = path, bytearray()
         try:
-            self._stream = path.open("r+b" if size else "w+b")
+            self._stream = path.open("r+b" if size else "w+b", buffering=0)
         except OSError as error:
             raise WriteError(
                 f"{path}: cannot be opened for writing: {error.strerror}; check the folder"
@@ -59,18 +62,48 @@ class GrowingFile:
         self._stream.seek(0, os.SEEK_END)
 
     def write(self, text: str) -> None:
-        """Append a text."""
-        self._stream.write(text.encode("utf-8"))
+        """Append a text.
+
+        Raises
+        ------
+        WriteError
+        """
+        self._pending += text.encode("utf-8")
+        if len(self._pending) >= _BUFFER:
+            self._write_pending()
 
     def flush(self) -> int:
-        """Bring everything to the disk; return the length, bytes."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        """Bring everything to the disk; return the length, bytes.
+
+        Raises
+        ------
+        WriteError
+        """
+        self._write_pending()
+        try:
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            raise write_error(self._path, error) from error
         return self._stream.tell()
 
     def close(self) -> None:
-        """Write what is left and close the file."""
-        self._stream.close()
+        """Write what is left and close the file.
+
+        Raises
+        ------
+        WriteError
+        """
+        try:
+            self._write_pending()
+        finally:
+            self._stream.close()
+
+    def _write_pending(self) -> None:
+        try:
+            append_whole(self._stream, self._pending)
+        except OSError as error:
+            raise write_error(self._path, error) from error
+        self._pending.clear()
 
 
 @dataclass(slots=True)
@@ -102,6 +135,66 @@ class Frames:
             structure.with_positions(positions, cell=cell)
             for positions, cell in zip(self.positions, self.cells, strict=True)
         ]
+
+
+@contextlib.contextmanager
+def damaged_checkpoint(path: Path) -> Iterator[None]:
+    """Make of whatever goes wrong with the content of a checkpoint an error that names its file.
+
+    Raises
+    ------
+    FormatError
+    """
+    try:
+        yield
+    except DAMAGED_CONTENT as error:
+        if isinstance(error, FormatError) and str(path) in str(error):
+            raise
+        raise FormatError(
+            f"{path}: is no checkpoint, or damaged ({error}); begin anew in another folder"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """Types of the plain data of a checkpoint."""
+
+    options: dict[str, Any]
+    symbols: list[str]
+    pbc: list[bool]
+    step: NonNegativeInt
+    energy: FiniteFloat
+    heat: FiniteFloat
+    generator: dict[str, Any]
+    frame_steps: list[NonNegativeInt]
+    sizes: dict[str, NonNegativeInt]
+    worst: tuple[float, int, int]
+    highest: tuple[float, int, int]
+
+
+def _check_values(values: Mapping[str, Any]) -> None:
+    """Refuse plain data that no run can go on from."""
+    found = TypeAdapter(_Values).validate_python(values)
+    if set(found.sizes) != {TRAJECTORY, LOG}:  # other files must not be cut to a length
+        raise ValueError(f"it names the files {', '.join(found.sizes)}")
+    MdOptions.from_dict(found.options)
+
+
+def _check_arrays(arrays: Mapping[str, Array], n_atoms: int, n_frames: int) -> None:
+    """Refuse arrays of other shapes, or with numbers that are not finite."""
+    shapes = {
+        **dict.fromkeys(("positions", "momenta", "forces"), (n_atoms, 3)),
+        "cell": (3, 3),
+        "stress": (6,),
+        "frame_positions": (n_frames, n_atoms, 3),
+        "frame_cells": (n_frames, 3, 3),
+    }
+    for name, array in arrays.items():
+        if array.dtype != np.float64 or array.shape != shapes.get(name) or not np.isfinite(array).all():
+            raise ValueError(f"{name!r} is no array of finite numbers of shape {shapes.get(name)}")
+    missing = shapes.keys() - arrays.keys() - {"stress"}
+    if missing:
+        raise ValueError(f"{min(missing)!r} is missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,21 +256,16 @@ class Checkpoint:
         FormatError
             If the file is damaged or of another version.
         """
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+        with damaged_checkpoint(path):
+            arrays = read_arrays(path)
             values = json.loads(arrays.pop("values").tobytes().decode("utf-8"))
             if values["version"] != _VERSION:
                 raise FormatError(
                     f"{path}: is of version {values['version']}, this program reads {_VERSION}; begin anew in "
                     "another folder"
                 )
-        except FormatError:
-            raise
-        except _DAMAGED as error:
-            raise FormatError(
-                f"{path}: is no checkpoint, or damaged ({error}); begin anew in another folder"
-            ) from error
+            _check_values(values)
+            _check_arrays(arrays, len(values["symbols"]), len(values["frame_steps"]))
         return cls(values, arrays)
 
     def restore(self, state: State, frames: Frames) -> None:

@@ -70,11 +70,19 @@ def read_log(path: Path) -> dict[str, Array]:
     FormatError
         If the file is no log.
     """
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.reader(stream))
-    if not rows or tuple(rows[0]) != COLUMNS:
-        raise FormatError(f"{path}: is no log of gprann md; its first line must be {','.join(COLUMNS)}")
-    table = np.array([[float(text or "nan") for text in row] for row in rows[1:]]).reshape(-1, len(COLUMNS))
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.reader(stream))
+        if not rows or tuple(rows[0]) != COLUMNS:
+            raise FormatError(f"{path}: is no log of gprann md; its first line must be {','.join(COLUMNS)}")
+        numbers = [[float(text or "nan") for text in row] for row in rows[1:]]
+        table = np.array(numbers).reshape(len(numbers), len(COLUMNS))
+    except FormatError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
+        raise FormatError(
+            f"{path}: is cut or damaged ({error}); run the simulation in another folder"
+        ) from error
     return dict(zip(COLUMNS, table.T, strict=True))
 
 

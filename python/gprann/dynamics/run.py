@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -13,7 +14,7 @@ import numpy as np
 
 from gprann.data.structure import Dataset, Structure
 from gprann.dynamics.engine import Engine
-from gprann.dynamics.files import Checkpoint, Frames, GrowingFile
+from gprann.dynamics.files import LOG, TRAJECTORY, Checkpoint, Frames, GrowingFile, damaged_checkpoint
 from gprann.dynamics.integrators import Integrator
 from gprann.dynamics.options import MdOptions
 from gprann.dynamics.results import COLUMNS, MdResult, log_line, read_log
@@ -24,14 +25,14 @@ from gprann.io import write
 from gprann.io.extxyz import format_extxyz
 from gprann.io.reading import Source, structures
 from gprann.potential import Potential, load
-from gprann.runtime.atomic_write import atomic_write, make_folder
+from gprann.runtime.atomic_write import atomic_write, make_folder, write_picture
 from gprann.runtime.messages import progress_bar
 from gprann.signatures import takes
 from gprann.surrogate import Surrogate, SurrogateSet
 
 _log = logging.getLogger(__name__)
 _SECONDS = 60.0  # between two checkpoints at most
-TRAJECTORY, LOG, CHECKPOINT = "trajectory.extxyz", "log.csv", "checkpoint.npz"
+CHECKPOINT = "checkpoint.npz"
 SUMMARY, PICTURE, TO_LABEL = "summary.txt", "md.png", "to_label.extxyz"
 
 
@@ -166,11 +167,12 @@ class Simulation:
     def _resume(self) -> dict[str, int]:
         found = Checkpoint.read(self._checkpoint_file)
         found.check(self._structure, self._options)
-        found.restore(self._state, self._frames)
+        with damaged_checkpoint(self._checkpoint_file):
+            found.restore(self._state, self._frames)
+            forces = self._state.forces.copy()
+            energy, stress = self._state.energy, self._state.stress
+            self._engine.evaluate(self._state)
         self._watch.worst, self._watch.highest = (tuple(found.values[name]) for name in ("worst", "highest"))
-        forces = self._state.forces.copy()
-        energy, stress = self._state.energy, self._state.stress
-        self._engine.evaluate(self._state)
         scale = max(1.0, float(np.abs(forces).max()))
         if not np.allclose(self._state.forces, forces, rtol=0, atol=1e-5 * scale):
             raise ConfigError(
@@ -188,12 +190,12 @@ class Simulation:
         state, options = self._state, self._options
         end = options.steps if until is None else min(until, options.steps)
         stop: Stop | None = None
-        if self._is_new:
-            self._watch.look(state, closely=True)
-            self._files[LOG].write(",".join(COLUMNS) + "\n")
-            self._record(log=True, frame=True)
-            self._save()
         try:
+            if self._is_new:
+                self._watch.look(state, closely=True)
+                self._files[LOG].write(",".join(COLUMNS) + "\n")
+                self._record(log=True, frame=True)
+                self._save()
             with progress_bar(end, "dynamics", unit="steps", show=progress) as bar:
                 bar.update(state.step)
                 while state.step < end and stop is None:
@@ -204,8 +206,9 @@ class Simulation:
             if stop is None:
                 self._save()
         finally:
-            for file in self._files.values():
-                file.close()
+            with contextlib.ExitStack() as files:
+                for file in self._files.values():
+                    files.callback(file.close)
         return self._finish(stop)
 
     def _advance(self, until: int) -> Stop | None:
@@ -295,5 +298,5 @@ class Simulation:
         if importlib.util.find_spec("matplotlib") is None:
             _log.warning("no plot in %s: matplotlib is missing, pip install 'gprann[plot]'", self._folder)
         else:
-            result.draw().savefig(self._folder / PICTURE, dpi=150)
+            write_picture(result.draw(), self._folder / PICTURE, 150)
         return result

@@ -15,7 +15,7 @@ from gprann.arrays import Array, Indices
 from gprann.baselines import Baseline
 from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, DataError
-from gprann.io import atomic_write
+from gprann.runtime.atomic_write import atomic_write, make_folder, write_picture
 
 _RADII = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)  # Å
 _FEWEST_BEYOND = 2  # atoms
@@ -174,7 +174,7 @@ class Locality:
     def save(self, folder: str | os.PathLike[str], suffix: str = "") -> None:
         """Write table, plain data and plot into a folder: locality.txt, locality.json, locality.png."""
         target = Path(folder).expanduser()
-        target.mkdir(parents=True, exist_ok=True)
+        make_folder(target)
         with atomic_write(target / f"locality{suffix}.txt") as stream:
             stream.write(self.table() + "\n")
         with atomic_write(target / f"locality{suffix}.json") as stream:
@@ -196,7 +196,7 @@ class Locality:
                 left.set_color(line.get_color())
         axes.set(xlabel="radius (Å)", ylabel="force of atoms beyond (eV/Å)", yscale="log")
         axes.legend(fontsize="small")
-        figure.savefig(Path(path).expanduser())
+        write_picture(figure, path)
 
 
 def locality(

@@ -38,7 +38,7 @@ from gprann.evaluation.drawing import (
 from gprann.evaluation.metrics import energy_std, force_std, metrics_of, number
 from gprann.evaluation.report import History
 from gprann.evaluation.residuals import ForceResiduals, Residuals
-from gprann.runtime.atomic_write import make_folder
+from gprann.runtime.atomic_write import make_folder, write_picture
 from gprann.units import MEV
 
 logger = logging.getLogger(__name__)
@@ -407,7 +407,7 @@ def save_figures(drawings: Mapping[str, Callable[[], Figure]], folder: str | Pat
             logger.debug("no plot %s: %s", name, error)
             continue
         path = target / f"{name}.png"
-        figure.savefig(path, dpi=_DPI)
+        write_picture(figure, path, _DPI)
         written.append(path)
     return written
 

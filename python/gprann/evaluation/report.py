@@ -36,7 +36,7 @@ from gprann.evaluation.residuals import ForceResiduals, Residuals, compare, requ
 from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, read
 from gprann.potential import Potential, load
-from gprann.runtime.atomic_write import make_folder
+from gprann.runtime.atomic_write import WriteError, atomic_write, make_folder
 from gprann.surrogate.sets.surrogate_set import SurrogateSet
 from gprann.surrogate.surrogate import Surrogate
 from gprann.units import MEV
@@ -154,11 +154,12 @@ class Report:
     def to_json(self, path: str | Path) -> None:
         """Write `to_dict` to a JSON file."""
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        with atomic_write(path) as stream:
+            stream.write(text + "\n")
 
     def to_csv(self, path: str | Path) -> None:
         """Write one line per structure: origin, energies in eV, force errors in eV/Å and degrees."""
-        with Path(path).open("w", newline="", encoding="utf-8") as stream:
+        with atomic_write(path) as stream:
             writer = csv.writer(stream)
             writer.writerow(_CSV_HEADER)
             writer.writerows(_csv_rows(self.residuals))
@@ -190,11 +191,14 @@ class Report:
         target = make_folder(folder)
         written = [target / "metrics.json", target / "summary.txt", target / "structures.csv"]
         self.to_json(written[0])
-        written[1].write_text(self.summary(), encoding="utf-8")
+        with atomic_write(written[1]) as stream:
+            stream.write(self.summary())
         self.to_csv(written[2])
         if plots or (plots is None and self._can_plot(target)):
             try:
                 written += self.save_plots(target, history=history)
+            except WriteError:
+                raise
             except Exception as error:
                 if plots:
                     raise

@@ -273,7 +273,7 @@ def info_value(text: str) -> Any:
     if text.startswith("_JSON"):
         try:
             return json.loads(text.removeprefix("_JSON"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     tokens = re.findall(r"[^\s,\[\]{}]+", text)
     if not tokens or any("_" in token for token in tokens):

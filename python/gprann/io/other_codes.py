@@ -24,7 +24,9 @@ from gprann.errors import DataError, FormatError
 from gprann.io.ase import check_convergence
 from gprann.io.files import InputFile, elements, number
 from gprann.io.labels import Frame, ReadOptions, declared_units, make_frame, stress_label
+from gprann.runtime.archives import DAMAGED
 
+_MOST_TYPES = 1_000_000
 _REMEDY = "compute it again, or leave it out (skip_bad = true)"
 
 
@@ -38,7 +40,7 @@ def read_deepmd(file: InputFile, options: ReadOptions) -> Iterator[Frame | DataE
         If files are missing, damaged or of different lengths.
     """
     folder = file.path.parent
-    types = np.array([int(number(token, "type", file)) for token in file.text.split()])
+    types = np.array([_whole(token, file) for token in file.text.split()])
     names = options.species
     if (folder / "type_map.raw").is_file():
         names = tuple((folder / "type_map.raw").read_text(encoding="utf-8").split())
@@ -77,7 +79,7 @@ def _deepmd_set(folder: Path, n_atoms: int) -> dict[str, Array]:
             try:
                 array = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path)
                 data[name] = np.asarray(array, dtype=np.float64).reshape(-1, width)
-            except (ValueError, OSError, EOFError) as error:
+            except DAMAGED as error:
                 raise FormatError(
                     f"{path}: is damaged or of another shape ({error}); write it again"
                 ) from error
@@ -90,6 +92,14 @@ def _deepmd_set(folder: Path, n_atoms: int) -> dict[str, Array]:
                 f"{folder}: {name} has {len(array)} frames, coord {len(data['coord'])}; write them again"
             )
     return data
+
+
+def _whole(token: str, place: object) -> int:
+    """Return the number of a type."""
+    value = number(token, "type", place)
+    if not (value.is_integer() and abs(value) < _MOST_TYPES):
+        raise FormatError(f"{place}: the type {token[:40]!r} is no whole number; write the file again")
+    return int(value)
 
 
 def _symbols(types: NDArray[np.int64], names: Sequence[str] | None, file: InputFile) -> tuple[str, ...]:
@@ -173,9 +183,13 @@ def _mtp_structure(body: str, origin: Origin, file: InputFile, options: ReadOpti
         raise FormatError(
             f"{origin}: AtomData needs the columns type and cartes_x, y, z in every line; write it again"
         )
+    if not rows:
+        raise FormatError(f"{origin}: AtomData has no atoms; write it again or remove the configuration")
 
     def values(first: str) -> Array:
         begin = columns[first]
+        if begin + 3 > min(map(len, rows)):
+            raise FormatError(f"{origin}: AtomData needs three columns from {first} on; write it again")
         return np.array([[number(token, first, origin) for token in row[begin : begin + 3]] for row in rows])
 
     labels: dict[str, Any] = {"force": values("fx")} if "fx" in columns else {}
@@ -192,7 +206,7 @@ def _mtp_structure(body: str, origin: Origin, file: InputFile, options: ReadOpti
     vectors = [row for row in vectors if len(row) == 3]
     if len(vectors) == 3:
         cell = np.array([[number(token, "Supercell", origin) for token in row] for row in vectors])
-    types = np.array([int(number(row[columns["type"]], "type", origin)) for row in rows])
+    types = np.array([_whole(row[columns["type"]], origin) for row in rows])
     return _make_structure(_symbols(types, options.species, file), values("cartes_x"), cell, labels, origin)
 
 
@@ -216,7 +230,9 @@ def read_fitsnap(file: InputFile, _: ReadOptions) -> Iterator[Frame | DataError]
     try:
         document = json.loads(re.sub(r"\A#.*\n", "", file.text))["Dataset"]
         entries = document["Data"]
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(document, dict) or not isinstance(entries, list):
+            raise TypeError("expected a table with a list 'Data'")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError(
             f"{file}: is damaged as a JSON file of FitSNAP ({error}); write it again"
         ) from error

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from gprann.data.attachments import plain
 from gprann.data.structure import Origin, Structure
 from gprann.errors import ConfigError
 from gprann.labelling.calculators import CalculatorSpec
+from gprann.runtime.atomic_write import make_folder, write_error
 
 _TAIL = 600  # characters of what a program said last
 _LINES = 8
@@ -104,15 +105,21 @@ class WorkerProcess:
             raise LabellingError(f"{_ending(process.returncode)}: {self._said(begin)}")
         raise LabellingError(str(answer["failed"]))
 
+    def _open_log(self) -> TextIO:
+        try:
+            return self._log.open("w", encoding="utf-8")
+        except OSError as error:
+            raise write_error(self._log, error) from error
+
     def _start(self) -> subprocess.Popen[str]:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         # -P: modules are found where this process finds them, not in the working directory.
         command = [sys.executable, "-P", "-m", "gprann.labelling.worker"]
         paths = [os.path.abspath(path) for path in sys.path if path]  # noqa: PTH100 - the folder changes
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         if self._threads is not None:
             environment.setdefault("OMP_NUM_THREADS", str(self._threads))
-        with self._lock, self._log.open("w", encoding="utf-8") as log:
+        with self._lock, self._open_log() as log:
             if self._closed:
                 raise LabellingError("the labelling was ended")
             process = self._process = subprocess.Popen(

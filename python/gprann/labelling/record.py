@@ -15,6 +15,7 @@ from gprann.errors import ConfigError
 from gprann.io import WriteError
 from gprann.io.extxyz import format_extxyz
 from gprann.io.reading import structures
+from gprann.runtime.atomic_write import append_whole, write_error
 
 _log = logging.getLogger(__name__)
 _SUFFIXES = (".extxyz", ".xyz")
@@ -120,12 +121,11 @@ class Record:
 
 def _append_durably(path: Path, text: str) -> None:
     try:
-        with path.open("a", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            stream.write(text)
-            stream.flush()
+        with path.open("ab", buffering=0) as stream:
+            append_whole(stream, text.encode("utf-8", "surrogateescape"))
             os.fsync(stream.fileno())
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {error.strerror}; free space or permissions") from error
+        raise write_error(path, error) from error
 
 
 def _drop_incomplete(path: Path) -> int:

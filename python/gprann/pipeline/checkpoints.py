@@ -19,7 +19,7 @@ import numpy as np
 from gprann.data.attachments import plain
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError
-from gprann.io import atomic_write
+from gprann.runtime.atomic_write import atomic_write, make_folder, write_error
 
 _log = logging.getLogger(__name__)
 _RECORDS = "checkpoints"
@@ -96,7 +96,7 @@ class Stages:
             files, left = dict(record["files"]), dict(record["left"])
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             _log.warning("%s: the record is damaged; done again", name)
             return None
         if not same:
@@ -113,7 +113,7 @@ class Stages:
         """Record that something is finished: the digest of its inputs, the files made, and plain data for later."""
         made = {path.relative_to(self.folder).as_posix(): file_digest(path) for path in files}
         path = self._path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self.note_source()
         with atomic_write(path) as stream:
             json.dump({"digest": digest, "files": made, "left": left}, stream, indent=1)
@@ -148,7 +148,7 @@ class Stages:
         """Return the configuration file of the results, relative to the folder; None if there are none yet."""
         try:
             return json.loads((self.checkpoints / _SOURCE).read_text(encoding="utf-8"))["config"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def _relative(self, source: Path) -> str:
@@ -213,7 +213,11 @@ def _lock(path: Path, folder: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    with path.open("w") as stream:
+    try:
+        stream = path.open("w")
+    except OSError as error:
+        raise write_error(path, error) from error
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -19,7 +19,6 @@ from gprann.data.structure import Dataset, Structure
 from gprann.dynamics.engine import make_calculator
 from gprann.dynamics.run import single_model
 from gprann.errors import ConfigError, GprannError
-from gprann.io import atomic_write
 from gprann.io.reading import Source, structures
 from gprann.labelling.calculators import CalculatorSpec
 from gprann.pipeline.checkpoints import Stages, claim_folder, data_digest, file_digest
@@ -27,6 +26,7 @@ from gprann.potential import Potential
 from gprann.properties.options import NAMES, PropertyOptions
 from gprann.properties.simulated import KEPT, PROPERTIES
 from gprann.properties.suite import Found, Property, Subject, structure_at_rest
+from gprann.runtime.atomic_write import WriteError, atomic_write, write_picture
 from gprann.signatures import takes
 from gprann.surrogate import Surrogate, SurrogateSet
 
@@ -220,6 +220,8 @@ class _Measurement:
         _log.info("%s of the %s", one.title, side)
         try:
             outcome = one.compute(subject)
+        except WriteError:  # nothing else could be kept either
+            raise
         except _FAILURES as error:
             self._failed[f"{one.name} of the {side}"] = str(error)
             _log.warning("%s of the %s: %s", one.title, side, error)
@@ -278,4 +280,4 @@ def _draw(result: Properties) -> None:
     from gprann.properties.drawing import draw
 
     for name, sides in result.results.items():
-        draw(name, sides).savefig(result.folder / f"{name}.png", dpi=150)
+        write_picture(draw(name, sides), result.folder / f"{name}.png", 150)

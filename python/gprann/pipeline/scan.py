@@ -23,9 +23,9 @@ from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, DataError, check_whole
 from gprann.evaluation.metrics import number, table
 from gprann.evaluation.report import evaluate
-from gprann.io import atomic_write
 from gprann.io.reading import Source, structures
 from gprann.models import MODELS, Mlp, Model, Polynomial
+from gprann.runtime.atomic_write import atomic_write, make_folder, write_picture
 from gprann.runtime.resources import one_blas_thread
 from gprann.training.closed_form import RATIOS, balance, solve
 from gprann.training.linear import divide, prepare
@@ -108,8 +108,7 @@ class ScanResult:
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write scan.txt, scan.json and scan.png into a folder; return the files."""
-        target = Path(folder).expanduser()
-        target.mkdir(parents=True, exist_ok=True)
+        target = make_folder(folder)
         files = [target / f"scan.{suffix}" for suffix in ("txt", "json", "png")]
         with atomic_write(files[0]) as stream:
             stream.write(f"{self}\n")
@@ -147,7 +146,7 @@ class ScanResult:
         axes.set_ylabel("forces, root mean square error (meV/Å)")
         logarithmic(axes)
         legend(axes)
-        figure.savefig(Path(path).expanduser(), dpi=150)
+        write_picture(figure, path, 150)
 
 
 def scan(

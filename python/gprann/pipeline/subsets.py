@@ -31,6 +31,7 @@ from gprann.evaluation.report import Report, with_forces_std
 from gprann.io import write
 from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
+from gprann.runtime.atomic_write import atomic_write, make_folder
 from gprann.runtime.executors import Call, Workers, process_count, run_calls
 from gprann.runtime.messages import SharedBar, progress_bar
 from gprann.runtime.resources import memory_budget, side_by_side
@@ -107,7 +108,7 @@ class SubsetStore:
             "seconds": seconds,
         }
         files = self._files(name)
-        files[0].parent.mkdir(parents=True, exist_ok=True)
+        make_folder(files[0].parent)
         for file, data in zip(files, (made.accepted, made.uncertain), strict=True):
             file.unlink(missing_ok=True)
             if len(data):
@@ -120,7 +121,7 @@ class SubsetStore:
         if self.n_features is None or not isinstance(surrogate.fingerprint, AtomsFingerprint):
             return
         file = self._feature_file(self._record(subset)[0])
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         features = compress_surrogate(surrogate, n_features=self.n_features)
         content = {"descriptor": descriptor_to_dict(features), "structures": len(subset.data)}
         write_plain(file, "features", content)
@@ -374,8 +375,8 @@ class SurrogateTest:
             "forces_std": np.concatenate([np.zeros((0, 3)), *(prediction.forces_std or [])]),
         }
         file = self._file(subset)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb") as stream:
+        make_folder(file.parent)
+        with atomic_write(file, "wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
         self.stages.keep(*self._record(subset), [file], {})
 

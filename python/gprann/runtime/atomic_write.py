@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 from collections.abc import Iterator
@@ -99,6 +100,48 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
             f"{folder}: the folder cannot be made: {error.strerror}; choose another name"
         ) from error
     return folder
+
+
+def write_picture(figure: Any, path: str | os.PathLike[str], dpi: float | None = None) -> None:
+    """Write a figure of matplotlib; its file appears complete or not at all.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : path
+        The suffix decides about the format.
+    dpi : float, optional
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
+    """
+    target = Path(path).expanduser()
+    options = {} if dpi is None else {"dpi": dpi}
+    with atomic_write(target, "wb") as stream:
+        figure.savefig(stream, format=target.suffix.lstrip(".").lower() or "png", **options)
+
+
+def append_whole(stream: io.RawIOBase, content: bytes | bytearray) -> None:
+    """Append to an unbuffered file that stands at its end: everything, or nothing and an `OSError`."""
+    size = stream.tell()
+    try:
+        with memoryview(content) as view:
+            at = 0
+            while at < len(view):
+                at += stream.write(view[at:]) or 0
+    except OSError:
+        with contextlib.suppress(OSError):
+            stream.truncate(size)
+            stream.seek(size)
+        raise
+
+
+def write_error(path: Path, error: OSError) -> WriteError:
+    """Return the error of a file that could not be written, with what to do about it."""
+    reason = _DEVICE_ERRORS.get(error.errno or 0, "check the folder and its permissions")
+    return _write_error(path, f"{error.strerror}; {reason}", error)
 
 
 def check_length(path: Path) -> None:

@@ -11,11 +11,12 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
 from tqdm import tqdm
 
-from gprann.errors import GprannError
+from gprann.runtime.atomic_write import write_error
 
 _log = logging.getLogger("gprann")
 _LINE = "%(asctime)s  %(levelname)-7s  %(message)s"
@@ -42,13 +43,32 @@ class TaskFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that ends, and says so once, where it cannot be written: what is computed is worth more than it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is that of logging
+        """Give the file up after an error of the disk."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        _log.removeHandler(self)
+        self.close()
+        _log.warning("%s; no more messages are kept", write_error(Path(self.baseFilename), error))
+
+    def close(self) -> None:
+        """Close the file; text that cannot be written is lost."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextlib.contextmanager
 def log_to_file(path: str | os.PathLike[str]) -> Iterator[None]:
     """Append the package's messages to a file, with their times, until the block ends.
 
     Raises
     ------
-    GprannError
+    WriteError
         If the file cannot be written.
 
     Examples
@@ -62,11 +82,9 @@ def log_to_file(path: str | os.PathLike[str]) -> Iterator[None]:
     True
     """
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
-        raise GprannError(
-            f"{os.fspath(path)}: cannot be written: {error.strerror}; check the folder"
-        ) from error
+        raise write_error(Path(path), error) from error
     handler.setFormatter(TaskFormatter(_LINE, datefmt="%Y-%m-%d %H:%M:%S"))
     level = _log.level
     _log.addHandler(handler)

@@ -23,6 +23,7 @@ from gprann.errors import GprannError, listing
 from gprann.io import atomic_write, write
 from gprann.io.reading import structures
 from gprann.potential import Potential, load
+from gprann.runtime.atomic_write import make_folder
 from gprann.sampling.choice import choose, evenly, new_frames, shares, thin
 from gprann.sampling.options import (
     ChoiceOptions,
@@ -31,6 +32,7 @@ from gprann.sampling.options import (
     ReplicaOptions,
     StartOptions,
 )
+from gprann.sampling.records import read_record
 from gprann.sampling.reference import Labelled, Reference
 from gprann.sampling.replica import (
     Frame,
@@ -233,10 +235,10 @@ class _Run:
         place, file = self._place(number), self._place(number) / "generation.json"
         limits = self._plan.convergence
         if file.exists():
-            known = Generation.from_dict(json.loads(file.read_text(encoding="utf-8")))
+            known = read_record(file, Generation)
             if known.chosen or known.is_good(limits.force_error):
                 return known
-        place.mkdir(parents=True, exist_ok=True)
+        make_folder(place)
         fitted, aside = self._divide(data)
         model = self._model(place, fitted)
         held_out = aside if self._plan.test is None else self._plan.test
@@ -314,7 +316,7 @@ class _Run:
         else:
             if not picks.exists():
                 self._write_choice(number, model, frames, survived)
-            chosen = [(item[0], item[1]) for item in json.loads(picks.read_text(encoding="utf-8"))]
+            chosen = read_record(picks, list[tuple[int, int]])
             found = self._reference.label(list(structures(place / "chosen.extxyz")))
         if len(found.data):
             write(new, found.data)

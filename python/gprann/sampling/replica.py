@@ -17,6 +17,8 @@ from gprann.errors import DataError
 from gprann.io import atomic_write, write
 from gprann.io.reading import structures
 from gprann.potential import Potential
+from gprann.runtime.atomic_write import make_folder
+from gprann.sampling.records import read_record
 from gprann.surrogate import Surrogate
 
 _RELAXED, _OUTCOME = "relaxed.extxyz", "outcome.json"
@@ -109,8 +111,8 @@ def run_replica(
 
     file = folder / _OUTCOME
     if file.exists():
-        return Outcome(**json.loads(file.read_text(encoding="utf-8")))
-    folder.mkdir(parents=True, exist_ok=True)
+        return read_record(file, Outcome)
+    make_folder(folder)
     try:
         begin = _relax(model, start, folder / _RELAXED) if relax else start
         result = Simulation(lean_model(model, options), begin, folder, options, on_trial=True).run(

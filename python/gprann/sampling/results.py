@@ -150,7 +150,7 @@ class Exploration:
 
     def save(self, *, plots: bool) -> None:
         """Write table, plain data and, if asked for, the picture into the folder."""
-        from gprann.io import atomic_write
+        from gprann.runtime.atomic_write import atomic_write, write_picture
 
         for name, text in (
             ("generations.json", json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"),
@@ -159,7 +159,7 @@ class Exploration:
             with atomic_write(self.folder / name) as stream:
                 stream.write(text)
         if plots:
-            self.draw().savefig(self.folder / "generations.png", dpi=150)
+            write_picture(self.draw(), self.folder / "generations.png", 150)
 
     def draw(self) -> Figure:
         """Return a figure of the times that replicas survived and of the errors, over the number of labels.

@@ -31,6 +31,21 @@ class Factor:
 
     L: Array
 
+    @classmethod
+    def stored(cls, L: Array, n: int) -> Factor:
+        """Return the factor of n rows that a file holds.
+
+        Raises
+        ------
+        ValueError
+            If it is none.
+        """
+        if L.shape != (n, n) or not np.all(np.diagonal(L) > 0):
+            raise ValueError(
+                f"the factor of {n} rows has shape {L.shape}, or a diagonal that is not positive"
+            )
+        return cls(np.ascontiguousarray(L))
+
     def solve(self, values: Array) -> Array:
         """Return K⁻¹ values, shape (rows,) or one right-hand side a row."""
         rows = np.array(np.atleast_2d(values), order="C")
@@ -202,7 +217,11 @@ class PosteriorMean:
     def from_state(cls, rows: Rows, state: Mapping[str, Array]) -> PosteriorMean:
         """Make the mean from the rows of its training set and what `state` gave."""
         mean = cls(rows, np.zeros(len(rows.kind_rows)), np.zeros_like(rows.features))
-        mean.energy_weight, mean.slope = (np.ascontiguousarray(state[n]) for n in ("energy_weight", "slope"))
+        for name in ("energy_weight", "slope"):
+            array, expected = np.ascontiguousarray(state[name], dtype=np.float64), getattr(mean, name).shape
+            if array.shape != expected:
+                raise ValueError(f"{name} has shape {array.shape}, expected {expected}")
+            setattr(mean, name, array)
         return mean
 
     def predict(self, rows: Rows, kernel: _core.RadialKernel) -> tuple[Array, Array]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from gprann.baselines import BaselineLike, as_baseline, keep_baseline, restore_b
 from gprann.data.structure import Dataset, Origin, Structure
 from gprann.descriptors import Descriptor, descriptor_to_dict
 from gprann.errors import FormatError
-from gprann.model_file import read_model_file, write_model_file
+from gprann.model_file import naming_file, read_model_file, write_model_file
 from gprann.runtime.resources import one_blas_thread
 from gprann.surrogate.hyperparameters.criteria import Trial
 from gprann.surrogate.hyperparameters.kernel_selection import Candidate, KernelSelection
@@ -59,6 +60,22 @@ def read_plain(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise FormatError(f"{Path(path)}: no complete {kind} ({error!r}); save it again") from error
     return content
+
+
+@contextlib.contextmanager
+def reading_plain(path: str | os.PathLike[str], kind: str) -> Iterator[dict[str, Any]]:
+    """Give what `read_plain` returns to a block that makes a model of it; its errors come to name the file.
+
+    Raises
+    ------
+    FormatError
+        If the file is damaged or incomplete, or of another kind.
+    ConfigError
+        If something in it is not registered here.
+    """
+    content = read_plain(path, kind)
+    with naming_file(path, kind):
+        yield content
 
 
 def _plain(value: Any) -> Any:

@@ -466,7 +466,8 @@ class Surrogate:
         >>> bool((again.predict(data).energy_std == surrogate.predict(data).energy_std).all())
         True
         """
-        return cls.from_plain(saving.read_plain(path, "surrogate"), baseline)
+        with saving.reading_plain(path, "surrogate") as plain:
+            return cls.from_plain(plain, baseline)
 
     def to_plain(self, *, factor: bool = False) -> dict[str, Any]:
         """Return options, training set and weights as plain data and arrays; see `save`."""

@@ -29,7 +29,7 @@ from gprann.errors import ConfigError, FormatError, TrainingError
 from gprann.model_file import read_model_file, write_model_file
 from gprann.models import MODELS
 from gprann.options import Named, Registry
-from gprann.runtime.atomic_write import atomic_write
+from gprann.runtime.atomic_write import atomic_write, make_folder
 from gprann.runtime.executors import Call, Workers, run_calls
 from gprann.runtime.resources import n_threads
 from gprann.training.energy_force_objective import EnergyForceObjective
@@ -117,7 +117,7 @@ def train_members(
         wanted = 1
     if wanted == 1:
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         return _train_here(task, members, folder, progress)
     with _folder(folder) as shared:
         return _train_in_processes(task, members, shared, wanted, progress)
@@ -127,7 +127,7 @@ def train_members(
 def _folder(folder: Path | None, within: Path | None = None) -> Iterator[Path]:
     """Give the folder, made if needed, or a temporary one."""
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="gprann-", dir=within) as name:

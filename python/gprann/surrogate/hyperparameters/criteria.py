@@ -310,7 +310,13 @@ def leave_out_in_turn(
     for group, (begin, end) in zip(itertools.pairwise(edges), itertools.pairwise(first), strict=True):
         columns = transposed[begin - first[0] : end - first[0], begin - first[0] :].copy()
         columns[:, : end - begin] = np.triu(columns[:, : end - begin])
-        covariance = np.linalg.inv(columns @ columns.T)
+        try:
+            covariance = np.linalg.inv(columns @ columns.T)
+        except np.linalg.LinAlgError:
+            raise FactorisationError(
+                "the covariance matrix of structures that are left out is singular; raise the noises",
+                int(begin),
+            ) from None
         error = covariance @ alpha[begin:end]
         covariance[np.diag_indices(len(covariance))] -= noise[begin:end]
         for structure in range(*group):

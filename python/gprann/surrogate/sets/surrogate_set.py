@@ -25,7 +25,7 @@ from gprann.runtime.resources import Job, memory_budget, memory_share, side_by_s
 from gprann.signatures import divide, takes
 from gprann.surrogate.observations import describe_formulas
 from gprann.surrogate.options import SurrogateOptions
-from gprann.surrogate.saving import read_plain, write_plain
+from gprann.surrogate.saving import reading_plain, write_plain
 from gprann.surrogate.sets.atom_matching import in_one_order
 from gprann.surrogate.sets.partition import Assignment, Kinds, SubsetOptions, ask, divide_data
 from gprann.surrogate.solvers.plan import memory_needed
@@ -334,11 +334,12 @@ class SurrogateSet:
     def load(cls, path: str | os.PathLike[str], *, baseline: BaselineLike = None) -> SurrogateSet:
         """Read surrogates that `save` has written, see `Surrogate.load`."""
         members = []
-        for member in read_plain(path, "surrogate set")["members"]:
-            surrogate = Surrogate.from_plain(member["surrogate"], baseline)
-            indices = np.array(member["indices"], dtype=np.int64)
-            members.append((surrogate, FittedSubset(member["name"], indices, surrogate.training_set)))
-        return cls(members)
+        with reading_plain(path, "surrogate set") as plain:
+            for member in plain["members"]:
+                surrogate = Surrogate.from_plain(member["surrogate"], baseline)
+                indices = np.array(member["indices"], dtype=np.int64)
+                members.append((surrogate, FittedSubset(member["name"], indices, surrogate.training_set)))
+            return cls(members)
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Return kernels and hyperparameters as plain data, for provenance, one for each surrogate."""

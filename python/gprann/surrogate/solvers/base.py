@@ -13,7 +13,7 @@ import numpy as np
 from gprann import _core
 from gprann.arrays import Array, Indices
 from gprann.data.structure import Dataset
-from gprann.errors import ConfigError, FactorisationError
+from gprann.errors import ConfigError, FactorisationError, FormatError
 from gprann.options import Named, Registry
 from gprann.runtime.resources import GIB
 from gprann.surrogate.gaussian_process import PosteriorMean
@@ -146,7 +146,14 @@ class Solution:
     @classmethod
     def from_state(cls, equations: Equations, state: Mapping[str, Any]) -> Solution:
         """Make the solution of equations from what `state` gave."""
-        representatives = np.array(state["representatives"], dtype=np.int64)
+        representatives = np.array(state["representatives"], dtype=np.int64).reshape(-1)
+        if len(representatives) and not 0 <= representatives.min() <= representatives.max() < len(
+            equations.data
+        ):
+            raise ValueError(f"representatives beyond the {len(equations.data)} structures")
+        noise = np.array(state["noise"], dtype=np.float64)
+        if noise.shape != (2,) or not np.all((noise >= 0) & np.isfinite(noise)):
+            raise ValueError(f"noise is {noise}, expected two variances")
         environments = _environments(state.get("environments"))
         if environments is None:
             data = equations.data.select(representatives) if state["sparse"] else equations.data
@@ -156,11 +163,11 @@ class Solution:
         return cls(
             PosteriorMean.from_state(rows, state["mean"]),
             float(state["amplitude2"]),
-            state["noise"],
+            noise,
             dict(state["facts"]),
             representatives=representatives,
-            factor_sizes=tuple(state["factor_sizes"]),
-            sparse=state["sparse"],
+            factor_sizes=tuple(int(size) for size in state["factor_sizes"]),
+            sparse=bool(state["sparse"]),
             environments=environments,
         )
 
@@ -387,9 +394,14 @@ class Fit:
     def posterior(self) -> Posterior:
         """Covariances that the training set leaves; after loading they are factorised at the first use."""
         if self.solution.posterior is None:
-            self.solution.posterior = self.plan.solver.posterior(
-                self.equations, self.settings, self.solution, self.factors
-            )
+            try:
+                self.solution.posterior = self.plan.solver.posterior(
+                    self.equations, self.settings, self.solution, self.factors
+                )
+            except (AttributeError, TypeError, ValueError, LookupError) as error:
+                raise FormatError(
+                    f"the file of the surrogate contradicts itself ({error}); fit and save it again"
+                ) from error
             self.factors = []
         return self.solution.posterior
 

@@ -60,7 +60,8 @@ class Cholesky(Solver):
     ) -> DensePosterior:
         """Factorise, and extend as often as it was done before: the same bits, see `Solver.posterior`."""
         if factors:
-            return DensePosterior(equations.observe()[0], Factor(factors[0]))
+            observations = equations.observe()[0]
+            return DensePosterior(observations, Factor.stored(factors[0], observations.first[-1]))
         first, *others = solution.factor_sizes
         noise = solution.noise
         observations, _, _ = equations.observe(equations.data[:first])

@@ -95,7 +95,7 @@ class Eliminated(DensePosterior):
         """
         observations, rows, _ = equations.observe(equations.data.select(chosen))
         if factors:
-            return cls(observations, Factor(factors[0]), chosen, rows, noise)
+            return cls(observations, Factor.stored(factors[0], observations.first[-1]), chosen, rows, noise)
         K = observations.covariance(equations.length(settings))
         return cls(observations, factorise(K, observations.noise(*noise)), chosen, rows, noise)
 

@@ -94,7 +94,10 @@ class InducingApproximation:
         observations, rows, jacobians = equations.observe(equations.data.select(chosen))
         if factors:
             L, B, known = factors
-            return cls(observations, rows, jacobians, Factor(L), Factor(B), known)
+            m = observations.first[-1]
+            if known.shape != (m,):
+                raise ValueError(f"the projected values have shape {known.shape}, expected {(m,)}")
+            return cls(observations, rows, jacobians, Factor.stored(L, m), Factor.stored(B, m), known)
         length, kernel = equations.length(settings), equations.kernel(settings)
         half = factorise(observations.covariance(length), observations.noise(*noise))
         m = len(observations.values)

@@ -150,7 +150,10 @@ class Sparse(WithEnvironments):
         kinds = len(equations.fingerprint.kinds)
         if factors:
             equation = Equation.empty(len(environments), kinds, float(factors[2][0]))
-            equation.energy.R, equation.gradient.R = (np.asfortranarray(R) for R in factors[:2])
+            for part, R in zip((equation.energy, equation.gradient), factors[:2], strict=True):
+                if R.shape != part.R.shape:
+                    raise ValueError(f"a factor has shape {R.shape}, expected {part.R.shape}")
+                part.R = np.asfortranarray(R)
             equation.observations = int(factors[2][1])
         else:
             atoms = float(solution.facts["atoms"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from gprann.arrays import Array, Indices
-from gprann.model_file import read_model_file, write_model_file
+from gprann.model_file import naming_file, read_model_file, write_model_file
 from gprann.options import Named, Registry, option
 
 if TYPE_CHECKING:
@@ -202,6 +202,11 @@ class OptimizerState:
         document, arrays = read_model_file(path)
         if document.get("identity") != identity:
             return None
+        with naming_file(path, "state of an optimiser"):
+            return cls._from_file(document, arrays)
+
+    @classmethod
+    def _from_file(cls, document: Mapping[str, Any], arrays: Mapping[str, Array]) -> OptimizerState:
         history = [
             Step(iteration, train, *(float("nan") if number is None else number for number in held_out))
             for iteration, train, *held_out in document["history"]
