@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from gprann.config import Config
 from gprann.errors import ConfigError, DataError
 from gprann.pipeline import run
 from gprann.runtime import executors
-from gprann.runtime.executors import Call, WorkerLostError, WorkerProcesses, run_calls
+from gprann.runtime.executors import Call, WorkerLostError, run_calls
 
 TRAINING: dict[str, Any] = {"optimizer": "lm", "iterations": 6, "hidden": (4,), "members": 3, "seed": 2}
 
@@ -30,10 +30,26 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPRANN_NUM_THREADS", "1")
 
 
+class _Futures:
+    """In the place of mpi4py.futures."""
+
+    @staticmethod
+    def MPIPoolExecutor(main: bool) -> Executor:  # noqa: N802 - the name there
+        assert not main  # the script of the user is not run again
+        return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+
+
 @pytest.fixture
-def pool() -> Iterator[WorkerProcesses]:
-    with WorkerProcesses(2) as processes:
-        yield processes
+def mpi(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes stand for the ranks of "mpi"."""
+    monkeypatch.setattr(executors, "_import", lambda *names: _Futures)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+
+
+@pytest.fixture
+def pool() -> Iterator[Executor]:
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
 
 
 def potential(workers: Any) -> Any:
@@ -41,88 +57,51 @@ def potential(workers: Any) -> Any:
     return train(samples.waters(10), descriptor, workers=workers, **TRAINING)
 
 
-# Processes ---------------------------------------------------------------------------------------------------------
-
-
-def test_results_and_errors_come_back(pool: WorkerProcesses) -> None:
-    assert [future.result() for future in [pool.submit(divmod, 7, k) for k in (2, 3)]] == [(3, 1), (2, 1)]
-    with pytest.raises(ZeroDivisionError):
-        pool.submit(divmod, 1, 0).result()
-    assert pool.submit(int, "12", base=3).result() == 5
-
-
-def test_what_a_call_prints_is_no_answer(pool: WorkerProcesses) -> None:
-    assert pool.submit(print, "hello").result() is None
-    assert pool.submit(os.system, "echo hello").result() == 0
-
-
-def test_a_process_that_dies_takes_nothing_but_its_work(pool: WorkerProcesses) -> None:
-    with pytest.raises(WorkerLostError, match="ended with code 3"):
-        pool.submit(os._exit, 3).result()
-    assert pool.submit(pow, 2, 5).result() == 32
-
-
-def test_an_interruption_ends_the_processes() -> None:
-    found: list[int] = []
-
-    def work() -> None:
-        with WorkerProcesses(1) as processes:
-            found.append(processes.submit(os.getpid).result())
-            processes.submit(signal.pause)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    (process,) = found
-    with pytest.raises(ProcessLookupError):
-        os.kill(process, 0)
-
-
-def test_after_the_end_nothing_is_submitted(pool: WorkerProcesses) -> None:
-    pool.shutdown()
-    with pytest.raises(RuntimeError, match="shut down"):
-        pool.submit(pow, 2, 5)
-
-
 # Calls -------------------------------------------------------------------------------------------------------------
 
 
-def _die_once(folder: str, number: int) -> int:
-    mark = Path(folder) / f"{number}"
-    with mark.open("a") as stream:
-        stream.write("tried\n")
-    if number == 1 and len(mark.read_text().split()) == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number**2
+class Unreliable(Executor):
+    """Loses every third piece of work that it is given."""
+
+    def __init__(self, pool: Executor) -> None:
+        self.pool, self.given = pool, 0
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.given += 1
+        if self.given % 3 == 0:
+            return self.pool.submit(_vanish)
+        return self.pool.submit(fn, *args, **kwargs)
 
 
-@pytest.fixture
-def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers find this module: they import functions by the names of their modules."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.setattr(_die_once, "__module__", "test_executors")
-    monkeypatch.setitem(sys.modules, "test_executors", sys.modules[__name__])
+def _vanish() -> None:
+    raise OSError("the worker is gone")
 
 
-@pytest.mark.usefixtures("importable")
-def test_the_work_of_a_lost_worker_alone_is_done_again(tmp_path: Path) -> None:
-    found: dict[int, int] = {}
-    calls = [Call(_die_once, (str(tmp_path), k)) for k in range(4)]
-    run_calls(2, calls, found.__setitem__)
-    assert found == {k: k**2 for k in range(4)}
-    assert [len((tmp_path / f"{k}").read_text().split()) for k in range(4)] == [1, 2, 1, 1]
+def test_the_work_of_a_lost_worker_alone_is_done_again(pool: Executor) -> None:
+    found: list[tuple[int, int]] = []
+    unreliable = Unreliable(pool)
+    run_calls(unreliable, [Call(pow, (k, 2)) for k in range(5)], lambda k, result: found.append((k, result)))
+    assert sorted(found) == [(k, k**2) for k in range(5)]
+    assert unreliable.given == 7  # the third and the sixth were lost
 
 
-def test_work_that_loses_every_worker_is_an_error() -> None:
-    with pytest.raises(
-        WorkerLostError, match="3 workers failed at the same work: a worker ended with code 7"
-    ):
-        run_calls(1, [Call(os._exit, (7,))], lambda k, result: None)
+def test_work_that_loses_every_worker_is_an_error(pool: Executor) -> None:
+    with pytest.raises(WorkerLostError, match="3 workers failed at the same work: the worker is gone"):
+        run_calls(pool, [Call(_vanish, ())], lambda k, result: None)
 
 
-def test_errors_of_gprann_are_final(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("mpi")
+def test_an_executor_that_breaks_is_opened_again() -> None:
+    """A process that dies breaks the whole pool; work that was finished is not done again."""
+    found: list[int] = []
+    with pytest.raises(WorkerLostError, match="3 workers failed at the same work"):
+        run_calls("mpi", [Call(pow, (2, 3)), Call(os._exit, (7,))], lambda k, result: found.append(result))
+    assert found in ([8], [])
+
+
+def test_errors_of_gprann_are_final(pool: Executor, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
-        run_calls(1, [Call(read, (str(tmp_path / "nowhere.xyz"),))], lambda k, result: None)
+        run_calls(pool, [Call(read, (str(tmp_path / "nowhere.xyz"),))], lambda k, result: None)
 
 
 @pytest.mark.parametrize("workers", ["mpich", "dask:", "", "many", "0", 0, -3])
@@ -142,35 +121,19 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 # What is computed on them ------------------------------------------------------------------------------------------
 
 
-def test_a_committee_of_an_executor_has_the_same_bits(pool: WorkerProcesses, tmp_path: Path) -> None:
+def test_a_committee_of_an_executor_has_the_same_bits(pool: Executor, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     np.testing.assert_array_equal(potential(1).parameters, potential(pool).parameters)
 
 
-class Unreliable(Executor):
-    """Loses every third piece of work that it is given."""
-
-    def __init__(self, pool: Executor) -> None:
-        self.pool, self.given = pool, 0
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.given += 1
-        if self.given % 3 == 0:
-            return self.pool.submit(os._exit, 9)
-        return self.pool.submit(fn, *args, **kwargs)
-
-
-def test_a_committee_survives_lost_workers(pool: WorkerProcesses) -> None:
+def test_a_committee_survives_lost_workers(pool: Executor) -> None:
     unreliable = Unreliable(pool)
     np.testing.assert_array_equal(potential(1).parameters, potential(unreliable).parameters)
     assert unreliable.given == 4
 
 
-def test_labels_of_an_executor_are_those_of_this_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`label` takes names; here "mpi" stands for a pool of processes."""
-    monkeypatch.setattr(executors, "_import", lambda *names: _Futures)
+@pytest.mark.usefixtures("mpi")
+def test_labels_of_an_executor_are_those_of_this_machine(tmp_path: Path) -> None:
     here = label(examples.hydrogen(5), "emt", tmp_path / "here.xyz", workers=2, progress=False)
     there = label(examples.hydrogen(5), "emt", tmp_path / "there.xyz", workers="mpi", progress=False)
     assert (tmp_path / "here.xyz").read_text() == (tmp_path / "there.xyz").read_text()
@@ -185,16 +148,9 @@ def samples_of_emt() -> Dataset:
     return Dataset([Structure(("H", "H"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.9]]))])
 
 
-class _Futures:
-    @staticmethod
-    def MPIPoolExecutor(main: bool) -> WorkerProcesses:  # noqa: N802 - the name in mpi4py.futures
-        assert not main  # the script of the user is not run again
-        return WorkerProcesses(2)
-
-
+@pytest.mark.usefixtures("mpi")
 def test_a_run_on_an_executor_has_the_same_potential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(executors, "_import", lambda *names: _Futures)
     write("train.xyz", examples.hydrogen(9))
     found = []
     for workers in (1, "mpi"):

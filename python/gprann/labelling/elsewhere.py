@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import atexit
 import os
-import socket
+import platform
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
 from gprann.data.structure import Structure
 from gprann.labelling.calculators import CalculatorSpec
 from gprann.labelling.process import LabellingError, WorkerProcess
-from gprann.runtime.executors import Call, Workers, run_calls
+from gprann.runtime.executors import Call, run_calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Attempts:
 def label_elsewhere(
     missing: Sequence[tuple[int, Structure]],
     how: Attempts,
-    workers: Workers,
+    workers: str | Executor,
     done: Callable[[int, Structure, Structure | str], object],
 ) -> None:
     """Label structures by the calls of an executor.
@@ -83,7 +84,7 @@ def _process(how: Attempts) -> WorkerProcess:
     """Return the process of the calculator that belongs to this thread of a worker."""
     key = (threading.get_ident(), repr(how))
     if key not in _processes:
-        name = f"worker_{socket.gethostname()}_{os.getpid()}_{len(_processes)}"
+        name = f"worker_{platform.node()}_{os.getpid()}_{len(_processes)}"
         if how.scratch is None:
             temporary = tempfile.TemporaryDirectory(prefix="gprann-")
             atexit.register(temporary.cleanup)

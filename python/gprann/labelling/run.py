@@ -165,8 +165,10 @@ def label(
                 )
                 failures.append(outcome)
 
-        compute = _label_here if isinstance(running.workers, int) else _label_elsewhere
-        compute(missing, spec, running, record, take)
+        if isinstance(running.workers, int):
+            _label_here(missing, spec, running, record, take)
+        else:
+            _label_elsewhere(missing, spec, running, record, take)
     failures.sort(key=lambda failure: failure.index)
     _write_failures(target, failures)
     labelled = _with_results(data, record)
@@ -338,7 +340,7 @@ def _label_elsewhere(
         take(result)
 
     how = Attempts(spec, attempts, running.timeout, running.scratch)
-    label_elsewhere(missing, how, running.workers, done)
+    label_elsewhere(missing, how, str(running.workers), done)
 
 
 def _outcomes(

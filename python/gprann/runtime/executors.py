@@ -1,8 +1,9 @@
 """Independent pieces of work on other processes and machines, all through `concurrent.futures.Executor`.
 
-Processes of this machine (`WorkerProcesses`) are the default; `mpi4py.futures` and `dask.distributed` bring executors
-of their own, and any other executor may be given from Python. Work is a function of a module and its arguments; what is
-large goes through files in a folder that all machines see, and what is finished lies there when a worker is lost.
+`mpi4py.futures` and `dask.distributed` bring executors of their own, and any other executor may be given from Python.
+Work is a function of a module and its arguments; what is large goes through files in a folder that all machines see,
+and what is finished lies there when a worker is lost. Processes of this machine, the default, are started by those that
+need them.
 """
 
 from __future__ import annotations
@@ -10,25 +11,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import pickle
-import queue
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
 from importlib import import_module
-from typing import IO, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
 from gprann.errors import ConfigError, GprannError
-from gprann.runtime.resources import n_threads
 
 _log = logging.getLogger(__name__)
-_TAIL = 2000  # characters of what a process said last
 _MPI, _DASK = "mpi", "dask:"
 
 
@@ -74,13 +67,8 @@ def process_count(workers: Workers | None) -> int | None:
     return workers if isinstance(workers, int) else None
 
 
-def is_remote(workers: Workers | None) -> bool:
-    """Return whether the work goes to an executor that is not of this machine's own processes."""
-    return workers is not None and not isinstance(workers, int)
-
-
 class WorkerLostError(BrokenExecutor):
-    """A worker process that ended before its work was done, with what it said last."""
+    """Work over which several workers were lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,169 +85,14 @@ class Call:
     arguments: tuple[Any, ...]
 
 
-class WorkerProcesses(Executor):
-    """Processes of this machine, each with an interpreter and threads of its own.
-
-    Unlike those of `concurrent.futures.ProcessPoolExecutor` they never run the script of the user again, so that it
-    needs no main guard, and one that dies takes nothing but its work with it: the next piece gets a new process.
+# ------------------------------------------------------------------- engines
+@contextlib.contextmanager
+def open_executor(workers: str | Executor) -> Iterator[Executor]:
+    """Give the executor that `workers` names; one that was given stays open.
 
     Parameters
     ----------
-    workers : int
-    threads : int, optional
-        Of each; default: an equal share.
-
-    Examples
-    --------
-    >>> with WorkerProcesses(1) as pool:
-    ...     pool.submit(divmod, 7, 2).result()
-    (3, 1)
-    """
-
-    def __init__(self, workers: int, threads: int | None = None) -> None:
-        self._threads = threads or max(1, n_threads() // workers)
-        self._pending: queue.SimpleQueue[tuple[Future[Any], bytes] | None] = queue.SimpleQueue()
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        self._lock = threading.Lock()
-        self._closed = False
-        self._keepers = [
-            threading.Thread(target=self._keep_busy, args=(k,), daemon=True) for k in range(workers)
-        ]
-        for keeper in self._keepers:
-            keeper.start()
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Return the future result of a call of a function of a module."""
-        if self._closed:
-            raise RuntimeError("the executor has been shut down")
-        future: Future[Any] = Future()
-        self._pending.put((future, pickle.dumps((fn, args, kwargs))))
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes, after the work that was submitted unless it is to be cancelled."""
-        with self._lock:
-            self._closed = True
-            if cancel_futures:
-                with contextlib.suppress(queue.Empty):
-                    while True:
-                        item = self._pending.get_nowait()
-                        if item is not None:
-                            item[0].cancel()
-                for process in self._processes.values():
-                    process.kill()
-        for _ in self._keepers:
-            self._pending.put(None)
-        if wait:
-            for keeper in self._keepers:
-                keeper.join()
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.shutdown(
-            cancel_futures=kind is not None
-        )  # an interruption does not wait for work that nobody wants
-
-    def _keep_busy(self, number: int) -> None:
-        with tempfile.TemporaryFile() as log:
-            while (item := self._pending.get()) is not None:
-                future, request = item
-                if not future.set_running_or_notify_cancel():
-                    continue
-                try:
-                    process = self._process(number, log)
-                    answered, answer = _ask(process, request)
-                except Exception as error:
-                    future.set_exception(error)
-                    continue
-                if answered is None:
-                    future.set_exception(WorkerLostError(self._bury(number, log)))
-                elif answered:
-                    future.set_result(answer)
-                else:
-                    future.set_exception(answer)
-            self._end(number)
-
-    def _process(self, number: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
-        with self._lock:
-            if number not in self._processes:
-                if self._closed:
-                    raise WorkerLostError("the work was ended")
-                log.seek(0)
-                log.truncate()
-                # -P: modules are found where this process finds them, not in the working directory.
-                self._processes[number] = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "gprann.runtime.worker"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    env={
-                        **os.environ,
-                        "GPRANN_NUM_THREADS": str(self._threads),
-                        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-                    },
-                )
-            return self._processes[number]
-
-    def _bury(self, number: int, log: IO[bytes]) -> str:
-        """Take leave of a process that has died; return how it ended."""
-        with self._lock:
-            process = self._processes.pop(number)
-        _close_pipes(process)
-        code = process.wait()
-        log.seek(0)
-        said = log.read().decode("utf-8", errors="replace").strip()[-_TAIL:]
-        return f"a worker ended with code {code}: {said}"
-
-    def _end(self, number: int) -> None:
-        with self._lock:
-            process = self._processes.pop(number, None)
-        if process is not None:
-            _close_pipes(process)
-            process.wait()
-
-
-def _close_pipes(process: subprocess.Popen[bytes]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
-
-
-def _ask(process: subprocess.Popen[bytes], request: bytes) -> tuple[bool | None, Any]:
-    """Return whether a request succeeded, and its result or exception; None if the process died over it."""
-    if process.stdin is None or process.stdout is None:  # pipes are always asked for
-        return None, None
-    try:
-        write_message(process.stdin, request)
-        answer = read_message(process.stdout)
-    except OSError:  # a broken pipe
-        return None, None
-    if answer is None:
-        return None, None
-    succeeded, content = pickle.loads(answer)
-    return bool(succeeded), content
-
-
-def write_message(stream: IO[bytes], message: bytes) -> None:
-    """Write a message behind its length."""
-    stream.write(len(message).to_bytes(8, "little") + message)
-    stream.flush()
-
-
-def read_message(stream: IO[bytes]) -> bytes | None:
-    """Return the next message, None at the end of the stream."""
-    header = stream.read(8)
-    if len(header) < 8:
-        return None
-    length = int.from_bytes(header, "little")
-    message = stream.read(length)
-    return message if len(message) == length else None
-
-
-# ------------------------------------------------------------------- engines
-@contextlib.contextmanager
-def open_executor(workers: Workers) -> Iterator[Executor]:
-    """Give the executor that `workers` names; one that was given stays open.
+    workers : str or Executor
 
     Raises
     ------
@@ -270,10 +103,7 @@ def open_executor(workers: Workers) -> Iterator[Executor]:
         yield workers
         return
     check_workers(workers)
-    if isinstance(workers, int):
-        with WorkerProcesses(workers) as pool:
-            yield pool
-    elif workers == _MPI:
+    if workers == _MPI:
         with _import("mpi4py.futures", "mpi4py", workers).MPIPoolExecutor(main=False) as pool:
             yield pool
     else:
@@ -305,7 +135,7 @@ def _import(module: str, package: str, workers: str) -> Any:
 
 
 def run_calls(
-    workers: Workers, calls: Sequence[Call], done: Callable[[int, Any], object], *, retries: int = 2
+    workers: str | Executor, calls: Sequence[Call], done: Callable[[int, Any], object], *, retries: int = 2
 ) -> None:
     """Make calls side by side, in any order; tell each result as soon as it is there.
 
@@ -313,7 +143,7 @@ def run_calls(
 
     Parameters
     ----------
-    workers : int, str or Executor
+    workers : str or Executor
     calls : sequence of Call
     done : callable
         Called in this thread with the number of the call and its result.
