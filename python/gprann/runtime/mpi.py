@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
@@ -28,6 +29,8 @@ _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")  # what mpiexec tells the processe
 # Polling with pauses, so that ranks that wait leave the processor to others: after this many seconds, of this length.
 _PAUSES = ((0.002, 0.0), (0.05, 5e-5), (5.0, 1e-3), (float("inf"), 1e-2))
 _follower = False
+TEAM: ContextVar[Any] = ContextVar("team", default=None)
+"""The ranks that this process leads."""
 
 
 def is_follower() -> bool:
@@ -39,6 +42,17 @@ def is_follower() -> bool:
     False
     """
     return _follower
+
+
+def current_team() -> Any:
+    """Return the ranks that this process leads (a `gprann.training.ranks.Team`), or None.
+
+    Examples
+    --------
+    >>> current_team() is None
+    True
+    """
+    return TEAM.get()
 
 
 class Lower(NamedTuple):

@@ -30,6 +30,7 @@ from gprann.io.reading import Source, structures
 from gprann.models import AtomModel, Linear, PolynomialModel, Quadratic
 from gprann.potential import Potential
 from gprann.runtime.messages import progress_bar
+from gprann.runtime.mpi import current_team
 from gprann.runtime.resources import n_threads
 from gprann.signatures import takes
 from gprann.training.committee import MemberProgress, train_members
@@ -106,8 +107,8 @@ def train(
     how = _How(start_from, checkpoint, workers, progress)
     ranks = RankOptions(**{name: options.pop(name) for name in RankOptions.model_fields if name in options})
     if not ranks.mpi:
-        return _train(data, descriptor, how, options)
-    from gprann.training.ranks import current_team, lead
+        return _train(data, descriptor, how, options, current_team())
+    from gprann.training.ranks import lead
 
     return lead(lambda: _train(data, descriptor, how, options, current_team()))
 
@@ -127,7 +128,7 @@ def _train(
     descriptor: Descriptor,
     how: _How,
     options: dict[str, Any],
-    team: Team | None = None,
+    team: Team | None,
 ) -> Potential:
     """Train with the structures divided among ranks, if there are any."""
     if not isinstance(descriptor, Descriptor):
@@ -149,7 +150,7 @@ def _train(
     model.frozen_parameters(settings.frozen)  # raises if there are no such layers
     if isinstance(model, PolynomialModel):
         if team is not None:
-            raise ConfigError(f"mpi: {model.options.name} models are fitted in one process; leave mpi out")
+            _log.warning("mpi has no effect: %s models are fitted in one process", model.options.name)
         return _fit_in_closed_form(data, descriptor, model, settings)
     workload = _workload(data, model, settings)
     optimizer, reason = settings.optimizer.resolve(workload)

@@ -6,5 +6,4 @@ results are summed. Decisions are taken once, so that ranks on unlike processors
 """
 
 from gprann.training.ranks.team import Team as Team
-from gprann.training.ranks.team import current_team as current_team
 from gprann.training.ranks.team import lead as lead

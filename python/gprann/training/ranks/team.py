@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from gprann.data.neighbours import species_indices
 from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
 from gprann.errors import DataError, GprannError, RankError
-from gprann.runtime.mpi import Channel, Lower, Message, connect, deal
+from gprann.runtime.mpi import TEAM, Channel, Lower, Message, connect, current_team, deal
 from gprann.runtime.resources import n_threads, thread_share
 from gprann.training.ranks.part import Part
 
@@ -26,18 +25,6 @@ Reply = Literal["none", "sum", "gather"]
 Spread = Sequence[tuple[str, NDArray[Any]]]
 """Arrays with a row for each of the "structures" or "atoms", of which every rank gets its own rows."""
 _END = "end"
-_team: ContextVar[Team | None] = ContextVar("team", default=None)
-
-
-def current_team() -> Team | None:
-    """Return the ranks that this process leads; None outside of `lead` and where there is one rank alone.
-
-    Examples
-    --------
-    >>> current_team() is None
-    True
-    """
-    return _team.get()
 
 
 def lead(work: Callable[[], T]) -> T:
@@ -62,7 +49,7 @@ def lead(work: Callable[[], T]) -> T:
     >>> current_team() is None
     True
     """
-    if _team.get() is not None:  # a function that leads within another one
+    if current_team() is not None:  # a function that leads within another one
         return work()
     channel = connect()
     if channel.size == 1:
@@ -76,7 +63,7 @@ def lead(work: Callable[[], T]) -> T:
 def _decide(channel: Channel, work: Callable[[], T]) -> T:
     """Do the work of rank 0, and tell the others how it ended."""
     team = Team(channel)
-    token = _team.set(team)
+    token = TEAM.set(team)
     try:
         result = work()
         answer = {"result": pickle.dumps(result)}
@@ -86,7 +73,7 @@ def _decide(channel: Channel, work: Callable[[], T]) -> T:
     except BaseException as error:  # an interruption may have come in the midst of a message
         channel.abort(error)
     finally:
-        _team.reset(token)
+        TEAM.reset(token)
     channel.announce(Message(_END, answer, []))
     return result
 
