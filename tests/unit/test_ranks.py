@@ -119,6 +119,22 @@ def test_rank_0_alone_speaks_and_writes(tmp_path: Path) -> None:
 
 
 @needs_mpi
+def test_checkpoints_are_taken_up_by_other_numbers_of_ranks(tmp_path: Path) -> None:
+    gprann.write(tmp_path / "train.extxyz", gprann.examples.hydrogen(12))
+    command = ["-m", "gprann", "train", "train.extxyz", "--mpi", "--hidden", "3", "--checkpoint", "states"]
+    command += ["--optimizer", "adamw", "--iterations", "3", "--output"]
+    states = tmp_path / "states" / "member_000.state"
+    for ranks, name in ((3, "first.gprann"), (2, "second.gprann")):
+        made = mpiexec(ranks, *command, name, folder=tmp_path)
+        assert made.returncode == 0, made.stderr
+        if ranks == 3:
+            written = states.stat().st_mtime_ns
+    assert states.stat().st_mtime_ns == written
+    parameters = [gprann.load(tmp_path / f"{name}.gprann").parameters for name in ("first", "second")]
+    np.testing.assert_array_equal(*parameters)
+
+
+@needs_mpi
 @pytest.mark.parametrize(
     ("failure", "messages"),
     [
