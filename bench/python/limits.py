@@ -32,6 +32,7 @@ import gprann
 from gprann.training.member import CommitteeTask
 from gprann.training.optimizers import AdamW
 from gprann.training.options import TrainingOptions
+from gprann.training.task import make_task
 
 UNIT = 78e9  # flop/s, to which times are scaled
 training = import_module("gprann.training.train")  # the function of that name hides it in its package
@@ -114,7 +115,8 @@ def _task(data: gprann.Dataset, descriptor: gprann.Descriptor, **options: Any) -
     optimizer, _ = settings.optimizer.resolve(training._workload(data, model, settings))
     baseline = training._fit_baseline(data, descriptor.species, settings, None)
     settings = settings.replace(optimizer=optimizer, baseline=None, reference_energies=None)
-    task: CommitteeTask = training._task(baseline.subtract(data), descriptor, model, settings, None)[2]
+    made = make_task(baseline.subtract(data), descriptor, model, settings, base=None, team=None)
+    task: CommitteeTask = made[2]
     return task
 
 

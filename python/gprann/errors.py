@@ -83,6 +83,10 @@ class TrainingError(GprannError, ArithmeticError):
     """Training that diverged (NaN or infinite loss); the last good state has been kept."""
 
 
+class RankError(GprannError, RuntimeError):
+    """Another rank of MPI has failed: its own message tells why."""
+
+
 def nearest_name(name: str, valid: Iterable[str]) -> str:
     """Return a hint `did you mean 'x'?` for a misspelt name, or the list of the valid names.
 

@@ -21,7 +21,7 @@ from gprann.errors import ConfigError, DataError
 from gprann.potential import Potential
 from gprann.training import TrainingOptions, committee
 from gprann.training.optimizers import Workload
-from gprann.training.train import label_table
+from gprann.training.targets import label_table
 
 TRAIN = samples.waters(30, size=0.15, seed=1)
 TEST = samples.waters(20, size=0.15, seed=2)

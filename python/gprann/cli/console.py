@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from gprann.errors import GprannError
+from gprann.runtime.mpi import is_follower
 
 _log = logging.getLogger("gprann")
 _PLAIN = str.maketrans({"Å": "A", "±": "+-", "²": "^2", "³": "^3", "æ": "ae", "é": "e"})
@@ -45,7 +46,7 @@ def show_error(text: str) -> None:
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    if stream is None or stream.closed:
+    if stream is None or stream.closed or is_follower():  # rank 0 of MPI speaks for all
         return
     encoding = stream.encoding or "utf-8"
     try:

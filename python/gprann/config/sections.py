@@ -22,7 +22,7 @@ from gprann.options import Named, Names, Options, Registry, option
 from gprann.runtime.executors import WorkersOption
 from gprann.surrogate.options import SurrogateOptions
 from gprann.surrogate.surrogate import Surrogate
-from gprann.training.options import TrainingOptions
+from gprann.training.options import RankOptions, TrainingOptions
 
 AUGMENTED = "augmented.extxyz"
 """File of a run with the structures that the networks are trained on."""
@@ -303,7 +303,7 @@ class TrainingSection(TrainingOptions):
         return {name: value for name, value in super().to_dict().items() if name not in left_out}
 
 
-class ResourcesSection(Options):
+class ResourcesSection(RankOptions):
     """Time, memory and processes that a run may use.
 
     The number of processes does not change the results. Memory does if it is short: it then decides on the surrogate's

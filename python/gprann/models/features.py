@@ -51,15 +51,19 @@ class Normalisation:
     def from_values(cls, values: Array, kinds: NDArray[np.int32], n_species: int) -> Normalisation:
         """Take mean and standard deviation from descriptors (n_atoms, D) and species indices (n_atoms,)."""
         mean = np.zeros((n_species, values.shape[1]))
-        inverse = np.zeros_like(mean)
+        deviation = np.zeros_like(mean)
         for kind in range(n_species):
             own = values[kinds == kind]
-            if len(own) == 0:
-                continue
-            mean[kind] = own.mean(axis=0)
-            deviation = own.std(axis=0)
-            varies = deviation > _CONSTANT * np.maximum(1.0, np.abs(mean[kind]))
-            inverse[kind, varies] = 1.0 / np.maximum(deviation, _FLOOR * deviation.max())[varies]
+            if len(own):
+                mean[kind], deviation[kind] = own.mean(axis=0), own.std(axis=0)
+        return cls.from_moments(mean, deviation)
+
+    @classmethod
+    def from_moments(cls, mean: Array, deviation: Array) -> Normalisation:
+        """Take means and standard deviations, both (S, D); zeros for species without atoms."""
+        varies = deviation > _CONSTANT * np.maximum(1.0, np.abs(mean))
+        floor = _FLOOR * deviation.max(axis=1, keepdims=True)
+        inverse = np.divide(1.0, np.maximum(deviation, floor), where=varies, out=np.zeros_like(mean))
         return cls(mean, inverse)
 
     def complete(self, other: Normalisation) -> Normalisation:

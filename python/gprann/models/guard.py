@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,15 +69,18 @@ class Guard:
             Atoms with the same number are held out together to find the edge.
         n_species : int
         """
-        size = features.shape[1]
+        return cls.of(ArraySample(features, kinds, folds), n_species, features.shape[1])
+
+    @classmethod
+    def of(cls, sample: Sample, n_species: int, size: int) -> Guard:
+        """Fit a guard to environments of `size` components, of which sums and distances are known."""
         rank = -(-size // _LANE) * _LANE
         factors, offset = np.zeros((n_species, size, rank)), np.zeros((n_species, rank))
         for kind in range(n_species):
-            own = kinds == kind
-            if not own.any():
+            if not sample.folds_of(kind):
                 offset[kind, 0] = _UNSEEN
                 continue
-            mean, whiten, edge = _whiten(features[own], folds[own])
+            mean, whiten, edge = _whiten(sample, kind)
             factors[kind, :, :size] = whiten / edge
             offset[kind] = -mean @ factors[kind]
         return cls(factors, offset)
@@ -133,7 +136,7 @@ class Guard:
         return result
 
 
-class _Sums(NamedTuple):
+class Sums(NamedTuple):
     """Number, sum and sum of the outer products of some vectors."""
 
     number: float
@@ -141,13 +144,13 @@ class _Sums(NamedTuple):
     second: Array
 
     @classmethod
-    def of(cls, x: Array) -> _Sums:
+    def of(cls, x: Array) -> Sums:
         """Return the sums of vectors (n, D)."""
         return cls(len(x), x.sum(axis=0), x.T @ x)
 
-    def minus(self, other: _Sums) -> _Sums:
+    def minus(self, other: Sums) -> Sums:
         """Return the sums without those of some of the vectors."""
-        return _Sums(self.number - other.number, self.first - other.first, self.second - other.second)
+        return Sums(self.number - other.number, self.first - other.first, self.second - other.second)
 
     def whiten(self) -> tuple[Array, Array, float]:
         """Return mean, matrix (D, D) that makes the regularised covariance 1, and the trace of what it makes of C."""
@@ -158,18 +161,65 @@ class _Sums(NamedTuple):
         return mean, axes / np.sqrt(regular), float(np.sum(variances / regular))
 
 
-def _whiten(x: Array, folds: Indices) -> tuple[Array, Array, float]:
+class Sample(Protocol):
+    """The training environments, of which each element is asked for sums and distances alone."""
+
+    def folds_of(self, kind: int) -> list[int]:
+        """Return the folds in which an element has atoms; none if there are no atoms of it."""
+
+    def sums(self, kind: int, fold: int | None) -> Sums:
+        """Return the sums of the environments of an element, of one fold or of all."""
+
+    def distances(self, kind: int, fold: int | None, mean: Array, whiten: Array) -> Array:
+        """Return the lengths of (x - mean) whiten of the same environments."""
+
+
+class ArraySample(NamedTuple):
+    """Environments in one array.
+
+    Attributes
+    ----------
+    features : ndarray, shape (n_atoms, D)
+    kinds : ndarray of int32, shape (n_atoms,)
+    numbers : ndarray of int64, shape (n_atoms,)
+        Folds.
+    """
+
+    features: Array
+    kinds: NDArray[np.int32]
+    numbers: Indices
+
+    def folds_of(self, kind: int) -> list[int]:
+        """Return the folds in which an element has atoms."""
+        return list(map(int, np.unique(self.numbers[self.kinds == kind])))
+
+    def sums(self, kind: int, fold: int | None) -> Sums:
+        """Return the sums of the environments of an element, of one fold or of all."""
+        return Sums.of(self.some(kind, fold))
+
+    def distances(self, kind: int, fold: int | None, mean: Array, whiten: Array) -> Array:
+        """Return the lengths of (x - mean) whiten of the same environments."""
+        return np.asarray(np.linalg.norm((self.some(kind, fold) - mean) @ whiten, axis=1))
+
+    def some(self, kind: int, fold: int | None) -> Array:
+        """Return the environments of an element, of one fold or of all."""
+        own = self.kinds == kind
+        result: Array = self.features[own if fold is None else own & (self.numbers == fold)]
+        return result
+
+
+def _whiten(sample: Sample, kind: int) -> tuple[Array, Array, float]:
     """Return mean, whitening matrix (D, D) and the edge of the environments of one element."""
-    total = _Sums.of(x)
+    total = sample.sums(kind, None)
     mean, whiten, freedom = total.whiten()
     distances = []
-    for fold in np.unique(folds):
-        held = x[folds == fold]
-        if len(held) < len(x):
-            middle, matrix, _ = total.minus(_Sums.of(held)).whiten()
-            distances.append(np.linalg.norm((held - middle) @ matrix, axis=1))
+    for fold in sample.folds_of(kind):
+        held = sample.sums(kind, fold)
+        if held.number < total.number:
+            middle, matrix, _ = total.minus(held).whiten()
+            distances.append(sample.distances(kind, fold, middle, matrix))
     if not distances:  # a single fold
-        distances = [np.linalg.norm((x - mean) @ whiten, axis=1)]
+        distances = [sample.distances(kind, None, mean, whiten)]
     # Where there are few atoms the typical distance of a normal distribution.
     edge = max(float(np.quantile(np.concatenate(distances), _EDGE)), float(np.sqrt(freedom)), 1e-3)
     return mean, whiten, edge

@@ -90,7 +90,7 @@ def choose(config: Config, data: Dataset, stages: Stages) -> Plan:
     Plan
     """
     plain = {name: part for name, part in config.to_dict().items() if name not in ("data", "output")}
-    plain["resources"] = {**plain["resources"], "workers": None}
+    plain["resources"] = {**plain["resources"], "workers": None, "mpi": False}
     stage = stages.begin("choices", digest(__version__, data_digest(data), plain))
     if stage.skipped:
         plan = Plan.from_dict(stage.left, config)

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,14 @@ def compare(
     ['energies', 'direct']
     """
     names = _choose_methods(methods)
+    if not config.resources.mpi:
+        return _compare(config, names, source)
+    from gprann.training.ranks import lead
+
+    return lead(partial(_compare, config, names, source))
+
+
+def _compare(config: Config, names: list[str], source: Path | None) -> Comparison:
     folder = Path(config.output.folder)
     variants = {name: _variant(config, name) for name in names}
     with (

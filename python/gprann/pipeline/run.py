@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,14 @@ def run(config: Config | str | os.PathLike[str], *, source: Path | None = None) 
         config = load_config(source)
     begin = "" if source is None else f"{source}: "
     config.augmentation.check_use(config.surrogate, lambda section, key: f"{begin}{section}.{key}")
+    if not config.resources.mpi:
+        return _run(config, source)
+    from gprann.training.ranks import lead
+
+    return lead(partial(_run, config, source))
+
+
+def _run(config: Config, source: Path | None) -> RunResult:
     folder = Path(config.output.folder)
     with claim_folder(folder, source) as stages, log_run(folder, source):
         remember_baselines(config, stages.checkpoints)

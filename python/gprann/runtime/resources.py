@@ -221,6 +221,24 @@ def memory_share(memory: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def thread_share(threads: int) -> Iterator[None]:
+    """Give what this process does a fixed number of threads, which `n_threads` returns in it.
+
+    Examples
+    --------
+    >>> with thread_share(3):
+    ...     n_threads()
+    3
+    """
+    here = _resources.get()
+    token = _resources.set(replace(here, team=_Team(threads, here.team)))
+    try:
+        yield
+    finally:
+        _resources.reset(token)
+
+
+@contextlib.contextmanager
 def blas_and_threads() -> Iterator[tuple[_core.Blas, int]]:
     """Give what a kernel with large products takes: scipy's BLAS, kept to one thread a call, and the threads.
 

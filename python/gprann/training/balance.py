@@ -12,7 +12,8 @@ from gprann.arrays import Array, Indices
 from gprann.models.base import AtomModel
 from gprann.models.network import Mlp
 from gprann.runtime.resources import one_blas_thread
-from gprann.training.energy_force_objective import EnergyForceObjective, LabelTable
+from gprann.training.energy_force_objective import EnergyForceObjective
+from gprann.training.fit_data import LabelTable
 from gprann.training.hold_out import folds
 from gprann.training.options import USUAL_ALPHA
 

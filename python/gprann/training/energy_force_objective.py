@@ -9,94 +9,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gprann import _core
 from gprann.arrays import Array, Indices
 from gprann.data.neighbours import Neighbourhood
 from gprann.descriptors.base import Descriptor, descriptor_from_dict, descriptor_to_dict
 from gprann.models.base import AtomModel
 from gprann.models.features import FeatureTable
-from gprann.runtime.resources import blas_and_threads, n_threads
+from gprann.training.fit_data import LISTS, LabelTable, LocalData, SharedData
 from gprann.training.objective import Errors
 
-_LISTS = ("first_atom", "first_pair", "neighbour", "vectors", "species")
 _ROUNDS = 10
 _PROBES = 8  # random signs behind an estimate of the diagonal
 _TRIAL_ROWS = 5000
 
 
-@dataclass(frozen=True, slots=True)
-class LabelTable:
-    """Labels of a training set, in units of the energy scale (and Å), with the weights of their residuals.
-
-    The balance of energies, forces and virials is that of the whole set, held-out structures included.
-
-    Attributes
-    ----------
-    energies, energy_weights : ndarray, shape (n,)
-    forces, force_weights : ndarray, shape (n_atoms, 3)
-    virials, virial_weights : ndarray, shape (n, 6)
-        dE/d(strain), Voigt order.
-    structure_weights : ndarray, shape (n,)
-        The loss over the sum of these is the mean that is reported.
-    energy_threshold, force_threshold : float
-        Residuals beyond count linearly (Huber); infinity: all are squared.
-    """
-
-    energies: Array
-    energy_weights: Array
-    forces: Array
-    force_weights: Array
-    virials: Array
-    virial_weights: Array
-    structure_weights: Array
-    energy_threshold: float = np.inf
-    force_threshold: float = np.inf
-
-    def core(self) -> _core.Labels:
-        """Return the compiled view."""
-        return _core.Labels(
-            self.energies,
-            self.energy_weights,
-            self.forces,
-            self.force_weights,
-            self.virials,
-            self.virial_weights,
-            self.energy_threshold,
-            self.force_threshold,
-        )
-
-
 _THRESHOLDS = ("energy_threshold", "force_threshold")
 _LABELS = tuple(item.name for item in fields(LabelTable) if item.name not in _THRESHOLDS)
-
-
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    """Data of a set of structures that the objectives of all its subsets share."""
-
-    model: AtomModel
-    descriptor: Descriptor
-    neighbours: Neighbourhood
-    table: FeatureTable
-    inverse_scale: Array
-    atoms: _core.AtomFeatures
-    products: _core.Descriptor
-    loss: _core.CombinedLoss = field(init=False)
-
-    def __post_init__(self) -> None:
-        loss = _core.CombinedLoss(
-            self.model.core,
-            self.products,
-            self.neighbours.core,
-            self.atoms,
-            self.table.order,
-            self.inverse_scale,
-        )
-        object.__setattr__(self, "loss", loss)
-
-    def with_model(self, model: AtomModel) -> _Shared:
-        """Return the same for another model; derivatives that are stored are stored once."""
-        return replace(self, model=model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +35,7 @@ class EnergyForceObjective:
 
     Attributes
     ----------
-    shared : _Shared
+    shared : SharedData
         Model, descriptor, features and neighbour lists: all that does not depend on the labels.
     labels : LabelTable
     structures : ndarray of int64
@@ -118,15 +45,15 @@ class EnergyForceObjective:
         Structures whose residuals make the normal equations; default: all of them.
     """
 
-    shared: _Shared
+    shared: SharedData
     labels: LabelTable
     structures: Indices
     force_fraction: float = 1.0
     rows_of: Indices | None = None
-    _core: _core.Labels = field(init=False, repr=False)
+    _core: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_core", self.labels.core())
+        object.__setattr__(self, "_core", self.shared.of_labels(self.labels))
 
     @classmethod
     def build(
@@ -155,10 +82,7 @@ class EnergyForceObjective:
         **options
             force_fraction.
         """
-        inverse_scale = np.ascontiguousarray(inverse_scale)
-        atoms = table.core
-        products = descriptor.core_for(neighbours)
-        shared = _Shared(model, descriptor, neighbours, table, inverse_scale, atoms, products)
+        shared = LocalData.of(model, descriptor, neighbours, table, inverse_scale)
         return cls(shared, labels, np.arange(len(labels.energies)), **options)
 
     # ------------------------------------------------------------ structures
@@ -185,7 +109,7 @@ class EnergyForceObjective:
     @property
     def counts(self) -> Indices:
         """Atoms of each species in each structure, shape (size, S)."""
-        return np.diff(self.shared.table.rows, axis=1)[:, self.structures].T
+        return self.shared.counts[self.structures]
 
     @property
     def total_weight(self) -> float:
@@ -237,7 +161,7 @@ class EnergyForceObjective:
 
     def rows_per_structure(self) -> Indices:
         """Return the residuals of every structure, shape (size,)."""
-        labels, first = self.labels, self.shared.neighbours.first_atom
+        labels, first = self.labels, self.shared.first_atom
         forces = np.concatenate([[0], np.cumsum(np.count_nonzero(labels.force_weights > 0, axis=1))])
         rows = (
             (labels.energy_weights > 0).astype(np.int64)
@@ -250,13 +174,13 @@ class EnergyForceObjective:
     # ----------------------------------------------------------------- loss
     def loss(self, parameters: Array) -> float:
         """Return the weighted sum of squared residuals."""
-        return sum(self.shared.loss.value(parameters, self._core, self.structures, n_threads()))
+        return sum(self.shared.value(parameters, self._core, self.structures))
 
     def errors(self, parameters: Array) -> Errors:
         """Return the root mean square residuals; with Huber's thresholds those that count linearly count less."""
         if self.size == 0:
             return Errors(float("nan"), float("nan"), float("nan"))
-        parts = self.shared.loss.value(parameters, self._core, self.structures, n_threads())
+        parts = self.shared.value(parameters, self._core, self.structures)
         weights = (self.total_weight, self.weight_of("energy"), self.weight_of("force"))
         total, energy, force = (
             float(np.sqrt(part / weight)) if weight > 0 else float("nan")
@@ -272,7 +196,7 @@ class EnergyForceObjective:
 
     def _atoms(self) -> NDArray[np.bool_]:
         """Mark the atoms of the structures."""
-        first = self.shared.neighbours.first_atom
+        first = self.shared.first_atom
         chosen = np.zeros(len(first) - 1, dtype=bool)
         chosen[self.structures] = True
         return np.repeat(chosen, np.diff(first))
@@ -285,8 +209,7 @@ class EnergyForceObjective:
         biases = self.model.output_biases
         if np.isin(biases, frozen).any():
             return parameters
-        energies = self.model.core.energies(parameters, self.shared.atoms, n_threads())
-        residuals = (energies - self.labels.energies)[self.structures]
+        residuals = (self.shared.energies(parameters) - self.labels.energies)[self.structures]
         shift = self._best_shift(residuals, self.counts)
         result = parameters.copy()
         result[biases] += shift
@@ -316,16 +239,13 @@ class EnergyForceObjective:
     def gradient(self, parameters: Array, batch: Indices | None = None) -> tuple[float, Array]:
         """Return loss and gradient (P,) of some structures; default: of all."""
         structures = self.structures if batch is None else self.structures[batch]
-        parts, gradient = self.shared.loss.gradient(parameters, self._core, structures, n_threads())
+        parts, gradient = self.shared.gradient(parameters, self._core, structures)
         return sum(parts), gradient
 
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""
         rows = self.structures if self.rows_of is None else self.rows_of
-        with blas_and_threads() as (blas, threads):
-            parts = self.shared.loss.normal_equations(
-                parameters, self._core, rows, blas, threads, hessian, slope
-            )
+        parts = self.shared.normal_equations(parameters, self._core, rows, hessian, slope)
         if self.rows_of is None:
             return sum(parts)
         # Both of the same rows: the step then solves a least-squares problem with far more rows than parameters. With
@@ -337,14 +257,11 @@ class EnergyForceObjective:
 
     def jacobian(self, parameters: Array) -> tuple[float, Array, Array]:
         """Return rᵀWr, the rows W^(1/2) J (rows, P) and the residuals W^(1/2) r (rows,)."""
-        count = self.shared.loss.row_count(self._core, self.structures)
-        J, r = np.empty((count, len(parameters))), np.empty(count)
-        parts = self.shared.loss.rows(parameters, self._core, self.structures, n_threads(), J, r)
-        return sum(parts), J, r
+        return self.shared.rows(parameters, self._core, self.structures)
 
     def gauss_newton(self, parameters: Array, v: Array) -> Array:
         """Return JᵀWJ v (P,)."""
-        return self.shared.loss.gauss_newton(parameters, self._core, self.structures, v, n_threads())
+        return self.shared.gauss_newton(parameters, self._core, self.structures, v)
 
     def diagonal(self, parameters: Array, rng: np.random.Generator) -> Array:
         """Return an estimate of the diagonal of JᵀWJ (P,).
@@ -357,24 +274,15 @@ class EnergyForceObjective:
             energies, forces, virials = (
                 rng.choice([-1.0, 1.0], size=shape) for shape in ((n,), (n_atoms, 3), (n, 6))
             )
-            squares += (
-                self.shared.loss.adjoint_product(
-                    parameters, self._core, self.structures, energies, forces, virials, n_threads()
-                )
-                ** 2
-            )
+            z = (energies, forces, virials)
+            squares += self.shared.adjoint_product(parameters, self._core, self.structures, z) ** 2
         return squares / _PROBES
 
     # ------------------------------------------------------------------ file
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that make up the objective."""
-        neighbours, table = self.shared.neighbours, self.shared.table
         return {
-            **{name: getattr(neighbours, name) for name in _LISTS},
-            "features": table.features,
-            "rows": table.rows,
-            "order": table.order,
-            "inverse_scale": self.shared.inverse_scale,
+            **self.shared.arrays(),
             **{name: getattr(self.labels, name) for name in _LABELS},
         }
 
@@ -402,7 +310,7 @@ class EnergyForceObjective:
         return cls.build(
             model,
             descriptor_from_dict(settings["descriptor"]),
-            Neighbourhood(*(arrays[name] for name in _LISTS)),
+            Neighbourhood(*(arrays[name] for name in LISTS)),
             FeatureTable(arrays["features"], arrays["rows"], arrays["order"]),
             arrays["inverse_scale"],
             labels=LabelTable(**values),

@@ -21,7 +21,7 @@ from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
 from gprann.models import PolynomialModel
 from gprann.runtime.resources import n_threads
-from gprann.training.energy_force_objective import LabelTable
+from gprann.training.fit_data import LabelTable
 
 if TYPE_CHECKING:
     from gprann.training.standardised import Standardised

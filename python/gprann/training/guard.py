@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gprann.arrays import Array, Indices
 from gprann.data.structure import Dataset, evenly_spread
@@ -17,6 +15,7 @@ from gprann.errors import AtomsTooCloseError, DataError
 from gprann.io.reading import Source, structures
 from gprann.models import Guard, Normalisation
 from gprann.models.features import descriptor_values
+from gprann.models.guard import ArraySample, Sample
 from gprann.potential import Potential
 from gprann.training.hold_out import families, folds, join_trajectories, strata
 
@@ -26,29 +25,11 @@ _STRUCTURES, _ATOMS = 20, 2000  # that are displaced at most
 _FOLDS = 5
 
 
-class Environments(NamedTuple):
-    """The environments of the atoms of a training set.
-
-    Attributes
-    ----------
-    features : ndarray, shape (n_atoms, D)
-        Standardised descriptors.
-    kinds : ndarray of int32, shape (n_atoms,)
-        Species.
-    folds : ndarray of int64, shape (n_atoms,)
-        Atoms with the same number are held out together to find the edge of what was seen.
-    """
-
-    features: Array
-    kinds: NDArray[np.int32]
-    folds: Indices
-
-
 def fit_guard(
     data: Dataset,
     descriptor: Descriptor,
     normalisation: Normalisation,
-    environments: Environments,
+    environments: Sample,
 ) -> Guard:
     """Fit the guard of a training set, and displace its atoms to see what the guard notices.
 
@@ -57,14 +38,14 @@ def fit_guard(
     data : Dataset
     descriptor : Descriptor
     normalisation : Normalisation
-    environments : Environments
+    environments : Sample
         Those of the atoms of `data`.
 
     Returns
     -------
     Guard
     """
-    guard = Guard.fit(*environments, len(descriptor.species))
+    guard = Guard.of(environments, len(descriptor.species), descriptor.size)
     guard = replace(guard, reach=_reach(guard, _some(data), descriptor, normalisation))
     _log.info(
         "extrapolation guard: half of the atoms are noticed once they are displaced by %s",
@@ -105,20 +86,35 @@ def add_guard(potential: Potential, data: Source) -> Potential:
     values, kinds, first = descriptor_values(potential.descriptor, data)
     features = potential.normalisation.apply(values, kinds)
     kin, kind = kinship(data, features, first)
-    environments = Environments(features, kinds, atom_folds(kin, kind, first))
+    environments = ArraySample(features, kinds, atom_folds(kin, kind, first))
     guard = fit_guard(data, potential.descriptor, potential.normalisation, environments)
     return replace(potential, guard=guard)
 
 
 def kinship(data: Dataset, features: Array, first: Indices) -> tuple[Indices, Indices]:
     """Return families and strata of structures, pieces of trajectories joined; see `hold_out`."""
+    return kinship_of_averages(data, average_environments(features, first))
+
+
+def kinship_of_averages(data: Dataset, averages: Array) -> tuple[Indices, Indices]:
+    """Return the same from the average environment of each structure, shape (n, D)."""
     kin, kind = families(data), strata(data)
-    return join_trajectories(kin, kind, np.add.reduceat(features, first[:-1]) / np.diff(first)[:, None]), kind
+    return join_trajectories(kin, kind, averages), kind
+
+
+def average_environments(features: Array, first: Indices) -> Array:
+    """Return the average of the environments of each structure, shape (n, D)."""
+    return np.asarray(np.add.reduceat(features, first[:-1]) / np.diff(first)[:, None])
 
 
 def atom_folds(kin: Indices, kind: Indices, first: Indices) -> Indices:
     """Return the fold of each atom, shape (n_atoms,), in which its structure is held out."""
-    return np.repeat(folds(kin, kind, _FOLDS, np.random.default_rng(0)), np.diff(first))
+    return np.repeat(structure_folds(kin, kind), np.diff(first))
+
+
+def structure_folds(kin: Indices, kind: Indices) -> Indices:
+    """Return the fold of each structure, shape (n,)."""
+    return folds(kin, kind, _FOLDS, np.random.default_rng(0))
 
 
 def _some(data: Dataset) -> Dataset:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gprann.arrays import Array, Indices
 from gprann.errors import TrainingError
-from gprann.training.energy_force_objective import EnergyForceObjective
 from gprann.training.hold_out import split
-from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OptimizerState, Report, Workload, no_report
 from gprann.training.options import TrainingOptions
 
-AnyObjective = EnergyObjective | EnergyForceObjective
+if TYPE_CHECKING:
+    from gprann.training.energy_force_objective import EnergyForceObjective
+    from gprann.training.objective import EnergyObjective
+    from gprann.training.ranks.energies import RankedEnergies
+
+    AnyObjective = EnergyObjective | EnergyForceObjective | RankedEnergies
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class CommitteeTask:
 
     Attributes
     ----------
-    objective : EnergyObjective or EnergyForceObjective
+    objective : EnergyObjective, EnergyForceObjective or RankedEnergies
         Of all structures, in units of `energy_scale`.
     families : ndarray of int64, shape (n,)
         Structures with the same number (a reference structure and its copies) are held out together.

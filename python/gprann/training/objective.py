@@ -18,6 +18,9 @@ from gprann.runtime.resources import blas_and_threads, n_threads
 if TYPE_CHECKING:
     from typing import Self
 
+TRIAL_SIZE = 2000
+"""Energies that suffice to tell a good random start from a bad one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Errors:
@@ -136,7 +139,7 @@ class EnergyObjective:
     @property
     def trial_size(self) -> int:
         """Structures that suffice to tell a good random start from a bad one."""
-        return 2000
+        return TRIAL_SIZE
 
     def select(self, structures: Indices) -> EnergyObjective:
         """Return the objective of some structures."""

@@ -85,6 +85,16 @@ class Auto(LevenbergMarquardt):
         return self.resolve(workload)[0].minimise(train, validation, state, **context)
 
 
+class RankOptions(Options):
+    """How one training is divided among processes."""
+
+    mpi: bool = option(
+        "Divide the structures of each training among the ranks that mpiexec has started, for one large potential: "
+        "mpiexec -n 4 gprann run config.toml. The result is that of one process up to rounding. Needs mpi4py.",
+        False,
+    )
+
+
 class TrainingOptions(Options):
     """How a potential is trained on energies, or on energies and forces."""
 

@@ -15,7 +15,8 @@ from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
 from gprann.models import Guard, Normalisation
 from gprann.models.features import descriptor_values
-from gprann.training.guard import Environments, atom_folds, fit_guard, kinship
+from gprann.models.guard import ArraySample
+from gprann.training.guard import atom_folds, fit_guard, kinship
 
 _log = logging.getLogger(__name__)
 
@@ -66,22 +67,28 @@ class Standardised:
         normalisation = Normalisation.from_values(values, kinds, len(descriptor.species))
         if before is not None:
             normalisation = before.complete(normalisation)
-        _report_components(descriptor, kinds, normalisation)
+        report_components(descriptor, np.bincount(kinds, minlength=len(descriptor.species)), normalisation)
         features = normalisation.apply(values, kinds)
         return cls(normalisation, features, kinds, first, *kinship(data, features, first))
 
     def fit_guard(self, data: Dataset, descriptor: Descriptor) -> Guard:
         """Fit the extrapolation guard of the training set."""
         numbers = atom_folds(self.families, self.strata, self.first_atom)
-        environments = Environments(self.features, self.kinds, numbers)
+        environments = ArraySample(self.features, self.kinds, numbers)
         return fit_guard(data, descriptor, self.normalisation, environments)
 
 
-def _report_components(
-    descriptor: Descriptor, kinds: NDArray[np.int32], normalisation: Normalisation
-) -> None:
-    """Name the elements without data, and those some of whose components never vary."""
-    unseen = [symbol for kind, symbol in enumerate(descriptor.species) if not np.any(kinds == kind)]
+def report_components(descriptor: Descriptor, atoms: Indices, normalisation: Normalisation) -> None:
+    """Name the elements without data, and those some of whose components never vary.
+
+    Parameters
+    ----------
+    descriptor : Descriptor
+    atoms : ndarray of int, shape (S,)
+        Atoms of each element.
+    normalisation : Normalisation
+    """
+    unseen = [symbol for symbol, number in zip(descriptor.species, atoms, strict=True) if number == 0]
     if unseen:
         _log.warning(
             "the training set has no %s: the potential will know nothing about it; "

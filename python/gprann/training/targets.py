@@ -10,7 +10,7 @@ from gprann.arrays import Array
 from gprann.data.prediction import volume
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name
-from gprann.training.energy_force_objective import LabelTable
+from gprann.training.fit_data import LabelTable
 from gprann.training.options import USUAL_ALPHA, TrainingOptions
 
 _WITH_FORCES = 4.0

@@ -6,8 +6,9 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,34 +22,34 @@ from gprann.baselines import (
     terms_of,
 )
 from gprann.baselines.reference_energies import spanning_compositions
-from gprann.data.neighbours import without_pairs
 from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, DataError, TrainingError
 from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, structures
-from gprann.models import AtomModel, FeatureTable, Guard, Linear, Normalisation, PolynomialModel, Quadratic
+from gprann.models import AtomModel, Linear, PolynomialModel, Quadratic
 from gprann.potential import Potential
 from gprann.runtime.executors import Workers
 from gprann.runtime.messages import progress_bar
+from gprann.runtime.mpi import current_team
+from gprann.runtime.resources import n_threads
 from gprann.signatures import takes
-from gprann.training.balance import choose_alpha
 from gprann.training.committee import MemberProgress, train_members
-from gprann.training.energy_force_objective import EnergyForceObjective
 from gprann.training.linear import fit_polynomials, refuse_options_of_networks
-from gprann.training.member import CommitteeTask
-from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OptimizerState, Workload
-from gprann.training.options import TrainingOptions
-from gprann.training.standardised import Standardised
-from gprann.training.targets import energy_scale, energy_weights, label_table, sizes_differ, structure_weights
+from gprann.training.options import RankOptions, TrainingOptions
+from gprann.training.task import make_task
 from gprann.version import __version__
+
+if TYPE_CHECKING:
+    from gprann.training.member import CommitteeTask
+    from gprann.training.ranks import Team
 
 _log = logging.getLogger(__name__)
 _DRAWS = 8  # from the posterior of linear models
 
 
-@takes(TrainingOptions)
+@takes(RankOptions, TrainingOptions)
 def train(
     data: Source,
     descriptor: Descriptor,
@@ -106,14 +107,42 @@ def train(
     >>> potential.provenance["training"]["n_structures"]
     7
     """
+    how = _How(start_from, checkpoint, workers, progress)
+    ranks = RankOptions(**{name: options.pop(name) for name in RankOptions.model_fields if name in options})
+    if not ranks.mpi:
+        return _train(data, descriptor, how, options, current_team())
+    from gprann.training.ranks import lead
+
+    return lead(lambda: _train(data, descriptor, how, options, current_team()))
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """Arguments of `train` that are no options."""
+
+    start_from: Potential | str | os.PathLike[str] | None
+    checkpoint: str | os.PathLike[str] | None
+    workers: Workers | None
+    progress: bool | None
+
+
+def _train(
+    data: Source,
+    descriptor: Descriptor,
+    how: _How,
+    options: dict[str, Any],
+    team: Team | None,
+) -> Potential:
+    """Train with the structures divided among ranks, if there are any."""
     if not isinstance(descriptor, Descriptor):
         raise ConfigError(
             f"descriptor is {descriptor!r}; expected a descriptor, for example "
             f"gprann.ChebyshevDescriptor(['C', 'H', 'O'])"
         )
     base = None
-    if start_from is not None:
-        base = start_from if isinstance(start_from, Potential) else _load_base(start_from, options)
+    if how.start_from is not None:
+        start = how.start_from
+        base = start if isinstance(start, Potential) else _load_base(start, options)
         options = _like(base, descriptor, options)
     settings = TrainingOptions(**options)
     data = structures(data)
@@ -123,6 +152,8 @@ def train(
     model = settings.model.build(descriptor.size, len(descriptor.species))
     model.frozen_parameters(settings.frozen)  # raises if there are no such layers
     if isinstance(model, PolynomialModel):
+        if team is not None:
+            _log.warning("mpi has no effect: %s models are fitted in one process", model.options.name)
         return _fit_in_closed_form(data, descriptor, model, settings)
     workload = _workload(data, model, settings)
     optimizer, reason = settings.optimizer.resolve(workload)
@@ -133,9 +164,10 @@ def train(
     compositions = _record_compositions(data, settings, base)
     settings = settings.replace(optimizer=optimizer, baseline=None, reference_energies=None)
     data = baseline.subtract(data)
-    normalisation, guard, task, weighting = _task(data, descriptor, model, settings, base)
-    folder = None if checkpoint is None else Path(checkpoint)
-    with _Bar(settings, task.energy_scale, progress) as bar:
+    normalisation, guard, task, weighting = make_task(data, descriptor, model, settings, base=base, team=team)
+    folder = None if how.checkpoint is None else Path(how.checkpoint)
+    workers = how.workers if team is None else _one_at_a_time(team, settings)
+    with _Bar(settings, task.energy_scale, how.progress) as bar:
         states = train_members(task, folder=folder, workers=workers, progress=bar)
     return Potential(
         descriptor,
@@ -155,6 +187,18 @@ def train(
             }
         },
     )
+
+
+def _one_at_a_time(team: Team, settings: TrainingOptions) -> int:
+    """Return the number of members that are trained side by side where all ranks work at each of them."""
+    _log.info("structures are divided among %d ranks, with %d threads on this one", team.size, n_threads())
+    if settings.members >= team.size:
+        _log.info(
+            "%d members are trained one after the other by all ranks; worker processes, without mpi, train them side "
+            "by side with less waiting, if the memory of one machine suffices",
+            settings.members,
+        )
+    return 1
 
 
 @takes(TrainingOptions)
@@ -349,59 +393,6 @@ def _record_compositions(data: Dataset, settings: TrainingOptions, base: Potenti
         "reference_energies_given": settings.gives_reference_energies
         or bool(before.get("reference_energies_given")),
     }
-
-
-def _task(
-    data: Dataset,
-    descriptor: Descriptor,
-    model: AtomModel,
-    settings: TrainingOptions,
-    base: Potential | None,
-) -> tuple[Normalisation, Guard, CommitteeTask, dict[str, str]]:
-    """Return normalisation, guard, what is to be minimised, and how energies and forces are weighed."""
-    settings, weighting = _compare_sizes(settings, data)
-    scale = energy_scale(data.energies, forces=settings.forces) if base is None else base.energy_scale
-    neighbours = descriptor.neighbours(data) if settings.forces else None
-    before = None if base is None else base.normalisation
-    known = Standardised.of(data, descriptor, neighbours=neighbours, before=before)
-    guard = known.fit_guard(data, descriptor)
-    table = FeatureTable.sort(known.features, known.kinds, known.first_atom, len(descriptor.species))
-    objective: EnergyObjective | EnergyForceObjective
-    if settings.forces or settings.huber_energy is not None or settings.optimizer.needs_products:
-        objective = EnergyForceObjective.build(
-            model,
-            descriptor,
-            neighbours or without_pairs(known.kinds, known.first_atom),
-            table,
-            known.normalisation.inverse_scale,
-            labels=label_table(data, scale, descriptor.species, settings),
-            force_fraction=settings.force_fraction,
-        )
-    else:
-        weights = energy_weights(data, structure_weights(data, settings), per_atom=bool(settings.per_atom))
-        objective = EnergyObjective(model, table, data.energies / scale, weights)
-    if settings.forces and isinstance(objective, EnergyForceObjective):
-        alpha, weighting["alpha"] = settings.alpha, "as asked"
-        if alpha is None:
-            alpha, weighting["alpha"] = choose_alpha(objective, known.families, known.strata, settings.seed)
-        settings = settings.replace(alpha=alpha)
-        objective = objective.relabel(label_table(data, scale, descriptor.species, settings))
-        _log.info("alpha = %g: %s", alpha, weighting["alpha"])
-    initial = None if base is None else base.parameters
-    task = CommitteeTask(objective, known.families, known.strata, settings, scale, initial)
-    return known.normalisation, guard, task, weighting
-
-
-def _compare_sizes(settings: TrainingOptions, data: Dataset) -> tuple[TrainingOptions, dict[str, str]]:
-    """Return the options with energies compared per structure or per atom, and the reason."""
-    if settings.per_atom is not None:
-        return settings, {"per_atom": "as asked"}
-    smallest, largest = int(data.n_atoms.min()), int(data.n_atoms.max())
-    differ = sizes_differ(data)
-    reason = f"structures of {smallest} to {largest} atoms"
-    if differ:
-        _log.info("energies are compared per atom: %s", reason)
-    return settings.replace(per_atom=differ), {"per_atom": reason}
 
 
 def _best_parameters(states: list[OptimizerState]) -> Array:
