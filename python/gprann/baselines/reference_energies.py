@@ -78,9 +78,29 @@ class ReferenceEnergies(Baseline):
         ConfigError
             If energies were given, and a species is missing or unknown.
         """
-        values = _fit(data, species) if self.energies is None else self.energies_of(species)
-        residuals = data.energies - count_species(data, species) @ values
-        values = values + float(residuals.sum() / data.n_atoms.sum())
+        return self.fit_counts(
+            count_species(data, species), data.energies, isolated_atom_energies(data), species
+        )
+
+    def fit_counts(
+        self, counts: Array, energies: Array, isolated: Mapping[str, float], species: Sequence[str]
+    ) -> Self:
+        """Return the reference energies, as `fit` does, of structures of which no more than this is known.
+
+        Parameters
+        ----------
+        counts : ndarray, shape (n, S)
+            Atoms of each species.
+        energies : ndarray, shape (n,), eV
+        isolated : mapping of symbol to eV
+            Energies of isolated atoms.
+        species : sequence of str
+        """
+        values = (
+            _fit(counts, energies, isolated, species) if self.energies is None else self.energies_of(species)
+        )
+        residuals = energies - counts @ values
+        values = values + float(residuals.sum() / counts.sum())
         return type(self)(energies=dict(zip(species, values.tolist(), strict=True)))
 
     def energies_of(self, species: Sequence[str]) -> Array:
@@ -179,10 +199,8 @@ def _is_isolated(structure: Structure) -> bool:
     return bool(distances.min(initial=np.inf) > _APART)
 
 
-def _fit(data: Dataset, species: Sequence[str]) -> Array:
+def _fit(counts: Array, energies: Array, isolated: Mapping[str, float], species: Sequence[str]) -> Array:
     """Return E0 of each species, shape (S,), eV: of the isolated atoms, the others by least squares."""
-    counts, energies = count_species(data, species), data.energies
-    isolated = isolated_atom_energies(data)
     known = np.array([symbol in isolated for symbol in species])
     values = np.array([isolated.get(symbol, 0.0) for symbol in species])
     if known.any():
@@ -190,6 +208,13 @@ def _fit(data: Dataset, species: Sequence[str]) -> Array:
     if not known.all():
         values[~known] = np.linalg.lstsq(counts[:, ~known], energies, rcond=None)[0]
     return values
+
+
+def divide_terms(baseline: Baseline) -> tuple[list[Baseline], list[ReferenceEnergies]]:
+    """Return the terms of a baseline that are no reference energies, and those that are."""
+    terms = terms_of(baseline)
+    references = [term for term in terms if isinstance(term, ReferenceEnergies)]
+    return [term for term in terms if not isinstance(term, ReferenceEnergies)], references
 
 
 def fit_baseline(baseline: Baseline, data: Dataset, species: Sequence[str]) -> Baseline:
@@ -200,7 +225,5 @@ def fit_baseline(baseline: Baseline, data: Dataset, species: Sequence[str]) -> B
     ConfigError
         If reference energies were given that do not fit the species.
     """
-    terms = terms_of(baseline)
-    last = [term for term in terms if isinstance(term, ReferenceEnergies)] or [ReferenceEnergies()]
-    others = [term for term in terms if not isinstance(term, ReferenceEnergies)]
-    return as_baseline([*others, *last]).fit(data, species)
+    others, last = divide_terms(baseline)
+    return as_baseline([*others, *(last or [ReferenceEnergies()])]).fit(data, species)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from gprann.descriptors.base import Descriptor, descriptor_from_dict, descriptor
 from gprann.models.base import AtomModel
 from gprann.models.features import FeatureTable
 from gprann.runtime.resources import blas_and_threads, n_threads
-from gprann.training.objective import Errors
+from gprann.training.objective import Errors, Objective, minibatches
 
 _LISTS = ("first_atom", "first_pair", "neighbour", "vectors", "species")
 _ROUNDS = 10
@@ -234,6 +234,10 @@ class EnergyForceObjective:
             count = max(1, int(np.searchsorted(np.cumsum(rows[order]), max_rows)))
             chosen = replace(chosen, rows_of=self.structures[np.sort(order[:count])])
         return chosen
+
+    def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Objective, Indices]]:
+        """Yield minibatches of a random order."""
+        return minibatches(self, rng, batch_size)
 
     def rows_per_structure(self) -> Indices:
         """Return the residuals of every structure, shape (size,)."""

@@ -116,9 +116,14 @@ def kinship(data: Dataset, features: Array, first: Indices) -> tuple[Indices, In
     return join_trajectories(kin, kind, np.add.reduceat(features, first[:-1]) / np.diff(first)[:, None]), kind
 
 
+def fold_structures(kin: Indices, kind: Indices) -> Indices:
+    """Return the fold of each structure, shape (n,), in which it is held out."""
+    return folds(kin, kind, _FOLDS, np.random.default_rng(0))
+
+
 def atom_folds(kin: Indices, kind: Indices, first: Indices) -> Indices:
     """Return the fold of each atom, shape (n_atoms,), in which its structure is held out."""
-    return np.repeat(folds(kin, kind, _FOLDS, np.random.default_rng(0)), np.diff(first))
+    return np.repeat(fold_structures(kin, kind), np.diff(first))
 
 
 def _some(data: Dataset) -> Dataset:

@@ -14,8 +14,9 @@ from gprann.training.hold_out import split
 from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OptimizerState, Report, Workload, no_report
 from gprann.training.options import TrainingOptions
+from gprann.training.store.objective import StreamedObjective
 
-AnyObjective = EnergyObjective | EnergyForceObjective
+AnyObjective = EnergyObjective | EnergyForceObjective | StreamedObjective
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class CommitteeTask:
 
     Attributes
     ----------
-    objective : EnergyObjective or EnergyForceObjective
+    objective : EnergyObjective, EnergyForceObjective or StreamedObjective
         Of all structures, in units of `energy_scale`.
     families : ndarray of int64, shape (n,)
         Structures with the same number (a reference structure and its copies) are held out together.

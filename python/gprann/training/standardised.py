@@ -66,7 +66,7 @@ class Standardised:
         normalisation = Normalisation.from_values(values, kinds, len(descriptor.species))
         if before is not None:
             normalisation = before.complete(normalisation)
-        _report_components(descriptor, kinds, normalisation)
+        report_components(descriptor, np.bincount(kinds, minlength=len(descriptor.species)), normalisation)
         features = normalisation.apply(values, kinds)
         return cls(normalisation, features, kinds, first, *kinship(data, features, first))
 
@@ -77,11 +77,9 @@ class Standardised:
         return fit_guard(data, descriptor, self.normalisation, environments)
 
 
-def _report_components(
-    descriptor: Descriptor, kinds: NDArray[np.int32], normalisation: Normalisation
-) -> None:
-    """Name the elements without data, and those some of whose components never vary."""
-    unseen = [symbol for kind, symbol in enumerate(descriptor.species) if not np.any(kinds == kind)]
+def report_components(descriptor: Descriptor, atoms: Indices, normalisation: Normalisation) -> None:
+    """Name the elements without atoms, shape (S,), and those some of whose components never vary."""
+    unseen = [symbol for symbol, count in zip(descriptor.species, atoms.tolist(), strict=True) if count == 0]
     if unseen:
         _log.warning(
             "the training set has no %s: the potential will know nothing about it; "
