@@ -25,7 +25,7 @@ from gprann.training.hold_out import Trajectories
 from gprann.training.member import CommitteeTask
 from gprann.training.optimizers import AdamW
 from gprann.training.options import TrainingOptions
-from gprann.training.prepared import Prepared, Learner, compare_sizes, record_compositions, record_data
+from gprann.training.prepared import Learner, Prepared, compare_sizes, record_compositions, record_data
 from gprann.training.standardised import report_components
 from gprann.training.store.build import Built, Known, build_store
 from gprann.training.store.objective import StreamedObjective

@@ -31,7 +31,7 @@ from gprann.training.member import CommitteeTask
 from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OptimizerState
 from gprann.training.options import TrainingOptions
-from gprann.training.prepared import Prepared, Learner, compare_sizes, record_compositions, record_data
+from gprann.training.prepared import Learner, Prepared, compare_sizes, record_compositions, record_data
 from gprann.training.standardised import Standardised
 from gprann.training.streamed import features_folder, streamed
 from gprann.training.targets import Facts, energy_scale, energy_weights, label_table, structure_weights

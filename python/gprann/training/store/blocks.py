@@ -31,6 +31,7 @@ from gprann.runtime.atomic_write import atomic_write, make_folder
 
 _log = logging.getLogger(__name__)
 FORMAT_NAME, FORMAT_VERSION = "gprann features", 1
+BLOCK_BYTES = 32 * 2**20  # of the features of a block
 INDEX = "index.json"
 LABELS = np.dtype(
     [

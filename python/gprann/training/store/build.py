@@ -27,6 +27,7 @@ from gprann.models.features import FeatureTable, Moments, Normalisation, descrip
 from gprann.runtime.resources import GIB
 from gprann.training.hold_out import Families, Strata
 from gprann.training.store.blocks import (
+    BLOCK_BYTES,
     LABELS,
     Blocks,
     BrokenBlockError,
@@ -37,7 +38,6 @@ from gprann.training.store.blocks import (
 from gprann.version import __version__
 
 _log = logging.getLogger(__name__)
-BLOCK_BYTES = 32 * 2**20  # of the features of a block
 _SAMPLE = 4096  # structures that are kept, at least, of larger sets
 
 

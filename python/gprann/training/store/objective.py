@@ -16,9 +16,11 @@ from gprann.arrays import Array, Indices
 from gprann.models.base import AtomModel
 from gprann.models.features import FeatureTable
 from gprann.training.objective import EnergyObjective, Errors, Objective
-from gprann.training.store.blocks import Blocks, open_blocks
+from gprann.training.store.blocks import BLOCK_BYTES, Blocks, open_blocks
 
 _WINDOW = 8  # blocks whose structures are shuffled together
+MOST_HELD = (2 * _WINDOW + 2) * BLOCK_BYTES
+"""Bytes of features that are in memory at a time: two windows, and the blocks that are being read or selected."""
 
 
 @dataclass(frozen=True, slots=True)
