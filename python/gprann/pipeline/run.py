@@ -32,7 +32,7 @@ from gprann.pipeline.inputs import (
     remember_baselines,
     surrogate_within_memory,
 )
-from gprann.pipeline.streaming import join_files, stream_if_needed
+from gprann.pipeline.streaming import join_files, stream_if_needed, with_store, without_store
 from gprann.pipeline.subsets import (
     SubsetStore,
     SurrogateTest,
@@ -130,8 +130,10 @@ def run(config: Config | str | os.PathLike[str], *, source: Path | None = None) 
     with claim_folder(folder, source) as stages, log_run(folder, source):
         remember_baselines(config, stages.checkpoints)
         data = read_data(config)
-        plan = None if config.method == "manual" else choose(config, data.train, stages)
-        config = config if plan is None else plan.config
+        plan = None
+        if config.method != "manual":
+            plan = choose(without_store(config), data.train, stages)
+            config = with_store(plan.config, config.training.store)
         remember_baselines(config, stages.checkpoints)
         config = stream_if_needed(config, data.train, stages.checkpoints)
         check_run(config, data)

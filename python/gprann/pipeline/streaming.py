@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gprann.config.sections import Config
 from gprann.data.structure import Dataset
+from gprann.errors import ConfigError
 from gprann.io import atomic_write
 from gprann.io.extxyz import format_extxyz
 from gprann.models import Linear, Quadratic
@@ -39,7 +40,30 @@ def stream_if_needed(config: Config, data: Dataset, checkpoints: Path) -> Config
         budget,
         folder,
     )
-    return config.model_copy(update={"training": options.model_copy(update={"store": str(folder)})})
+    return with_store(config, str(folder))
+
+
+def without_store(config: Config) -> Config:
+    """Return the configuration of the trials of method = "auto", which are small.
+
+    Raises
+    ------
+    ConfigError
+        If a store is asked for, but not training on energies alone.
+    """
+    if config.training.store is None:
+        return config
+    if config.training.forces or "forces" not in config.training.model_fields_set:
+        raise ConfigError(
+            'training.store: method = "auto" trains on forces, whose features are not kept in files; add '
+            "training.forces = false, or leave training.store out"
+        )
+    return with_store(config, None)
+
+
+def with_store(config: Config, store: str | None) -> Config:
+    """Return the configuration with another folder for the features."""
+    return config.model_copy(update={"training": config.training.model_copy(update={"store": store})})
 
 
 def join_files(path: Path, data: Dataset, files: Sequence[Path]) -> None:

@@ -132,7 +132,7 @@ def build_store(
         _log.info("%s: holds the features of other data", folder)
         index = None
         if walk.kept_scaled:  # by the mean and scale of other data
-            walk = _Walk(descriptor, terms, key, Blocks(folder), scaled_too=False)
+            walk = _Walk(descriptor, terms, key, Blocks(folder), scaled_too=False, computed=walk.computed)
             walk.through(source, again=True)
     if index is None:
         own = Normalisation.from_moments(walk.moments())
@@ -151,7 +151,7 @@ def build_store(
         8.0 * atoms * descriptor.size / GIB,
         len(walk.computed),
     )
-    return Built(walk.blocks, index, walk.known, tuple(walk.computed))
+    return Built(walk.blocks, index, walk.known, tuple(sorted(walk.computed)))
 
 
 def split_into_blocks(
