@@ -33,7 +33,7 @@ from gprann.training import TrainingOptions
 from gprann.training.member import train_member
 from gprann.training.optimizers.base import OptimizerState
 from gprann.training.prepared import Learner
-from gprann.training.streamed import streamed
+from gprann.training.streamed import prepare_streamed
 from gprann.training.train import _in_memory
 
 MILLION, PART, EPOCHS = 1_000_000, 100_000, 5
@@ -63,7 +63,7 @@ def train(data: Path, count: int, store: Path | None) -> dict[str, Any]:
     learner = Learner(descriptor, settings.model.build(descriptor.size, 3), settings)
     started = time.perf_counter()
     made = copies(dimers, count)
-    prepared = _in_memory(Dataset(made), learner) if store is None else streamed(made, learner, store)
+    prepared = _in_memory(Dataset(made), learner) if store is None else prepare_streamed(made, learner, store)
     seconds, peak = time.perf_counter() - started, peak_gib()
     ends = [(time.process_time(), time.perf_counter())]
     state = train_member(

@@ -70,7 +70,7 @@ DATA = molecules()
 def prepare(folder: Path, data: Any = DATA, **options: Any) -> CommitteeTask:
     settings = TrainingOptions(**{**ADAMW, **options})
     model = settings.model.build(DESCRIPTOR.size, len(DESCRIPTOR.species))
-    return streamed.streamed(data, Learner(DESCRIPTOR, model, settings), folder).task
+    return streamed.prepare_streamed(data, Learner(DESCRIPTOR, model, settings), folder).task
 
 
 def streams(task: CommitteeTask) -> StreamedObjective:

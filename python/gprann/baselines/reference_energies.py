@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -78,30 +78,8 @@ class ReferenceEnergies(Baseline):
         ConfigError
             If energies were given, and a species is missing or unknown.
         """
-        return self.fit_counts(
-            count_species(data, species), data.energies, isolated_atom_energies(data), species
-        )
-
-    def fit_counts(
-        self, counts: Array, energies: Array, isolated: Mapping[str, float], species: Sequence[str]
-    ) -> Self:
-        """Return the reference energies, as `fit` does, of structures of which no more than this is known.
-
-        Parameters
-        ----------
-        counts : ndarray, shape (n, S)
-            Atoms of each species.
-        energies : ndarray, shape (n,), eV
-        isolated : mapping of symbol to eV
-            Energies of isolated atoms.
-        species : sequence of str
-        """
-        values = (
-            _fit(counts, energies, isolated, species) if self.energies is None else self.energies_of(species)
-        )
-        residuals = energies - counts @ values
-        values = values + float(residuals.sum() / counts.sum())
-        return type(self)(energies=dict(zip(species, values.tolist(), strict=True)))
+        isolated = isolated_atom_energies(data)
+        return fit_to_counts(self, count_species(data, species), data.energies, isolated, species)
 
     def energies_of(self, species: Sequence[str]) -> Array:
         """Return the given energies in the order of the species, shape (S,), eV.
@@ -197,6 +175,31 @@ def _is_isolated(structure: Structure) -> bool:
     steps = steps[np.any(steps, axis=1)] * structure.pbc
     distances = np.linalg.norm(steps[np.any(steps, axis=1)] @ structure.cell, axis=1)
     return bool(distances.min(initial=np.inf) > _APART)
+
+
+R = TypeVar("R", bound=ReferenceEnergies)
+
+
+def fit_to_counts(
+    term: R, counts: Array, energies: Array, isolated: Mapping[str, float], species: Sequence[str]
+) -> R:
+    """Return reference energies as their `fit` does, of structures of which no more than this is known.
+
+    Parameters
+    ----------
+    term : ReferenceEnergies
+    counts : ndarray, shape (n, S)
+        Atoms of each species.
+    energies : ndarray, shape (n,), eV
+    isolated : mapping of symbol to eV
+        Energies of isolated atoms.
+    species : sequence of str
+    """
+    given = term.energies is not None
+    values = term.energies_of(species) if given else _fit(counts, energies, isolated, species)
+    residuals = energies - counts @ values
+    values = values + float(residuals.sum() / counts.sum())
+    return type(term)(energies=dict(zip(species, values.tolist(), strict=True)))
 
 
 def _fit(counts: Array, energies: Array, isolated: Mapping[str, float], species: Sequence[str]) -> Array:

@@ -101,7 +101,7 @@ def join_trajectories(families: Indices, strata: Indices, features: Array) -> In
 
 
 class Trajectories:
-    """Which strata are trajectories, told from the averaged descriptors of their families, given piece by piece."""
+    """The strata that are trajectories, told from the averaged descriptors of families, given piece by piece."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[Moments, float, Array]] = {}  # of all, sum of the squared steps, the last

@@ -1,4 +1,4 @@
-"""What training in memory and training from a store have in common: choices, baseline, records."""
+"""The common part of training in memory and training from a store: choices, baseline, records."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """What is trained, and how.
+    """A model to be trained, and how.
 
     Attributes
     ----------

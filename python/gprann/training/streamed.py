@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gprann.arrays import Array, Indices
 from gprann.baselines import Baseline, ReferenceEnergies, as_baseline
+from gprann.baselines.reference_energies import fit_to_counts
 from gprann.data.structure import Dataset, evenly_spread
 from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError
@@ -73,7 +74,7 @@ def can_stream(settings: TrainingOptions) -> bool:
     return not settings.forces and settings.huber_energy is None and not settings.optimizer.needs_products
 
 
-def streamed(data: Source, setting: Learner, folder: Path) -> Prepared:
+def prepare_streamed(data: Source, setting: Learner, folder: Path) -> Prepared:
     """Write the features of a training set into a folder, and set up what is to be minimised.
 
     Parameters
@@ -160,7 +161,7 @@ def _fit(
     counts, energies = known.counts.astype(float), np.array(known.labels["energy"])
     fitted = []
     for term in references:
-        fitted.append(term.fit_counts(counts, energies, known.isolated, descriptor.species))
+        fitted.append(fit_to_counts(term, counts, energies, known.isolated, descriptor.species))
         energies = energies - counts @ fitted[-1].energies_of(descriptor.species)
     return fitted
 

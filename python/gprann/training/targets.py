@@ -32,7 +32,7 @@ def energy_scale(residuals: Array, *, forces: bool = False) -> float:
 
 
 class Facts(NamedTuple):
-    """What the weights of n structures depend on.
+    """The facts on which the weights of n structures depend.
 
     Attributes
     ----------

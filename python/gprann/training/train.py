@@ -33,7 +33,7 @@ from gprann.training.optimizers.base import OptimizerState
 from gprann.training.options import TrainingOptions
 from gprann.training.prepared import Learner, Prepared, compare_sizes, record_compositions, record_data
 from gprann.training.standardised import Standardised
-from gprann.training.streamed import features_folder, streamed
+from gprann.training.streamed import features_folder, prepare_streamed
 from gprann.training.targets import Facts, energy_scale, energy_weights, label_table, structure_weights
 
 _log = logging.getLogger(__name__)
@@ -119,7 +119,9 @@ def train(
     with features_folder(data, descriptor, settings, folder) as features:
         setting = Learner(descriptor, model, settings, base)
         prepared = (
-            _in_memory(structures(data), setting) if features is None else streamed(data, setting, features)
+            _in_memory(structures(data), setting)
+            if features is None
+            else prepare_streamed(data, setting, features)
         )
         task = prepared.task
         with _Bar(task.options, task.energy_scale, progress) as bar:

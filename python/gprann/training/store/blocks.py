@@ -48,7 +48,7 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a block holds.
+    """The contents of a block.
 
     Attributes
     ----------

@@ -43,7 +43,7 @@ _SAMPLE = 4096  # structures that are kept, at least, of larger sets
 
 @dataclass(slots=True)
 class Known:
-    """What is known of the structures of a store, beside their features.
+    """Facts about the structures of a store, beside their features.
 
     Attributes
     ----------
@@ -239,7 +239,7 @@ class _Walk:
         if not gathered.labels:
             raise DataError("the training set is empty; give at least one structure with an energy")
         self.fingerprint = state.hexdigest()
-        self.known = gathered.known(tuple(numbers.groups))
+        self.known = gathered.finish(tuple(numbers.groups))
 
     def moments(self) -> Moments:
         """Return the moments of all features before they are standardised."""
@@ -284,7 +284,7 @@ class _Walk:
 
 @dataclass(slots=True)
 class _Gathered:
-    """What is gathered on the walk."""
+    """Facts that are gathered on the walk."""
 
     species: Sequence[str]
     labels: list[NDArray[Any]] = field(default_factory=list)
@@ -316,7 +316,7 @@ class _Gathered:
             if len(self.sample) >= 2 * _SAMPLE:  # as evenly spread as a set can be whose size is not known
                 self.sample, self.every = self.sample[::2], 2 * self.every
 
-    def known(self, groups: tuple[str, ...]) -> Known:
+    def finish(self, groups: tuple[str, ...]) -> Known:
         """Return what has been gathered."""
         return Known(
             np.concatenate(self.labels),
