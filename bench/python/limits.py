@@ -32,7 +32,7 @@ import gprann
 from gprann.training.member import CommitteeTask
 from gprann.training.optimizers import AdamW
 from gprann.training.options import TrainingOptions
-from gprann.training.task import make_task
+from gprann.training.prepared import Learner
 
 UNIT = 78e9  # flop/s, to which times are scaled
 training = import_module("gprann.training.train")  # the function of that name hides it in its package
@@ -112,11 +112,7 @@ def _task(data: gprann.Dataset, descriptor: gprann.Descriptor, **options: Any) -
     """Return what `gprann.train` minimises, for networks of two layers of ten."""
     settings = TrainingOptions(hidden=(10, 10), **options)
     model = settings.model.build(descriptor.size, len(descriptor.species))
-    optimizer, _ = settings.optimizer.resolve(training._workload(data, model, settings))
-    baseline = training._fit_baseline(data, descriptor.species, settings, None)
-    settings = settings.replace(optimizer=optimizer, baseline=None, reference_energies=None)
-    made = make_task(baseline.subtract(data), descriptor, model, settings, base=None, team=None)
-    task: CommitteeTask = made[2]
+    task: CommitteeTask = training._in_memory(data, Learner(descriptor, model, settings), None).task
     return task
 
 

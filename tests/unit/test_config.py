@@ -355,6 +355,8 @@ class TestTemplate:
         SurrogateSection(hyperparameters="grid", grid=grid)
         energies = tables["training"].pop("reference_energies")  # excludes a baseline that has some
         TrainingSection(reference_energies=energies)
+        store = tables["training"].pop("store")  # excludes errors that count linearly
+        TrainingSection(store=store)
         nested, known = tables["surrogate"]["descriptor"], keys(DescriptorSection)
         for key in [
             key for key in nested if known[key].owners and known[key].owners[-1][1] != nested["kind"]

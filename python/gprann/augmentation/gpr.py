@@ -11,7 +11,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ import numpy as np
 from gprann.augmentation.displacements import references
 from gprann.augmentation.policies import CopyOptions, Sampler
 from gprann.data.prediction import volume
-from gprann.data.structure import Dataset
+from gprann.data.structure import Dataset, Structure
 from gprann.errors import ConfigError, refuse_unused
 from gprann.io import write
 from gprann.io.reading import Source
@@ -39,6 +40,7 @@ from gprann.surrogate.solvers.posterior import greedy_variance_reduction
 from gprann.surrogate.surrogate import Surrogate
 
 _log = logging.getLogger(__name__)
+_STREAMED = 100  # structures whose copies are in memory at a time where they go to a file
 _POOL = 1000  # copies of a subset, the most uncertain, from which those to be labelled next are chosen
 
 
@@ -63,6 +65,8 @@ class Augmentation:
     not_made : int
         Number of copies in which atoms would have come too close, or would have left the places where the Cartesian
         kernel can compare them, or had no atom to move.
+    streamed : int
+        Number of labelled copies that have gone to a file and are not among `accepted`.
     """
 
     accepted: Dataset
@@ -70,6 +74,7 @@ class Augmentation:
     surrogates: list[dict[str, Any]]
     left_out: int = 0
     not_made: int = 0
+    streamed: int = 0
 
     def __add__(self, other: Augmentation) -> Augmentation:
         return Augmentation(
@@ -78,11 +83,12 @@ class Augmentation:
             self.surrogates + other.surrogates,
             self.left_out + other.left_out,
             self.not_made + other.not_made,
+            self.streamed + other.streamed,
         )
 
     def log_counts(self) -> None:
         """Log what has become of the copies that were wanted."""
-        labelled = len(self.accepted)
+        labelled = len(self.accepted) + self.streamed
         _log.info(
             "%d copies wanted: %d labelled, %d not made (too close, too far away, or no atom moves), %d too uncertain",
             labelled + self.not_made + self.left_out,
@@ -210,11 +216,19 @@ def _write_uncertain(path: str | os.PathLike[str], uncertain: Dataset) -> None:
     _log.info("%d copies to be labelled next written to %s", len(uncertain), os.fspath(path))
 
 
+Sink = Callable[[Dataset], object]
+"""Takes labelled copies, so that they need not stay in memory."""
+
+
 class Store(Protocol):
     """Keeps the results of subsets, so that work that was interrupted goes on with those that are missing."""
 
     def find(self, subset: Subset) -> Augmentation | None:
         """Return the labelled copies of a subset if they are kept."""
+        ...
+
+    def sink(self, subset: Subset) -> AbstractContextManager[Sink | None]:
+        """Give what takes the labelled copies of a subset one after the other; None: they stay in memory."""
         ...
 
     def keep_features(self, subset: Subset, surrogate: Surrogate) -> None:
@@ -267,7 +281,8 @@ def label_subset(
             surrogate.fit(data)
             if test is not None:
                 test(surrogate, subset.data)
-        made = label_copies(surrogate, data, subset.indices.tolist(), options, bar)
+        with contextlib.nullcontext() if store is None else store.sink(subset) as sink:
+            made = label_copies(surrogate, data, subset.indices.tolist(), options, bar, sink=sink)
         seconds = time.perf_counter() - started
         _log.info("%s: fitted and labelled in %.1f s", subset.name, seconds)
         if store is not None:
@@ -277,7 +292,13 @@ def label_subset(
 
 
 def label_copies(
-    surrogate: Surrogate, data: Dataset, numbers: Iterable[int], options: CopyOptions, bar: SharedBar
+    surrogate: Surrogate,
+    data: Dataset,
+    numbers: Iterable[int],
+    options: CopyOptions,
+    bar: SharedBar,
+    *,
+    sink: Sink | None = None,
 ) -> Augmentation:
     """Make copies of the structures that a surrogate is fitted to, and label them with the surrogate.
 
@@ -291,6 +312,8 @@ def label_copies(
     options : CopyOptions
     bar : SharedBar
         Progress bar, one step for each copy.
+    sink : callable, optional
+        Takes the labelled copies of some structures after the other; the result then has none of them.
 
     Returns
     -------
@@ -304,11 +327,17 @@ def label_copies(
     options = sampler.options
     bar.extend(options.total(data) - expected)
     quick = options.sized_by == "displacement" and options.policy != "mixture"
-    with contextlib.nullcontext() if quick else bar.about(f"sampling, policy {options.policy}"):
-        copies = sampler.copies(numbers)
-    not_made = options.total(data) - len(copies)
+    parts = sampler.parts(list(numbers), None if sink is None else _STREAMED)
+    result = _Labelled()
+    while True:
+        with contextlib.nullcontext() if quick else bar.about(f"sampling, policy {options.policy}"):
+            copies = next(parts, None)
+        if copies is None:
+            break
+        result.add(*_label(surrogate, copies, options.threshold, bar, forces=options.forces), sink)
+    not_made = options.total(data) - result.copies
     bar.update(not_made)
-    labelled = label(surrogate, copies, options.threshold, bar, forces=options.forces)
+    labelled = result.finish(surrogate, options.threshold)
     size = options.displacement
     facts = {
         "policy": options.policy,
@@ -337,6 +366,15 @@ def label(
     DataError
         If a structure does not belong to the surrogate's composition.
     """
+    result = _Labelled()
+    result.add(*_label(surrogate, copies, threshold, bar, forces=forces), None)
+    return result.finish(surrogate, threshold)
+
+
+def _label(
+    surrogate: Surrogate, copies: Dataset, threshold: float | None, bar: SharedBar | None, *, forces: bool
+) -> tuple[list[Structure], list[Structure]]:
+    """Return the copies that are certain enough, labelled, and the others, with their variances."""
     prediction = surrogate.predict(copies, progress=None if bar is None else bar.update, forces=forces)
     accepted, uncertain = [], []
     for number, (copy, std) in enumerate(zip(copies, prediction.required_energy_std.tolist(), strict=True)):
@@ -349,17 +387,47 @@ def label(
         if forces and surrogate.stress and prediction.stress is not None and volume(copy) > 0:
             labels["stress"] = prediction.stress[number]
         accepted.append(copy.replace(**labels))
-    left_out = Dataset(uncertain)
-    chosen = Dataset() if threshold is None else _most_informative(surrogate, left_out, threshold)
-    if len(left_out):
-        _log.info(
-            "%d of %d copies left out: less certain than %g eV/atom; %d of them to be labelled next",
-            len(left_out),
-            len(copies),
-            threshold,
-            len(chosen),
-        )
-    return Augmentation(Dataset(accepted), chosen, [surrogate.to_dict()], len(left_out))
+    return accepted, uncertain
+
+
+@dataclass(slots=True)
+class _Labelled:
+    """Labelled copies, gathered part by part."""
+
+    accepted: list[Structure] = field(default_factory=list)
+    uncertain: list[Structure] = field(default_factory=list)
+    copies: int = 0
+    left_out: int = 0
+    streamed: int = 0
+
+    def add(self, accepted: list[Structure], uncertain: list[Structure], sink: Sink | None) -> None:
+        """Add the copies of some structures; with a sink, keep no more than what may be labelled next."""
+        self.copies += len(accepted) + len(uncertain)
+        self.left_out += len(uncertain)
+        self.uncertain += uncertain
+        if sink is None:
+            self.accepted += accepted
+            return
+        sink(Dataset(accepted))
+        self.streamed += len(accepted)
+        variances = np.array([copy.energy_variance for copy in self.uncertain])
+        kept = np.sort(np.argsort(-variances, kind="stable")[:_POOL])
+        self.uncertain = [self.uncertain[k] for k in kept.tolist()]
+
+    def finish(self, surrogate: Surrogate, threshold: float | None) -> Augmentation:
+        """Choose the copies to be labelled next."""
+        left_out = Dataset(self.uncertain)
+        chosen = Dataset() if threshold is None else _most_informative(surrogate, left_out, threshold)
+        if self.left_out:
+            _log.info(
+                "%d of %d copies left out: less certain than %g eV/atom; %d of them to be labelled next",
+                self.left_out,
+                self.copies,
+                threshold,
+                len(chosen),
+            )
+        accepted, facts = Dataset(self.accepted), [surrogate.to_dict()]
+        return Augmentation(accepted, chosen, facts, self.left_out, streamed=self.streamed)
 
 
 def _most_informative(surrogate: Surrogate, left_out: Dataset, threshold: float) -> Dataset:

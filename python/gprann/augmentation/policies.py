@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from copy import copy
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
@@ -270,6 +271,17 @@ class Sampler:
         prediction = self.surrogate.predict(displace(tried, "gpr", own), forces=False)
         change = prediction.energy - np.repeat(tried.energies, [len(shifts) for shifts in own])
         return change, prediction.required_energy_std
+
+    def parts(self, numbers: list[int], size: int | None) -> Iterator[Dataset]:
+        """Yield the copies of so many structures after the other; of all if `size` is None.
+
+        The policy "mixture", whose dynamics start anywhere, makes those of all at once.
+        """
+        size = len(self.data) if size is None or self.options.policy == "mixture" else size
+        for begin in range(0, len(self.data), max(size, 1)):
+            part = copy(self)
+            part.data = self.data[begin : begin + size]
+            yield part.copies(numbers[begin : begin + size])
 
     def copies(self, numbers: Iterable[int]) -> Dataset:
         """Return unlabelled copies, without those in which atoms come too close or that the kernel refuses.

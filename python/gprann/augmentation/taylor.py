@@ -8,7 +8,7 @@ Cooper, Kästner, Urban, Artrith, npj Comput. Mater. 6, 54 (2020).
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,17 +86,45 @@ def taylor_augment(
     21
     """
     settings = TaylorOptions(**options)
+    data = references(data)
+    return sum(taylor_parts(data, settings, hessians), data)
+
+
+def taylor_parts(
+    data: Dataset,
+    settings: TaylorOptions,
+    hessians: Surrogate | Sequence[Array] | str | os.PathLike[str] | None = None,
+    size: int | None = None,
+) -> Iterator[Dataset]:
+    """Yield the labelled copies of so many structures after the other; of all if `size` is None.
+
+    See `taylor_augment`.
+    """
     if settings.strategy == "A" and settings.copies is not None:
         raise ConfigError(
             f"copies = {settings.copies}: has no effect, strategy A makes six of each atom; leave it out"
         )
-    size = _SIZE if settings.displacement is None else settings.displacement
-    data = references(data)
     settings.check_elements(data)
     _ = data.energies, data.forces  # complain about missing labels before any work
     given = _check_hessians(data, hessians)
+    limits = DistanceLimits.of(data, settings.min_distance)
+    step = len(data) if size is None else size
+    for begin in range(0, len(data), max(step, 1)):
+        part = slice(begin, begin + step)
+        yield _copies(data[part], settings, given[part], limits, begin)
+
+
+def _copies(
+    data: Dataset,
+    settings: TaylorOptions,
+    given: Sequence[Array | None],
+    limits: DistanceLimits,
+    begin: int,
+) -> Dataset:
+    """Return the labelled copies of some structures, of which the first has the random stream `begin`."""
+    size = _SIZE if settings.displacement is None else settings.displacement
     shifts = []
-    for index, structure in enumerate(data):
+    for index, structure in enumerate(data, begin):
         sizes = atom_sizes(structure, size, settings.min_force)
         if not sizes.any():
             shifts.append(np.zeros((0, len(structure), 3)))
@@ -108,10 +136,8 @@ def taylor_augment(
     parents = [structure for structure, own in zip(data, shifts, strict=True) for _ in own]
     second = [hessian for hessian, own in zip(given, shifts, strict=True) for _ in own]
     copies_of_all = displace(data, "taylor", shifts)
-    kept = np.flatnonzero(DistanceLimits.of(data, settings.min_distance).allow_each(copies_of_all)).tolist()
-    return data + taylor_labels(
-        [parents[k] for k in kept], copies_of_all.select(kept), [second[k] for k in kept]
-    )
+    kept = np.flatnonzero(limits.allow_each(copies_of_all)).tolist()
+    return taylor_labels([parents[k] for k in kept], copies_of_all.select(kept), [second[k] for k in kept])
 
 
 def _check_hessians(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -78,10 +78,8 @@ class ReferenceEnergies(Baseline):
         ConfigError
             If energies were given, and a species is missing or unknown.
         """
-        values = _fit(data, species) if self.energies is None else self.energies_of(species)
-        residuals = data.energies - count_species(data, species) @ values
-        values = values + float(residuals.sum() / data.n_atoms.sum())
-        return type(self)(energies=dict(zip(species, values.tolist(), strict=True)))
+        isolated = isolated_atom_energies(data)
+        return fit_to_counts(self, count_species(data, species), data.energies, isolated, species)
 
     def energies_of(self, species: Sequence[str]) -> Array:
         """Return the given energies in the order of the species, shape (S,), eV.
@@ -179,10 +177,33 @@ def _is_isolated(structure: Structure) -> bool:
     return bool(distances.min(initial=np.inf) > _APART)
 
 
-def _fit(data: Dataset, species: Sequence[str]) -> Array:
+R = TypeVar("R", bound=ReferenceEnergies)
+
+
+def fit_to_counts(
+    term: R, counts: Array, energies: Array, isolated: Mapping[str, float], species: Sequence[str]
+) -> R:
+    """Return reference energies as their `fit` does, of structures of which no more than this is known.
+
+    Parameters
+    ----------
+    term : ReferenceEnergies
+    counts : ndarray, shape (n, S)
+        Atoms of each species.
+    energies : ndarray, shape (n,), eV
+    isolated : mapping of symbol to eV
+        Energies of isolated atoms.
+    species : sequence of str
+    """
+    given = term.energies is not None
+    values = term.energies_of(species) if given else _fit(counts, energies, isolated, species)
+    residuals = energies - counts @ values
+    values = values + float(residuals.sum() / counts.sum())
+    return type(term)(energies=dict(zip(species, values.tolist(), strict=True)))
+
+
+def _fit(counts: Array, energies: Array, isolated: Mapping[str, float], species: Sequence[str]) -> Array:
     """Return E0 of each species, shape (S,), eV: of the isolated atoms, the others by least squares."""
-    counts, energies = count_species(data, species), data.energies
-    isolated = isolated_atom_energies(data)
     known = np.array([symbol in isolated for symbol in species])
     values = np.array([isolated.get(symbol, 0.0) for symbol in species])
     if known.any():
@@ -190,6 +211,13 @@ def _fit(data: Dataset, species: Sequence[str]) -> Array:
     if not known.all():
         values[~known] = np.linalg.lstsq(counts[:, ~known], energies, rcond=None)[0]
     return values
+
+
+def divide_terms(baseline: Baseline) -> tuple[list[Baseline], list[ReferenceEnergies]]:
+    """Return the terms of a baseline that are no reference energies, and those that are."""
+    terms = terms_of(baseline)
+    references = [term for term in terms if isinstance(term, ReferenceEnergies)]
+    return [term for term in terms if not isinstance(term, ReferenceEnergies)], references
 
 
 def fit_baseline(baseline: Baseline, data: Dataset, species: Sequence[str]) -> Baseline:
@@ -200,7 +228,5 @@ def fit_baseline(baseline: Baseline, data: Dataset, species: Sequence[str]) -> B
     ConfigError
         If reference energies were given that do not fit the species.
     """
-    terms = terms_of(baseline)
-    last = [term for term in terms if isinstance(term, ReferenceEnergies)] or [ReferenceEnergies()]
-    others = [term for term in terms if not isinstance(term, ReferenceEnergies)]
-    return as_baseline([*others, *last]).fit(data, species)
+    others, last = divide_terms(baseline)
+    return as_baseline([*others, *(last or [ReferenceEnergies()])]).fit(data, species)

@@ -92,7 +92,7 @@ class ExploreConfig(Options):
             return names and tuple(absolute(name) for name in names)
 
         start = {name: all_absolute(getattr(self.start, name)) for name in ("structures", "labels")}
-        from_file = self.training.start_from
+        names = {name: getattr(self.training, name) for name in ("start_from", "store")}
         return self.model_copy(
             update={
                 "start": self.start.model_copy(update=start),
@@ -100,7 +100,7 @@ class ExploreConfig(Options):
                     update={"test": all_absolute(self.convergence.test)}
                 ),
                 "training": self.training.model_copy(
-                    update={"start_from": from_file and absolute(from_file)}
+                    update={name: path and absolute(path) for name, path in names.items()}
                 ),
                 "output": self.output.model_copy(update={"folder": absolute(self.output.folder)}),
             }

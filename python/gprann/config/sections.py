@@ -412,7 +412,7 @@ class Config(Options):
                     update={"hessians": if_given(self.augmentation.hessians)}
                 ),
                 "training": self.training.model_copy(
-                    update={"start_from": if_given(self.training.start_from)}
+                    update={name: if_given(getattr(self.training, name)) for name in ("start_from", "store")}
                 ),
                 "output": self.output.model_copy(update={"folder": absolute(self.output.folder)}),
             }

@@ -79,7 +79,7 @@ def read_extxyz(file: InputFile, options: ReadOptions) -> Iterator[Frame | DataE
         origin = Origin(str(file), index)
         rows = [line.split() for line in text.lines[start + 2 : start + 2 + n_atoms]]
         try:
-            frame = _parse_frame(text.lines[start + 1], rows, origin, options)
+            frame = parse_frame(text.lines[start + 1], rows, origin, options)
             if not text.terminated and start + 2 + n_atoms == len(text.lines):
                 check_not_cut(rows, origin)
         except DataError as error:
@@ -119,7 +119,14 @@ def _frame_spans(lines: list[str], path: object) -> Iterator[tuple[int, int]]:
         count += 1
 
 
-def _parse_frame(comment: str, rows: list[list[str]], origin: Origin, options: ReadOptions) -> Frame:
+def parse_frame(comment: str, rows: list[list[str]], origin: Origin, options: ReadOptions) -> Frame:
+    """Return the structure of a comment line and the columns of the lines of its atoms.
+
+    Raises
+    ------
+    DataError
+        If it cannot be used.
+    """
     info = _parse_comment(comment, origin, options)
     columns = _parse_properties(info.pop("Properties", _DEFAULT_PROPERTIES), origin)
     _check_width(rows, columns, origin)

@@ -25,6 +25,47 @@ _FLOOR = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
+class Moments:
+    """Number, mean and sum of the squared deviations from it, of the descriptors of the atoms of each species.
+
+    Attributes
+    ----------
+    count : ndarray of int64, shape (S,)
+    mean, squares : ndarray, shape (S, D)
+
+    Examples
+    --------
+    >>> values = np.arange(12.0).reshape(6, 2)
+    >>> parts = Moments.of([values[:2]]).join(Moments.of([values[2:]]))
+    >>> bool(np.allclose(parts.squares, Moments.of([values]).squares))
+    True
+    """
+
+    count: NDArray[np.int64]
+    mean: Array
+    squares: Array
+
+    @classmethod
+    def of(cls, values: Sequence[Array]) -> Moments:
+        """Take the moments of the descriptors (n_t, D) of the atoms of each species t."""
+        count = np.array([len(own) for own in values], dtype=np.int64)
+        mean, squares = (np.zeros((len(values), values[0].shape[1])) for _ in range(2))
+        for kind, own in enumerate(values):
+            if len(own):
+                mean[kind] = own.mean(axis=0)
+                squares[kind] = ((own - mean[kind]) ** 2).sum(axis=0)
+        return cls(count, mean, squares)
+
+    def join(self, other: Moments) -> Moments:
+        """Return the moments of both sets of atoms together (Chan, Golub and LeVeque, Am. Stat. 37, 242 (1983))."""
+        count = self.count + other.count
+        share = (other.count / np.maximum(count, 1))[:, None]
+        shift = other.mean - self.mean
+        squares = self.squares + other.squares + shift**2 * share * self.count[:, None]
+        return Moments(count, self.mean + share * shift, squares)
+
+
+@dataclass(frozen=True, slots=True)
 class Normalisation:
     """g = (G - mean) * inverse_scale, per species and component.
 
@@ -50,20 +91,17 @@ class Normalisation:
     @classmethod
     def from_values(cls, values: Array, kinds: NDArray[np.int32], n_species: int) -> Normalisation:
         """Take mean and standard deviation from descriptors (n_atoms, D) and species indices (n_atoms,)."""
-        mean = np.zeros((n_species, values.shape[1]))
-        deviation = np.zeros_like(mean)
-        for kind in range(n_species):
-            own = values[kinds == kind]
-            if len(own):
-                mean[kind], deviation[kind] = own.mean(axis=0), own.std(axis=0)
-        return cls.from_moments(mean, deviation)
+        return cls.from_moments(Moments.of([values[kinds == kind] for kind in range(n_species)]))
 
     @classmethod
-    def from_moments(cls, mean: Array, deviation: Array) -> Normalisation:
-        """Take means and standard deviations, both (S, D); zeros for species without atoms."""
-        varies = deviation > _CONSTANT * np.maximum(1.0, np.abs(mean))
-        floor = _FLOOR * deviation.max(axis=1, keepdims=True)
-        inverse = np.divide(1.0, np.maximum(deviation, floor), where=varies, out=np.zeros_like(mean))
+    def from_moments(cls, moments: Moments) -> Normalisation:
+        """Take mean and standard deviation from the moments of a training set."""
+        mean = moments.mean
+        inverse = np.zeros_like(mean)
+        for kind in np.flatnonzero(moments.count):
+            deviation = np.sqrt(moments.squares[kind] / moments.count[kind])
+            varies = deviation > _CONSTANT * np.maximum(1.0, np.abs(mean[kind]))
+            inverse[kind, varies] = 1.0 / np.maximum(deviation, _FLOOR * deviation.max())[varies]
         return cls(mean, inverse)
 
     def complete(self, other: Normalisation) -> Normalisation:
@@ -126,7 +164,7 @@ class FeatureTable:
             ]
         )
         return FeatureTable(
-            np.ascontiguousarray(self.features[chosen]), _row_offsets(counts), self.order[chosen]
+            np.ascontiguousarray(self.features[chosen]), self.offsets(counts), self.order[chosen]
         )
 
     @classmethod
@@ -138,14 +176,14 @@ class FeatureTable:
         order = np.argsort(kinds, kind="stable").astype(np.int64)
         counts = np.zeros((n_species, len(first_atom) - 1), dtype=np.int64)
         np.add.at(counts, (kinds, structure), 1)
-        return cls(np.ascontiguousarray(features[order]), _row_offsets(counts), order)
+        return cls(np.ascontiguousarray(features[order]), cls.offsets(counts), order)
 
-
-def _row_offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return offsets (S, n + 1) from the numbers of atoms (S, n)."""
-    totals = np.concatenate([[0], np.cumsum(counts.ravel())]).astype(np.int64)
-    n = counts.shape[1]
-    return np.stack([totals[t * n : (t + 1) * n + 1] for t in range(counts.shape[0])])
+    @staticmethod
+    def offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows (S, n + 1) of structures with so many atoms of each species, shape (S, n)."""
+        totals = np.concatenate([[0], np.cumsum(counts.ravel())]).astype(np.int64)
+        n = counts.shape[1]
+        return np.stack([totals[t * n : (t + 1) * n + 1] for t in range(counts.shape[0])])
 
 
 def descriptor_values(

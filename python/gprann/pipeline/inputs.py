@@ -39,6 +39,7 @@ from gprann.surrogate.sets.partition import bisect as divide_by_similarity
 from gprann.surrogate.solvers.plan import memory_needed
 from gprann.surrogate.solvers.representatives import WithRepresentatives
 from gprann.training.optimizers import Workload
+from gprann.training.store.objective import MOST_HELD
 
 if TYPE_CHECKING:
     from gprann.config.sections import Config, SurrogateSection
@@ -296,6 +297,8 @@ def training_memory(config: Config, data: Dataset) -> float:
     It holds the descriptors of all structures twice, with forces also the neighbour lists and the derivatives of costly
     descriptors, and the normal equations three times.
     """
+    if config.training.store is not None:
+        return streamed_memory(config, data)
     descriptor = config.descriptor.build(data.species)
     atoms = sum(len(structure) * (1 + config.augmentation.most_copies(structure)) for structure in data)
     options = config.training
@@ -312,6 +315,16 @@ def training_memory(config: Config, data: Dataset) -> float:
         if descriptor.costly and stored <= MOST_STORED:  # by each worker
             per_atom += 2.0 * workers / (1 + workers) * stored / atoms
     return float(atoms * per_atom * (1 + workers) / 2 + workers * optimizer.memory(workload)) / GIB
+
+
+def streamed_memory(config: Config, data: Dataset) -> float:
+    """Return the memory of a training whose features are streamed, GiB."""
+    options = config.training
+    workload = training_workload(config, data, config.descriptor.build(data.species))
+    optimizer, _ = options.optimizer.resolve(workload)
+    workers = min(process_count(config.resources.workers) or os.cpu_count() or 1, options.members)
+    labels = 200.0 * workload.n_structures  # targets, weights, families and the like
+    return float(workers * (MOST_HELD + optimizer.memory(workload)) + (1 + workers) * labels) / GIB
 
 
 def _describe(file: str) -> Potential:

@@ -15,6 +15,7 @@ from gprann.errors import ConfigError, listing
 from gprann.models.polynomial import Polynomial
 from gprann.pipeline.checkpoints import Stages
 from gprann.pipeline.inputs import RunData, check_memory, check_run, features_of, read_data, training_workload
+from gprann.pipeline.streaming import stream_if_needed
 from gprann.runtime.executors import process_count
 from gprann.runtime.resources import available_memory, n_threads
 from gprann.surrogate.memory import SMALL_ROWS
@@ -160,6 +161,7 @@ def preview(config: Config, *, source: Path | None = None) -> Preview:
     finished = _stages_on_record(folder, source)
     config.augmentation.check_use(config.surrogate, lambda section, key: f"{section}.{key}")
     data = read_data(config)
+    config = stream_if_needed(config, data.train, Stages(folder, source).checkpoints)
     check_run(config, data)
     return _preview(config, data, folder, finished)
 

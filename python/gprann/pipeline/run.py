@@ -33,6 +33,7 @@ from gprann.pipeline.inputs import (
     remember_baselines,
     surrogate_within_memory,
 )
+from gprann.pipeline.streaming import join_files, stream_if_needed, with_store, without_store
 from gprann.pipeline.subsets import (
     SubsetStore,
     SurrogateTest,
@@ -139,9 +140,12 @@ def _run(config: Config, source: Path | None) -> RunResult:
     with claim_folder(folder, source) as stages, log_run(folder, source):
         remember_baselines(config, stages.checkpoints)
         data = read_data(config)
-        plan = None if config.method == "manual" else choose(config, data.train, stages)
-        config = config if plan is None else plan.config
+        plan = None
+        if config.method != "manual":
+            plan = choose(without_store(config), data.train, stages)
+            config = with_store(plan.config, config.training.store)
         remember_baselines(config, stages.checkpoints)
+        config = stream_if_needed(config, data.train, stages.checkpoints)
         check_run(config, data)
         return finish(config, stages, data, plan)
 
@@ -193,7 +197,8 @@ class _Run:
         if stage.skipped:
             return stage
         started = time.perf_counter()
-        store = SubsetStore(self.stages, options, config.descriptor.features)
+        streams = config.training.store is not None
+        store = SubsetStore(self.stages, options, config.descriptor.features, streams=streams)
         copies = augment_data(
             data,
             config.augmentation,
@@ -204,8 +209,13 @@ class _Run:
         )
         seconds = round(sum(store.earlier_seconds) + time.perf_counter() - started, 2)
         files = [folder / AUGMENTED]
-        write(files[0], data + copies.accepted)
-        _log.info("%s: %d structures and %d copies", files[0], len(data), len(copies.accepted))
+        if streams:
+            join_files(files[0], data, store.files)
+        else:
+            write(files[0], data + copies.accepted)
+        _log.info(
+            "%s: %d structures and %d copies", files[0], len(data), len(copies.accepted) + copies.streamed
+        )
         files += self._write_uncertain(copies.uncertain)
         files += self._write_descriptor(store)
         left = {"surrogates": copies.surrogates, "label_next": len(copies.uncertain), "seconds": seconds}
@@ -301,7 +311,8 @@ class _Run:
         config, path = self.config, self.stages.folder / _POTENTIAL
         data = self.data.train
         descriptor = descriptor_to_dict(config.descriptor.build(data.species))
-        inputs = digest(augmented.inputs, descriptor, config.training.to_dict())
+        # Where the features are kept, and whether in memory, is no matter of the result.
+        inputs = digest(augmented.inputs, descriptor, config.training.replace(store=None).to_dict())
         stage = self.stages.begin("training", inputs)
         if stage.skipped:
             return stage
@@ -315,8 +326,9 @@ class _Run:
             "surrogates": augmented.left["surrogates"],
             "label_seconds": augmented.left.get("seconds"),
         }
+        source = self.stages.folder / AUGMENTED
         potential = train_potential(
-            structures(self.stages.folder / AUGMENTED),
+            structures(source) if config.training.store is None else source,
             self._descriptor(),
             config.training,
             checkpoint=self.stages.checkpoints / "training",
@@ -384,7 +396,7 @@ class _Run:
 
 
 def train_potential(
-    data: Dataset,
+    data: Dataset | Path,
     descriptor: DescriptorSection | Descriptor,
     training: TrainingSection,
     *,
@@ -411,7 +423,7 @@ def train_potential(
         raise ConfigError(f"checkpoint: {folder} is a file; give a folder")
     potential = train(
         data,
-        descriptor.compress(data) if isinstance(descriptor, DescriptorSection) else descriptor,
+        descriptor.compress(structures(data)) if isinstance(descriptor, DescriptorSection) else descriptor,
         start_from=training.start_from,
         checkpoint=folder,
         workers=workers,

@@ -6,22 +6,21 @@ that are missing.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from gprann.arrays import Array
 from gprann.augmentation.displacements import require_forces, with_unique_origins
-from gprann.augmentation.gpr import Augmentation, label_subset
-from gprann.augmentation.policies import CopyOptions
-from gprann.augmentation.taylor import taylor_augment
+from gprann.augmentation.gpr import Augmentation, Sink, label_subset
+from gprann.augmentation.taylor import taylor_parts
 from gprann.augmentation.thermal import surrogate_hessian
 from gprann.data.prediction import Prediction
 from gprann.data.structure import Dataset, Structure
@@ -29,10 +28,12 @@ from gprann.descriptors import ProjectedDescriptor, descriptor_from_dict, descri
 from gprann.evaluation.metrics import Metrics, number
 from gprann.evaluation.report import Report, with_forces_std
 from gprann.io import write
+from gprann.io.extxyz import format_extxyz
 from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
+from gprann.pipeline.elsewhere import label_elsewhere
 from gprann.runtime.atomic_write import atomic_write, make_folder
-from gprann.runtime.executors import Call, Workers, process_count, run_calls
+from gprann.runtime.executors import Workers, process_count
 from gprann.runtime.messages import SharedBar, progress_bar
 from gprann.runtime.resources import memory_budget, side_by_side
 from gprann.surrogate.compression import compress_surrogate
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _MUCH_WORSE = 5.0  # errors of the networks relative to those of their surrogates
 _WORTH_A_REMARK = 2e-3  # eV/atom; error of the networks
+_PARENTS = 100  # structures whose Taylor copies are in memory at a time where they go to a file
 _FORCES_STD = 50  # structures of a surrogate whose forces get standard deviations, which are costly
 
 
@@ -69,6 +71,10 @@ class SubsetStore:
         Records that this run has used.
     earlier_seconds : list of float
         Time that an interrupted run has spent on the labels it left, subset by subset.
+    streams : bool
+        Whether the labelled copies stay in files alone, because they may be too many for the memory.
+    files : list of Path
+        Then those files, in the order of the subsets; set by `augment_data`.
     """
 
     stages: Stages
@@ -76,6 +82,29 @@ class SubsetStore:
     n_features: int | None = None
     names: set[str] = field(default_factory=set)
     earlier_seconds: list[float] = field(default_factory=list)
+    streams: bool = False
+    files: list[Path] = field(default_factory=list)
+
+    def list_files(self, subsets: Sequence[Subset]) -> None:
+        """Note down the files of the labelled copies."""
+        self.files = [self._files(self._record(subset)[0])[0] for subset in subsets]
+
+    @contextlib.contextmanager
+    def sink(self, subset: Subset) -> Iterator[Sink | None]:
+        """Give what writes the labelled copies of a subset to its file; None: they stay in memory."""
+        if not self.streams:
+            yield None
+            return
+        with self.writer(self._record(subset)[0]) as take:
+            yield take
+
+    @contextlib.contextmanager
+    def writer(self, name: str) -> Iterator[Sink]:
+        """Give what writes labelled copies to the file of a name."""
+        file = self._files(name)[0]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(file) as stream:
+            yield lambda copies: stream.writelines(format_extxyz(copies))
 
     def find(self, subset: Subset) -> Augmentation | None:
         """Return the labelled copies of a subset that an interrupted run has left."""
@@ -90,9 +119,11 @@ class SubsetStore:
         )
         self.earlier_seconds.append(left.get("seconds", 0.0))
         accepted, uncertain = (
-            structures(file) if file.is_file() else Dataset() for file in self._files(name)
+            structures(file) if file.is_file() and read else Dataset()
+            for file, read in zip(self._files(name), (not self.streams, True), strict=True)
         )
-        return Augmentation(accepted, uncertain, left["surrogates"], left["left_out"], left["not_made"])
+        found = Augmentation(accepted, uncertain, left["surrogates"], left["left_out"], left["not_made"])
+        return replace(found, streamed=left["accepted"]) if self.streams else found
 
     def has(self, subset: Subset) -> bool:
         """Return whether there are labelled copies of a subset."""
@@ -105,11 +136,14 @@ class SubsetStore:
             "surrogates": made.surrogates,
             "left_out": made.left_out,
             "not_made": made.not_made,
+            "accepted": len(made.accepted) + made.streamed,
             "seconds": seconds,
         }
         files = self._files(name)
         make_folder(files[0].parent)
         for file, data in zip(files, (made.accepted, made.uncertain), strict=True):
+            if data is made.accepted and made.streamed:
+                continue  # they are there
             file.unlink(missing_ok=True)
             if len(data):
                 write(file, data)
@@ -198,44 +232,22 @@ def augment_data(
     require_forces(data, augmentation.method)
     data = with_unique_origins(data)
     if augmentation.method == "taylor":
-        return _taylor_copies(data, augmentation, surrogate, workers, test)
+        hessians = _hessians(data, augmentation, surrogate, workers, test)
+        return _taylor_copies(*hessians, augmentation, store)
     options = augmentation.copy_options()
     subsets = _plan(data, augmentation, surrogate)
     predict = None if test is None else test.predict
     if workers is not None and not isinstance(workers, int):
-        _label_elsewhere(subsets, options, store, test, workers)
+        label_elsewhere(subsets, options, store, test, workers)
     with progress_bar(options.total(data), "labelling") as bar:
         work = partial(label_subset, options=options, bar=SharedBar(bar), store=store, test=predict)
         jobs = [subset.job(work) for subset in subsets]
         parts = side_by_side(jobs, memory=memory_budget(surrogate.memory), most=process_count(workers))
+    if store is not None:
+        store.list_files(subsets)
     result = sum(parts, Augmentation(Dataset(), Dataset(), []))
     result.log_counts()
     return result
-
-
-def _label_elsewhere(
-    subsets: Sequence[Subset],
-    options: CopyOptions,
-    store: SubsetStore | None,
-    test: SurrogateTest | None,
-    workers: str | Executor,
-) -> None:
-    """Label the subsets by the calls of an executor; what they leave in the store is taken up from there."""
-    if store is None:
-        return
-    store = replace(store, stages=store.stages.absolute())  # workers may run in other folders
-    test = None if test is None else replace(test, stages=test.stages.absolute())
-    missing = [subset for subset in subsets if not store.has(subset)]
-    calls = [Call(_label_and_keep, (subset, options, store, test)) for subset in missing]
-    _log.info("%d subsets go to the executor", len(calls))
-    run_calls(workers, calls, lambda k, _: _log.info("subset %d of %d is labelled", k + 1, len(calls)))
-
-
-def _label_and_keep(
-    subset: Subset, options: CopyOptions, store: SubsetStore, test: SurrogateTest | None
-) -> None:
-    with progress_bar(options.total(subset.data), "labelling", show=False) as bar:
-        label_subset(subset, options, SharedBar(bar), store, None if test is None else test.predict)
 
 
 def _plan(data: Dataset, augmentation: AugmentationSection, surrogate: SurrogateSection) -> list[Subset]:
@@ -248,14 +260,17 @@ def _plan(data: Dataset, augmentation: AugmentationSection, surrogate: Surrogate
     )
 
 
-def _taylor_copies(
+_Hessians: TypeAlias = "list[Array] | str | None"
+
+
+def _hessians(
     data: Dataset,
     augmentation: AugmentationSection,
     surrogate: SurrogateSection,
     workers: Workers | None,
     test: SurrogateTest | None,
-) -> Augmentation:
-    """Return Taylor copies; to second order with given Hessians, or those of a surrogate of each subset."""
+) -> tuple[Dataset, _Hessians]:
+    """Return structures and Hessians of a Taylor expansion: of none, a file, or a surrogate of each subset."""
     hessians: list[Array] | str | None = augmentation.hessians
     if augmentation.order == 2 and hessians is None:
         work = partial(_expand_subset, test=test)
@@ -265,8 +280,24 @@ def _taylor_copies(
         for index, structure, hessian in itertools.chain.from_iterable(parts):
             ordered[index], hessians[index] = structure, hessian
         data = Dataset(ordered)
-    everything = taylor_augment(data, hessians=hessians, **augmentation.taylor_options().to_dict())
-    return Augmentation(everything[len(data) :], Dataset(), [])
+    return data, hessians
+
+
+def _taylor_copies(
+    data: Dataset, hessians: _Hessians, augmentation: AugmentationSection, store: SubsetStore | None
+) -> Augmentation:
+    """Return Taylor copies, or write them to a file, those of some structures after the other."""
+    options = augmentation.taylor_options()
+    if store is None or not store.streams:
+        return Augmentation(sum(taylor_parts(data, options, hessians), Dataset()), Dataset(), [])
+    name, count = "labels/taylor", 0
+    with store.writer(name) as take:
+        for part in taylor_parts(data, options, hessians, _PARENTS):
+            take(part)
+            count += len(part)
+    store.names.add(name)
+    store.files = store._files(name)[:1]
+    return Augmentation(Dataset(), Dataset(), [], streamed=count)
 
 
 def _expand_subset(subset: Subset, test: SurrogateTest | None) -> list[tuple[int, Structure, Array]]:

@@ -37,9 +37,15 @@ from gprann.training.member import CommitteeTask, train_member
 from gprann.training.objective import EnergyObjective
 from gprann.training.optimizers.base import OPTIMIZERS, OptimizerState, Report, no_report
 from gprann.training.options import TrainingOptions
+from gprann.training.store.objective import StreamedObjective
 
 _log = logging.getLogger(__name__)
 _MOST_LOSSES = 2  # of workers over the same members
+_KINDS: dict[str, type[EnergyObjective] | type[EnergyForceObjective] | type[StreamedObjective]] = {
+    "energies": EnergyObjective,
+    "combined": EnergyForceObjective,
+    "streamed": StreamedObjective,
+}
 _SMALL = 2e10  # flops of a member below which a process of its own does not pay
 
 
@@ -333,7 +339,8 @@ def identify(task: CommitteeTask) -> str:
     options = task.options.to_dict()
     del options["members"]  # members are independent: a committee may grow
     objective = task.objective
-    facts = [options, objective.model.n_features, task.energy_scale, objective.settings()]
+    settings = {name: value for name, value in objective.settings().items() if name != "folder"}  # may move
+    facts = [options, objective.model.n_features, task.energy_scale, settings]
     digest.update(json.dumps(facts, default=_digest_of).encode())
     for array in _arrays(task).values():
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -381,11 +388,7 @@ def load_task(folder: Path) -> tuple[CommitteeTask, str]:
     }
     model = options.model.build(document["n_features"], document["n_species"])
     settings = document["objective"]
-    objective = (
-        EnergyForceObjective.from_arrays(model, arrays, settings)
-        if settings["kind"] == "combined"
-        else EnergyObjective.from_arrays(model, arrays)
-    )
+    objective = _KINDS[settings["kind"]].from_arrays(model, arrays, settings)
     task = CommitteeTask(
         objective,
         arrays["families"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from gprann.descriptors.base import Descriptor, descriptor_from_dict, descriptor
 from gprann.models.base import AtomModel
 from gprann.models.features import FeatureTable
 from gprann.training.fit_data import LISTS, LabelTable, LocalData, SharedData
-from gprann.training.objective import Errors
+from gprann.training.objective import Errors, Objective, minibatches
 
 _ROUNDS = 10
 _PROBES = 8  # random signs behind an estimate of the diagonal
@@ -158,6 +158,10 @@ class EnergyForceObjective:
             count = max(1, int(np.searchsorted(np.cumsum(rows[order]), max_rows)))
             chosen = replace(chosen, rows_of=self.structures[np.sort(order[:count])])
         return chosen
+
+    def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Objective, Indices]]:
+        """Yield minibatches of a random order."""
+        return minibatches(self, rng, batch_size)
 
     def rows_per_structure(self) -> Indices:
         """Return the residuals of every structure, shape (size,)."""

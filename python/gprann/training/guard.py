@@ -107,14 +107,14 @@ def average_environments(features: Array, first: Indices) -> Array:
     return np.asarray(np.add.reduceat(features, first[:-1]) / np.diff(first)[:, None])
 
 
+def fold_structures(kin: Indices, kind: Indices) -> Indices:
+    """Return the fold of each structure, shape (n,), in which it is held out."""
+    return folds(kin, kind, _FOLDS, np.random.default_rng(0))
+
+
 def atom_folds(kin: Indices, kind: Indices, first: Indices) -> Indices:
     """Return the fold of each atom, shape (n_atoms,), in which its structure is held out."""
-    return np.repeat(structure_folds(kin, kind), np.diff(first))
-
-
-def structure_folds(kin: Indices, kind: Indices) -> Indices:
-    """Return the fold of each structure, shape (n,)."""
-    return folds(kin, kind, _FOLDS, np.random.default_rng(0))
+    return np.repeat(fold_structures(kin, kind), np.diff(first))
 
 
 def _some(data: Dataset) -> Dataset:

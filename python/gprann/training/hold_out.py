@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from gprann.arrays import Array, Indices
-from gprann.data.structure import Dataset
+from gprann.data.structure import Dataset, Structure
+from gprann.models.features import Moments
 
 _CORRELATED = 0.5  # von Neumann's ratio over 2 below which subsequent structures are steps of a trajectory
 _RUNS = 20  # pieces of a trajectory that are held out as a whole
@@ -23,31 +24,45 @@ def families(data: Dataset) -> Indices:
     -------
     ndarray of int64, shape (n,)
     """
-    numbers: dict[tuple[str, int], int] = {}
-    references: set[tuple[str, int]] = set()
-    fresh = itertools.count()
-    result = []
-    for structure in data:
+    numbers = Families()
+    return np.array([numbers.of(structure) for structure in data], dtype=np.int64)
+
+
+class Families:
+    """The numbers of the families of structures that come one after the other; see `families`."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[str, int], int] = {}
+        self._references: set[tuple[str, int]] = set()
+        self._fresh = itertools.count()
+
+    def of(self, structure: Structure) -> int:
+        """Return the number of the family of the next structure."""
         key = (structure.origin.file, structure.origin.index)
         is_reference = structure.origin.method == "reference"
-        if key not in numbers or (is_reference and key in references):
-            numbers[key] = next(fresh)
+        if key not in self._numbers or (is_reference and key in self._references):
+            self._numbers[key] = next(self._fresh)
         if is_reference:
-            references.add(key)
-        result.append(numbers[key])
-    return np.array(result, dtype=np.int64)
+            self._references.add(key)
+        return self._numbers[key]
 
 
 def strata(data: Dataset) -> Indices:
     """Number the groups and compositions: structures with the same number are of the same kind, shape (n,)."""
-    numbers: dict[tuple[object, ...], int] = {}
-    return np.array(
-        [
-            numbers.setdefault((structure.composition, tuple(structure.pbc), structure.group), len(numbers))
-            for structure in data
-        ],
-        dtype=np.int64,
-    )
+    numbers = Strata()
+    return np.array([numbers.of(structure) for structure in data], dtype=np.int64)
+
+
+class Strata:
+    """The numbers of the strata of structures that come one after the other; see `strata`."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[object, ...], int] = {}
+
+    def of(self, structure: Structure) -> int:
+        """Return the number of the stratum of the next structure."""
+        kind = (structure.composition, tuple(structure.pbc.tolist()), structure.group)
+        return self._numbers.setdefault(kind, len(self._numbers))
 
 
 def join_trajectories(families: Indices, strata: Indices, features: Array) -> Indices:
@@ -77,21 +92,46 @@ def join_trajectories(families: Indices, strata: Indices, features: Array) -> In
     >>> len(np.unique(join_trajectories(np.arange(60), alike, path[shuffled])))
     60
     """
-    result = families.copy()
     _, first = np.unique(families, return_index=True)
     first = np.sort(first)
-    for stratum in np.unique(strata[first]):
-        own = first[strata[first] == stratum]
-        if len(own) < 2 * _RUNS:
-            continue
-        x = features[own]
-        spread = 2 * float(np.sum((x - x.mean(axis=0)) ** 2)) / len(own)
-        step = float(np.sum(np.diff(x, axis=0) ** 2)) / (len(own) - 1)
-        if step >= _CORRELATED * spread:
-            continue
-        for piece in np.array_split(own, _RUNS):
-            result[np.isin(families, families[piece])] = families[piece[0]]
-    return result
+    trajectories = Trajectories()
+    for stratum in np.unique(strata[first]).tolist():
+        trajectories.add(stratum, features[first[strata[first] == stratum]])
+    return trajectories.join(families, strata)
+
+
+class Trajectories:
+    """The strata that are trajectories, told from the averaged descriptors of families, given piece by piece."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[Moments, float, Array]] = {}  # of all, sum of the squared steps, the last
+
+    def add(self, stratum: int, x: Array) -> None:
+        """Add the descriptors (m, D) of the next families of a stratum."""
+        if len(x) == 0:
+            return
+        moments, steps = Moments.of([x]), float(np.sum(np.diff(x, axis=0) ** 2))
+        if stratum in self._seen:
+            before, steps_before, last = self._seen[stratum]
+            moments = before.join(moments)
+            steps += steps_before + float(np.sum((x[0] - last) ** 2))
+        self._seen[stratum] = (moments, steps, x[-1].copy())
+
+    def join(self, families: Indices, strata: Indices) -> Indices:
+        """Return the families, shape (n,), those of every trajectory joined into pieces."""
+        result = families.copy()
+        _, first = np.unique(families, return_index=True)
+        first = np.sort(first)
+        for stratum, (moments, steps, _) in self._seen.items():
+            count = int(moments.count[0])
+            if count < 2 * _RUNS:
+                continue
+            spread = 2 * float(np.sum(moments.squares)) / count
+            if steps / (count - 1) >= _CORRELATED * spread:
+                continue
+            for piece in np.array_split(first[strata[first] == stratum], _RUNS):
+                result[np.isin(families, families[piece])] = families[piece[0]]
+        return result
 
 
 def split(

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 _MOST_CALIBRATED = (
     2500  # coefficients, or equations if these are fewer, up to which deviations are calibrated
 )
-_OF_NETWORKS = ("optimizer", "force_fraction", "huber_energy", "huber_force", "frozen", "validation")
+_OF_NETWORKS = ("optimizer", "force_fraction", "huber_energy", "huber_force", "frozen", "validation", "store")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,14 @@ from gprann.errors import TrainingError
 from gprann.training.hold_out import split
 from gprann.training.optimizers.base import OptimizerState, Report, Workload, no_report
 from gprann.training.options import TrainingOptions
+from gprann.training.store.objective import StreamedObjective
 
 if TYPE_CHECKING:
     from gprann.training.energy_force_objective import EnergyForceObjective
     from gprann.training.objective import EnergyObjective
     from gprann.training.ranks.energies import RankedEnergies
 
-    AnyObjective = EnergyObjective | EnergyForceObjective | RankedEnergies
+    AnyObjective = EnergyObjective | EnergyForceObjective | RankedEnergies | StreamedObjective
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class CommitteeTask:
 
     Attributes
     ----------
-    objective : EnergyObjective, EnergyForceObjective or RankedEnergies
+    objective : EnergyObjective, EnergyForceObjective, RankedEnergies or StreamedObjective
         Of all structures, in units of `energy_scale`.
     families : ndarray of int64, shape (n,)
         Structures with the same number (a reference structure and its copies) are held out together.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,6 +58,13 @@ class Objective(Protocol):
     def draw(self, stream: tuple[int, ...], max_rows: int | None = None) -> Self:
         """Return the objective of one iteration, where its residuals or rows are a random choice."""
 
+    def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Objective, Indices]]:
+        """Yield minibatches in which every structure occurs once, in an order that `rng` decides on alone.
+
+        Each is an objective, perhaps of a part of the structures, and structures of it. Structures of one are gone
+        once the next is asked for.
+        """
+
     def loss(self, parameters: Array) -> float:
         """Return the weighted sum of squared residuals."""
 
@@ -86,6 +93,15 @@ class MatrixFreeObjective(LeastSquaresObjective, Protocol):
 
     def diagonal(self, parameters: Array, rng: np.random.Generator) -> Array:
         """Return an estimate of the diagonal of JᵀWJ (P,)."""
+
+
+def minibatches(
+    objective: Objective, rng: np.random.Generator, batch_size: int
+) -> Iterator[tuple[Objective, Indices]]:
+    """Yield an objective whose structures are all in memory, with the structures of each minibatch."""
+    order = rng.permutation(objective.size).astype(np.int64)
+    for begin in range(0, len(order), batch_size):
+        yield objective, order[begin : begin + batch_size]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +167,10 @@ class EnergyObjective:
         """Return the objective itself: every energy counts in every iteration."""
         return self
 
+    def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Objective, Indices]]:
+        """Yield minibatches of a random order."""
+        return minibatches(self, rng, batch_size)
+
     def loss(self, parameters: Array) -> float:
         """Return the weighted sum of squared residuals."""
         residuals = self.model.core.energies(parameters, self._atoms, n_threads()) - self.targets
@@ -205,7 +225,12 @@ class EnergyObjective:
         return {"kind": "energies"}
 
     @classmethod
-    def from_arrays(cls, model: AtomModel, arrays: Mapping[str, NDArray[Any]]) -> EnergyObjective:
+    def from_arrays(
+        cls,
+        model: AtomModel,
+        arrays: Mapping[str, NDArray[Any]],
+        settings: Mapping[str, Any] | None = None,  # noqa: ARG003
+    ) -> EnergyObjective:
         """Make an objective of what `arrays` gave."""
         table = FeatureTable(arrays["features"], arrays["rows"], arrays["order"])
         return cls(model, table, arrays["targets"], arrays["weights"])

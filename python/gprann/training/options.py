@@ -168,6 +168,14 @@ class TrainingOptions(Options):
         gt=0,
     )
     frozen: Widths = option("Layers, counted from 0 at the descriptor, that stay as they are.", ())
+    store: str | None = option(
+        "Folder for the features of training sets that are larger than the memory: they are written once, block by "
+        "block with checksums, and streamed in every epoch; what is there already is not computed again. For energies "
+        "alone. Default: only where the features would exceed the memory, among the checkpoints.",
+        None,
+        example="features",
+        min_length=1,
+    )
     validation: float = option(
         "Fraction of the reference structures held out, with all copies made from them, to judge when to stop and "
         "which iteration to keep: a share of every group and composition, pieces of trajectories as a whole. The only "
@@ -205,7 +213,24 @@ class TrainingOptions(Options):
         for name in [name for name, given in of_forces.items() if given and not self.forces]:
             raise ValueError(f"{name} has no effect without forces; add forces = true")
         self.check_baseline()
+        self._check_store()
         return self
+
+    def _check_store(self) -> None:
+        if self.store is None:
+            return
+        if self.forces:
+            raise ConfigError(
+                "store: keeps the features of energies alone, not the derivatives that forces need; leave store out, "
+                "or train on the energies of copies (forces = false)"
+            )
+        if self.huber_energy is not None:
+            raise ConfigError("store: huber_energy needs all structures in memory; leave one of the two out")
+        if self.optimizer.needs_products:
+            raise ConfigError(
+                f"store: the optimizer '{self.optimizer.name}' needs all structures in memory; use \"adamw\" (or "
+                '"lbfgs", "lm"), or leave store out'
+            )
 
     def check_baseline(self) -> None:
         """Refuse reference energies beside a baseline that has some."""
@@ -224,5 +249,5 @@ class TrainingOptions(Options):
 
     @property
     def shared(self) -> TrainingOptions:
-        """The options without the baseline, which is subtracted before the members are trained."""
-        return self.replace(baseline=None, reference_energies=None)
+        """The options that members need: the baseline is subtracted before, and the folder does not matter to them."""
+        return self.replace(baseline=None, reference_energies=None, store=None)

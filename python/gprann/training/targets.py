@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from gprann.arrays import Array
+from gprann.arrays import Array, Indices
 from gprann.data.prediction import volume
 from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, DataError, nearest_name
@@ -30,7 +31,41 @@ def energy_scale(residuals: Array, *, forces: bool = False) -> float:
     return (_WITH_FORCES if forces else 1.0) * (scale if scale > 1e-8 else 1.0)
 
 
-def structure_weights(data: Dataset, options: TrainingOptions) -> Array:
+class Facts(NamedTuple):
+    """The facts on which the weights of n structures depend.
+
+    Attributes
+    ----------
+    n_atoms : ndarray of int64, shape (n,)
+    weights : ndarray, shape (n,)
+    variances : ndarray, shape (n,), eV²
+        Of the energies.
+    group : ndarray of int64, shape (n,)
+        Number of the name of its group.
+    groups : tuple of str
+        Names of the groups.
+    """
+
+    n_atoms: Indices
+    weights: Array
+    variances: Array
+    group: Indices
+    groups: tuple[str, ...]
+
+    @classmethod
+    def of(cls, data: Dataset) -> Facts:
+        """Return the facts of a data set."""
+        groups: dict[str, int] = {}
+        return cls(
+            data.n_atoms,
+            np.array([structure.weight for structure in data]),
+            np.array([structure.energy_variance for structure in data]),
+            np.array([groups.setdefault(structure.group, len(groups)) for structure in data], dtype=np.int64),
+            tuple(groups),
+        )
+
+
+def structure_weights(data: Dataset | Facts, options: TrainingOptions) -> Array:
     """Return the weights of the structures, shape (n,).
 
     Raises
@@ -40,29 +75,28 @@ def structure_weights(data: Dataset, options: TrainingOptions) -> Array:
     DataError
         If all weights are zero.
     """
-    groups = {structure.group for structure in data}
+    facts = Facts.of(data) if isinstance(data, Dataset) else data
+    groups = set(facts.groups)
     for group in options.group_weights:
         if group not in groups:
             raise ConfigError(
                 f"group_weights: no structure is of the group '{group}'; {nearest_name(group, groups)}"
             )
-    weights = np.array(
-        [structure.weight * options.group_weights.get(structure.group, 1.0) for structure in data]
-    )
+    factors = np.array([options.group_weights.get(name, 1.0) for name in facts.groups])
+    weights: Array = facts.weights * factors[facts.group]
     if options.label_noise is not None:
-        variances = np.array([structure.energy_variance for structure in data])
-        weights = weights * options.label_noise**2 / (options.label_noise**2 + variances)
+        weights = weights * options.label_noise**2 / (options.label_noise**2 + facts.variances)
     if not weights.sum() > 0:
         raise DataError("all weights of the training set are zero; nothing would be trained")
     return weights
 
 
-def sizes_differ(data: Dataset) -> bool:
+def sizes_differ(data: Dataset | Facts) -> bool:
     """Whether the structures differ in size by so much that errors are to be compared per atom."""
     return int(data.n_atoms.max()) > _SAME_SIZE * int(data.n_atoms.min())
 
 
-def energy_weights(data: Dataset, weights: Array, *, per_atom: bool) -> Array:
+def energy_weights(data: Dataset | Facts, weights: Array, *, per_atom: bool) -> Array:
     """Return the weights of the squared energy errors, shape (n,): per structure or per atom.
 
     Per atom the weight is (N_mean / N)², so that structures of the mean size keep theirs. None counts more than sixteen

@@ -19,8 +19,9 @@ from gprann.training.fit_data import LabelTable
 from gprann.training.member import CommitteeTask
 from gprann.training.objective import EnergyObjective
 from gprann.training.options import TrainingOptions
+from gprann.training.prepared import compare_sizes
 from gprann.training.standardised import Standardised
-from gprann.training.targets import energy_scale, energy_weights, label_table, sizes_differ, structure_weights
+from gprann.training.targets import Facts, energy_scale, energy_weights, label_table, structure_weights
 
 if TYPE_CHECKING:
     from gprann.training.member import AnyObjective
@@ -53,7 +54,7 @@ def make_task(
     team : Team or None
         Ranks among which the structures are divided.
     """
-    settings, weighting = _compare_sizes(settings, data)
+    settings, weighting = compare_sizes(settings, Facts.of(data))
     scale = energy_scale(data.energies, forces=settings.forces) if base is None else base.energy_scale
     before = None if base is None else base.normalisation
     known = _standardise(data, descriptor, before, team, forces=settings.forces)
@@ -130,15 +131,3 @@ class _WholeSet:
             labels=labels,
             force_fraction=force_fraction,
         )
-
-
-def _compare_sizes(settings: TrainingOptions, data: Dataset) -> tuple[TrainingOptions, dict[str, str]]:
-    """Return the options with energies compared per structure or per atom, and the reason."""
-    if settings.per_atom is not None:
-        return settings, {"per_atom": "as asked"}
-    smallest, largest = int(data.n_atoms.min()), int(data.n_atoms.max())
-    differ = sizes_differ(data)
-    reason = f"structures of {smallest} to {largest} atoms"
-    if differ:
-        _log.info("energies are compared per atom: %s", reason)
-    return settings.replace(per_atom=differ), {"per_atom": reason}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,21 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gprann.arrays import Array
-from gprann.baselines import (
-    Baseline,
-    CalculatorBaseline,
-    ReferenceEnergies,
-    as_baseline,
-    fit_baseline,
-    terms_of,
-)
-from gprann.baselines.reference_energies import spanning_compositions
-from gprann.data.structure import Dataset
+from gprann.baselines import CalculatorBaseline, as_baseline, terms_of
+from gprann.data.structure import Composition, Dataset
 from gprann.descriptors import Descriptor
 from gprann.errors import ConfigError, DataError, TrainingError
 from gprann.io.checks import geometry_digest
 from gprann.io.reading import Source, structures
-from gprann.models import AtomModel, Linear, PolynomialModel, Quadratic
+from gprann.models import Linear, PolynomialModel, Quadratic
 from gprann.potential import Potential
 from gprann.runtime.executors import Workers
 from gprann.runtime.messages import progress_bar
@@ -36,10 +29,11 @@ from gprann.runtime.resources import n_threads
 from gprann.signatures import takes
 from gprann.training.committee import MemberProgress, train_members
 from gprann.training.linear import fit_polynomials, refuse_options_of_networks
-from gprann.training.optimizers.base import OptimizerState, Workload
+from gprann.training.optimizers.base import OptimizerState
 from gprann.training.options import RankOptions, TrainingOptions
+from gprann.training.prepared import Learner, Prepared, record_compositions, record_data
+from gprann.training.streamed import features_folder, prepare_streamed
 from gprann.training.task import make_task
-from gprann.version import __version__
 
 if TYPE_CHECKING:
     from gprann.training.member import CommitteeTask
@@ -145,47 +139,43 @@ def _train(
         base = start if isinstance(start, Potential) else _load_base(start, options)
         options = _like(base, descriptor, options)
     settings = TrainingOptions(**options)
-    data = structures(data)
-    if len(data) == 0:
-        raise DataError("the training set is empty; give at least one structure with an energy")
     started = time.perf_counter()
     model = settings.model.build(descriptor.size, len(descriptor.species))
     model.frozen_parameters(settings.frozen)  # raises if there are no such layers
+    if settings.store is None:
+        data = structures(data)
+        if len(data) == 0:
+            raise DataError("the training set is empty; give at least one structure with an energy")
     if isinstance(model, PolynomialModel):
         if team is not None:
             _log.warning("mpi has no effect: %s models are fitted in one process", model.options.name)
         return _fit_in_closed_form(data, descriptor, model, settings)
-    workload = _workload(data, model, settings)
-    optimizer, reason = settings.optimizer.resolve(workload)
-    _log.info("optimizer %s: %s", optimizer.name or type(optimizer).__name__, reason)
-    if settings.huber_force is not None and not settings.forces:
-        _log.warning("huber_force has no effect without forces = true")
-    baseline = _fit_baseline(data, descriptor.species, settings, base)
-    compositions = _record_compositions(data, settings, base)
-    settings = settings.replace(optimizer=optimizer, baseline=None, reference_energies=None)
-    data = baseline.subtract(data)
-    normalisation, guard, task, weighting = make_task(data, descriptor, model, settings, base=base, team=team)
+    if team is not None and settings.store is not None:
+        raise ConfigError(
+            "store has no effect with mpi, which divides the features among the ranks; leave one out"
+        )
     folder = None if how.checkpoint is None else Path(how.checkpoint)
-    workers = how.workers if team is None else _one_at_a_time(team, settings)
-    with _Bar(settings, task.energy_scale, how.progress) as bar:
-        states = train_members(task, folder=folder, workers=workers, progress=bar)
+    setting = Learner(descriptor, model, settings, base)
+    streaming = nullcontext() if team is not None else features_folder(data, descriptor, settings, folder)
+    with streaming as features:
+        prepared = (
+            _in_memory(structures(data), setting, team)
+            if features is None
+            else prepare_streamed(data, setting, features)
+        )
+        task = prepared.task
+        workers = how.workers if team is None else _one_at_a_time(team, task.options)
+        with _Bar(task.options, task.energy_scale, how.progress) as bar:
+            states = train_members(task, folder=folder, workers=workers, progress=bar)
     return Potential(
         descriptor,
-        normalisation,
+        prepared.normalisation,
         model,
         _best_parameters(states),
-        baseline=baseline,
+        baseline=prepared.baseline,
         energy_scale=task.energy_scale,
-        guard=guard,
-        provenance={
-            "training": {
-                **_record(data, task.options),
-                **_record_members(task, states, started),
-                **compositions,
-                "optimizer_reason": reason,
-                "weighting": weighting,
-            }
-        },
+        guard=prepared.guard,
+        provenance={"training": {**prepared.record, **_record_members(task, states, started)}},
     )
 
 
@@ -262,7 +252,7 @@ def fit_linear(
 
 
 def _fit_in_closed_form(
-    data: Dataset,
+    data: Source,
     descriptor: Descriptor,
     model: PolynomialModel,
     settings: TrainingOptions,
@@ -270,8 +260,9 @@ def _fit_in_closed_form(
     """Fit a linear or quadratic potential, which needs no start and no optimiser."""
     started = time.perf_counter()
     refuse_options_of_networks(settings)
-    baseline = _fit_baseline(data, descriptor.species, settings, None)
-    compositions = _record_compositions(data, settings, None)
+    data = structures(data)
+    baseline = Learner(descriptor, model, settings).fit_baseline(data)
+    compositions = record_compositions(_compositions(data), settings, None)
     settings = settings.replace(baseline=None, reference_energies=None)
     fitted = fit_polynomials(baseline.subtract(data), descriptor, model, settings)
     prepared = fitted.prepared
@@ -286,27 +277,6 @@ def _fit_in_closed_form(
         guard=prepared.guard,
         provenance={"training": {**record, **compositions}},
     )
-
-
-def _workload(data: Dataset, model: AtomModel, settings: TrainingOptions) -> Workload:
-    """Return the size of the training; remark where the labels are too few to determine the parameters."""
-    workload = Workload(
-        n_parameters=model.n_parameters,
-        n_structures=len(data),
-        n_compositions=len({structure.composition for structure in data}),
-        forces=settings.forces,
-        linear=model.linear,
-        n_rows=sum(structure.n_labels for structure in data) if settings.forces else len(data),
-    )
-    if workload.n_rows < workload.n_parameters:
-        _log.info(
-            "%d parameters, but only %d energies and forces to determine them: what the networks do between the "
-            "structures is decided by their start; a committee shows where that matters, and smaller networks, a "
-            "descriptor compressed to fewer features (compress_descriptor) or more data change it",
-            workload.n_parameters,
-            workload.n_rows,
-        )
-    return workload
 
 
 def _load_base(start_from: str | os.PathLike[str], options: Mapping[str, Any]) -> Potential:
@@ -352,47 +322,32 @@ def _like(base: Potential, descriptor: Descriptor, options: Mapping[str, Any]) -
     return {**others, "model": own, "members": members}
 
 
-def _fit_baseline(
-    data: Dataset, species: Sequence[str], settings: TrainingOptions, base: Potential | None
-) -> Baseline:
-    """Return the baseline: what was given, completed by reference energies and fitted.
-
-    A potential that is trained further keeps its own baseline, except for what was given.
-    """
-    terms = () if settings.baseline is None else terms_of(settings.baseline)
-    if settings.reference_energies is not None:
-        terms = (*terms, ReferenceEnergies(energies=settings.reference_energies))
-    if base is None:
-        return fit_baseline(as_baseline(terms), data, species)
-    chosen: list[Baseline] = []
-    for reference in (False, True):
-        mine, before = (
-            [term for term in group if isinstance(term, ReferenceEnergies) == reference]
-            for group in (terms, terms_of(base.baseline))
-        )
-        chosen += mine or before
-    for term in chosen:
-        if isinstance(term, ReferenceEnergies):
-            term.energies_of(species)  # raises if one is missing
-    return as_baseline(chosen)
-
-
-def _record_compositions(data: Dataset, settings: TrainingOptions, base: Potential | None) -> dict[str, Any]:
-    """Return compositions that span those of the training set, and whether the reference energies were given.
-
-    Energies of other compositions are not determined unless they were; see `Potential.predict`. A potential that is
-    trained further has those of its own training set too, and no record if it had none.
-    """
-    before = {"compositions": []} if base is None else base.provenance.get("training", {})
-    if "compositions" not in before:
-        return {}
-    known = [tuple(numbers.items()) for numbers in before["compositions"]]
-    spanning = spanning_compositions([*known, *(structure.composition for structure in data)])
-    return {
-        "compositions": [dict(composition) for composition in spanning],
-        "reference_energies_given": settings.gives_reference_energies
-        or bool(before.get("reference_energies_given")),
+def _in_memory(data: Dataset, setting: Learner, team: Team | None) -> Prepared:
+    """Compute the features of a data set, and set up what is to be minimised."""
+    labels = sum(item.n_labels for item in data) if setting.options.forces else len(data)
+    settings, reason = setting.choose_optimizer(len(data), labels, len({item.composition for item in data}))
+    baseline = setting.fit_baseline(data)
+    compositions = record_compositions(_compositions(data), setting.options, setting.base)
+    data = baseline.subtract(data)
+    normalisation, guard, task, weighting = make_task(
+        data, setting.descriptor, setting.model, settings, base=setting.base, team=team
+    )
+    record = {
+        **_record(data, task.options),
+        **compositions,
+        "optimizer_reason": reason,
+        "weighting": weighting,
     }
+    return Prepared(normalisation, guard, task, baseline, record)
+
+
+def _compositions(data: Dataset) -> list[Composition]:
+    return [structure.composition for structure in data]
+
+
+def _record(data: Dataset, settings: TrainingOptions) -> dict[str, Any]:
+    references = [geometry_digest(item) for item in data if item.origin.method == "reference"]
+    return record_data(len(data), references, settings)
 
 
 def _best_parameters(states: list[OptimizerState]) -> Array:
@@ -407,18 +362,6 @@ def _best_parameters(states: list[OptimizerState]) -> Array:
     return parameters
 
 
-def _record(data: Dataset, settings: TrainingOptions) -> dict[str, Any]:
-    """Return what the potential was trained on and how, as plain data for its file."""
-    return {
-        "program": f"gprann {__version__}",
-        "n_structures": len(data),
-        "n_reference": sum(structure.origin.method == "reference" for structure in data),
-        # An evaluation warns of test structures that have been trained on.
-        "structures": [geometry_digest(item) for item in data if item.origin.method == "reference"],
-        "options": _describe(settings),
-    }
-
-
 def _record_members(task: CommitteeTask, states: list[OptimizerState], started: float) -> dict[str, Any]:
     """Return how the members were trained, as plain data."""
     return {
@@ -428,15 +371,6 @@ def _record_members(task: CommitteeTask, states: list[OptimizerState], started: 
         "held_out": [_last_errors(state, task.energy_scale) for state in states],
         "ended": [state.reason for state in states],
     }
-
-
-def _describe(options: TrainingOptions) -> dict[str, Any]:
-    """Return the options as plain data; an optimiser or model that no file can name appears as text."""
-    try:
-        return options.to_dict()
-    except ConfigError:
-        named = TrainingOptions(**{**options.changes(), "optimizer": "auto", "model": "mlp"}).to_dict()
-        return {**named, "optimizer": repr(options.optimizer), "model": repr(options.model)}
 
 
 def _history(state: OptimizerState, scale: float) -> list[list[float | None]]:

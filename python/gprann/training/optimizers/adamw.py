@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -55,9 +56,8 @@ class AdamW(Optimizer):
         while not state.finished and state.iteration < epochs:
             epoch = state.iteration + 1
             drawn = train.draw((*stream, epoch, 1))
-            order = np.random.default_rng((*stream, epoch)).permutation(train.size).astype(np.int64)
-            batches = [order[k : k + self.batch_size] for k in range(0, train.size, self.batch_size)]
-            w, total = self._run_epoch(drawn, state, batches, self._rate(epoch, epochs), frozen)
+            batches = drawn.epoch(np.random.default_rng((*stream, epoch)), self.batch_size)
+            w, total = self._run_epoch(batches, state, self._rate(epoch, epochs), frozen)
             held_out = validation.errors(w)  # NaN without held-out structures
             # The sum over the batches belongs to parameters on the way; alone it must not decide which are kept.
             error = float(np.sqrt(total / train.total_weight)) if validation.size else train.errors(w).total
@@ -78,9 +78,8 @@ class AdamW(Optimizer):
 
     def _run_epoch(
         self,
-        train: Objective,
+        batches: Iterable[tuple[Objective, Indices]],
         state: OptimizerState,
-        batches: list[Indices],
         rate: float,
         frozen: Indices,
     ) -> tuple[Array, float]:
@@ -91,8 +90,8 @@ class AdamW(Optimizer):
         first = state.vectors.setdefault("first_moment", np.zeros_like(state.parameters))
         second = state.vectors.setdefault("second_moment", np.zeros_like(state.parameters))
         w, total = state.parameters, 0.0
-        for step, batch in enumerate(batches, int(state.numbers.get("step", 0)) + 1):
-            loss, gradient = train.gradient(w, batch)
+        for step, (part, batch) in enumerate(batches, int(state.numbers.get("step", 0)) + 1):
+            loss, gradient = part.gradient(w, batch)
             total += loss
             gradient /= len(batch)
             first += (1 - _BETA1) * (gradient - first)

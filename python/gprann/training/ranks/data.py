@@ -15,10 +15,11 @@ from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
 from gprann.models import Guard, Normalisation
 from gprann.models.base import AtomModel
+from gprann.models.features import Moments
 from gprann.models.guard import Sums
 from gprann.training.energy_force_objective import EnergyForceObjective
 from gprann.training.fit_data import LabelTable
-from gprann.training.guard import fit_guard, kinship_of_averages, structure_folds
+from gprann.training.guard import fit_guard, fold_structures, kinship_of_averages
 from gprann.training.ranks.combined import RankedData
 from gprann.training.ranks.energies import RankedEnergies
 from gprann.training.standardised import report_components
@@ -79,7 +80,7 @@ class DividedSet:
         divisor = np.maximum(number, 1.0)[:, None]
         mean = total / divisor
         (squares,) = team.sum("squares", mean)
-        normalisation = Normalisation.from_moments(mean, np.sqrt(squares / divisor))
+        normalisation = Normalisation.from_moments(Moments(number.astype(np.int64), mean, squares))
         if before is not None:
             normalisation = before.complete(normalisation)
         report_components(descriptor, number.astype(np.int64), normalisation)
@@ -92,7 +93,7 @@ class DividedSet:
 
     def fit_guard(self, data: Dataset, descriptor: Descriptor) -> Guard:
         """Fit the extrapolation guard of the training set."""
-        numbers = structure_folds(self.families, self.strata)
+        numbers = fold_structures(self.families, self.strata)
         self.team.tell("divide", spread=[("structures", numbers)])
         return fit_guard(
             data, descriptor, self.normalisation, _DividedSample(self.team, self.counts, numbers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from gprann.arrays import Array, Indices
 from gprann.descriptors.base import Descriptor, descriptor_to_dict
 from gprann.models.base import AtomModel
-from gprann.training.objective import TRIAL_SIZE, Errors
+from gprann.training.objective import TRIAL_SIZE, Errors, Objective, minibatches
 
 if TYPE_CHECKING:
     from gprann.training.ranks.team import Team
@@ -91,6 +92,10 @@ class RankedEnergies:
     def draw(self, stream: tuple[int, ...], max_rows: int | None = None) -> RankedEnergies:  # noqa: ARG002
         """Return the objective itself: every energy counts in every iteration."""
         return self
+
+    def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Objective, Indices]]:
+        """Yield minibatches of a random order."""
+        return minibatches(self, rng, batch_size)
 
     def loss(self, parameters: Array) -> float:
         """Return the weighted sum of squared residuals."""
