@@ -36,7 +36,7 @@ ADAMW: dict[str, Any] = {"optimizer": "adamw", "patience": 1000}
 CASES: dict[str, dict[str, tuple[dict[str, Any], tuple[int, int]]]] = {
     "forces": {
         "iteration of lm": ({**LM, "forces": True, "alpha": 0.9}, (1, 6)),
-        "iteration of lm, wide": ({**LM, "forces": True, "alpha": 0.9, "hidden": (25, 25)}, (1, 3)),
+        "iteration of lm, wide": ({**LM, "forces": True, "alpha": 0.9, "hidden": (20, 20)}, (1, 2)),
         "epoch of adamw": ({**ADAMW, "forces": True, "alpha": 0.9, "batch_size": 32}, (2, 42)),
     },
     "energies": {

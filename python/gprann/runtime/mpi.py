@@ -12,7 +12,6 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from gprann.arrays import Array
 from gprann.errors import ConfigError
+from gprann.runtime.role import take_rank
 
 _log = logging.getLogger(__name__)
 _BLOCK = 512  # rows of a triangle that are summed at a time
@@ -28,31 +28,6 @@ _TAG = 7
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")  # what mpiexec tells the processes that it starts
 # Polling with pauses, so that ranks that wait leave the processor to others: after this many seconds, of this length.
 _PAUSES = ((0.002, 0.0), (0.05, 5e-5), (5.0, 1e-3), (float("inf"), 1e-2))
-_follower = False
-TEAM: ContextVar[Any] = ContextVar("team", default=None)
-"""The ranks that this process leads."""
-
-
-def is_follower() -> bool:
-    """Whether this process serves another one, which alone speaks to the user and writes files.
-
-    Examples
-    --------
-    >>> is_follower()
-    False
-    """
-    return _follower
-
-
-def current_team() -> Any:
-    """Return the ranks that this process leads (a `gprann.training.ranks.Team`), or None.
-
-    Examples
-    --------
-    >>> current_team() is None
-    True
-    """
-    return TEAM.get()
 
 
 class Lower(NamedTuple):
@@ -62,7 +37,7 @@ class Lower(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What is to be done: the name of a method, arrays, and plain facts."""
+    """A thing to be done: the name of a method, arrays, and plain facts."""
 
     name: str
     facts: dict[str, Any]
@@ -186,7 +161,6 @@ def connect() -> Channel:
     ConfigError
         If mpi4py is missing, or cannot use the MPI whose mpiexec started this process.
     """
-    global _follower  # noqa: PLW0603 - what a process is does not change
     channel = Channel(_mpi().COMM_WORLD)
     told = next((os.environ[name] for name in _SIZES if name in os.environ), "1")
     if channel.size == 1 and told.isdecimal() and int(told) > 1:
@@ -199,7 +173,7 @@ def connect() -> Channel:
         _log.info(
             "mpi = true, but there is one rank alone, which does all the work; start several with mpiexec -n 4 ..."
         )
-    _follower = channel.rank > 0
+    take_rank(channel.rank)
     return channel
 
 
