@@ -23,6 +23,10 @@ from gprann.errors import ConfigError
 from gprann.runtime.role import take_rank
 
 _log = logging.getLogger(__name__)
+_FIRST, _HEADER = (
+    1 << 14,
+    16,
+)  # bytes of the first part of a message, which most of them fit into, and of its lengths
 _BLOCK = 512  # rows of a triangle that are summed at a time
 _TAG = 7
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")  # what mpiexec tells the processes that it starts
@@ -70,16 +74,25 @@ class Channel:
         layout = [(array.dtype.str, array.shape) for array in message.arrays]
         facts = pickle.dumps((message.name, message.facts, layout))
         payload = b"".join([facts, *(np.ascontiguousarray(array).tobytes() for array in message.arrays)])
-        self._finish(self.comm.Ibcast(np.array([len(facts), len(payload)], dtype=np.int64), root=0))
-        self._finish(self.comm.Ibcast(np.frombuffer(payload, np.uint8), root=0))
+        first = np.zeros(_FIRST, dtype=np.uint8)
+        first[:_HEADER].view(np.int64)[:] = len(facts), len(payload)
+        whole = np.frombuffer(payload, np.uint8)
+        room = _FIRST - _HEADER
+        first[_HEADER : _HEADER + len(payload)] = whole[:room]
+        self._finish(self.comm.Ibcast(first, root=0))
+        if len(payload) > room:
+            self._finish(self.comm.Ibcast(whole[room:], root=0))
 
     def receive(self) -> Message:
         """Wait for what rank 0 announces."""
-        header = np.empty(2, dtype=np.int64)
-        self._finish(self.comm.Ibcast(header, root=0))
-        payload = np.empty(header[1], dtype=np.uint8)
-        self._finish(self.comm.Ibcast(payload, root=0))
-        begin = int(header[0])
+        first = np.empty(_FIRST, dtype=np.uint8)
+        self._finish(self.comm.Ibcast(first, root=0))
+        begin, size = map(int, first[:_HEADER].view(np.int64))
+        payload = np.empty(size, dtype=np.uint8)
+        room = _FIRST - _HEADER
+        payload[:room] = first[_HEADER : _HEADER + size]
+        if size > room:
+            self._finish(self.comm.Ibcast(payload[room:], root=0))
         name, facts, layout = pickle.loads(payload[:begin].tobytes())
         arrays = []
         for kind, shape in layout:
