@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import samples
 from gprann import ChebyshevDescriptor, Dataset, train
-from gprann.runtime.mpi import is_follower
+from gprann.runtime.role import is_follower
 
 LM: dict[str, Any] = {"optimizer": "lm", "starts": 1, "iterations": 3, "hidden": (4,)}
 ROWS: dict[str, Any] = {**LM, "hidden": (16, 16), "forces": True, "alpha": 0.9}

@@ -211,6 +211,52 @@ class TestConnection:
             gprann.train(gprann.examples.hydrogen(4), rank_trainings.DESCRIPTOR, mpi=True)
 
 
+class Wire:
+    """A communicator of one process: what is sent is received by the same, what is summed is doubled."""
+
+    def __init__(self) -> None:
+        self.rank, self.sent = 0, []
+        self.done = SimpleNamespace(Test=lambda: True)
+
+    def Get_rank(self) -> int:  # noqa: N802 - the name of mpi4py
+        return self.rank
+
+    def Ibcast(self, array: Any, root: int) -> Any:  # noqa: N802
+        if self.rank == root:
+            self.sent.append(array.copy())
+        else:
+            array[:] = self.sent.pop(0)
+        return self.done
+
+    def Ireduce(self, place: Any, array: Any, root: int) -> Any:  # noqa: N802
+        array *= 2
+        return self.done
+
+
+class TestMessages:
+    @pytest.mark.parametrize("size", [0, 3, 1900, 2100, 50000])
+    def test_arrive_whole(self, size: int) -> None:
+        wire = Wire()
+        arrays = [np.arange(float(size)), np.arange(6, dtype=np.int32).reshape(2, 3), np.zeros((0, 4))]
+        mpi.Channel(wire).announce(mpi.Message("name", {"of": 3}, arrays))
+        wire.rank = 1
+        name, facts, found = mpi.Channel(wire).receive()
+        assert (name, facts, wire.sent) == ("name", {"of": 3}, [])
+        for array, expected in zip(found, arrays, strict=True):
+            np.testing.assert_array_equal(array, expected)
+            assert (array.dtype, array.shape) == (expected.dtype, expected.shape)
+
+    @pytest.mark.parametrize("size", [1, 511, 512, 1100])
+    def test_the_lower_triangle_is_summed(self, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(mpi, "_in_place", lambda: None)
+        matrix = np.random.default_rng(0).normal(size=(size, size))
+        expected = 2 * np.tril(matrix)
+        vector = np.ones(3)
+        mpi.Channel(Wire()).sum([mpi.Lower(matrix), vector])
+        np.testing.assert_array_equal(np.tril(matrix), expected)
+        np.testing.assert_array_equal(vector, 2.0)
+
+
 class TestDeal:
     def test_sums_are_balanced(self) -> None:
         sizes = np.random.default_rng(0).integers(1, 50, size=200)

@@ -81,7 +81,7 @@ def streams(task: CommitteeTask) -> StreamedObjective:
 def in_memory(**options: Any) -> CommitteeTask:
     settings = TrainingOptions(**{**ADAMW, **options})
     model = settings.model.build(DESCRIPTOR.size, len(DESCRIPTOR.species))
-    return _in_memory(DATA, Learner(DESCRIPTOR, model, settings)).task
+    return _in_memory(DATA, Learner(DESCRIPTOR, model, settings), None).task
 
 
 def flip(path: Path) -> None:

@@ -20,7 +20,7 @@ from gprann.cli.inputs import (
     read_section,
     toml_value,
 )
-from gprann.cli.ranks import divided
+from gprann.cli.ranks import over_ranks
 from gprann.errors import ConfigError
 from gprann.explain import option_name
 
@@ -164,7 +164,7 @@ def _check_label_next(target: str | None, augmentation: AugmentationSection) -> 
         )
 
 
-@divided
+@over_ranks
 def train(arguments: argparse.Namespace) -> Answer:
     """Train a potential."""
     from gprann.config import DescriptorSection, ResourcesSection, TrainingSection

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from gprann.errors import GprannError
-from gprann.runtime.mpi import is_follower
 
 _log = logging.getLogger("gprann")
 _PLAIN = str.maketrans({"Å": "A", "±": "+-", "²": "^2", "³": "^3", "æ": "ae", "é": "e"})
@@ -45,8 +44,14 @@ def show_error(text: str) -> None:
         _write(sys.stderr, text)
 
 
+def _is_follower() -> bool:
+    """Whether rank 0 of MPI speaks for this process; where the module was not needed yet, there are no ranks."""
+    role = sys.modules.get("gprann.runtime.role")
+    return role is not None and bool(role.is_follower())
+
+
 def _write(stream: TextIO | None, text: str) -> None:
-    if stream is None or stream.closed or is_follower():  # rank 0 of MPI speaks for all
+    if stream is None or stream.closed or _is_follower():
         return
     encoding = stream.encoding or "utf-8"
     try:

@@ -12,7 +12,7 @@ from gprann.cli.inputs import read_section
 Command = Callable[[argparse.Namespace], Answer]
 
 
-def divided(command: Command) -> Command:
+def over_ranks(command: Command) -> Command:
     """Let rank 0 carry out a command with the options of `[resources]`, and the others serve it, if --mpi is given."""
 
     @functools.wraps(command)

@@ -31,7 +31,6 @@ from gprann.io import write
 from gprann.io.extxyz import format_extxyz
 from gprann.io.reading import structures
 from gprann.pipeline.checkpoints import Stages, data_digest, digest
-from gprann.pipeline.elsewhere import label_elsewhere
 from gprann.runtime.atomic_write import atomic_write, make_folder
 from gprann.runtime.executors import Workers, process_count
 from gprann.runtime.messages import SharedBar, progress_bar
@@ -238,6 +237,8 @@ def augment_data(
     subsets = _plan(data, augmentation, surrogate)
     predict = None if test is None else test.predict
     if workers is not None and not isinstance(workers, int):
+        from gprann.pipeline.elsewhere import label_elsewhere
+
         label_elsewhere(subsets, options, store, test, workers)
     with progress_bar(options.total(data), "labelling") as bar:
         work = partial(label_subset, options=options, bar=SharedBar(bar), store=store, test=predict)

@@ -12,7 +12,6 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
@@ -21,38 +20,18 @@ from numpy.typing import NDArray
 
 from gprann.arrays import Array
 from gprann.errors import ConfigError
+from gprann.runtime.role import take_rank
 
 _log = logging.getLogger(__name__)
+_FIRST, _HEADER = (
+    1 << 14,
+    16,
+)  # bytes of the first part of a message, which most of them fit into, and of its lengths
 _BLOCK = 512  # rows of a triangle that are summed at a time
 _TAG = 7
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")  # what mpiexec tells the processes that it starts
 # Polling with pauses, so that ranks that wait leave the processor to others: after this many seconds, of this length.
 _PAUSES = ((0.002, 0.0), (0.05, 5e-5), (5.0, 1e-3), (float("inf"), 1e-2))
-_follower = False
-TEAM: ContextVar[Any] = ContextVar("team", default=None)
-"""The ranks that this process leads."""
-
-
-def is_follower() -> bool:
-    """Whether this process serves another one, which alone speaks to the user and writes files.
-
-    Examples
-    --------
-    >>> is_follower()
-    False
-    """
-    return _follower
-
-
-def current_team() -> Any:
-    """Return the ranks that this process leads (a `gprann.training.ranks.Team`), or None.
-
-    Examples
-    --------
-    >>> current_team() is None
-    True
-    """
-    return TEAM.get()
 
 
 class Lower(NamedTuple):
@@ -62,7 +41,7 @@ class Lower(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What is to be done: the name of a method, arrays, and plain facts."""
+    """A thing to be done: the name of a method, arrays, and plain facts."""
 
     name: str
     facts: dict[str, Any]
@@ -95,16 +74,25 @@ class Channel:
         layout = [(array.dtype.str, array.shape) for array in message.arrays]
         facts = pickle.dumps((message.name, message.facts, layout))
         payload = b"".join([facts, *(np.ascontiguousarray(array).tobytes() for array in message.arrays)])
-        self._finish(self.comm.Ibcast(np.array([len(facts), len(payload)], dtype=np.int64), root=0))
-        self._finish(self.comm.Ibcast(np.frombuffer(payload, np.uint8), root=0))
+        first = np.zeros(_FIRST, dtype=np.uint8)
+        first[:_HEADER].view(np.int64)[:] = len(facts), len(payload)
+        whole = np.frombuffer(payload, np.uint8)
+        room = _FIRST - _HEADER
+        first[_HEADER : _HEADER + len(payload)] = whole[:room]
+        self._finish(self.comm.Ibcast(first, root=0))
+        if len(payload) > room:
+            self._finish(self.comm.Ibcast(whole[room:], root=0))
 
     def receive(self) -> Message:
         """Wait for what rank 0 announces."""
-        header = np.empty(2, dtype=np.int64)
-        self._finish(self.comm.Ibcast(header, root=0))
-        payload = np.empty(header[1], dtype=np.uint8)
-        self._finish(self.comm.Ibcast(payload, root=0))
-        begin = int(header[0])
+        first = np.empty(_FIRST, dtype=np.uint8)
+        self._finish(self.comm.Ibcast(first, root=0))
+        begin, size = map(int, first[:_HEADER].view(np.int64))
+        payload = np.empty(size, dtype=np.uint8)
+        room = _FIRST - _HEADER
+        payload[:room] = first[_HEADER : _HEADER + size]
+        if size > room:
+            self._finish(self.comm.Ibcast(payload[room:], root=0))
         name, facts, layout = pickle.loads(payload[:begin].tobytes())
         arrays = []
         for kind, shape in layout:
@@ -186,7 +174,6 @@ def connect() -> Channel:
     ConfigError
         If mpi4py is missing, or cannot use the MPI whose mpiexec started this process.
     """
-    global _follower  # noqa: PLW0603 - what a process is does not change
     channel = Channel(_mpi().COMM_WORLD)
     told = next((os.environ[name] for name in _SIZES if name in os.environ), "1")
     if channel.size == 1 and told.isdecimal() and int(told) > 1:
@@ -199,7 +186,7 @@ def connect() -> Channel:
         _log.info(
             "mpi = true, but there is one rank alone, which does all the work; start several with mpiexec -n 4 ..."
         )
-    _follower = channel.rank > 0
+    take_rank(channel.rank)
     return channel
 
 

@@ -1,4 +1,4 @@
-"""What is to be minimised: the objective of a data set, in this process or over ranks, with normalisation and guard."""
+"""The task of a training: the objective of a data set, in this process or over ranks, normalisation and guard."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def make_task(
     objective: AnyObjective
     if settings.forces or settings.huber_energy is not None or settings.optimizer.needs_products:
         labels = label_table(data, scale, descriptor.species, settings)
-        objective = known.combined(model, labels, settings.force_fraction)
+        objective = known.forces(model, labels, settings.force_fraction)
     else:
         weights = energy_weights(data, structure_weights(data, settings), per_atom=bool(settings.per_atom))
         objective = known.energies(model, data.energies / scale, weights)
@@ -120,7 +120,7 @@ class _WholeSet:
     def energies(self, model: AtomModel, targets: Array, weights: Array) -> EnergyObjective:
         return EnergyObjective(model, self._table(), targets, weights)
 
-    def combined(self, model: AtomModel, labels: LabelTable, force_fraction: float) -> EnergyForceObjective:
+    def forces(self, model: AtomModel, labels: LabelTable, force_fraction: float) -> EnergyForceObjective:
         known = self.known
         return EnergyForceObjective.build(
             model,

@@ -24,8 +24,8 @@ from gprann.models import Linear, PolynomialModel, Quadratic
 from gprann.potential import Potential
 from gprann.runtime.executors import Workers
 from gprann.runtime.messages import progress_bar
-from gprann.runtime.mpi import current_team
 from gprann.runtime.resources import n_threads
+from gprann.runtime.role import current_team
 from gprann.signatures import takes
 from gprann.training.committee import MemberProgress, train_members
 from gprann.training.linear import fit_polynomials, refuse_options_of_networks

@@ -79,7 +79,7 @@ class Groups:
 
 @dataclass(frozen=True, slots=True)
 class RankedData:
-    """What `LocalData` is in one process; the same sums up to rounding.
+    """The data that `LocalData` holds in one process, divided; the same sums up to rounding.
 
     Attributes
     ----------

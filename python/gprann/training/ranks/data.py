@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DividedSet:
-    """What `Standardised` is in one process, with descriptors that stay on the ranks.
+    """The training set that `Standardised` is in one process, with descriptors that stay on the ranks.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class DividedSet:
         self.team.tell("fit_energies", spread=spread, model=model.options)
         return RankedEnergies(self.team, model, self.counts, targets, weights, self.digest, self.descriptor)
 
-    def combined(self, model: AtomModel, labels: LabelTable, force_fraction: float) -> EnergyForceObjective:
+    def forces(self, model: AtomModel, labels: LabelTable, force_fraction: float) -> EnergyForceObjective:
         """Return the objective of energies, forces and virials."""
         self.team.tell("fit_forces", model=model.options)
         shared = RankedData(self.team, model, self.descriptor, self.counts, self.digest)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class RankedEnergies:
-    """What `EnergyObjective` is in one process; the same sums up to rounding.
+    """The objective that `EnergyObjective` is in one process, divided; the same sums up to rounding.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What each rank does for its own structures, rank 0 included."""
+"""The work of each rank for its own structures, rank 0 included."""
 
 from __future__ import annotations
 

@@ -16,8 +16,9 @@ from gprann.data.neighbours import species_indices
 from gprann.data.structure import Dataset
 from gprann.descriptors import Descriptor
 from gprann.errors import DataError, GprannError, RankError
-from gprann.runtime.mpi import TEAM, Channel, Lower, Message, connect, current_team, deal
+from gprann.runtime.mpi import Channel, Lower, Message, connect, deal
 from gprann.runtime.resources import n_threads, thread_share
+from gprann.runtime.role import TEAM, current_team
 from gprann.training.ranks.part import Part
 
 T = TypeVar("T")
