@@ -7,8 +7,8 @@ Parts: forces (250 EC dimers, energies and forces), energies (9,250 energies). W
 DATA is the folder with ec_dimer/. Needs mpi4py and mpiexec. Every rank has one thread. A time is that of rank 0 in the
 optimiser over its iterations, the least of some repeats. `clock` is that of the wall; `processor` the processor time of
 rank 0, with its short waits for the others: what the clock would say on a machine that does nothing else, but for the
-time in which messages are under way. `load` is that of the machine before the part: above the number of its processors, the
-clock shows what others take.
+time in which messages are under way. `load` is that of the machine before the part: above the number of its processors,
+the clock shows what others take.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 """Ranks of MPI of which the first decides and the others serve it: messages, sums, and how all of them end.
 
-Data travel as plain buffers; what is pickled are names, shapes and options.
+Data travel as plain buffers; names, shapes and options as mpi4py serialises objects, between the ranks of one job alone.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import pickle
 import sys
 import time
 import traceback
@@ -69,10 +68,18 @@ class Channel:
         """Number of processes."""
         return int(self.comm.Get_size())
 
+    def to_bytes(self, thing: object) -> bytes:
+        """Return an object as mpi4py sends it to the other ranks."""
+        return bytes(_mpi().pickle.dumps(thing))
+
+    def from_bytes(self, content: bytes) -> Any:
+        """Return the object that another rank has sent."""
+        return _mpi().pickle.loads(content)
+
     def announce(self, message: Message) -> None:
         """Tell the other ranks what is to be done; called by rank 0, while they `receive`."""
         layout = [(array.dtype.str, array.shape) for array in message.arrays]
-        facts = pickle.dumps((message.name, message.facts, layout))
+        facts = self.to_bytes((message.name, message.facts, layout))
         payload = b"".join([facts, *(np.ascontiguousarray(array).tobytes() for array in message.arrays)])
         first = np.zeros(_FIRST, dtype=np.uint8)
         first[:_HEADER].view(np.int64)[:] = len(facts), len(payload)
@@ -93,7 +100,7 @@ class Channel:
         payload[:room] = first[_HEADER : _HEADER + size]
         if size > room:
             self._finish(self.comm.Ibcast(payload[room:], root=0))
-        name, facts, layout = pickle.loads(payload[:begin].tobytes())
+        name, facts, layout = self.from_bytes(payload[:begin].tobytes())
         arrays = []
         for kind, shape in layout:
             end = begin + np.dtype(kind).itemsize * int(np.prod(shape, dtype=np.int64))

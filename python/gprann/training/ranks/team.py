@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -36,7 +35,7 @@ def lead(work: Callable[[], T]) -> T:
     Parameters
     ----------
     work : callable
-        Its result is pickled: a small object.
+        Its result is sent to all ranks: a small object.
 
     Raises
     ------
@@ -67,7 +66,7 @@ def _decide(channel: Channel, work: Callable[[], T]) -> T:
     token = TEAM.set(team)
     try:
         result = work()
-        answer = {"result": pickle.dumps(result)}
+        answer = {"result": channel.to_bytes(result)}
     except (GprannError, OSError, ImportError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         channel.announce(Message(_END, {"failure": f"{error}"}, []))
         raise
@@ -93,7 +92,7 @@ def _follow(channel: Channel) -> Any:
             _perform(channel, facts["reply"], part, Message(name, facts["facts"], arrays))
     if "failure" in facts:
         raise RankError(f"rank 0 has failed: {facts['failure']}")
-    return pickle.loads(facts["result"])
+    return channel.from_bytes(facts["result"])
 
 
 @contextlib.contextmanager
