@@ -1,6 +1,6 @@
 """Ranks of MPI of which the first decides and the others serve it: messages, sums, and how all of them end.
 
-Data travel as plain buffers; names, shapes and options as mpi4py serialises objects, between the ranks of one job alone.
+Data travel as plain buffers; names, shapes and options as mpi4py serialises objects, between the ranks of one job.
 """
 
 from __future__ import annotations
