@@ -32,8 +32,9 @@ class StreamedObjective:
 
     An epoch goes through the blocks in a random order, in windows of eight whose structures are shuffled; the next
     window is read while one is used, so that there are never more than two in memory. What needs all structures is
-    summed over the blocks. Selections of up to twenty blocks are held in memory. The order depends on the seed alone, and the sums on the blocks: results have the same
-    bits for any number of threads, and those of training in memory where all structures fit into one block.
+    summed over the blocks. Selections of up to twenty blocks are held in memory. The order depends on the seed alone,
+    and the sums on the blocks: results have the same bits for any number of threads, and those of training in memory
+    where all structures fit into one block.
 
     Attributes
     ----------
