@@ -36,7 +36,7 @@ from gprann.training.prepared import Learner
 from gprann.training.streamed import prepare_streamed
 from gprann.training.train import _in_memory
 
-MILLION, PART, EPOCHS = 1_000_000, 100_000, 5
+MILLION, PART, EPOCHS = 1_000_000, 50_000, 5
 OPTIONS: dict[str, Any] = {"optimizer": "adamw", "iterations": EPOCHS, "batch_size": 256, "seed": 0}
 
 

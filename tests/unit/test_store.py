@@ -47,8 +47,9 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of twenty molecules."""
+    """Blocks of twenty molecules, of which no more than those of one stay in memory."""
     monkeypatch.setattr(build, "BLOCK_BYTES", SMALL)
+    monkeypatch.setattr(objective, "_SELECTED", 1)
 
 
 def molecules(references: int = 30, copies: int = 4) -> Dataset:
@@ -135,13 +136,13 @@ def test_streamed_steps_are_those_in_memory_in_the_same_order(
     fitted, held = hold_out(task, np.random.default_rng(0))
     train_set, validation = task.objective.select(fitted), task.objective.select(held)
     assert isinstance(train_set, StreamedObjective)
-    whole = next(train_set._windows([train_set._used]))
+    whole = next(train_set._windows([train_set._used], whole=True))
     places = {row.tobytes(): k for k, row in enumerate(_first_atoms(whole))}
 
     class SameOrder:
         """In memory, in the order in which the batches come from the store."""
 
-        size, total_weight, n_parameters = whole.size, whole.total_weight, whole.n_parameters
+        size, total_weight, n_parameters = train_set.size, train_set.total_weight, whole.n_parameters
 
         def draw(self, stream: tuple[int, ...]) -> SameOrder:
             return self

@@ -16,7 +16,7 @@ import hashlib
 import json
 import logging
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,6 +219,26 @@ class Blocks:
         if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_SEQUENTIAL"):
             array.base.madvise(mmap.MADV_SEQUENTIAL)
         return np.asarray(array)
+
+    def read_features(self, block: int, targets: Sequence[Array]) -> None:
+        """Read the features of a block into arrays, of each species one after the other: twice as fast as a map.
+
+        Raises
+        ------
+        BrokenBlockError
+        """
+        self.verify(block)
+        path = self.path(block, self.entries[block].features)
+        sizes = [target.nbytes for target in targets]
+        with path.open("rb", buffering=0) as file:
+            file.seek(path.stat().st_size - sum(sizes))  # behind the header
+            for target, size in zip(targets, sizes, strict=True):
+                view, done = target.reshape(-1).view(np.uint8).data, 0
+                while done < size:
+                    count = file.readinto(view[done:])
+                    if not count:
+                        raise BrokenBlockError(f"{path}: is shorter than it was; run the training again")
+                    done += count
 
     def rows(self, block: int) -> Indices:
         """Return the rows of the structures of a block, shape (S, n + 1)."""

@@ -19,8 +19,11 @@ from gprann.training.objective import TRIAL_SIZE, EnergyObjective, Errors, Objec
 from gprann.training.store.blocks import BLOCK_BYTES, Blocks, open_blocks
 
 _WINDOW = 8  # blocks whose structures are shuffled together
-MOST_HELD = (2 * _WINDOW + 2) * BLOCK_BYTES
-"""Bytes of features that are in memory at a time: two windows, and the blocks that are being read or selected."""
+_SELECTED = (
+    20  # blocks up to whose size selected structures stay in memory: those held out are needed in every epoch
+)
+MOST_HELD = (2 * _WINDOW + _SELECTED + 2) * BLOCK_BYTES
+"""Bytes of features that are in memory at a time: two windows, the structures held out, and blocks that are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,9 @@ class StreamedObjective:
 
     An epoch goes through the blocks in a random order, in windows of eight whose structures are shuffled; the next
     window is read while one is used, so that there are never more than two in memory. What needs all structures is
-    summed over the blocks. The order depends on the seed alone, and the sums on the blocks: results have the same
-    bits for any number of threads, and those of training in memory where all structures fit into one block.
+    summed over the blocks. Selections of up to twenty blocks are held in memory. The order depends on the seed alone,
+    and the sums on the blocks: results have the same bits for any number of threads, and those of training in memory
+    where all structures fit into one block.
 
     Attributes
     ----------
@@ -101,13 +105,13 @@ class StreamedObjective:
         return TRIAL_SIZE
 
     def select(self, structures: Indices) -> StreamedObjective | EnergyObjective:
-        """Return the objective of some structures, in ascending order; in memory if one block could hold them."""
+        """Return the objective of some structures, in ascending order; in memory if these are not many."""
         chosen = self.chosen[structures]
         part = StreamedObjective(
             self.model, self.blocks, self.fingerprint, self.all_counts, self.targets, self.weights, chosen
         )
         atoms = int(self.all_counts[chosen].sum())
-        if atoms > max(entry.atoms for entry in self.blocks.entries):
+        if atoms > _SELECTED * max(entry.atoms for entry in self.blocks.entries):
             return part
         return part._load(part._used, np.empty((atoms, self.model.n_features)))
 
@@ -121,22 +125,21 @@ class StreamedObjective:
         """Blocks that have structures that count."""
         return np.flatnonzero(np.diff(self._parts)).tolist()
 
-    def _windows(self, groups: Sequence[Sequence[int]]) -> Iterator[EnergyObjective]:
+    def _windows(self, groups: Sequence[Sequence[int]], *, whole: bool = False) -> Iterator[EnergyObjective]:
         """Yield the objective of each group of blocks; it is gone once the one after it is asked for.
 
-        Two buffers: the structures of one group are used while those of the next are read.
+        Two buffers: the structures of one group are used while those of the next are read. With `whole` structures
+        that do not count are there too, which is read faster.
         """
         if not groups:
             return
-        atoms = self.all_counts.sum(axis=1)
-        most = max(sum(int(atoms[self._of(block)].sum()) for block in group) for group in groups)
+        load = self._load_whole if whole else self._load
+        most = max(sum(self._atoms(block, whole=whole) for block in group) for group in groups)
         buffers = [np.empty((most, self.model.n_features)) for _ in groups[:2]]
         held = 0
         try:
             with ThreadPoolExecutor(1, "gprann-read") as pool:
-                jobs = [
-                    partial(self._load, group, buffers[number % 2]) for number, group in enumerate(groups)
-                ]
+                jobs = [partial(load, group, buffers[number % 2]) for number, group in enumerate(groups)]
                 held = self.blocks.hold(len(groups[0]))
                 ahead = pool.submit(jobs[0])
                 for number, group in enumerate(groups):
@@ -148,6 +151,22 @@ class StreamedObjective:
                     held += self.blocks.hold(-len(group))
         finally:
             self.blocks.hold(-held)
+
+    def _atoms(self, block: int, *, whole: bool) -> int:
+        """Return the number of atoms of a block, or of those of its structures that count."""
+        return self.blocks.entries[block].atoms if whole else int(self.all_counts[self._of(block)].sum())
+
+    def _load_whole(self, group: Sequence[int], buffer: Array) -> EnergyObjective:
+        """Read all structures of some blocks into a buffer; return their objective."""
+        structures = np.concatenate([np.arange(*self._first[block : block + 2]) for block in group])
+        rows = FeatureTable.offsets(np.ascontiguousarray(self.all_counts[structures].T))
+        ends = rows[:, 0].copy()  # where the next atom of each species goes
+        for block in group:
+            counts = self.all_counts[self._first[block] : self._first[block + 1]].sum(axis=0)
+            targets = [buffer[end : end + count] for end, count in zip(ends, counts, strict=True)]
+            self.blocks.read_features(block, targets)
+            ends += counts
+        return self._objective(structures, rows, buffer)
 
     def _of(self, block: int) -> Indices:
         """Return the structures of a block that count."""
@@ -175,6 +194,10 @@ class StreamedObjective:
                     # Clipped: with mode "raise" numpy makes a copy of the result.
                     np.take(features, taken, axis=0, out=target, mode="clip")
                 ends[kind] = end
+        return self._objective(structures, rows, buffer)
+
+    def _objective(self, structures: Indices, rows: Indices, buffer: Array) -> EnergyObjective:
+        """Return the objective of structures whose features are in a buffer."""
         n_atoms = int(rows[-1, -1])
         table = FeatureTable(buffer[:n_atoms], rows, np.broadcast_to(np.int64(0), n_atoms))
         return EnergyObjective(self.model, table, self.targets[structures], self.weights[structures])
@@ -188,8 +211,19 @@ class StreamedObjective:
         used = self._used
         if len(used) > _WINDOW:
             used = rng.permutation(used).tolist()
-        for window in self._windows([used[k : k + _WINDOW] for k in range(0, len(used), _WINDOW)]):
-            yield from window.epoch(rng, batch_size)
+        groups = [used[k : k + _WINDOW] for k in range(0, len(used), _WINDOW)]
+        for group, window in zip(groups, self._windows(groups, whole=True), strict=True):
+            order = rng.permutation(self._places(group))
+            for begin in range(0, len(order), batch_size):
+                yield window, order[begin : begin + batch_size]
+
+    def _places(self, group: Sequence[int]) -> Indices:
+        """Return where the structures that count are among all those of some blocks."""
+        sizes = [self.blocks.entries[block].structures for block in group]
+        begins = np.concatenate([[0], np.cumsum(sizes)]) - [*self._first[list(group)], 0]
+        return np.concatenate(
+            [self._of(block) + begin for block, begin in zip(group, begins[:-1].tolist(), strict=True)]
+        )
 
     def loss(self, parameters: Array) -> float:
         """Return the weighted sum of squared residuals."""
