@@ -110,7 +110,7 @@ def _threads(number: int) -> Iterator[None]:
 
 def _task(data: gprann.Dataset, descriptor: gprann.Descriptor, **options: Any) -> CommitteeTask:
     """Return what `gprann.train` minimises, for networks of two layers of ten."""
-    settings = TrainingOptions(hidden=(10, 10), **options)
+    settings = TrainingOptions(**{"hidden": (10, 10), **options})
     model = settings.model.build(descriptor.size, len(descriptor.species))
     task: CommitteeTask = training._in_memory(data, Learner(descriptor, model, settings), None).task
     return task
@@ -125,10 +125,8 @@ def _epoch(task: CommitteeTask) -> Callable[[], object]:
     frozen = np.zeros(0, dtype=np.int64)
 
     def run() -> None:
-        order = generator.permutation(objective.size).astype(np.int64)
-        size = optimizer.batch_size
-        batches = [order[k : k + size] for k in range(0, len(order), size)]
-        state.parameters, _ = optimizer._run_epoch(objective, state, batches, 1e-3, frozen)
+        batches = objective.epoch(generator, optimizer.batch_size)
+        state.parameters, _ = optimizer._run_epoch(batches, state, 1e-3, frozen)
 
     return run
 
