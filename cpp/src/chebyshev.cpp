@@ -1,6 +1,7 @@
 #include "gprann/chebyshev.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -29,23 +30,6 @@ Matrix chebyshev_in_legendre(int order) {
     A.row(a) -= A.row(a - 2);
   }
   return A;
-}
-
-/// Lengths and inverse lengths of n vectors (n, 3), roots and quotients many at a time.
-void find_distances(const double* vectors, std::int64_t n, std::vector<double>& r,
-                    std::vector<double>& inverse_r) {
-  const auto size = static_cast<std::size_t>(n);
-  if (r.size() < size) {
-    r.resize(size);
-    inverse_r.resize(size);
-  }
-  double* length = r.data();
-  double* inverse = inverse_r.data();
-  for (std::int64_t p = 0; p < n; ++p) {
-    const double x = vectors[3 * p], y = vectors[3 * p + 1], z = vectors[3 * p + 2];
-    length[p] = std::sqrt(x * x + y * y + z * z);
-  }
-  for (std::int64_t p = 0; p < n; ++p) inverse[p] = 1.0 / length[p];
 }
 
 }  // namespace
@@ -91,10 +75,10 @@ void ChebyshevDescriptor::gather(const Neighbours& batch, Index atom, Environmen
       shell.weight(c, static_cast<Index>(b))[e] = weights_(c, batch.species[j]);
     shell.pair[static_cast<std::size_t>(shell.count++)] = p;
   };
-  find_distances(batch.vectors + 3 * begin, end - begin, sums.r, sums.inverse_r);
   for (std::int64_t p = begin; p < end; ++p) {
-    const double r = sums.r[static_cast<std::size_t>(p - begin)];
-    const double inverse_r = sums.inverse_r[static_cast<std::size_t>(p - begin)];
+    const double* v = batch.vectors + 3 * p;
+    const double r = std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+    const double inverse_r = 1.0 / r;
     if (r < radial_cutoff_) add(env.radial, p, r, inverse_r);
     if (angular_order_ >= 0 && r < angular_cutoff_) add(env.angular, p, r, inverse_r);
   }
@@ -128,19 +112,36 @@ void ChebyshevDescriptor::radial_values(const Environment& env, double* values) 
 }
 
 void ChebyshevDescriptor::sum_moments(Environment& env, Sums& sums) const {
+  // So many blocks at a time that a sum is fetched and put back once for all of them.
+  constexpr std::size_t together = 4;
   const Shell& shell = env.angular;
   const Index m = harmonics_.size();
+  const auto size = static_cast<std::size_t>(m);
   env.moments.resize(n_channels(), m);
   env.squares.resize(n_channels());
-  sums.harmonics.resize(static_cast<std::size_t>(m));
+  sums.harmonics.resize(together * size);
   sums.accumulator.assign(static_cast<std::size_t>(n_channels() * (m + 1)), Lane::Zero());
-  for (std::size_t b = 0; b < static_cast<std::size_t>(shell.blocks()); ++b) {
-    harmonics_.values(shell.x[b], shell.y[b], shell.z[b], sums.harmonics.data());
+  const auto n_blocks = static_cast<std::size_t>(shell.blocks());
+  for (std::size_t first = 0; first < n_blocks; first += together) {
+    const std::size_t count = std::min(together, n_blocks - first);
+    for (std::size_t b = 0; b < count; ++b)
+      harmonics_.values(shell.x[first + b], shell.y[first + b], shell.z[first + b],
+                        sums.harmonics.data() + b * size);
     for (Index c = 0; c < n_channels(); ++c) {
-      const Lane wf = shell.weight(c, static_cast<Index>(b)) * shell.f[b];
+      std::array<Lane, together> wf;
       Lane* accumulator = sums.accumulator.data() + c * (m + 1);
-      for (Index k = 0; k < m; ++k) accumulator[k] += wf * sums.harmonics[static_cast<std::size_t>(k)];
-      accumulator[m] += wf * wf;
+      for (std::size_t b = 0; b < count; ++b) {
+        wf[b] = shell.weight(c, static_cast<Index>(first + b)) * shell.f[first + b];
+        accumulator[m] += wf[b] * wf[b];
+      }
+      const Lane* y = sums.harmonics.data();
+      if (count == together)
+        for (std::size_t k = 0; k < size; ++k)
+          accumulator[k] +=
+              wf[0] * y[k] + wf[1] * y[size + k] + wf[2] * y[2 * size + k] + wf[3] * y[3 * size + k];
+      else
+        for (std::size_t b = 0; b < count; ++b)
+          for (std::size_t k = 0; k < size; ++k) accumulator[k] += wf[b] * y[b * size + k];
     }
   }
   for (Index c = 0; c < n_channels(); ++c) {

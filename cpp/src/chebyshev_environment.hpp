@@ -23,7 +23,6 @@ struct ChebyshevDescriptor::Sums {
   Vector self;       // (channels): d(beta . G)/d(sum of squares)
   std::vector<Lane> harmonics, dx, dy, dz, accumulator;
   RealHarmonics::Factors factors;
-  std::vector<double> r, inverse_r;  // of all pairs of an atom
 };
 
 /// The surroundings of some atoms of one structure, sorted into lanes.
