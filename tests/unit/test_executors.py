@@ -16,7 +16,7 @@ import pytest
 
 import samples
 from gprann import ChebyshevDescriptor, Dataset, Structure, examples, label, load, read, train, write
-from gprann.config import Config
+from gprann.config import Config, ResourcesSection
 from gprann.errors import ConfigError, DataError
 from gprann.pipeline import run
 from gprann.runtime import executors
@@ -110,6 +110,13 @@ def test_workers_that_nobody_knows_are_refused(workers: object) -> None:
         Config(**{"data": {"train": "x.xyz"}, "resources": {"workers": workers}})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected"):
         executors.check_workers(workers)
+
+
+def test_work_goes_one_way_to_other_processes() -> None:
+    with pytest.raises(
+        ConfigError, match=r'workers = "mpi" gives independent pieces .* leave one of them out'
+    ):
+        ResourcesSection(workers="mpi", mpi=True)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -335,6 +335,15 @@ class ResourcesSection(RankOptions):
         example=2,
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.mpi and isinstance(self.workers, str):
+            raise ConfigError(
+                f'workers = "{self.workers}" gives independent pieces of work to others, mpi = true divides each '
+                "training among the ranks: leave one of them out"
+            )
+        return self
+
 
 class OutputSection(Options):
     """Results."""
