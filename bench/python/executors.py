@@ -3,7 +3,7 @@
     python bench/python/executors.py DATA [PART ...]
 
 Parts: processes, dask, mpi, killed. Writes bench/results/executors.json; each part compares the bits of the potential
-with those of one process. Needs gprann[cluster] and an mpiexec. The machine is oversubscribed: what is shown is that
+with those of one process. Needs gprann[mpi,dask] and an mpiexec. The machine is oversubscribed: what is shown is that
 the results are the same, also after a worker was killed, not how much faster it goes.
 
 DATA is the folder with ec_dimer/.

@@ -121,7 +121,7 @@ def test_work_goes_one_way_to_other_processes() -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mpi4py", None)
-    with pytest.raises(ConfigError, match=r"workers = mpi needs mpi4py: pip install 'gprann\[cluster\]'"):
+    with pytest.raises(ConfigError, match=r"workers = mpi needs mpi4py: pip install 'gprann\[mpi\]'"):
         potential("mpi")
 
 

@@ -198,7 +198,8 @@ def fit_to_counts(
     given = term.energies is not None
     values = term.energies_of(species) if given else _fit(counts, energies, isolated, species)
     residuals = energies - counts @ values
-    values = values + float(residuals.sum() / counts.sum())
+    # Without an atom of these species nothing is known, which is an error of the descriptor, not of the energies.
+    values = values + float(residuals.sum() / max(counts.sum(), 1))
     return type(term)(energies=dict(zip(species, values.tolist(), strict=True)))
 
 

