@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from limits import displaced
 from measure import RESULTS
 from parts import run_parts
 
@@ -36,19 +37,7 @@ OPTIONS: dict[str, Any] = {"optimizer": "adamw", "iterations": 25, "members": ME
 
 def structures(data: Path) -> gprann.Dataset:
     """Return 8,000 structures: displaced EC dimers with the energies of what they were."""
-    generator = np.random.default_rng(0)
-    train = gprann.read(data / "ec_dimer" / "train.extxyz")
-    return gprann.Dataset(
-        gprann.Structure(
-            item.symbols,
-            item.positions + 0.02 * generator.normal(size=item.positions.shape),
-            item.cell,
-            item.pbc,
-            energy=item.energy,
-        )
-        for item in train
-        for _ in range(32)
-    )
+    return displaced(gprann.read(data / "ec_dimer" / "train.extxyz"), 32)
 
 
 def committee(data: Path, workers: Workers, checkpoint: Path | None = None) -> dict[str, Any]:

@@ -151,11 +151,10 @@ def energies(data: Path) -> dict[str, Any]:
     return times
 
 
-def copies(data: Path) -> dict[str, Any]:
-    """9,250 structures (36 copies of each): an epoch in batches of 256, and an iteration of Levenberg-Marquardt."""
-    train, descriptor = _dimers(data)
+def displaced(data: gprann.Dataset, copies: int) -> gprann.Dataset:
+    """Return displaced copies of each structure, with the energy of what it was."""
     generator = np.random.default_rng(0)
-    moved = [
+    return gprann.Dataset(
         gprann.Structure(
             item.symbols,
             item.positions + 0.02 * generator.normal(size=item.positions.shape),
@@ -163,10 +162,15 @@ def copies(data: Path) -> dict[str, Any]:
             item.pbc,
             energy=item.energy,
         )
-        for item in train
-        for _ in range(37)
-    ]
-    task = _task(gprann.Dataset(moved), descriptor, optimizer="adamw", batch_size=256)
+        for item in data
+        for _ in range(copies)
+    )
+
+
+def copies(data: Path) -> dict[str, Any]:
+    """9,250 structures (36 copies of each): an epoch in batches of 256, and an iteration of Levenberg-Marquardt."""
+    train, descriptor = _dimers(data)
+    task = _task(displaced(train, 37), descriptor, optimizer="adamw", batch_size=256)
     times = Times()
     epoch = _epoch(task)
     times.one("epoch, 9250 structures", epoch, 9, _flops_of_epoch(task))
@@ -174,7 +178,7 @@ def copies(data: Path) -> dict[str, Any]:
     objective = task.objective
     P = objective.n_parameters
     hessian, slope = np.zeros((P, P)), np.zeros(P)
-    w = objective.model.initial(generator)
+    w = objective.model.initial(np.random.default_rng(0))
 
     def equations() -> None:
         objective.normal_equations(w, hessian, slope)

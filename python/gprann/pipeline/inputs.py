@@ -291,6 +291,11 @@ def surrogate_within_memory(config: Config) -> SurrogateSection:
     return config.surrogate.model_copy(update={"memory": memory})
 
 
+def count_processes(config: Config) -> int:
+    """Return the number of processes that train members side by side, if there are so many members."""
+    return process_count(config.resources.workers) or os.cpu_count() or 1
+
+
 def training_memory(config: Config, data: Dataset) -> float:
     """Return the memory of the training, GiB.
 
@@ -304,7 +309,7 @@ def training_memory(config: Config, data: Dataset) -> float:
     options = config.training
     workload = training_workload(config, data, descriptor)
     optimizer, _ = options.optimizer.resolve(workload)
-    workers = min(process_count(config.resources.workers) or os.cpu_count() or 1, options.members)
+    workers = min(count_processes(config), options.members)
     per_atom = 2 * 8.0 * descriptor.size
     if options.forces:
         sample = data[: min(len(data), 20)]
@@ -322,7 +327,7 @@ def streamed_memory(config: Config, data: Dataset) -> float:
     options = config.training
     workload = training_workload(config, data, config.descriptor.build(data.species))
     optimizer, _ = options.optimizer.resolve(workload)
-    workers = min(process_count(config.resources.workers) or os.cpu_count() or 1, options.members)
+    workers = min(count_processes(config), options.members)
     labels = 200.0 * workload.n_structures  # targets, weights, families and the like
     return float(workers * (MOST_HELD + optimizer.memory(workload)) + (1 + workers) * labels) / GIB
 

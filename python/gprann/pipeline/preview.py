@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,9 +13,16 @@ from gprann.data.structure import Dataset
 from gprann.errors import ConfigError, listing
 from gprann.models.polynomial import Polynomial
 from gprann.pipeline.checkpoints import Stages
-from gprann.pipeline.inputs import RunData, check_memory, check_run, features_of, read_data, training_workload
+from gprann.pipeline.inputs import (
+    RunData,
+    check_memory,
+    check_run,
+    count_processes,
+    features_of,
+    read_data,
+    training_workload,
+)
 from gprann.pipeline.streaming import stream_if_needed
-from gprann.runtime.executors import process_count
 from gprann.runtime.resources import available_memory, n_threads
 from gprann.surrogate.memory import SMALL_ROWS
 from gprann.surrogate.sets.partition import divide_data
@@ -238,7 +244,7 @@ def training_seconds(config: Config, data: Dataset) -> float | None:
     workload = replace(workload, n_rows=sum(each), n_compositions=compositions)
     optimizer, _ = options.optimizer.resolve(workload)
     steps = optimizer.value("iterations") + optimizer.random_starts * optimizer.trial_iterations
-    side_by_side = min(n_threads(), process_count(config.resources.workers) or os.cpu_count() or 1)
+    side_by_side = min(n_threads(), count_processes(config))
     return float(options.members * steps * optimizer.flops(workload) / (_RATE * side_by_side))
 
 

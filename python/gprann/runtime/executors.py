@@ -23,6 +23,8 @@ from gprann.errors import ConfigError, GprannError
 
 _log = logging.getLogger(__name__)
 _MPI, _DASK = "mpi", "dask:"
+MOST_LOSSES = 2
+"""Workers that may be lost over the same work before it is an error."""
 
 
 def check_workers(value: object) -> object:
@@ -136,7 +138,11 @@ def _import(module: str, extra: str, workers: str) -> Any:
 
 
 def run_calls(
-    workers: str | Executor, calls: Sequence[Call], done: Callable[[int, Any], object], *, retries: int = 2
+    workers: str | Executor,
+    calls: Sequence[Call],
+    done: Callable[[int, Any], object],
+    *,
+    retries: int = MOST_LOSSES,
 ) -> None:
     """Make calls side by side, in any order; tell each result as soon as it is there.
 

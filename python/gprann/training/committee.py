@@ -30,7 +30,7 @@ from gprann.model_file import read_model_file, write_model_file
 from gprann.models import MODELS
 from gprann.options import Named, Registry
 from gprann.runtime.atomic_write import atomic_write, make_folder
-from gprann.runtime.executors import Call, Workers, run_calls
+from gprann.runtime.executors import MOST_LOSSES, Call, Workers, run_calls
 from gprann.runtime.resources import n_threads
 from gprann.training.energy_force_objective import EnergyForceObjective
 from gprann.training.member import CommitteeTask, train_member
@@ -40,7 +40,6 @@ from gprann.training.options import TrainingOptions
 from gprann.training.store.objective import StreamedObjective
 
 _log = logging.getLogger(__name__)
-_MOST_LOSSES = 2  # of workers over the same members
 _KINDS: dict[str, type[EnergyObjective] | type[EnergyForceObjective] | type[StreamedObjective]] = {
     "energies": EnergyObjective,
     "combined": EnergyForceObjective,
@@ -230,7 +229,7 @@ class _Crew:
         self.running -= 1
         if not message["ended"]:
             return []
-        if message["losses"] >= _MOST_LOSSES or message["ended"] > 0:  # an exit status is an error of its own
+        if message["losses"] >= MOST_LOSSES or message["ended"] > 0:  # an exit status is an error of its own
             return [message["log"]]
         _log.warning("%s; its members go on in another one", message["log"].splitlines()[0])
         self.start(message["members"], message["losses"] + 1)

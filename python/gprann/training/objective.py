@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,9 +18,6 @@ from gprann.runtime.resources import blas_and_threads, n_threads
 
 if TYPE_CHECKING:
     from typing import Self
-
-TRIAL_SIZE = 2000
-"""Energies that suffice to tell a good random start from a bad one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +102,59 @@ def minibatches(
         yield objective, order[begin : begin + batch_size]
 
 
+class EnergiesAlone(ABC):
+    """Common part of the objectives of energies alone, wherever their features are: one residual for each structure."""
+
+    __slots__ = ()
+
+    model: AtomModel
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of structures."""
+
+    @property
+    @abstractmethod
+    def total_weight(self) -> float:
+        """Sum of the weights."""
+
+    @abstractmethod
+    def loss(self, parameters: Array) -> float:
+        """Return the weighted sum of squared residuals."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters P."""
+        return self.model.n_parameters
+
+    @property
+    def n_rows(self) -> int:
+        """Number of residuals."""
+        return self.size
+
+    @property
+    def trial_size(self) -> int:
+        """Structures that suffice to tell a good random start from a bad one."""
+        return 2000
+
+    def draw(self, stream: tuple[int, ...], max_rows: int | None = None) -> Self:  # noqa: ARG002
+        """Return the objective itself: every energy counts in every iteration."""
+        return self
+
+    def errors(self, parameters: Array) -> Errors:
+        """Return the root mean square residual; NaN for an empty objective."""
+        total = self.total_weight
+        rmse = float(np.sqrt(self.loss(parameters) / total)) if total > 0 else float("nan")
+        return Errors(rmse, rmse)
+
+    def align(self, parameters: Array, frozen: Indices) -> Array:  # noqa: ARG002
+        """Return the parameters: steps that see nothing but energies leave no common error of theirs."""
+        return parameters
+
+
 @dataclass(frozen=True, slots=True)
-class EnergyObjective:
+class EnergyObjective(EnergiesAlone):
     """Energies of structures, less the baseline, in units of the energy scale.
 
     Attributes
@@ -133,11 +182,6 @@ class EnergyObjective:
         return len(self.targets)
 
     @property
-    def n_parameters(self) -> int:
-        """Number of parameters P."""
-        return self.model.n_parameters
-
-    @property
     def counts(self) -> Indices:
         """Atoms of each species in each structure, shape (size, S)."""
         return np.diff(self.table.rows, axis=1).T
@@ -147,25 +191,11 @@ class EnergyObjective:
         """Sum of the weights."""
         return float(self.weights.sum())
 
-    @property
-    def n_rows(self) -> int:
-        """Number of residuals."""
-        return self.size
-
-    @property
-    def trial_size(self) -> int:
-        """Structures that suffice to tell a good random start from a bad one."""
-        return TRIAL_SIZE
-
     def select(self, structures: Indices) -> EnergyObjective:
         """Return the objective of some structures."""
         return EnergyObjective(
             self.model, self.table.select(structures), self.targets[structures], self.weights[structures]
         )
-
-    def draw(self, stream: tuple[int, ...], max_rows: int | None = None) -> EnergyObjective:  # noqa: ARG002
-        """Return the objective itself: every energy counts in every iteration."""
-        return self
 
     def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Objective, Indices]]:
         """Yield minibatches of a random order."""
@@ -175,16 +205,6 @@ class EnergyObjective:
         """Return the weighted sum of squared residuals."""
         residuals = self.model.core.energies(parameters, self._atoms, n_threads()) - self.targets
         return float(self.weights @ residuals**2)
-
-    def errors(self, parameters: Array) -> Errors:
-        """Return the root mean square residual; NaN for an empty objective."""
-        total = self.total_weight
-        rmse = float(np.sqrt(self.loss(parameters) / total)) if total > 0 else float("nan")
-        return Errors(rmse, rmse)
-
-    def align(self, parameters: Array, frozen: Indices) -> Array:  # noqa: ARG002
-        """Return the parameters: steps that see nothing but energies leave no common error of theirs."""
-        return parameters
 
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""

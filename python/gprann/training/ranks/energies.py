@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from gprann.arrays import Array, Indices
 from gprann.descriptors.base import Descriptor, descriptor_to_dict
 from gprann.models.base import AtomModel
-from gprann.training.objective import TRIAL_SIZE, Errors, Objective, minibatches
+from gprann.training.objective import EnergiesAlone, Objective, minibatches
 
 if TYPE_CHECKING:
     from gprann.training.ranks.team import Team
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class RankedEnergies:
+class RankedEnergies(EnergiesAlone):
     """The objective that `EnergyObjective` is in one process, divided; the same sums up to rounding.
 
     Attributes
@@ -55,24 +55,9 @@ class RankedEnergies:
         return len(self.targets)
 
     @property
-    def n_parameters(self) -> int:
-        """Number of parameters P."""
-        return self.model.n_parameters
-
-    @property
     def total_weight(self) -> float:
         """Sum of the weights."""
         return float(self.weights.sum())
-
-    @property
-    def n_rows(self) -> int:
-        """Number of residuals."""
-        return self.size
-
-    @property
-    def trial_size(self) -> int:
-        """Structures that suffice to tell a good random start from a bad one."""
-        return TRIAL_SIZE
 
     def select(self, structures: Indices) -> RankedEnergies:
         """Return the objective of some structures."""
@@ -89,10 +74,6 @@ class RankedEnergies:
             number,
         )
 
-    def draw(self, stream: tuple[int, ...], max_rows: int | None = None) -> RankedEnergies:  # noqa: ARG002
-        """Return the objective itself: every energy counts in every iteration."""
-        return self
-
     def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Objective, Indices]]:
         """Yield minibatches of a random order."""
         return minibatches(self, rng, batch_size)
@@ -103,16 +84,6 @@ class RankedEnergies:
             return 0.0
         (loss,) = self.team.sum("energy_loss", parameters, of=self.number)
         return float(loss[0])
-
-    def errors(self, parameters: Array) -> Errors:
-        """Return the root mean square residual; NaN for an empty objective."""
-        total = self.total_weight
-        rmse = float(np.sqrt(self.loss(parameters) / total)) if total > 0 else float("nan")
-        return Errors(rmse, rmse)
-
-    def align(self, parameters: Array, frozen: Indices) -> Array:  # noqa: ARG002
-        """Return the parameters: steps that see nothing but energies leave no common error of theirs."""
-        return parameters
 
     def normal_equations(self, parameters: Array, hessian: Array, slope: Array) -> float:
         """Fill the lower triangle of JᵀWJ (P, P) and JᵀWr (P,); return rᵀWr."""

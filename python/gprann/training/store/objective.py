@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gprann.arrays import Array, Indices
 from gprann.models.base import AtomModel
 from gprann.models.features import FeatureTable
-from gprann.training.objective import TRIAL_SIZE, EnergyObjective, Errors, Objective
+from gprann.training.objective import EnergiesAlone, EnergyObjective, Objective
 from gprann.training.store.blocks import BLOCK_BYTES, Blocks, open_blocks
 
 _WINDOW = 8  # blocks whose structures are shuffled together
@@ -27,7 +27,7 @@ MOST_HELD = (2 * _WINDOW + _SELECTED + 2) * BLOCK_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class StreamedObjective:
+class StreamedObjective(EnergiesAlone):
     """Energies of structures, less the baseline, in units of the energy scale; the features stay in files.
 
     An epoch goes through the blocks in a random order, in windows of eight whose structures are shuffled; the next
@@ -80,11 +80,6 @@ class StreamedObjective:
         return len(self.chosen)
 
     @property
-    def n_parameters(self) -> int:
-        """Number of parameters P."""
-        return self.model.n_parameters
-
-    @property
     def counts(self) -> Indices:
         """Atoms of each species in each structure, shape (size, S)."""
         return self.all_counts[self.chosen]
@@ -93,16 +88,6 @@ class StreamedObjective:
     def total_weight(self) -> float:
         """Sum of the weights."""
         return float(self.weights[self.chosen].sum())
-
-    @property
-    def n_rows(self) -> int:
-        """Number of residuals."""
-        return self.size
-
-    @property
-    def trial_size(self) -> int:
-        """Structures that suffice to tell a good random start from a bad one."""
-        return TRIAL_SIZE
 
     def select(self, structures: Indices) -> StreamedObjective | EnergyObjective:
         """Return the objective of some structures, in ascending order; in memory if these are not many."""
@@ -114,10 +99,6 @@ class StreamedObjective:
         if atoms > _SELECTED * max(entry.atoms for entry in self.blocks.entries):
             return part
         return part._load(part._used, np.empty((atoms, self.model.n_features)))
-
-    def draw(self, stream: tuple[int, ...], max_rows: int | None = None) -> StreamedObjective:  # noqa: ARG002
-        """Return the objective itself: every energy counts in every iteration."""
-        return self
 
     # --------------------------------------------------------------- blocks
     @property
@@ -228,16 +209,6 @@ class StreamedObjective:
     def loss(self, parameters: Array) -> float:
         """Return the weighted sum of squared residuals."""
         return float(sum(part.loss(parameters) for part in self._each_block()))
-
-    def errors(self, parameters: Array) -> Errors:
-        """Return the root mean square residual; NaN for an empty objective."""
-        total = self.total_weight
-        rmse = float(np.sqrt(self.loss(parameters) / total)) if total > 0 else float("nan")
-        return Errors(rmse, rmse)
-
-    def align(self, parameters: Array, frozen: Indices) -> Array:  # noqa: ARG002
-        """Return the parameters: steps that see nothing but energies leave no common error of theirs."""
-        return parameters
 
     def gradient(self, parameters: Array, batch: Indices | None = None) -> tuple[float, Array]:
         """Return loss and gradient (P,) of some structures; default: of all."""
