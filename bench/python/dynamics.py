@@ -1,6 +1,6 @@
 """Molecular dynamics of EC on Li(100): speed against the calculator of before, skin, drift of the energy, memory.
 
-    python bench/python/dynamics.py DATA [speed] [nve] [--potentials FOLDER]
+    python bench/python/dynamics.py DATA [speed] [nve] [memory] [--potentials FOLDER]
 
 into bench/results/dynamics.json. DATA is the folder with li_ec/. Speeds are those of one network on the Chebyshev
 descriptor (the first one of `measure.py direct_li`); the drift is that of this one, of the network of the README
@@ -17,6 +17,7 @@ import os
 import resource
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -283,18 +284,48 @@ def measure_nve(data: Path, folder: Path | None) -> dict[str, Any]:
     return result
 
 
+def measure_memory(data: Path, folder: Path | None) -> dict[str, Any]:  # noqa: ARG001 - embedded data
+    """Return the resident memory in the course of 100,000 steps of a molecule that lasts, H2, and after them."""
+    train = gprann.examples.hydrogen(40)
+    descriptor = gprann.ChebyshevDescriptor(["H"], radial_order=10, radial_cutoff=8.0, angular_order=None)
+    potential = gprann.train(train, descriptor, hidden=(10, 10), seed=0, progress=False)
+    start = min(train, key=lambda item: item.energy or 0.0)
+    options: dict[str, Any] = {"ensemble": "nve", "time_step": 0.5, "progress": False}
+    samples: list[float] = []
+    ended = threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(0.2):
+            samples.append(resident_mib())
+
+    with tempfile.TemporaryDirectory() as own:
+        gprann.md(potential, start, own, length=1.0, **options)
+        sampler = threading.Thread(target=sample)
+        sampler.start()
+        result = gprann.md(potential, start, own, length=50.0, **options)  # goes on
+        ended.set()
+        sampler.join()
+    tenths = [samples[len(samples) * k // 10] for k in range(1, 10)]
+    return {
+        "stopped": result.reason,
+        "steps": result.steps,
+        "resident_MiB_by_tenths_of_the_time": tenths,
+        "resident_MiB_with_the_results_in_memory": resident_mib(),
+    }
+
+
 def main() -> None:
     """Measure the parts that are named."""
-    parts = {"speed": measure_speed, "nve": measure_nve}
+    parts = {"speed": measure_speed, "nve": measure_nve, "memory": measure_memory}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="speed, nve (default both)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="speed, nve, memory (default all)")
     parser.add_argument("--potentials", type=Path)
     arguments = parser.parse_args()
     result: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     for part in arguments.parts or parts:
-        result["machine"] = machine()
         result[part] = {
+            "machine": machine(),
             "load_average": os.getloadavg()[0],
             **parts[part](arguments.data, arguments.potentials),
         }
